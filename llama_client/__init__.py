@@ -1,0 +1,106 @@
+"""One chat-completions interface over hosted, local and in-process language models.
+
+from llama_client import LlamaClient
+
+with LlamaClient() as client:
+    print(client.ask("Why do llamas hum?").text)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from llama_client.client import AsyncLlamaClient, LlamaClient
+from llama_client.errors import (
+    AllTargetsFailedError,
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigError,
+    ContextLengthError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaClientError,
+    LocalOnlyError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    ProviderNotInstalledError,
+    ServerError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+)
+from llama_client.streams import AsyncChatStream, ChatStream
+from llama_client.types.attempt import Attempt, Timing
+from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.completion import ChatCompletion, Choice, Message, ToolCall
+from llama_client.types.cost import Cost
+from llama_client.types.params import CallParams, ChatParams
+from llama_client.types.usage import Usage
+
+if TYPE_CHECKING:
+    from llama_client.config.discovery import load_config
+    from llama_client.config.schema import Config
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APIConnectionError",
+    "APITimeoutError",
+    "AllTargetsFailedError",
+    "AsyncChatStream",
+    "AsyncLlamaClient",
+    "Attempt",
+    "AuthenticationError",
+    "BadRequestError",
+    "CallParams",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatParams",
+    "ChatStream",
+    "Choice",
+    "Config",
+    "ConfigError",
+    "ContextLengthError",
+    "Cost",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "LlamaClient",
+    "LlamaClientError",
+    "LocalOnlyError",
+    "Message",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProviderError",
+    "ProviderNotInstalledError",
+    "ServerError",
+    "StreamInterruptedError",
+    "Timing",
+    "ToolCall",
+    "UnsupportedFeatureError",
+    "Usage",
+    "__version__",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The names that are heavy to import, when first asked for."""
+    match name:
+        case "Config":
+            from llama_client.config.schema import Config
+
+            return Config
+        case "load_config":
+            from llama_client.config.discovery import load_config
+
+            return load_config
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,217 @@
+"""`chat.completions.create` in two colours, and what a call needs from its client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+from llama_client.clock import Clock, Deadline
+from llama_client.errors import InvalidRequestError
+from llama_client.routing.drive import adrive, drive
+from llama_client.routing.plan import plan
+from llama_client.routing.record import CallRecord
+from llama_client.routing.targets import Target, resolve
+from llama_client.streams import AsyncChatStream, ChatStream
+from llama_client.types.completion import ChatCompletion, Message
+from llama_client.types.params import ChatParams
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from llama_client.config.schema import Config
+    from llama_client.providers.gguf.store import ModelStore
+    from llama_client.providers.registry import Providers
+
+
+class EventLoop:
+    """The loop that an asynchronous client belongs to: that of its first call."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> None:
+        """Refuses a second loop: what a client has opened belongs to the first.
+
+        Raises:
+            InvalidRequestError: This is another loop.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise InvalidRequestError(
+                "this AsyncLlamaClient belongs to another event loop; make one for each loop (each asyncio.run)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a client and its views hand to each call.
+
+    Attributes:
+        config: The configuration.
+        providers: Who there is; shared by all views of a client.
+        store: The pulled models.
+        clock: The time.
+        loop: The loop of an asynchronous client.
+        model: What `model` means where a call omits it; None: the configuration's default.
+        timeout_s: The `timeout` of calls that give none.
+        tags: Labels of every call.
+        only_provider: Where `model` is this provider's own id, verbatim.
+    """
+
+    config: Config
+    providers: Providers
+    store: ModelStore
+    clock: Clock
+    loop: EventLoop
+    model: str | Sequence[str] | None = None
+    timeout_s: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    only_provider: str | None = None
+
+    def begin(self, params: Mapping[str, Any], *, stream: bool) -> tuple[CallRecord, list[Target], Deadline]:
+        """Checks a call and finds who may answer it.
+
+        Raises:
+            InvalidRequestError: A parameter is wrong.
+            ConfigError: `model` names nobody.
+        """
+        # Building the request's schema takes as long as importing all the rest, so it waits for the first call.
+        from llama_client.types.request import check_request
+
+        given = dict(params)
+        model = given.pop("model", None)
+        if given.get("timeout") is None:
+            given["timeout"] = self.timeout_s
+        request = check_request(given, stream=stream)
+        targets = resolve(
+            self.model if model is None else model,
+            self.providers,
+            self.config,
+            self.store,
+            only_provider=self.only_provider,
+        )
+        record = CallRecord(request, self.clock, {**self.tags, **(request.tags or {})})
+        return record, targets, Deadline(request.timeout, self.clock)
+
+    def with_options(
+        self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
+    ) -> CallContext:
+        """The same with other defaults; what is None stays as it is."""
+        return replace(
+            self,
+            tags={**self.tags, **(tags or {})},
+            timeout_s=self.timeout_s if timeout_s is None else timeout_s,
+            model=self.model if model is None else model,
+        )
+
+
+def messages_of(prompt: str | Sequence[Mapping[str, object] | Message]) -> Sequence[Mapping[str, object] | Message]:
+    """A prompt as messages.
+
+    Raises:
+        InvalidRequestError: It is an empty text.
+    """
+    if not isinstance(prompt, str):
+        return prompt
+    if not prompt.strip():
+        raise InvalidRequestError("prompt: must not be empty", param="prompt")
+    return [{"role": "user", "content": prompt}]
+
+
+class Completions:
+    """`client.chat.completions`."""
+
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
+
+    @overload
+    def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
+
+    @overload
+    def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> ChatStream: ...
+
+    @overload
+    def create(self, *, stream: bool | None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream: ...
+
+    def create(self, *, stream: bool | None = None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream:
+        """Asks for an answer. `ChatParams` lists the parameters; they are OpenAI's, and None means omitted.
+
+        Args:
+            stream: True: returns once the first content has arrived, with a `ChatStream` to read on.
+            **params: See `ChatParams`.
+
+        Returns:
+            The answer, or the stream of it.
+
+        Raises:
+            InvalidRequestError: A parameter is wrong; nothing was sent.
+            ConfigError: `model` names nobody.
+            ProviderError: No target answered; `attempts` tells the story.
+
+        Example:
+            reply = client.chat.completions.create(
+                model="gguf/smollm2-135m",
+                messages=[{"role": "user", "content": "What is the capital of Japan?"}],
+                temperature=0,
+            )
+            print(reply.choices[0].message.content)
+        """
+        record, targets, deadline = self._context.begin(params, stream=_flag(stream))
+        opened = drive(plan(targets, deadline), record)
+        if stream:
+            return ChatStream(opened, record)
+        return record.won(opened.trial)
+
+
+class AsyncCompletions:
+    """`client.chat.completions` of an `AsyncLlamaClient`."""
+
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
+
+    @overload
+    async def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
+
+    @overload
+    async def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> AsyncChatStream: ...
+
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[ChatParams]
+    ) -> ChatCompletion | AsyncChatStream: ...
+
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[ChatParams]
+    ) -> ChatCompletion | AsyncChatStream:
+        """`Completions.create`, awaited. Cancelling the task stops the model."""
+        self._context.loop.check()
+        record, targets, deadline = self._context.begin(params, stream=_flag(stream))
+        opened = await adrive(plan(targets, deadline), record)
+        if stream:
+            return AsyncChatStream(opened, record)
+        return record.won(opened.trial)
+
+
+class Chat:
+    """`client.chat`."""
+
+    def __init__(self, context: CallContext) -> None:
+        self.completions = Completions(context)
+
+
+class AsyncChat:
+    """`client.chat` of an `AsyncLlamaClient`."""
+
+    def __init__(self, context: CallContext) -> None:
+        self.completions = AsyncCompletions(context)
+
+
+def _flag(stream: object) -> bool:
+    if stream is None or isinstance(stream, bool):
+        return bool(stream)
+    raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")

@@ -1,0 +1,166 @@
+"""`llama-client chat`: one question, standard input, or a conversation."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from llama_client import ChatCompletion, Config, LlamaClient, LlamaClientError, Message, load_config
+from llama_client.cli.pull import shown_progress
+from llama_client.providers.gguf.pull import pull
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.types.params import CallParams
+
+_REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
+# With a prompt given, standard input is only waited for this long: it may be a pipe that nobody will ever write to.
+_STDIN_WAIT_S = 1.0
+_MAX_STDIN_CHARS = 16 << 20
+# What could move the cursor, colour the screen or worse, in text that a model made.
+_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, *range(128, 160)])
+
+Conversation = list[dict[str, object] | Message]
+
+
+@click.command("chat", short_help="Ask a model.")
+@click.argument("prompt", nargs=-1)
+@click.option("-m", "--model", help="provider/model-id; by default the configuration's default_model.")
+@click.option("--system", help="Instructions for the model.")
+@click.option("--temperature", type=float, help="Randomness, 0 to 2; by default the model's own.")
+@click.option("--max-tokens", type=int, help="The longest answer in tokens.")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--config", type=click.Path(), help="The configuration file.")
+def command(
+    prompt: tuple[str, ...],
+    model: str | None,
+    system: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    no_stream: bool,
+    as_json: bool,
+    config: str | None,
+) -> None:
+    """Ask a model. Without PROMPT, standard input is the prompt, or on a terminal a conversation begins.
+
+    Text that is piped in is added below PROMPT.
+
+    \b
+    Examples:
+      llama-client chat "Why do llamas hum?"
+      llama-client chat --system "Answer in French." < question.txt
+      cat notes.txt | llama-client chat "Summarise:"
+      llama-client chat --json "Why do llamas hum?" | jq .cost
+    """
+    interactive = sys.stdin is not None and sys.stdin.isatty()
+    text = _with_stdin(" ".join(prompt), interactive=interactive)
+    if not text and (not interactive or as_json):
+        raise click.UsageError("there is nothing to ask: give a PROMPT, or pipe one in")
+    loaded = load_config(config)
+    _provide_a_model(loaded, model)
+    params = CallParams(model=model, temperature=temperature, max_tokens=max_tokens)
+    conversation: Conversation = [{"role": "system", "content": system}] if system is not None else []
+    with LlamaClient(loaded) as client:
+        if not text:
+            _converse(client, conversation, params, stream=not no_stream)
+        elif as_json:
+            reply = client.ask([*conversation, _said(text)], **params)
+            click.echo(json.dumps({"text": reply.text, **reply.model_dump(mode="json", exclude={"raw"})}))
+        else:
+            _answer(client, [*conversation, _said(text)], params, stream=not no_stream)
+
+
+def _provide_a_model(config: Config, model: str | None) -> None:
+    """Pulls the demo model where nobody has said which model to use and none is there. Only the command does this."""
+    store = ModelStore.of_user()
+    if model is not None or config.default_model is not None or config.providers or store.preferred() is not None:
+        return
+    click.echo(
+        f"No model is configured, so this uses {DEMO_NAME}: 135 million parameters, which only prove the plumbing.\n"
+        f"For a real one: llama-client pull {_REAL_MODEL}",
+        err=True,
+    )
+    with shown_progress(DEMO_NAME) as progress:
+        pull(DEMO_NAME, store, progress=progress, local_only=config.local_only)
+
+
+def _with_stdin(prompt: str, *, interactive: bool) -> str:
+    """The prompt, with what is piped in below it."""
+    if interactive or sys.stdin is None:
+        return prompt
+    arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+    # In a thread, as no portable call tells whether a pipe has something to say; a daemon, as it may wait for ever.
+    threading.Thread(target=lambda: arrived.put(_read_stdin()), daemon=True).start()
+    try:
+        piped = arrived.get(timeout=_STDIN_WAIT_S if prompt else None)
+    except queue.Empty:
+        click.echo("llama-client: nothing came from standard input; going on without it", err=True)
+        return prompt
+    return "\n\n".join(part for part in (prompt, piped.strip()) if part.strip())
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read(_MAX_STDIN_CHARS)
+    except (OSError, ValueError):  # closed, or no text
+        return ""
+
+
+def _answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, stream: bool) -> ChatCompletion:
+    if not stream:
+        reply = client.ask(messages, **params)
+        click.echo(_printable(reply.text))
+    else:
+        with client.chat.completions.create(messages=messages, stream=True, **params) as chunks:
+            for chunk in chunks:
+                _show_thinking(chunk.choices[0].delta.reasoning if chunk.choices else None)
+                click.echo(_printable(chunk.text), nl=False)
+                sys.stdout.flush()
+        click.echo()
+        reply = chunks.completion
+    for warning in reply.warnings:
+        click.echo(f"llama-client: {warning}", err=True)
+    if reply.choices[0].finish_reason == "length":
+        click.echo("llama-client: the answer was cut at its longest", err=True)
+    return reply
+
+
+def _converse(client: LlamaClient, conversation: Conversation, params: CallParams, *, stream: bool) -> None:
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives input() a history and line editing, where the platform has it
+    click.echo("Ctrl-C stops an answer, Ctrl-D ends the conversation.", err=True)
+    while True:
+        try:
+            text = input("> ").strip()
+        except EOFError:
+            click.echo()
+            return
+        if not text:
+            continue
+        try:
+            reply = _answer(client, [*conversation, _said(text)], params, stream=stream)
+        except KeyboardInterrupt:
+            click.echo("\n(stopped)", err=True)
+        except LlamaClientError as error:
+            click.echo(f"llama-client: {error}", err=True)
+        else:
+            conversation += [_said(text), reply.choices[0].message]
+
+
+def _said(text: str) -> dict[str, object]:
+    return {"role": "user", "content": text}
+
+
+def _show_thinking(reasoning: str | None) -> None:
+    if reasoning and sys.stderr.isatty():
+        click.secho(_printable(reasoning), nl=False, dim=True, err=True)
+
+
+def _printable(text: str) -> str:
+    return text.translate(_CONTROLS) if sys.stdout.isatty() else text

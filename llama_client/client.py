@@ -1,0 +1,179 @@
+"""The clients: what they own, and how it is opened and closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+
+from llama_client.chat import AsyncChat, CallContext, Chat, EventLoop, messages_of
+from llama_client.clock import Clock
+from llama_client.types.completion import ChatCompletion, Message
+from llama_client.types.params import CallParams
+
+if TYPE_CHECKING:
+    from llama_client.config.discovery import Source
+    from llama_client.config.schema import Config
+
+
+class ProviderOptions(TypedDict, total=False):
+    """The keys of a provider's table, for `for_provider`."""
+
+    model_path: str | Path
+    n_ctx: int
+    n_parallel: int
+    n_gpu_layers: int
+    n_threads: int
+    mmproj: str | Path
+    lora: Sequence[Mapping[str, object]]
+
+
+class _BaseClient:
+    """What both colours share. All views of a client share its providers; closing any of them closes these."""
+
+    def __init__(self, config: Source = None, *, tags: Mapping[str, str] | None = None) -> None:
+        from llama_client.config.discovery import load_config
+
+        self._context = _open_context(load_config(config), tags=tags or {})
+        self._bind()
+
+    def _bind(self) -> None:
+        """Makes what hangs on the context."""
+        raise NotImplementedError
+
+    @classmethod
+    def for_provider(
+        cls, provider: str, *, tags: Mapping[str, str] | None = None, **options: Unpack[ProviderOptions]
+    ) -> Self:
+        """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
+
+        Args:
+            provider: A kind of provider: `gguf`.
+            tags: Labels of every call, for logs.
+            **options: The keys that the provider's table in a configuration file may have.
+
+        Raises:
+            ConfigError: There is no such provider, or an option is wrong.
+
+        Example:
+            client = LlamaClient.for_provider("gguf", model_path="llama-3.2-3b.gguf", n_parallel=2)
+            reply = client.chat.completions.create(model="default", messages=[...])
+        """
+        from llama_client.config.schema import read_config
+
+        config = read_config({"providers": {provider: dict(options)}}, origin="options")
+        return cls._of(_open_context(config, tags=tags or {}, only_provider=provider))
+
+    def with_options(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Self:
+        """A view with other defaults that shares everything else, loaded models included.
+
+        Args:
+            tags: Labels to add to every call.
+            timeout_s: The `timeout` of calls that give none, in seconds.
+            model: What `model` means where a call omits it.
+        """
+        return self._of(self._context.with_options(tags=tags, timeout_s=timeout_s, model=model))
+
+    @classmethod
+    def _of(cls, context: CallContext) -> Self:
+        client = cls.__new__(cls)
+        client._context = context
+        client._bind()
+        return client
+
+
+class LlamaClient(_BaseClient):
+    """One chat interface over every configured model. Safe to share between threads.
+
+    Args:
+        config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
+        tags: Labels of every call, for logs.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+
+    Example:
+        with LlamaClient() as client:
+            reply = client.ask("Why do llamas hum?")
+            print(reply.text, reply.target)
+    """
+
+    chat: Chat
+
+    def _bind(self) -> None:
+        self.chat = Chat(self._context)
+
+    def ask(
+        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+    ) -> ChatCompletion:
+        """The short form of `chat.completions.create`: a text, or a list of messages.
+
+        Args:
+            prompt: What to ask.
+            **params: As of `create`.
+
+        Raises:
+            LlamaClientError: As `create`.
+        """
+        return self.chat.completions.create(messages=messages_of(prompt), **params)
+
+    def close(self) -> None:
+        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        self._context.providers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncLlamaClient(_BaseClient):
+    """`LlamaClient` for asyncio: `await` each call, `async with`, `aclose()`. Safe to share between one loop's tasks.
+
+    Example:
+        async with AsyncLlamaClient() as client:
+            reply = await client.ask("Why do llamas hum?")
+    """
+
+    chat: AsyncChat
+
+    def _bind(self) -> None:
+        self.chat = AsyncChat(self._context)
+
+    async def ask(
+        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+    ) -> ChatCompletion:
+        """The short form of `chat.completions.create`: a text, or a list of messages."""
+        return await self.chat.completions.create(messages=messages_of(prompt), **params)
+
+    async def aclose(self) -> None:
+        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        await self._context.providers.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _open_context(config: Config, *, tags: Mapping[str, str], only_provider: str | None = None) -> CallContext:
+    # What only an open client needs is imported here, so that importing the package stays cheap.
+    from llama_client.providers.gguf.store import ModelStore
+    from llama_client.providers.registry import Providers
+
+    clock, store = Clock(), ModelStore.of_user()
+    providers = Providers(config, store, clock)
+    return CallContext(config, providers, store, clock, EventLoop(), tags=dict(tags), only_provider=only_provider)

@@ -1,0 +1,1 @@
+"""The configuration: its shape, and where it is found."""

@@ -1,0 +1,269 @@
+"""Every error that leaves this package, in one tree.
+
+    LlamaClientError                    always with .attempts (empty where nothing was tried)
+    ├── ConfigError                     the configuration, or the `model` argument, names something that is not there
+    ├── InvalidRequestError             caught before anything is sent; .param names the field
+    ├── LocalOnlyError                  refused by `local_only`
+    ├── ProviderNotInstalledError       an optional package is missing; .extra names what to install
+    └── ProviderError                   one target failed; .retryable and .failover decide what happens next
+        ├── AuthenticationError         the key is missing or refused
+        ├── PermissionDeniedError       the key is good, but not for this
+        ├── ModelNotFoundError          the provider does not have that model
+        ├── ModelLoadError              a local model cannot be loaded; .path says which
+        ├── ContextLengthError          the prompt is longer than the context; .prompt_tokens, .context_tokens
+        ├── BadRequestError             the provider refused the request itself
+        ├── UnsupportedFeatureError     the target cannot honour a parameter; .param names it
+        ├── OverloadedError             the provider has no room right now
+        ├── ServerError                 the provider broke
+        ├── APIConnectionError          no answer, or none that was complete
+        │   └── APITimeoutError         none in time
+        ├── StreamInterruptedError      broke after text had arrived; .partial holds it
+        ├── InvalidResponseError        the answer does not have the form of an answer
+        └── AllTargetsFailedError       several targets were tried and none is left; .errors has each one's
+
+Errors are data for the plan of attempts: `retryable` says that the same target may be tried again, `failover` that
+another one may be. Both are set by class and may be overridden where a provider knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from llama_client.types.attempt import Attempt
+    from llama_client.types.completion import ChatCompletion
+
+
+class LlamaClientError(Exception):
+    """The root of every error of this package.
+
+    Attributes:
+        attempts: What was tried before this was raised, in order; empty where nothing was.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.attempts: list[Attempt] = []
+
+
+class ConfigError(LlamaClientError):
+    """The configuration is wrong, or `model` names a provider or model that is not configured.
+
+    Attributes:
+        key: The dotted key that is at fault (`providers.laptop.n_ctx`), where there is one.
+    """
+
+    def __init__(self, message: str = "", *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class InvalidRequestError(LlamaClientError):
+    """The request is wrong and nothing was sent.
+
+    Attributes:
+        param: The parameter at fault, with its place (`messages[1].role`).
+    """
+
+    def __init__(self, message: str = "", *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class LocalOnlyError(LlamaClientError):
+    """`local_only` is on and this would have left the machine."""
+
+
+class ProviderNotInstalledError(LlamaClientError):
+    """A provider needs a package that is not installed.
+
+    Attributes:
+        extra: The extra that brings it: `pip install "llama-client[EXTRA]"`.
+    """
+
+    def __init__(self, message: str = "", *, extra: str | None = None) -> None:
+        super().__init__(message)
+        self.extra = extra
+
+
+class ProviderError(LlamaClientError):
+    """One target failed.
+
+    Attributes:
+        provider: The provider's name in the configuration.
+        target: `provider/model`.
+        http_status: The status of the provider's answer; None where none came.
+        provider_code: The provider's own code for the failure.
+        request_id: The provider's id of the request.
+        retryable: The same target may be tried again.
+        failover: Another target may be tried.
+        retry_after_s: The wait that the provider asked for, in seconds.
+        body: The provider's error body, parsed where it was JSON.
+    """
+
+    retryable_by_default: ClassVar[bool] = False
+    failover_by_default: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        provider: str | None = None,
+        target: str | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        request_id: str | None = None,
+        retryable: bool | None = None,
+        failover: bool | None = None,
+        retry_after_s: float | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.target = target
+        self.http_status = http_status
+        self.provider_code = provider_code
+        self.request_id = request_id
+        self.retryable = self.retryable_by_default if retryable is None else retryable
+        self.failover = self.failover_by_default if failover is None else failover
+        self.retry_after_s = retry_after_s
+        self.body = body
+
+
+class AuthenticationError(ProviderError):
+    """The key is missing, wrong or expired."""
+
+
+class PermissionDeniedError(ProviderError):
+    """The key is good, but not for this model or action."""
+
+
+class ModelNotFoundError(ProviderError):
+    """The provider does not have that model, or no longer."""
+
+
+class ModelLoadError(ProviderError):
+    """A local model, or an adapter of it, cannot be loaded.
+
+    Attributes:
+        path: The file at fault.
+    """
+
+    def __init__(self, message: str = "", *, path: str | None = None, target: str | None = None) -> None:
+        super().__init__(message, target=target)
+        self.path = path
+
+
+class ContextLengthError(ProviderError):
+    """The prompt does not fit the model's context.
+
+    Attributes:
+        prompt_tokens: The tokens of the prompt, where the provider says.
+        context_tokens: The tokens that fit, where the provider says.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        prompt_tokens: int | None = None,
+        context_tokens: int | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(message, http_status=http_status, provider_code=provider_code, body=body)
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+
+
+class BadRequestError(ProviderError):
+    """The provider refused the request itself; another target would too."""
+
+    failover_by_default = False
+
+
+class UnsupportedFeatureError(ProviderError):
+    """The target cannot honour a parameter.
+
+    Attributes:
+        param: The parameter.
+    """
+
+    def __init__(
+        self, message: str = "", *, param: str | None = None, target: str | None = None, body: object = None
+    ) -> None:
+        super().__init__(message, target=target, body=body)
+        self.param = param
+
+
+class OverloadedError(ProviderError):
+    """The provider has no room for the request right now."""
+
+    retryable_by_default = True
+
+
+class ServerError(ProviderError):
+    """The provider broke while working on the request."""
+
+    retryable_by_default = True
+
+
+class APIConnectionError(ProviderError):
+    """No answer came, or the connection broke before one was complete."""
+
+    retryable_by_default = True
+
+
+class APITimeoutError(APIConnectionError):
+    """No answer came in time."""
+
+
+class StreamInterruptedError(ProviderError):
+    """A stream broke after text had been handed over, so nothing may be tried again silently.
+
+    Attributes:
+        partial: What had arrived, as a `ChatCompletion`.
+    """
+
+    failover_by_default = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        partial: ChatCompletion | None = None,
+        provider: str | None = None,
+        target: str | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(
+            message,
+            provider=provider,
+            target=target,
+            http_status=http_status,
+            provider_code=provider_code,
+            body=body,
+        )
+        self.partial = partial
+
+
+class InvalidResponseError(ProviderError):
+    """What the provider sent does not have the form of an answer."""
+
+    retryable_by_default = True
+
+
+class AllTargetsFailedError(ProviderError):
+    """Several targets were tried and none is left; raised from the last one's error.
+
+    Attributes:
+        errors: Each target's error, in order.
+    """
+
+    def __init__(self, message: str = "", *, errors: Sequence[ProviderError] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)

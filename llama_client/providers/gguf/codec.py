@@ -1,0 +1,161 @@
+"""Our request as llama.cpp's, and its chunks as ours. No I/O.
+
+A request always goes out as a stream, since only a stream can be stopped, and always asks for its usage. Where `n` is
+larger than the slots of the engine it goes out in groups, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
+from llama_client.providers.base import Capabilities, ProviderCall
+from llama_client.providers.wire.errors import error_from_llama_cpp
+from llama_client.providers.wire.openai import body_of, chunk_of
+from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.messages import ImagePart
+from llama_client.types.request import ChatRequest
+from llama_client.types.usage import PromptTokensDetails, Usage
+
+_SAME_NAME = frozenset(
+    {
+        "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "frequency_penalty",
+        "presence_penalty", "logit_bias", "logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls",
+        "reasoning_effort",
+    }
+)  # fmt: skip
+PARAMETERS = _SAME_NAME | {"n", "seed", "top_logprobs", "repetition_penalty", "reasoning_format", "extra_body"}
+_TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
+# The library's seeds are 32 bits wide, and the highest means "choose one".
+_SEEDS = 2**32 - 1
+# What llama.cpp calls the places where thinking may go. It has no way to leave thinking out.
+_REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
+
+
+def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
+    """What a model can honour, by what its chat template can express."""
+    why_not = {}
+    if not (template_abilities.get("supports_tools") and template_abilities.get("supports_tool_calls")):
+        why_not = dict.fromkeys(_TOOL_PARAMETERS, "the model's chat template has no tools")
+    if not template_abilities.get("supports_reasoning_effort"):
+        why_not["reasoning_effort"] = "the model's chat template has no reasoning effort"
+    return Capabilities(PARAMETERS, why_not)
+
+
+def require_values(call: ProviderCall, *, sees_images: bool) -> None:
+    """Refuses parameters that are honoured, but not with this value.
+
+    Raises:
+        UnsupportedFeatureError: Names the parameter.
+    """
+    if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
+        raise _unsupported(call, "reasoning_format", "'parsed' and 'raw' are known here")
+    if not call.request.has_images:
+        return
+    if not sees_images:
+        raise _unsupported(call, "messages", "the model sees no images (no mmproj is configured)")
+    # llama.cpp would fetch an address by itself, past every rule about what may be reached.
+    if any(not url.startswith("data:") for url in _image_urls(call.request)):
+        raise _unsupported(call, "messages", "images must be data: URIs here, not addresses")
+
+
+def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """What llama.cpp gets, one body a group of choices, each with its number of choices."""
+    wanted, done = request.n or 1, 0
+    while done < wanted:
+        size = min(wanted - done, n_parallel)
+        body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME)}
+        for message in body["messages"]:
+            if message["role"] == "developer":  # OpenAI's newer word; templates know the older one
+                message["role"] = "system"
+        if request.seed is not None:
+            body["seed"] = (request.seed + done) % _SEEDS
+        if request.logprobs:
+            # 0 would switch log probabilities off; what was not asked for is cut from the answer.
+            body["top_logprobs"] = max(request.top_logprobs or 0, 1)
+        if request.repetition_penalty is not None:
+            body["repeat_penalty"] = request.repetition_penalty
+        if request.reasoning_format is not None:
+            body["reasoning_format"] = _REASONING_FORMATS[request.reasoning_format]
+        ours = {"n": size, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+        yield {**body, **ours}, size
+        done += size
+
+
+class Decoder:
+    """Turns llama.cpp's chunks into ours, over all groups of one request."""
+
+    def __init__(self, call: ProviderCall, model_name: str) -> None:
+        self._call = call
+        self._model_name = model_name
+        self._first_index = 0
+        self._usages: list[Usage] = []
+        self._last: ChatCompletionChunk | None = None
+
+    def next_group(self, first_index: int) -> None:
+        """The chunks from here on belong to the group whose first choice has this index."""
+        self._first_index = first_index
+
+    def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
+        """A chunk of ours; None for what is only progress or only usage.
+
+        Raises:
+            ProviderError: The chunk is an error, or none at all.
+        """
+        if "error" in body:
+            raise error_from_llama_cpp(body["error"])
+        if "prompt_progress" in body:
+            return None
+        self._call.facts.bodies.append(body)
+        chunk = chunk_of({**body, "model": self._model_name}, self._call)
+        self._last = chunk
+        if chunk.usage is not None:
+            self._usages.append(chunk.usage)
+            chunk.usage = None
+        for choice in chunk.choices:
+            choice.index += self._first_index
+            if choice.logprobs:
+                for token in choice.logprobs.content or ():
+                    token.top_logprobs = token.top_logprobs[: self._call.request.top_logprobs or 0]
+        return chunk if chunk.choices else None
+
+    def usage_chunk(self) -> ChatCompletionChunk | None:
+        """The last chunk of the answer: the usage of all choices, the prompt counted once."""
+        if self._last is None or not self._usages:
+            return None
+        return self._last.model_copy(update={"choices": [], "usage": _sum(self._usages)})
+
+
+def library_failure(error: Exception) -> ProviderError:
+    """What xllamacpp raised, as our error. It raises ValueError for a bad request and RuntimeError for all else."""
+    if isinstance(error, ValueError | TypeError):
+        return BadRequestError(f"llama.cpp refused the request: {error}")
+    if "image input is not supported" in str(error):
+        return UnsupportedFeatureError("the model sees no images (no mmproj is configured)", param="messages")
+    return ServerError(f"llama.cpp failed: {error}")
+
+
+def _sum(usages: list[Usage]) -> Usage:
+    """Each choice reports the whole prompt. The first to run shows what was really cached: the fewest tokens."""
+    prompt = next((u.prompt_tokens for u in usages if u.prompt_tokens is not None), None)
+    answers = [u.completion_tokens for u in usages]
+    completion = sum(c for c in answers if c is not None) if None not in answers else None
+    cached = [u.cached_tokens for u in usages if u.cached_tokens is not None]
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion if prompt is not None and completion is not None else None,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached)) if cached else None,
+    )
+
+
+def _image_urls(request: ChatRequest) -> Iterator[str]:
+    for message in request.messages:
+        for part in message.content if isinstance(message.content, tuple) else ():
+            if isinstance(part, ImagePart):
+                yield part.image_url.url
+
+
+def _unsupported(call: ProviderCall, param: str, why: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(f"{call.target} cannot honour {param}: {why}", param=param, target=call.target)

@@ -1,0 +1,110 @@
+"""The engines that this process has loaded: one for each model file and set of options, closed with its last user.
+
+The only state of the package outside a client, since the same file must not be loaded twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from llama_client.clock import Clock
+from llama_client.providers.gguf.engine import Engine
+from llama_client.providers.gguf.loading import EngineOptions
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.users = 0
+        self.loading = threading.Lock()
+        self.engine: Engine | None = None
+
+
+class _Registry:
+    def __init__(self) -> None:
+        # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
+        self.lock = threading.RLock()
+        self.entries: dict[EngineOptions, _Entry] = {}
+
+
+_registry = _Registry()
+# A fork copies engines without their threads: in the child they can be neither used nor freed, so they are kept aside.
+_inherited: list[_Registry] = []
+
+
+class Lease:
+    """The right to use an engine until `release`.
+
+    Attributes:
+        engine: The loaded model.
+        load_s: Seconds that its user waited for it to load; None where it was loaded already.
+    """
+
+    def __init__(self, options: EngineOptions, entry: _Entry, engine: Engine, load_s: float | None) -> None:
+        self._options = options
+        self._entry = entry
+        self._process = os.getpid()
+        self._released = False
+        self.engine = engine
+        self.load_s = load_s
+
+    def take_load_s(self) -> float | None:
+        """`load_s` for the first who asks, as only that request waited; None for the others."""
+        load_s, self.load_s = self.load_s, None
+        return load_s
+
+    @property
+    def is_usable(self) -> bool:
+        """False in a process that was forked from the one that loaded the engine."""
+        return self._process == os.getpid()
+
+    def release(self) -> None:
+        """Gives the engine back; the last one closes it. Further calls do nothing."""
+        if self._released or not self.is_usable:
+            return
+        self._released = True
+        self.engine.abort(self)
+        _give_back(self._options, self._entry)
+
+
+def lease(options: EngineOptions, clock: Clock) -> Lease:
+    """The engine for these options, loading it where nobody has yet; blocks while it loads.
+
+    Raises:
+        ModelLoadError: See `load_server`.
+        ProviderNotInstalledError: xllamacpp is not installed.
+    """
+    with _registry.lock:
+        entry = _registry.entries.setdefault(options, _Entry())
+        entry.users += 1
+    try:
+        was_loaded = entry.engine is not None
+        started = clock.monotonic()
+        with entry.loading:
+            if entry.engine is None:
+                entry.engine = Engine(options)
+        return Lease(options, entry, entry.engine, None if was_loaded else clock.monotonic() - started)
+    except BaseException:
+        _give_back(options, entry)
+        raise
+
+
+def _give_back(options: EngineOptions, entry: _Entry) -> None:
+    with _registry.lock:
+        entry.users -= 1
+        if entry.users:
+            return
+        if _registry.entries.get(options) is entry:
+            del _registry.entries[options]
+    if entry.engine is not None:
+        entry.engine.close()
+
+
+def _start_afresh() -> None:
+    global _registry
+    _inherited.append(_registry)
+    _registry = _Registry()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,138 @@
+"""The models that were pulled: a folder of small records, each naming a GGUF file and its checksum.
+
+A record is a JSON file of its own, written beside its place and then moved there, so that it is whole or absent. The
+file it names lies in this folder (the demo model) or stays where it was (a path, an Ollama blob, the hub's cache).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from llama_client.config.discovery import APP_NAME, CACHE_VARIABLE
+from llama_client.errors import InvalidRequestError
+
+DEMO_NAME = "smollm2-135m"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+# Names that Windows keeps for devices, whatever their ending.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A pulled model.
+
+    Attributes:
+        name: What `gguf/NAME` calls it.
+        path: The GGUF file.
+        sha256: Of the file when it was pulled, in hex.
+        bytes: Its size when it was pulled.
+        source: What it was pulled from.
+        pulled_at: When, as Unix time in seconds.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    bytes: int
+    source: str
+    pulled_at: float
+
+
+class ModelStore:
+    """The folder of pulled models."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of_user(cls, environ: Mapping[str, str] | None = None) -> ModelStore:
+        """The store in the user's cache folder, or in `$LLAMA_CLIENT_CACHE_DIR`."""
+        chosen = (os.environ if environ is None else environ).get(CACHE_VARIABLE)
+        cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path(APP_NAME, appauthor=False)
+        return cls(cache / "models")
+
+    def find(self, name: str) -> StoredModel | None:
+        """The model of that name whose file is still there, else None."""
+        if not _NAME.fullmatch(name):
+            return None
+        model = self._read(self._record(name))
+        return model if model is not None and model.path.is_file() else None
+
+    def all(self) -> list[StoredModel]:
+        """Every model whose file is still there, newest first."""
+        models = [self._read(path) for path in self._records()]
+        present = [model for model in models if model is not None and model.path.is_file()]
+        return sorted(present, key=lambda model: model.pulled_at, reverse=True)
+
+    def preferred(self) -> StoredModel | None:
+        """The model to use where none is named: the one pulled last, the demo model only where there is no other."""
+        pulled = self.all()
+        return next((model for model in pulled if model.name != DEMO_NAME), pulled[0] if pulled else None)
+
+    def names(self) -> list[str]:
+        """The names of `all`."""
+        return [model.name for model in self.all()]
+
+    def add(self, name: str, path: Path, *, sha256: str, source: str) -> StoredModel:
+        """Records a model under a name, in the place of an earlier one of that name."""
+        model = StoredModel(
+            name=checked_name(name),
+            path=path,
+            sha256=sha256,
+            bytes=path.stat().st_size,
+            source=source,
+            pulled_at=time.time(),
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=self.folder, prefix=".record-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({**asdict(model), "path": str(path)}, file)
+            Path(draft).replace(self._record(name))
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+        return model
+
+    def _record(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _records(self) -> Iterator[Path]:
+        return self.folder.glob("*.json")
+
+    def _read(self, path: Path) -> StoredModel | None:
+        """A record; None where it is absent or not one of ours, which is the same to who asks."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return StoredModel(**{**values, "path": Path(values["path"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def checked_name(name: str) -> str:
+    """The name, if a model may be called so.
+
+    Raises:
+        InvalidRequestError: It may not; says what may be.
+    """
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
+        raise InvalidRequestError(
+            f"name: must be small letters, digits, '.', '_' and '-', starting with a letter or digit, got {name!r}",
+            param="name",
+        )
+    return name
+
+
+def name_from(text: str) -> str:
+    """A name for a model, made from a file's or a model's own."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower().removesuffix(".gguf")).strip("-._")[:128]
+    return checked_name(f"model-{name}" if _RESERVED.fullmatch(name) else name or "model")

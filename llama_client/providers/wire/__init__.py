@@ -1,0 +1,1 @@
+"""Wire formats without I/O: bodies in, types or errors out."""

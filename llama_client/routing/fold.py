@@ -1,0 +1,122 @@
+"""Folds chunks into a whole answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llama_client.types.chunk import ChatCompletionChunk, ChunkChoice, ToolCallDelta
+from llama_client.types.completion import (
+    Choice,
+    ChoiceLogprobs,
+    FinishReason,
+    FunctionCall,
+    Message,
+    TokenLogprob,
+    ToolCall,
+)
+from llama_client.types.usage import Usage
+
+
+@dataclass(slots=True)
+class _ToolCallParts:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _ChoiceParts:
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    tool_calls: dict[int, _ToolCallParts] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    refusal_logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class Fold:
+    """The answer so far.
+
+    Attributes:
+        first: The first chunk, which names the answer; None before it.
+        usage: The last usage seen: providers repeat it, and the last is the whole.
+        has_content: Whether anything to show has arrived.
+    """
+
+    def __init__(self) -> None:
+        self.first: ChatCompletionChunk | None = None
+        self.usage: Usage | None = None
+        self.has_content = False
+        self._service_tier: str | None = None
+        self._choices: dict[int, _ChoiceParts] = {}
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Takes in the next chunk."""
+        if self.first is None:
+            self.first = chunk
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.service_tier is not None:
+            self._service_tier = chunk.service_tier
+        for choice in chunk.choices:
+            self._add_choice(choice)
+            self.has_content = self.has_content or choice.delta.has_content
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is an answer and every choice of it has a finish reason."""
+        return bool(self._choices) and all(parts.finish_reason is not None for parts in self._choices.values())
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that the provider says it served."""
+        return self._service_tier
+
+    def choices(self) -> list[Choice]:
+        """The choices, by index."""
+        return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
+
+    def _add_choice(self, choice: ChunkChoice) -> None:
+        parts = self._choices.setdefault(choice.index, _ChoiceParts())
+        delta = choice.delta
+        if delta.content:
+            parts.content.append(delta.content)
+        if delta.reasoning:
+            parts.reasoning.append(delta.reasoning)
+        if delta.refusal:
+            parts.refusal.append(delta.refusal)
+        for call in delta.tool_calls or ():
+            _add_tool_call(parts.tool_calls.setdefault(call.index, _ToolCallParts()), call)
+        if choice.logprobs is not None:
+            parts.logprobs.extend(choice.logprobs.content or ())
+            parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
+        if choice.finish_reason is not None:
+            parts.finish_reason = choice.finish_reason
+
+
+def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
+    if call.id:
+        parts.id = call.id
+    if call.function is not None:
+        parts.name = parts.name or call.function.name or ""
+        parts.arguments.append(call.function.arguments or "")
+
+
+def _choice(index: int, parts: _ChoiceParts) -> Choice:
+    calls = [
+        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments)))
+        for _, call in sorted(parts.tool_calls.items())
+    ]
+    # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.
+    no_text = bool(calls or parts.refusal)
+    message = Message(
+        content="".join(parts.content) if parts.content or not no_text else None,
+        tool_calls=calls or None,
+        reasoning="".join(parts.reasoning) or None,
+        refusal="".join(parts.refusal) or None,
+    )
+    logprobs = None
+    if parts.logprobs or parts.refusal_logprobs:
+        logprobs = ChoiceLogprobs(content=parts.logprobs or None, refusal=parts.refusal_logprobs or None)
+    return Choice(index=index, message=message, finish_reason=parts.finish_reason, logprobs=logprobs)

@@ -1,0 +1,195 @@
+"""Answers that are read while they are made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from types import TracebackType
+from typing import Generic
+
+from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
+from llama_client.routing.drive import AsyncChunks, Chunks, Opened, SyncChunks, wrapped
+from llama_client.routing.record import CallRecord
+from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.completion import ChatCompletion
+
+
+class _Stream(Generic[Chunks]):
+    """What both colours share: which chunks are handed on, and what is written down when a stream ends."""
+
+    _chunks: Chunks
+
+    def __init__(self, opened: Opened[Chunks], record: CallRecord) -> None:
+        self._chunks = opened.rest
+        self._trial = opened.trial
+        self._record = record
+        options = record.request.stream_options
+        self._include_usage = options is not None and options.include_usage
+        self._arrived = deque(chunk for chunk in opened.arrived if self._is_shown(chunk))
+        self._completion: ChatCompletion | None = None
+        self._ended = False
+
+    @property
+    def request_id(self) -> str:
+        """Our id of the call, the same in logs and attempts."""
+        return self._record.request_id
+
+    @property
+    def target(self) -> str:
+        """Who answers: `provider/model`."""
+        return self._trial.target.name
+
+    @property
+    def completion(self) -> ChatCompletion:
+        """The whole answer, once the stream has been read to its end.
+
+        Raises:
+            InvalidRequestError: It has not.
+        """
+        if self._completion is None:
+            raise InvalidRequestError(
+                "the stream has not been read to its end, so there is no whole answer; see partial"
+            )
+        return self._completion
+
+    @property
+    def partial(self) -> ChatCompletion:
+        """What has arrived so far, whole or not, with the attempts that have ended."""
+        return self._completion or self._record.completion(self._trial)
+
+    def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
+        return bool(chunk.choices) or self._include_usage
+
+    def _take(self, chunk: ChatCompletionChunk) -> bool:
+        """Takes in a chunk; tells whether to hand it on."""
+        self._trial.add(chunk)
+        return self._is_shown(chunk)
+
+    def _finish(self) -> None:
+        self._ended = True
+        try:
+            self._trial.require_complete()
+        except ProviderError as error:
+            raise self._interruption(error) from error
+        self._completion = self._record.won(self._trial)
+
+    def _interruption(self, error: Exception) -> LlamaClientError:
+        """The one error for every failure after the first content; what caused it is its `__cause__`."""
+        self._ended = True
+        if isinstance(error, LlamaClientError) and not isinstance(error, ProviderError):
+            return error
+        cause = error if isinstance(error, ProviderError) else wrapped(error)
+        interruption = StreamInterruptedError(
+            f"the stream broke off: {cause}",
+            provider=self._trial.target.provider_name,
+            target=self.target,
+            http_status=cause.http_status,
+            provider_code=cause.provider_code,
+            body=cause.body,
+        )
+        self._record.failed(self._trial, interruption, outcome="interrupted")
+        interruption.partial = self._record.completion(self._trial)
+        interruption.attempts = self._record.attempts
+        return interruption
+
+    def _cancel(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._record.cancelled(self._trial)
+
+
+class ChatStream(_Stream[SyncChunks]):
+    """An answer while it is made: iterate over its chunks, then read `completion`.
+
+    Close it (or leave its `with` block) to stop the model early; dropping it does the same.
+
+    Example:
+        with client.chat.completions.create(messages=[...], stream=True) as stream:
+            for chunk in stream:
+                print(chunk.text, end="")
+        print(stream.completion.usage)
+    """
+
+    def __iter__(self) -> ChatStream:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        if self._arrived:
+            return self._arrived.popleft()
+        while not self._ended:
+            try:
+                chunk = next(self._chunks)
+            except StopIteration:
+                self._finish()
+                break
+            except Exception as error:
+                raise self._interruption(error) from error
+            except BaseException:
+                self.close()
+                raise
+            if self._take(chunk):
+                return chunk
+        # Closed by another thread while this one waited for the chunk.
+        self._chunks.close()
+        raise StopIteration
+
+    def __enter__(self) -> ChatStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True):
+            self.close()
+
+    def close(self) -> None:
+        """Stops the model and frees its slot. Safe at any time, from any thread, and more than once."""
+        self._arrived.clear()
+        self._cancel()
+        # Another thread is waiting for the next chunk: it sees that the stream has ended, and closes.
+        with contextlib.suppress(ValueError):
+            self._chunks.close()
+
+
+class AsyncChatStream(_Stream[AsyncChunks]):
+    """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`."""
+
+    def __aiter__(self) -> AsyncChatStream:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        if self._arrived:
+            return self._arrived.popleft()
+        while not self._ended:
+            try:
+                chunk = await anext(self._chunks)
+            except StopAsyncIteration:
+                self._finish()
+                break
+            except Exception as error:
+                raise self._interruption(error) from error
+            except BaseException:
+                await self.aclose()
+                raise
+            if self._take(chunk):
+                return chunk
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> AsyncChatStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stops the model and frees its slot. Safe at any time, and more than once."""
+        self._arrived.clear()
+        self._cancel()
+        # Another task is waiting for the next chunk: it sees that the stream has ended.
+        with contextlib.suppress(RuntimeError):
+            await self._chunks.aclose()

@@ -1,0 +1,163 @@
+"""The messages of a request, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictStr,
+    Tag,
+    model_validator,
+)
+
+from llama_client.validation import broken_rule
+
+# What an assistant message of an answer may carry and no request may: thinking and what was parsed from the text are
+# the answer's own, and most providers refuse a message that holds them.
+_ANSWER_ONLY_KEYS = frozenset(
+    {
+        "reasoning",
+        "reasoning_content",
+        "thinking",
+        "refusal",
+        "parsed",
+        "annotations",
+        "audio",
+        "function_call",
+    }
+)
+
+
+class RequestPart(BaseModel):
+    """A part of a request: unknown names are errors, and nothing changes once checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class TextPart(RequestPart):
+    """A part of a message's content: text."""
+
+    type: Literal["text"]
+    text: StrictStr
+
+
+class ImageURL(RequestPart):
+    """Where an image is: an address or a `data:` URI."""
+
+    url: StrictStr = Field(min_length=1)
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(RequestPart):
+    """A part of a message's content: an image."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+def _part_tag(part: object) -> str | None:
+    kind = part.get("type") if isinstance(part, Mapping) else getattr(part, "type", None)
+    return f"={kind}" if kind in ("text", "image_url") else None
+
+
+ContentPart = Annotated[
+    Annotated[TextPart, Tag("=text")] | Annotated[ImagePart, Tag("=image_url")],
+    Discriminator(
+        _part_tag,
+        custom_error_type="content_part",
+        custom_error_message="type must be 'text' or 'image_url'",
+    ),
+]
+
+
+def as_tuple(value: object) -> object:
+    """Any sequence but text as a tuple; everything else as it is, for the check that follows."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+def _content_tag(content: object) -> str:
+    return "=text" if content is None or isinstance(content, str) else "=parts"
+
+
+Parts = Annotated[tuple[ContentPart, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+Content = Annotated[Annotated[StrictStr, Tag("=text")] | Annotated[Parts, Tag("=parts")], Discriminator(_content_tag)]
+
+
+class SystemMessage(RequestPart):
+    """Instructions for the model."""
+
+    role: Literal["system", "developer"]
+    content: Content
+    name: StrictStr | None = None
+
+
+class UserMessage(RequestPart):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+    name: StrictStr | None = None
+
+
+class CalledFunction(RequestPart):
+    """The function of a tool call that is handed back to the model."""
+
+    name: StrictStr = Field(min_length=1)
+    arguments: StrictStr
+
+
+class AssistantToolCall(RequestPart):
+    """A tool call of an earlier answer, handed back."""
+
+    id: StrictStr
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class AssistantMessage(RequestPart):
+    """An earlier answer, handed back."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: StrictStr | None = None
+    tool_calls: Annotated[tuple[AssistantToolCall, ...], BeforeValidator(as_tuple)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> AssistantMessage:
+        if self.content is None and not self.tool_calls:
+            raise broken_rule("content", "an assistant message needs content or tool_calls")
+        return self
+
+
+class ToolMessage(RequestPart):
+    """The result of a tool call."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: StrictStr = Field(min_length=1)
+    name: StrictStr | None = None
+
+
+def _plain_message(message: object) -> object:
+    """A message object of an earlier reply as a dict; a dict without what is empty or only an answer's own."""
+    if isinstance(message, BaseModel):
+        message = message.model_dump(exclude_none=True)
+    if not isinstance(message, Mapping):
+        return message
+    return {key: value for key, value in message.items() if value is not None and key not in _ANSWER_ONLY_KEYS}
+
+
+def plain_messages(messages: object) -> object:
+    """Dicts and the message objects of earlier replies alike as dicts, ready to be checked."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        raise broken_rule("", "must be a list of messages, such as [{'role': 'user', 'content': 'hi'}]")
+    return tuple(_plain_message(message) for message in messages)
+
+
+RequestMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]

@@ -1,0 +1,205 @@
+"""A request, checked as a whole before anything is sent.
+
+`ChatParams` (params.py) is what callers may write; `ChatRequest` is the same, checked and frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from llama_client.errors import InvalidRequestError
+from llama_client.types.messages import ImagePart, RequestMessage, RequestPart, as_tuple, plain_messages
+from llama_client.validation import broken_rule, first_problem
+
+_MAX_TOP_LOGPROBS = 20
+_MAX_CHOICES = 128
+_MAX_TOOLS = 128
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+class FunctionSpec(RequestPart):
+    """A function that the model may ask to be called; `parameters` is a JSON schema."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: StrictStr | None = None
+    parameters: dict[str, Any] | None = None
+    strict: StrictBool | None = None
+
+
+class Tool(RequestPart):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class NamedFunction(RequestPart):
+    """The name of a function."""
+
+    name: StrictStr = Field(min_length=1)
+
+
+class NamedToolChoice(RequestPart):
+    """The one tool that the model must call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(RequestPart):
+    """A schema that the answer must satisfy."""
+
+    name: StrictStr = "answer"
+    description: StrictStr | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: StrictBool | None = None
+
+
+class ResponseFormat(RequestPart):
+    """The form of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_one_is_named(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise broken_rule("json_schema", "belongs to type 'json_schema', and to that type alone")
+        return self
+
+
+class StreamOptions(RequestPart):
+    """What a stream hands on beside the text."""
+
+    include_usage: StrictBool = False
+
+
+def _tool_choice_tag(choice: object) -> str:
+    return "=word" if isinstance(choice, str) else "=named"
+
+
+Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+ToolChoice = Annotated[
+    Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
+    Discriminator(_tool_choice_tag),
+]
+
+
+class ChatRequest(BaseModel):
+    """A checked, immutable request. `model` is not part of it: routing turns that into targets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    messages: Annotated[tuple[RequestMessage, ...], BeforeValidator(plain_messages), Field(min_length=1)]
+    stream: StrictBool = False
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Unit | None = None
+    top_k: Annotated[int, Field(strict=True, ge=0)] | None = None
+    min_p: Unit | None = None
+    max_tokens: Count | None = None
+    stop: (
+        Annotated[
+            tuple[Annotated[StrictStr, Field(min_length=1)], ...],
+            BeforeValidator(_listed),
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
+    seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=_MAX_CHOICES)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Positive | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
+    logprobs: StrictBool | None = None
+    top_logprobs: Annotated[int, Field(strict=True, ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[tuple[Tool, ...], BeforeValidator(as_tuple), Field(max_length=_MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: StrictBool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "max"] | None = None
+    reasoning_format: Literal["parsed", "raw", "hidden"] | None = None
+    service_tier: StrictStr | None = None
+    stream_options: StreamOptions | None = None
+    user: StrictStr | None = None
+    timeout: Positive | None = None
+    tags: dict[StrictStr, StrictStr] | None = None
+    extra_body: dict[StrictStr, Any] | None = None
+    extra_headers: dict[StrictStr, StrictStr] | None = None
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise broken_rule("top_logprobs", "needs logprobs=True")
+        if self.stream_options is not None and not self.stream:
+            raise broken_rule("stream_options", "needs stream=True")
+        names = [tool.function.name for tool in self.tools or ()]
+        if self.tool_choice not in (None, "none") and not names:
+            raise broken_rule("tool_choice", "needs tools")
+        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
+            raise ValueError(f"tool_choice names {self.tool_choice.function.name!r}, which is not among tools")
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise broken_rule("tools", f"two tools are named {repeated!r}")
+        return self
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any message holds an image."""
+        return any(
+            isinstance(part, ImagePart)
+            for message in self.messages
+            if isinstance(message.content, tuple)
+            for part in message.content
+        )
+
+    @property
+    def set_parameters(self) -> frozenset[str]:
+        """The names of the parameters that the caller gave."""
+        return frozenset(name for name in self.model_fields_set if getattr(self, name) is not None)
+
+
+def check_request(params: Mapping[str, object], *, stream: bool) -> ChatRequest:
+    """Checks a call's parameters and freezes them.
+
+    Args:
+        params: What the caller gave, without `model`.
+        stream: Whether a stream was asked for.
+
+    Raises:
+        InvalidRequestError: Names the field, what was wrong and what would be right.
+    """
+    given: dict[str, object] = {name: value for name, value in params.items() if value is not None}
+    if "max_completion_tokens" in given:
+        alias = given.pop("max_completion_tokens")
+        if given.setdefault("max_tokens", alias) != alias:
+            raise InvalidRequestError(
+                "max_tokens and max_completion_tokens are the same limit and differ; give one of them",
+                param="max_tokens",
+            )
+    try:
+        return ChatRequest.model_validate({**given, "stream": stream})
+    except ValidationError as error:
+        known = (*ChatRequest.model_fields, "model", "max_completion_tokens")
+        problem = first_problem(error, known=known)
+        raise InvalidRequestError(problem.sentence, param=problem.field or None) from None

@@ -1,0 +1,118 @@
+"""Turns what pydantic found into one sentence: the field, what was wrong and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+RULE = "rule"
+SENTENCES_OF_OURS = frozenset({"content_part"})
+_SHOWN_VALUE_CHARS = 40
+# Pydantic's words for Python's types, in the words of who writes JSON or TOML.
+_WANTED = {
+    "tuple_type": "a list",
+    "dict_type": "a table of names and values",
+    "model_type": "a table of names and values",
+    "model_attributes_type": "a table of names and values",
+    "string_type": "text",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+}
+# Pydantic puts the branch of a union that it tried into a location. Ours are tagged with a leading `=`; the tag of a
+# message is its role.
+_BRANCH = re.compile(r"^=")
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong: the field's place, and a sentence about it."""
+
+    field: str
+    sentence: str
+
+
+def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
+    """The most telling of a validation's errors.
+
+    Args:
+        error: What pydantic raised.
+        known: The names that exist where an unknown one was found; the nearest is suggested.
+        show_values: Whether short values may be quoted; not where one could be a secret.
+    """
+    details = error.errors(include_url=False)
+    # A wrong item of a list also makes the list "too short"; the item is the cause.
+    detail = next((d for d in details if d["type"] != "too_short"), details[0])
+    context: dict[str, Any] = detail.get("ctx") or {}
+    location = detail["loc"]
+    if detail["type"] == RULE and context["field"]:
+        location = (*location, context["field"])
+    elif detail["type"].startswith("union_tag_"):
+        location = (*location, str(context["discriminator"]).strip("'"))
+    field = place(location)
+    sentence = _sentence(detail, context, known=known, show_values=show_values)
+    return Problem(field, f"{field}: {sentence}" if field else sentence)
+
+
+def broken_rule(field: str, sentence: str) -> PydanticCustomError:
+    """The error for a model's own validator to raise: about one of its fields (empty: about itself)."""
+    return PydanticCustomError(RULE, "{sentence}", {"field": field, "sentence": sentence})
+
+
+def place(location: tuple[int | str, ...]) -> str:
+    """A location as a user would write it: `messages[1].content`."""
+    text = ""
+    for before, part in zip((None, *location), location, strict=False):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif _BRANCH.match(part) or (isinstance(before, int) and part in _ROLES):
+            continue
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    match = nearest(name, known)
+    return f"; did you mean {match!r}?" if match else ""
+
+
+def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], show_values: bool) -> str:
+    kind: str = detail["type"]
+    match kind:
+        case "extra_forbidden":
+            return f"unknown name{suggestion(str(detail['loc'][-1]), known)}"
+        case "missing" | "union_tag_not_found":
+            return "is required"
+        case "too_short":
+            return "must not be empty"
+        case _ if kind == RULE or kind in SENTENCES_OF_OURS:
+            return str(detail["msg"])
+    if kind == "union_tag_invalid":
+        wanted, value = f"one of {context['expected_tags']}", context["tag"]
+    else:
+        message = re.sub(r"^(Input|Value|String|Tuple) should (be )?", "", detail["msg"])
+        wanted, value = _WANTED.get(kind, message), detail["input"]
+    return f"must {'' if wanted.startswith(('match', 'have')) else 'be '}{wanted}, got {_shown(value, show_values)}"
+
+
+def _shown(value: object, show_values: bool) -> str:
+    shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
+    if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
+        return shown
+    return f"a value of type {type(value).__name__}"
