@@ -176,4 +176,15 @@ def _open_context(config: Config, *, tags: Mapping[str, str], only_provider: str
 
     clock, store = Clock(), ModelStore.of_user()
     providers = Providers(config, store, clock)
-    return CallContext(config, providers, store, clock, EventLoop(), tags=dict(tags), only_provider=only_provider)
+    # Looked up here, as it may read files, and a call on an event loop should not. None: there is none yet.
+    pulled = None if config.default_model or config.providers else store.preferred()
+    return CallContext(
+        config,
+        providers,
+        store,
+        clock,
+        EventLoop(),
+        model=f"gguf/{pulled.name}" if pulled else None,
+        tags=dict(tags),
+        only_provider=only_provider,
+    )

@@ -52,5 +52,5 @@ class Deadline:
             return None
         left = self._at - self.clock.monotonic()
         if left <= 0:
-            raise APITimeoutError(f"no answer within {self.timeout_s:g} s")
+            raise APITimeoutError(f"no answer within {self.timeout_s:.3g} s")
         return left

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
@@ -34,16 +35,16 @@ class GgufProvider:
         self._store = store
         self._clock = clock
         self._lock = threading.RLock()
-        self._leases: dict[EngineOptions, Lease] = {}
+        self._models: dict[str, _Model] = {}
         self._closed = False
         # Whoever drops a client without closing it gets the memory back all the same.
-        weakref.finalize(self, _release_all, self._leases)
+        weakref.finalize(self, _release_all, self._models)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
+        Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
-        options, name = self._prepare(call)
-        answer = _Answer(call, self._open(options), name, deadline, self._clock)
+        answer = _Answer(call, self._known(call.model) or self._open(call.model), deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
                 with contextlib.closing(
@@ -57,9 +58,11 @@ class GgufProvider:
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
+        Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
-        options, name = self._prepare(call)
-        answer = _Answer(call, await self._aopen(options, deadline), name, deadline, self._clock)
+        answer = _Answer(
+            call, self._known(call.model) or await self._aopen(call.model, deadline), deadline, self._clock
+        )
         with answer.translated_failures():
             for body, slots in answer.groups():
                 async with contextlib.aclosing(
@@ -76,18 +79,42 @@ class GgufProvider:
         """Ends what runs and gives the models back; the last user of a model frees it."""
         with self._lock:
             self._closed = True
-        _release_all(self._leases)
+        _release_all(self._models)
 
     async def aclose(self) -> None:
         """The same, without blocking the event loop."""
         await asyncio.to_thread(self.close)
 
-    def _prepare(self, call: ProviderCall) -> tuple[EngineOptions, str]:
-        """The engine for a request, and what its answers call the model, after the checks that need no loaded model."""
-        Capabilities(PARAMETERS).require(call)
+    def _known(self, model: str) -> _Model | None:
+        known = self._models.get(model)
+        return known if known is not None and known.lease.is_usable else None
+
+    def _open(self, model: str) -> _Model:
+        """Finds and loads a model, or shares it where it is loaded; once for each name. Blocks."""
+        path = self._path_of(model)
+        new = lease(self._options(path), self._clock)
+        with self._lock:
+            known = self._known(model)
+            if known is None and not self._closed:
+                known = self._models[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
+                return known
+        new.release()
+        if known is None:
+            raise InvalidRequestError("the client was closed")
+        return known
+
+    async def _aopen(self, model: str, deadline: Deadline) -> _Model:
+        try:
+            # Where the wait is cut short the thread goes on, and the model is there for the next request.
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await asyncio.to_thread(self._open, model)
+        except TimeoutError:
+            deadline.remaining_s()
+            raise
+
+    def _options(self, path: Path) -> EngineOptions:
         config = self._config
-        path = self._path_of(call.model)
-        options = EngineOptions(
+        return EngineOptions(
             model_path=path.resolve(),
             n_ctx=config.n_ctx,
             n_parallel=config.n_parallel,
@@ -96,7 +123,6 @@ class GgufProvider:
             mmproj=config.mmproj.resolve() if config.mmproj else None,
             lora=tuple((adapter.path.resolve(), adapter.scale) for adapter in config.lora),
         )
-        return options, path.stem if call.model == DEFAULT_MODEL else call.model
 
     def _path_of(self, model: str) -> Path:
         if model == DEFAULT_MODEL and self._config.model_path is not None:
@@ -110,47 +136,27 @@ class GgufProvider:
             )
         return stored.path
 
-    def _open(self, options: EngineOptions) -> Lease:
-        with self._lock:
-            known = self._leases.get(options)
-            if known is not None and known.is_usable:
-                return known
-        new = lease(options, self._clock)
-        with self._lock:
-            known = self._leases.get(options)
-            if self._closed or (known is not None and known.is_usable):
-                new.release()
-                if self._closed or known is None:
-                    raise InvalidRequestError("the client was closed")
-                return known
-            self._leases[options] = new
-            return new
 
-    async def _aopen(self, options: EngineOptions, deadline: Deadline) -> Lease:
-        known = self._leases.get(options)
-        if known is not None and known.is_usable:
-            return known
-        try:
-            # Where the wait is cut short the thread goes on, and the model is there for the next request.
-            async with asyncio.timeout(deadline.remaining_s()):
-                return await asyncio.to_thread(self._open, options)
-        except TimeoutError:
-            deadline.remaining_s()
-            raise
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A loaded model, and what its answers call it."""
+
+    lease: Lease
+    name: str
 
 
 class _Answer:
     """One request on a loaded engine: what the two colours of the provider share."""
 
-    def __init__(self, call: ProviderCall, lease_: Lease, name: str, deadline: Deadline, clock: Clock) -> None:
-        self.lease = lease_
-        self.engine: Engine = lease_.engine
+    def __init__(self, call: ProviderCall, model: _Model, deadline: Deadline, clock: Clock) -> None:
+        self.lease = model.lease
+        self.engine: Engine = model.lease.engine
         self._call = call
         self._deadline = deadline
         self._clock = clock
         self._asked_at: float | None = None
-        self._decoder = Decoder(call, name)
-        call.facts.load_s = lease_.take_load_s()
+        self._decoder = Decoder(call, model.name)
+        call.facts.load_s = self.lease.take_load_s()
         capabilities(self.engine.template_abilities).require(call)
         require_values(call, sees_images=self.engine.sees_images)
 
@@ -189,6 +195,6 @@ class _Answer:
             raise library_failure(error) from error
 
 
-def _release_all(leases: dict[EngineOptions, Lease]) -> None:
-    while leases:
-        leases.popitem()[1].release()
+def _release_all(models: dict[str, _Model]) -> None:
+    while models:
+        models.popitem()[1].lease.release()

