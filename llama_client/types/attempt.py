@@ -51,7 +51,7 @@ class Timing(AnswerModel):
         total_s: From the call to the end of the answer.
         ttft_s: From the call to the first content.
         tokens_per_s: The answer's tokens after the first, over the time from the first content to the end.
-        load_s: Loading the model, where this call had to wait for it.
+        load_s: Loading the model, where this call had to wait for that.
         queue_s: Waiting for a free slot of the model.
     """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 
-from llama_client.clock import Clock
 from llama_client.providers.gguf.engine import Engine
 from llama_client.providers.gguf.loading import EngineOptions
 
@@ -37,21 +36,14 @@ class Lease:
 
     Attributes:
         engine: The loaded model.
-        load_s: Seconds that its user waited for it to load; None where it was loaded already.
     """
 
-    def __init__(self, options: EngineOptions, entry: _Entry, engine: Engine, load_s: float | None) -> None:
+    def __init__(self, options: EngineOptions, entry: _Entry, engine: Engine) -> None:
         self._options = options
         self._entry = entry
         self._process = os.getpid()
         self._released = False
         self.engine = engine
-        self.load_s = load_s
-
-    def take_load_s(self) -> float | None:
-        """`load_s` for the first who asks, as only that request waited; None for the others."""
-        load_s, self.load_s = self.load_s, None
-        return load_s
 
     @property
     def is_usable(self) -> bool:
@@ -67,7 +59,7 @@ class Lease:
         _give_back(self._options, self._entry)
 
 
-def lease(options: EngineOptions, clock: Clock) -> Lease:
+def lease(options: EngineOptions) -> Lease:
     """The engine for these options, loading it where nobody has yet; blocks while it loads.
 
     Raises:
@@ -78,12 +70,10 @@ def lease(options: EngineOptions, clock: Clock) -> Lease:
         entry = _registry.entries.setdefault(options, _Entry())
         entry.users += 1
     try:
-        was_loaded = entry.engine is not None
-        started = clock.monotonic()
         with entry.loading:
             if entry.engine is None:
                 entry.engine = Engine(options)
-        return Lease(options, entry, entry.engine, None if was_loaded else clock.monotonic() - started)
+        return Lease(options, entry, entry.engine)
     except BaseException:
         _give_back(options, entry)
         raise

@@ -36,6 +36,7 @@ class GgufProvider:
         self._clock = clock
         self._lock = threading.RLock()
         self._models: dict[str, _Model] = {}
+        self._loading: dict[str, asyncio.Task[_Model]] = {}
         self._closed = False
         # Whoever drops a client without closing it gets the memory back all the same.
         weakref.finalize(self, _release_all, self._models)
@@ -44,7 +45,11 @@ class GgufProvider:
         """Answers, blocking. See `Provider`."""
         Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
-        answer = _Answer(call, self._known(call.model) or self._open(call.model), deadline, self._clock)
+        model = self._known(call.model)
+        if model is None:
+            with self._timed_loading(call):
+                model = self._open(call.model)
+        answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
                 with contextlib.closing(
@@ -60,9 +65,11 @@ class GgufProvider:
         """Answers, on the event loop. See `Provider`."""
         Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
-        answer = _Answer(
-            call, self._known(call.model) or await self._aopen(call.model, deadline), deadline, self._clock
-        )
+        model = self._known(call.model)
+        if model is None:
+            with self._timed_loading(call):
+                model = await self._aopen(call.model, deadline)
+        answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
                 async with contextlib.aclosing(
@@ -85,6 +92,12 @@ class GgufProvider:
         """The same, without blocking the event loop."""
         await asyncio.to_thread(self.close)
 
+    @contextlib.contextmanager
+    def _timed_loading(self, call: ProviderCall) -> Iterator[None]:
+        started = self._clock.monotonic()
+        yield
+        call.facts.load_s = self._clock.monotonic() - started
+
     def _known(self, model: str) -> _Model | None:
         known = self._models.get(model)
         return known if known is not None and known.lease.is_usable else None
@@ -92,7 +105,7 @@ class GgufProvider:
     def _open(self, model: str) -> _Model:
         """Finds and loads a model, or shares it where it is loaded; once for each name. Blocks."""
         path = self._path_of(model)
-        new = lease(self._options(path), self._clock)
+        new = lease(self._options(path))
         with self._lock:
             known = self._known(model)
             if known is None and not self._closed:
@@ -104,13 +117,23 @@ class GgufProvider:
         return known
 
     async def _aopen(self, model: str, deadline: Deadline) -> _Model:
+        loading = self._loading.get(model)
+        if loading is None:
+            # One thread for all who wait, as the loop's threads are few and others need them too.
+            loading = self._loading[model] = asyncio.create_task(asyncio.to_thread(self._open, model))
+            loading.add_done_callback(lambda task: self._loaded(model, task))
         try:
-            # Where the wait is cut short the thread goes on, and the model is there for the next request.
+            # Where one wait is cut short the others' goes on, and the model is there for the next request.
             async with asyncio.timeout(deadline.remaining_s()):
-                return await asyncio.to_thread(self._open, model)
+                return await asyncio.shield(loading)
         except TimeoutError:
             deadline.remaining_s()
             raise
+
+    def _loaded(self, model: str, task: asyncio.Task[_Model]) -> None:
+        del self._loading[model]
+        if not task.cancelled():
+            task.exception()  # seen here, or asyncio complains where nobody waits any more
 
     def _options(self, path: Path) -> EngineOptions:
         config = self._config
@@ -156,7 +179,6 @@ class _Answer:
         self._clock = clock
         self._asked_at: float | None = None
         self._decoder = Decoder(call, model.name)
-        call.facts.load_s = self.lease.take_load_s()
         capabilities(self.engine.template_abilities).require(call)
         require_values(call, sees_images=self.engine.sees_images)
 

@@ -1,0 +1,221 @@
+"""What a real library cannot be made to do on demand: break off, answer with tools, think aloud.
+
+A module stands in for xllamacpp here, and plays a script through the same callback; all else is real.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion as OpenAICompletion
+from openai.types.chat import ChatCompletionChunk as OpenAIChunk
+
+from llama_client import (
+    AllTargetsFailedError,
+    ContextLengthError,
+    InvalidResponseError,
+    LlamaClient,
+    ServerError,
+    StreamInterruptedError,
+)
+from tests.asking import MODES, Asker
+
+ABLE = ("supports_tools", "supports_tool_calls", "supports_parallel_tool_calls", "supports_reasoning_effort")
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+Step = dict[str, Any] | Exception
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
+    return {"id": "c1", "created": 1, "model": "m", "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def tool_call(index: int, **fields: Any) -> dict[str, Any]:
+    return chunk({"tool_calls": [{"index": index, **fields}]})
+
+
+PREAMBLE = chunk({"role": "assistant", "content": None})
+BROKE = {"error": {"code": 500, "message": "the engine broke", "type": "server_error"}}
+
+
+class Script:
+    """The stand-in's answers, and the bodies that it was asked with."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.asked: list[dict[str, Any]] = []
+        self.stopped = threading.Event()
+
+    def play(self, body: dict[str, Any], receive: Callable[[dict[str, Any]], bool]) -> None:
+        self.asked.append(body)
+        for step in self.steps:
+            if isinstance(step, Exception):
+                raise step
+            if receive(step):
+                self.stopped.set()
+                return
+
+
+class _Loopback(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        abilities = dict.fromkeys(ABLE, True)
+        answer = {
+            "default_generation_settings": {"n_ctx": 512},
+            "chat_template_caps": abilities,
+            "modalities": {"vision": True},
+        }
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
+        pass
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    """Puts the stand-in in the place of xllamacpp."""
+    script = Script()
+    loopback = ThreadingHTTPServer(("127.0.0.1", 0), _Loopback)
+    threading.Thread(target=loopback.serve_forever, daemon=True).start()
+
+    class Server:
+        listening_address = f"http://127.0.0.1:{loopback.server_port}"
+
+        def __init__(self, parameters: object) -> None:
+            self.handle_chat_completions = script.play
+
+    module = ModuleType("xllamacpp")
+    vars(module).update(
+        Server=Server, CommonParams=lambda: SimpleNamespace(model=SimpleNamespace(), mmproj=SimpleNamespace())
+    )
+    monkeypatch.setitem(sys.modules, "xllamacpp", module)
+    yield script
+    loopback.shutdown()
+    loopback.server_close()
+
+
+@pytest.fixture
+def scripted(demo_model: Path) -> dict[str, Any]:
+    return {"providers": {"gguf": {"model_path": str(demo_model), "n_ctx": 512}}}
+
+
+@pytest.fixture(params=MODES)
+def ask(request: pytest.FixtureRequest, scripted: dict[str, Any], script: Script) -> Asker:
+    return Asker(request.param, scripted, [])
+
+
+def test_tool_calls_in_pieces_become_whole(ask: Asker, script: Script) -> None:
+    script.steps = [
+        PREAMBLE,
+        tool_call(0, id="a", type="function", function={"name": "weather", "arguments": ""}),
+        tool_call(0, function={"arguments": '{"city": '}),
+        tool_call(1, id="b", type="function", function={"name": "weather", "arguments": "{}"}),
+        tool_call(0, function={"arguments": '"Paris"}'}),
+        chunk(finish="tool_calls"),
+    ]
+    reply = ask("What is the weather in Paris?", tools=[WEATHER], tool_choice="auto", parallel_tool_calls=True)
+    calls = reply.choices[0].message.tool_calls
+    assert calls is not None
+    assert [(call.id, call.function.arguments) for call in calls] == [("a", '{"city": "Paris"}'), ("b", "{}")]
+    assert reply.choices[0].message.content is None
+    assert script.asked[0]["tools"] == [WEATHER]
+    assert OpenAICompletion.model_validate(reply.to_openai()).choices[0].message.tool_calls
+    assert all(OpenAIChunk.model_validate(piece.to_openai()) for piece in ask.chunks)
+
+
+def test_thinking_is_kept_apart_from_the_answer(ask: Asker, script: Script) -> None:
+    script.steps = [PREAMBLE, chunk({"reasoning_content": "Two and "}), chunk({"reasoning_content": "two."})]
+    script.steps += [chunk({"content": "4"}), chunk(finish="stop")]
+    message = ask("What is 2+2?", reasoning_effort="low", reasoning_format="parsed").choices[0].message
+    assert (message.reasoning, message.content) == ("Two and two.", "4")
+    assert script.asked[0]["reasoning_format"] == "deepseek"
+
+
+def test_an_empty_answer_is_an_empty_text(ask: Asker, script: Script) -> None:
+    script.steps = [PREAMBLE, chunk(finish="stop")]
+    reply = ask("Say nothing.")
+    assert (reply.text, reply.choices[0].message.content, reply.choices[0].finish_reason) == ("", "", "stop")
+    assert reply.usage.completion_tokens is None
+
+
+def test_a_failure_before_any_content_moves_on_to_the_next_target(ask: Asker, script: Script) -> None:
+    script.steps = [PREAMBLE, BROKE]
+    with pytest.raises(AllTargetsFailedError) as caught:
+        ask("hi", model=["gguf/default", "gguf/default"])
+    assert [type(error) for error in caught.value.errors] == [ServerError, ServerError]
+    assert [(attempt.outcome, attempt.sent) for attempt in caught.value.attempts] == [("error", True)] * 2
+
+
+@pytest.mark.parametrize("end", [BROKE, RuntimeError("out of memory")], ids=["error object", "exception"])
+def test_a_call_that_breaks_off_after_text_is_a_plain_failure(ask: Asker, script: Script, end: Step) -> None:
+    script.steps = [PREAMBLE, chunk({"content": "Once"}), end]
+    kind = StreamInterruptedError if ask.streams else ServerError
+    with pytest.raises(kind) as caught:
+        ask("Tell me a story.")
+    assert [attempt.outcome for attempt in caught.value.attempts] == ["interrupted" if ask.streams else "error"]
+    assert (caught.value.target, caught.value.provider) == ("gguf/default", "gguf")
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_stream_that_breaks_off_holds_what_had_arrived(mode: str, scripted: dict[str, Any], script: Script) -> None:
+    script.steps = [PREAMBLE, chunk({"content": "Once "}), chunk({"content": "upon"}), BROKE]
+    with pytest.raises(StreamInterruptedError) as caught:
+        Asker(mode, scripted, [])("Tell me a story.")
+    error = caught.value
+    assert error.partial is not None
+    assert (error.partial.text, error.partial.choices[0].finish_reason) == ("Once upon", None)
+    assert [attempt.outcome for attempt in error.partial.attempts] == ["interrupted"]
+    assert isinstance(error.__cause__, ServerError)
+    assert (error.provider_code, error.retryable, error.failover) == ("server_error", False, False)
+
+
+def test_an_end_without_a_finish_reason_is_an_interruption(ask: Asker, script: Script) -> None:
+    script.steps = [PREAMBLE, chunk({"content": "Once"})]
+    with pytest.raises(
+        StreamInterruptedError if ask.streams else InvalidResponseError, match="without a finish reason"
+    ):
+        ask("Tell me a story.")
+
+
+def test_a_stream_that_fails_before_its_first_content_fails_at_the_call(
+    scripted: dict[str, Any], script: Script
+) -> None:
+    too_long = {"type": "exceed_context_size_error", "code": 400, "message": "", "n_prompt_tokens": 9, "n_ctx": 5}
+    script.steps = [{"error": too_long}]
+    with LlamaClient(scripted) as client, pytest.raises(ContextLengthError):
+        client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
+
+
+def test_an_image_goes_to_a_model_that_sees(ask: Asker, script: Script) -> None:
+    script.steps = [chunk({"content": "A llama."}), chunk(finish="stop")]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    prompt = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
+    assert ask(prompt).text == "A llama."
+    assert script.asked[0]["messages"] == prompt
+
+
+@pytest.mark.parametrize("url", ["http://example.com/llama.png", "file:///etc/passwd"])
+def test_llama_cpp_is_never_told_to_fetch_an_image(scripted: dict[str, Any], script: Script, url: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    with LlamaClient(scripted) as client, pytest.raises(Exception, match="must be data: URIs"):
+        client.ask([{"role": "user", "content": [image]}])
+    assert script.asked == []
+
+
+def test_a_closed_stream_stops_the_library(scripted: dict[str, Any], script: Script) -> None:
+    script.steps = [PREAMBLE, *[chunk({"content": "x"})] * 200_000, chunk(finish="stop")]
+    with LlamaClient(scripted) as client:
+        stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
+        stream.close()
+        assert script.stopped.wait(20)
