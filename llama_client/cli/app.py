@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -58,16 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
+        if "--json" in arguments:
+            _print_error(error, error.format_message(), [])
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone (`| head`). Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except LlamaClientError as error:
-        _report(error, as_json="--json" in arguments)
+        click.echo(f"llama-client: {error}", err=True)
+        if "--json" in arguments:
+            _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
         return (
             EXIT_USAGE
             if isinstance(error, ConfigError | InvalidRequestError | ProviderNotInstalledError)
@@ -75,12 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
-def _report(error: LlamaClientError, *, as_json: bool) -> None:
-    click.echo(f"llama-client: {error}", err=True)
-    if as_json:
-        attempts = [attempt.model_dump(mode="json") for attempt in error.attempts]
-        document = {"error": {"type": type(error).__name__, "message": str(error), "attempts": attempts}}
-        click.echo(json.dumps(document))
+def _print_error(error: Exception, message: str, attempts: list[dict[str, object]]) -> None:
+    """The one document that `--json` promises, where there is no answer."""
+    click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message, "attempts": attempts}}))
 
 
 def _write_any_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import threading
@@ -21,7 +22,7 @@ from llama_client.types.params import CallParams
 _REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
 # With a prompt given, standard input is only waited for this long: it may be a pipe that nobody will ever write to.
 _STDIN_WAIT_S = 1.0
-_MAX_STDIN_CHARS = 16 << 20
+_MAX_STDIN_BYTES = 16 << 20
 # What could move the cursor, colour the screen or worse, in text that a model made.
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, *range(128, 160)])
 
@@ -94,22 +95,32 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     """The prompt, with what is piped in below it."""
     if interactive or sys.stdin is None:
         return prompt
-    arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # In a thread, as no portable call tells whether a pipe has something to say; a daemon, as it may wait for ever.
-    threading.Thread(target=lambda: arrived.put(_read_stdin()), daemon=True).start()
+    threading.Thread(target=_read_stdin, args=(arrived,), daemon=True).start()
+    piped = bytearray()
     try:
-        piped = arrived.get(timeout=_STDIN_WAIT_S if prompt else None)
+        block = arrived.get(timeout=_STDIN_WAIT_S if prompt else None)
     except queue.Empty:
         click.echo("llama-client: nothing came from standard input; going on without it", err=True)
         return prompt
-    return "\n\n".join(part for part in (prompt, piped.strip()) if part.strip())
+    while block:
+        piped += block
+        if len(piped) > _MAX_STDIN_BYTES:
+            raise click.UsageError(f"standard input is longer than {_MAX_STDIN_BYTES} bytes")
+        block = arrived.get()
+    return "\n\n".join(part for part in (prompt, piped.decode("utf-8-sig", "replace").strip()) if part.strip())
 
 
-def _read_stdin() -> str:
+def _read_stdin(arrived: queue.SimpleQueue[bytes]) -> None:
+    """Hands over what comes, as it comes, and nothing at its end."""
+    # Not by way of sys.stdin: a thread that waits in its buffer when the process ends makes Python abort.
     try:
-        return sys.stdin.read(_MAX_STDIN_CHARS)
-    except (OSError, ValueError):  # closed, or no text
-        return ""
+        while block := os.read(sys.stdin.fileno(), 1 << 16):
+            arrived.put(block)
+    except (OSError, ValueError):  # closed
+        pass
+    arrived.put(b"")
 
 
 def _answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, stream: bool) -> ChatCompletion:

@@ -57,8 +57,8 @@ class GgufProvider(ConfigTable):
     Attributes:
         kind: `gguf`.
         model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
-        n_ctx: The context of one request in tokens; absent: the model's own, at most 8192. Each of the `n_parallel`
-            slots holds as much.
+        n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
+            own, at most 8192. Each of the `n_parallel` slots holds as much.
         n_parallel: How many requests are worked on at once; more wait.
         n_gpu_layers: Layers on the GPU; absent: as many as fit.
         n_threads: CPU threads; absent: llama.cpp's choice.

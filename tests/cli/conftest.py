@@ -48,11 +48,11 @@ class Ran:
         return json.loads(self.out)
 
 
-def run(*arguments: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Ran:
-    """Runs the command to its end. No run may show a traceback."""
+def run(*arguments: str, stdin: str | bytes = b"", env: dict[str, str] | None = None) -> Ran:
+    """Runs the command to its end, with an empty standard input where none is given. No run may show a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "llama_client", *arguments],
-        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": _bytes(stdin)}),
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         timeout=TIMEOUT_S,
         check=False,
@@ -61,10 +61,6 @@ def run(*arguments: str, stdin: str | bytes | None = None, env: dict[str, str] |
     ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
     require_no_traceback(ran.err)
     return ran
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
 
 
 def require_no_traceback(err: str) -> None:
@@ -89,7 +85,7 @@ def running(*arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[subpro
 
 
 def finished(process: subprocess.Popen[bytes]) -> Ran:
-    """What a running command comes to; its standard input is closed."""
+    """What a running command comes to; its standard input is closed. A stdout that was closed before stays empty."""
     out, err = process.communicate(timeout=TIMEOUT_S)
     ran = Ran(process.returncode, (out or b"").decode(), err.decode())
     require_no_traceback(ran.err)
@@ -117,8 +113,8 @@ class Terminal:
         return self._process.wait(TIMEOUT_S)
 
     @property
-    def unread(self) -> str:
-        return self._seen
+    def pid(self) -> int:
+        return self._process.pid
 
     def _read(self, wanted: str | None) -> str:
         deadline = time.monotonic() + TIMEOUT_S
@@ -168,15 +164,19 @@ def config_file(demo_model: Path, nobody: Path) -> Path:
     path = nobody / "work" / "llama-client.toml"
     path.write_text(
         f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{demo_model}'\n"
-        "n_ctx = 2048\n",
+        "n_ctx = 2048\nn_threads = 1\n",
         encoding="utf-8",
     )
     return path
 
 
 @pytest.fixture
-def model(demo_pulled: ModelStore) -> ModelStore:
-    """The demo model is pulled, and nothing is configured."""
+def model(demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
+    """The demo model is pulled, and no file configures anything.
+
+    One thread: llama.cpp's threads wait for each other by spinning, which on a busy machine takes minutes.
+    """
+    monkeypatch.setenv("LLAMA_CLIENT_PROVIDERS__GGUF__N_THREADS", "1")
     return demo_pulled
 
 

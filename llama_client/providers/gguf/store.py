@@ -6,6 +6,7 @@ file it names lies in this folder (the demo model) or stays where it was (a path
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
+from pydantic import TypeAdapter
 
 from llama_client.config.discovery import APP_NAME, CACHE_VARIABLE
 from llama_client.errors import InvalidRequestError
@@ -112,10 +114,15 @@ class ModelStore:
     def _read(self, path: Path) -> StoredModel | None:
         """A record; None where it is absent or not one of ours, which is the same to who asks."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return StoredModel(**{**values, "path": Path(values["path"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            return _record_form().validate_json(path.read_bytes(), strict=True)
+        except (OSError, ValueError):
             return None
+
+
+@functools.cache
+def _record_form() -> TypeAdapter[StoredModel]:
+    """Built when the first record is read, as it takes a moment."""
+    return TypeAdapter(StoredModel)
 
 
 def checked_name(name: str) -> str:
