@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections import deque
 from types import TracebackType
 from typing import Generic
 
-from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
+from llama_client.errors import InvalidRequestError, ProviderError, StreamInterruptedError
 from llama_client.routing.drive import AsyncChunks, Chunks, Opened, SyncChunks, wrapped
 from llama_client.routing.record import CallRecord
 from llama_client.types.chunk import ChatCompletionChunk
@@ -28,6 +28,7 @@ class _Stream(Generic[Chunks]):
         self._arrived = deque(chunk for chunk in opened.arrived if self._is_shown(chunk))
         self._completion: ChatCompletion | None = None
         self._ended = False
+        self._ending = threading.Lock()
 
     @property
     def request_id(self) -> str:
@@ -65,19 +66,22 @@ class _Stream(Generic[Chunks]):
         self._trial.add(chunk)
         return self._is_shown(chunk)
 
+    def _end(self) -> bool:
+        """Marks the end; True for the first who does, who alone writes the attempt down."""
+        with self._ending:
+            first, self._ended = not self._ended, True
+        return first
+
     def _finish(self) -> None:
-        self._ended = True
         try:
             self._trial.require_complete()
         except ProviderError as error:
             raise self._interruption(error) from error
-        self._completion = self._record.won(self._trial)
+        if self._end():
+            self._completion = self._record.won(self._trial)
 
-    def _interruption(self, error: Exception) -> LlamaClientError:
+    def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
-        self._ended = True
-        if isinstance(error, LlamaClientError) and not isinstance(error, ProviderError):
-            return error
         cause = error if isinstance(error, ProviderError) else wrapped(error)
         interruption = StreamInterruptedError(
             f"the stream broke off: {cause}",
@@ -87,14 +91,14 @@ class _Stream(Generic[Chunks]):
             provider_code=cause.provider_code,
             body=cause.body,
         )
-        self._record.failed(self._trial, interruption, outcome="interrupted")
+        if self._end():
+            self._record.failed(self._trial, interruption, outcome="interrupted")
         interruption.partial = self._record.completion(self._trial)
         interruption.attempts = self._record.attempts
         return interruption
 
     def _cancel(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if self._end():
             self._record.cancelled(self._trial)
 
 
@@ -110,10 +114,22 @@ class ChatStream(_Stream[SyncChunks]):
         print(stream.completion.usage)
     """
 
+    def __init__(self, opened: Opened[SyncChunks], record: CallRecord) -> None:
+        super().__init__(opened, record)
+        self._reading = threading.Lock()
+
     def __iter__(self) -> ChatStream:
         return self
 
     def __next__(self) -> ChatCompletionChunk:
+        if not self._reading.acquire(blocking=False):
+            raise InvalidRequestError("another thread is reading this stream")
+        try:
+            return self._read()
+        finally:
+            self._reading.release()
+
+    def _read(self) -> ChatCompletionChunk:
         if self._arrived:
             return self._arrived.popleft()
         while not self._ended:
@@ -125,11 +141,11 @@ class ChatStream(_Stream[SyncChunks]):
             except Exception as error:
                 raise self._interruption(error) from error
             except BaseException:
-                self.close()
+                self._cancel()
                 raise
-            if self._take(chunk):
+            if self._take(chunk) and not self._ended:
                 return chunk
-        # Closed by another thread while this one waited for the chunk.
+        # Also where another thread closed the stream while this one waited for the chunk.
         self._chunks.close()
         raise StopIteration
 
@@ -147,20 +163,36 @@ class ChatStream(_Stream[SyncChunks]):
 
     def close(self) -> None:
         """Stops the model and frees its slot. Safe at any time, from any thread, and more than once."""
-        self._arrived.clear()
         self._cancel()
-        # Another thread is waiting for the next chunk: it sees that the stream has ended, and closes.
-        with contextlib.suppress(ValueError):
-            self._chunks.close()
+        # Where another thread is waiting for the next chunk, it sees that the stream has ended, and closes.
+        if self._reading.acquire(blocking=False):
+            try:
+                self._arrived.clear()
+                self._chunks.close()
+            finally:
+                self._reading.release()
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
     """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`."""
 
+    def __init__(self, opened: Opened[AsyncChunks], record: CallRecord) -> None:
+        super().__init__(opened, record)
+        self._reading = False
+
     def __aiter__(self) -> AsyncChatStream:
         return self
 
     async def __anext__(self) -> ChatCompletionChunk:
+        if self._reading:
+            raise InvalidRequestError("another task is reading this stream")
+        self._reading = True
+        try:
+            return await self._read()
+        finally:
+            self._reading = False
+
+    async def _read(self) -> ChatCompletionChunk:
         if self._arrived:
             return self._arrived.popleft()
         while not self._ended:
@@ -172,10 +204,12 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             except Exception as error:
                 raise self._interruption(error) from error
             except BaseException:
-                await self.aclose()
+                self._cancel()
                 raise
-            if self._take(chunk):
+            if self._take(chunk) and not self._ended:
                 return chunk
+        # Also where another task closed the stream while this one waited for the chunk.
+        await self._chunks.aclose()
         raise StopAsyncIteration
 
     async def __aenter__(self) -> AsyncChatStream:
@@ -186,10 +220,15 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     ) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        # The event loop closes the generator by itself; what is left to do is to write the attempt down.
+        if not getattr(self, "_ended", True):
+            self._cancel()
+
     async def aclose(self) -> None:
-        """Stops the model and frees its slot. Safe at any time, and more than once."""
-        self._arrived.clear()
+        """Stops the model and frees its slot. Safe at any time, from any task, and more than once."""
         self._cancel()
-        # Another task is waiting for the next chunk: it sees that the stream has ended.
-        with contextlib.suppress(RuntimeError):
+        # Where another task is waiting for the next chunk, it sees that the stream has ended, and closes.
+        if not self._reading:
+            self._arrived.clear()
             await self._chunks.aclose()

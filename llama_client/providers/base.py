@@ -88,7 +88,7 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees everything; running answers end as cancelled."""
+        """Frees everything; running answers end with an `APIConnectionError`."""
         ...
 
     async def aclose(self) -> None:

@@ -118,12 +118,11 @@ def _has_won(trial: Trial, chunk: ChatCompletionChunk, arrived: list[ChatComplet
 
 def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
     """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
-    if not isinstance(error, LlamaClientError):
-        error = wrapped(error)
-    if not isinstance(error, ProviderError):
-        raise error
-    record.failed(trial, error)
-    return Lost(error)
+    failure = error if isinstance(error, LlamaClientError) else wrapped(error)
+    record.failed(trial, failure)
+    if not isinstance(failure, ProviderError):
+        raise failure
+    return Lost(failure)
 
 
 def wrapped(error: Exception) -> ProviderError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from llama_client.clock import Deadline
-from llama_client.errors import AllTargetsFailedError, ProviderError
+from llama_client.errors import AllTargetsFailedError, ProviderError, UnsupportedFeatureError
 from llama_client.routing.targets import Target
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
 
     Raises:
         ProviderError: A lone target's error, or one that no other target could mend (`failover` is False).
+        UnsupportedFeatureError: No target can honour a parameter.
         AllTargetsFailedError: Several were tried and none is left.
         APITimeoutError: The deadline passed before anything was tried.
     """
@@ -59,6 +60,7 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
         try:
             left = deadline.remaining_s()
         except ProviderError as timeout:
+            timeout.provider, timeout.target = target.provider_name, target.name
             errors.append(timeout)
             break
         outcome = yield Try(target, left)
@@ -67,7 +69,10 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
         errors.append(outcome.error)
         if not outcome.error.failover:
             raise outcome.error
-    if len(errors) == 1:
-        raise errors[0]
+    # That no target can honour a parameter is the request's failure, not theirs.
+    if len(errors) == 1 or all(isinstance(error, UnsupportedFeatureError) for error in errors):
+        raise errors[-1]
     reasons = "; ".join(f"{error.target}: {type(error).__name__}: {error}" for error in errors)
-    raise AllTargetsFailedError(f"every target failed: {reasons}", errors=errors) from errors[-1]
+    failure = AllTargetsFailedError(f"every target failed: {reasons}", errors=errors)
+    failure.provider, failure.target = errors[-1].provider, errors[-1].target
+    raise failure from errors[-1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
 from llama_client.costs.prices import price
-from llama_client.errors import InvalidResponseError, ProviderError, UnsupportedFeatureError
+from llama_client.errors import InvalidResponseError, LlamaClientError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.fold import Fold
 from llama_client.routing.targets import Target
@@ -82,11 +82,12 @@ class CallRecord:
         )
         return Trial(target, call, self.clock)
 
-    def failed(self, trial: Trial, error: ProviderError, *, outcome: AttemptOutcome = "error") -> None:
+    def failed(self, trial: Trial, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Writes down a failed attempt, and completes its error."""
-        error.provider = error.provider or trial.target.provider_name
-        error.target = error.target or trial.target.name
-        error.request_id = error.request_id or trial.facts.provider_request_id
+        if isinstance(error, ProviderError):
+            error.provider = error.provider or trial.target.provider_name
+            error.target = error.target or trial.target.name
+            error.request_id = error.request_id or trial.facts.provider_request_id
         if isinstance(error, UnsupportedFeatureError) and not trial.facts.sent:
             outcome = "skipped"
         self._write(trial, outcome, error)
@@ -135,7 +136,7 @@ class CallRecord:
             queue_s=trial.facts.queue_s,
         )
 
-    def _write(self, trial: Trial, outcome: AttemptOutcome, error: ProviderError | None) -> None:
+    def _write(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         facts = trial.facts
         status = facts.http_status
         attempt = Attempt(
@@ -143,7 +144,7 @@ class CallRecord:
             outcome=outcome,
             sent=facts.sent,
             error=type(error).__name__ if error is not None else None,
-            http_status=error.http_status if status is None and error is not None else status,
+            http_status=error.http_status if status is None and isinstance(error, ProviderError) else status,
             reason=str(error) if error is not None else None,
             provider_request_id=facts.provider_request_id,
             latency_s=self.clock.monotonic() - trial.started_at,

@@ -22,13 +22,13 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from llama_client.clock import Deadline
-from llama_client.errors import APIConnectionError, InvalidRequestError, OverloadedError
+from llama_client.errors import APIConnectionError, OverloadedError
 from llama_client.providers.gguf.loading import EngineOptions, load_server
 
 # More callers than this wait for a slot: something is wrong, and a quick refusal is better than a long queue.
 _MAX_WAITING = 1024
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
-_POLL_S = 0.25
+POLL_S = 0.25
 # How long closing waits for generations to notice: one batch of a prompt on a slow machine.
 _CLOSE_WAIT_S = 10.0
 _LOOPBACK_TIMEOUT_S = 10.0
@@ -59,6 +59,11 @@ class _Generation:
         self.deliver = deliver
         self.cancelled = False
         self.thread: threading.Thread | None = None
+
+
+def closed_error() -> APIConnectionError:
+    """What who reads an answer gets when its client is closed."""
+    return APIConnectionError("the client was closed before the answer was complete")
 
 
 class Engine:
@@ -97,11 +102,11 @@ class Engine:
 
         Raises:
             OverloadedError: Too many are waiting already.
-            InvalidRequestError: The engine was closed.
+            APIConnectionError: The engine was closed.
         """
         with self._lock:
             if self._closed:
-                raise InvalidRequestError("the client was closed")
+                raise closed_error()
             if len(self._waiting) >= _MAX_WAITING:
                 raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this model already")
             self._waiting.append(generation)
@@ -118,20 +123,20 @@ class Engine:
     def abort(self, owner: object) -> None:
         """Stops all generations of one owner; who reads them gets an error."""
         with self._lock:
-            waiting = [generation for generation in self._waiting if generation.owner is owner]
-            running = [generation for generation in self._running if generation.owner is owner]
+            waiting = [generation for generation in list(self._waiting) if generation.owner is owner]
+            running = [generation for generation in list(self._running) if generation.owner is owner]
             for generation in waiting:
                 self._waiting.remove(generation)
             self._start_waiting()
         for generation in waiting + running:
             generation.cancelled = True
-            generation.deliver(APIConnectionError("the client was closed before the answer was complete"))
+            generation.deliver(closed_error())
 
     def close(self) -> None:
         """Frees the model. Its owners have aborted what they had running."""
         with self._lock:
             self._closed = True
-            threads = [generation.thread for generation in self._running]
+            threads = [generation.thread for generation in list(self._running)]
         for thread in threads:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_CLOSE_WAIT_S)
@@ -141,12 +146,17 @@ class Engine:
     def _start_waiting(self) -> None:
         while self._waiting and self._waiting[0].slots <= self._free_slots:
             generation = self._waiting.popleft()
-            self._free_slots -= generation.slots
-            self._running.add(generation)
-            generation.thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(generation, self._server), name="llama-client-gguf", daemon=False
             )
-            generation.thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no thread left
+                generation.deliver(OverloadedError(f"no thread can be started for the request: {error}"))
+                continue
+            generation.thread = thread
+            self._free_slots -= generation.slots
+            self._running.add(generation)
 
     def _run(self, generation: _Generation, server: Any) -> None:
         def receive(chunk: Body) -> bool:
@@ -194,7 +204,7 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
         while True:
             left = deadline.remaining_s()
             try:
-                item = inbox.get(timeout=_POLL_S if left is None else min(_POLL_S, left))
+                item = inbox.get(timeout=POLL_S if left is None else min(POLL_S, left))
             except queue.Empty:
                 continue
             if isinstance(item, _Ended):

@@ -24,11 +24,14 @@ class _Registry:
         # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
         self.lock = threading.RLock()
         self.entries: dict[EngineOptions, _Entry] = {}
+        self.has_loaded = False
 
 
 _registry = _Registry()
 # A fork copies engines without their threads: in the child they can be neither used nor freed, so they are kept aside.
+# The same goes for those that the child loads: the library aborts the process that destroys one there.
 _inherited: list[_Registry] = []
+_kept: list[Engine] = []
 
 
 class Lease:
@@ -73,6 +76,7 @@ def lease(options: EngineOptions) -> Lease:
         with entry.loading:
             if entry.engine is None:
                 entry.engine = Engine(options)
+                _registry.has_loaded = True
         return Lease(options, entry, entry.engine)
     except BaseException:
         _give_back(options, entry)
@@ -86,7 +90,11 @@ def _give_back(options: EngineOptions, entry: _Entry) -> None:
             return
         if _registry.entries.get(options) is entry:
             del _registry.entries[options]
-    if entry.engine is not None:
+    if entry.engine is None:
+        return
+    if any(registry.has_loaded for registry in _inherited):
+        _kept.append(entry.engine)
+    else:
         entry.engine.close()
 
 

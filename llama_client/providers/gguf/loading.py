@@ -17,9 +17,9 @@ from llama_client.providers.gguf.header import GgufHeader, read_header
 
 # The context where the configuration names none: enough for a long chat, and 1 GiB of cache for an 8B model.
 DEFAULT_CONTEXT_TOKENS = 8192
-# A prompt can be stopped once a batch, when its progress is reported. The library works on 512 at a time (n_ubatch)
-# anyway, so larger batches gain nothing on a CPU or on one GPU.
-_BATCH_TOKENS = 512
+# A prompt can be stopped once a batch, when its progress is reported. On a CPU 256 tokens at a time read a prompt at
+# 0.98 of the speed of the library's own 512 (measured, 135M model), and are done twice as soon; a GPU needs the larger.
+_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 512
 _DIAGNOSIS_TIMEOUT_S = 120.0
 _SILENT, _ERRORS_ONLY = 0, 1
 # A line of llama.cpp's log at level "error": `0.00.121.281 E llama_model_load: error loading model: ...`.
@@ -103,7 +103,8 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
     # The library divides its context among its slots; ours is what one request may use.
     parameters.n_ctx = n_ctx * options.n_parallel
     parameters.n_parallel = options.n_parallel
-    parameters.n_batch = _BATCH_TOKENS
+    on_gpu = any("GPU" in device["type"].name for device in xllamacpp.get_device_info())
+    parameters.n_batch = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
     # The library would keep up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
     parameters.cache_ram_mib = 0
     parameters.ui = False
@@ -138,7 +139,7 @@ def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:
     code = f"from {__name__} import load_aloud; load_aloud()"
     try:
         child = subprocess.run(  # noqa: S603 - our own interpreter and our own code
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],  # -P: nothing of the working folder is imported
             input=json.dumps(task),
             capture_output=True,
             text=True,

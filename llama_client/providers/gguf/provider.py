@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
 from llama_client.config.schema import GgufProvider as GgufConfig
-from llama_client.errors import InvalidRequestError, LlamaClientError, ModelNotFoundError
+from llama_client.errors import LlamaClientError, ModelNotFoundError
 from llama_client.providers.base import Capabilities, ProviderCall
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
-from llama_client.providers.gguf.engine import Body, Engine, arun, run
+from llama_client.providers.gguf.engine import POLL_S, Body, Engine, arun, closed_error, run
 from llama_client.providers.gguf.loaded import Lease, lease
 from llama_client.providers.gguf.loading import EngineOptions
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
@@ -36,7 +39,7 @@ class GgufProvider:
         self._clock = clock
         self._lock = threading.RLock()
         self._models: dict[str, _Model] = {}
-        self._loading: dict[str, asyncio.Task[_Model]] = {}
+        self._loading: dict[tuple[int, str], Future[_Model]] = {}
         self._closed = False
         # Whoever drops a client without closing it gets the memory back all the same.
         weakref.finalize(self, _release_all, self._models)
@@ -48,7 +51,7 @@ class GgufProvider:
         model = self._known(call.model)
         if model is None:
             with self._timed_loading(call):
-                model = self._open(call.model)
+                model = self._wait(self._load(call.model), deadline)
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
@@ -68,7 +71,7 @@ class GgufProvider:
         model = self._known(call.model)
         if model is None:
             with self._timed_loading(call):
-                model = await self._aopen(call.model, deadline)
+                model = await self._await(self._load(call.model), deadline)
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
@@ -102,38 +105,63 @@ class GgufProvider:
         known = self._models.get(model)
         return known if known is not None and known.lease.is_usable else None
 
-    def _open(self, model: str) -> _Model:
-        """Finds and loads a model, or shares it where it is loaded; once for each name. Blocks."""
-        path = self._path_of(model)
-        new = lease(self._options(path))
-        with self._lock:
-            known = self._known(model)
-            if known is None and not self._closed:
-                known = self._models[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
-                return known
-        new.release()
-        if known is None:
-            raise InvalidRequestError("the client was closed")
-        return known
+    def _load(self, model: str) -> Future[_Model]:
+        """Starts to load a model, once for all who wait for it.
 
-    async def _aopen(self, model: str, deadline: Deadline) -> _Model:
-        loading = self._loading.get(model)
-        if loading is None:
-            # One thread for all who wait, as the loop's threads are few and others need them too.
-            loading = self._loading[model] = asyncio.create_task(asyncio.to_thread(self._open, model))
-            loading.add_done_callback(lambda task: self._loaded(model, task))
+        In a thread of its own: an interrupt in the middle of the library's loading could deadlock it; a wait can be cut
+        short, and the model is there for the next request all the same.
+        """
+        # A process forked in the middle of a load has that load's entry, but not its thread.
+        key = (os.getpid(), model)
+        with self._lock:
+            if key not in self._loading:
+                future: Future[_Model] = Future()
+                future.set_running_or_notify_cancel()
+                threading.Thread(target=self._load_now, args=(key, future), name="llama-client-load").start()
+                self._loading[key] = future
+            return self._loading[key]
+
+    def _load_now(self, key: tuple[int, str], future: Future[_Model]) -> None:
         try:
-            # Where one wait is cut short the others' goes on, and the model is there for the next request.
+            model = self._open(key[1])
+        except BaseException as error:  # noqa: BLE001 - raised by each who waits
+            self._forget(key)
+            future.set_exception(error)
+        else:
+            self._forget(key)
+            future.set_result(model)
+
+    def _forget(self, key: tuple[int, str]) -> None:
+        with self._lock:
+            del self._loading[key]
+
+    def _wait(self, loading: Future[_Model], deadline: Deadline) -> _Model:
+        while not loading.done():
+            left = deadline.remaining_s()
+            wait([loading], timeout=POLL_S if left is None else min(POLL_S, left))
+        return _result(loading)
+
+    async def _await(self, loading: Future[_Model], deadline: Deadline) -> _Model:
+        waiting = asyncio.wrap_future(loading)
+        # Looked at here, or asyncio complains of a failure where nobody waits any more.
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
             async with asyncio.timeout(deadline.remaining_s()):
-                return await asyncio.shield(loading)
+                await asyncio.wait([waiting])
         except TimeoutError:
             deadline.remaining_s()
             raise
+        return _result(loading)
 
-    def _loaded(self, model: str, task: asyncio.Task[_Model]) -> None:
-        del self._loading[model]
-        if not task.cancelled():
-            task.exception()  # seen here, or asyncio complains where nobody waits any more
+    def _open(self, model: str) -> _Model:
+        path = self._path_of(model)
+        new = lease(self._options(path))
+        with self._lock:
+            if not self._closed:
+                self._models[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
+                return self._models[model]
+        new.release()
+        raise closed_error()
 
     def _options(self, path: Path) -> EngineOptions:
         config = self._config
@@ -166,6 +194,14 @@ class _Model:
 
     lease: Lease
     name: str
+
+
+def _result(loading: Future[_Model]) -> _Model:
+    error = loading.exception()
+    if error is not None:
+        # Each who waited gets one of its own, to be completed with its own attempts.
+        raise copy.copy(error) from error
+    return loading.result()
 
 
 class _Answer:

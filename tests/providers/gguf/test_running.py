@@ -19,10 +19,12 @@ import pytest
 
 from llama_client import (
     APIConnectionError,
+    APITimeoutError,
     AsyncLlamaClient,
     InvalidRequestError,
     LlamaClient,
     LlamaClientError,
+    OverloadedError,
     StreamInterruptedError,
 )
 
@@ -392,6 +394,7 @@ print(ask(), flush=True)
 child = os.fork()
 if child == 0:
     print(ask(), flush=True)
+    client.close()
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), ask(), flush=True)
 """
@@ -430,3 +433,122 @@ def test_a_load_that_fails_fails_all_who_wait_for_it(tmp_path: Any) -> None:
         return {type(outcome).__name__ for outcome in outcomes}
 
     assert asyncio.run(main()) == {"ModelLoadError"}
+
+
+def test_each_who_waits_for_a_load_that_fails_gets_an_error_of_its_own(tmp_path: Any) -> None:
+    async def main() -> list[Any]:
+        async with AsyncLlamaClient.for_provider("gguf", model_path=tmp_path / "nothing.gguf") as client:
+            return await asyncio.gather(*(client.ask("hi") for _ in range(3)), return_exceptions=True)
+
+    errors = asyncio.run(main())
+    assert len({id(error) for error in errors}) == 3
+    assert [len(error.attempts) for error in errors] == [1, 1, 1]
+    assert len({id(error.attempts) for error in errors}) == 3
+
+
+def test_a_stream_closed_by_another_task_frees_its_slot(one_slot: dict[str, Any]) -> None:
+    async def main() -> tuple[int, str]:
+        async with AsyncLlamaClient(one_slot) as client:
+            stream = await client.chat.completions.create(stream=True, **ENDLESS)
+
+            async def read() -> int:
+                return len([chunk async for chunk in stream])
+
+            reader = asyncio.create_task(read())
+            await asyncio.sleep(0.2)
+            await stream.aclose()
+            return await reader, (await client.chat.completions.create(**SHORT, timeout=20)).text
+
+    read, text = asyncio.run(main())
+    assert read > 0
+    assert text == "The capital of Japan is Tokyo."
+
+
+def test_a_dropped_async_stream_is_written_down_as_cancelled(
+    one_slot: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> str:
+        async with AsyncLlamaClient(one_slot) as client:
+            stream = await client.chat.completions.create(stream=True, **ENDLESS)
+            await anext(stream)
+            del stream
+            gc.collect()
+            return (await client.chat.completions.create(**SHORT, timeout=20)).text
+
+    with caplog.at_level("DEBUG", "llama_client"):
+        assert asyncio.run(main())
+    assert [vars(record)["outcome"] for record in caplog.records] == ["cancelled", "ok"]
+
+
+def test_a_stream_has_one_reader_at_a_time(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        stream = client.chat.completions.create(stream=True, **ENDLESS)
+        outcomes: list[object] = []
+
+        def read() -> None:
+            try:
+                outcomes.append(sum(1 for _ in stream))
+            except InvalidRequestError as error:
+                outcomes.append(str(error))
+                stream.close()
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    assert "another thread is reading this stream" in outcomes
+    assert [attempt.outcome for attempt in stream.partial.attempts] == ["cancelled"]
+
+
+def test_a_request_that_gets_no_thread_leaves_its_slot_to_others(
+    one_slot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlamaClient(one_slot) as client:
+        client.chat.completions.create(**SHORT)
+
+        def refuse(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch, pytest.raises(OverloadedError, match="can't start new thread"):
+            patch.setattr(threading.Thread, "start", refuse)
+            client.chat.completions.create(**SHORT)
+        assert client.chat.completions.create(**SHORT, timeout=20).text
+
+
+def test_a_load_that_takes_longer_than_the_call_may_is_a_timeout_and_goes_on(one_slot: dict[str, Any]) -> None:
+    with LlamaClient(one_slot) as client:
+        with pytest.raises(APITimeoutError):
+            client.chat.completions.create(**SHORT, timeout=0.02)
+        assert client.chat.completions.create(**SHORT, timeout=60).text
+
+
+_INTERRUPTED_LOAD = """
+import sys
+from llama_client import LlamaClient
+client = LlamaClient.for_provider("gguf", model_path=sys.argv[1])
+short = dict(messages=[{"role": "user", "content": "hi"}], max_tokens=1)
+print("ready", flush=True)
+try:
+    client.chat.completions.create(**short)
+except KeyboardInterrupt:
+    pass
+print("done", client.chat.completions.create(**short).usage.completion_tokens)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
+@pytest.mark.parametrize("delay_s", [0.05, 0.1, 0.2, 0.3, 0.4])
+def test_ctrl_c_while_a_model_loads_neither_hangs_nor_spoils_it(demo_model: Any, delay_s: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _INTERRUPTED_LOAD, str(demo_model)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("done 1\n", "", 0)

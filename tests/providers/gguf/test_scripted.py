@@ -97,7 +97,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
     module = ModuleType("xllamacpp")
     vars(module).update(
-        Server=Server, CommonParams=lambda: SimpleNamespace(model=SimpleNamespace(), mmproj=SimpleNamespace())
+        Server=Server,
+        get_device_info=list,
+        CommonParams=lambda: SimpleNamespace(model=SimpleNamespace(), mmproj=SimpleNamespace()),
     )
     monkeypatch.setitem(sys.modules, "xllamacpp", module)
     yield script
