@@ -14,7 +14,7 @@ from llama_client.routing.record import CallRecord
 from llama_client.routing.targets import Target, resolve
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.params import ChatParams
+from llama_client.types.params import CallParams, ChatParams
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,23 +104,41 @@ class CallContext:
         """The same with other defaults; what is None stays as it is."""
         return replace(
             self,
-            tags={**self.tags, **(tags or {})},
+            tags={**self.tags, **checked_tags(tags)},
             timeout_s=self.timeout_s if timeout_s is None else timeout_s,
             model=self.model if model is None else model,
         )
 
 
-def messages_of(prompt: str | Sequence[Mapping[str, object] | Message]) -> Sequence[Mapping[str, object] | Message]:
-    """A prompt as messages.
+def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallParams) -> ChatParams:
+    """What `ask` was given as the parameters of `create`.
 
     Raises:
-        InvalidRequestError: It is an empty text.
+        InvalidRequestError: The prompt is empty or neither text nor messages.
     """
-    if not isinstance(prompt, str):
-        return prompt
-    if not prompt.strip():
+    if isinstance(prompt, bytes | bytearray):
+        raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
+    if isinstance(prompt, str) and not prompt.strip():
         raise InvalidRequestError("prompt: must not be empty", param="prompt")
-    return [{"role": "user", "content": prompt}]
+    if "messages" in params:
+        raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
+    return {**params, "messages": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt}
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """A client's labels; None is none.
+
+    Raises:
+        InvalidRequestError: They are not names and texts.
+    """
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
+        raise InvalidRequestError("tags: must be a table of names and texts", param="tags")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidRequestError(f"tags: {key!r} and its value must be text", param="tags")
+    return dict(tags)
 
 
 class Completions:

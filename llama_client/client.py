@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
-from llama_client.chat import AsyncChat, CallContext, Chat, EventLoop, messages_of
+from llama_client.chat import AsyncChat, CallContext, Chat, EventLoop, asked, checked_tags
 from llama_client.clock import Clock
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams
@@ -32,10 +32,15 @@ class ProviderOptions(TypedDict, total=False):
 class _BaseClient:
     """What both colours share. All views of a client share its providers; closing any of them closes these."""
 
-    def __init__(self, config: Source = None, *, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Source = None, *, tags: Mapping[str, str] | None = None, local_only: bool | None = None
+    ) -> None:
         from llama_client.config.discovery import load_config
 
-        self._context = _open_context(load_config(config), tags=tags or {})
+        loaded = load_config(config)
+        if local_only:
+            loaded = loaded.model_copy(update={"local_only": True})
+        self._context = _open_context(loaded, tags=tags)
         self._bind()
 
     def _bind(self) -> None:
@@ -63,7 +68,7 @@ class _BaseClient:
         from llama_client.config.schema import read_config
 
         config = read_config({"providers": {provider: dict(options)}}, origin="options")
-        return cls._of(_open_context(config, tags=tags or {}, only_provider=provider))
+        return cls._of(_open_context(config, tags=tags, only_provider=provider))
 
     def with_options(
         self,
@@ -95,9 +100,11 @@ class LlamaClient(_BaseClient):
     Args:
         config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
         tags: Labels of every call, for logs.
+        local_only: True: refuse whatever would leave this machine, whatever the configuration says.
 
     Raises:
         ConfigError: The configuration is wrong.
+        InvalidRequestError: A tag is no text.
 
     Example:
         with LlamaClient() as client:
@@ -122,7 +129,7 @@ class LlamaClient(_BaseClient):
         Raises:
             LlamaClientError: As `create`.
         """
-        return self.chat.completions.create(messages=messages_of(prompt), **params)
+        return self.chat.completions.create(**asked(prompt, params))
 
     def close(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
@@ -154,7 +161,7 @@ class AsyncLlamaClient(_BaseClient):
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
     ) -> ChatCompletion:
         """The short form of `chat.completions.create`: a text, or a list of messages."""
-        return await self.chat.completions.create(messages=messages_of(prompt), **params)
+        return await self.chat.completions.create(**asked(prompt, params))
 
     async def aclose(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
@@ -169,7 +176,7 @@ class AsyncLlamaClient(_BaseClient):
         await self.aclose()
 
 
-def _open_context(config: Config, *, tags: Mapping[str, str], only_provider: str | None = None) -> CallContext:
+def _open_context(config: Config, *, tags: Mapping[str, str] | None, only_provider: str | None = None) -> CallContext:
     # What only an open client needs is imported here, so that importing the package stays cheap.
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
@@ -185,6 +192,6 @@ def _open_context(config: Config, *, tags: Mapping[str, str], only_provider: str
         clock,
         EventLoop(),
         model=f"gguf/{pulled.name}" if pulled else None,
-        tags=dict(tags),
+        tags=checked_tags(tags),
         only_provider=only_provider,
     )

@@ -3,6 +3,7 @@
     LlamaClientError                    always with .attempts (empty where nothing was tried)
     ├── ConfigError                     the configuration, or the `model` argument, names something that is not there
     ├── InvalidRequestError             caught before anything is sent; .param names the field
+    ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
     ├── LocalOnlyError                  refused by `local_only`
     ├── ProviderNotInstalledError       an optional package is missing; .extra names what to install
     └── ProviderError                   one target failed; .retryable and .failover decide what happens next
@@ -11,8 +12,12 @@
         ├── ModelNotFoundError          the provider does not have that model
         ├── ModelLoadError              a local model cannot be loaded; .path says which
         ├── ContextLengthError          the prompt is longer than the context; .prompt_tokens, .context_tokens
+        ├── RequestTooLargeError        the request is more than the provider takes at once
+        ├── RateLimitError              too many requests or tokens for now; .retry_after_s
+        ├── QuotaExceededError          the account has no money or quota left
         ├── BadRequestError             the provider refused the request itself
         ├── UnsupportedFeatureError     the target cannot honour a parameter; .param names it
+        ├── GenerationFailedError       what the model wrote is not what was asked for; .failed_generation
         ├── OverloadedError             the provider has no room right now
         ├── ServerError                 the provider broke
         ├── APIConnectionError          no answer, or none that was complete
@@ -31,6 +36,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
     from llama_client.types.attempt import Attempt
     from llama_client.types.completion import ChatCompletion
 
@@ -69,6 +77,38 @@ class InvalidRequestError(LlamaClientError):
     def __init__(self, message: str = "", *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class BudgetExceededError(LlamaClientError):
+    """A budget does not allow the call.
+
+    Attributes:
+        budget: Which: its scope and window.
+        spent_usd: Settled in this window.
+        reserved_usd: Held by calls that are under way.
+        needed_usd: The worst case of this call.
+        resets_at: When the window ends.
+        max_tokens_that_fit: The longest answer that what is left could pay for.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        budget: str | None = None,
+        spent_usd: Decimal | None = None,
+        reserved_usd: Decimal | None = None,
+        needed_usd: Decimal | None = None,
+        resets_at: datetime | None = None,
+        max_tokens_that_fit: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.budget = budget
+        self.spent_usd = spent_usd
+        self.reserved_usd = reserved_usd
+        self.needed_usd = needed_usd
+        self.resets_at = resets_at
+        self.max_tokens_that_fit = max_tokens_that_fit
 
 
 class LocalOnlyError(LlamaClientError):
@@ -178,6 +218,20 @@ class ContextLengthError(ProviderError):
         self.context_tokens = context_tokens
 
 
+class RequestTooLargeError(ProviderError):
+    """The request is more than the provider takes at once; waiting does not help."""
+
+
+class RateLimitError(ProviderError):
+    """Too many requests or tokens for now; `retry_after_s` is the wait that the provider asked for."""
+
+    retryable_by_default = True
+
+
+class QuotaExceededError(ProviderError):
+    """The account has no money or quota left."""
+
+
 class BadRequestError(ProviderError):
     """The provider refused the request itself; another target would too."""
 
@@ -196,6 +250,28 @@ class UnsupportedFeatureError(ProviderError):
     ) -> None:
         super().__init__(message, target=target, body=body)
         self.param = param
+
+
+class GenerationFailedError(ProviderError):
+    """What the model wrote is not what was asked for: a broken tool call, or an answer that misses its schema.
+
+    Attributes:
+        failed_generation: What it wrote.
+    """
+
+    retryable_by_default = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failed_generation: str | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        body: object = None,
+    ) -> None:
+        super().__init__(message, http_status=http_status, provider_code=provider_code, body=body)
+        self.failed_generation = failed_generation
 
 
 class OverloadedError(ProviderError):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 RULE = "rule"
-SENTENCES_OF_OURS = frozenset({"content_part"})
+SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
 # Pydantic's words for Python's types, in the words of who writes JSON or TOML.
 _WANTED = {
@@ -73,7 +73,7 @@ def place(location: tuple[int | str, ...]) -> str:
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif _BRANCH.match(part) or (isinstance(before, int) and part in _ROLES):
+        elif _BRANCH.match(part) or part == "[key]" or (isinstance(before, int) and part in _ROLES):
             continue
         else:
             text += f".{part}" if text else part
@@ -99,8 +99,12 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
             return f"unknown name{suggestion(str(detail['loc'][-1]), known)}"
         case "missing" | "union_tag_not_found":
             return "is required"
-        case "too_short":
+        case "too_short" | "string_too_short":
             return "must not be empty"
+        case "invalid_key":
+            return "every name in it must be text"
+        case "string_unicode":
+            return "must be Unicode text, without lone surrogates"
         case _ if kind == RULE or kind in SENTENCES_OF_OURS:
             return str(detail["msg"])
     if kind == "union_tag_invalid":

@@ -73,6 +73,28 @@ def test_an_empty_prompt_is_refused(config: dict[str, Any], prompt: str) -> None
         client.ask(prompt)
 
 
+def test_a_prompt_that_is_neither_text_nor_messages_is_refused(config: dict[str, Any]) -> None:
+    with LlamaClient(config) as client:
+        with pytest.raises(InvalidRequestError, match="prompt: must be text or a list of messages"):
+            client.ask(b"hi")  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequestError, match="messages: unknown name"):
+            client.ask("hi", messages=[])  # type: ignore[call-arg]
+
+
+def test_tags_that_are_no_texts_are_refused(config: dict[str, Any]) -> None:
+    for tags in (5, {"a": 1}, {1: "a"}):
+        with pytest.raises(InvalidRequestError, match="tags"):
+            LlamaClient(config, tags=tags)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequestError, match="tags"):
+            LlamaClient(config).with_options(tags=tags)  # type: ignore[arg-type]
+
+
+def test_a_store_that_can_be_nowhere_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_CACHE_DIR", "~nobody-of-that-name/x")
+    with pytest.raises(ConfigError, match="no such place"):
+        LlamaClient({})
+
+
 def test_a_stream_flag_that_is_neither_is_refused(config: dict[str, Any]) -> None:
     with LlamaClient(config) as client, pytest.raises(InvalidRequestError, match="stream: must be true or false"):
         client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream="yes")  # type: ignore[call-overload]

@@ -13,9 +13,13 @@ from llama_client import (
     APITimeoutError,
     BadRequestError,
     ContextLengthError,
+    GenerationFailedError,
     LlamaClientError,
     ModelLoadError,
     ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTooLargeError,
     StreamInterruptedError,
     errors,
 )
@@ -60,6 +64,10 @@ def test_every_error_can_cross_processes(error: type[LlamaClientError]) -> None:
 @pytest.mark.parametrize(
     ("error", "retryable", "failover"),
     [
+        (RateLimitError, True, True),
+        (QuotaExceededError, False, True),
+        (RequestTooLargeError, False, True),
+        (GenerationFailedError, True, True),
         (APIConnectionError, True, True),
         (APITimeoutError, True, True),
         (BadRequestError, False, False),

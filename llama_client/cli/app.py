@@ -63,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        # Only writing gets here: a full disk, say. A reader that has gone (`| head`) is click's affair.
+        click.echo(f"llama-client: {error.strerror or error}", err=True)
+        return EXIT_FAILED
     except LlamaClientError as error:
         click.echo(f"llama-client: {error}", err=True)
         if "--json" in arguments:
@@ -81,7 +85,7 @@ def _print_error(error: Exception, message: str, attempts: list[dict[str, object
 
 def _write_any_text() -> None:
     """Answers hold any character; a terminal or a pipe whose encoding lacks one gets a `?` and no traceback."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):  # None where it was closed
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")

@@ -20,8 +20,9 @@ from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.types.params import CallParams
 
 _REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
-# With a prompt given, standard input is only waited for this long: it may be a pipe that nobody will ever write to.
-_STDIN_WAIT_S = 1.0
+# With a prompt given, standard input is only waited for this long: it may be a pipe that nobody will ever write to. The
+# user is told after the first of the two.
+_STDIN_WAITS_S = (1.0, 9.0)
 _MAX_STDIN_BYTES = 16 << 20
 # What could move the cursor, colour the screen or worse, in text that a model made.
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, *range(128, 160)])
@@ -99,9 +100,8 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     # In a thread, as no portable call tells whether a pipe has something to say; a daemon, as it may wait for ever.
     threading.Thread(target=_read_stdin, args=(arrived,), daemon=True).start()
     piped = bytearray()
-    try:
-        block = arrived.get(timeout=_STDIN_WAIT_S if prompt else None)
-    except queue.Empty:
+    block = _first_block(arrived) if prompt else arrived.get()
+    if block is None:
         click.echo("llama-client: nothing came from standard input; going on without it", err=True)
         return prompt
     while block:
@@ -110,6 +110,16 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
             raise click.UsageError(f"standard input is longer than {_MAX_STDIN_BYTES} bytes")
         block = arrived.get()
     return "\n\n".join(part for part in (prompt, piped.decode("utf-8-sig", "replace").strip()) if part.strip())
+
+
+def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes | None:
+    soon_s, later_s = _STDIN_WAITS_S
+    with suppress(queue.Empty):
+        return arrived.get(timeout=soon_s)
+    click.echo(f"llama-client: waiting {later_s:.0f} s for standard input", err=True)
+    with suppress(queue.Empty):
+        return arrived.get(timeout=later_s)
+    return None
 
 
 def _read_stdin(arrived: queue.SimpleQueue[bytes]) -> None:
@@ -131,8 +141,7 @@ def _answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *,
         with client.chat.completions.create(messages=messages, stream=True, **params) as chunks:
             for chunk in chunks:
                 _show_thinking(chunk.choices[0].delta.reasoning if chunk.choices else None)
-                click.echo(_printable(chunk.text), nl=False)
-                sys.stdout.flush()
+                click.echo(_printable(chunk.text), nl=False)  # echo flushes
         click.echo()
         reply = chunks.completion
     for warning in reply.warnings:
@@ -152,6 +161,9 @@ def _converse(client: LlamaClient, conversation: Conversation, params: CallParam
         except EOFError:
             click.echo()
             return
+        except UnicodeDecodeError as error:
+            click.echo(f"llama-client: that line is not {error.encoding} text", err=True)
+            continue
         if not text:
             continue
         try:
@@ -169,9 +181,9 @@ def _said(text: str) -> dict[str, object]:
 
 
 def _show_thinking(reasoning: str | None) -> None:
-    if reasoning and sys.stderr.isatty():
+    if reasoning and sys.stderr is not None and sys.stderr.isatty():
         click.secho(_printable(reasoning), nl=False, dim=True, err=True)
 
 
 def _printable(text: str) -> str:
-    return text.translate(_CONTROLS) if sys.stdout.isatty() else text
+    return text.translate(_CONTROLS) if sys.stdout is not None and sys.stdout.isatty() else text

@@ -49,15 +49,19 @@ def load_config(
     if isinstance(source, Config):
         return source
     environ = os.environ if environ is None else environ
-    folder = working_folder or Path.cwd()
-    if isinstance(source, Mapping):
-        values, origin, base = dict(source), "config", folder
-    elif source is not None:
-        values, origin, base = _read(Path(source).expanduser(), folder)
-    elif _CONFIG_VARIABLE in environ:
-        values, origin, base = _read(Path(environ[_CONFIG_VARIABLE]).expanduser(), folder)
-    else:
-        values, origin, base = _discover(folder)
+    # Relative: a process whose working folder is gone can still use a configuration that needs none.
+    folder = working_folder or Path()
+    match source:
+        case Mapping():
+            values, origin, base = dict(source), "config", folder
+        case str() | os.PathLike():
+            values, origin, base = _read(expanded(str(source)), folder)
+        case None if _CONFIG_VARIABLE in environ:
+            values, origin, base = _read(expanded(environ[_CONFIG_VARIABLE]), folder)
+        case None:
+            values, origin, base = _discover(folder)
+        case _:
+            raise ConfigError(f"config: must be a path, a dict, a Config or None, got a {type(source).__name__}")
     overrides = _from_environment(environ)
     # Any source that says true wins: an environment cannot switch the guard off.
     if values.get("local_only") is True:
@@ -65,6 +69,20 @@ def load_config(
     if overrides:
         values, origin = _merged(values, overrides), f"{origin} with {_PREFIX}* variables"
     return read_config(values, origin=origin, folder=base)
+
+
+def expanded(path: str) -> Path:
+    """A path with the user's home in the place of `~`.
+
+    Raises:
+        ConfigError: It can be no path.
+    """
+    try:
+        if "\0" in path:
+            raise ConfigError(f"{path!r} can be no path")
+        return Path(path).expanduser()
+    except RuntimeError as error:  # the home of a user that is not there
+        raise ConfigError(f"{path}: there is no such place: {error}") from None
 
 
 def _discover(folder: Path) -> tuple[dict[str, Any], str, Path]:
@@ -97,7 +115,7 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
 
 
@@ -120,7 +138,7 @@ def _value(text: str) -> Any:
     """A variable's text as TOML would read it (`4096`, `true`), else as the text it is."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

@@ -14,28 +14,32 @@ from pydantic import (
     StrictBool,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from llama_client.errors import ConfigError
-from llama_client.validation import first_problem, suggestion
+from llama_client.validation import broken_rule, first_problem, suggestion
 
 PROVIDER_KINDS = ("gguf",)
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     """`~` is the user's home; a relative path starts at the folder of the file that names it."""
-    folder: Path = (info.context or {}).get("folder") or Path.cwd()
-    return folder / path.expanduser()
+    folder: Path | None = (info.context or {}).get("folder")
+    try:
+        return (folder or Path()) / path.expanduser()
+    except RuntimeError as error:  # the home of a user that is not there
+        raise broken_rule("", f"has no such place: {error}") from None
 
 
-def _text(value: object) -> object:
-    if isinstance(value, str) and not value.strip():
-        raise ValueError("must not be empty")
+def _path_text(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise broken_rule("", "must be the path of a file")
     return value
 
 
-FilePath = Annotated[Path, BeforeValidator(_text), AfterValidator(_absolute)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+FilePath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_absolute)]
+Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
 
 
 class ConfigTable(BaseModel):
@@ -68,12 +72,19 @@ class GgufProvider(ConfigTable):
 
     kind: Literal["gguf"] = "gguf"
     model_path: FilePath | None = None
-    n_ctx: Annotated[int, Field(strict=True, ge=64)] | None = None
+    n_ctx: Annotated[int, Field(strict=True, ge=64, le=1 << 24)] | None = None
     n_parallel: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
-    n_gpu_layers: Annotated[int, Field(strict=True, ge=0)] | None = None
-    n_threads: Count | None = None
+    n_gpu_layers: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
+    n_threads: Threads | None = None
     mmproj: FilePath | None = None
     lora: tuple[LoraAdapter, ...] = ()
+
+    @model_validator(mode="after")
+    def _slots_can_be_counted(self) -> GgufProvider:
+        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        if (self.n_ctx or 0) * self.n_parallel >= 2**31:
+            raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
+        return self
 
 
 class Config(ConfigTable):
@@ -112,6 +123,8 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
 def _check_kinds(values: dict[str, Any], origin: str) -> None:
     """A table's kind is its name where it gives none; so a name that is no kind needs one."""
     providers = values.get("providers")
+    if isinstance(providers, dict) and not all(isinstance(name, str) for name in providers):
+        raise ConfigError(f"{origin}: providers: every name must be text", key="providers")
     for name, table in providers.items() if isinstance(providers, dict) else ():
         kind = table.get("kind", name) if isinstance(table, dict) else "gguf"
         if kind not in PROVIDER_KINDS:

@@ -11,11 +11,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    StrictStr,
     Tag,
     model_validator,
 )
 
+from llama_client.types.sendable import SomeText, Text
 from llama_client.validation import broken_rule
 
 # What an assistant message of an answer may carry and no request may: thinking and what was parsed from the text are
@@ -44,13 +44,13 @@ class TextPart(RequestPart):
     """A part of a message's content: text."""
 
     type: Literal["text"]
-    text: StrictStr
+    text: Text
 
 
 class ImageURL(RequestPart):
     """Where an image is: an address or a `data:` URI."""
 
-    url: StrictStr = Field(min_length=1)
+    url: SomeText
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -81,12 +81,19 @@ def as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
-def _content_tag(content: object) -> str:
-    return "=text" if content is None or isinstance(content, str) else "=parts"
+def _content_tag(content: object) -> str | None:
+    if content is None or isinstance(content, str):
+        return "=text"
+    return "=parts" if isinstance(content, Sequence) and not isinstance(content, bytes) else None
 
 
 Parts = Annotated[tuple[ContentPart, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-Content = Annotated[Annotated[StrictStr, Tag("=text")] | Annotated[Parts, Tag("=parts")], Discriminator(_content_tag)]
+Content = Annotated[
+    Annotated[Text, Tag("=text")] | Annotated[Parts, Tag("=parts")],
+    Discriminator(
+        _content_tag, custom_error_type="content_form", custom_error_message="must be text or a list of content parts"
+    ),
+]
 
 
 class SystemMessage(RequestPart):
@@ -94,7 +101,7 @@ class SystemMessage(RequestPart):
 
     role: Literal["system", "developer"]
     content: Content
-    name: StrictStr | None = None
+    name: Text | None = None
 
 
 class UserMessage(RequestPart):
@@ -102,20 +109,20 @@ class UserMessage(RequestPart):
 
     role: Literal["user"]
     content: Content
-    name: StrictStr | None = None
+    name: Text | None = None
 
 
 class CalledFunction(RequestPart):
     """The function of a tool call that is handed back to the model."""
 
-    name: StrictStr = Field(min_length=1)
-    arguments: StrictStr
+    name: SomeText
+    arguments: Text
 
 
 class AssistantToolCall(RequestPart):
     """A tool call of an earlier answer, handed back."""
 
-    id: StrictStr
+    id: Text
     type: Literal["function"] = "function"
     function: CalledFunction
 
@@ -125,7 +132,7 @@ class AssistantMessage(RequestPart):
 
     role: Literal["assistant"]
     content: Content | None = None
-    name: StrictStr | None = None
+    name: Text | None = None
     tool_calls: Annotated[tuple[AssistantToolCall, ...], BeforeValidator(as_tuple)] | None = None
 
     @model_validator(mode="after")
@@ -140,8 +147,8 @@ class ToolMessage(RequestPart):
 
     role: Literal["tool"]
     content: Content
-    tool_call_id: StrictStr = Field(min_length=1)
-    name: StrictStr | None = None
+    tool_call_id: SomeText
+    name: Text | None = None
 
 
 def _plain_message(message: object) -> object:

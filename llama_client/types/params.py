@@ -56,7 +56,7 @@ class CallParams(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     repetition_penalty: float | None
-    logit_bias: Mapping[str, float] | None
+    logit_bias: Mapping[str, float] | Mapping[int, float] | None
     logprobs: bool | None
     top_logprobs: int | None
     response_format: Mapping[str, object] | None

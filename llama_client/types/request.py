@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from pydantic import (
 
 from llama_client.errors import InvalidRequestError
 from llama_client.types.messages import ImagePart, RequestMessage, RequestPart, as_tuple, plain_messages
+from llama_client.types.sendable import MAX_COUNT, JsonObject, SomeText, Text
 from llama_client.validation import broken_rule, first_problem
 
 _MAX_TOP_LOGPROBS = 20
@@ -34,12 +35,17 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else as_tuple(value)
 
 
+def _text_keys(value: object) -> object:
+    """Token ids may be written as numbers; JSON's keys are texts."""
+    return {str(key): bias for key, bias in value.items()} if isinstance(value, Mapping) else value
+
+
 class FunctionSpec(RequestPart):
     """A function that the model may ask to be called; `parameters` is a JSON schema."""
 
     name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-    description: StrictStr | None = None
-    parameters: dict[str, Any] | None = None
+    description: Text | None = None
+    parameters: JsonObject | None = None
     strict: StrictBool | None = None
 
 
@@ -53,7 +59,7 @@ class Tool(RequestPart):
 class NamedFunction(RequestPart):
     """The name of a function."""
 
-    name: StrictStr = Field(min_length=1)
+    name: SomeText
 
 
 class NamedToolChoice(RequestPart):
@@ -66,9 +72,9 @@ class NamedToolChoice(RequestPart):
 class JsonSchema(RequestPart):
     """A schema that the answer must satisfy."""
 
-    name: StrictStr = "answer"
-    description: StrictStr | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    name: Text = "answer"
+    description: Text | None = None
+    schema_: JsonObject = Field(alias="schema")
     strict: StrictBool | None = None
 
 
@@ -97,7 +103,7 @@ def _tool_choice_tag(choice: object) -> str:
 
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
@@ -114,12 +120,12 @@ class ChatRequest(BaseModel):
     stream: StrictBool = False
     temperature: Annotated[float, Field(strict=True, ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Unit | None = None
-    top_k: Annotated[int, Field(strict=True, ge=0)] | None = None
+    top_k: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] | None = None
     min_p: Unit | None = None
     max_tokens: Count | None = None
     stop: (
         Annotated[
-            tuple[Annotated[StrictStr, Field(min_length=1)], ...],
+            tuple[SomeText, ...],
             BeforeValidator(_listed),
             Field(max_length=16),
         ]
@@ -130,7 +136,13 @@ class ChatRequest(BaseModel):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Positive | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = None
+    logit_bias: (
+        Annotated[
+            dict[Text, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]],
+            BeforeValidator(_text_keys),
+        ]
+        | None
+    ) = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
@@ -139,13 +151,13 @@ class ChatRequest(BaseModel):
     parallel_tool_calls: StrictBool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "max"] | None = None
     reasoning_format: Literal["parsed", "raw", "hidden"] | None = None
-    service_tier: StrictStr | None = None
+    service_tier: Text | None = None
     stream_options: StreamOptions | None = None
-    user: StrictStr | None = None
+    user: Text | None = None
     timeout: Positive | None = None
-    tags: dict[StrictStr, StrictStr] | None = None
-    extra_body: dict[StrictStr, Any] | None = None
-    extra_headers: dict[StrictStr, StrictStr] | None = None
+    tags: dict[Text, Text] | None = None
+    extra_body: JsonObject | None = None
+    extra_headers: dict[Text, Text] | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ChatRequest:
@@ -157,7 +169,7 @@ class ChatRequest(BaseModel):
         if self.tool_choice not in (None, "none") and not names:
             raise broken_rule("tool_choice", "needs tools")
         if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
-            raise ValueError(f"tool_choice names {self.tool_choice.function.name!r}, which is not among tools")
+            raise broken_rule("tool_choice", f"names {self.tool_choice.function.name!r}, which is not among tools")
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise broken_rule("tools", f"two tools are named {repeated!r}")

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
-from tests.cli.conftest import TIMEOUT_S, finished, on_terminal, run, running
+from tests.cli.conftest import TIMEOUT_S, finished, on_terminal, require_no_traceback, run, running
 
 JAPAN = "What is the capital of Japan?"
 TOKYO = "The capital of Japan is Tokyo."
@@ -110,11 +110,15 @@ def test_a_pipe_that_nobody_writes_to_does_not_hold_a_prompt_up(model: ModelStor
     with running("chat", *EXACT, JAPAN, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        said, answer = process.stderr.readline(), process.stdout.readline()
+        said = [process.stderr.readline().decode() for _ in range(2)]
+        answer = process.stdout.readline()
         assert process.wait(TIMEOUT_S) == 0, "it ended while the pipe was open"
         ran = finished(process)
     assert (answer.decode(), ran.out) == (f"{TOKYO}\n", "")
-    assert said.decode() == "llama-client: nothing came from standard input; going on without it\n"
+    assert said == [
+        "llama-client: waiting 9 s for standard input\n",
+        "llama-client: nothing came from standard input; going on without it\n",
+    ]
     assert ran.err == ""
 
 
@@ -361,3 +365,36 @@ def test_a_model_that_is_named_is_not_replaced_by_the_demo(store: ModelStore, in
     assert ran.code == 1
     assert "run `llama-client pull other`" in ran.err
     assert store.names() == []
+
+
+def test_a_pipe_that_begins_late_is_waited_for(model: ModelStore) -> None:
+    with running("chat", *EXACT, "--json", JAPAN, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"llama-client: waiting")
+        process.stdin.write(b"Answer in one word. " * 20)
+        ran = finished(process)
+    assert ran.document["usage"]["prompt_tokens"] > 80
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's way of closing a stream is not Windows'")
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [(">&-", 0), ("--no-stream >&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 1)],
+)
+def test_a_closed_or_full_stream_gives_no_traceback(model: ModelStore, redirection: str, code: int) -> None:
+    if "/dev/full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("this platform has no /dev/full")
+    command = f'"{sys.executable}" -m llama_client chat --temperature 0 "{JAPAN}" {redirection}'
+    done = subprocess.run(
+        command, shell=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False
+    )
+    require_no_traceback(done.stderr.decode())
+    assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    "path", ["a" * 5000 + ".gguf", "a" * 5000, "~nobody-of-that-name/x.gguf"], ids=["long", "name", "home"]
+)
+def test_a_path_that_can_be_none_gives_no_traceback(path: str) -> None:
+    assert run("pull", path).code in (1, 2)

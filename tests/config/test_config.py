@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ def test_a_tables_kind_is_its_name() -> None:
         ({"providers": {"gguf": {"n_ctx": 1}}}, "providers.gguf.n_ctx", "greater than or equal to 64"),
         ({"providers": {"gguf": {"n_parallel": 0}}}, "providers.gguf.n_parallel", "greater than or equal to 1"),
         ({"providers": {"gguf": {"n_parallel": True}}}, "providers.gguf.n_parallel", "a whole number"),
-        ({"providers": {"gguf": {"model_path": ""}}}, "providers.gguf.model_path", "must not be empty"),
+        ({"providers": {"gguf": {"model_path": ""}}}, "providers.gguf.model_path", "must be the path of a file"),
         (
             {"providers": {"gguf": {"lora": [{"path": "x", "scale": float("nan")}]}}},
             "providers.gguf.lora[0].scale",
@@ -115,7 +117,7 @@ def test_a_tables_kind_is_its_name() -> None:
         ({"providers": {"gguf": 5}}, "providers.gguf", "a table of names and values"),
         ({"providers": []}, "providers", "a table of names and values"),
         ({"local_only": "yes"}, "local_only", "true or false"),
-        ({"default_model": ""}, "default_model", "at least 1 character"),
+        ({"default_model": ""}, "default_model", "must not be empty"),
     ],
 )
 def test_a_wrong_key_is_named_with_what_would_be_right(values: Any, key: str | None, sentence: str) -> None:
@@ -125,6 +127,42 @@ def test_a_wrong_key_is_named_with_what_would_be_right(values: Any, key: str | N
     if key is not None:
         assert caught.value.key == key
         assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"providers": {"gguf": {"model_path": "~nobody-of-that-name/x"}}},
+        {"providers": {"gguf": {"model_path": "a\0b"}}},
+        {"providers": {"gguf": {"n_ctx": 2**31}}},
+        {"providers": {"gguf": {"n_ctx": 1 << 24, "n_parallel": 256}}},
+        {"providers": {5: {"kind": "gguf"}}},
+        "~nobody-of-that-name/x.toml",
+        "a\0b",
+        5,
+        b"x",
+    ],
+    ids=repr,
+)
+def test_whatever_is_given_as_a_configuration_the_error_is_ours(values: Any) -> None:
+    with pytest.raises(ConfigError):
+        load_config(values, environ={})
+
+
+def test_a_configuration_of_nothing_but_brackets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(write(tmp_path / "deep.toml", "a = " + "[" * 20_000), environ={})
+    with pytest.raises(ConfigError):
+        load_config(environ={"LLAMA_CLIENT_LOCAL_ONLY": "[" * 3_000 + "]" * 3_000})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove a folder in use")
+def test_a_process_whose_working_folder_is_gone_can_still_use_a_dict(tmp_path: Path) -> None:
+    program = (
+        "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "from llama_client import LlamaClient; LlamaClient({}).close(); LlamaClient.for_provider('gguf').close()"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
 
 
 def test_an_unknown_variable_is_an_error() -> None:

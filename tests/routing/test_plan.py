@@ -14,6 +14,7 @@ from llama_client import (
     ModelNotFoundError,
     ProviderError,
     ServerError,
+    UnsupportedFeatureError,
 )
 from llama_client.clock import Clock, Deadline
 from llama_client.providers.base import Provider
@@ -74,6 +75,11 @@ def test_when_all_have_failed_the_error_holds_each_ones() -> None:
     assert isinstance(error, AllTargetsFailedError)
     assert error.errors == [first, second]
     assert error.__cause__ is second
+
+
+def test_when_no_target_can_honour_a_parameter_the_error_names_it() -> None:
+    refusals = [UnsupportedFeatureError("x", param="tools"), UnsupportedFeatureError("y", param="tools")]
+    assert play([A, B], {"a": refusals[0], "b": refusals[1]}, FakeTime().deadline(None)) == (["a", "b"], refusals[1])
 
 
 def test_each_try_gets_what_is_left_of_the_time() -> None:

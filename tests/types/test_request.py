@@ -34,6 +34,8 @@ def check(**params: Any) -> ChatRequest:
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": 5}], "messages[0].content"),
         ([{"role": "user", "content": b"hi"}], "messages[0].content"),
+        ([{"role": "user", "content": "\ud800"}], "messages[0].content"),
+        ([{1: "user"}], "messages[0].role"),
         ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "smell"}]}], "messages[0].content[0]"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
@@ -69,6 +71,17 @@ def test_a_wrong_message_is_refused_by_its_place(messages: Any, field: str) -> N
         ("min_p", 2),
         ("top_k", -1),
         ("top_k", 1.5),
+        ("top_k", 2**31),
+        ("max_tokens", 2**31),
+        ("max_tokens", 2**63),
+        ("user", "\ud800"),
+        ("stop", "\ud800"),
+        ("tags", {"\ud800": "x"}),
+        ("extra_body", {"x": math.nan}),
+        ("extra_body", {"x": b"bytes"}),
+        ("extra_body", {"x": {1, 2}}),
+        ("extra_body", {"x": "\ud800"}),
+        ("extra_body", {5: "x"}),
         ("max_tokens", 0),
         ("max_tokens", "10"),
         ("max_completion_tokens", 0),
@@ -133,6 +146,25 @@ def test_two_different_limits_under_two_names_are_refused() -> None:
 
 def test_the_newer_name_of_the_limit_is_the_same_limit() -> None:
     assert check(max_completion_tokens=7).max_tokens == 7
+
+
+def test_a_body_that_is_too_deep_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(100_000):
+        deep = {"x": deep}
+    with pytest.raises(InvalidRequestError, match="extra_body"):
+        check(extra_body=deep)
+
+
+def test_a_caller_that_changes_its_body_later_does_not_change_the_request() -> None:
+    body = {"options": {"a": 1}}
+    request = check(extra_body=body)
+    body["options"]["a"] = 2
+    assert request.extra_body == {"options": {"a": 1}}
+
+
+def test_token_ids_may_be_numbers() -> None:
+    assert check(logit_bias={5: 1, "7": -1.5}).logit_bias == {"5": 1.0, "7": -1.5}
 
 
 def test_none_means_omitted() -> None:

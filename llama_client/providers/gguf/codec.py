@@ -133,7 +133,8 @@ def library_failure(error: Exception) -> ProviderError:
         return BadRequestError(f"llama.cpp refused the request: {error}")
     if "image input is not supported" in str(error):
         return UnsupportedFeatureError("the model sees no images (no mmproj is configured)", param="messages")
-    return ServerError(f"llama.cpp failed: {error}")
+    # Its JSON library quotes what it was given last, and that is the prompt.
+    return ServerError(f"llama.cpp failed: {str(error).partition('; last read')[0]}")
 
 
 def _sum(usages: list[Usage]) -> Usage:

@@ -9,6 +9,7 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import mmap
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +65,22 @@ def read_header(path: Path) -> GgufHeader:
         ModelLoadError: The file is missing, unreadable, no GGUF file, damaged or cut short; the message says which.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _unusable(
+                path, "that is no file" if not stat.S_ISDIR(status.st_mode) else "that is a folder, not a file"
+            )
         with path.open("rb") as file:
-            size = path.stat().st_size
+            size = status.st_size
             if size == 0:
                 raise _unusable(path, "the file is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 return _Reader(view, path, size).header()
     except FileNotFoundError:
         raise _unusable(path, "there is no such file") from None
-    except IsADirectoryError:
-        raise _unusable(path, "that is a folder, not a file") from None
-    except OSError as error:
-        raise _unusable(path, f"it cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise _unusable(path, f"it cannot be read ({why})") from error
 
 
 def _unusable(path: Path, why: str) -> ModelLoadError:

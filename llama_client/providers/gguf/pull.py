@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llama_client.config.discovery import expanded
 from llama_client.errors import InvalidRequestError, LocalOnlyError, ModelLoadError, ProviderNotInstalledError
 from llama_client.providers.gguf.checksum import Progress, checksum
 from llama_client.providers.gguf.header import read_header
@@ -61,15 +62,15 @@ def pull(
         if checksum(path, progress) != digest:
             raise ModelLoadError(f"{path} is damaged: run `ollama pull {rest}` again", path=str(path))
         return _record(store, name or name_from(rest), path, digest, source)
-    path = Path(source).expanduser()
-    if path.exists() or path.suffix == ".gguf" or path.name != source:
+    path = expanded(source)
+    if path.suffix == ".gguf" or path.name != source or path.is_file():
         _require_model(path)
         return _record(
             store, name or name_from(path.name), path.resolve(), checksum(path, progress), str(path.resolve())
         )
     known = store.find(source)
     if known is not None:
-        return known
+        return known if name in (None, source) else _record(store, name, known.path, known.sha256, known.source)
     raise InvalidRequestError(
         f"name: no model is known as {source!r}{suggestion(source, [DEMO_NAME, *store.names()])} (give {FORMS})",
         param="name",

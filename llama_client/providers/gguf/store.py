@@ -19,7 +19,7 @@ from pathlib import Path
 import platformdirs
 from pydantic import TypeAdapter
 
-from llama_client.config.discovery import APP_NAME, CACHE_VARIABLE
+from llama_client.config.discovery import APP_NAME, CACHE_VARIABLE, expanded
 from llama_client.errors import InvalidRequestError
 
 DEMO_NAME = "smollm2-135m"
@@ -59,7 +59,7 @@ class ModelStore:
     def of_user(cls, environ: Mapping[str, str] | None = None) -> ModelStore:
         """The store in the user's cache folder, or in `$LLAMA_CLIENT_CACHE_DIR`."""
         chosen = (os.environ if environ is None else environ).get(CACHE_VARIABLE)
-        cache = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path(APP_NAME, appauthor=False)
+        cache = expanded(chosen) if chosen else platformdirs.user_cache_path(APP_NAME, appauthor=False)
         return cls(cache / "models")
 
     def find(self, name: str) -> StoredModel | None:
