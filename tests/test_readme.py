@@ -41,6 +41,12 @@ def test_the_quick_start_is_two_commands() -> None:
     assert commands[1].endswith("pytest")
 
 
+def test_no_figure_is_missing_from_the_table_of_measurements() -> None:
+    rows = [row for row in README.splitlines() if "`python benchmarks/" in row]
+    assert len(rows) == 3
+    assert all(re.search(r"\d", row.split("|")[2]) for row in rows)
+
+
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (Path(__file__).parents[1] / link).exists()

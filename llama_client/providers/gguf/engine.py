@@ -18,7 +18,7 @@ import queue
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any
 
 from llama_client.clock import Deadline
@@ -40,16 +40,10 @@ class _Ended:
     """What an inbox gets after the last chunk."""
 
 
-class _Started:
-    """What an inbox gets when a slot was free."""
-
-
 _ENDED = _Ended()
-_STARTED = _Started()
-_Item = Body | Exception | _Started | _Ended
 
 
-class _Generation:
+class Generation:
     """One run: it waits for its slots, runs in a thread, and stops soon after `Engine.cancel`."""
 
     def __init__(self, body: Body, slots: int, owner: object, deliver: Callable[[_Item], object]) -> None:
@@ -58,7 +52,16 @@ class _Generation:
         self.owner = owner
         self.deliver = deliver
         self.cancelled = False
+        self.held_back: list[Body] | None = None
         self.thread: threading.Thread | None = None
+
+    def hold_back(self) -> None:
+        """From here on hands everything over at the end: who reads a whole answer need not be woken at each word."""
+        if self.held_back is None:
+            self.held_back = []
+
+
+_Item = Body | list[Body] | Exception | Generation | _Ended
 
 
 def closed_error() -> APIConnectionError:
@@ -76,8 +79,8 @@ class Engine:
         # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
         self._lock = threading.RLock()
         self._free_slots = options.n_parallel
-        self._waiting: deque[_Generation] = deque()
-        self._running: set[_Generation] = set()
+        self._waiting: deque[Generation] = deque()
+        self._running: set[Generation] = set()
         self._closed = False
         self._main_thread = threading.main_thread()
         # Destroying a server whose own loop has not begun deadlocks in the library (it loses the order to stop). This
@@ -97,7 +100,7 @@ class Engine:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             return json.loads(connection.getresponse().read())
 
-    def start(self, generation: _Generation) -> None:
+    def start(self, generation: Generation) -> None:
         """Queues a generation; it starts as soon as its slots are free, in the order of arrival.
 
         Raises:
@@ -112,7 +115,7 @@ class Engine:
             self._waiting.append(generation)
             self._start_waiting()
 
-    def cancel(self, generation: _Generation) -> None:
+    def cancel(self, generation: Generation) -> None:
         """Stops a generation: at once where it waits, else within a token or a batch of the prompt."""
         generation.cancelled = True
         with self._lock:
@@ -158,13 +161,15 @@ class Engine:
             self._free_slots -= generation.slots
             self._running.add(generation)
 
-    def _run(self, generation: _Generation, server: Any) -> None:
+    def _run(self, generation: Generation, server: Any) -> None:
         def receive(chunk: Body) -> bool:
-            if not generation.cancelled:
+            if generation.held_back is not None:
+                generation.held_back.append(chunk)
+            elif not generation.cancelled:
                 generation.deliver(chunk)
             return generation.cancelled or not self._main_thread.is_alive()
 
-        generation.deliver(_STARTED)
+        generation.deliver(generation)
         failure: Exception | None = None
         try:
             if not generation.cancelled:
@@ -172,6 +177,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - it is handed to the caller's thread, which raises it
             failure = error
         del server
+        if generation.held_back:
+            generation.deliver(generation.held_back)
         with self._lock:
             self._free_slots += generation.slots
             self._running.discard(generation)
@@ -182,8 +189,8 @@ class Engine:
         generation.deliver(_ENDED)
 
 
-def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline) -> Generator[Body | None]:
-    """Runs one generation and yields its chunks; None first, when it starts.
+def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline) -> Generator[Body | Generation]:
+    """Runs one generation and yields its chunks; the generation itself first, when it starts.
 
     Args:
         engine: The loaded model.
@@ -198,7 +205,7 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
         Exception: What the library raised, as it is.
     """
     inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-    generation = _Generation(body, slots, owner, inbox.put)
+    generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)
     try:
         while True:
@@ -209,14 +216,14 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
                 continue
             if isinstance(item, _Ended):
                 return
-            yield _chunk(item)
+            yield from _chunks(item)
     finally:
         engine.cancel(generation)
 
 
 async def arun(
     engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline
-) -> AsyncGenerator[Body | None]:
+) -> AsyncGenerator[Body | Generation]:
     """`run` for an event loop, which it never blocks."""
     loop = asyncio.get_running_loop()
     # Bounded by what it holds: at most one chunk for each token of the context.
@@ -228,7 +235,7 @@ async def arun(
         except RuntimeError:  # the loop is closed: nobody will ever read this
             generation.cancelled = True
 
-    generation = _Generation(body, slots, owner, deliver)
+    generation = Generation(body, slots, owner, deliver)
     engine.start(generation)
     try:
         while True:
@@ -240,12 +247,13 @@ async def arun(
                 continue
             if isinstance(item, _Ended):
                 return
-            yield _chunk(item)
+            for chunk in _chunks(item):
+                yield chunk
     finally:
         engine.cancel(generation)
 
 
-def _chunk(item: Body | Exception | _Started) -> Body | None:
+def _chunks(item: Body | list[Body] | Exception | Generation) -> Sequence[Body | Generation]:
     if isinstance(item, Exception):
         raise item
-    return None if isinstance(item, _Started) else item
+    return item if isinstance(item, list) else (item,)

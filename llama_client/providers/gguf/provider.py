@@ -18,7 +18,7 @@ from llama_client.config.schema import GgufProvider as GgufConfig
 from llama_client.errors import LlamaClientError, ModelNotFoundError
 from llama_client.providers.base import Capabilities, ProviderCall
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
-from llama_client.providers.gguf.engine import POLL_S, Body, Engine, arun, closed_error, run
+from llama_client.providers.gguf.engine import POLL_S, Body, Engine, Generation, arun, closed_error, run
 from llama_client.providers.gguf.loaded import Lease, lease
 from llama_client.providers.gguf.loading import EngineOptions
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
@@ -214,6 +214,7 @@ class _Answer:
         self._deadline = deadline
         self._clock = clock
         self._asked_at: float | None = None
+        self._generation: Generation | None = None
         self._decoder = Decoder(call, model.name)
         capabilities(self.engine.template_abilities).require(call)
         require_values(call, sees_images=self.engine.sees_images)
@@ -226,17 +227,24 @@ class _Answer:
             yield body, choices
             first_index += choices
 
-    def feed(self, raw: Body | None) -> ChatCompletionChunk | None:
-        facts = self._call.facts
-        if raw is None:
-            facts.sent = True
-            if facts.queue_s is None and self._asked_at is not None:
-                facts.queue_s = self._clock.monotonic() - self._asked_at
+    def feed(self, raw: Body | Generation) -> ChatCompletionChunk | None:
+        if isinstance(raw, Generation):
+            self._started(raw)
             return None
         chunk = self._decoder.feed(raw)
-        if chunk is not None and self._call.request.stream and chunk.has_content:
-            self._deadline.lift()
+        if chunk is not None and chunk.has_content:
+            if self._call.request.stream:
+                self._deadline.lift()
+            elif self._generation is not None:
+                self._generation.hold_back()
         return chunk
+
+    def _started(self, generation: Generation) -> None:
+        self._generation = generation
+        facts = self._call.facts
+        facts.sent = True
+        if facts.queue_s is None and self._asked_at is not None:
+            facts.queue_s = self._clock.monotonic() - self._asked_at
 
     def ending(self) -> Iterator[ChatCompletionChunk]:
         usage = self._decoder.usage_chunk()
