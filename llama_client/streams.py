@@ -130,7 +130,7 @@ class ChatStream(_Stream[SyncChunks]):
             self._reading.release()
 
     def _read(self) -> ChatCompletionChunk:
-        if self._arrived:
+        if self._arrived and not self._ended:
             return self._arrived.popleft()
         while not self._ended:
             try:
@@ -193,7 +193,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             self._reading = False
 
     async def _read(self) -> ChatCompletionChunk:
-        if self._arrived:
+        if self._arrived and not self._ended:
             return self._arrived.popleft()
         while not self._ended:
             try:

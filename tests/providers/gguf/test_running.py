@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -315,20 +318,24 @@ def test_nothing_is_printed(
 
 
 def test_the_loopback_port_is_closed_to_who_lacks_the_key(one_slot: dict[str, Any]) -> None:
-    import httpx
-
     before = {connection.laddr.port for connection in psutil.Process().net_connections(kind="tcp")}
+
+    def status(method: str, path: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, json.dumps(SHORT) if method == "POST" else None)
+            return connection.getresponse().status
+
     with LlamaClient(one_slot) as client:
         client.chat.completions.create(**SHORT)
         (opened,) = [c.laddr for c in psutil.Process().net_connections(kind="tcp") if c.laddr.port not in before]
         assert opened.ip == "127.0.0.1"
-        url = f"http://127.0.0.1:{opened.port}"
         for path in ("/v1/models", "/props", "/slots", "/lora-adapters", "/metrics"):
-            assert httpx.get(url + path, trust_env=False).status_code == 401
+            assert status("GET", path) == 401
         for path in ("/v1/chat/completions", "/completion", "/tokenize"):
-            assert httpx.post(url + path, json=SHORT, trust_env=False).status_code == 401
+            assert status("POST", path) == 401
         for path in ("/", "/index.html"):
-            assert httpx.get(url + path, trust_env=False).status_code in (401, 404)
+            assert status("GET", path) in (401, 404)
 
 
 _INTERRUPTED = """
