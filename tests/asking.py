@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openai.types.chat import ChatCompletion as OpenAICompletion
+from openai.types.chat import ChatCompletionChunk as OpenAIChunk
+
 from llama_client import AsyncLlamaClient, ChatCompletion, ChatCompletionChunk, LlamaClient
 
 MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
@@ -27,8 +30,14 @@ class Asker:
     def __call__(self, prompt: Any, **params: Any) -> ChatCompletion:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.mode.endswith("async"):
-            return asyncio.run(self._ask_async(messages, params))
-        return self._ask(messages, params)
+            reply = asyncio.run(self._ask_async(messages, params))
+        else:
+            reply = self._ask(messages, params)
+        # Whatever a test is about, each answer and each chunk of it must be one of OpenAI's too.
+        OpenAICompletion.model_validate(reply.to_openai())
+        for chunk in self.chunks:
+            OpenAIChunk.model_validate(chunk.to_openai())
+        return reply
 
     def _ask(self, messages: Any, params: dict[str, Any]) -> ChatCompletion:
         with LlamaClient(self.config) as client:
