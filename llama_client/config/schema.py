@@ -27,8 +27,9 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     """`~` is the user's home; a relative path starts at the folder of the file that names it."""
     folder: Path | None = (info.context or {}).get("folder")
     try:
-        return (folder or Path()) / path.expanduser()
-    except RuntimeError as error:  # the home of a user that is not there
+        # Pinned now: a program that changes its working folder before the first load means the same file.
+        return ((folder or Path()) / path.expanduser()).absolute()
+    except (RuntimeError, OSError) as error:  # no such user's home, or no working folder any more
         raise broken_rule("", f"has no such place: {error}") from None
 
 

@@ -91,6 +91,13 @@ def test_relative_paths_start_at_the_file_that_names_them(nobody: Path) -> None:
     assert laptop.mmproj == nobody / "eyes.gguf"
 
 
+def test_a_relative_path_means_the_same_file_after_the_program_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    started_in = Path.cwd()
+    config = load_config({"providers": {"gguf": {"model_path": "models/x.gguf"}}}, environ={})
+    monkeypatch.chdir("/")
+    assert config.providers["gguf"].model_path == started_in / "models" / "x.gguf"
+
+
 def test_a_tables_kind_is_its_name() -> None:
     assert load_config({"providers": {"gguf": {"n_ctx": 512}}}, environ={}).providers["gguf"].kind == "gguf"
 
