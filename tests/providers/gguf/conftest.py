@@ -270,17 +270,22 @@ def demo_wheels(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def install_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], None]:
-    """Makes pip and uv take packages from a folder, and from nowhere else."""
+def know_no_index(monkeypatch: pytest.MonkeyPatch, uv_cache: Path) -> None:
+    """Takes every package index, and every setting of the user's, from pip and uv."""
     for name in list(os.environ):
         if name.startswith(("PIP_", "UV_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("UV_NO_CONFIG", "1")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
     for name in ("PIP_NO_INDEX", "UV_NO_INDEX", "UV_OFFLINE"):
         monkeypatch.setenv(name, "1")
+
+
+@pytest.fixture
+def install_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], None]:
+    """Makes pip and uv take packages from a folder, and from nowhere else."""
+    know_no_index(monkeypatch, tmp_path / "uv")
 
     def choose(folder: Path) -> None:
         monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
