@@ -1,0 +1,1 @@
+"""What models exist, who serves them and until when."""

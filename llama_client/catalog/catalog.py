@@ -1,0 +1,324 @@
+"""What models there are by name, who serves each, under which id, until when and for how much.
+
+Facts only, from `models.toml` and the user's own rows: nothing is chosen here, and the unknown is not refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+Ability = Literal["tools", "vision", "reasoning", "json_schema"]
+ABILITIES: tuple[Ability, ...] = get_args(Ability)
+
+_BUNDLED = "models.toml"
+_USERS_OWN = "the configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """A model, whoever serves it.
+
+    Attributes:
+        name: Its canonical name.
+        aliases: Other ways to write it.
+        family: Its generation, as in `llama-3.1`; None where it is the user's own.
+        context_tokens: The context that it was trained for; None: unknown.
+        abilities: What it was trained for; None: unknown.
+        source: Where this comes from.
+        checked_on: When it was last compared with the source; None: the user's own.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    family: str | None = None
+    context_tokens: int | None = None
+    abilities: frozenset[str] | None = None
+    source: str = _USERS_OWN
+    checked_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model as one provider serves it.
+
+    Attributes:
+        provider_kind: The provider's kind; in a row of the user's own, its name in the configuration.
+        id: The provider's own id.
+        name: The model's canonical name.
+        context_tokens: The provider's limit; None: unknown, or (Ollama) set where it runs.
+        max_output_tokens: The longest answer; None: unknown.
+        abilities: What may be asked of it there; None: unknown, which is not "none".
+        input_usd_per_mtok: US dollars per million tokens; None: unknown.
+        output_usd_per_mtok: As above.
+        cached_usd_per_mtok: As above, for tokens of the prompt that were read from the provider's cache.
+        deprecated_on: The first day on which it is not served; None: no end is known.
+        deprecated_text: When that was, as told to people (`in January 2025`).
+        replacement: The same provider's id to use instead.
+        unverified: What could not be checked about this row.
+        source: Where this comes from.
+        checked_on: When our part of it was last compared with the source; None: all of it is the user's own.
+    """
+
+    provider_kind: str
+    id: str
+    name: str
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    abilities: frozenset[str] | None = None
+    input_usd_per_mtok: Decimal | None = None
+    output_usd_per_mtok: Decimal | None = None
+    cached_usd_per_mtok: Decimal | None = None
+    deprecated_on: date | None = None
+    deprecated_text: str | None = None
+    replacement: str | None = None
+    unverified: str | None = None
+    source: str = _USERS_OWN
+    checked_on: date | None = None
+
+    @property
+    def target(self) -> str:
+        """`provider/model-id`."""
+        return f"{self.provider_kind}/{self.id}"
+
+    def is_served(self, day: date) -> bool:
+        """Whether it can be counted on, as far as is known; the day of its shutdown is no such day."""
+        return self.deprecated_on is None or day < self.deprecated_on
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A row of the user's own: a `[[models]]` table of the configuration, already validated.
+
+    Attributes:
+        target: `provider/model-id`, with the provider's name in the configuration.
+        name: A canonical name or an alias of one; else the name of a model of the user's own.
+        aliases: More names for the model.
+        context_tokens: As in `Offer`.
+        max_output_tokens: As in `Offer`.
+        abilities: As in `Offer`.
+        deprecated_on: As in `Offer`.
+        replacement: As in `Offer`.
+    """
+
+    target: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    abilities: frozenset[str] | None = None
+    deprecated_on: date | None = None
+    replacement: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Models and offers, looked up by name and by id.
+
+    Examples:
+        >>> catalog = Catalog.bundled()
+        >>> catalog.find("Llama3.1-8B").name
+        'llama-3.1-8b-instruct'
+        >>> [offer.target for offer in catalog.offers("llama-3.3-70b-instruct") if offer.is_served(date(2026, 11, 23))]
+        ['ollama/llama3.3:70b', 'ollama/llama3.3']
+        >>> catalog.offer("groq", "an-id-of-tomorrow") is None
+        True
+    """
+
+    models: tuple[CatalogModel, ...]
+    all_offers: tuple[Offer, ...]
+    _names: Mapping[str, CatalogModel] = field(init=False, repr=False, compare=False)
+    _targets: Mapping[tuple[str, str], Offer] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        aliases = {alias.lower(): model for model in self.models for alias in model.aliases}
+        # Names after aliases: no alias hides a model from its own name.
+        names = aliases | {model.name.lower(): model for model in self.models}
+        object.__setattr__(self, "_names", names)
+        object.__setattr__(self, "_targets", {_place(o.provider_kind, o.id): o for o in self.all_offers})
+
+    @classmethod
+    def bundled(cls) -> Catalog:
+        """The catalogue that comes with the package, read anew by each call."""
+        import tomllib
+        from importlib import resources
+
+        text = resources.files("llama_client.catalog").joinpath(_BUNDLED).read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+        return cls(
+            tuple(_model(row) for row in tables["models"]),
+            tuple(_offer(row, model_id) for row in tables["offers"] for model_id in row["ids"]),
+        )
+
+    def extended(self, rows: Sequence[UserRow]) -> Catalog:
+        """This catalogue with the user's own rows, each of which wins over ours of the same target.
+
+        Where both mean the same model, what a row does not say stays as it was, but for the end: a row without
+        `deprecated_on` says that it is served. So an enterprise account tells that it keeps what others have lost.
+        An alias that was another model's is the row's from here on; a canonical name always stays its own model's.
+
+        Examples:
+            >>> row = UserRow("groq/llama-3.3-70b-versatile", "llama-3.3-70b")
+            >>> catalog = Catalog.bundled().extended([row])
+            >>> catalog.offer("groq", "llama-3.3-70b-versatile").is_served(date(2026, 11, 23))
+            True
+        """
+        models = {model.name: model for model in self.models}
+        names = {word: model.name for word, model in self._names.items()}
+        offers = dict(self._targets)
+        for row in rows:
+            name = names.get(row.name.lower(), row.name)
+            model = models.get(name) or CatalogModel(name)
+            models = {known: _without(other, row.aliases) for known, other in models.items()}
+            models[name] = replace(model, aliases=tuple(dict.fromkeys([*model.aliases, *row.aliases])))
+            # Canonical names last: an alias does not take one away.
+            names |= {alias.lower(): name for alias in row.aliases} | {known.lower(): known for known in models}
+            provider, _, model_id = row.target.partition("/")
+            place = _place(provider, model_id)
+            ours = offers.get(place)
+            offers[place] = _users_offer(
+                row, name, ours if ours and ours.name == name else Offer(provider, model_id, name)
+            )
+        return Catalog(tuple(models.values()), tuple(offers.values()))
+
+    def find(self, name: str) -> CatalogModel | None:
+        """The model of that canonical name or alias, in whatever case; None: not known."""
+        return self._names.get(name.lower())
+
+    def offers(self, name: str) -> tuple[Offer, ...]:
+        """Who serves the model of a canonical name, or has served it, in the catalogue's order.
+
+        An Ollama model may be there under several tags, since it is pulled under one of them.
+        """
+        return tuple(offer for offer in self.all_offers if offer.name == name)
+
+    def offer(self, provider_kind: str, model_id: str) -> Offer | None:
+        """What is known of a provider's own id; None: nothing, which is no reason to refuse it.
+
+        Args:
+            provider_kind: The provider's kind, or its name for the user's own rows.
+            model_id: Letter for letter; only Ollama's `:latest` may be there or not.
+        """
+        return self._targets.get(_place(provider_kind, model_id))
+
+    def ids(self, model_id: str) -> tuple[Offer, ...]:
+        """The offers with that id, of every provider."""
+        return tuple(o for o in self.all_offers if o is self.offer(o.provider_kind, model_id))
+
+    def explain_retirement(self, provider_kind: str, model_id: str, day: date) -> str | None:
+        """Why a provider no longer knows an id, and what to use instead; None: not retired, as far as is known.
+
+        Examples:
+            >>> sentence = Catalog.bundled().explain_retirement("groq", "llama-3.1-8b-instant", date(2026, 11, 23))
+            >>> for part in sentence.split("; "):
+            ...     print(part)
+            groq retired llama-3.1-8b-instant on 2026-08-16
+            its replacement there is openai/gpt-oss-20b (a different model)
+            the same model is served by ollama as llama3.1:8b
+        """
+        offer = self.offer(provider_kind, model_id)
+        if offer is None or offer.is_served(day):
+            return None
+        sentence = f"{provider_kind} retired {model_id} {offer.deprecated_text}"
+        successor = self.offer(provider_kind, offer.replacement) if offer.replacement else None
+        if offer.replacement and (successor is None or successor.is_served(day)):
+            other = " (a different model)" if successor and successor.name != offer.name else ""
+            sentence += f"; its replacement there is {offer.replacement}{other}"
+        elsewhere: dict[str, str] = {}
+        for same in self.offers(offer.name):
+            if same.is_served(day) and not same.unverified and same is not successor:
+                elsewhere.setdefault(same.provider_kind, f"by {same.provider_kind} as {same.id}")
+        if elsewhere:
+            sentence += f"; the same model is served {' and '.join(elsewhere.values())}"
+        return sentence
+
+    def nearest(self, name: str, *, day: date | None = None) -> str | None:
+        """The name, alias or target that was probably meant.
+
+        Args:
+            name: What was written.
+            day: Suggests no target that is not served on it; None: any.
+
+        Examples:
+            >>> Catalog.bundled().nearest("openai/gpt-oss-20b")
+            'groq/openai/gpt-oss-20b'
+        """
+        # Here, because it brings pydantic.
+        from llama_client.validation import nearest
+
+        targets = (offer.target for offer in self.all_offers if day is None or offer.is_served(day))
+        spelled = {word.lower(): word for word in (*self._names, *targets)}
+        match = nearest(name.lower(), spelled)
+        return spelled[match] if match else None
+
+
+def _place(provider: str, model_id: str) -> tuple[str, str]:
+    return provider, model_id.removesuffix(":latest") if provider == "ollama" else model_id
+
+
+def _model(row: Mapping[str, Any]) -> CatalogModel:
+    return CatalogModel(
+        name=row["name"],
+        aliases=tuple(row["aliases"]),
+        family=row["family"],
+        context_tokens=row.get("context_tokens"),
+        abilities=_abilities(row.get("abilities")),
+        source=row["source"],
+        checked_on=row["checked_on"],
+    )
+
+
+def _offer(row: Mapping[str, Any], model_id: str) -> Offer:
+    end = row.get("deprecated_on")
+    return Offer(
+        provider_kind=row["provider"],
+        id=model_id,
+        name=row["name"],
+        context_tokens=row.get("context_tokens"),
+        max_output_tokens=row.get("max_output_tokens"),
+        abilities=_abilities(row.get("abilities")),
+        input_usd_per_mtok=_price(row.get("input_usd_per_mtok")),
+        output_usd_per_mtok=_price(row.get("output_usd_per_mtok")),
+        cached_usd_per_mtok=_price(row.get("cached_usd_per_mtok")),
+        deprecated_on=end,
+        deprecated_text=row.get("deprecated_text") or _on(end),
+        replacement=row.get("replacement"),
+        unverified=row.get("unverified"),
+        source=row["source"],
+        checked_on=row["checked_on"],
+    )
+
+
+def _users_offer(row: UserRow, name: str, ours: Offer) -> Offer:
+    return replace(
+        ours,
+        name=name,
+        context_tokens=ours.context_tokens if row.context_tokens is None else row.context_tokens,
+        max_output_tokens=ours.max_output_tokens if row.max_output_tokens is None else row.max_output_tokens,
+        abilities=ours.abilities if row.abilities is None else row.abilities,
+        deprecated_on=row.deprecated_on,
+        deprecated_text=_on(row.deprecated_on),
+        replacement=row.replacement,
+        unverified=None,
+        source=_USERS_OWN if ours.source == _USERS_OWN else f"{_USERS_OWN}; {ours.source}",
+    )
+
+
+def _without(model: CatalogModel, aliases: Sequence[str]) -> CatalogModel:
+    taken = {alias.lower() for alias in aliases}
+    return replace(model, aliases=tuple(alias for alias in model.aliases if alias.lower() not in taken))
+
+
+def _abilities(words: Iterable[str] | None) -> frozenset[str] | None:
+    return None if words is None else frozenset(words)
+
+
+def _price(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _on(day: date | None) -> str | None:
+    return None if day is None else f"on {day.isoformat()}"
