@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from llama_client.clock import Clock, Deadline
@@ -14,14 +16,17 @@ from llama_client.routing.record import CallRecord
 from llama_client.routing.targets import Target, resolve
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.params import CallParams, ChatParams
+from llama_client.types.params import CallParams, ChatParams, ParseParams
 
 if TYPE_CHECKING:
     import asyncio
 
+    from pydantic import BaseModel
+
     from llama_client.config.schema import Config
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
+    from llama_client.structured import AnswerForm
 
 
 class EventLoop:
@@ -47,6 +52,31 @@ class EventLoop:
             )
 
 
+class DefaultModel:
+    """What `model` means where it is omitted: found out once for a client and its views."""
+
+    def __init__(self, find: Callable[[], str]) -> None:
+        self._find = find
+        self._name: str | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether asking takes no time."""
+        return self._name is not None
+
+    def name(self) -> str:
+        """The model.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        with self._lock:
+            if self._name is None:
+                self._name = self._find()
+            return self._name
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """What a client and its views hand to each call.
@@ -57,6 +87,7 @@ class CallContext:
         store: The pulled models.
         clock: The time.
         loop: The loop of an asynchronous client.
+        default: What `model` means where neither a call nor a view says.
         model: What `model` means where a call omits it; None: the configuration's default.
         timeout_s: The `timeout` of calls that give none.
         tags: Labels of every call.
@@ -68,12 +99,15 @@ class CallContext:
     store: ModelStore
     clock: Clock
     loop: EventLoop
+    default: DefaultModel
     model: str | Sequence[str] | None = None
     timeout_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     only_provider: str | None = None
 
-    def begin(self, params: Mapping[str, Any], *, stream: bool) -> tuple[CallRecord, list[Target], Deadline]:
+    def begin(
+        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
+    ) -> tuple[CallRecord, list[Target], Deadline]:
         """Checks a call and finds who may answer it.
 
         Raises:
@@ -87,16 +121,23 @@ class CallContext:
         model = given.pop("model", None)
         if given.get("timeout") is None:
             given["timeout"] = self.timeout_s
-        request = check_request(given, stream=stream)
-        targets = resolve(
-            self.model if model is None else model,
-            self.providers,
-            self.config,
-            self.store,
-            only_provider=self.only_provider,
-        )
-        record = CallRecord(request, self.clock, {**self.tags, **(request.tags or {})})
+        request = check_request(given, stream=stream, schema_in_words=form is not None)
+        model = model if model is not None else self.model if self.model is not None else self.default.name()
+        targets = resolve(model, self.providers, self.store, only_provider=self.only_provider)
+        record = CallRecord(request, self.clock, {**self.tags, **(request.tags or {})}, form)
         return record, targets, Deadline(request.timeout, self.clock)
+
+    async def abegin(
+        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
+    ) -> tuple[CallRecord, list[Target], Deadline]:
+        """The same on an event loop: off it, where a file is read or a running Ollama is asked for its models."""
+        self.loop.check()
+        asks = params.get("model") is None and self.model is None and not self.default.is_known
+        if asks or _reads_files(params.get("messages")):
+            import asyncio
+
+            return await asyncio.to_thread(self.begin, params, stream=stream, form=form)
+        return self.begin(params, stream=stream, form=form)
 
     def with_options(
         self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
@@ -185,6 +226,36 @@ class Completions:
             return ChatStream(opened, record)
         return record.won(opened.trial)
 
+    def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
+        """Asks for an answer as an object.
+
+        The model's schema travels in whichever way the target supports: enforced by the server, or in words.
+
+        Args:
+            response_format: A Pydantic model's class.
+            **params: As of `create`.
+
+        Returns:
+            The answer; `choices[i].message.parsed` is an instance of the model.
+
+        Raises:
+            GenerationFailedError: The answer does not validate.
+            LlamaClientError: As `create`.
+
+        Example:
+            class Capital(BaseModel):
+                city: str
+
+            reply = client.chat.completions.parse(
+                messages=[{"role": "user", "content": "What is the capital of Japan?"}], response_format=Capital
+            )
+            print(reply.choices[0].message.parsed.city)
+        """
+        given, form = _with_form(params, response_format)
+        record, targets, deadline = self._context.begin(given, stream=False, form=form)
+        opened = drive(plan(targets, deadline), record)
+        return record.won(opened.trial)
+
 
 class AsyncCompletions:
     """`client.chat.completions` of an `AsyncLlamaClient`."""
@@ -207,11 +278,17 @@ class AsyncCompletions:
         self, *, stream: bool | None = None, **params: Unpack[ChatParams]
     ) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        self._context.loop.check()
-        record, targets, deadline = self._context.begin(params, stream=_flag(stream))
+        record, targets, deadline = await self._context.abegin(params, stream=_flag(stream))
         opened = await adrive(plan(targets, deadline), record)
         if stream:
             return AsyncChatStream(opened, record)
+        return record.won(opened.trial)
+
+    async def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
+        """`Completions.parse`, awaited."""
+        given, form = _with_form(params, response_format)
+        record, targets, deadline = await self._context.abegin(given, stream=False, form=form)
+        opened = await adrive(plan(targets, deadline), record)
         return record.won(opened.trial)
 
 
@@ -233,3 +310,22 @@ def _flag(stream: object) -> bool:
     if stream is None or isinstance(stream, bool):
         return bool(stream)
     raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
+
+
+def _with_form(params: ParseParams, model: type[BaseModel]) -> tuple[Mapping[str, object], AnswerForm]:
+    # Imported with its first use, as every import of the package would pay for it.
+    from llama_client.structured import AnswerForm
+
+    form = AnswerForm(model)
+    return {**params, "response_format": form.response_format}, form
+
+
+def _reads_files(messages: object) -> bool:
+    """Whether an image is given as a file, which is read when the request is checked."""
+    for message in messages if isinstance(messages, Sequence) and not isinstance(messages, str) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for part in content if isinstance(content, Sequence) and not isinstance(content, str) else ():
+            image = part.get("image_url") if isinstance(part, Mapping) else None
+            if isinstance(image, Mapping) and isinstance(image.get("url"), Path):
+                return True
+    return False

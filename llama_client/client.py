@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
-from llama_client.chat import AsyncChat, CallContext, Chat, EventLoop, asked, checked_tags
+from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, EventLoop, asked, checked_tags
 from llama_client.clock import Clock
+from llama_client.models import AsyncModels, Models
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams
 
 if TYPE_CHECKING:
+    import httpx
+    from pydantic import SecretStr
+
     from llama_client.config.discovery import Source
     from llama_client.config.schema import Config
 
@@ -20,6 +25,18 @@ if TYPE_CHECKING:
 class ProviderOptions(TypedDict, total=False):
     """The keys of a provider's table, for `for_provider`."""
 
+    kind: str
+    api_key: str | SecretStr
+    api_key_env: str
+    api_key_file: str | Path
+    api_key_command: str | Sequence[str]
+    base_url: str
+    headers: Mapping[str, str]
+    timeout_s: float
+    proxy: str | SecretStr
+    ca_file: str | Path
+    options: Mapping[str, object]
+    keep_alive: str | float
     model_path: str | Path
     n_ctx: int
     n_parallel: int
@@ -32,43 +49,87 @@ class ProviderOptions(TypedDict, total=False):
 class _BaseClient:
     """What both colours share. All views of a client share its providers; closing any of them closes these."""
 
-    def __init__(
-        self, config: Source = None, *, tags: Mapping[str, str] | None = None, local_only: bool | None = None
+    _context: CallContext
+
+    def _open(
+        self,
+        config: Source,
+        *,
+        http_client: httpx.Client | httpx.AsyncClient | None,
+        tags: Mapping[str, str] | None,
+        local_only: bool | None,
     ) -> None:
         from llama_client.config.discovery import load_config
 
         loaded = load_config(config)
         if local_only:
             loaded = loaded.model_copy(update={"local_only": True})
-        self._context = _open_context(loaded, tags=tags)
+        self._context = _open_context(loaded, tags=tags, http_client=http_client)
         self._bind()
 
     def _bind(self) -> None:
         """Makes what hangs on the context."""
         raise NotImplementedError
 
+    def sdk(self, provider: str) -> Any:
+        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
+
+        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+
+        Args:
+            provider: The provider's name.
+
+        Returns:
+            A `groq.Groq` or `groq.AsyncGroq` for kind `groq`, an `openai.OpenAI` or `openai.AsyncOpenAI` for kinds
+            `together` and `openai`; asynchronous for an `AsyncLlamaClient`.
+
+        Raises:
+            ConfigError: There is no such provider.
+            InvalidRequestError: It has no official client (`ollama`, `gguf`).
+
+        Example:
+            models = client.sdk("groq").models.list()
+        """
+        raise NotImplementedError
+
+    def default_model(self) -> str:
+        """What `model` means where a call omits it. Asks a running Ollama, so it may take a moment.
+
+        Raises:
+            ConfigError: There is none; says how to get one.
+        """
+        return self._context.default.name()
+
     @classmethod
     def for_provider(
-        cls, provider: str, *, tags: Mapping[str, str] | None = None, **options: Unpack[ProviderOptions]
+        cls,
+        provider: str,
+        *,
+        http_client: httpx.Client | httpx.AsyncClient | None = None,
+        tags: Mapping[str, str] | None = None,
+        local_only: bool | None = None,
+        **options: Unpack[ProviderOptions],
     ) -> Self:
         """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
 
         Args:
-            provider: A kind of provider: `gguf`.
+            provider: A kind of provider (`groq`, `together`, `ollama`, `openai`, `gguf`), or any name with `kind`.
+            http_client: As of the constructor.
             tags: Labels of every call, for logs.
+            local_only: As of the constructor.
             **options: The keys that the provider's table in a configuration file may have.
 
         Raises:
             ConfigError: There is no such provider, or an option is wrong.
 
         Example:
-            client = LlamaClient.for_provider("gguf", model_path="llama-3.2-3b.gguf", n_parallel=2)
-            reply = client.chat.completions.create(model="default", messages=[...])
+            client = LlamaClient.for_provider("groq", api_key="...")
+            reply = client.chat.completions.create(model="openai/gpt-oss-20b", messages=[...])
         """
         from llama_client.config.schema import read_config
 
-        config = read_config({"providers": {provider: dict(options)}}, origin="options")
-        return cls._of(_open_context(config, tags=tags, only_provider=provider))
+        config = read_config({"local_only": bool(local_only), "providers": {provider: dict(options)}}, origin="options")
+        return cls._of(_open_context(config, tags=tags, http_client=http_client, only_provider=provider))
 
     def with_options(
         self,
@@ -100,11 +161,13 @@ class LlamaClient(_BaseClient):
     Args:
         config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
         tags: Labels of every call, for logs.
+        http_client: Your own `httpx.Client`, used for every provider behind HTTP and never closed here.
         local_only: True: refuse whatever would leave this machine, whatever the configuration says.
 
     Raises:
         ConfigError: The configuration is wrong.
-        InvalidRequestError: A tag is no text.
+        InvalidRequestError: A tag is no text, or `http_client` is none.
+        LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections nobody here can judge.
 
     Example:
         with LlamaClient() as client:
@@ -113,9 +176,25 @@ class LlamaClient(_BaseClient):
     """
 
     chat: Chat
+    models: Models
+
+    def __init__(
+        self,
+        config: Source = None,
+        *,
+        http_client: httpx.Client | None = None,
+        tags: Mapping[str, str] | None = None,
+        local_only: bool | None = None,
+    ) -> None:
+        self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
         self.chat = Chat(self._context)
+        self.models = Models(self._context.providers)
+
+    def sdk(self, provider: str) -> Any:
+        """See the base class."""
+        return self._context.providers.sdk(provider)
 
     def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
@@ -153,9 +232,25 @@ class AsyncLlamaClient(_BaseClient):
     """
 
     chat: AsyncChat
+    models: AsyncModels
+
+    def __init__(
+        self,
+        config: Source = None,
+        *,
+        http_client: httpx.AsyncClient | None = None,
+        tags: Mapping[str, str] | None = None,
+        local_only: bool | None = None,
+    ) -> None:
+        self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
         self.chat = AsyncChat(self._context)
+        self.models = AsyncModels(self._context.providers)
+
+    def sdk(self, provider: str) -> Any:
+        """See the base class."""
+        return self._context.providers.async_sdk(provider)
 
     async def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
@@ -176,22 +271,27 @@ class AsyncLlamaClient(_BaseClient):
         await self.aclose()
 
 
-def _open_context(config: Config, *, tags: Mapping[str, str] | None, only_provider: str | None = None) -> CallContext:
+def _open_context(
+    config: Config,
+    *,
+    tags: Mapping[str, str] | None,
+    http_client: httpx.Client | httpx.AsyncClient | None,
+    only_provider: str | None = None,
+) -> CallContext:
     # What only an open client needs is imported here, so that importing the package stays cheap.
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
+    from llama_client.routing.targets import default_model
 
     clock, store = Clock(), ModelStore.of_user()
-    providers = Providers(config, store, clock)
-    # Looked up here, as it may read files, and a call on an event loop should not. None: there is none yet.
-    pulled = None if config.default_model or config.providers else store.preferred()
+    providers = Providers(config, store, clock, environ=os.environ, http_client=http_client)
     return CallContext(
         config,
         providers,
         store,
         clock,
         EventLoop(),
-        model=f"gguf/{pulled.name}" if pulled else None,
+        DefaultModel(lambda: default_model(config, providers, store, only_provider=only_provider)),
         tags=checked_tags(tags),
         only_provider=only_provider,
     )

@@ -246,9 +246,16 @@ class UnsupportedFeatureError(ProviderError):
     """
 
     def __init__(
-        self, message: str = "", *, param: str | None = None, target: str | None = None, body: object = None
+        self,
+        message: str = "",
+        *,
+        param: str | None = None,
+        target: str | None = None,
+        http_status: int | None = None,
+        provider_code: str | None = None,
+        body: object = None,
     ) -> None:
-        super().__init__(message, target=target, body=body)
+        super().__init__(message, target=target, http_status=http_status, provider_code=provider_code, body=body)
         self.param = param
 
 
@@ -268,9 +275,10 @@ class GenerationFailedError(ProviderError):
         failed_generation: str | None = None,
         http_status: int | None = None,
         provider_code: str | None = None,
+        retryable: bool | None = None,
         body: object = None,
     ) -> None:
-        super().__init__(message, http_status=http_status, provider_code=provider_code, body=body)
+        super().__init__(message, http_status=http_status, provider_code=provider_code, retryable=retryable, body=body)
         self.failed_generation = failed_generation
 
 
@@ -340,6 +348,6 @@ class AllTargetsFailedError(ProviderError):
         errors: Each target's error, in order.
     """
 
-    def __init__(self, message: str = "", *, errors: Sequence[ProviderError] = ()) -> None:
+    def __init__(self, message: str = "", *, errors: Sequence[ProviderError | LocalOnlyError] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)

@@ -36,8 +36,11 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     """An empty working folder, home and store, and none of the user's variables; returns the home."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        if name.startswith(("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_")):
+        ours = ("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_", "GROQ_", "TOGETHER_", "OPENAI_", "SSL_CERT_")
+        if name.startswith(ours) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    # Nobody listens there: an Ollama that runs on this machine is none of the tests' business.
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(home))
     for name in ("APPDATA", "LOCALAPPDATA"):

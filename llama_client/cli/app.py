@@ -14,7 +14,7 @@ from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientErr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> the module that holds it, imported only when it is called.
-_COMMANDS = {"chat": "llama_client.cli.chat", "pull": "llama_client.cli.pull"}
+_COMMANDS = {"chat": "llama_client.cli.chat", "models": "llama_client.cli.models", "pull": "llama_client.cli.pull"}
 
 
 class _LazyGroup(click.Group):
@@ -37,6 +37,7 @@ def app() -> None:
     \b
     Examples:
       llama-client chat "Why do llamas hum?"
+      llama-client models
       llama-client pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
     """
 

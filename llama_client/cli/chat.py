@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from llama_client import ChatCompletion, Config, LlamaClient, LlamaClientError, Message, load_config
+from llama_client import ChatCompletion, Config, ConfigError, LlamaClient, LlamaClientError, Message, load_config
 from llama_client.cli.pull import shown_progress
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
@@ -65,23 +65,32 @@ def command(
     if not text and (not interactive or as_json):
         raise click.UsageError("there is nothing to ask: give a PROMPT, or pipe one in")
     loaded = load_config(config)
-    _provide_a_model(loaded, model)
     params = CallParams(model=model, temperature=temperature, max_tokens=max_tokens)
     conversation: Conversation = [{"role": "system", "content": system}] if system is not None else []
     with LlamaClient(loaded) as client:
+        if model is None:
+            _provide_a_model(client, loaded)
         if not text:
             _converse(client, conversation, params, stream=not no_stream)
         elif as_json:
             reply = client.ask([*conversation, _said(text)], **params)
-            click.echo(json.dumps({"text": reply.text, **reply.model_dump(mode="json", exclude={"raw"})}))
+            click.echo(json.dumps({"text": reply.text, **reply.model_dump(mode="json")}))
         else:
             _answer(client, [*conversation, _said(text)], params, stream=not no_stream)
 
 
-def _provide_a_model(config: Config, model: str | None) -> None:
-    """Pulls the demo model where nobody has said which model to use and none is there. Only the command does this."""
-    store = ModelStore.of_user()
-    if model is not None or config.default_model is not None or config.providers or store.preferred() is not None:
+def _provide_a_model(client: LlamaClient, config: Config) -> None:
+    """Pulls the demo model where nobody has said which model to use, and there is neither an Ollama nor a pulled one.
+
+    Only the command does this.
+    """
+    if config.default_model is not None or config.providers:
+        return
+    try:
+        client.default_model()
+    except ConfigError:
+        pass
+    else:
         return
     click.echo(
         f"No model is configured, so this uses {DEMO_NAME}: 135 million parameters, which only prove the plumbing.\n"
@@ -89,7 +98,7 @@ def _provide_a_model(config: Config, model: str | None) -> None:
         err=True,
     )
     with shown_progress(DEMO_NAME) as progress:
-        pull(DEMO_NAME, store, progress=progress, local_only=config.local_only)
+        pull(DEMO_NAME, ModelStore.of_user(), progress=progress, local_only=config.local_only)
 
 
 def _with_stdin(prompt: str, *, interactive: bool) -> str:

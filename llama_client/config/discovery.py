@@ -10,6 +10,7 @@ from typing import Any
 
 import platformdirs
 
+from llama_client.config.cloned import refuse_redirected_keys
 from llama_client.config.schema import Config, read_config
 from llama_client.errors import ConfigError
 
@@ -87,12 +88,16 @@ def expanded(path: str) -> Path:
 
 def _discover(folder: Path) -> tuple[dict[str, Any], str, Path]:
     if (folder / FILE_NAME).is_file():
-        return _read(folder / FILE_NAME, folder)
+        values, origin, base = _read(folder / FILE_NAME, folder)
+        refuse_redirected_keys(values, origin, base)
+        return values, origin, base
     pyproject = folder / "pyproject.toml"
     if pyproject.is_file():
         tool = _toml(pyproject).get("tool", {})
         if isinstance(tool, dict) and APP_NAME in tool:
-            return tool[APP_NAME], f"{pyproject} [tool.{APP_NAME}]", folder
+            origin = f"{pyproject} [tool.{APP_NAME}]"
+            refuse_redirected_keys(tool[APP_NAME], origin, folder)
+            return tool[APP_NAME], origin, folder
     user_file = platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
     if user_file.is_file():
         return _read(user_file, folder)
@@ -130,7 +135,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{name}: another variable gives {part!r} a value of its own", key=part)
-        table[key] = _value(text)
+        # A key of nothing but digits is no number.
+        table[key] = text if key == "api_key" else _value(text)
     return found
 
 

@@ -1,91 +1,106 @@
-"""The shape of the configuration file."""
+"""The configuration as a whole, and how it is read. The tables of providers are in providers.py."""
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     ValidationError,
-    ValidationInfo,
-    model_validator,
 )
 
+from llama_client.catalog.catalog import ABILITIES, UserRow
+from llama_client.config.providers import (
+    GgufProvider,
+    GroqProvider,
+    HttpProvider,
+    LoraAdapter,
+    OllamaProvider,
+    OpenAIProvider,
+    TogetherProvider,
+)
+from llama_client.config.tables import ConfigTable, Name
 from llama_client.errors import ConfigError
 from llama_client.validation import broken_rule, first_problem, suggestion
 
-PROVIDER_KINDS = ("gguf",)
+TABLES: dict[str, type[HttpProvider] | type[GgufProvider]] = {
+    "groq": GroqProvider,
+    "together": TogetherProvider,
+    "ollama": OllamaProvider,
+    "openai": OpenAIProvider,
+    "gguf": GgufProvider,
+}
+PROVIDER_KINDS = tuple(TABLES)
+# These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
+BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
+# What must not be shown, whatever is wrong with it.
+_SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command"})
 
 
-def _absolute(path: Path, info: ValidationInfo) -> Path:
-    """`~` is the user's home; a relative path starts at the folder of the file that names it."""
-    folder: Path | None = (info.context or {}).get("folder")
-    try:
-        # Pinned now: a program that changes its working folder before the first load means the same file.
-        return ((folder or Path()) / path.expanduser()).absolute()
-    except (RuntimeError, OSError) as error:  # no such user's home, or no working folder any more
-        raise broken_rule("", f"has no such place: {error}") from None
+Provider = Annotated[
+    Annotated[GroqProvider, Tag("=groq")]
+    | Annotated[TogetherProvider, Tag("=together")]
+    | Annotated[OllamaProvider, Tag("=ollama")]
+    | Annotated[OpenAIProvider, Tag("=openai")]
+    | Annotated[GgufProvider, Tag("=gguf")],
+    Discriminator(lambda table: f"={table['kind'] if isinstance(table, dict) else table.kind}"),
+]
 
 
-def _path_text(value: object) -> object:
-    if isinstance(value, str) and (not value.strip() or "\0" in value):
-        raise broken_rule("", "must be the path of a file")
-    return value
+def _known_ability(ability: str) -> str:
+    if ability not in ABILITIES:
+        raise broken_rule("", f"must be one of {', '.join(sorted(ABILITIES))}{suggestion(ability, ABILITIES)}")
+    return ability
 
 
-FilePath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_absolute)]
-Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
+def _is_target(target: str) -> str:
+    if not all(target.partition("/")):
+        raise broken_rule("", f"must be 'provider/model-id', got {target!r}")
+    return target
 
 
-class ConfigTable(BaseModel):
-    """A table of the configuration: unknown keys are errors, and nothing changes once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class LoraAdapter(ConfigTable):
-    """A fine-tuned adapter that changes a model's answers, and how strongly."""
-
-    path: FilePath
-    scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0
-
-
-class GgufProvider(ConfigTable):
-    """A provider of kind `gguf`: files run inside this process.
+class ModelRow(ConfigTable):
+    """What the user knows of a model: it wins over the catalogue's own row.
 
     Attributes:
-        kind: `gguf`.
-        model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
-        n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
-            own, at most 8192. Each of the `n_parallel` slots holds as much.
-        n_parallel: How many requests are worked on at once; more wait.
-        n_gpu_layers: Layers on the GPU; absent: as many as fit.
-        n_threads: CPU threads; absent: llama.cpp's choice.
-        mmproj: The projector file that lets the model see images.
-        lora: Adapters.
+        target: `provider/model-id`.
+        name: The canonical name, known or new, under which routing finds it too.
+        aliases: Other names for it.
+        context_tokens: The context that the provider serves it with.
+        max_output_tokens: The longest answer.
+        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`, all that it has; absent: unknown.
+        deprecated_on: The first day on which it is not served.
+        replacement: The same provider's id to use then.
     """
 
-    kind: Literal["gguf"] = "gguf"
-    model_path: FilePath | None = None
-    n_ctx: Annotated[int, Field(strict=True, ge=64, le=1 << 24)] | None = None
-    n_parallel: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
-    n_gpu_layers: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
-    n_threads: Threads | None = None
-    mmproj: FilePath | None = None
-    lora: tuple[LoraAdapter, ...] = ()
+    target: Annotated[Name, AfterValidator(_is_target)]
+    name: Name
+    aliases: tuple[Name, ...] = ()
+    context_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    abilities: tuple[Annotated[str, AfterValidator(_known_ability)], ...] | None = None
+    deprecated_on: date | None = None
+    replacement: Name | None = None
 
-    @model_validator(mode="after")
-    def _slots_can_be_counted(self) -> GgufProvider:
-        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
-        if (self.n_ctx or 0) * self.n_parallel >= 2**31:
-            raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
-        return self
+    def as_row(self) -> UserRow:
+        """The same for the catalogue."""
+        return UserRow(**dict(self))
+
+
+class Privacy(ConfigTable):
+    """What `local_only` may reach beside this machine.
+
+    Attributes:
+        allow_hosts: Names and IP addresses.
+    """
+
+    allow_hosts: tuple[Name, ...] = ()
 
 
 class Config(ConfigTable):
@@ -95,11 +110,15 @@ class Config(ConfigTable):
         default_model: What `model` means where it is omitted.
         local_only: Refuse whatever would leave this machine.
         providers: Who answers, by name.
+        models: What the user knows of models beyond the catalogue.
+        privacy: Exceptions from `local_only`.
     """
 
     default_model: Annotated[str, Field(min_length=1)] | None = None
     local_only: StrictBool = False
-    providers: dict[str, GgufProvider] = Field(default_factory=dict)
+    providers: dict[str, Provider] = Field(default_factory=dict)
+    models: tuple[ModelRow, ...] = ()
+    privacy: Privacy = Privacy()
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None) -> Config:
@@ -113,39 +132,58 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
     Raises:
         ConfigError: Names the key, what was wrong and what would be right.
     """
-    _check_kinds(values, origin)
+    values = _with_kinds(values, origin)
     try:
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
-        problem = first_problem(error, known=_names_beside(error))
+        detail = error.errors(include_url=False)[0]
+        problem = first_problem(
+            error, known=_names_beside(detail["loc"]), show_values=not _SECRET_KEYS.intersection(detail["loc"])
+        )
         raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None) from None
 
 
-def _check_kinds(values: dict[str, Any], origin: str) -> None:
+def kind_of(name: str, table: object) -> object:
     """A table's kind is its name where it gives none; so a name that is no kind needs one."""
+    return table.get("kind", name) if isinstance(table, dict) else name
+
+
+def _with_kinds(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The values with each provider's kind written out."""
     providers = values.get("providers")
-    if isinstance(providers, dict) and not all(isinstance(name, str) for name in providers):
+    if not isinstance(providers, dict):
+        return values
+    if not all(isinstance(name, str) for name in providers):
         raise ConfigError(f"{origin}: providers: every name must be text", key="providers")
-    for name, table in providers.items() if isinstance(providers, dict) else ():
-        kind = table.get("kind", name) if isinstance(table, dict) else "gguf"
+    written: dict[str, Any] = {}
+    for name, table in providers.items():
+        kind = kind_of(name, table)
         if kind not in PROVIDER_KINDS:
             known = ", ".join(repr(known) for known in PROVIDER_KINDS)
             key = f"providers.{name}.kind"
             raise ConfigError(
-                f"{origin}: {key}: must be {known}, got {kind!r}{suggestion(str(kind), PROVIDER_KINDS)}", key=key
+                f"{origin}: {key}: must be one of {known}, got {kind!r}{suggestion(str(kind), PROVIDER_KINDS)}", key=key
             )
         if "/" in name or not name:
             raise ConfigError(
                 f"{origin}: providers: a name must not be empty or hold '/', got {name!r}", key="providers"
             )
+        if not isinstance(table, dict):
+            raise ConfigError(f"{origin}: providers.{name}: must be a table of keys", key=f"providers.{name}")
+        written[name] = {**table, "kind": kind}
+    return {**values, "providers": written}
 
 
-def _names_beside(error: ValidationError) -> tuple[str, ...]:
-    """The keys that exist in the table where the first error is."""
-    match error.errors(include_url=False)[0]["loc"]:
-        case ("providers", _, "lora", *_):
+def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys that exist in the table where an error is."""
+    match location:
+        case ("providers", _, _, "lora", *_):
             return tuple(LoraAdapter.model_fields)
-        case ("providers", *_):
-            return tuple(GgufProvider.model_fields)
+        case ("providers", _, str(tag), *_):
+            return tuple(TABLES[tag.removeprefix("=")].model_fields)
+        case ("models", *_):
+            return tuple(ModelRow.model_fields)
+        case ("privacy", *_):
+            return tuple(Privacy.model_fields)
         case _:
             return tuple(Config.model_fields)

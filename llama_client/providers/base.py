@@ -1,19 +1,22 @@
-"""What every provider is to the rest of the package: one verb in two colours, and what it cannot do."""
+"""What every provider is to the rest of the package: one verb in two colours, what it cannot do, and its codec."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llama_client.errors import UnsupportedFeatureError
+from llama_client.errors import ProviderError, UnsupportedFeatureError
 from llama_client.types.chunk import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-# Never refused: they are ours, or (user, for a provider without abuse checks) change nothing in the answer.
-_ALWAYS_HONOURED = frozenset({"messages", "stream", "stream_options", "timeout", "tags", "user"})
+# Never refused: they are ours, a second name, or (user, for a provider without abuse checks) change nothing in the
+# answer.
+_ALWAYS_HONOURED = frozenset(
+    {"messages", "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "schema_in_words"}
+)
 
 
 @dataclass(slots=True)
@@ -27,8 +30,11 @@ class AttemptFacts:
         rate_limit: What the provider said of its limits.
         load_s: Seconds that this attempt waited for the model to load.
         queue_s: Seconds that it waited for a free slot.
+        total_s: Seconds that the answer took, where the provider measured that itself.
+        tokens_per_s: The speed of the answer, where the provider measured that itself.
         warnings: What a careful user would want to know.
-        bodies: The provider's own bodies, one a chunk, for `ChatCompletion.raw`.
+        bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
+        body: The provider's own body, where the answer came as one.
     """
 
     sent: bool = False
@@ -37,8 +43,16 @@ class AttemptFacts:
     rate_limit: dict[str, Any] | None = None
     load_s: float | None = None
     queue_s: float | None = None
+    total_s: float | None = None
+    tokens_per_s: float | None = None
     warnings: list[str] = field(default_factory=list)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
+    body: dict[str, Any] | None = None
+
+    def warn(self, warning: str) -> None:
+        """Adds a warning, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,7 @@ class ProviderCall:
         request_id: Ours.
         timeout_s: Seconds until the attempt must be over (a call) or have content (a stream); None: no limit.
         facts: Where the provider writes down what it learns.
+        images: Images behind addresses, in base64, where the provider had to fetch them.
     """
 
     request: ChatRequest
@@ -60,11 +75,16 @@ class ProviderCall:
     request_id: str
     timeout_s: float | None
     facts: AttemptFacts
+    images: dict[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         """`provider/model`."""
         return f"{self.provider}/{self.model}"
+
+    def unsupported(self, param: str, why: str) -> UnsupportedFeatureError:
+        """The error for a parameter that this target cannot honour."""
+        return UnsupportedFeatureError(f"{self.target} cannot honour {param}: {why}", param=param, target=self.target)
 
 
 class Provider(Protocol):
@@ -74,9 +94,8 @@ class Provider(Protocol):
     a finish reason for every choice: an end without one is taken for an interruption.
     """
 
-    @property
-    def is_local(self) -> bool:
-        """Whether answers are made on this machine, so that nobody is paid by the token."""
+    def is_free(self, model: str) -> bool:
+        """Whether that model's answers are made on a machine of the user's own, so nobody is paid by the token."""
         ...
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
@@ -93,6 +112,113 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """The same, without blocking the event loop."""
+        ...
+
+    def served_models(self) -> Sequence[ServedModel]:
+        """The models that it serves now, asked of it."""
+        ...
+
+    async def aserved_models(self) -> Sequence[ServedModel]:
+        """The same, on the event loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a provider says it serves.
+
+    Attributes:
+        id: The provider's own id.
+        context_tokens: The context that it is served with, where the provider says.
+        size_bytes: The file's size, where the model is a file.
+        is_loaded: Whether it is in memory now; None where that has no meaning or is not told.
+    """
+
+    id: str
+    context_tokens: int | None = None
+    size_bytes: int | None = None
+    is_loaded: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """What a codec makes of a request: where it goes below the provider's address, and what is sent.
+
+    Attributes:
+        path: Relative to the address, without a slash at its start.
+        body: JSON.
+        headers: Beside those of the provider's own client.
+    """
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """The head of an answer, and the whole body where it is no stream.
+
+    Attributes:
+        status: The HTTP status.
+        headers: With lower-case names.
+        body: The body's bytes.
+        received_at: Unix time.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
+
+
+class StreamDecoder(Protocol):
+    """Turns the bytes of one stream into chunks. Raises `ProviderError`s only, each after the chunks before it."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every choice has its finish reason, so that a connection that breaks now breaks nothing."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the provider said that nothing more comes."""
+        ...
+
+    def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
+        """The chunks that these bytes complete."""
+        ...
+
+    def end(self) -> Iterator[ChatCompletionChunk]:
+        """What is left at the end of the bytes."""
+        ...
+
+
+class Codec(Protocol):
+    """One provider's wire, without I/O: the same for both colours."""
+
+    def encode(self, call: ProviderCall) -> HttpCall:
+        """Our request as the provider's.
+
+        Raises:
+            UnsupportedFeatureError: The target cannot honour a parameter.
+        """
+        ...
+
+    def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
+        """A whole answer as one chunk.
+
+        Raises:
+            ProviderError: It is an error, or none at all.
+        """
+        ...
+
+    def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
+        """A decoder for the stream that begins with this head."""
+        ...
+
+    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
+        """An answer with an error status: our error, or the answer that could be rescued from it."""
         ...
 
 
@@ -116,7 +242,4 @@ class Capabilities:
         """
         for name in sorted(call.request.set_parameters - _ALWAYS_HONOURED):
             if name not in self.parameters or name in self.why_not:
-                reason = self.why_not.get(name, f"{call.provider} has no such parameter")
-                raise UnsupportedFeatureError(
-                    f"{call.target} cannot honour {name}: {reason}", param=name, target=call.target
-                )
+                raise call.unsupported(name, self.why_not.get(name, f"{call.provider} has no such parameter"))

@@ -3,30 +3,95 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
-from llama_client.config.schema import PROVIDER_KINDS, Config, GgufProvider
-from llama_client.errors import ConfigError, InvalidRequestError
+from llama_client.config.providers import GgufProvider
+from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
+from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Provider
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.validation import suggestion
 
+if TYPE_CHECKING:
+    from llama_client.catalog.catalog import Catalog
+    from llama_client.config.providers import HttpProvider as HttpTable
+    from llama_client.providers.http.connections import Connections
+    from llama_client.providers.http.provider import HttpProvider, Knowledge
+    from llama_client.providers.http.service import Service
+
+# Words in the names of models that answer no chat.
+_NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
+
 
 class Providers:
-    """What a configuration names, and the kinds that need no table of their own."""
+    """What a configuration names, and the kinds that need no table of their own.
 
-    def __init__(self, config: Config, store: ModelStore, clock: Clock) -> None:
+    Args:
+        config: The configuration.
+        store: The pulled models.
+        clock: The time.
+        environ: The environment, where keys and addresses may be.
+        http_client: The user's own HTTP client, used for all and never closed.
+
+    Raises:
+        LocalOnlyError: `local_only` is on and there is an HTTP client whose connections nobody here can judge.
+        InvalidRequestError: That is no client of HTTPX.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: ModelStore,
+        clock: Clock,
+        *,
+        environ: Mapping[str, str],
+        http_client: object = None,
+    ) -> None:
+        self.clock = clock
         self._config = config
         self._store = store
-        self._clock = clock
+        self._environ = environ
+        self._guard = ConnectionGuard(local_only=config.local_only, allow_hosts=config.privacy.allow_hosts)
+        if http_client is not None:
+            self._guard.refuse("an HTTP client of your own (http_client), whose connections it could not judge")
+        self._http_client = http_client
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
+        self._connections: Connections | None = None
         self._closed = False
 
     @property
     def names(self) -> list[str]:
-        """The configured providers, in their order, and then the kinds that need no table."""
-        return [*self._config.providers, *(kind for kind in PROVIDER_KINDS if kind not in self._config.providers)]
+        """The configured providers, in their order, and then those that need no table."""
+        return [*self._config.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self._config.providers)]
+
+    @property
+    def in_use(self) -> list[str]:
+        """Who is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
+        keys = {"groq": "GROQ_API_KEY", "together": "TOGETHER_API_KEY"}
+        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in self._config.providers and name != "gguf"]
+        return [*self._config.providers, *(n for n in unnamed if n not in keys or self._environ.get(keys[n]))]
+
+    def is_configured(self, name: str) -> bool:
+        """Whether the configuration has a table for that provider."""
+        return name in self._config.providers
+
+    def kind(self, name: str) -> str:
+        """The kind of a provider."""
+        table = self._config.providers.get(name)
+        return name if table is None else table.kind
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What is known of models, with the user's own rows. Read when it is first needed."""
+        from llama_client.catalog.catalog import Catalog
+
+        return Catalog.bundled().extended([row.as_row() for row in self._config.models])
 
     def get(self, name: str) -> Provider:
         """The provider of that name.
@@ -42,31 +107,126 @@ class Providers:
                 self._open[name] = self._make(name)
             return self._open[name]
 
+    def sdk(self, name: str) -> Any:
+        """The official client of a provider behind HTTP, blocking. See `LlamaClient.sdk`."""
+        return self._http_provider(name).sdk()
+
+    def async_sdk(self, name: str) -> Any:
+        """The same for an event loop."""
+        return self._http_provider(name).async_sdk()
+
+    def ollama_default(self, name: str) -> str | None:
+        """The model that an Ollama server has loaded, else its newest chat model; None: it is not running, or has none.
+
+        A model that it would hand on to its cloud is no default.
+        """
+        try:
+            served = self.get(name).served_models()
+        except LlamaClientError:
+            return None
+        provider = self.get(name)
+        models = [m for m in served if provider.is_free(m.id) and not any(word in m.id for word in _NOT_FOR_CHAT)]
+        return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
+
     def close(self) -> None:
         """Closes all that are open."""
-        for provider in self._take_all():
+        providers, connections = self._take_all()
+        for provider in providers:
             provider.close()
+        if connections is not None:
+            connections.close()
 
     async def aclose(self) -> None:
         """The same, without blocking the event loop."""
-        for provider in self._take_all():
+        providers, connections = self._take_all()
+        for provider in providers:
             await provider.aclose()
+        if connections is not None:
+            await connections.aclose()
 
-    def _take_all(self) -> list[Provider]:
+    def _take_all(self) -> tuple[list[Provider], Connections | None]:
         with self._lock:
             self._closed = True
             providers = list(self._open.values())
             self._open.clear()
-            return providers
+            return providers, self._connections
+
+    def _http_provider(self, name: str) -> HttpProvider:
+        from llama_client.providers.http.provider import HttpProvider
+
+        provider = self.get(name)
+        if not isinstance(provider, HttpProvider):
+            raise InvalidRequestError(f"{name} has no official client: it runs inside this process")
+        return provider
 
     def _make(self, name: str) -> Provider:
-        config = self._config.providers.get(name)
-        if config is None:
-            if name not in PROVIDER_KINDS:
-                known = ", ".join(self.names)
-                raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
-            config = GgufProvider()
+        if name not in self.names:
+            known = ", ".join(self.names)
+            raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
+        table = self._config.providers.get(name) or TABLES[name]()
         # Imported with its first use, as every provider's own packages are.
-        from llama_client.providers.gguf.provider import GgufProvider as Gguf
+        if isinstance(table, GgufProvider):
+            from llama_client.providers.gguf.provider import GgufProvider as Gguf
 
-        return Gguf(config, self._store, self._clock)
+            return Gguf(table, self._store, self.clock)
+        return self._make_http(name, table)
+
+    def _make_http(self, name: str, table: HttpTable) -> HttpProvider:
+        from llama_client.providers.http.connections import Connections
+        from llama_client.providers.http.provider import HttpProvider
+
+        if self._connections is None:
+            self._connections = Connections(self._guard, self._http_client)
+        return HttpProvider(
+            name,
+            _service(table.kind),
+            table,
+            connections=self._connections,
+            knowledge=self._knowledge(name, table.kind),
+            clock=self.clock,
+            environ=self._environ,
+        )
+
+    def _knowledge(self, name: str, kind: str) -> Knowledge:
+        from llama_client.providers.http.provider import Knowledge
+
+        users = {row.target: row.abilities for row in self._config.models if row.abilities is not None}
+
+        def abilities(model: str) -> frozenset[str] | None:
+            own = users.get(f"{name}/{model}")
+            if own is not None:
+                return frozenset(own)
+            if kind == "ollama":
+                # The template in the user's own copy of a model decides, and the server tells before it answers.
+                return None
+            offer = self.catalog.offer(name, model) or self.catalog.offer(kind, model)
+            return offer.abilities if offer is not None else None
+
+        def retirement(model: str) -> str | None:
+            today = datetime.fromtimestamp(self.clock.wall(), tz=UTC).date()
+            return self.catalog.explain_retirement(name, model, today) or self.catalog.explain_retirement(
+                kind, model, today
+            )
+
+        return Knowledge(abilities, retirement)
+
+
+def _service(kind: str) -> Service:
+    """Each kind's own module, imported with its first use."""
+    match kind:
+        case "groq":
+            from llama_client.providers.groq import Groq
+
+            return Groq()
+        case "together":
+            from llama_client.providers.together import Together
+
+            return Together()
+        case "ollama":
+            from llama_client.providers.ollama import Ollama
+
+            return Ollama()
+        case _:
+            from llama_client.providers.openai import OpenAI
+
+            return OpenAI()

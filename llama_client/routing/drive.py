@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from llama_client.errors import LlamaClientError, ProviderError, ServerError
+from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
 from llama_client.routing.plan import Lost, Try, Won
 from llama_client.routing.record import CallRecord, Trial
 from llama_client.types.chunk import ChatCompletionChunk
@@ -120,7 +120,7 @@ def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
     """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
     failure = error if isinstance(error, LlamaClientError) else wrapped(error)
     record.failed(trial, failure)
-    if not isinstance(failure, ProviderError):
+    if not isinstance(failure, ProviderError | LocalOnlyError):
         raise failure
     return Lost(failure)
 

@@ -61,7 +61,8 @@ class Fold:
             self._service_tier = chunk.service_tier
         for choice in chunk.choices:
             self._add_choice(choice)
-            self.has_content = self.has_content or choice.delta.has_content
+            if not self.has_content:
+                self.has_content = choice.delta.has_content
 
     @property
     def is_complete(self) -> bool:
@@ -78,7 +79,9 @@ class Fold:
         return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
 
     def _add_choice(self, choice: ChunkChoice) -> None:
-        parts = self._choices.setdefault(choice.index, _ChoiceParts())
+        parts = self._choices.get(choice.index)
+        if parts is None:
+            parts = self._choices[choice.index] = _ChoiceParts()
         delta = choice.delta
         if delta.content:
             parts.content.append(delta.content)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from llama_client.clock import Deadline
-from llama_client.errors import AllTargetsFailedError, ProviderError, UnsupportedFeatureError
+from llama_client.errors import AllTargetsFailedError, LocalOnlyError, ProviderError, UnsupportedFeatureError
 from llama_client.routing.targets import Target
 
 T = TypeVar("T")
@@ -34,9 +34,14 @@ class Won(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The target failed."""
+    """The target failed, or `local_only` forbids it."""
 
-    error: ProviderError
+    error: ProviderError | LocalOnlyError
+
+    @property
+    def moves_on(self) -> bool:
+        """Whether another target may be tried."""
+        return isinstance(self.error, LocalOnlyError) or self.error.failover
 
 
 def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T] | Lost, T]:
@@ -52,10 +57,11 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
     Raises:
         ProviderError: A lone target's error, or one that no other target could mend (`failover` is False).
         UnsupportedFeatureError: No target can honour a parameter.
+        LocalOnlyError: `local_only` is on and no target is local.
         AllTargetsFailedError: Several were tried and none is left.
         APITimeoutError: The deadline passed before anything was tried.
     """
-    errors: list[ProviderError] = []
+    errors: list[ProviderError | LocalOnlyError] = []
     for target in targets:
         try:
             left = deadline.remaining_s()
@@ -67,12 +73,17 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
         if isinstance(outcome, Won):
             return outcome.value
         errors.append(outcome.error)
-        if not outcome.error.failover:
+        if not outcome.moves_on:
             raise outcome.error
-    # That no target can honour a parameter is the request's failure, not theirs.
-    if len(errors) == 1 or all(isinstance(error, UnsupportedFeatureError) for error in errors):
+    # That no target can honour a parameter, or none is local, is the request's failure, not theirs.
+    if len(errors) == 1 or any(
+        all(isinstance(error, kind) for error in errors) for kind in (UnsupportedFeatureError, LocalOnlyError)
+    ):
         raise errors[-1]
-    reasons = "; ".join(f"{error.target}: {type(error).__name__}: {error}" for error in errors)
+    reasons = "; ".join(
+        f"{target.name}: {type(error).__name__}: {error}" for target, error in zip(targets, errors, strict=False)
+    )
     failure = AllTargetsFailedError(f"every target failed: {reasons}", errors=errors)
-    failure.provider, failure.target = errors[-1].provider, errors[-1].target
+    last = targets[len(errors) - 1]
+    failure.provider, failure.target = last.provider_name, last.name
     raise failure from errors[-1]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
 from llama_client.costs.prices import price
-from llama_client.errors import InvalidResponseError, LlamaClientError, ProviderError, UnsupportedFeatureError
+from llama_client.errors import (
+    GenerationFailedError,
+    InvalidResponseError,
+    LlamaClientError,
+    LocalOnlyError,
+    ProviderError,
+    UnsupportedFeatureError,
+)
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.fold import Fold
 from llama_client.routing.targets import Target
@@ -19,6 +26,8 @@ from llama_client.types.completion import ChatCompletion
 from llama_client.types.usage import Usage
 
 if TYPE_CHECKING:
+    from llama_client.structured import AnswerForm
+    from llama_client.types.completion import Choice
     from llama_client.types.request import ChatRequest
 
 _log = logging.getLogger("llama_client.calls")
@@ -27,7 +36,9 @@ _log = logging.getLogger("llama_client.calls")
 class Trial:
     """One attempt while it goes on: what the provider says, folded, and when."""
 
-    def __init__(self, target: Target, call: ProviderCall, clock: Clock) -> None:
+    def __init__(self, target: Target, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
+        self.choices: list[Choice] | None = None
+        self._form = form
         self.target = target
         self.call = call
         self.fold = Fold()
@@ -54,15 +65,28 @@ class Trial:
 
         Raises:
             InvalidResponseError: There was none.
+            GenerationFailedError: The answer does not have the form that was asked for.
         """
         if not self.fold.is_complete:
-            raise InvalidResponseError("the answer ended without a finish reason")
+            raise InvalidResponseError("the answer ended without a finish reason", http_status=self.facts.http_status)
+        if self._form is not None:
+            self.choices = self.fold.choices()
+            try:
+                parsed = self._form.parsed(self.choices)
+            except GenerationFailedError as error:
+                error.http_status = self.facts.http_status
+                raise
+            for choice, value in zip(self.choices, parsed, strict=True):
+                choice.message.parsed = value
 
 
 class CallRecord:
     """One call of the user's: its attempts in order, and the answer made from the one that won."""
 
-    def __init__(self, request: ChatRequest, clock: Clock, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, request: ChatRequest, clock: Clock, tags: Mapping[str, str], form: AnswerForm | None = None
+    ) -> None:
+        self._form = form
         self.request = request
         self.clock = clock
         self.request_id = f"req_{os.urandom(12).hex()}"
@@ -80,7 +104,7 @@ class CallRecord:
             timeout_s=timeout_s,
             facts=AttemptFacts(),
         )
-        return Trial(target, call, self.clock)
+        return Trial(target, call, self.clock, self._form)
 
     def failed(self, trial: Trial, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Writes down a failed attempt, and completes its error."""
@@ -88,7 +112,7 @@ class CallRecord:
             error.provider = error.provider or trial.target.provider_name
             error.target = error.target or trial.target.name
             error.request_id = error.request_id or trial.facts.provider_request_id
-        if isinstance(error, UnsupportedFeatureError) and not trial.facts.sent:
+        if isinstance(error, UnsupportedFeatureError | LocalOnlyError) and not trial.facts.sent:
             outcome = "skipped"
         self._write(trial, outcome, error)
 
@@ -104,36 +128,45 @@ class CallRecord:
     def completion(self, trial: Trial) -> ChatCompletion:
         """The answer as far as it has come."""
         first, bodies = trial.fold.first, trial.facts.bodies
-        return ChatCompletion(
+        return ChatCompletion.with_raw(
+            trial.facts.body,
+            bodies,
             id=first.id if first else self.request_id,
             created=first.created if first else int(self.clock.wall()),
             model=first.model if first else trial.target.model,
             system_fingerprint=first.system_fingerprint if first else None,
             service_tier=trial.fold.service_tier,
-            choices=trial.fold.choices(),
+            choices=trial.fold.choices() if trial.choices is None else trial.choices,
             usage=trial.fold.usage or Usage(),
             target=trial.target.name,
             provider=trial.target.provider_name,
             request_id=self.request_id,
-            cost=price(is_local=trial.target.provider.is_local),
+            cost=price(is_free=trial.target.provider.is_free(trial.target.model)),
             attempts=list(self.attempts),
             timing=self._timing(trial),
             warnings=list(trial.facts.warnings),
-            raw={"chunks": bodies},
         )
 
     def _timing(self, trial: Trial) -> Timing:
         tokens = trial.fold.usage.completion_tokens if trial.fold.usage else None
         first, last = trial.first_content_at, trial.last_content_at
-        tokens_per_s = None
-        if tokens is not None and tokens > 1 and first is not None and last is not None and last > first:
+        facts = trial.facts
+        tokens_per_s = facts.tokens_per_s
+        if (
+            tokens_per_s is None
+            and tokens is not None
+            and tokens > 1
+            and first is not None
+            and last is not None
+            and last > first
+        ):
             tokens_per_s = (tokens - 1) / (last - first)
         return Timing(
-            total_s=self.clock.monotonic() - self._started_at,
+            total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
             ttft_s=first - self._started_at if first is not None else None,
             tokens_per_s=tokens_per_s,
-            load_s=trial.facts.load_s,
-            queue_s=trial.facts.queue_s,
+            load_s=facts.load_s,
+            queue_s=facts.queue_s,
         )
 
     def _write(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
@@ -150,7 +183,7 @@ class CallRecord:
             latency_s=self.clock.monotonic() - trial.started_at,
             ttft_s=trial.first_content_at - trial.started_at if trial.first_content_at is not None else None,
             usage=trial.fold.usage,
-            cost=price(is_local=trial.target.provider.is_local) if facts.sent else None,
+            cost=price(is_free=trial.target.provider.is_free(trial.target.model)) if facts.sent else None,
             rate_limit=facts.rate_limit,
         )
         self.attempts.append(attempt)

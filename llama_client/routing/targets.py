@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
 
 if TYPE_CHECKING:
+    from llama_client.catalog.catalog import Offer
     from llama_client.config.schema import Config
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
+
+DEFAULT_MODEL = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +40,21 @@ class Target:
 
 
 def resolve(
-    model: object, providers: Providers, config: Config, store: ModelStore, *, only_provider: str | None = None
+    model: object, providers: Providers, store: ModelStore, *, only_provider: str | None = None
 ) -> list[Target]:
     """The targets that `model` means, in the order in which they are tried.
 
     Args:
-        model: `provider/model-id`, a list of these, or None for the default.
+        model: `provider/model-id`, a catalogue's name, a provider's id that is unique in the catalogue, or a list of
+            these.
         providers: Who there is.
-        config: The configuration.
         store: The pulled models.
         only_provider: Where `model` is this provider's own id, verbatim.
 
     Raises:
-        ConfigError: It names a provider that is not there, or there is no default.
+        ConfigError: It names nobody who is there.
         InvalidRequestError: It is neither a text nor a list of texts.
     """
-    if model is None:
-        return [_target(default_model(config, store), providers, store)]
     names = [model] if isinstance(model, str) else model
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
         raise InvalidRequestError(
@@ -60,38 +62,99 @@ def resolve(
         )
     if only_provider is not None:
         return [Target(only_provider, name, providers.get(only_provider)) for name in names]
-    return [_target(name, providers, store) for name in names]
+    return [target for name in names for target in _targets(name, providers, store)]
 
 
-def default_model(config: Config, store: ModelStore) -> str:
-    """What `model` means where it is omitted.
+def default_model(config: Config, providers: Providers, store: ModelStore, *, only_provider: str | None = None) -> str:
+    """What `model` means where it is omitted. Asks a running Ollama, so it may take a moment.
 
-    The configuration's `default_model`; else the only configured provider's own default; without any configuration the
-    model that was pulled last, the demo model only where there is no other.
+    The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
+    model that a running Ollama has loaded, else its newest chat model, else the model that was pulled last, the demo
+    model only where there is no other.
 
     Raises:
         ConfigError: There is none; says how to get one.
     """
     if config.default_model is not None:
         return config.default_model
-    if len(config.providers) == 1:
-        return f"{next(iter(config.providers))}/default"
-    if config.providers:
-        raise ConfigError("several providers are configured and default_model is not set: set it, or pass model")
+    # For a client of one provider `model` is that provider's own id, so its default is too.
+    configured = list(config.providers)
+    kind = providers.kind(configured[0]) if len(configured) == 1 else None
+    if kind == "gguf":
+        return DEFAULT_MODEL if only_provider else f"{configured[0]}/{DEFAULT_MODEL}"
+    if configured and kind != "ollama":
+        raise ConfigError(
+            f"default_model is not set, and {', '.join(configured)} could mean many: set it, or pass model"
+        )
+    ollama = configured[0] if configured else "ollama"
+    running = providers.ollama_default(ollama)
+    if running is not None:
+        return running if only_provider else f"{ollama}/{running}"
+    if configured:
+        raise ConfigError(f"default_model is not set, and {ollama} is not running or has no chat model: set it")
     pulled = store.preferred()
     if pulled is None:
         raise ConfigError(
-            "no model is configured and none has been pulled: run `llama-client pull smollm2-135m` (a tiny demo), or "
-            "`llama-client pull hf:ORG/REPO/FILE.gguf` for a real one"
+            "no model is configured, Ollama is not running, and no model has been pulled: run `llama-client pull "
+            "smollm2-135m` (a tiny demo), or `llama-client pull hf:ORG/REPO/FILE.gguf` for a real one"
         )
     return f"gguf/{pulled.name}"
 
 
-def _target(name: str, providers: Providers, store: ModelStore) -> Target:
+def _targets(name: str, providers: Providers, store: ModelStore) -> list[Target]:
     provider, slash, model = name.partition("/")
+    if slash and model and provider in providers.names:
+        return [Target(provider, model, providers.get(provider))]
+    if not slash:
+        found = _of_catalogue(name, providers)
+        if found:
+            return found
+    hint = providers.catalog.nearest(name, day=_today(providers))
+    if name in store.names():
+        hint = f"gguf/{name}"
+    suggested = f"; did you mean {hint!r}?" if hint else ""
+    where = f"no provider is named {provider!r}"
     if not slash or not model:
-        hint = f"; did you mean 'gguf/{name}'?" if name in store.names() else ""
-        raise ConfigError(
-            f"model: must be 'provider/model-id', got {name!r} (providers: {', '.join(providers.names)}){hint}"
-        )
-    return Target(provider, model, providers.get(provider))
+        where = f"must be 'provider/model-id' or a name that the catalogue knows, got {name!r}"
+    raise ConfigError(f"model: {where} (providers: {', '.join(providers.names)}){suggested}")
+
+
+def _of_catalogue(name: str, providers: Providers) -> list[Target]:
+    """Every provider in use that serves a catalogue's model today; or the one that an id belongs to, retired or not.
+
+    Raises:
+        ConfigError: The catalogue knows the name, and nobody in use serves it.
+    """
+    catalog, today = providers.catalog, _today(providers)
+    model = catalog.find(name)
+    offers = catalog.offers(model.name) if model is not None else catalog.ids(name)
+    if not offers:
+        return []
+    # An id is the provider's own word for it, so it is sent whatever the catalogue says: some accounts keep what is
+    # retired for everybody else.
+    wanted = [offer for offer in offers if model is None or offer.is_served(today)]
+    targets = [
+        Target(provider, offer.id, providers.get(provider))
+        for provider in providers.in_use
+        for offer in wanted
+        if offer.provider_kind in (provider, providers.kind(provider))
+    ]
+    if model is None and len({target.provider_name for target in targets}) > 1:
+        choices = ", ".join(target.name for target in targets)
+        raise ConfigError(f"model: {name!r} could be any of {choices}: name one of them")
+    if not targets:
+        raise ConfigError(f"model: no provider in use serves {name} today{_reasons(offers, providers, today)}")
+    return list({target.name: target for target in targets}.values())
+
+
+def _reasons(offers: Sequence[Offer], providers: Providers, today: date) -> str:
+    served = [f"{offer.provider_kind} as {offer.id}" for offer in offers if offer.is_served(today)]
+    if served:
+        return f"; it is served by {' and '.join(served)}: configure one of these"
+    last = offers[-1]
+    retired = providers.catalog.explain_retirement(last.provider_kind, last.id, today)
+    return f"; {retired}" if retired else ""
+
+
+def _today(providers: Providers) -> date:
+    return datetime.fromtimestamp(providers.clock.wall(), tz=UTC).date()

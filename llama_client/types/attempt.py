@@ -48,9 +48,10 @@ class Timing(AnswerModel):
     """The times of a call in seconds, where known.
 
     Attributes:
-        total_s: From the call to the end of the answer.
+        total_s: From the call to the end of the answer; for Ollama, what the server itself measured for the answer.
         ttft_s: From the call to the first content.
-        tokens_per_s: The answer's tokens after the first, over the time from the first content to the end.
+        tokens_per_s: The speed that the server itself measured (Ollama, llama.cpp); else the answer's tokens after the
+            first, over the time from the first content to the end.
         load_s: Loading the model, where this call had to wait for that.
         queue_s: Waiting for a free slot of the model.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from llama_client.types.base import AnswerModel
 from llama_client.types.completion import ChoiceLogprobs, FinishReason, openai_extras
 from llama_client.types.usage import Usage
@@ -19,7 +21,7 @@ class FunctionDelta(AnswerModel):
 class ToolCallDelta(AnswerModel):
     """A piece of a tool call; pieces with the same `index` belong together."""
 
-    index: int
+    index: int = Field(ge=0)
     id: str | None = None
     type: Literal["function"] | None = None
     function: FunctionDelta | None = None
@@ -43,7 +45,7 @@ class Delta(AnswerModel):
 class ChunkChoice(AnswerModel):
     """What a chunk adds to one choice."""
 
-    index: int
+    index: int = Field(ge=0)
     delta: Delta
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
@@ -64,9 +66,9 @@ class ChatCompletionChunk(AnswerModel):
     usage: Usage | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
-    target: str
-    provider: str
-    request_id: str
+    target: str = ""
+    provider: str = ""
+    request_id: str = ""
 
     @property
     def text(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
+from pydantic_core import from_json
 
 from llama_client.types.attempt import Attempt, Timing
 from llama_client.types.base import AnswerModel
@@ -95,7 +97,6 @@ class ChatCompletion(AnswerModel):
         attempts: Every try, in order.
         timing: Times in seconds.
         warnings: What a careful user would want to know.
-        raw: The provider's own body, lossless; `{"chunks": [...]}` where the answer came in pieces.
     """
 
     id: str
@@ -113,7 +114,27 @@ class ChatCompletion(AnswerModel):
     attempts: list[Attempt] = Field(default_factory=list)
     timing: Timing = Field(default_factory=Timing)
     warnings: list[str] = Field(default_factory=list)
-    raw: dict[str, Any] = Field(default_factory=dict)
+    _raw: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _raw_chunks: list[bytes | dict[str, Any]] = PrivateAttr(default_factory=list)
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The provider's own body, lossless; `{"chunks": [...]}` where the answer came in pieces."""
+        # Read when it is asked for: parsing each piece a second time would be a good part of a stream's cost.
+        if self._raw_chunks:
+            pieces = [from_json(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
+            self._raw, self._raw_chunks = {"chunks": pieces}, []
+        return self._raw
+
+    @classmethod
+    def with_raw(
+        cls, body: dict[str, Any] | None, chunks: Sequence[bytes | dict[str, Any]], **values: Any
+    ) -> ChatCompletion:
+        """An answer with the provider's own body, or the pieces that it came in."""
+        completion = cls(**values)
+        completion._raw = body if body is not None else {"chunks": []}
+        completion._raw_chunks = [] if body is not None else list(chunks)
+        return completion
 
     @property
     def text(self) -> str:

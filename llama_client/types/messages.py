@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -15,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from llama_client.types.images import MAX_IMAGE_BYTES, image_type
 from llama_client.types.sendable import SomeText, Text
 from llama_client.validation import broken_rule
 
@@ -47,10 +50,29 @@ class TextPart(RequestPart):
     text: Text
 
 
-class ImageURL(RequestPart):
-    """Where an image is: an address or a `data:` URI."""
+def _image_url(value: object) -> object:
+    """Bytes and files as `data:` URIs. A plain text is never read as a file's name: it may come from anybody."""
+    if isinstance(value, Path):
+        try:
+            with value.expanduser().open("rb") as file:
+                value = file.read(MAX_IMAGE_BYTES + 1)
+        except (OSError, RuntimeError) as error:
+            raise broken_rule("", f"cannot be read ({error})") from None
+    if isinstance(value, bytes | bytearray):
+        kind = image_type(value)
+        if kind is None or len(value) > MAX_IMAGE_BYTES:
+            limit = f"{MAX_IMAGE_BYTES >> 20} MiB"
+            raise broken_rule("", f"must be a PNG, JPEG, GIF, BMP or WebP image of at most {limit}")
+        return f"data:{kind};base64,{base64.b64encode(value).decode()}"
+    if isinstance(value, str) and not value.startswith(("http://", "https://", "data:")):
+        raise broken_rule("", "must be an http(s):// address, a data: URI, a pathlib.Path, or an image's bytes")
+    return value
 
-    url: SomeText
+
+class ImageURL(RequestPart):
+    """Where an image is: an address or a `data:` URI, which bytes and files become."""
+
+    url: Annotated[SomeText, BeforeValidator(_image_url)]
     detail: Literal["auto", "low", "high"] | None = None
 
 

@@ -8,11 +8,12 @@ from typing import Required, TypedDict
 from llama_client.types.completion import Message
 
 
-class CallParams(TypedDict, total=False):
-    """The parameters of `ask`, all by keyword. None means omitted.
+class AskParams(TypedDict, total=False):
+    """What every way of asking takes, all by keyword. None means omitted.
 
     Attributes:
-        model: `provider/model-id`, or a list of these as a fallback chain; omitted: `default_model`.
+        model: `provider/model-id`, a catalogue's name such as `llama-3.1-8b` (whoever serves it), or a list of these as
+            a fallback chain; omitted: the default.
         temperature: Randomness, 0 to 2.
         top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
         top_k: Keep this many of the likeliest tokens; 0 keeps all.
@@ -28,14 +29,12 @@ class CallParams(TypedDict, total=False):
         logit_bias: Token id to bias, -100 to 100.
         logprobs: Whether to return the tokens' log probabilities.
         top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
-        response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
         tools: Functions that the model may ask to be called, in OpenAI's shape.
         tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
         parallel_tool_calls: Whether several tools may be called at once.
         reasoning_effort: How much thinking: `none`, `minimal`, `low`, `medium`, `high`, `max`.
         reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
         service_tier: The provider's own word for how a request is served and billed.
-        stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
         user: An id of the end user, for the provider's abuse checks.
         timeout: Seconds for the whole call; for a stream, until its first content.
         tags: Labels for logs.
@@ -59,19 +58,39 @@ class CallParams(TypedDict, total=False):
     logit_bias: Mapping[str, float] | Mapping[int, float] | None
     logprobs: bool | None
     top_logprobs: int | None
-    response_format: Mapping[str, object] | None
     tools: Sequence[Mapping[str, object]] | None
     tool_choice: str | Mapping[str, object] | None
     parallel_tool_calls: bool | None
     reasoning_effort: str | None
     reasoning_format: str | None
     service_tier: str | None
-    stream_options: Mapping[str, object] | None
     user: str | None
     timeout: float | None
     tags: Mapping[str, str] | None
     extra_body: Mapping[str, object] | None
     extra_headers: Mapping[str, str] | None
+
+
+class CallParams(AskParams, total=False):
+    """The parameters of `ask`: those of every way of asking, and the form of the answer.
+
+    Attributes:
+        response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
+        stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
+    """
+
+    response_format: Mapping[str, object] | None
+    stream_options: Mapping[str, object] | None
+
+
+class ParseParams(AskParams):
+    """The parameters of `parse`: its `response_format` is a class.
+
+    Attributes:
+        messages: As of `create`.
+    """
+
+    messages: Required[Sequence[Mapping[str, object] | Message]]
 
 
 class ChatParams(CallParams):

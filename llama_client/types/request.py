@@ -23,16 +23,12 @@ from pydantic import (
 
 from llama_client.errors import InvalidRequestError
 from llama_client.types.messages import ImagePart, RequestMessage, RequestPart, as_tuple, plain_messages
-from llama_client.types.sendable import MAX_COUNT, JsonObject, SomeText, Text
+from llama_client.types.sendable import MAX_COUNT, HeaderName, HeaderValue, JsonObject, SomeText, Text
 from llama_client.validation import broken_rule, first_problem
 
 _MAX_TOP_LOGPROBS = 20
 _MAX_CHOICES = 128
 _MAX_TOOLS = 128
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else as_tuple(value)
 
 
 def _text_keys(value: object) -> object:
@@ -101,10 +97,19 @@ def _tool_choice_tag(choice: object) -> str:
     return "=word" if isinstance(choice, str) else "=named"
 
 
+def _stop_tag(stop: object) -> str:
+    return "=text" if isinstance(stop, str) else "=list"
+
+
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Stop = Annotated[
+    Annotated[SomeText, Tag("=text")]
+    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
+    Discriminator(_stop_tag),
+]
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
     Discriminator(_tool_choice_tag),
@@ -112,7 +117,11 @@ ToolChoice = Annotated[
 
 
 class ChatRequest(BaseModel):
-    """A checked, immutable request. `model` is not part of it: routing turns that into targets."""
+    """A checked, immutable request. `model` is not part of it: routing turns that into targets.
+
+    `max_tokens` is set wherever a limit is; `max_completion_tokens` tells that the caller called it so.
+    `schema_in_words` allows a schema to travel as text, since whoever asked checks the answer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -123,14 +132,8 @@ class ChatRequest(BaseModel):
     top_k: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] | None = None
     min_p: Unit | None = None
     max_tokens: Count | None = None
-    stop: (
-        Annotated[
-            tuple[SomeText, ...],
-            BeforeValidator(_listed),
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    max_completion_tokens: Count | None = None
+    stop: Stop | None = None
     seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=_MAX_CHOICES)] | None = None
     frequency_penalty: Penalty | None = None
@@ -157,7 +160,8 @@ class ChatRequest(BaseModel):
     timeout: Positive | None = None
     tags: dict[Text, Text] | None = None
     extra_body: JsonObject | None = None
-    extra_headers: dict[Text, Text] | None = None
+    extra_headers: dict[HeaderName, HeaderValue] | None = None
+    schema_in_words: StrictBool = False
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ChatRequest:
@@ -186,32 +190,41 @@ class ChatRequest(BaseModel):
         )
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which the answer ends."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+
+    @property
     def set_parameters(self) -> frozenset[str]:
         """The names of the parameters that the caller gave."""
         return frozenset(name for name in self.model_fields_set if getattr(self, name) is not None)
 
 
-def check_request(params: Mapping[str, object], *, stream: bool) -> ChatRequest:
+def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
     """Checks a call's parameters and freezes them.
 
     Args:
         params: What the caller gave, without `model`.
         stream: Whether a stream was asked for.
+        schema_in_words: Whether the answer is held against its schema here.
 
     Raises:
         InvalidRequestError: Names the field, what was wrong and what would be right.
     """
     given: dict[str, object] = {name: value for name, value in params.items() if value is not None}
     if "max_completion_tokens" in given:
-        alias = given.pop("max_completion_tokens")
+        alias = given["max_completion_tokens"]
         if given.setdefault("max_tokens", alias) != alias:
             raise InvalidRequestError(
                 "max_tokens and max_completion_tokens are the same limit and differ; give one of them",
                 param="max_tokens",
             )
+    known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
+    if "schema_in_words" in given:
+        raise InvalidRequestError("schema_in_words: unknown name", param="schema_in_words")
     try:
-        return ChatRequest.model_validate({**given, "stream": stream})
+        ours = {"stream": stream} | ({"schema_in_words": True} if schema_in_words else {})
+        return ChatRequest.model_validate({**given, **ours})
     except ValidationError as error:
-        known = (*ChatRequest.model_fields, "model", "max_completion_tokens")
         problem = first_problem(error, known=known)
         raise InvalidRequestError(problem.sentence, param=problem.field or None) from None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama_client import Config, ConfigError, LlamaClient, load_config
+from llama_client.config.providers import GgufProvider
 
 LAPTOP = '[providers.laptop]\nkind = "gguf"\n'
 
@@ -22,6 +23,12 @@ def write(path: Path, text: str) -> Path:
 
 def found(environ: dict[str, str] | None = None) -> str | None:
     return load_config(environ=environ or {}).default_model
+
+
+def gguf(config: Config, name: str) -> GgufProvider:
+    table = config.providers[name]
+    assert isinstance(table, GgufProvider)
+    return table
 
 
 def test_without_any_file_everything_has_its_default() -> None:
@@ -64,14 +71,14 @@ def test_variables_override_the_file() -> None:
     }
     config = load_config(environ=environ)
     assert config.default_model == "laptop/default"
-    assert (config.providers["laptop"].n_ctx, config.providers["laptop"].n_parallel) == (4096, 2)
+    assert (gguf(config, "laptop").n_ctx, gguf(config, "laptop").n_parallel) == (4096, 2)
 
 
 def test_a_variable_finds_a_provider_whatever_its_case_and_hyphens() -> None:
     config = load_config(
         {"providers": {"My-Box": {"kind": "gguf"}}}, environ={"LLAMA_CLIENT_PROVIDERS__MY_BOX__N_CTX": "99"}
     )
-    assert config.providers["My-Box"].n_ctx == 99
+    assert gguf(config, "My-Box").n_ctx == 99
 
 
 def test_any_source_that_says_local_only_wins() -> None:
@@ -85,7 +92,7 @@ def test_any_source_that_says_local_only_wins() -> None:
 def test_relative_paths_start_at_the_file_that_names_them(nobody: Path) -> None:
     text = LAPTOP + 'model_path = "models/x.gguf"\nlora = [{ path = "a.gguf", scale = 0.5 }]\nmmproj = "~/eyes.gguf"\n'
     file = write(nobody / "etc" / "client.toml", text)
-    laptop = load_config(file, environ={}).providers["laptop"]
+    laptop = gguf(load_config(file, environ={}), "laptop")
     assert laptop.model_path == nobody / "etc" / "models" / "x.gguf"
     assert (laptop.lora[0].path, laptop.lora[0].scale) == (nobody / "etc" / "a.gguf", 0.5)
     assert laptop.mmproj == nobody / "eyes.gguf"
@@ -95,7 +102,7 @@ def test_a_relative_path_means_the_same_file_after_the_program_has_moved(monkeyp
     started_in = Path.cwd()
     config = load_config({"providers": {"gguf": {"model_path": "models/x.gguf"}}}, environ={})
     monkeypatch.chdir("/")
-    assert config.providers["gguf"].model_path == started_in / "models" / "x.gguf"
+    assert gguf(config, "gguf").model_path == started_in / "models" / "x.gguf"
 
 
 def test_a_tables_kind_is_its_name() -> None:
@@ -118,10 +125,10 @@ def test_a_tables_kind_is_its_name() -> None:
             "providers.gguf.lora[0].scale",
             "finite",
         ),
-        ({"providers": {"laptop": {}}}, "providers.laptop.kind", "must be 'gguf', got 'laptop'"),
+        ({"providers": {"laptop": {}}}, "providers.laptop.kind", "'ollama', 'openai', 'gguf', got 'laptop'"),
         ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
         ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or hold '/'"),
-        ({"providers": {"gguf": 5}}, "providers.gguf", "a table of names and values"),
+        ({"providers": {"gguf": 5}}, "providers.gguf", "must be a table of keys"),
         ({"providers": []}, "providers", "a table of names and values"),
         ({"local_only": "yes"}, "local_only", "true or false"),
         ({"default_model": ""}, "default_model", "must not be empty"),
@@ -207,5 +214,5 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_options_of_a_lone_provider_are_checked_alike() -> None:
     with pytest.raises(ConfigError, match=r"providers\.gguf\.n_ctx"):
         LlamaClient.for_provider("gguf", n_ctx=1)
-    with pytest.raises(ConfigError, match="must be 'gguf'"):
+    with pytest.raises(ConfigError, match=r"must be one of .*'gguf'"):
         LlamaClient.for_provider("telepathy")

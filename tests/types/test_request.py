@@ -171,8 +171,10 @@ def test_none_means_omitted() -> None:
     assert check(temperature=None, tools=None, stop=None).set_parameters == {"messages", "stream"}
 
 
-def test_a_single_stop_text_is_a_list_of_one() -> None:
-    assert check(stop="END").stop == ("END",)
+def test_a_single_stop_text_is_sent_as_it_was_given_and_counts_as_one() -> None:
+    assert check(stop="END").stop == "END"
+    assert check(stop="END").stops == check(stop=["END"]).stops == ("END",)
+    assert check().stops == ()
 
 
 def test_a_long_value_is_not_repeated_in_the_error() -> None:
@@ -204,6 +206,6 @@ def test_a_checked_request_cannot_be_changed() -> None:
 
 
 def test_callers_may_write_what_a_request_holds_and_nothing_else() -> None:
-    ours = set(ChatRequest.model_fields) - {"stream"}
-    theirs = set(get_type_hints(ChatParams)) - {"model", "max_completion_tokens"}
+    ours = set(ChatRequest.model_fields) - {"stream", "schema_in_words"}
+    theirs = set(get_type_hints(ChatParams)) - {"model"}
     assert ours == theirs

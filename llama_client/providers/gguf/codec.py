@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
-from llama_client.providers.base import Capabilities, ProviderCall
+from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.wire.errors import error_from_llama_cpp
-from llama_client.providers.wire.openai import body_of, chunk_of
+from llama_client.providers.wire.openai import body_of, has_remote_images
+from llama_client.providers.wire.reading import ChunkReader
 from llama_client.types.chunk import ChatCompletionChunk
-from llama_client.types.messages import ImagePart
 from llama_client.types.request import ChatRequest
 from llama_client.types.usage import PromptTokensDetails, Usage
 
@@ -50,14 +50,14 @@ def require_values(call: ProviderCall, *, sees_images: bool) -> None:
         UnsupportedFeatureError: Names the parameter.
     """
     if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
-        raise _unsupported(call, "reasoning_format", "'parsed' and 'raw' are known here")
+        raise call.unsupported("reasoning_format", "'parsed' and 'raw' are known here")
     if not call.request.has_images:
         return
     if not sees_images:
-        raise _unsupported(call, "messages", "the model sees no images (no mmproj is configured)")
+        raise call.unsupported("messages", "the model sees no images (no mmproj is configured)")
     # llama.cpp would fetch an address by itself, past every rule about what may be reached.
-    if any(not url.startswith("data:") for url in _image_urls(call.request)):
-        raise _unsupported(call, "messages", "images must be data: URIs here, not addresses")
+    if has_remote_images(call.request):
+        raise call.unsupported("messages", "images must be data: URIs here, not addresses")
 
 
 def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -90,6 +90,7 @@ class Decoder:
         self._call = call
         self._model_name = model_name
         self._first_index = 0
+        self._reader = ChunkReader(HttpAnswer(200, {}, b"", 0.0), call, lambda choice, _: choice.get("logprobs"))
         self._usages: list[Usage] = []
         self._last: ChatCompletionChunk | None = None
 
@@ -108,7 +109,7 @@ class Decoder:
         if "prompt_progress" in body:
             return None
         self._call.facts.bodies.append(body)
-        chunk = chunk_of({**body, "model": self._model_name}, self._call)
+        chunk = self._reader.chunk({**body, "model": self._model_name})
         self._last = chunk
         if chunk.usage is not None:
             self._usages.append(chunk.usage)
@@ -149,14 +150,3 @@ def _sum(usages: list[Usage]) -> Usage:
         total_tokens=prompt + completion if prompt is not None and completion is not None else None,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached)) if cached else None,
     )
-
-
-def _image_urls(request: ChatRequest) -> Iterator[str]:
-    for message in request.messages:
-        for part in message.content if isinstance(message.content, tuple) else ():
-            if isinstance(part, ImagePart):
-                yield part.image_url.url
-
-
-def _unsupported(call: ProviderCall, param: str, why: str) -> UnsupportedFeatureError:
-    return UnsupportedFeatureError(f"{call.target} cannot honour {param}: {why}", param=param, target=call.target)

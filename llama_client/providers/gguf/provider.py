@@ -8,15 +8,15 @@ import copy
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
-from llama_client.config.schema import GgufProvider as GgufConfig
+from llama_client.config.providers import GgufProvider as GgufConfig
 from llama_client.errors import LlamaClientError, ModelNotFoundError
-from llama_client.providers.base import Capabilities, ProviderCall
+from llama_client.providers.base import Capabilities, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, Generation, arun, closed_error, run
 from llama_client.providers.gguf.loaded import Lease, lease
@@ -31,8 +31,6 @@ DEFAULT_MODEL = "default"
 class GgufProvider:
     """Runs GGUF files inside this process; a model is loaded at its first request and shared within the process."""
 
-    is_local = True
-
     def __init__(self, config: GgufConfig, store: ModelStore, clock: Clock) -> None:
         self._config = config
         self._store = store
@@ -43,6 +41,21 @@ class GgufProvider:
         self._closed = False
         # Whoever drops a client without closing it gets the memory back all the same.
         weakref.finalize(self, _release_all, self._models)
+
+    def is_free(self, model: str) -> bool:
+        """See `Provider`."""
+        return True
+
+    def served_models(self) -> Sequence[ServedModel]:
+        """The file in `model_path`, and every model that was pulled. See `Provider`."""
+        default = self._config.model_path
+        models = [ServedModel(DEFAULT_MODEL, size_bytes=_size(default))] if default is not None else []
+        models += [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
+        return [replace(model, is_loaded=self._known(model.id) is not None) for model in models]
+
+    async def aserved_models(self) -> Sequence[ServedModel]:
+        """See `Provider`."""
+        return await asyncio.to_thread(self.served_models)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
@@ -259,6 +272,13 @@ class _Answer:
             raise
         except Exception as error:
             raise library_failure(error) from error
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _release_all(models: dict[str, _Model]) -> None:

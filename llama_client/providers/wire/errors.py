@@ -1,47 +1,252 @@
-"""Failures on the wire, as our errors."""
+"""Failures on the wire, as our errors: by status and code first, by the text only where these say nothing. No I/O."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import from_json
 
 from llama_client.errors import (
     AuthenticationError,
     BadRequestError,
     ContextLengthError,
+    GenerationFailedError,
+    InvalidResponseError,
     ModelNotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTooLargeError,
     ServerError,
     UnsupportedFeatureError,
 )
+from llama_client.providers.wire.waits import retry_after_s
 
-# llama.cpp's error types (tools/server/server-common.cpp, format_error_response) that are no plain server error.
-_LLAMA_CPP_TYPES: Mapping[str, type[ProviderError]] = {
-    "invalid_request_error": BadRequestError,
+# What an error may quote of an answer that is no JSON (a gateway's HTML page, say).
+_MAX_EXCERPT_CHARS = 200
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
+
+# Codes, and types where a server has no codes, whose meaning does not hang on the status.
+_BY_CODE: Mapping[str, type[ProviderError]] = {
+    "invalid_api_key": AuthenticationError,
     "authentication_error": AuthenticationError,
-    "not_found_error": ModelNotFoundError,
+    "permission_error": PermissionDeniedError,
+    "insufficient_quota": QuotaExceededError,
+    "model_not_found": ModelNotFoundError,
+    "model_decommissioned": ModelNotFoundError,
+    "model_not_available": ModelNotFoundError,
+    "dedicated_endpoint_not_running": ModelNotFoundError,
+    "context_length_exceeded": ContextLengthError,
+    "exceed_context_size_error": ContextLengthError,
+    "json_validate_failed": GenerationFailedError,
+    "tool_use_failed": GenerationFailedError,
     "unavailable_error": OverloadedError,
+    "not_supported_error": UnsupportedFeatureError,
+    "server_error": ServerError,
 }
+_BY_STATUS: Mapping[int, type[ProviderError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: PermissionDeniedError,
+    404: ModelNotFoundError,
+    # Not the caller's fault and gone the next time: the server waited too long, or its state was in the way.
+    408: ServerError,
+    409: ServerError,
+    413: RequestTooLargeError,
+    425: ServerError,
+    429: RateLimitError,
+    498: OverloadedError,  # Groq: the flex tier is full
+    503: OverloadedError,
+    529: OverloadedError,
+}
+# Statuses under which servers also report what has no code of its own; Together's documentation gives 403 for context.
+_VAGUE_STATUSES = frozenset({400, 403, 404, 422, 500})
+_CONTEXT_WORDS = re.compile(
+    r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
+    r"|max_tokens must be at least 1, got -"
+    r"|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
+    re.IGNORECASE,
+)
+# vLLM and TGI (also behind Together) tell the numbers in words.
+_PROMPT_TOKENS = re.compile(r"passed (\d+) input tokens|\((\d+) in the messages|Given: (\d+) `inputs`")
+_CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d+)|must be <= (\d+)")
+_FEATURE_WORDS = re.compile(r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE)
+_FEATURES = (("thinking", "reasoning_effort"), ("tool", "tools"), ("image", "messages"), ("json", "response_format"))
+_CALLERS_MISTAKE_WORDS = re.compile(r"^option \"\w+\" must be of type ")  # Ollama says it with a 500
+_MODEL_WORDS = re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that is an error, or one found inside an answer.
+
+    Attributes:
+        status: The HTTP status of the answer, 200 for an error inside one; None for an engine in this process.
+        headers: The answer's, with lower-case names.
+        body: The body, parsed where it was JSON, else its text.
+        now: Unix time.
+    """
+
+    status: int | None
+    headers: Mapping[str, str]
+    body: object
+    now: float
+
+    @property
+    def error(self) -> Mapping[str, Any]:
+        """The error's own object, wherever this server puts it."""
+        body = self.body
+        if isinstance(body, Mapping):
+            error = body.get("error")
+            if isinstance(error, Mapping):
+                return error
+            if isinstance(error, str):
+                return _nested(error) or {**body, "message": error}
+            # Servers without a wrapper: older vLLM, and FastAPI's own errors.
+            return body if "message" in body else {**body, "message": body.get("detail") or "no reason was given"}
+        return {"message": _excerpt(body) if isinstance(body, str) else "no reason was given"}
+
+    @property
+    def message(self) -> str:
+        """What the provider says."""
+        message = self.error.get("message")
+        return message if isinstance(message, str) else str(message or "no reason was given")
+
+    @property
+    def code(self) -> str | None:
+        """The provider's own code.
+
+        The string `code`; else a snake_case `type` beside an integer code; else the code where there is no type; else a
+        top-level `error_type`.
+        """
+        code, kind = self.error.get("code"), self.error.get("type")
+        if isinstance(code, str) and code:
+            return code
+        if code is not None and isinstance(kind, str) and _SNAKE_CASE.fullmatch(kind):
+            return kind
+        if code is not None and kind is None:
+            return str(code)
+        outer = self.body.get("error_type") if isinstance(self.body, Mapping) else None
+        return outer if isinstance(outer, str) else None
+
+    @property
+    def effective_status(self) -> int | None:
+        """The status that the error means: gateways put one inside an HTTP 200."""
+        if self.status is None or self.status < 400:
+            for name in ("status_code", "code", "status"):
+                value = self.error.get(name)
+                if isinstance(value, int) and 400 <= value < 600:
+                    return value
+        return self.status
+
+
+def error_of(failure: Failure) -> ProviderError:
+    """The error that a failure means."""
+    known: dict[str, Any] = {
+        "http_status": failure.status,
+        "provider_code": failure.code,
+        "body": failure.body,
+    }
+    message, error = failure.message, failure.error
+    kind = _class_of(failure)
+    if kind is ContextLengthError:
+        prompt, context = _count(error.get("n_prompt_tokens")), _count(error.get("n_ctx"))
+        if prompt and context:
+            message = f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx"
+        else:
+            prompt, context = _number(_PROMPT_TOKENS, message), _number(_CONTEXT_TOKENS, message)
+        return ContextLengthError(message, prompt_tokens=prompt, context_tokens=context, **known)
+    if kind is GenerationFailedError:
+        failed = error.get("failed_generation")
+        return GenerationFailedError(message, failed_generation=failed if isinstance(failed, str) else None, **known)
+    if kind is UnsupportedFeatureError:
+        param = next((param for word, param in _FEATURES if word in message.lower()), None)
+        return UnsupportedFeatureError(message, param=param, **known)
+    if kind is InvalidResponseError:
+        where = failure.headers.get("location", "elsewhere")
+        return InvalidResponseError(f"the server redirects to {where}: set base_url to it", retryable=False, **known)
+    made = kind(message, **known)
+    made.retry_after_s = _wait_of(failure, kind)
+    return made
 
 
 def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
-    """The object under `error` in an answer of llama.cpp's server, in process or over HTTP, as our error."""
-    message = str(error.get("message") or "llama.cpp failed without saying why")
-    kind, status = error.get("type"), error.get("code")
-    known: dict[str, Any] = {
-        "provider_code": kind if isinstance(kind, str) else None,
-        "http_status": status if isinstance(status, int) else None,
-        "body": dict(error),
-    }
-    if kind == "exceed_context_size_error":
-        prompt, context = error.get("n_prompt_tokens"), error.get("n_ctx")
-        return ContextLengthError(
-            f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx",
-            prompt_tokens=prompt,
-            context_tokens=context,
-            **known,
-        )
-    if kind == "not_supported_error":
-        return UnsupportedFeatureError(message, body=dict(error))
-    return _LLAMA_CPP_TYPES.get(str(kind), ServerError)(message, **known)
+    """The object under `error` in an answer of the llama.cpp engine in this process, as our error."""
+    made = error_of(Failure(None, {}, {"error": error}, 0.0))
+    made.body = dict(error)
+    status = error.get("code")
+    made.http_status = status if isinstance(status, int) else None
+    return made
+
+
+def _class_of(failure: Failure) -> type[ProviderError]:
+    status, error = failure.effective_status, failure.error
+    for code in (failure.code, error.get("code"), error.get("type")):
+        kind = _BY_CODE.get(code) if isinstance(code, str) else None
+        if kind is not None:
+            return kind
+    if status is None or status in _VAGUE_STATUSES or status < 400:
+        by_text = _class_by_text(failure.message)
+        if by_text is not None:
+            return by_text
+    if status is None or status < 300:
+        # An error inside an answer that had begun well: something broke there.
+        return BadRequestError if error.get("type") == "invalid_request_error" else ServerError
+    if status < 400:
+        return InvalidResponseError
+    return _BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
+
+
+def _class_by_text(message: str) -> type[ProviderError] | None:
+    if _CONTEXT_WORDS.search(message):
+        return ContextLengthError
+    if _FEATURE_WORDS.search(message):
+        return UnsupportedFeatureError
+    if _CALLERS_MISTAKE_WORDS.search(message):
+        return BadRequestError
+    if _MODEL_WORDS.search(message):
+        return ModelNotFoundError
+    return None
+
+
+def _wait_of(failure: Failure, kind: type[ProviderError]) -> float | None:
+    if not kind.retryable_by_default:
+        return None
+    limit = failure.error.get("type")
+    return retry_after_s(
+        failure.headers,
+        message=failure.message if kind is RateLimitError else "",
+        limit=limit if limit in ("tokens", "requests") else None,
+        now=failure.now,
+    )
+
+
+def _nested(text: str) -> Mapping[str, Any] | None:
+    """Ollama hands on its runner's errors as JSON inside the text."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        inner = from_json(text.encode())
+    except ValueError:
+        return None
+    error = inner.get("error", inner) if isinstance(inner, dict) else None
+    return error if isinstance(error, dict) and "message" in error else None
+
+
+def _excerpt(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _MAX_EXCERPT_CHARS else f"{flat[:_MAX_EXCERPT_CHARS]}…"
+
+
+def _number(pattern: re.Pattern[str], message: str) -> int | None:
+    found = pattern.search(message)
+    return next((int(group) for group in found.groups() if group), None) if found else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -97,7 +97,7 @@ def test_an_error_among_the_chunks_is_raised() -> None:
 
 def test_a_chunk_that_is_none_is_an_invalid_response() -> None:
     with pytest.raises(InvalidResponseError):
-        Decoder(call(), "m").feed({"choices": [{"delta": {}}]})
+        Decoder(call(), "m").feed({"choices": [{"delta": {"content": 5}}]})
 
 
 def test_thinking_is_read_under_either_name() -> None:

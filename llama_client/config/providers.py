@@ -1,0 +1,156 @@
+"""The tables of providers, one class a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
+
+from llama_client.config.tables import ConfigTable, FilePath, Name
+from llama_client.types.sendable import HeaderName, header_value
+from llama_client.validation import broken_rule
+
+Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
+
+
+def _secret_text(value: object) -> object:
+    if isinstance(value, SecretStr) or (isinstance(value, str) and value.strip()):
+        return value
+    raise broken_rule("", "must be text, and not empty")
+
+
+def _web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it is read to be checked
+    except ValueError as error:
+        raise broken_rule("", f"must be an address such as https://example.com/v1: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise broken_rule("", "must be an address such as https://example.com/v1")
+    if parts.username or parts.password:
+        raise broken_rule("", "must hold no user name or password: those belong into api_key or headers")
+    return url
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    header_value(value.get_secret_value())
+    return value
+
+
+def _words(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret_text)]
+WebAddress = Annotated[StrictStr, AfterValidator(_web_address)]
+Headers = dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]]
+
+
+class HttpProvider(ConfigTable):
+    """What every provider behind HTTP has.
+
+    Attributes:
+        api_key: The key itself; better one of the next three.
+        api_key_env: The environment variable that holds it.
+        api_key_file: The file that holds it.
+        api_key_command: The command that prints it; a list of words, or one text that is cut at spaces.
+        base_url: Where the provider is; absent: its usual address.
+        headers: Headers of every request.
+        timeout_s: The longest silence in seconds before and within an answer. A call's own `timeout` limits the whole.
+        proxy: The proxy to go through; absent: the environment's.
+        ca_file: The certificates to trust instead of the usual ones.
+    """
+
+    kind: str = ""
+    api_key: Secret | None = None
+    api_key_env: Name | None = None
+    api_key_file: FilePath | None = None
+    api_key_command: Annotated[Name | tuple[Name, ...], BeforeValidator(_words)] | None = None
+    base_url: WebAddress | None = None
+    headers: Headers = Field(default_factory=dict)
+    timeout_s: Seconds = 600.0
+    proxy: Secret | None = None
+    ca_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> HttpProvider:
+        given = [name for name in _KEY_SOURCES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise broken_rule(given[1], f"and {given[0]} both give the key; keep one of them")
+        return self
+
+
+class GroqProvider(HttpProvider):
+    """Groq's cloud."""
+
+    kind: Literal["groq"] = "groq"
+    # The official client's own patience; Groq is either quick or broken.
+    timeout_s: Seconds = 60.0
+
+
+class TogetherProvider(HttpProvider):
+    """Together's cloud."""
+
+    kind: Literal["together"] = "together"
+
+
+class OpenAIProvider(HttpProvider):
+    """Any OpenAI-compatible server. Without `base_url` it is OpenAI itself, with that service's own environment."""
+
+    kind: Literal["openai"] = "openai"
+
+
+class OllamaProvider(HttpProvider):
+    """Ollama's own API.
+
+    Attributes:
+        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: another
+            one loads it again.
+        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1 for ever.
+    """
+
+    kind: Literal["ollama"] = "ollama"
+    options: dict[str, Any] = Field(default_factory=dict)
+    keep_alive: str | int | float | None = None
+
+
+class LoraAdapter(ConfigTable):
+    """A fine-tuned adapter that changes a model's answers, and how strongly."""
+
+    path: FilePath
+    scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0
+
+
+class GgufProvider(ConfigTable):
+    """A provider of kind `gguf`: files run inside this process.
+
+    Attributes:
+        kind: `gguf`.
+        model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
+        n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
+            own, at most 8192. Each of the `n_parallel` slots holds as much.
+        n_parallel: How many requests are worked on at once; more wait.
+        n_gpu_layers: Layers on the GPU; absent: as many as fit.
+        n_threads: CPU threads; absent: llama.cpp's choice.
+        mmproj: The projector file that lets the model see images.
+        lora: Adapters.
+    """
+
+    kind: Literal["gguf"] = "gguf"
+    model_path: FilePath | None = None
+    n_ctx: Annotated[int, Field(strict=True, ge=64, le=1 << 24)] | None = None
+    n_parallel: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    n_gpu_layers: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
+    n_threads: Threads | None = None
+    mmproj: FilePath | None = None
+    lora: tuple[LoraAdapter, ...] = ()
+
+    @model_validator(mode="after")
+    def _slots_can_be_counted(self) -> GgufProvider:
+        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        if (self.n_ctx or 0) * self.n_parallel >= 2**31:
+            raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
+        return self

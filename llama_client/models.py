@@ -1,0 +1,177 @@
+"""`client.models`: who is configured, who is reached, and what each serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from llama_client.errors import LlamaClientError
+from llama_client.types.base import AnswerModel
+
+if TYPE_CHECKING:
+    from llama_client.catalog.catalog import Offer
+    from llama_client.providers.base import ServedModel
+    from llama_client.providers.registry import Providers
+
+_MAX_ASKED_AT_ONCE = 8
+
+
+class ModelInfo(AnswerModel):
+    """One model of a provider: what the provider says of it, and what the catalogue knows.
+
+    Attributes:
+        target: `provider/model`, as `model` wants it.
+        name: The catalogue's name for it, under which all who serve the same model are found.
+        is_served: Whether the provider lists it now; None: it could not be asked.
+        is_loaded: Whether it is in memory; None where that has no meaning.
+        context_tokens: The longest context.
+        max_output_tokens: The longest answer.
+        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`; None: unknown.
+        input_usd_per_mtok: The list price of a million prompt tokens.
+        output_usd_per_mtok: The list price of a million answer tokens.
+        cached_usd_per_mtok: The list price of a million cached prompt tokens.
+        size_bytes: The size of the file, where it is one.
+        deprecated_on: The first day on which it is not served.
+        replacement: The provider's id to use then.
+        checked_on: When the catalogue's facts were last compared with their source.
+    """
+
+    target: str
+    name: str | None = None
+    is_served: bool | None = None
+    is_loaded: bool | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    abilities: list[str] | None = None
+    input_usd_per_mtok: Decimal | None = None
+    output_usd_per_mtok: Decimal | None = None
+    cached_usd_per_mtok: Decimal | None = None
+    size_bytes: int | None = None
+    deprecated_on: date | None = None
+    replacement: str | None = None
+    checked_on: date | None = None
+
+
+class ProviderInfo(AnswerModel):
+    """One provider and its models.
+
+    Attributes:
+        provider: Its name.
+        kind: Its kind.
+        is_configured: Whether the configuration has a table for it.
+        is_reachable: Whether it answered.
+        error: Why it did not.
+        models: What it serves; where it did not answer, what the catalogue says that it serves today.
+    """
+
+    provider: str
+    kind: str
+    is_configured: bool
+    is_reachable: bool
+    error: str | None = None
+    models: list[ModelInfo]
+
+
+class Models:
+    """`client.models` of a `LlamaClient`."""
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    def list(self) -> list[ProviderInfo]:
+        """Asks every provider in use for its models, all at once.
+
+        Example:
+            for provider in client.models.list():
+                for model in provider.models:
+                    print(model.target, model.context_tokens)
+        """
+        # Imported here, as every import of the package would pay for it.
+        from concurrent.futures import ThreadPoolExecutor
+
+        names = listed(self._providers)
+        with ThreadPoolExecutor(_MAX_ASKED_AT_ONCE) as threads:
+            return list(threads.map(self._ask, names))
+
+    def _ask(self, name: str) -> ProviderInfo:
+        try:
+            served = self._providers.get(name).served_models()
+        except LlamaClientError as error:
+            return info(self._providers, name, error)
+        return info(self._providers, name, served)
+
+
+class AsyncModels:
+    """`client.models` of an `AsyncLlamaClient`."""
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    async def list(self) -> list[ProviderInfo]:
+        """The same on the event loop."""
+        import asyncio
+
+        return list(await asyncio.gather(*(self._ask(name) for name in listed(self._providers))))
+
+    async def _ask(self, name: str) -> ProviderInfo:
+        try:
+            served = await self._providers.get(name).aserved_models()
+        except LlamaClientError as error:
+            return info(self._providers, name, error)
+        return info(self._providers, name, served)
+
+
+def listed(providers: Providers) -> Sequence[str]:
+    """The providers that are asked: those in use, and the models in this process."""
+    return list(dict.fromkeys([*providers.in_use, *(name for name in providers.names if name == "gguf")]))
+
+
+def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
+    """What a provider answered, with what the catalogue knows."""
+    kind, catalog = providers.kind(name), providers.catalog
+    today = datetime.fromtimestamp(providers.clock.wall(), tz=UTC).date()
+    if isinstance(answer, LlamaClientError):
+        offers = [o for o in catalog.all_offers if o.provider_kind in (name, kind) and o.is_served(today)]
+        # What a machine of the user's own has installed is nothing that a catalogue could know.
+        models = [] if kind == "ollama" else [_model(name, None, offer) for offer in offers]
+    else:
+        models = [_model(name, m, catalog.offer(name, m.id) or catalog.offer(kind, m.id)) for m in answer]
+    failed = isinstance(answer, LlamaClientError)
+    return ProviderInfo(
+        provider=name,
+        kind=kind,
+        is_configured=providers.is_configured(name),
+        is_reachable=not failed,
+        error=str(answer) if failed else None,
+        models=models,
+    )
+
+
+def _model(provider: str, served: ServedModel | None, offer: Offer | None) -> ModelInfo:
+    identity = served.id if served is not None else offer.id if offer is not None else ""
+    context = served.context_tokens if served is not None else None
+    known = (
+        {}
+        if offer is None
+        else {
+            "name": offer.name,
+            "context_tokens": offer.context_tokens,
+            "max_output_tokens": offer.max_output_tokens,
+            "abilities": sorted(offer.abilities) if offer.abilities is not None else None,
+            "input_usd_per_mtok": offer.input_usd_per_mtok,
+            "output_usd_per_mtok": offer.output_usd_per_mtok,
+            "cached_usd_per_mtok": offer.cached_usd_per_mtok,
+            "deprecated_on": offer.deprecated_on,
+            "replacement": offer.replacement,
+            "checked_on": offer.checked_on,
+        }
+    )
+    told = {
+        "target": f"{provider}/{identity}",
+        "is_served": True if served is not None else None,
+        "is_loaded": served.is_loaded if served is not None else None,
+        "size_bytes": served.size_bytes if served is not None else None,
+    }
+    return ModelInfo.model_validate({**known, **told, **({"context_tokens": context} if context else {})})

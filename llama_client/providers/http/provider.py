@@ -1,0 +1,290 @@
+"""A provider behind HTTP: its service, codec and connections put together. Opened at its first use."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+from urllib.parse import urlsplit
+
+import httpx
+
+from llama_client.clock import Clock
+from llama_client.config.keys import read_key
+from llama_client.config.providers import HttpProvider as HttpTable
+from llama_client.errors import (
+    AuthenticationError,
+    BadRequestError,
+    InvalidRequestError,
+    LlamaClientError,
+    ModelNotFoundError,
+    ProviderError,
+)
+from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, ServedModel
+from llama_client.providers.http.carrier import Client, Exchange, Route, aexchange, afetch, exchange, fetch
+from llama_client.providers.http.connections import Connections
+from llama_client.providers.http.failures import failure_of
+from llama_client.providers.http.official import OfficialClient
+from llama_client.providers.http.redaction import Secrets
+from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.wire.decoders import json_object
+from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.openai import Abilities, has_remote_images, image_urls, parsed
+from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.images import MAX_IMAGE_BYTES, image_type
+
+# A list of models, and the wait for it: it is asked for by people who look at a screen.
+_MAX_LISTING_BYTES = 16 << 20
+_LISTING_TIMEOUT_S = 5.0
+_IMAGE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready(Generic[Client]):
+    """An opened provider, and the way to it."""
+
+    route: Route[Client]
+    sdk: OfficialClient | None
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the catalogue knows of this provider's models.
+
+    Attributes:
+        abilities: What a model can do; None where nobody knows.
+        retirement: Why a model is gone, and what to use instead; None where it is not, as far as is known.
+    """
+
+    abilities: Abilities
+    retirement: Callable[[str], str | None]
+
+
+class HttpProvider:
+    """One provider behind HTTP. See `Provider`."""
+
+    def __init__(
+        self,
+        name: str,
+        service: Service,
+        table: HttpTable,
+        *,
+        connections: Connections,
+        knowledge: Knowledge,
+        clock: Clock,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._name = name
+        self._service = service
+        self._table = table
+        self._connections = connections
+        self._knowledge = knowledge
+        self._clock = clock
+        self._environ = environ
+        self._codec = service.codec(table, knowledge.abilities)
+        self._url = service.url(table, environ)
+        self._secrets = Secrets(())
+        self._lock = threading.Lock()
+        self._sync: _Ready[httpx.Client] | None = None
+        self._async: _Ready[httpx.AsyncClient] | None = None
+
+    def is_free(self, model: str) -> bool:
+        """See `Provider`."""
+        return self._service.is_free(model, self._url)
+
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        """Answers, blocking. See `Provider`."""
+        try:
+            self._require_local(call)
+            ready = self._opened_sync()
+            for url in self._images_to_fetch(call):
+                call.images[url] = _image(url, fetch(ready.route.client, *_image_request(url)))
+            sent, job = self._prepared(call)
+            yield from exchange(ready.route, sent, job)
+        except ProviderError as error:
+            self._explain(error, call.model)
+            self._secrets.clean(error, call.facts)
+            raise
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        """Answers, on the event loop. See `Provider`."""
+        try:
+            self._require_local(call)
+            ready = await self._opened_async()
+            for url in self._images_to_fetch(call):
+                call.images[url] = _image(url, await afetch(ready.route.client, *_image_request(url)))
+            sent, job = self._prepared(call)
+            chunks = aexchange(ready.route, sent, job)
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            finally:
+                # An abandoned generator is closed at some later time; this one holds a connection.
+                await chunks.aclose()
+        except ProviderError as error:
+            self._explain(error, call.model)
+            self._secrets.clean(error, call.facts)
+            raise
+
+    def sdk(self) -> OfficialClient:
+        """The official client, on this provider's own connections.
+
+        Raises:
+            InvalidRequestError: This kind has none.
+        """
+        return self._sdk_of(self._opened_sync().sdk)
+
+    def async_sdk(self) -> OfficialClient:
+        """The official asynchronous client."""
+        return self._sdk_of(self._open_async().sdk)
+
+    def served_models(self) -> Sequence[ServedModel]:
+        """See `Provider`."""
+        ready = self._opened_sync()
+        bodies = []
+        for path in self._service.listing_paths:
+            try:
+                answer = fetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES)
+                bodies.append(self._listing(answer))
+            except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
+                raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
+        return self._service.served(bodies)
+
+    async def aserved_models(self) -> Sequence[ServedModel]:
+        """See `Provider`."""
+        ready = await self._opened_async()
+        bodies = []
+        for path in self._service.listing_paths:
+            try:
+                async with asyncio.timeout(_LISTING_TIMEOUT_S):
+                    answer = await afetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES)
+                bodies.append(self._listing(answer))
+            except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
+                raise self._listing_failure(error)  # noqa: B904 - as above
+        return self._service.served(bodies)
+
+    def close(self) -> None:
+        """Nothing of its own: the connections belong to the client."""
+
+    async def aclose(self) -> None:
+        """Nothing of its own."""
+
+    def _require_local(self, call: ProviderCall) -> None:
+        guard = self._connections.guard
+        if not guard.local_only:
+            return
+        if self._service.is_cloud and self._table.base_url is None:
+            # Refused by its name: not even that is asked of anybody.
+            host = urlsplit(self._url).hostname or ""
+            guard.check(host, host)
+        self._service.require_local(call.model, guard)
+        if has_remote_images(call.request):
+            guard.refuse("remote images")
+
+    def _opened_sync(self) -> _Ready[httpx.Client]:
+        if self._sync is None:
+            with self._lock:
+                if self._sync is None:
+                    client = self._connections.sync_client(self._way_out())
+                    opened = self._open(client, is_async=False)
+                    self._sync = _Ready(Route(client, opened.address), opened.sdk)
+        return self._sync
+
+    async def _opened_async(self) -> _Ready[httpx.AsyncClient]:
+        # The official packages take half a second to import, and keys may come from files and commands.
+        if self._async is None:
+            return await asyncio.to_thread(self._open_async)
+        return self._async
+
+    def _open_async(self) -> _Ready[httpx.AsyncClient]:
+        with self._lock:
+            if self._async is None:
+                client = self._connections.async_client(self._way_out())
+                opened = self._open(client, is_async=True)
+                self._async = _Ready(Route(client, opened.address), opened.sdk)
+            return self._async
+
+    def _way_out(self) -> Any:
+        return self._connections.way_out(self._url, proxy=self._table.proxy, ca_file=self._table.ca_file)
+
+    def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> Opened:
+        variable = self._service.key_variable_for(self._table, self._environ)
+        headers = [value.get_secret_value() for value in self._table.headers.values()]
+        key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
+        if key is None and self._service.needs_key_at(self._table):
+            raise AuthenticationError(
+                f"no API key for {self._name}: set {variable}, or providers.{self._name}.api_key_env "
+                "(or api_key_file, api_key_command, api_key)"
+            )
+        self._secrets = Secrets([*headers, *([key.get_secret_value()] if key is not None else [])])
+        return self._service.open(self._table, key, client, self._environ, is_async=is_async)
+
+    def _prepared(self, call: ProviderCall) -> tuple[HttpCall, Exchange]:
+        return self._codec.encode(call), Exchange(call, self._codec, self._clock, self._table.timeout_s)
+
+    def _images_to_fetch(self, call: ProviderCall) -> list[str]:
+        if not self._service.fetches_images or not call.request.has_images:
+            return []
+        return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
+
+    def _explain(self, error: ProviderError, model: str) -> None:
+        """Adds to an error's text what to do about it."""
+        remedies = [self._service.explain(error, self._url, model)]
+        if isinstance(error, ModelNotFoundError):
+            remedies.append(self._knowledge.retirement(model))
+        for remedy in remedies:
+            if remedy and remedy not in str(error):
+                error.args = (f"{error} ({remedy})",)
+
+    def _sdk_of(self, sdk: OfficialClient | None) -> OfficialClient:
+        if sdk is None:
+            raise InvalidRequestError(f"{self._name} has no official client here")
+        return sdk
+
+    def _listing(self, answer: HttpAnswer) -> dict[str, Any]:
+        if not 200 <= answer.status < 300:
+            failure = Failure(answer.status, answer.headers, parsed(answer.body), self._clock.wall())
+            raise error_of(failure)
+        return json_object(answer.body)
+
+    def _listing_failure(self, error: Exception) -> LlamaClientError:
+        if not isinstance(error, ProviderError):
+            if isinstance(error, LlamaClientError):
+                return error
+            failure = failure_of(error, waited_s=_LISTING_TIMEOUT_S)
+            failure.__cause__ = error
+            error = failure
+        error.provider = self._name
+        self._explain(error, "")
+        self._secrets.clean(error)
+        return error
+
+
+def _get(route: Route[Client], path: str) -> httpx.Request:
+    return route.request("GET", path, _timeouts(_LISTING_TIMEOUT_S))
+
+
+def _image_request(url: str) -> tuple[httpx.Request, int]:
+    # Without the provider's headers: its key is not for whoever serves the image.
+    headers = {"accept": "image/*", "accept-encoding": "identity"}
+    timeouts = _timeouts(_IMAGE_TIMEOUT_S)
+    return httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts}), MAX_IMAGE_BYTES
+
+
+def _timeouts(timeout_s: float) -> dict[str, float]:
+    return dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
+
+
+def _image(url: str, answer: HttpAnswer) -> str:
+    """A fetched image in base64.
+
+    Raises:
+        BadRequestError: There is no image at that address.
+    """
+    shown = url if len(url) <= 100 else f"{url[:100]}…"
+    if answer.status != 200 or image_type(answer.body) is None:
+        raise BadRequestError(f"there is no image at {shown} (status {answer.status})")
+    return base64.b64encode(answer.body).decode()

@@ -1,0 +1,74 @@
+"""Takes secrets out of whatever an error could show: servers and HTTP libraries repeat what they were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from llama_client.errors import GenerationFailedError, ProviderError
+from llama_client.providers.base import AttemptFacts
+
+_MASK = "[secret]"
+# A shorter text would be found in ordinary words.
+_MIN_SECRET_CHARS = 6
+_MAX_CHAIN = 20
+
+
+class Secrets:
+    """The secrets of one provider.
+
+    Args:
+        values: The key, and the values of the table's own headers.
+    """
+
+    def __init__(self, values: Collection[str]) -> None:
+        self._values = tuple(value for value in values if len(value) >= _MIN_SECRET_CHARS)
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._values)})"
+
+    def clean(self, error: ProviderError, facts: AttemptFacts | None = None) -> None:
+        """Takes them out of an error, out of what it was raised from, and out of what the provider sent."""
+        if not self._values:
+            return
+        if self._are_in(error):
+            error.args = tuple(self._without(arg) for arg in error.args)
+            error.body = self._without(error.body)
+            if isinstance(error, GenerationFailedError):
+                error.failed_generation = self._without(error.failed_generation)
+        link: BaseException = error
+        for _ in range(_MAX_CHAIN):
+            below = link.__cause__ or link.__context__
+            if below is None:
+                break
+            if self._are_in(below):
+                # Exceptions of others cannot be rewritten; so the chain ends above the one that tells too much.
+                link.__cause__ = link.__context__ = None
+                break
+            link = below
+        if facts is not None:
+            facts.bodies[:] = [self._without(body) for body in facts.bodies]
+            facts.body = self._without(facts.body)
+            facts.warnings[:] = [self._without(warning) for warning in facts.warnings]
+
+    def _are_in(self, error: BaseException) -> bool:
+        texts = [str(error), repr(error), repr(getattr(error, "body", None))]
+        texts.append(repr(getattr(error, "failed_generation", None)))
+        return any(value in text for value in self._values for text in texts)
+
+    def _without(self, value: Any) -> Any:
+        match value:
+            case str():
+                for secret in self._values:
+                    value = value.replace(secret, _MASK)
+                return value
+            case bytes():
+                for secret in self._values:
+                    value = value.replace(secret.encode(), _MASK.encode())
+                return value
+            case dict():
+                return {self._without(key): self._without(inner) for key, inner in value.items()}
+            case list():
+                return [self._without(inner) for inner in value]
+            case _:
+                return value

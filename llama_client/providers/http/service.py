@@ -1,0 +1,102 @@
+"""What one kind of provider behind HTTP is: where it is, who opens it, its codec, and how it lists its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import SecretStr
+
+from llama_client.config.providers import HttpProvider
+from llama_client.errors import ProviderError
+from llama_client.privacy import ConnectionGuard
+from llama_client.providers.base import Codec, ServedModel
+from llama_client.providers.http.carrier import Address
+from llama_client.providers.http.official import OfficialClient
+from llama_client.providers.wire.openai import Abilities, OpenAICodec
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An opened provider: its address with the headers, and its official client where there is one."""
+
+    address: Address
+    sdk: OfficialClient | None = None
+
+
+class Service:
+    """One kind of provider. What is here holds for OpenAI-shaped ones; each kind says what is different."""
+
+    # The variable that holds the key where the table names no source.
+    key_variable: ClassVar[str | None] = None
+    needs_key: ClassVar[bool] = False
+    # Whether its usual address is somebody else's machine.
+    is_cloud: ClassVar[bool] = False
+    # Whether images behind addresses are fetched here, since the server takes none.
+    fetches_images: ClassVar[bool] = False
+    # What to ask for the models that it serves.
+    listing_paths: ClassVar[tuple[str, ...]] = ("models",)
+    codec_class: ClassVar[type[OpenAICodec]] = OpenAICodec
+
+    def codec(self, table: HttpProvider, abilities: Abilities) -> Codec:
+        """Its codec."""
+        return self.codec_class(abilities)
+
+    def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
+        """The variable that holds the key, where that hangs on the address."""
+        return self.key_variable
+
+    def needs_key_at(self, table: HttpProvider) -> bool:
+        """Whether there is no asking without a key."""
+        return self.needs_key
+
+    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+        """Where it is."""
+        raise NotImplementedError
+
+    def open(
+        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
+    ) -> Opened:
+        """Makes the official client on an HTTP client, and reads from it where to send and with which headers.
+
+        Raises:
+            ConfigError: The official client refuses the settings.
+        """
+        raise NotImplementedError
+
+    def is_free(self, model: str, url: str) -> bool:
+        """Whether nobody is paid by the token. Who knows what a compatible server costs?"""
+        return False
+
+    def require_local(self, model: str, guard: ConnectionGuard) -> None:
+        """Refuses, under `local_only`, a model that its server would ask another for.
+
+        Raises:
+            LocalOnlyError: It is one.
+        """
+
+    def explain(self, error: ProviderError, url: str, model: str) -> str | None:
+        """What a user can do about an error, where this kind knows."""
+        return None
+
+    def served(self, bodies: Sequence[Mapping[str, Any]]) -> list[ServedModel]:
+        """The models in the answers to `listing_paths`."""
+        rows = bodies[0].get("data")
+        # vLLM says `max_model_len`; llama.cpp has its own below `meta`; Groq says `context_window`, Together
+        # `context_length`.
+        return [
+            ServedModel(id=row["id"], context_tokens=_context(row))
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, dict) and isinstance(row.get("id"), str)
+        ]
+
+
+def _context(row: Mapping[str, Any]) -> int | None:
+    meta = row.get("meta")
+    places = (row, meta if isinstance(meta, dict) else {})
+    for name in ("max_model_len", "context_window", "context_length", "n_ctx"):
+        for place in places:
+            if isinstance(place.get(name), int):
+                return int(place[name])
+    return None

@@ -1,0 +1,127 @@
+"""Ollama's native API: its own `/v1` hides errors inside streams and cannot set the context or the thinking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from llama_client.config.providers import HttpProvider, OllamaProvider
+from llama_client.errors import ModelNotFoundError, ProviderError
+from llama_client.privacy import ConnectionGuard
+from llama_client.providers.base import Codec, ServedModel
+from llama_client.providers.http.carrier import Address
+from llama_client.providers.http.failures import is_refused
+from llama_client.providers.http.official import headers_of
+from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.wire.ollama import OllamaCodec
+from llama_client.providers.wire.openai import Abilities
+
+_PORT = 11434
+_CLOUD_HOST = "ollama.com"
+
+
+class Ollama(Service):
+    """An Ollama server. It has no client of its own to hand out: HTTP is all that its API needs."""
+
+    listing_paths = ("api/tags", "api/ps")
+    fetches_images = True
+
+    def codec(self, table: HttpProvider, abilities: Abilities) -> Codec:
+        """See `Service`."""
+        options, keep_alive = ({}, None)
+        if isinstance(table, OllamaProvider):
+            options, keep_alive = table.options, table.keep_alive
+        return OllamaCodec(abilities, options=options, keep_alive=keep_alive)
+
+    def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
+        """See `Service`. Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
+        is_cloud = urlsplit(self.url(table, environ)).hostname == _CLOUD_HOST
+        return "OLLAMA_API_KEY" if is_cloud or (table.base_url is None and environ.get("OLLAMA_HOST")) else None
+
+    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+        """See `Service`."""
+        return ollama_url(table.base_url or environ.get("OLLAMA_HOST") or "")
+
+    def open(
+        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
+    ) -> Opened:
+        """See `Service`."""
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.get_secret_value()}"
+        return Opened(Address(self.url(table, environ), headers | headers_of(table)))
+
+    def is_free(self, model: str, url: str) -> bool:
+        """See `Service`."""
+        return not is_cloud_model(model) and urlsplit(url).hostname != _CLOUD_HOST
+
+    def require_local(self, model: str, guard: ConnectionGuard) -> None:
+        """See `Service`."""
+        if is_cloud_model(model):
+            guard.refuse(f"{model}, which Ollama hands on to its cloud")
+
+    def explain(self, error: ProviderError, url: str, model: str) -> str | None:
+        """See `Service`."""
+        if is_refused(error):
+            return f"Ollama is not running at {url}: start it with `ollama serve`, or set OLLAMA_HOST"
+        if isinstance(error, ModelNotFoundError) and model:
+            return f"run `ollama pull {model}`"
+        return None
+
+    def served(self, bodies: Sequence[Mapping[str, Any]]) -> list[ServedModel]:
+        """See `Service`. Newest first, as Ollama lists them."""
+        tags, running = (_rows(body) for body in bodies)
+        loaded = {row["name"]: row for row in running}
+        return [
+            ServedModel(
+                id=row["name"],
+                context_tokens=_count(loaded.get(row["name"], {}).get("context_length")),
+                size_bytes=_count(row.get("size")),
+                is_loaded=row["name"] in loaded,
+            )
+            for row in tags
+        ]
+
+
+def ollama_url(host: str) -> str:
+    """`OLLAMA_HOST` as an address: a host, a host and port, or a URL.
+
+    Example:
+        >>> ollama_url("0.0.0.0"), ollama_url("gpu:8080"), ollama_url("https://ollama.com")
+        ('http://127.0.0.1:11434', 'http://gpu:8080', 'https://ollama.com')
+    """
+    text = host.strip().rstrip("/")
+    has_scheme = "://" in text
+    parts = urlsplit(text if has_scheme else f"http://{text}")
+    name = parts.hostname or "127.0.0.1"
+    # Where a server listens on every address, this is the one to reach it at.
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - it is compared, not bound
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if port is None and not has_scheme:
+        port = _PORT
+    shown = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{shown}{f':{port}' if port is not None else ''}{parts.path}"
+
+
+def is_cloud_model(model: str) -> bool:
+    """Whether the daemon hands requests for this model on to Ollama's cloud."""
+    return model.endswith(("-cloud", ":cloud"))
+
+
+def _rows(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = body.get("models")
+    return [
+        row
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict) and isinstance(row.get("name"), str)
+    ]
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

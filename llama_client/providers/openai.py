@@ -1,0 +1,55 @@
+"""Any OpenAI-compatible server, and OpenAI itself where no address is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from llama_client.config.providers import HttpProvider
+from llama_client.providers.http.official import address_of, headers_of, made, openai_client
+from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.wire.openai import OpenAICodec
+
+_URL = "https://api.openai.com/v1"
+
+
+class OpenAI(Service):
+    """An OpenAI-compatible server, through the `openai` package.
+
+    With `base_url` nothing of OpenAI's environment is used, its key least of all; without one it is OpenAI, and
+    `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_ORG_ID` and the rest mean what they mean to the official client.
+    """
+
+    codec_class = OpenAICodec
+
+    def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
+        """See `Service`."""
+        return "OPENAI_API_KEY" if table.base_url is None else None
+
+    def needs_key_at(self, table: HttpProvider) -> bool:
+        """See `Service`."""
+        return table.base_url is None
+
+    def open(
+        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
+    ) -> Opened:
+        """See `Service`."""
+        if table.base_url is not None:
+            client = openai_client(table, http, is_async=is_async, key=key, base_url=table.base_url, environ=environ)
+            return Opened(address_of(client), client)
+        import openai
+
+        kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
+        client = made(
+            kind,
+            api_key=key.get_secret_value() if key else None,
+            default_headers=headers_of(table) or None,
+            http_client=http,
+        )
+        return Opened(address_of(client), client)
+
+    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+        """See `Service`."""
+        return table.base_url or environ.get("OPENAI_BASE_URL") or _URL

@@ -1,0 +1,194 @@
+"""Bytes of a stream as events: server-sent events (SSE) and lines of JSON (NDJSON). No I/O.
+
+Both are fed whatever the network delivers, cut anywhere. They raise `InvalidResponseError` alone, and never hold more
+than one line (or the data of one event) of at most `MAX_EVENT_BYTES`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from llama_client.errors import InvalidResponseError
+
+# One event holds one token, or at worst a whole answer; the longest answers of today's models are below 1 MiB.
+MAX_EVENT_BYTES = 8 << 20
+# All of a stream: far above the longest answer, with every token in an event of its own.
+MAX_STREAM_BYTES = 256 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class ServerSentEvent(NamedTuple):
+    """One event: its name (`message` where it has none) and its data."""
+
+    name: str
+    data: bytes
+
+
+class _Lines:
+    """Cuts bytes into lines that end with LF, CRLF or CR, and bounds them."""
+
+    def __init__(self, max_line_bytes: int, max_stream_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._left = max_stream_bytes
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._after_cr = False
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that these bytes complete, without their ends."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise InvalidResponseError("the stream is longer than any answer; reading it was given up")
+        if self._after_cr and data:
+            # The other half of a CRLF that was cut in two.
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\n" not in data:
+            self._hold(data)
+            return []
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if self._parts:
+            self._hold(lines[0])
+            lines[0] = self._take()
+        elif len(data) > self._max_line_bytes:
+            for line in lines:
+                self._require_room(len(line))
+        self._hold(rest)
+        if self._at_start:
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+            self._at_start = False
+        return lines
+
+    def end(self) -> list[bytes]:
+        """The last line, where it has no end of its own."""
+        line = self._take()
+        if self._at_start:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        return [line] if line else []
+
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._require_room(self._held_bytes + len(data))
+            self._parts.append(data)
+            self._held_bytes += len(data)
+
+    def _take(self) -> bytes:
+        line = b"".join(self._parts)
+        self._parts.clear()
+        self._held_bytes = 0
+        return line
+
+    def _require_room(self, line_bytes: int) -> None:
+        if line_bytes > self._max_line_bytes:
+            raise InvalidResponseError(f"the stream holds a line of more than {self._max_line_bytes} bytes")
+
+
+class SseDecoder:
+    """Server-sent events (the WHATWG's rules), but for two things: a last event without its blank line counts, since
+    servers send errors so and break off; and events without data are left out.
+
+    Args:
+        max_event_bytes: The longest line, and the most data of one event.
+        max_stream_bytes: The most bytes of a whole stream.
+
+    Example:
+        >>> decoder = SseDecoder()
+        >>> decoder.feed(b'data: {"a"')
+        []
+        >>> decoder.feed(b': 1}\\n\\n')
+        [ServerSentEvent(name='message', data=b'{"a": 1}')]
+    """
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES, max_stream_bytes: int = MAX_STREAM_BYTES) -> None:
+        self._lines = _Lines(max_event_bytes, max_stream_bytes)
+        self._max_event_bytes = max_event_bytes
+        self._name = ""
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that these bytes complete."""
+        events: list[ServerSentEvent] = []
+        take_line = self._take_line
+        for line in self._lines.feed(data):
+            # Nearly every event is one line of data and a blank one.
+            if line[:6] == b"data: " and not self._data and len(line) <= self._max_event_bytes:
+                self._data.append(line[6:])
+                self._data_bytes = len(line)
+            elif not line and len(self._data) == 1 and not self._name:
+                events.append(ServerSentEvent("message", self._data.pop()))
+            else:
+                take_line(line, events)
+        return events
+
+    def end(self) -> list[ServerSentEvent]:
+        """The last event, where the stream ended without its blank line."""
+        events: list[ServerSentEvent] = []
+        for line in (*self._lines.end(), b""):
+            self._take_line(line, events)
+        return events
+
+    def _take_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+        if not line:
+            if self._data:
+                events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
+                self._data, self._data_bytes = [], 0
+            self._name = ""
+            return
+        # A comment (a ping, say) is a line whose field has no name.
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data_bytes += len(value) + 1
+            if self._data_bytes > self._max_event_bytes + 1:
+                raise InvalidResponseError(f"the stream holds an event of more than {self._max_event_bytes} bytes")
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+
+
+class NdjsonDecoder:
+    """Lines that hold one JSON value each; empty lines are left out.
+
+    Example:
+        >>> NdjsonDecoder().feed(b'{"a": 1}\\n{"b"')
+        [b'{"a": 1}']
+    """
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES, max_stream_bytes: int = MAX_STREAM_BYTES) -> None:
+        self._lines = _Lines(max_event_bytes, max_stream_bytes)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that these bytes complete."""
+        return [line for line in self._lines.feed(data) if line.strip()]
+
+    def end(self) -> list[bytes]:
+        """The last line, where it has no end of its own."""
+        return [line for line in self._lines.end() if line.strip()]
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes.
+
+    Raises:
+        InvalidResponseError: They hold none.
+    """
+    try:
+        value = from_json(data)
+    except ValueError as error:
+        raise InvalidResponseError(f"the provider sent no valid JSON: {_excerpt(data)} ({error})") from None
+    if not isinstance(value, dict):
+        raise InvalidResponseError(f"the provider sent JSON that is no object: {_excerpt(data)}")
+    return value
+
+
+def _excerpt(data: bytes) -> str:
+    text = data[:80].decode("utf-8", "replace")
+    return repr(text if len(data) <= 80 else f"{text}…")

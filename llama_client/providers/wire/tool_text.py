@@ -1,0 +1,134 @@
+"""Tool calls that a model wrote as text: found, and held against the tools that were declared. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+if TYPE_CHECKING:
+    from llama_client.types.request import Tool
+
+# What Llama models write at Groq: `<function=NAME>{...}</function>`, often without the first `>`, sometimes with `=`
+# or brackets in its place.
+_FUNCTION = re.compile(
+    r"<function=([a-zA-Z0-9_.-]{1,64})\s*[>=(\[]*\s*(\{.*?\})\s*[)\]]*\s*>?\s*</function>", re.DOTALL
+)
+_TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+# Longer than any call, and short enough to be searched at once.
+_MAX_TEXT_CHARS = 200_000
+# A schema is walked no deeper than anybody nests arguments.
+_MAX_DEPTH = 32
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCalls:
+    """Tool calls found in a text: each a name and its arguments as JSON; and the text before them."""
+
+    text: str
+    calls: list[tuple[str, str]]
+
+
+def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
+    """The calls in a text, where all of them are valid calls of declared tools; else None."""
+    if len(text) > _MAX_TEXT_CHARS:
+        return None
+    found = [(m.start(), m.group(1), m.group(2)) for m in _FUNCTION.finditer(text)]
+    if not found:
+        for match in _TOOL_CALL.finditer(text):
+            call = _json(match.group(1))
+            named = _named(call)
+            if named is None:
+                return None
+            found.append((match.start(), *named))
+    start = found[0][0] if found else 0
+    if not found:
+        calls = _bare(text)
+        if calls is None:
+            return None
+        found = [(0, *call) for call in calls]
+    declared = {tool.function.name: tool.function.parameters for tool in tools}
+    for _, name, arguments in found:
+        values = _json(arguments)
+        if name not in declared or not isinstance(values, dict) or not _fits(values, declared[name] or {}, 0):
+            return None
+    return WrittenCalls(text[:start].strip(), [(name, arguments) for _, name, arguments in found])
+
+
+def _bare(text: str) -> list[tuple[str, str]] | None:
+    """A text that is nothing but JSON: one call, a list of them, or an object that holds one."""
+    value = _json(text.strip())
+    if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
+        value = value["tool_calls"]
+    calls = [_named(call) for call in (value if isinstance(value, list) else [value])]
+    return [call for call in calls if call is not None] if calls and None not in calls else None
+
+
+def _named(call: object) -> tuple[str, str] | None:
+    if not isinstance(call, dict):
+        return None
+    call = call["function"] if isinstance(call.get("function"), dict) else call
+    name, arguments = call.get("name"), call.get("arguments", call.get("parameters"))
+    if not isinstance(name, str):
+        return None
+    if isinstance(arguments, str):
+        return name, arguments
+    return (name, to_json(arguments).decode()) if isinstance(arguments, dict) else None
+
+
+def _json(text: str) -> object:
+    try:
+        return from_json(text)
+    except ValueError:
+        return None
+
+
+def _fits(value: object, schema: Any, depth: int) -> bool:
+    """Whether a value fits what a JSON schema says of types, required names, enumerations and items.
+
+    Not all of JSON schema: what is not looked at is left to the tool, as with every other call.
+    """
+    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+        return True
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    for word in ("anyOf", "oneOf"):
+        options = schema.get(word)
+        if isinstance(options, list) and not any(_fits(value, option, depth + 1) for option in options):
+            return False
+    if not _has_type(value, schema.get("type")):
+        return False
+    if isinstance(value, list):
+        return all(_fits(item, schema.get("items"), depth + 1) for item in value)
+    if not isinstance(value, dict):
+        return True
+    known = schema.get("properties")
+    known = known if isinstance(known, dict) else {}
+    required = schema.get("required")
+    if not all(name in value for name in (required if isinstance(required, list) else ())):
+        return False
+    if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
+        return False
+    return all(_fits(item, known.get(name), depth + 1) for name, item in value.items())
+
+
+def _has_type(value: object, kind: object) -> bool:
+    if isinstance(kind, list):
+        return any(_has_type(value, one) for one in kind)
+    types = _TYPES.get(kind) if isinstance(kind, str) else None
+    if types is None:
+        return True
+    # In Python a truth value is a number; in JSON it is none.
+    return isinstance(value, types) and (not isinstance(value, bool) or kind == "boolean")

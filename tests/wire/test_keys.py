@@ -1,0 +1,62 @@
+"""The key of a provider is sent to that provider, and is seen nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_client import AuthenticationError, LlamaClient, StreamInterruptedError
+from tests.asking import MODES
+from tests.wire.asking import KEY, ask, check_no_key, failure
+from tests.wire.dialects import DIALECTS, Dialect
+from tests.wire.server import ReplayServer, as_json, streamed, whole
+
+pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@each_mode
+def test_a_key_that_the_server_repeats_is_not_repeated_by_us(
+    dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
+) -> None:
+    told = dialect.failure(f"unauthorized: Incorrect API key provided: {KEY}.")
+    with ReplayServer(dialect.answers(as_json(told, status=401))) as server:
+        error = failure(dialect, server.url, mode)
+    assert isinstance(error, AuthenticationError)
+    check_no_key(error, logs)
+
+
+@each_mode
+def test_a_key_that_a_page_repeats_is_not_repeated_by_us(
+    dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
+) -> None:
+    page = f"<html>Your header was: Authorization: Bearer {KEY}</html>".encode()
+    with ReplayServer(dialect.answers(whole(page, status=502, headers={"content-type": "text/html"}))) as server:
+        error = failure(dialect, server.url, mode)
+    assert error.http_status == 502
+    check_no_key(error, logs)
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_key_that_a_stream_repeats_is_not_repeated_by_us(
+    dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
+) -> None:
+    failed = dialect.event(dialect.failure(f"no such key: {KEY}"))
+    with ReplayServer(dialect.answers(streamed([dialect.text("Hel"), failed]))) as server:
+        error = failure(dialect, server.url, mode)
+    assert isinstance(error, StreamInterruptedError)
+    check_no_key(error, logs)
+
+
+def test_the_key_is_in_no_description_of_a_client(dialect: Dialect) -> None:
+    with LlamaClient(dialect.config("http://127.0.0.1:9", api_key=KEY)) as client:
+        described = repr(client) + repr(client.chat) + repr(client.chat.completions) + repr(vars(client))
+    assert KEY not in described
+
+
+@each_mode
+def test_a_good_call_logs_no_key(dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture) -> None:
+    with ReplayServer(dialect.answers(dialect.good(streams=mode.startswith("stream")))) as server:
+        reply = ask(dialect, server.url, mode)
+        assert any(KEY in value for value in server.requests[0].headers.values())
+    assert KEY not in logs.text + "".join(repr(vars(record)) for record in logs.records)
+    assert KEY not in repr(reply)
