@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import run
 
-COMMANDS = ["chat", "pull"]
+COMMANDS = ["chat", "models", "pull"]
 
 
 def test_the_version_is_the_distribution_s() -> None:
@@ -43,6 +43,7 @@ def test_help_lists_every_command() -> None:
         ["chat", "--temperature", "hot", "hi"],
         ["chat", "--max-tokens", "1.5", "hi"],
         ["chat", "-m"],
+        ["models", "all"],
         ["pull"],
         ["pull", "one", "two"],
     ],
@@ -54,7 +55,7 @@ def test_wrong_usage_ends_with_2_and_a_word_on_stderr(arguments: list[str]) -> N
     assert ran.err.startswith(("Usage: llama-client", "Error: "))
 
 
-@pytest.mark.parametrize("command", [["chat", "hi"], ["pull", "smollm2-135m"]], ids=COMMANDS)
+@pytest.mark.parametrize("command", [["chat", "hi"], ["models"], ["pull", "smollm2-135m"]], ids=" ".join)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -77,10 +78,10 @@ def test_a_wrong_configuration_ends_with_2_and_names_the_key(
 def test_an_error_is_one_line_on_stderr() -> None:
     ran = run("chat", "-m", "nobody/x", "hi")
     assert ran.out == ""
-    assert ran.err == "llama-client: no provider is named 'nobody' (there are: gguf)\n"
+    assert ran.err == "llama-client: model: no provider is named 'nobody' (providers: groq, together, ollama, gguf)\n"
 
 
-@pytest.mark.parametrize("command", [["chat", "-m", "nobody/x", "hi"], ["pull", "no-such-model"]], ids=COMMANDS)
+@pytest.mark.parametrize("command", [["chat", "-m", "nobody/x", "hi"], ["pull", "no-such-model"]], ids=" ".join)
 def test_with_json_an_error_is_one_document_on_stdout(command: list[str]) -> None:
     plain, ran = run(*command), run(*command, "--json")
     assert ran.code == plain.code == 2

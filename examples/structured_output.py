@@ -1,0 +1,21 @@
+"""An answer as an object: the model's schema goes to whoever answers, and what comes back is held against it.
+
+Run it after `llama-client pull smollm2-135m`; it needs no configuration. Expected output:
+
+    answer='Tokyo'
+"""
+
+from pydantic import BaseModel
+
+from llama_client import LlamaClient
+
+
+class Answer(BaseModel):
+    answer: str
+
+
+with LlamaClient() as client:
+    reply = client.chat.completions.parse(
+        messages=[{"role": "user", "content": "What is the capital of Japan?"}], response_format=Answer, temperature=0
+    )
+    print(reply.choices[0].message.parsed)
