@@ -36,6 +36,7 @@ from llama_client.errors import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from llama_client.models import ModelInfo, ProviderInfo
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.attempt import Attempt, Timing
 from llama_client.types.chunk import ChatCompletionChunk
@@ -77,11 +78,13 @@ __all__ = [
     "LlamaClientError",
     "LocalOnlyError",
     "Message",
+    "ModelInfo",
     "ModelLoadError",
     "ModelNotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
     "ProviderError",
+    "ProviderInfo",
     "ProviderNotInstalledError",
     "QuotaExceededError",
     "RateLimitError",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, EventLoop, asked, checked_tags
 from llama_client.clock import Clock
@@ -49,6 +49,7 @@ class ProviderOptions(TypedDict, total=False):
 class _BaseClient:
     """What both colours share. All views of a client share its providers; closing any of them closes these."""
 
+    _is_async: ClassVar[bool]
     _context: CallContext
 
     def _open(
@@ -64,7 +65,7 @@ class _BaseClient:
         loaded = load_config(config)
         if local_only:
             loaded = loaded.model_copy(update={"local_only": True})
-        self._context = _open_context(loaded, tags=tags, http_client=http_client)
+        self._context = self._context_of(loaded, tags=tags, http_client=http_client)
         self._bind()
 
     def _bind(self) -> None:
@@ -91,14 +92,6 @@ class _BaseClient:
             models = client.sdk("groq").models.list()
         """
         raise NotImplementedError
-
-    def default_model(self) -> str:
-        """What `model` means where a call omits it. Asks a running Ollama, so it may take a moment.
-
-        Raises:
-            ConfigError: There is none; says how to get one.
-        """
-        return self._context.default.name()
 
     @classmethod
     def for_provider(
@@ -129,7 +122,7 @@ class _BaseClient:
         from llama_client.config.schema import read_config
 
         config = read_config({"local_only": bool(local_only), "providers": {provider: dict(options)}}, origin="options")
-        return cls._of(_open_context(config, tags=tags, http_client=http_client, only_provider=provider))
+        return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
 
     def with_options(
         self,
@@ -146,6 +139,33 @@ class _BaseClient:
             model: What `model` means where a call omits it.
         """
         return self._of(self._context.with_options(tags=tags, timeout_s=timeout_s, model=model))
+
+    @classmethod
+    def _context_of(
+        cls,
+        config: Config,
+        *,
+        tags: Mapping[str, str] | None,
+        http_client: httpx.Client | httpx.AsyncClient | None,
+        only_provider: str | None = None,
+    ) -> CallContext:
+        # What only an open client needs is imported here, so that importing the package stays cheap.
+        from llama_client.providers.gguf.store import ModelStore
+        from llama_client.providers.registry import Providers
+        from llama_client.routing.targets import default_model
+
+        clock, store = Clock(), ModelStore.of_user()
+        providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
+        return CallContext(
+            config,
+            providers,
+            store,
+            clock,
+            EventLoop(),
+            DefaultModel(lambda: default_model(config, providers, store, only_provider=only_provider)),
+            tags=checked_tags(tags),
+            only_provider=only_provider,
+        )
 
     @classmethod
     def _of(cls, context: CallContext) -> Self:
@@ -175,6 +195,7 @@ class LlamaClient(_BaseClient):
             print(reply.text, reply.target)
     """
 
+    _is_async = False
     chat: Chat
     models: Models
 
@@ -195,6 +216,14 @@ class LlamaClient(_BaseClient):
     def sdk(self, provider: str) -> Any:
         """See the base class."""
         return self._context.providers.sdk(provider)
+
+    def default_model(self) -> str:
+        """What `model` means where a call omits it. Asks a running Ollama, so it may take a moment.
+
+        Raises:
+            ConfigError: There is none; says how to get one.
+        """
+        return self._context.default.name()
 
     def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
@@ -231,6 +260,7 @@ class AsyncLlamaClient(_BaseClient):
             reply = await client.ask("Why do llamas hum?")
     """
 
+    _is_async = True
     chat: AsyncChat
     models: AsyncModels
 
@@ -249,8 +279,18 @@ class AsyncLlamaClient(_BaseClient):
         self.models = AsyncModels(self._context.providers)
 
     def sdk(self, provider: str) -> Any:
-        """See the base class."""
+        """See the base class. The first call for a provider imports its package, which takes up to half a second."""
         return self._context.providers.async_sdk(provider)
+
+    async def default_model(self) -> str:
+        """What `model` means where a call omits it. Asks a running Ollama.
+
+        Raises:
+            ConfigError: There is none; says how to get one.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(self._context.default.name)
 
     async def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
@@ -269,29 +309,3 @@ class AsyncLlamaClient(_BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _open_context(
-    config: Config,
-    *,
-    tags: Mapping[str, str] | None,
-    http_client: httpx.Client | httpx.AsyncClient | None,
-    only_provider: str | None = None,
-) -> CallContext:
-    # What only an open client needs is imported here, so that importing the package stays cheap.
-    from llama_client.providers.gguf.store import ModelStore
-    from llama_client.providers.registry import Providers
-    from llama_client.routing.targets import default_model
-
-    clock, store = Clock(), ModelStore.of_user()
-    providers = Providers(config, store, clock, environ=os.environ, http_client=http_client)
-    return CallContext(
-        config,
-        providers,
-        store,
-        clock,
-        EventLoop(),
-        DefaultModel(lambda: default_model(config, providers, store, only_provider=only_provider)),
-        tags=checked_tags(tags),
-        only_provider=only_provider,
-    )

@@ -37,6 +37,7 @@ class Providers:
         clock: The time.
         environ: The environment, where keys and addresses may be.
         http_client: The user's own HTTP client, used for all and never closed.
+        is_async: Whether that is to be an asynchronous one.
 
     Raises:
         LocalOnlyError: `local_only` is on and there is an HTTP client whose connections nobody here can judge.
@@ -51,6 +52,7 @@ class Providers:
         *,
         environ: Mapping[str, str],
         http_client: object = None,
+        is_async: bool = False,
     ) -> None:
         self.clock = clock
         self._config = config
@@ -59,10 +61,13 @@ class Providers:
         self._guard = ConnectionGuard(local_only=config.local_only, allow_hosts=config.privacy.allow_hosts)
         if http_client is not None:
             self._guard.refuse("an HTTP client of your own (http_client), whose connections it could not judge")
-        self._http_client = http_client
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: Connections | None = None
+        if http_client is not None:
+            from llama_client.providers.http.connections import Connections
+
+            self._connections = Connections(self._guard, http_client, is_async=is_async)
         self._closed = False
 
     @property
@@ -176,7 +181,7 @@ class Providers:
         from llama_client.providers.http.provider import HttpProvider
 
         if self._connections is None:
-            self._connections = Connections(self._guard, self._http_client)
+            self._connections = Connections(self._guard)
         return HttpProvider(
             name,
             _service(table.kind),

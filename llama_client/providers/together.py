@@ -31,6 +31,10 @@ class TogetherCodec(OpenAICodec):
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
         """See `OpenAICodec`."""
         body.pop("parallel_tool_calls", None)
+        if body.get("reasoning_effort") == "none":
+            # Together's levels begin at "low"; thinking has a switch of its own.
+            del body["reasoning_effort"]
+            body["reasoning"] = {"enabled": False}
         if "max_completion_tokens" in body:
             body["max_tokens"] = body.pop("max_completion_tokens")
         if call.request.stops:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import assert_type
+
+import httpx
+from pydantic import BaseModel
 
 from llama_client import (
     AsyncChatStream,
@@ -13,6 +17,7 @@ from llama_client import (
     ChatCompletionChunk,
     ChatStream,
     LlamaClient,
+    ProviderInfo,
 )
 
 plain: list[dict[str, str]] = [{"role": "user", "content": "hi"}]
@@ -49,11 +54,31 @@ def sync(flag: bool) -> None:
     assert_type(LlamaClient.for_provider("gguf", model_path="x.gguf", n_ctx=512), LlamaClient)
 
 
+class Capital(BaseModel):
+    city: str
+
+
+def providers() -> None:
+    with httpx.Client() as http, LlamaClient(http_client=http) as client:
+        assert_type(client.chat.completions.parse(messages=plain, response_format=Capital), ChatCompletion)
+        assert_type(client.models.list(), list[ProviderInfo])
+        assert_type(client.default_model(), str)
+        image = {"type": "image_url", "image_url": {"url": Path("llama.png")}}
+        client.ask([{"role": "user", "content": [image]}], model="groq/some-model", max_completion_tokens=5)
+        client.sdk("groq").models.list()
+    LlamaClient.for_provider("groq", api_key="a-key", timeout_s=5, headers={"x-team": "llamas"})
+    LlamaClient.for_provider("box", kind="openai", base_url="http://127.0.0.1:8000/v1", local_only=True)
+    LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m")
+
+
 async def asynchronous(prompts: Sequence[str]) -> None:
     async with AsyncLlamaClient() as client:
         for prompt in prompts:
             assert_type(await client.ask(prompt), ChatCompletion)
         assert_type(await client.chat.completions.create(messages=plain), ChatCompletion)
+        assert_type(await client.chat.completions.parse(messages=plain, response_format=Capital), ChatCompletion)
+        assert_type(await client.models.list(), list[ProviderInfo])
+        assert_type(await client.default_model(), str)
         stream = await client.chat.completions.create(messages=plain, stream=True)
         assert_type(stream, AsyncChatStream)
         async with stream:
@@ -64,4 +89,5 @@ async def asynchronous(prompts: Sequence[str]) -> None:
 def wrong(client: LlamaClient) -> None:
     client.ask("hi", temprature=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.ask("hi", temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.chat.completions.parse(messages=plain, response_format={})  # type: ignore[arg-type]  # pyright: ignore
     client.chat.completions.create(model="gguf/a")  # type: ignore[call-overload]  # pyright: ignore

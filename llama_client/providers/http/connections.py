@@ -54,12 +54,18 @@ class Connections:
     Args:
         guard: What may be reached.
         injected: The user's own `httpx.Client` or `httpx.AsyncClient`, which is used for all and never closed.
+        is_async: Which of the two it is to be.
+
+    Raises:
+        InvalidRequestError: It is neither, or the other.
     """
 
-    def __init__(self, guard: ConnectionGuard, injected: object = None) -> None:
-        if injected is not None and not isinstance(injected, httpx.Client | httpx.AsyncClient):
+    def __init__(self, guard: ConnectionGuard, injected: object = None, *, is_async: bool = False) -> None:
+        wanted = httpx.AsyncClient if is_async else httpx.Client
+        if injected is not None and not isinstance(injected, wanted):
             raise InvalidRequestError(
-                f"http_client: must be an httpx.Client or httpx.AsyncClient, got a {type(injected).__name__}",
+                f"http_client: must be an httpx.{wanted.__name__} here, got {type(injected).__module__}."
+                f"{type(injected).__name__}",
                 param="http_client",
             )
         self.guard = guard

@@ -57,7 +57,7 @@ class _Lines:
         if self._parts:
             self._hold(lines[0])
             lines[0] = self._take()
-        elif len(data) > self._max_line_bytes:
+        if len(data) > self._max_line_bytes:
             for line in lines:
                 self._require_room(len(line))
         self._hold(rest)
@@ -112,6 +112,7 @@ class SseDecoder:
         self._name = ""
         self._data: list[bytes] = []
         self._data_bytes = 0
+        self._idle_bytes = 0
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """The events that these bytes complete."""
@@ -121,9 +122,10 @@ class SseDecoder:
             # Nearly every event is one line of data and a blank one.
             if line[:6] == b"data: " and not self._data and len(line) <= self._max_event_bytes:
                 self._data.append(line[6:])
-                self._data_bytes = len(line)
+                self._data_bytes = len(line) - 6
             elif not line and len(self._data) == 1 and not self._name:
                 events.append(ServerSentEvent("message", self._data.pop()))
+                self._data_bytes = self._idle_bytes = 0
             else:
                 take_line(line, events)
         return events
@@ -140,17 +142,22 @@ class SseDecoder:
             if self._data:
                 events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
                 self._data, self._data_bytes = [], 0
+                self._idle_bytes = 0
+            else:
+                self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
             self._name = ""
             return
         # A comment (a ping, say) is a line whose field has no name.
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._data_bytes += len(value) + 1
-            if self._data_bytes > self._max_event_bytes + 1:
+            self._data_bytes += len(value) + bool(self._data)
+            if self._data_bytes > self._max_event_bytes:
                 raise InvalidResponseError(f"the stream holds an event of more than {self._max_event_bytes} bytes")
             self._data.append(value)
-        elif field == b"event":
+            return
+        self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
+        if field == b"event":
             self._name = value.decode("utf-8", "replace")
 
 
@@ -164,14 +171,31 @@ class NdjsonDecoder:
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES, max_stream_bytes: int = MAX_STREAM_BYTES) -> None:
         self._lines = _Lines(max_event_bytes, max_stream_bytes)
+        self._max_event_bytes = max_event_bytes
+        self._idle_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that these bytes complete."""
-        return [line for line in self._lines.feed(data) if line.strip()]
+        lines = []
+        for line in self._lines.feed(data):
+            if line.strip():
+                lines.append(line)
+                self._idle_bytes = 0
+            else:
+                self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
+        return lines
 
     def end(self) -> list[bytes]:
         """The last line, where it has no end of its own."""
         return [line for line in self._lines.end() if line.strip()]
+
+
+def _idle(idle_bytes: int, line: bytes, max_bytes: int) -> int:
+    """Bounds what stands between two events: comments and empty lines, in practice a few bytes a minute."""
+    idle_bytes += len(line) + 1
+    if idle_bytes > max_bytes:
+        raise InvalidResponseError("what stands between two events is longer than any answer; reading it was given up")
+    return idle_bytes
 
 
 def json_object(data: bytes) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from llama_client.providers.wire.waits import retry_after_s
 
 # What an error may quote of an answer that is no JSON (a gateway's HTML page, say).
 _MAX_EXCERPT_CHARS = 200
+# Longer than any explanation; an error's `body` has all of it.
+_MAX_MESSAGE_CHARS = 4000
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 # Codes, and types where a server has no codes, whose meaning does not hang on the status.
@@ -73,8 +75,8 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE,
 )
 # vLLM and TGI (also behind Together) tell the numbers in words.
-_PROMPT_TOKENS = re.compile(r"passed (\d+) input tokens|\((\d+) in the messages|Given: (\d+) `inputs`")
-_CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d+)|must be <= (\d+)")
+_PROMPT_TOKENS = re.compile(r"passed (\d{1,12}) input tokens|\((\d{1,12}) in the messages|Given: (\d{1,12}) `inputs`")
+_CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d{1,12})|must be <= (\d{1,12})")
 _FEATURE_WORDS = re.compile(r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE)
 _FEATURES = (("thinking", "reasoning_effort"), ("tool", "tools"), ("image", "messages"), ("json", "response_format"))
 _CALLERS_MISTAKE_WORDS = re.compile(r"^option \"\w+\" must be of type ")  # Ollama says it with a 500
@@ -108,14 +110,15 @@ class Failure:
             if isinstance(error, str):
                 return _nested(error) or {**body, "message": error}
             # Servers without a wrapper: older vLLM, and FastAPI's own errors.
-            return body if "message" in body else {**body, "message": body.get("detail") or "no reason was given"}
-        return {"message": _excerpt(body) if isinstance(body, str) else "no reason was given"}
+            return body if "message" in body else {**body, "message": body.get("detail")}
+        return {"message": _excerpt(body, _MAX_EXCERPT_CHARS) if isinstance(body, str) else None}
 
     @property
     def message(self) -> str:
         """What the provider says."""
         message = self.error.get("message")
-        return message if isinstance(message, str) else str(message or "no reason was given")
+        text = message if isinstance(message, str) else repr(message) if message else ""
+        return _excerpt(text, _MAX_MESSAGE_CHARS) if text.strip() else f"no reason was given (status {self.status})"
 
     @property
     def code(self) -> str | None:
@@ -238,9 +241,9 @@ def _nested(text: str) -> Mapping[str, Any] | None:
     return error if isinstance(error, dict) and "message" in error else None
 
 
-def _excerpt(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _MAX_EXCERPT_CHARS else f"{flat[:_MAX_EXCERPT_CHARS]}…"
+def _excerpt(text: str, max_chars: int) -> str:
+    flat = " ".join(text.split()) if max_chars == _MAX_EXCERPT_CHARS else text
+    return flat if len(flat) <= max_chars else f"{flat[:max_chars]}…"
 
 
 def _number(pattern: re.Pattern[str], message: str) -> int | None:

@@ -64,6 +64,8 @@ _NEARLY_FULL = 0.95
 # No tokenizer puts more bytes of ordinary text into a token, on average.
 _MAX_BYTES_PER_TOKEN = 8
 _NS = 1e-9
+# A count beyond it is none, and no float could hold it.
+_MAX_COUNT = 2**63
 
 
 class OllamaCodec:
@@ -349,7 +351,7 @@ def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
     wanted = request.top_logprobs or 0
     return {
         "content": [
-            {**token, "top_logprobs": (token.get("top_logprobs") or [])[:wanted]}
+            {**token, "top_logprobs": top[:wanted] if isinstance(top := token.get("top_logprobs"), list) else []}
             for token in tokens
             if isinstance(token, dict)
         ]
@@ -385,4 +387,4 @@ def _seconds(nanoseconds: object) -> float | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -35,6 +35,9 @@ _REASONING_KEYS = ("reasoning", "reasoning_content")
 
 # What needs a closer look than a validation; within the text itself it only costs a moment.
 _MORE_THAN_TEXT = re.compile(rb'"(?:tool_calls|reasoning_content|error|x_groq|timings|(?:usage|logprobs)"\s*:\s*\{)')
+
+# A count beyond it is none, and no float could hold it.
+_MAX_COUNT = 2**63
 
 LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
@@ -127,11 +130,11 @@ class ChunkReader:
         """What servers tell beside the answer: Groq its queue and its id, llama.cpp its speed."""
         facts = self._call.facts
         queue_s = _below(values, "usage", "queue_time")
-        if isinstance(queue_s, int | float):
-            facts.queue_s = float(queue_s)
+        if _is_measure(queue_s):
+            facts.queue_s = queue_s
         tokens_per_s = _below(values, "timings", "predicted_per_second")
-        if isinstance(tokens_per_s, int | float):
-            facts.tokens_per_s = float(tokens_per_s)
+        if _is_measure(tokens_per_s):
+            facts.tokens_per_s = tokens_per_s
         identity = _below(values, "x_groq", "id")
         if facts.provider_request_id is None and isinstance(identity, str):
             facts.provider_request_id = identity
@@ -271,6 +274,12 @@ def _below(values: Mapping[str, Any], *path: str) -> object:
     return inner
 
 
+def _is_measure(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
+
+
 def _count(value: object) -> int | None:
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    return whole if isinstance(whole, int) and not isinstance(whole, bool) and whole >= 0 else None
+    if not isinstance(whole, int) or isinstance(whole, bool):
+        return None
+    return whole if 0 <= whole <= _MAX_COUNT else None

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from llama_client.types.request import Tool
 
 # What Llama models write at Groq: `<function=NAME>{...}</function>`, often without the first `>`, sometimes with `=`
-# or brackets in its place.
-_FUNCTION = re.compile(
-    r"<function=([a-zA-Z0-9_.-]{1,64})\s*[>=(\[]*\s*(\{.*?\})\s*[)\]]*\s*>?\s*</function>", re.DOTALL
-)
-_TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+# or brackets in its place; and what others write: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
+_DIALECTS = (("<function=", "</function>"), ("<tool_call>", "</tool_call>"))
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+# As many as there may be tools.
+_MAX_CALLS = 128
 # Longer than any call, and short enough to be searched at once.
 _MAX_TEXT_CHARS = 200_000
 # A schema is walked no deeper than anybody nests arguments.
@@ -45,26 +45,46 @@ def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
     """The calls in a text, where all of them are valid calls of declared tools; else None."""
     if len(text) > _MAX_TEXT_CHARS:
         return None
-    found = [(m.start(), m.group(1), m.group(2)) for m in _FUNCTION.finditer(text)]
-    if not found:
-        for match in _TOOL_CALL.finditer(text):
-            call = _json(match.group(1))
-            named = _named(call)
-            if named is None:
-                return None
-            found.append((match.start(), *named))
-    start = found[0][0] if found else 0
-    if not found:
-        calls = _bare(text)
-        if calls is None:
-            return None
-        found = [(0, *call) for call in calls]
+    start, calls = _marked(text)
+    if calls is None:
+        start, calls = 0, _bare(text)
+    if not calls or len(calls) > _MAX_CALLS:
+        return None
     declared = {tool.function.name: tool.function.parameters for tool in tools}
-    for _, name, arguments in found:
+    for name, arguments in calls:
         values = _json(arguments)
         if name not in declared or not isinstance(values, dict) or not _fits(values, declared[name] or {}, 0):
             return None
-    return WrittenCalls(text[:start].strip(), [(name, arguments) for _, name, arguments in found])
+    return WrittenCalls(text[:start].strip(), calls)
+
+
+def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
+    """Where the first marked call begins, and all of them; None: nothing is marked. A call without its end is none."""
+    for opening, closing in _DIALECTS:
+        first = text.find(opening)
+        if first < 0:
+            continue
+        calls: list[tuple[str, str]] = []
+        at = first
+        while at >= 0 and len(calls) <= _MAX_CALLS:
+            end = text.find(closing, at)
+            inside = text[at + len(opening) : end] if end >= 0 else ""
+            call = _tagged(inside) if opening == "<function=" else _named(_json(inside))
+            if call is None:
+                return first, []
+            calls.append(call)
+            at = text.find(opening, end)
+        return first, calls
+    return 0, None
+
+
+def _tagged(inside: str) -> tuple[str, str] | None:
+    """`NAME>{...}`, with whatever punctuation a model puts around the object."""
+    name = _NAME.match(inside)
+    if name is None:
+        return None
+    arguments = inside[name.end() :].strip().lstrip(">=([").strip().rstrip(")]>").strip()
+    return name.group(), arguments
 
 
 def _bare(text: str) -> list[tuple[str, str]] | None:

@@ -11,7 +11,8 @@ from typing import Any
 # Go's durations, as Groq writes them: `2m59.56s`, `7.66s`, `172ms`, `1h2m`.
 _GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)", re.IGNORECASE)
-_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
+# Hours, minutes, seconds and milliseconds, as a factor and a divisor: a thousandth has no exact float.
+_UNITS = ((3600, 1), (60, 1), (1, 1), (1, 1000))
 
 
 def retry_after_s(headers: Mapping[str, str], *, message: str, limit: str | None, now: float) -> float | None:
@@ -80,7 +81,9 @@ def duration_s(text: str | None) -> float | None:
     match = _GO_DURATION.fullmatch(text.strip())
     if match is None or not any(match.groups()):
         return None
-    return math.fsum(float(part) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True) if part)
+    parts = zip(match.groups(), _UNITS, strict=True)
+    total = sum(float(part) * factor / divisor for part, (factor, divisor) in parts if part)
+    return total if math.isfinite(total) else None
 
 
 def _until(date: str, sent_at: str | None, now: float) -> float | None:
