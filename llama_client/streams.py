@@ -122,7 +122,7 @@ class ChatStream(_Stream[SyncChunks]):
         return self
 
     def __next__(self) -> ChatCompletionChunk:
-        if not self._reading.acquire(blocking=False):
+        if not self._reading.acquire(False):
             raise InvalidRequestError("another thread is reading this stream")
         try:
             return self._read()

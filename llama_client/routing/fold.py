@@ -60,9 +60,21 @@ class Fold:
         if chunk.service_tier is not None:
             self._service_tier = chunk.service_tier
         for choice in chunk.choices:
-            self._add_choice(choice)
+            delta = choice.delta
             if not self.has_content:
-                self.has_content = choice.delta.has_content
+                self.has_content = delta.has_content
+            parts = self._choices.get(choice.index)
+            if parts is None:
+                parts = self._choices[choice.index] = _ChoiceParts()
+            if delta.content:
+                parts.content.append(delta.content)
+            if delta.reasoning:
+                parts.reasoning.append(delta.reasoning)
+            if choice.finish_reason is not None:
+                parts.finish_reason = choice.finish_reason
+            # Nearly all chunks have nothing else.
+            if delta.tool_calls or delta.refusal or choice.logprobs is not None:
+                _add_rest(parts, choice)
 
     @property
     def is_complete(self) -> bool:
@@ -78,24 +90,15 @@ class Fold:
         """The choices, by index."""
         return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
 
-    def _add_choice(self, choice: ChunkChoice) -> None:
-        parts = self._choices.get(choice.index)
-        if parts is None:
-            parts = self._choices[choice.index] = _ChoiceParts()
-        delta = choice.delta
-        if delta.content:
-            parts.content.append(delta.content)
-        if delta.reasoning:
-            parts.reasoning.append(delta.reasoning)
-        if delta.refusal:
-            parts.refusal.append(delta.refusal)
-        for call in delta.tool_calls or ():
-            _add_tool_call(parts.tool_calls.setdefault(call.index, _ToolCallParts()), call)
-        if choice.logprobs is not None:
-            parts.logprobs.extend(choice.logprobs.content or ())
-            parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
-        if choice.finish_reason is not None:
-            parts.finish_reason = choice.finish_reason
+
+def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
+    if choice.delta.refusal:
+        parts.refusal.append(choice.delta.refusal)
+    for call in choice.delta.tool_calls or ():
+        _add_tool_call(parts.tool_calls.setdefault(call.index, _ToolCallParts()), call)
+    if choice.logprobs is not None:
+        parts.logprobs.extend(choice.logprobs.content or ())
+        parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
 
 
 def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:

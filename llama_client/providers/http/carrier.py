@@ -7,7 +7,6 @@ bare call and lose errors inside streams. Everything that goes wrong below leave
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -78,21 +77,21 @@ class Exchange:
         self.clock = clock
         self.deadline = Deadline(call.timeout_s, clock)
         self._codec = codec
-        self._silence_s = silence_s
+        self.silence_s = silence_s
         self._stream: StreamDecoder | None = None
         self._head: HttpAnswer | None = None
         self._has_content = False
 
-    def timeouts(self) -> dict[str, float]:
-        """For the request; the patience of reads changes with the deadline."""
+    def timeouts(self, longest_read_s: float) -> dict[str, float]:
+        """For the request. A read's patience changes with the deadline, where the transport knows that."""
         wait_s = self.wait_s()
-        patience = Patience.of(self.wait_s)
+        patience = Patience.of(longest_read_s, self.wait_s)
         return {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": patience, "write": wait_s, "pool": wait_s}
 
     def wait_s(self) -> float:
         """How long the next bytes may take."""
         left = self.deadline.remaining_s()
-        return self._silence_s if left is None else min(left, self._silence_s)
+        return self.silence_s if left is None else min(left, self.silence_s)
 
     def began(self, response: httpx.Response) -> None:
         """Takes in the head of the answer."""
@@ -130,13 +129,19 @@ class Exchange:
         assert self._stream is not None
         if self._stream.is_done:
             return
-        for chunk in self._stream.feed(data):
+        if self._has_content:
+            yield from self._stream.feed(data)
+        else:
+            yield from self._until_content(self._stream.feed(data))
+        if self._stream.is_done:
+            self.silence_s = _ENDING_S
+
+    def _until_content(self, chunks: Iterator[ChatCompletionChunk]) -> Iterator[ChatCompletionChunk]:
+        for chunk in chunks:
             if not self._has_content and chunk.has_content:
                 self._has_content = True
                 self.deadline.lift()
             yield chunk
-        if self._stream.is_done:
-            self._silence_s = _ENDING_S
 
     def end(self) -> Iterator[ChatCompletionChunk]:
         """What is left at the end of the bytes of a stream."""
@@ -148,9 +153,22 @@ class Exchange:
         """Whether the answer is whole, so that a connection that breaks now breaks nothing."""
         return self._stream is not None and self._stream.is_complete
 
-    def failed(self, error: Exception) -> ProviderError:
-        """What broke below, as our error; writes down whether the request may have gone out."""
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the next bytes must come sooner than the transport itself would wait for them."""
+        return self.silence_s == _ENDING_S or self.deadline.remaining_s() is not None
+
+    def failed(self, error: BaseException) -> BaseException:
+        """What broke, as our error, or as it is; writes down whether the request may have gone out."""
         facts = self.call.facts
+        if isinstance(error, LlamaClientError):
+            if isinstance(error, ProviderError) and error.http_status is None:
+                error.http_status = facts.http_status
+            return error
+        if not isinstance(error, Exception):
+            # Interrupted, cancelled or closed early, perhaps while the request was on its way.
+            facts.sent = True
+            return error
         facts.sent = facts.sent or not was_unsent(error)
         if self._head is not None and isinstance(error, TypeError | ValueError | LookupError | AttributeError):
             # An answer of a shape that nobody foresaw.
@@ -164,23 +182,29 @@ class Exchange:
 
 def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Generator[ChatCompletionChunk]:
     """Sends a request and yields its answer's chunks, blocking. Closing it early closes the connection."""
-    with _translated(job):
-        request = route.request("POST", sent.path, job.timeouts(), sent)
+    response = None
+    try:
+        request = route.request("POST", sent.path, job.timeouts(job.wait_s()), sent)
         response = route.client.send(request, stream=True, follow_redirects=False)
+        job.began(response)
+        if not job.is_stream:
+            yield job.whole(_read(response, job))
+            return
         try:
-            job.began(response)
-            if not job.is_stream:
-                yield job.whole(_read(response, job))
-                return
-            try:
-                for data in response.iter_bytes():
-                    yield from job.feed(data)
-                    job.deadline.remaining_s()
-            except (httpx.TransportError, APITimeoutError):
-                if not job.is_complete:
-                    raise
-            yield from job.end()
-        finally:
+            for data in response.iter_bytes():
+                yield from job.feed(data)
+                job.deadline.remaining_s()
+        except (httpx.TransportError, APITimeoutError):
+            if not job.is_complete:
+                raise
+        yield from job.end()
+    except BaseException as error:
+        failure = job.failed(error)
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        if response is not None:
             response.close()
 
 
@@ -188,26 +212,34 @@ async def aexchange(
     route: Route[httpx.AsyncClient], sent: HttpCall, job: Exchange
 ) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
-    with _translated(job):
+    response = None
+    try:
+        # One timer for the whole of a whole answer; the silence within it is the transport's own to watch.
         async with asyncio.timeout(job.deadline.remaining_s()):
-            request = route.request("POST", sent.path, job.timeouts(), sent)
+            request = route.request("POST", sent.path, job.timeouts(job.silence_s), sent)
             response = await route.client.send(request, stream=True, follow_redirects=False)
-        try:
             job.began(response)
             pieces = response.aiter_bytes()
-            if not job.is_stream:
-                yield job.whole(await _aread(pieces, job))
-                return
-            try:
-                while (data := await _next(pieces, job)) is not None:
-                    for chunk in job.feed(data):
-                        yield chunk
-            except (httpx.TransportError, TimeoutError, APITimeoutError):
-                if not job.is_complete:
-                    raise
-            for chunk in job.end():
-                yield chunk
-        finally:
+            body = None if job.is_stream else await _aread(pieces)
+        if body is not None:
+            yield job.whole(body)
+            return
+        try:
+            while (data := await _next(pieces, job)) is not None:
+                for chunk in job.feed(data):
+                    yield chunk
+        except (httpx.TransportError, TimeoutError, APITimeoutError):
+            if not job.is_complete:
+                raise
+        for chunk in job.end():
+            yield chunk
+    except BaseException as error:
+        failure = job.failed(error)
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        if response is not None:
             await response.aclose()
 
 
@@ -243,14 +275,17 @@ def _read(response: httpx.Response, job: Exchange) -> bytes:
     return bytes(body)
 
 
-async def _aread(pieces: AsyncIterator[bytes], job: Exchange) -> bytes:
+async def _aread(pieces: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
-    while (data := await _next(pieces, job)) is not None:
+    async for data in pieces:
         _extend(body, data, MAX_ANSWER_BYTES)
     return bytes(body)
 
 
 async def _next(pieces: AsyncIterator[bytes], job: Exchange) -> bytes | None:
+    """The next bytes of a stream; None at its end. A timer is set only where it could matter."""
+    if not job.is_pressed:
+        return await anext(pieces, None)
     async with asyncio.timeout(job.wait_s()):
         return await anext(pieces, None)
 
@@ -264,20 +299,3 @@ def _extend(body: bytearray, data: bytes, max_bytes: int) -> None:
     if len(body) + len(data) > max_bytes:
         raise InvalidResponseError(f"the answer is longer than {max_bytes} bytes; reading it was given up")
     body += data
-
-
-@contextlib.contextmanager
-def _translated(job: Exchange) -> Iterator[None]:
-    """Lets nothing out but our errors."""
-    try:
-        yield
-    except LlamaClientError as error:
-        if isinstance(error, ProviderError) and error.http_status is None:
-            error.http_status = job.call.facts.http_status
-        raise
-    except Exception as error:
-        raise job.failed(error) from error
-    except BaseException:
-        # Interrupted or cancelled while it was on its way.
-        job.call.facts.sent = True
-        raise

@@ -126,14 +126,14 @@ class Connections:
 
 
 class Patience(float):
-    """A read timeout that is asked anew at each read. To other transports it is the number that it began with."""
+    """A read timeout that is asked anew at each read. To other transports it is a number, its longest."""
 
     now_s: Callable[[], float]
 
     @classmethod
-    def of(cls, now_s: Callable[[], float]) -> Patience:
-        """A patience that lasts, at each moment, as many seconds as `now_s` says."""
-        patience = cls(now_s())
+    def of(cls, longest_s: float, now_s: Callable[[], float]) -> Patience:
+        """A patience of as many seconds as `now_s` says at each moment."""
+        patience = cls(longest_s)
         patience.now_s = now_s
         return patience
 
@@ -222,7 +222,7 @@ class GuardedTransport(httpx.BaseTransport):
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
             raise TypeError("an asynchronous request needs an asynchronous client")
-        with _httpx_errors():
+        try:
             response = self._pool.handle_request(
                 httpcore.Request(
                     method=request.method,
@@ -232,6 +232,11 @@ class GuardedTransport(httpx.BaseTransport):
                     extensions=request.extensions,
                 )
             )
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
         return httpx.Response(
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )
@@ -246,25 +251,26 @@ class _Body(httpx.SyncByteStream):
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        with _httpx_errors():
+        try:
             yield from self._response.iter_stream()
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
 
     def close(self) -> None:
         self._response.close()
 
 
-@contextlib.contextmanager
-def _httpx_errors() -> Iterator[None]:
-    """httpcore's errors under HTTPX's names, which the official clients know."""
-    try:
-        yield
-    except Exception as error:
-        for base in type(error).__mro__:
-            if base.__module__.startswith("httpcore"):
-                named = getattr(httpx, base.__name__, None)
-                if named is not None:
-                    raise named(str(error)) from error
-        raise
+def _httpx_error(error: Exception) -> Exception | None:
+    """httpcore's error under HTTPX's name, which the official clients know; None for any other."""
+    for base in type(error).__mro__:
+        named = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
+        if named is not None:
+            renamed: Exception = named(str(error))
+            return renamed
+    return None
 
 
 def _aiohttp_transport(guard: ConnectionGuard, way: WayOut) -> httpx.AsyncBaseTransport:

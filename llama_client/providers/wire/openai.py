@@ -224,22 +224,24 @@ class OpenAIStream:
             self._call.facts.bodies.append(event.data)
             plain = self._reader.plain_chunk(event.data) if event.name != "error" else None
             if plain is not None:
-                yield self._noted(plain)
+                self._note(plain)
+                yield plain
                 continue
             body = json_object(event.data)
             if event.name == "error" or body.get("error") or _error_of_groq(body):
                 yield self._failed(body)
             elif body.get("choices") or body.get("usage") or body.get("x_groq"):
-                yield self._noted(self._reader.chunk(body))
+                chunk = self._reader.chunk(body)
+                self._note(chunk)
+                yield chunk
 
-    def _noted(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+    def _note(self, chunk: ChatCompletionChunk) -> None:
         for choice in chunk.choices:
             if choice.finish_reason is not None:
                 self._unfinished.discard(choice.index)
-            elif choice.index not in self._unfinished:
+            else:
                 self._unfinished.add(choice.index)
             self._began = True
-        return chunk
 
     def _failed(self, body: dict[str, Any]) -> ChatCompletionChunk:
         error = body.get("error") or _error_of_groq(body) or body

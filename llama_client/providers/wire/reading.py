@@ -96,7 +96,7 @@ class ChunkReader:
         if _MORE_THAN_TEXT.search(data) is not None:
             return None
         try:
-            chunk = ChatCompletionChunk.model_validate_json(data)
+            chunk: ChatCompletionChunk = ChatCompletionChunk.__pydantic_validator__.validate_json(data)
         except ValidationError:
             return None
         if not chunk.choices:
