@@ -14,6 +14,7 @@ from llama_client.validation import first_problem
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME_CHARS = 64
+_FENCED = re.compile(r"```[a-zA-Z]*\n(.*)\n?```", re.DOTALL)
 
 
 class AnswerForm:
@@ -71,18 +72,17 @@ class AnswerForm:
         try:
             return self._model.model_validate_json(_unfenced(text))
         except ValidationError as error:
-            problem = first_problem(error, show_values=False)
+            is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
+            why = first_problem(error, show_values=False).sentence if is_json else "it is no JSON"
             raise GenerationFailedError(
-                f"the answer is no {self._model.__name__} ({problem.sentence})", failed_generation=text
+                f"the answer is no {self._model.__name__} ({why})", failed_generation=text
             ) from None
 
 
 def _unfenced(text: str) -> str:
     """Without the Markdown fence that models put around JSON which nothing held them to."""
-    text = text.strip()
-    if not text.startswith("```") or not text.endswith("```"):
-        return text
-    return text.removeprefix("```json").removeprefix("```").removesuffix("```")
+    fenced = _FENCED.fullmatch(text.strip())
+    return fenced.group(1) if fenced else text
 
 
 def _strict(schema: Any) -> Any:

@@ -132,12 +132,14 @@ class ServedModel:
         context_tokens: The context that it is served with, where the provider says.
         size_bytes: The file's size, where the model is a file.
         is_loaded: Whether it is in memory now; None where that has no meaning or is not told.
+        is_remote: Whether the provider hands its requests on to somebody else.
     """
 
     id: str
     context_tokens: int | None = None
     size_bytes: int | None = None
     is_loaded: bool | None = None
+    is_remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +199,19 @@ class StreamDecoder(Protocol):
 class Codec(Protocol):
     """One provider's wire, without I/O: the same for both colours."""
 
-    def encode(self, call: ProviderCall) -> HttpCall:
-        """Our request as the provider's.
+    def require(self, call: ProviderCall) -> None:
+        """Refuses what the target cannot honour, before anything is sent or fetched.
 
         Raises:
-            UnsupportedFeatureError: The target cannot honour a parameter.
+            UnsupportedFeatureError: Names the parameter.
+        """
+        ...
+
+    def encode(self, call: ProviderCall) -> HttpCall:
+        """Our request, which has passed `require`, as the provider's.
+
+        Raises:
+            UnsupportedFeatureError: Something in a message has no form there.
         """
         ...
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BELOW = "/openai/v1"
 _MAX_STOPS = 4
-_EFFORTS = ("none", "low", "medium", "high")
+_EFFORTS = ("none", "default", "low", "medium", "high")
 # Accepted, and "not yet supported", as Groq's API reference puts it.
 _WITHOUT_EFFECT = ("frequency_penalty", "presence_penalty")
 
@@ -59,7 +59,9 @@ class GroqCodec(OpenAICodec):
         if failure.code != "tool_use_failed" or not isinstance(text, str) or request.tool_choice == "none":
             return None
         found = tool_calls_in(text, request.tools or ())
-        if found is None:
+        choice = request.tool_choice
+        demanded = None if choice is None or isinstance(choice, str) else choice.function.name
+        if found is None or (demanded is not None and any(name != demanded for name, _ in found.calls)):
             return None
         call.facts.warn(f"{call.target} rejected its own tool call, which is valid and was rescued from its text")
         call.facts.body = dict(failure.body) if isinstance(failure.body, Mapping) else None

@@ -14,7 +14,7 @@ from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.carrier import Address
 from llama_client.providers.http.failures import is_refused
-from llama_client.providers.http.official import headers_of
+from llama_client.providers.http.official import headers_of, own_headers
 from llama_client.providers.http.service import Opened, Service
 from llama_client.providers.wire.ollama import OllamaCodec
 from llama_client.providers.wire.openai import Abilities
@@ -28,6 +28,7 @@ class Ollama(Service):
 
     listing_paths = ("api/tags", "api/ps")
     fetches_images = True
+    forwards = True
 
     def codec(self, table: HttpProvider, abilities: Abilities) -> Codec:
         """See `Service`."""
@@ -49,9 +50,9 @@ class Ollama(Service):
         self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
     ) -> Opened:
         """See `Service`."""
-        headers = {"content-type": "application/json"}
+        headers = own_headers()
         if key is not None:
-            headers["authorization"] = f"Bearer {key.get_secret_value()}"
+            headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         return Opened(Address(self.url(table, environ), headers | headers_of(table)))
 
     def is_free(self, model: str, url: str) -> bool:
@@ -63,6 +64,10 @@ class Ollama(Service):
         if is_cloud_model(model):
             guard.refuse(f"{model}, which Ollama hands on to its cloud")
 
+    def is_same_model(self, one: str, other: str) -> bool:
+        """See `Service`. A name without a tag means the latest."""
+        return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")
+
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """See `Service`."""
         if is_refused(error):
@@ -71,7 +76,7 @@ class Ollama(Service):
             return f"run `ollama pull {model}`"
         return None
 
-    def served(self, bodies: Sequence[Mapping[str, Any]]) -> list[ServedModel]:
+    def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
         """See `Service`. Newest first, as Ollama lists them."""
         tags, running = (_rows(body) for body in bodies)
         loaded = {row["name"]: row for row in running}
@@ -81,6 +86,7 @@ class Ollama(Service):
                 context_tokens=_count(loaded.get(row["name"], {}).get("context_length")),
                 size_bytes=_count(row.get("size")),
                 is_loaded=row["name"] in loaded,
+                is_remote=bool(row.get("remote_host") or row.get("remote_model")) or is_cloud_model(row["name"]),
             )
             for row in tags
         ]
@@ -111,11 +117,11 @@ def ollama_url(host: str) -> str:
 
 def is_cloud_model(model: str) -> bool:
     """Whether the daemon hands requests for this model on to Ollama's cloud."""
-    return model.endswith(("-cloud", ":cloud"))
+    return model.lower().endswith(("-cloud", ":cloud"))
 
 
-def _rows(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = body.get("models")
+def _rows(body: Any) -> list[dict[str, Any]]:
+    rows = body.get("models") if isinstance(body, dict) else None
     return [
         row
         for row in (rows if isinstance(rows, list) else ())

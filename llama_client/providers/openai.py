@@ -38,7 +38,7 @@ class OpenAI(Service):
         """See `Service`."""
         if table.base_url is not None:
             client = openai_client(table, http, is_async=is_async, key=key, base_url=table.base_url, environ=environ)
-            return Opened(address_of(client), client)
+            return Opened(address_of(client, has_key=key is not None), client)
         import openai
 
         kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI

@@ -129,8 +129,7 @@ class Providers:
             served = self.get(name).served_models()
         except LlamaClientError:
             return None
-        provider = self.get(name)
-        models = [m for m in served if provider.is_free(m.id) and not any(word in m.id for word in _NOT_FOR_CHAT)]
+        models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
         return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
 
     def close(self) -> None:

@@ -110,8 +110,10 @@ def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
 
 
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
+    # A call without arguments has none to send; cut at its longest, it may have had.
+    nothing = "" if parts.finish_reason in (None, "length") else "{}"
     calls = [
-        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments)))
+        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing))
         for _, call in sorted(parts.tool_calls.items())
     ]
     # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.prices import price
+from llama_client.costs.prices import price, total
 from llama_client.errors import (
     GenerationFailedError,
     InvalidResponseError,
@@ -23,6 +23,7 @@ from llama_client.routing.targets import Target
 from llama_client.types.attempt import Attempt, AttemptOutcome, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion
+from llama_client.types.cost import Cost
 from llama_client.types.usage import Usage
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class CallRecord:
         self.clock = clock
         self.request_id = f"req_{os.urandom(12).hex()}"
         self.attempts: list[Attempt] = []
+        self._charged: list[Cost] = []
         self._tags = dict(tags)
         self._started_at = clock.monotonic()
 
@@ -141,7 +143,7 @@ class CallRecord:
             target=trial.target.name,
             provider=trial.target.provider_name,
             request_id=self.request_id,
-            cost=price(is_free=trial.target.provider.is_free(trial.target.model)),
+            cost=total(self._charged or [_price(trial.target)]),
             attempts=list(self.attempts),
             timing=self._timing(trial),
             warnings=list(trial.facts.warnings),
@@ -172,6 +174,11 @@ class CallRecord:
     def _write(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         facts = trial.facts
         status = facts.http_status
+        cost = _price(trial.target) if facts.sent else None
+        # Whoever refuses a request does not charge for it; who has generated does, whatever became of that.
+        generated = trial.fold.usage is not None or isinstance(error, GenerationFailedError)
+        if cost is not None and (outcome != "error" or generated):
+            self._charged.append(cost)
         attempt = Attempt(
             target=trial.target.name,
             outcome=outcome,
@@ -183,7 +190,7 @@ class CallRecord:
             latency_s=self.clock.monotonic() - trial.started_at,
             ttft_s=trial.first_content_at - trial.started_at if trial.first_content_at is not None else None,
             usage=trial.fold.usage,
-            cost=price(is_free=trial.target.provider.is_free(trial.target.model)) if facts.sent else None,
+            cost=cost,
             rate_limit=facts.rate_limit,
         )
         self.attempts.append(attempt)
@@ -196,3 +203,7 @@ class CallRecord:
             f" ({attempt.error})" if attempt.error else "",
             extra={"request_id": self.request_id, "target": attempt.target, "outcome": outcome, "tags": self._tags},
         )
+
+
+def _price(target: Target) -> Cost:
+    return price(is_free=target.provider.is_free(target.model))

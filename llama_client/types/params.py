@@ -32,7 +32,7 @@ class AskParams(TypedDict, total=False):
         tools: Functions that the model may ask to be called, in OpenAI's shape.
         tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
         parallel_tool_calls: Whether several tools may be called at once.
-        reasoning_effort: How much thinking: `none`, `minimal`, `low`, `medium`, `high`, `max`.
+        reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
         reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
         service_tier: The provider's own word for how a request is served and billed.
         user: An id of the end user, for the provider's abuse checks.

@@ -104,6 +104,11 @@ def _stop_tag(stop: object) -> str:
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
+# A whole number stays one: some servers take no other.
+Bias = (
+    Annotated[int, Field(strict=True, ge=-100, le=100)]
+    | Annotated[float, Field(strict=True, ge=-100, le=100, allow_inf_nan=False)]
+)
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Stop = Annotated[
     Annotated[SomeText, Tag("=text")]
@@ -141,7 +146,7 @@ class ChatRequest(BaseModel):
     repetition_penalty: Positive | None = None
     logit_bias: (
         Annotated[
-            dict[Text, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]],
+            dict[Text, Bias],
             BeforeValidator(_text_keys),
         ]
         | None
@@ -152,7 +157,7 @@ class ChatRequest(BaseModel):
     tools: Annotated[tuple[Tool, ...], BeforeValidator(as_tuple), Field(max_length=_MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "max"] | None = None
+    reasoning_effort: Literal["none", "default", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     reasoning_format: Literal["parsed", "raw", "hidden"] | None = None
     service_tier: Text | None = None
     stream_options: StreamOptions | None = None
@@ -196,8 +201,9 @@ class ChatRequest(BaseModel):
 
     @property
     def set_parameters(self) -> frozenset[str]:
-        """The names of the parameters that the caller gave."""
-        return frozenset(name for name in self.model_fields_set if getattr(self, name) is not None)
+        """The names of the parameters that ask for something: what is None, or a switch that is off, does not."""
+        off = {"logprobs"} if not self.logprobs else set()
+        return frozenset(name for name in self.model_fields_set - off if getattr(self, name) is not None)
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:

@@ -243,28 +243,30 @@ async def aexchange(
             await response.aclose()
 
 
-def fetch(client: httpx.Client, request: httpx.Request, max_bytes: int) -> HttpAnswer:
+def fetch(client: httpx.Client, request: httpx.Request, max_bytes: int, deadline: Deadline) -> HttpAnswer:
     """A small whole answer to a request that is no chat: a list of models, an image."""
     response = client.send(request, stream=True, follow_redirects=False)
     try:
         body = bytearray()
         for data in response.iter_bytes():
+            deadline.remaining_s()
             _extend(body, data, max_bytes)
         return HttpAnswer(response.status_code, _plain(response.headers), bytes(body), 0.0)
     finally:
         response.close()
 
 
-async def afetch(client: httpx.AsyncClient, request: httpx.Request, max_bytes: int) -> HttpAnswer:
+async def afetch(client: httpx.AsyncClient, request: httpx.Request, max_bytes: int, deadline: Deadline) -> HttpAnswer:
     """The same on the event loop."""
-    response = await client.send(request, stream=True, follow_redirects=False)
-    try:
-        body = bytearray()
-        async for data in response.aiter_bytes():
-            _extend(body, data, max_bytes)
-        return HttpAnswer(response.status_code, _plain(response.headers), bytes(body), 0.0)
-    finally:
-        await response.aclose()
+    async with asyncio.timeout(deadline.remaining_s()):
+        response = await client.send(request, stream=True, follow_redirects=False)
+        try:
+            body = bytearray()
+            async for data in response.aiter_bytes():
+                _extend(body, data, max_bytes)
+            return HttpAnswer(response.status_code, _plain(response.headers), bytes(body), 0.0)
+        finally:
+            await response.aclose()
 
 
 def _read(response: httpx.Response, job: Exchange) -> bytes:

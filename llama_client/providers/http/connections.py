@@ -6,6 +6,7 @@ and a stream's patience changes once content has arrived, which HTTPX fixes for 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ipaddress
 import socket
@@ -292,6 +293,9 @@ def _aiohttp_transport(guard: ConnectionGuard, way: WayOut) -> httpx.AsyncBaseTr
             # aiohttp asks its resolver for names alone.
             if _is_address(request.url.host):
                 guard.check(request.url.host, request.url.host)
+            if credentials and request.url.scheme == "http":
+                # A proxy is told who asks by the request itself, where there is no tunnel to open first.
+                request.headers.update(credentials)
             return await super().handle_async_request(request)
 
     context = _ssl_context(way.ca_file)
@@ -302,8 +306,22 @@ def _aiohttp_transport(guard: ConnectionGuard, way: WayOut) -> httpx.AsyncBaseTr
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
+    proxy, credentials = _without_credentials(way.proxy)
+
     # `verify` is what the transport would give a connector of its own; this one's has the context above.
-    return Transport(verify=context, proxy=httpx.Proxy(way.proxy) if way.proxy else None, client=session)
+    return Transport(verify=context, proxy=proxy, client=session)
+
+
+def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
+    """A proxy, and the header that says who asks: the transport's own way of saying so is deprecated in aiohttp."""
+    if address is None:
+        return None, {}
+    proxy = httpx.Proxy(address)
+    if proxy.raw_auth is None:
+        return proxy, {}
+    pair = base64.b64encode(b":".join(proxy.raw_auth)).decode()
+    credentials = {"Proxy-Authorization": f"Basic {pair}"}
+    return httpx.Proxy(proxy.url, headers=credentials), credentials
 
 
 def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:

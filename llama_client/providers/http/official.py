@@ -33,15 +33,21 @@ class OfficialClient(Protocol):
         ...
 
 
-def address_of(client: OfficialClient, below: str = "") -> Address:
+def own_headers() -> dict[str, str]:
+    """What every request says of itself and of its body."""
+    # At call time: the package's own file imports, in the end, this one.
+    from llama_client import __version__
+
+    agent = f"llama-client/{__version__}"
+    return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": agent}
+
+
+def address_of(client: OfficialClient, below: str = "", *, has_key: bool = True) -> Address:
     """Where an official client sends to, and the headers that it would send, but for what it says of itself.
 
     It is not the one who sends, so its name and its telemetry would be wrong.
     """
-    # At call time: the package's own file imports, in the end, this one.
-    from llama_client import __version__
-
-    headers: dict[str, str] = {"User-Agent": f"llama-client/{__version__}"}
+    headers = own_headers()
     for name, value in {**client.auth_headers, **client.default_headers}.items():
         if name.lower() == "user-agent" and value == getattr(client, "user_agent", None):
             continue
@@ -50,6 +56,8 @@ def address_of(client: OfficialClient, below: str = "") -> Address:
             del headers[known]
         if isinstance(value, str) and not name.lower().startswith(_ABOUT_ITSELF):
             headers[name] = value
+    if not has_key:
+        headers.pop("Authorization", None)
     return Address(f"{str(client.base_url).rstrip('/')}{below}", headers)
 
 
@@ -73,23 +81,20 @@ def openai_client(
     """
     import openai
 
-    cut: dict[str, Any] = dict.fromkeys(_custom_header_names(environ), openai.omit)
-    cut |= {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
-    own = headers_of(table)
-    # Custom headers would win over the key's own header; so that is written out, or taken away where there is no key.
-    for name in [name for name in cut if name.lower() == "authorization"]:
-        del cut[name]
-        cut[name] = f"Bearer {key.get_secret_value()}" if key else openai.omit
-    if key is None:
-        cut.setdefault("Authorization", openai.omit)
+    cut: dict[str, Any] = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+    # The package itself cannot be without a key; what it then sends by way of `client.sdk` is none.
+    secret = key.get_secret_value() if key else "none"
+    # What stands in OPENAI_CUSTOM_HEADERS would win over the headers that every request needs.
+    needed = {name.lower(): value for name, value in own_headers().items()} | {"authorization": f"Bearer {secret}"}
+    cut |= {name: needed.get(name.lower(), openai.omit) for name in _custom_header_names(environ)}
     kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
     return made(
         kind,
-        api_key=key.get_secret_value() if key else "none",
+        api_key=secret,
         admin_api_key="",
         webhook_secret="",
         base_url=base_url,
-        default_headers={**cut, **own},
+        default_headers={**cut, **headers_of(table)},
         http_client=http,
     )
 

@@ -12,25 +12,26 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from llama_client.clock import Clock
+from llama_client.clock import Clock, Deadline
 from llama_client.config.keys import read_key
 from llama_client.config.providers import HttpProvider as HttpTable
 from llama_client.errors import (
     AuthenticationError,
     BadRequestError,
     InvalidRequestError,
+    InvalidResponseError,
     LlamaClientError,
     ModelNotFoundError,
     ProviderError,
 )
 from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, ServedModel
 from llama_client.providers.http.carrier import Client, Exchange, Route, aexchange, afetch, exchange, fetch
-from llama_client.providers.http.connections import Connections
+from llama_client.providers.http.connections import Connections, WayOut
 from llama_client.providers.http.failures import failure_of
 from llama_client.providers.http.official import OfficialClient
 from llama_client.providers.http.redaction import Secrets
 from llama_client.providers.http.service import Opened, Service
-from llama_client.providers.wire.decoders import json_object
+from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai import Abilities, has_remote_images, image_urls, parsed
 from llama_client.types.chunk import ChatCompletionChunk
@@ -87,6 +88,7 @@ class HttpProvider:
         self._codec = service.codec(table, knowledge.abilities)
         self._url = service.url(table, environ)
         self._secrets = Secrets(())
+        self._local_models: set[str] = set()
         self._lock = threading.Lock()
         self._sync: _Ready[httpx.Client] | None = None
         self._async: _Ready[httpx.AsyncClient] | None = None
@@ -98,10 +100,17 @@ class HttpProvider:
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
         try:
+            self._codec.require(call)
             self._require_local(call)
             ready = self._opened_sync()
+            if self._asks_for_remote_models(call.model):
+                self._note_local(call.model, self.served_models())
             for url in self._images_to_fetch(call):
-                call.images[url] = _image(url, fetch(ready.route.client, *_image_request(url)))
+                client = self._connections.sync_client(self._way_out(url))
+                try:
+                    call.images[url] = _image(url, fetch(client, *_image_request(url, self._clock)))
+                except Exception as error:
+                    raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
             yield from exchange(ready.route, sent, job)
         except ProviderError as error:
@@ -112,10 +121,17 @@ class HttpProvider:
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
         try:
+            self._codec.require(call)
             self._require_local(call)
             ready = await self._opened_async()
+            if self._asks_for_remote_models(call.model):
+                self._note_local(call.model, await self.aserved_models())
             for url in self._images_to_fetch(call):
-                call.images[url] = _image(url, await afetch(ready.route.client, *_image_request(url)))
+                client = self._connections.async_client(self._way_out(url))
+                try:
+                    call.images[url] = _image(url, await afetch(client, *_image_request(url, self._clock)))
+                except Exception as error:
+                    raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
             chunks = aexchange(ready.route, sent, job)
             try:
@@ -147,7 +163,9 @@ class HttpProvider:
         bodies = []
         for path in self._service.listing_paths:
             try:
-                answer = fetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES)
+                answer = fetch(
+                    ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES, self._listing_deadline()
+                )
                 bodies.append(self._listing(answer))
             except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
                 raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
@@ -159,8 +177,8 @@ class HttpProvider:
         bodies = []
         for path in self._service.listing_paths:
             try:
-                async with asyncio.timeout(_LISTING_TIMEOUT_S):
-                    answer = await afetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES)
+                request, deadline = _get(ready.route, path), self._listing_deadline()
+                answer = await afetch(ready.route.client, request, _MAX_LISTING_BYTES, deadline)
                 bodies.append(self._listing(answer))
             except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
                 raise self._listing_failure(error)  # noqa: B904 - as above
@@ -184,11 +202,25 @@ class HttpProvider:
         if has_remote_images(call.request):
             guard.refuse("remote images")
 
+    def _asks_for_remote_models(self, model: str) -> bool:
+        """Whether it must be asked first if this model is one that it hands on."""
+        return self._connections.guard.local_only and self._service.forwards and model not in self._local_models
+
+    def _note_local(self, model: str, served: Sequence[ServedModel]) -> None:
+        """Refuses a model that its server hands on; remembers one that it does not.
+
+        Raises:
+            LocalOnlyError: It would leave this machine.
+        """
+        if any(known.is_remote and self._service.is_same_model(known.id, model) for known in served):
+            self._connections.guard.refuse(f"{model}, which {self._name} hands on to a cloud")
+        self._local_models.add(model)
+
     def _opened_sync(self) -> _Ready[httpx.Client]:
         if self._sync is None:
             with self._lock:
                 if self._sync is None:
-                    client = self._connections.sync_client(self._way_out())
+                    client = self._connections.sync_client(self._way_out(self._url))
                     opened = self._open(client, is_async=False)
                     self._sync = _Ready(Route(client, opened.address), opened.sdk)
         return self._sync
@@ -202,13 +234,13 @@ class HttpProvider:
     def _open_async(self) -> _Ready[httpx.AsyncClient]:
         with self._lock:
             if self._async is None:
-                client = self._connections.async_client(self._way_out())
+                client = self._connections.async_client(self._way_out(self._url))
                 opened = self._open(client, is_async=True)
                 self._async = _Ready(Route(client, opened.address), opened.sdk)
             return self._async
 
-    def _way_out(self) -> Any:
-        return self._connections.way_out(self._url, proxy=self._table.proxy, ca_file=self._table.ca_file)
+    def _way_out(self, url: str) -> WayOut:
+        return self._connections.way_out(url, proxy=self._table.proxy, ca_file=self._table.ca_file)
 
     def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> Opened:
         variable = self._service.key_variable_for(self._table, self._environ)
@@ -244,11 +276,17 @@ class HttpProvider:
             raise InvalidRequestError(f"{self._name} has no official client here")
         return sdk
 
-    def _listing(self, answer: HttpAnswer) -> dict[str, Any]:
+    def _listing_deadline(self) -> Deadline:
+        return Deadline(_LISTING_TIMEOUT_S, self._clock)
+
+    def _listing(self, answer: HttpAnswer) -> Any:
         if not 200 <= answer.status < 300:
             failure = Failure(answer.status, answer.headers, parsed(answer.body), self._clock.wall())
             raise error_of(failure)
-        return json_object(answer.body)
+        body = json_value(answer.body)
+        if not isinstance(body, dict | list):
+            raise InvalidResponseError(f"{self._name} sent no list of models")
+        return body
 
     def _listing_failure(self, error: Exception) -> LlamaClientError:
         if not isinstance(error, ProviderError):
@@ -267,11 +305,25 @@ def _get(route: Route[Client], path: str) -> httpx.Request:
     return route.request("GET", path, _timeouts(_LISTING_TIMEOUT_S))
 
 
-def _image_request(url: str) -> tuple[httpx.Request, int]:
+def _image_request(url: str, clock: Clock) -> tuple[httpx.Request, int, Deadline]:
     # Without the provider's headers: its key is not for whoever serves the image.
     headers = {"accept": "image/*", "accept-encoding": "identity"}
     timeouts = _timeouts(_IMAGE_TIMEOUT_S)
-    return httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts}), MAX_IMAGE_BYTES
+    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts})
+    return request, MAX_IMAGE_BYTES, Deadline(_IMAGE_TIMEOUT_S, clock)
+
+
+def _image_failure(url: str, error: Exception) -> LlamaClientError:
+    """Why an image could not be fetched; another target may be able to."""
+    if isinstance(error, LlamaClientError):
+        return error
+    failure = failure_of(error, waited_s=_IMAGE_TIMEOUT_S)
+    failure.args = (f"the image at {_shown(url)} cannot be fetched: {failure}",)
+    return failure
+
+
+def _shown(url: str) -> str:
+    return url if len(url) <= 100 else f"{url[:100]}…"
 
 
 def _timeouts(timeout_s: float) -> dict[str, float]:
@@ -284,7 +336,6 @@ def _image(url: str, answer: HttpAnswer) -> str:
     Raises:
         BadRequestError: There is no image at that address.
     """
-    shown = url if len(url) <= 100 else f"{url[:100]}…"
     if answer.status != 200 or image_type(answer.body) is None:
-        raise BadRequestError(f"there is no image at {shown} (status {answer.status})")
+        raise BadRequestError(f"there is no image at {_shown(url)} (status {answer.status})")
     return base64.b64encode(answer.body).decode()

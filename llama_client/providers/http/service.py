@@ -35,6 +35,8 @@ class Service:
     is_cloud: ClassVar[bool] = False
     # Whether images behind addresses are fetched here, since the server takes none.
     fetches_images: ClassVar[bool] = False
+    # Whether it may hand a model's requests on to somebody else, which its list of models tells.
+    forwards: ClassVar[bool] = False
     # What to ask for the models that it serves.
     listing_paths: ClassVar[tuple[str, ...]] = ("models",)
     codec_class: ClassVar[type[OpenAICodec]] = OpenAICodec
@@ -76,13 +78,18 @@ class Service:
             LocalOnlyError: It is one.
         """
 
+    def is_same_model(self, one: str, other: str) -> bool:
+        """Whether two ids mean the same model."""
+        return one == other
+
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """What a user can do about an error, where this kind knows."""
         return None
 
-    def served(self, bodies: Sequence[Mapping[str, Any]]) -> list[ServedModel]:
+    def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
         """The models in the answers to `listing_paths`."""
-        rows = bodies[0].get("data")
+        # Together's list is nothing but that.
+        rows = bodies[0].get("data") if isinstance(bodies[0], dict) else bodies[0]
         # vLLM says `max_model_len`; llama.cpp has its own below `meta`; Groq says `context_window`, Together
         # `context_length`.
         return [

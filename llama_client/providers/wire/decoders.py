@@ -198,16 +198,25 @@ def _idle(idle_bytes: int, line: bytes, max_bytes: int) -> int:
     return idle_bytes
 
 
+def json_value(data: bytes) -> Any:
+    """The JSON value in these bytes.
+
+    Raises:
+        InvalidResponseError: They hold none.
+    """
+    try:
+        return from_json(data)
+    except ValueError as error:
+        raise InvalidResponseError(f"the provider sent no valid JSON: {_excerpt(data)} ({error})") from None
+
+
 def json_object(data: bytes) -> dict[str, Any]:
     """The JSON object in these bytes.
 
     Raises:
         InvalidResponseError: They hold none.
     """
-    try:
-        value = from_json(data)
-    except ValueError as error:
-        raise InvalidResponseError(f"the provider sent no valid JSON: {_excerpt(data)} ({error})") from None
+    value = json_value(data)
     if not isinstance(value, dict):
         raise InvalidResponseError(f"the provider sent JSON that is no object: {_excerpt(data)}")
     return value

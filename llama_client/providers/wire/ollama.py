@@ -51,6 +51,7 @@ _OPTIONS = {
 # "none" switches thinking off; models without levels take every level for "on".
 _THINK: dict[str, bool | str] = {
     "none": False,
+    "xhigh": "max",
     "minimal": "low",
     "low": "low",
     "medium": "medium",
@@ -63,6 +64,8 @@ _DEFAULT_CONTEXTS = (4096, 32768, 262144)
 _NEARLY_FULL = 0.95
 # No tokenizer puts more bytes of ordinary text into a token, on average.
 _MAX_BYTES_PER_TOKEN = 8
+# More than most text has; what was cut out of a prompt still counts here.
+_LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
 # A count beyond it is none, and no float could hold it.
 _MAX_COUNT = 2**63
@@ -84,18 +87,21 @@ class OllamaCodec:
         self._options = options
         self._keep_alive = keep_alive
 
+    def require(self, call: ProviderCall) -> None:
+        """Refuses what the target cannot honour."""
+        known = self._abilities(call.model)
+        Capabilities(PARAMETERS, {**missing_abilities(known), **_why_not(call.request)}).require(call)
+        # Ollama itself holds any model to a schema.
+        require_abilities(call, known | {"json_schema"} if known is not None else None, schema_in_words=False)
+
     def encode(self, call: ProviderCall) -> HttpCall:
         """Our request as Ollama's."""
         request = call.request
-        known = self._abilities(call.model)
-        Capabilities(PARAMETERS, {**missing_abilities(known), **_why_not(request)}).require(call)
-        # Ollama itself holds any model to a schema.
-        require_abilities(call, known | {"json_schema"} if known is not None else None, schema_in_words=False)
         body: dict[str, Any] = {"model": call.model, "messages": _messages(call), "stream": request.stream}
         options = {**self._options, **_options(request)}
         if self._keep_alive is not None:
             body["keep_alive"] = self._keep_alive
-        if request.reasoning_effort is not None:
+        if request.reasoning_effort not in (None, "default"):
             body["think"] = _THINK[request.reasoning_effort]
         if request.response_format is not None and request.response_format.type != "text":
             schema = request.response_format.json_schema
@@ -273,7 +279,10 @@ def _suspected_cut(prompt_tokens: int | None, text_bytes: int, num_ctx: int | No
         return None
     for context in _DEFAULT_CONTEXTS if num_ctx is None else (num_ctx,):
         too_long = text_bytes > context * _MAX_BYTES_PER_TOKEN
-        if prompt_tokens <= context and (prompt_tokens >= context * _NEARLY_FULL or too_long):
+        nearly_full = prompt_tokens >= context * _NEARLY_FULL
+        # Where nobody said how large the context is, a prompt may be of that length by chance; then its text is short.
+        by_chance = num_ctx is None and text_bytes < prompt_tokens * _LONG_BYTES_PER_TOKEN
+        if prompt_tokens <= context and (too_long or (nearly_full and not by_chance)):
             return context
     return None
 

@@ -107,13 +107,16 @@ class OpenAICodec:
 
     # The codec.
 
+    def require(self, call: ProviderCall) -> None:
+        """Refuses what the target cannot honour. See `Codec`."""
+        known = self._abilities(call.model)
+        Capabilities(self.parameters, {**missing_abilities(known), **self.why_not(call.request)}).require(call)
+        require_abilities(call, known, schema_in_words=self._schema_in_words(call.request, known))
+
     def encode(self, call: ProviderCall) -> HttpCall:
         """Our request as the provider's. See `Codec`."""
         request = call.request
-        known = self._abilities(call.model)
-        described = self._schema_in_words(request, known)
-        Capabilities(self.parameters, {**missing_abilities(known), **self.why_not(request)}).require(call)
-        require_abilities(call, known, schema_in_words=described)
+        described = self._schema_in_words(request, self._abilities(call.model))
         body = {"model": call.model, **body_of(request, self.parameters - _NO_FIELDS)}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
@@ -201,6 +204,7 @@ class OpenAIStream:
         self._reader = codec.reader(answer, call)
         self._unfinished: set[int] = set()
         self._began = False
+        self._said_something = False
         self.is_done = False
 
     @property
@@ -221,6 +225,8 @@ class OpenAIStream:
             if self.is_done or event.data == b"[DONE]":
                 self.is_done = True
                 return
+            if not event.data.strip():
+                continue
             self._call.facts.bodies.append(event.data)
             plain = self._reader.plain_chunk(event.data) if event.name != "error" else None
             if plain is not None:
@@ -241,6 +247,8 @@ class OpenAIStream:
                 self._unfinished.discard(choice.index)
             else:
                 self._unfinished.add(choice.index)
+            if choice.delta.content:
+                self._said_something = True
             self._began = True
 
     def _failed(self, body: dict[str, Any]) -> ChatCompletionChunk:
@@ -249,7 +257,12 @@ class OpenAIStream:
         message = self._codec.rescued(failure, self._call)
         if message is None:
             raise error_of(failure)
-        return self._reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
+        if self._said_something:
+            # The text before the call has been handed over already.
+            message["content"] = None
+        chunk = self._reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
+        self._note(chunk)
+        return chunk
 
 
 def parsed(body: bytes) -> object:

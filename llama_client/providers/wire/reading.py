@@ -207,28 +207,32 @@ class _ToolCallIndexes:
     def __init__(self) -> None:
         self._index_of: dict[int | None, int] = {}
         self._ids: list[str | None] = []
+        self._names: list[object] = []
 
     def read(self, delta: dict[str, Any]) -> dict[str, Any]:
         function = delta.get("function")
         function = function if isinstance(function, dict) else {}
         given, identity = delta.get("index"), delta.get("id") or None
-        index = self._known(given, identity, begins=bool(function.get("name")))
+        index = self._known(given, identity, function.get("name"))
         read: dict[str, Any] = {"index": index, "type": "function"}
         if index == len(self._ids):
             identity = identity if isinstance(identity, str) else f"call_{uuid.uuid4().hex[:24]}"
             self._ids.append(identity)
+            self._names.append(function.get("name"))
             read["id"] = identity
         self._index_of[given] = index
         return {**read, "function": {"name": function.get("name"), "arguments": _arguments(function.get("arguments"))}}
 
-    def _known(self, given: int | None, identity: object, *, begins: bool) -> int:
+    def _known(self, given: int | None, identity: object, name: object) -> int:
         if identity is not None and identity in self._ids:
             return self._ids.index(str(identity))
         known = self._index_of.get(given)
-        # A call begins with its name. An id not seen before tells it from the last one, also under the same index.
-        if known is None or (begins and (identity is not None or given is None)):
+        if known is None:
             return len(self._ids)
-        return known
+        # A call begins with its name. An id not seen before tells it from the last one under the same index; without
+        # ids another name does, and without indexes any name.
+        begins = bool(name) and (identity is not None or given is None or name != self._names[known])
+        return len(self._ids) if begins else known
 
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:

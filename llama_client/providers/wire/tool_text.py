@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # or brackets in its place; and what others write: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
 _DIALECTS = (("<function=", "</function>"), ("<tool_call>", "</tool_call>"))
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_UP_TO_BRACE = re.compile(r"[>=(\[\s]{0,16}(?=\{)")
+_UP_TO_CLOSING = re.compile(r"[)\]>\s]{0,16}")
+_DECODER = json.JSONDecoder()
 # As many as there may be tools.
 _MAX_CALLS = 128
 # Longer than any call, and short enough to be searched at once.
@@ -67,24 +71,34 @@ def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
         calls: list[tuple[str, str]] = []
         at = first
         while at >= 0 and len(calls) <= _MAX_CALLS:
-            end = text.find(closing, at)
-            inside = text[at + len(opening) : end] if end >= 0 else ""
-            call = _tagged(inside) if opening == "<function=" else _named(_json(inside))
-            if call is None:
+            found = _call_at(text, at + len(opening), closing, names_itself=opening != "<function=")
+            if found is None:
                 return first, []
+            call, end = found
             calls.append(call)
             at = text.find(opening, end)
         return first, calls
     return 0, None
 
 
-def _tagged(inside: str) -> tuple[str, str] | None:
-    """`NAME>{...}`, with whatever punctuation a model puts around the object."""
-    name = _NAME.match(inside)
-    if name is None:
+def _call_at(text: str, start: int, closing: str, *, names_itself: bool) -> tuple[tuple[str, str], int] | None:
+    """The call that begins here, and where it ends: `NAME>{...}` or `{"name": ...}`, whatever punctuation is around."""
+    name = None if names_itself else _NAME.match(text, start)
+    if name is None and not names_itself:
         return None
-    arguments = inside[name.end() :].strip().lstrip(">=([").strip().rstrip(")]>").strip()
-    return name.group(), arguments
+    brace = _UP_TO_BRACE.match(text, name.end() if name is not None else start)
+    if brace is None:
+        return None
+    try:
+        # It knows where the object ends, also where a text in it holds what looks like the end of the call.
+        value, end = _DECODER.raw_decode(text, brace.end())
+    except (ValueError, RecursionError):
+        return None
+    ending = _UP_TO_CLOSING.match(text, end)
+    if ending is None or not text.startswith(closing, ending.end()):
+        return None
+    call = _named(value) if name is None else (name.group(), text[brace.end() : end])
+    return (call, ending.end() + len(closing)) if call is not None else None
 
 
 def _bare(text: str) -> list[tuple[str, str]] | None:

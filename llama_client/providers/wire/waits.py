@@ -34,7 +34,9 @@ def retry_after_s(headers: Mapping[str, str], *, message: str, limit: str | None
     text = headers.get("retry-after")
     if text is not None:
         seconds = _number(text)
-        return _until(text, headers.get("date"), now) if seconds is None else seconds
+        seconds = _until(text, headers.get("date"), now) if seconds is None else seconds
+        if seconds is not None:
+            return seconds
     for name in (f"x-ratelimit-reset-{limit}", "x-ratelimit-reset"):
         reset = duration_s(headers.get(name))
         if reset is not None:
@@ -88,9 +90,13 @@ def duration_s(text: str | None) -> float | None:
 
 def _until(date: str, sent_at: str | None, now: float) -> float | None:
     """Seconds until a date. The sender's own clock is what it was reckoned by."""
+    until, start = _timestamp(date), _timestamp(sent_at) if sent_at else None
+    return max(until - (now if start is None else start), 0.0) if until is not None else None
+
+
+def _timestamp(date: str) -> float | None:
     try:
-        start = parsedate_to_datetime(sent_at).timestamp() if sent_at else now
-        return max(parsedate_to_datetime(date).timestamp() - start, 0.0)
+        return parsedate_to_datetime(date).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
 

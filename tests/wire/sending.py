@@ -1,0 +1,137 @@
+"""What our code sends, caught before it leaves the process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from llama_client import ChatCompletion, UnsupportedFeatureError
+from tests.asking import Asker
+from tests.wire.dialects import DIALECTS, JSON, Dialect
+
+KEY = "sk-test-secret-1234567890"
+MODEL = "some/model"
+PROMPT = "Why do llamas hum?"
+MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": PROMPT}]
+PNG = b"\x89PNG\r\n\x1a\n and the rest of an image"
+DATA_URI = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+IMAGE_URL = "https://images.test/llama.png"
+_VARIABLES = ("GROQ_", "TOGETHER_", "OPENAI_", "OLLAMA_")
+
+
+def forget_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes away what the machine's own environment says of providers and proxies."""
+    for name in list(os.environ):
+        if name.startswith(_VARIABLES) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of provider at its usual address.
+
+    Attributes:
+        dialect: How it talks.
+        url: Where it takes chats.
+        table: Its table in the configuration.
+    """
+
+    dialect: Dialect
+    url: str
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.dialect.kind
+
+    @property
+    def target(self) -> str:
+        return f"{self}/{MODEL}"
+
+
+_OF_NAME = {dialect.kind: dialect for dialect in DIALECTS}
+GROQ = Kind(_OF_NAME["groq"], "https://api.groq.com/openai/v1/chat/completions", {"api_key": KEY})
+TOGETHER = Kind(_OF_NAME["together"], "https://api.together.ai/v1/chat/completions", {"api_key": KEY})
+OPENAI = Kind(
+    _OF_NAME["openai"], "https://llm.test/v1/chat/completions", {"api_key": KEY, "base_url": "https://llm.test/v1"}
+)
+OLLAMA = Kind(_OF_NAME["ollama"], "http://127.0.0.1:11434/api/chat")
+KINDS = [GROQ, TOGETHER, OPENAI, OLLAMA]
+OPENAI_LIKE = [GROQ, TOGETHER, OPENAI]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was sent, in order, and what came of it."""
+
+    requests: list[httpx.Request]
+    reply: ChatCompletion
+
+    @property
+    def sent(self) -> httpx.Request:
+        """The only chat."""
+        (request,) = (request for request in self.requests if request.method == "POST")
+        return request
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.sent.content)
+
+
+def _answers(router: respx.MockRouter, kind: Kind, message: Mapping[str, Any] | None) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        dialect = kind.dialect
+        if json.loads(request.content).get("stream"):
+            events = [dialect.preamble(), dialect.text("Hello"), *dialect.ending()]
+            return httpx.Response(200, headers=dialect.stream_headers, content=b"".join(events))
+        body = dialect.whole()
+        if message is not None:
+            (body if dialect.is_ndjson else body["choices"][0])["message"] = dict(message)
+        return httpx.Response(200, headers=JSON, content=json.dumps(body))
+
+    router.post(kind.url).mock(side_effect=answer)
+
+
+def send(
+    kind: Kind,
+    mode: str = "call-sync",
+    messages: Any = PROMPT,
+    *,
+    table: Mapping[str, Any] | None = None,
+    message: Mapping[str, Any] | None = None,
+    **params: Any,
+) -> Outcome:
+    """Asks once; `message` is what the answer's message is in the provider's own shape."""
+    with respx.mock(using="httpx", assert_all_called=False) as router:
+        _answers(router, kind, message)
+        router.get(IMAGE_URL).respond(content=PNG, headers={"content-type": "image/png"})
+        config = {"providers": {str(kind): {**kind.table, **(table or {})}}}
+        reply = Asker(mode, config, [])(messages, model=kind.target, **params)
+        return Outcome([call.request for call in router.calls], reply)
+
+
+def refuse(kind: Kind, mode: str, messages: Any = PROMPT, **params: Any) -> UnsupportedFeatureError:
+    """The error of a call that the provider cannot honour; that anything was sent fails the test."""
+    with respx.mock(using="httpx", assert_all_called=False) as router:
+        router.route()
+        with pytest.raises(UnsupportedFeatureError) as caught:
+            Asker(mode, {"providers": {str(kind): kind.table}}, [])(messages, model=kind.target, **params)
+        assert not router.calls
+    return caught.value
+
+
+def try_in_order(kinds: list[Kind], mode: str, messages: Any = PROMPT, **params: Any) -> Outcome:
+    """Asks a list of targets."""
+    with respx.mock(using="httpx", assert_all_called=False) as router:
+        for kind in kinds:
+            _answers(router, kind, None)
+        config = {"providers": {str(kind): kind.table for kind in kinds}}
+        reply = Asker(mode, config, [])(messages, model=[kind.target for kind in kinds], **params)
+        return Outcome([call.request for call in router.calls], reply)

@@ -1,0 +1,274 @@
+"""`client.models.list()`: what each kind of provider says that it serves, and who could not be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.models import ProviderInfo
+from llama_client.providers.gguf.store import ModelStore
+from tests.wire.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
+from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, endless, silence, whole
+
+each_colour = pytest.mark.parametrize("colour", ["sync", "async"])
+each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
+KEY = "sk-test-secret-1234567890"
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No keys in the environment, and no Ollama."""
+    for name in ("GROQ_API_KEY", "TOGETHER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with closed_port() as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        yield
+
+
+def listed(config: Any, colour: str) -> dict[str, ProviderInfo]:
+    async def asking() -> list[ProviderInfo]:
+        async with AsyncLlamaClient(config) as client:
+            return await client.models.list()
+
+    if colour == "async":
+        providers = asyncio.run(asking())
+    else:
+        with LlamaClient(config) as client:
+            providers = client.models.list()
+    return {provider.provider: provider for provider in providers}
+
+
+def one(dialect: Dialect, colour: str, answer: Callable[[Received], Answer], name: str = "x") -> ProviderInfo:
+    with ReplayServer(answer) as server:
+        table = {"kind": dialect.kind, "base_url": server.url + dialect.base, "api_key": KEY}
+        found = listed({"providers": {name: table}}, colour)[name]
+        for request in server.requests:
+            assert (request.method, request.body) == ("GET", b"")
+            assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert (found.kind, found.is_configured) == (dialect.kind, True)
+    return found
+
+
+def serving(path: str, body: Any) -> Callable[[Received], Answer]:
+    return lambda request: as_json(body) if request.path == path else as_json({"error": "no such page"}, status=404)
+
+
+def row(id_: str, **more: Any) -> dict[str, Any]:
+    return {"id": id_, "object": "model", "created": 1, "owned_by": "somebody", **more}
+
+
+SHAPES: list[Any] = [
+    pytest.param(
+        GROQ,
+        "/openai/v1/models",
+        {"object": "list", "data": [row("llama-x", active=True, context_window=131072, max_completion_tokens=8192)]},
+        ("llama-x", 131072),
+        id="groq",
+    ),
+    # Together answers with a bare list: https://docs.together.ai/reference/models-1
+    pytest.param(
+        TOGETHER,
+        "/v1/models",
+        [row("meta/llama-x", type="chat", context_length=8192, pricing={"input": 0.1, "output": 0.2})],
+        ("meta/llama-x", 8192),
+        id="together",
+    ),
+    pytest.param(
+        TOGETHER,
+        "/v1/models",
+        {"object": "list", "data": [row("meta/llama-x", type="chat", context_length=8192)]},
+        ("meta/llama-x", 8192),
+        id="together-wrapped",
+    ),
+    pytest.param(OPENAI, "/v1/models", {"object": "list", "data": [row("gpt-x")]}, ("gpt-x", None), id="openai"),
+    pytest.param(
+        OPENAI,
+        "/v1/models",
+        {"object": "list", "data": [row("org/x", max_model_len=32768, root="org/x", permission=[{"id": "p"}])]},
+        ("org/x", 32768),
+        id="vllm",
+    ),
+    pytest.param(
+        OPENAI,
+        "/v1/models",
+        {
+            "models": [{"name": "x.gguf", "model": "x.gguf", "capabilities": ["completion"]}],
+            "object": "list",
+            "data": [row("x.gguf", meta={"n_ctx": 4096, "n_ctx_train": 131072, "n_params": 1, "vocab_type": 2})],
+        },
+        ("x.gguf", 4096),
+        id="llama.cpp",
+    ),
+]
+
+
+@each_colour
+@pytest.mark.parametrize(("dialect", "path", "body", "expected"), SHAPES)
+def test_every_servers_list_is_understood(
+    dialect: Dialect, path: str, body: Any, expected: tuple[str, int | None], colour: str
+) -> None:
+    found = one(dialect, colour, serving(path, body))
+    assert (found.is_reachable, found.error) == (True, None)
+    (model,) = found.models
+    assert (model.target, model.context_tokens) == (f"x/{expected[0]}", expected[1])
+    assert (model.is_served, model.is_loaded) == (True, None)
+
+
+TAGS = {
+    "models": [
+        {"name": "llama3.1:8b", "model": "llama3.1:8b", "modified_at": "2026-11-02T00:00:00Z", "size": 4_900_000_000},
+        {"name": "gpt-oss:120b-cloud", "model": "gpt-oss:120b-cloud", "modified_at": "2026-11-01T00:00:00Z", "size": 3},
+    ]
+}
+LOADED = {"models": [{"name": "llama3.1:8b", "model": "llama3.1:8b", "size_vram": 6, "context_length": 8192}]}
+
+
+@each_colour
+def test_ollama_tells_what_is_installed_and_what_is_loaded(colour: str) -> None:
+    found = one(OLLAMA, colour, lambda request: as_json(TAGS if request.path == "/api/tags" else LOADED))
+    llama, cloud = found.models
+    assert (llama.target, llama.is_loaded, llama.context_tokens) == ("x/llama3.1:8b", True, 8192)
+    assert (llama.size_bytes, llama.name) == (4_900_000_000, "llama-3.1-8b-instruct")
+    assert (cloud.target, cloud.is_loaded) == ("x/gpt-oss:120b-cloud", False)
+
+
+@each_colour
+def test_the_catalogue_adds_what_it_knows(colour: str) -> None:
+    body = {"object": "list", "data": [row("openai/gpt-oss-20b", context_window=65536), row("brand-new")]}
+    known, new = one(GROQ, colour, serving("/openai/v1/models", body), name="groq").models
+    assert (known.name, known.context_tokens, known.max_output_tokens) == ("gpt-oss-20b", 65536, 65536)
+    assert (known.input_usd_per_mtok, known.output_usd_per_mtok) == (Decimal("0.075"), Decimal("0.3"))
+    assert known.checked_on is not None
+    assert (new.target, new.name, new.input_usd_per_mtok, new.abilities) == ("groq/brand-new", None, None, None)
+
+
+@each_colour
+def test_pulled_models_are_listed(demo_pulled: ModelStore, colour: str) -> None:
+    gguf = listed(None, colour)["gguf"]
+    assert (gguf.kind, gguf.is_configured, gguf.is_reachable) == ("gguf", False, True)
+    model = next(model for model in gguf.models if model.target == "gguf/smollm2-135m")
+    assert model.is_served
+    assert model.size_bytes is not None
+    assert model.size_bytes > 10**7
+
+
+@each_colour
+def test_who_is_not_there_is_reported_and_does_not_hide_the_others(colour: str) -> None:
+    with closed_port() as nobody, ReplayServer(serving("/v1/models", {"data": [row("a")]})) as server:
+        tables = {
+            "groq": {"base_url": nobody, "api_key": KEY},
+            "box": {"kind": "openai", "base_url": f"{server.url}/v1"},
+        }
+        found = listed({"providers": tables}, colour)
+    assert [model.target for model in found["box"].models] == ["box/a"]
+    groq, ollama = found["groq"], found["ollama"]
+    assert (groq.is_reachable, ollama.is_reachable) == (False, False)
+    assert groq.error
+    assert "ollama serve" in (ollama.error or "")
+    # What the catalogue says that it serves today, and no more.
+    targets = {model.target: model.is_served for model in groq.models}
+    assert targets["groq/openai/gpt-oss-20b"] is None
+    assert "groq/llama-3.1-70b-versatile" not in targets
+    assert ollama.models == []
+
+
+@each_colour
+def test_a_provider_without_its_key_is_reported(colour: str) -> None:
+    found = listed({"providers": {"groq": {}}}, colour)["groq"]
+    assert found.is_reachable is False
+    assert "GROQ_API_KEY" in (found.error or "")
+
+
+BROKEN: dict[str, Callable[[Received], Answer]] = {
+    "refuses the key": lambda request: as_json({"error": {"message": f"bad key {KEY}"}}, status=401),
+    "breaks": lambda request: whole(b"<html>oops</html>", status=502),
+    "sends no JSON": lambda request: whole(b"<html>hello</html>"),
+    "sends a number": lambda request: as_json(7),
+}
+
+
+@each_colour
+@each_dialect
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_broken_list_is_reported_without_the_key(dialect: Dialect, way: str, colour: str) -> None:
+    found = one(dialect, colour, BROKEN[way])
+    assert found.is_reachable is False
+    assert found.error
+    assert KEY not in found.model_dump_json()
+
+
+RUBBISH: list[Any] = [
+    {"data": 7},
+    {"data": [7, None, {"id": 9}, {}]},
+    {"models": 7},
+    {"models": [7, {"name": None}]},
+    {},
+]
+
+
+@each_colour
+@each_dialect
+@pytest.mark.parametrize("body", RUBBISH)
+def test_rows_that_are_none_are_left_out(dialect: Dialect, body: Any, colour: str) -> None:
+    assert one(dialect, colour, lambda request: as_json(body)).models == []
+
+
+SLOW: dict[str, Callable[[Received], Answer]] = {
+    "silent": lambda request: silence(),
+    "trickling": lambda request: endless(b" ", headers=SSE, delay_s=0.2),
+}
+
+
+@each_colour
+@pytest.mark.parametrize("way", SLOW)
+def test_a_provider_that_takes_for_ever_is_given_up(way: str, colour: str) -> None:
+    started = time.monotonic()
+    with ReplayServer(SLOW[way]) as server:
+        # Should nobody give up, the server does, so that the test fails instead of hanging.
+        finished = listed_within(server, colour, 15.0)
+    assert finished is not None
+    assert finished.is_reachable is False
+    assert time.monotonic() - started < 15
+
+
+def listed_within(server: ReplayServer, colour: str, limit_s: float) -> ProviderInfo | None:
+    import threading
+
+    found: list[ProviderInfo] = []
+    config = {"providers": {"x": {"kind": "openai", "base_url": f"{server.url}/v1"}}}
+    thread = threading.Thread(target=lambda: found.append(listed(config, colour)["x"]), daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    in_time = found[0] if found else None
+    server.close()
+    thread.join(limit_s)
+    return in_time
+
+
+@each_colour
+def test_an_endless_list_is_given_up(colour: str) -> None:
+    with ReplayServer(lambda request: endless(b" " * 65536, headers=SSE)) as server:
+        found = listed({"providers": {"x": {"kind": "openai", "base_url": f"{server.url}/v1"}}}, colour)["x"]
+        assert not server.overran.is_set()
+    assert found.is_reachable is False
+
+
+@each_colour
+def test_ten_slow_providers_are_asked_at_once(colour: str) -> None:
+    def slowly(request: Received) -> Answer:
+        time.sleep(0.5)
+        return as_json({"data": [row("a")]})
+
+    with ReplayServer(slowly) as server:
+        tables = {f"p{n}": {"kind": "openai", "base_url": f"{server.url}/v1"} for n in range(10)}
+        started = time.monotonic()
+        found = listed({"providers": tables}, colour)
+        assert time.monotonic() - started < 4
+    assert all(found[name].is_reachable for name in tables)
+    assert list(found)[:10] == list(tables)

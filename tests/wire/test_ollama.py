@@ -1,0 +1,255 @@
+"""What is Ollama's own: its server that may not run, its options, what it does without telling, and its clocks."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from llama_client import (
+    APIConnectionError,
+    BadRequestError,
+    ChatCompletion,
+    ContextLengthError,
+    LocalOnlyError,
+    ModelNotFoundError,
+    UnsupportedFeatureError,
+)
+from tests.asking import MODES, Asker
+from tests.wire.dialects import OLLAMA
+from tests.wire.server import Answer, ReplayServer, as_json, closed_port, streamed
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def ask(mode: str, *answers: Answer, prompt: Any = "Hi", model: str = "x/llama3.1:8b", **params: Any) -> Any:
+    """The reply, and the body of the request; `config` and `table` change the configuration."""
+    config, table = params.pop("config", {}), params.pop("table", {})
+    with ReplayServer(OLLAMA.answers(*answers)) as server:
+        asker = Asker(mode, {**OLLAMA.config(server.url, **table), **config}, [])
+        reply = asker(prompt, model=model, timeout=10.0, **params)
+        return reply, server.requests[-1].json
+
+
+def done(mode: str, **facts: Any) -> Answer:
+    body = {"model": "m", "message": {"role": "assistant", "content": "Hello"}, "done": True, "done_reason": "stop"}
+    if mode.startswith("stream"):
+        text = {**body, "done": False}
+        last = {**body, **facts, "message": {"role": "assistant", "content": ""}}
+        return streamed([OLLAMA.event(text), OLLAMA.event(last)], headers=OLLAMA.stream_headers)
+    return as_json({**body, **facts})
+
+
+def sent(**params: Any) -> dict[str, Any]:
+    _, body = ask("call-sync", done("call"), **params)
+    assert isinstance(body, dict)
+    return body
+
+
+@each_mode
+def test_an_ollama_that_does_not_run_is_told_at_once_with_the_remedy(mode: str) -> None:
+    started = time.monotonic()
+    with closed_port() as url:
+        with pytest.raises(APIConnectionError, match="ollama serve") as caught:
+            Asker(mode, OLLAMA.config(url), [])("Hi", model="x/llama3.1:8b", timeout=30.0)
+    assert time.monotonic() - started < 3
+    assert url in str(caught.value)
+    assert (caught.value.retryable, caught.value.failover) == (True, True)
+    assert caught.value.attempts[0].sent is False
+
+
+@each_mode
+def test_a_model_that_is_not_there_comes_with_the_command_that_pulls_it(mode: str) -> None:
+    answer = as_json({"error": "model 'llama3.1:8b' not found"}, status=404)
+    with pytest.raises(ModelNotFoundError, match=r"ollama pull llama3\.1:8b") as caught:
+        ask(mode, answer)
+    assert (caught.value.http_status, caught.value.failover) == (404, True)
+
+
+def test_options_of_the_table_and_of_the_call_travel_together_and_the_calls_win() -> None:
+    body = sent(
+        table={"options": {"num_ctx": 8192, "temperature": 0.1, "num_thread": 4}, "keep_alive": "10m"},
+        temperature=0.7,
+        top_p=0.5,
+        top_k=7,
+        min_p=0.1,
+        seed=3,
+        max_tokens=64,
+        stop="END",
+        repetition_penalty=1.1,
+    )
+    assert body["options"] == {
+        "num_ctx": 8192,
+        "num_thread": 4,
+        "temperature": 0.7,
+        "top_p": 0.5,
+        "top_k": 7,
+        "min_p": 0.1,
+        "seed": 3,
+        "num_predict": 64,
+        "stop": ["END"],
+        "repeat_penalty": 1.1,
+    }
+    assert (body["keep_alive"], body["model"], body["stream"]) == ("10m", "llama3.1:8b", False)
+
+
+@pytest.mark.parametrize("keep_alive", ["10m", 300, -1, 0, "-1"])
+def test_keep_alive_may_be_a_duration_or_seconds(keep_alive: Any) -> None:
+    assert sent(table={"keep_alive": keep_alive})["keep_alive"] == keep_alive
+
+
+def test_without_settings_nothing_is_set() -> None:
+    assert set(sent()) == {"model", "messages", "stream"}
+
+
+def test_a_calls_own_options_change_only_what_they_name() -> None:
+    body = sent(table={"options": {"num_ctx": 8192, "num_gpu": 1}}, extra_body={"options": {"num_ctx": 4096}})
+    assert body["options"] == {"num_ctx": 4096, "num_gpu": 1}
+
+
+@pytest.mark.parametrize(
+    ("effort", "think"), [("none", False), ("low", "low"), ("medium", "medium"), ("high", "high"), (None, None)]
+)
+def test_reasoning_is_switched_by_think(effort: Any, think: Any) -> None:
+    assert sent(reasoning_effort=effort).get("think") == think
+
+
+@each_mode
+def test_thinking_is_reasoning_and_can_be_hidden(mode: str) -> None:
+    message = {"role": "assistant", "content": "Yes.", "thinking": "Hm."}
+    body = {"model": "m", "message": message, "done": True, "done_reason": "stop"}
+    answers = [
+        as_json(body) if mode.startswith("call") else streamed([OLLAMA.event(body)], headers=OLLAMA.stream_headers)
+        for _ in range(2)
+    ]
+    shown, _ = ask(mode, answers[0], reasoning_effort="low")
+    hidden, _ = ask(mode, answers[1], reasoning_effort="low", reasoning_format="hidden")
+    assert (shown.choices[0].message.reasoning, hidden.choices[0].message.reasoning) == ("Hm.", None)
+
+
+def test_formats_travel_as_ollama_wants_them() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert sent(response_format=form)["format"] == schema
+    assert sent(response_format={"type": "json_object"})["format"] == "json"
+    assert "format" not in sent(response_format={"type": "text"})
+
+
+@pytest.mark.parametrize(("param", "value"), [("n", 2), ("logit_bias", {"1": 1}), ("service_tier", "flex")])
+def test_what_ollama_would_ignore_is_refused_before_it_is_sent(param: str, value: Any) -> None:
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        ask("call-sync", **{param: value})
+    assert caught.value.param == param
+    assert caught.value.attempts[0].outcome == "skipped"
+
+
+CUT = "probably cut"
+# Twelve thousand bytes: as long as a text of 4096 tokens may well be.
+ORDINARY = "Why do llamas hum? " * 600
+
+
+@pytest.mark.parametrize(
+    ("num_ctx", "tokens", "prompt", "warns"),
+    [
+        (2048, 2048, "word " * 9000, True),
+        (2048, 2040, "word " * 2100, True),
+        (2048, 1900, "word " * 1880, False),
+        (2048, 12, "Hi", False),
+        (8192, 3000, ORDINARY, False),
+        (None, 4096, "word " * 20000, True),
+        (None, 3000, ORDINARY, False),
+        (None, 12, "Hi", False),
+        (None, 26, "x" * 60, False),
+        # Only the system message and the last one were left, so that few tokens were read of a very long text.
+        (4096, 40, "word " * 50_000, True),
+        (None, 40, "word " * 50_000, True),
+    ],
+)
+@pytest.mark.parametrize("mode", ["call-sync", "stream-async"])
+def test_a_prompt_that_was_probably_cut_is_told(
+    num_ctx: int | None, tokens: int, prompt: str, warns: bool, mode: str
+) -> None:
+    table = {"options": {"num_ctx": num_ctx}} if num_ctx else {}
+    reply, _ = ask(mode, done(mode, prompt_eval_count=tokens, eval_count=1), prompt=prompt, table=table)
+    assert [CUT in warning for warning in reply.warnings] == ([True] if warns else [])
+
+
+@pytest.mark.parametrize("tokens", [3900, 4000, 32000, 4095])
+def test_a_long_prompt_that_fits_a_larger_context_is_not_suspected(tokens: int) -> None:
+    """Whose context is 128k has no reason to be warned at 4k."""
+    reply, _ = ask(
+        "call-sync",
+        done("call", prompt_eval_count=tokens, eval_count=1),
+        prompt="word " * tokens,
+        table={"options": {"num_ctx": 131072}},
+    )
+    assert reply.warnings == []
+
+
+def test_a_prompt_that_was_not_counted_is_not_suspected() -> None:
+    reply, _ = ask("call-sync", done("call", eval_count=1), prompt=ORDINARY)
+    assert reply.warnings == []
+    assert reply.usage.prompt_tokens is None
+
+
+@each_mode
+def test_an_error_that_is_nested_as_text_is_read(mode: str) -> None:
+    inner = {
+        "code": 400,
+        "message": "the request exceeds the available context size",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 5000,
+        "n_ctx": 4096,
+    }
+    with pytest.raises(ContextLengthError) as caught:
+        ask(mode, as_json({"error": json.dumps({"error": inner})}, status=400))
+    assert (caught.value.prompt_tokens, caught.value.context_tokens) == (5000, 4096)
+    assert (caught.value.provider_code, caught.value.http_status) == ("exceed_context_size_error", 400)
+
+
+@each_mode
+def test_an_option_of_a_wrong_type_is_the_callers_mistake_whatever_the_status(mode: str) -> None:
+    answer = as_json({"error": 'option "num_ctx" must be of type integer'}, status=500)
+    with pytest.raises(BadRequestError) as caught:
+        ask(mode, answer, table={"options": {"num_ctx": "much"}})
+    assert (caught.value.http_status, caught.value.retryable, caught.value.failover) == (500, False, False)
+
+
+@each_mode
+@pytest.mark.parametrize(
+    ("model", "status"), [("llama3.1:8b", "free"), ("gpt-oss:120b-cloud", "unknown"), ("x:cloud", "unknown")]
+)
+def test_what_runs_here_is_free_and_what_the_cloud_answers_has_no_known_price(
+    mode: str, model: str, status: str
+) -> None:
+    reply, _ = ask(mode, done(mode, prompt_eval_count=3, eval_count=2), model=f"x/{model}")
+    assert reply.cost.status == status
+    assert reply.cost.usd == (0 if status == "free" else None)
+    assert reply.attempts[0].cost is not None
+    assert reply.attempts[0].cost.status == status
+
+
+@each_mode
+def test_local_only_refuses_what_the_daemon_hands_on(mode: str) -> None:
+    with ReplayServer(OLLAMA.answers()) as server:
+        with pytest.raises(LocalOnlyError, match="cloud"):
+            Asker(mode, {**OLLAMA.config(server.url), "local_only": True}, [])("Hi", model="x/gpt-oss:120b-cloud")
+        assert server.requests == []
+
+
+@each_mode
+def test_ollamas_own_clocks_are_told_in_seconds(mode: str) -> None:
+    clocks = {"total_duration": 5_000_000_000, "load_duration": 2_500_000_000, "eval_duration": 500_000_000}
+    reply, _ = ask(mode, done(mode, **clocks, prompt_eval_count=3, eval_count=20))
+    timing = reply.timing
+    assert (timing.total_s, timing.load_s, timing.tokens_per_s) == pytest.approx((5.0, 2.5, 40.0))
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (3, 20, 23)
+
+
+def test_clocks_that_are_not_told_are_not_made_up() -> None:
+    reply: ChatCompletion
+    reply, _ = ask("call-sync", done("call"))
+    assert (reply.timing.load_s, reply.timing.queue_s) == (None, None)
+    assert reply.usage.completion_tokens is None
