@@ -44,12 +44,11 @@ from llama_client.types.completion import ChatCompletion, Choice, Message, ToolC
 from llama_client.types.cost import Cost
 from llama_client.types.params import CallParams, ChatParams
 from llama_client.types.usage import Usage
+from llama_client.version import __version__
 
 if TYPE_CHECKING:
     from llama_client.config.discovery import load_config
     from llama_client.config.schema import Config
-
-__version__ = "0.1.0"
 
 __all__ = [
     "APIConnectionError",

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from llama_client.config.providers import HttpProvider
 from llama_client.errors import ConfigError
 from llama_client.providers.http.carrier import Address
+from llama_client.version import __version__
 
 _ABOUT_ITSELF = "x-stainless-"
 
@@ -35,9 +36,6 @@ class OfficialClient(Protocol):
 
 def own_headers() -> dict[str, str]:
     """What every request says of itself and of its body."""
-    # At call time: the package's own file imports, in the end, this one.
-    from llama_client import __version__
-
     agent = f"llama-client/{__version__}"
     return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": agent}
 
