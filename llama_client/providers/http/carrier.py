@@ -16,8 +16,8 @@ import httpx
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import APITimeoutError, InvalidResponseError, LlamaClientError, ProviderError
 from llama_client.providers.base import Codec, HttpAnswer, HttpCall, ProviderCall, StreamDecoder
-from llama_client.providers.http.connections import Patience
 from llama_client.providers.http.failures import failure_of, was_unsent
+from llama_client.providers.http.transports import Patience
 from llama_client.providers.wire.waits import rate_limit
 from llama_client.types.chunk import ChatCompletionChunk
 

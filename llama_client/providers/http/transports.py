@@ -1,0 +1,235 @@
+"""The transports: what opens a connection, guarded, and reads from it with a patience that may change.
+
+They are ours for two reasons: `local_only` is judged after names are resolved, where a connection is opened, and a
+stream's patience changes once content has arrived, which HTTPX fixes for a whole answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+
+from llama_client.privacy import ConnectionGuard
+
+if TYPE_CHECKING:
+    import ssl
+
+# More requests at once than this wait for a connection. Both libraries' own default, 100, is below what one process
+# can usefully keep in flight.
+MAX_CONNECTIONS = 1000
+KEEPALIVE_S = 30.0
+
+
+class Patience(float):
+    """A read timeout that is asked anew at each read. To other transports it is a number, its longest."""
+
+    now_s: Callable[[], float]
+
+    @classmethod
+    def of(cls, longest_s: float, now_s: Callable[[], float]) -> Patience:
+        """A patience of as many seconds as `now_s` says at each moment."""
+        patience = cls(longest_s)
+        patience.now_s = now_s
+        return patience
+
+
+class _PatientStream(httpcore.NetworkStream):
+    """A connection that knows `Patience`, and wakes who waits for bytes when it is closed."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See httpcore."""
+        return self._inner.read(max_bytes, timeout.now_s() if isinstance(timeout, Patience) else timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See httpcore."""
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        """See httpcore."""
+        sock = self._inner.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            sock.shutdown(socket.SHUT_RDWR)
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> _PatientStream:
+        """See httpcore."""
+        return _PatientStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore."""
+        return self._inner.get_extra_info(info)
+
+
+class _GuardedBackend(httpcore.NetworkBackend):
+    """Opens connections to what the guard allows."""
+
+    def __init__(self, guard: ConnectionGuard) -> None:
+        self._guard = guard
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> _PatientStream:
+        address = self._allowed_address(host, port) if self._guard.local_only else host
+        return _PatientStream(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
+
+    def _allowed_address(self, host: str, port: int) -> str:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        # All of them must be allowed: which one is used is up to the system, and may change.
+        for *_, address in found:
+            self._guard.check(host, str(address[0]))
+        return str(found[0][4][0])
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """HTTPX's own transport over httpcore, but for the guard and the patience."""
+
+    def __init__(self, guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext) -> None:
+        options: dict[str, Any] = {
+            "ssl_context": ssl_context,
+            "max_connections": MAX_CONNECTIONS,
+            "max_keepalive_connections": MAX_CONNECTIONS,
+            "keepalive_expiry": KEEPALIVE_S,
+            "network_backend": _GuardedBackend(guard),
+        }
+        if proxy is None:
+            self._pool: httpcore.ConnectionPool = httpcore.ConnectionPool(**options)
+        else:
+            through = httpx.Proxy(proxy)
+            self._pool = httpcore.HTTPProxy(str(through.url), proxy_auth=through.raw_auth, **options)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See HTTPX."""
+        url = request.url
+        stream = request.stream
+        if not isinstance(stream, httpx.SyncByteStream):
+            raise TypeError("an asynchronous request needs an asynchronous client")
+        try:
+            response = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                    headers=request.headers.raw,
+                    content=stream,
+                    extensions=request.extensions,
+                )
+            )
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
+        return httpx.Response(
+            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
+        )
+
+    def close(self) -> None:
+        """Closes every connection; threads that wait for an answer wake up with an error."""
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_stream()
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def _httpx_error(error: Exception) -> Exception | None:
+    """httpcore's error under HTTPX's name, which the official clients know; None for any other."""
+    for base in type(error).__mro__:
+        named = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
+        if named is not None:
+            renamed: Exception = named(str(error))
+            return renamed
+    return None
+
+
+def aiohttp_transport(
+    guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext
+) -> httpx.AsyncBaseTransport:
+    """A guarded transport over aiohttp: HTTPX's own falls behind with many requests in flight."""
+    # aiohttp takes a tenth of a second to import, and only asynchronous clients need it.
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    through, credentials = _without_credentials(proxy)
+
+    class Resolver(aiohttp.ThreadedResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[aiohttp.abc.ResolveResult]:
+            found = await super().resolve(host, port, family)
+            for address in found:
+                guard.check(host, address["host"])
+            return found
+
+    class Transport(AiohttpTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            # aiohttp asks its resolver for names alone.
+            if is_address(request.url.host):
+                guard.check(request.url.host, request.url.host)
+            if credentials and request.url.scheme == "http":
+                # A proxy is told who asks by the request itself, where there is no tunnel to open first.
+                request.headers.update(credentials)
+            return await super().handle_async_request(request)
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context, resolver=Resolver()
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    # `verify` is what the transport would give a connector of its own; this one's has the context already.
+    return Transport(verify=ssl_context, proxy=through, client=session)
+
+
+def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
+    """A proxy, and the header that says who asks: the transport's own way of saying so is deprecated in aiohttp."""
+    if address is None:
+        return None, {}
+    proxy = httpx.Proxy(address)
+    if proxy.raw_auth is None:
+        return proxy, {}
+    pair = base64.b64encode(b":".join(proxy.raw_auth)).decode()
+    credentials = {"Proxy-Authorization": f"Basic {pair}"}
+    return httpx.Proxy(proxy.url, headers=credentials), credentials
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address and not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
