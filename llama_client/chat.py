@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import InvalidRequestError
+from llama_client.event_loop import EventLoop
 from llama_client.routing.drive import adrive, drive
 from llama_client.routing.plan import plan
 from llama_client.routing.record import CallRecord
@@ -17,10 +17,9 @@ from llama_client.routing.targets import Target, resolve
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams, ChatParams, ParseParams
+from llama_client.types.sendable import MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
-    import asyncio
-
     from pydantic import BaseModel
 
     from llama_client.config.schema import Config
@@ -29,41 +28,28 @@ if TYPE_CHECKING:
     from llama_client.structured import AnswerForm
 
 
-class EventLoop:
-    """The loop that an asynchronous client belongs to: that of its first call."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def check(self) -> None:
-        """Refuses a second loop: what a client has opened belongs to the first.
-
-        Raises:
-            InvalidRequestError: This is another loop.
-        """
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise InvalidRequestError(
-                "this AsyncLlamaClient belongs to another event loop; make one for each loop (each asyncio.run)"
-            )
-
-
 class DefaultModel:
-    """What `model` means where it is omitted: found out once for a client and its views."""
+    """What `model` means where it is omitted: found out once for a client and its views.
 
-    def __init__(self, find: Callable[[], str]) -> None:
-        self._find = find
+    Args:
+        ollama: The Ollama to be asked for it; None where no question is needed.
+        ask: Asks it for a model, blocking.
+        aask: The same on the event loop.
+        name_of: The model's name, by what Ollama said.
+    """
+
+    def __init__(
+        self,
+        ollama: str | None,
+        ask: Callable[[str], str | None],
+        aask: Callable[[str], Awaitable[str | None]],
+        name_of: Callable[[str | None], str],
+    ) -> None:
+        self._ollama = ollama
+        self._ask = ask
+        self._aask = aask
+        self._name_of = name_of
         self._name: str | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether asking takes no time."""
-        return self._name is not None
 
     def name(self) -> str:
         """The model.
@@ -71,10 +57,16 @@ class DefaultModel:
         Raises:
             ConfigError: There is none.
         """
-        with self._lock:
-            if self._name is None:
-                self._name = self._find()
-            return self._name
+        if self._name is None:
+            # Two threads may both ask; they hear the same.
+            self._name = self._name_of(self._ask(self._ollama) if self._ollama is not None else None)
+        return self._name
+
+    async def aname(self) -> str:
+        """The same on the event loop."""
+        if self._name is None:
+            self._name = self._name_of(await self._aask(self._ollama) if self._ollama is not None else None)
+        return self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +114,8 @@ class CallContext:
         if given.get("timeout") is None:
             given["timeout"] = self.timeout_s
         request = check_request(given, stream=stream, schema_in_words=form is not None)
-        model = model if model is not None else self.model if self.model is not None else self.default.name()
+        if model is None:
+            model = self.model if self.model is not None else self.default.name()
         targets = resolve(model, self.providers, self.store, only_provider=self.only_provider)
         record = CallRecord(request, self.clock, {**self.tags, **(request.tags or {})}, form)
         return record, targets, Deadline(request.timeout, self.clock)
@@ -130,10 +123,11 @@ class CallContext:
     async def abegin(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
     ) -> tuple[CallRecord, list[Target], Deadline]:
-        """The same on an event loop: off it, where a file is read or a running Ollama is asked for its models."""
+        """The same on an event loop: off it, where a file is read."""
         self.loop.check()
-        asks = params.get("model") is None and self.model is None and not self.default.is_known
-        if asks or _reads_files(params.get("messages")):
+        if params.get("model") is None and self.model is None:
+            await self.default.aname()
+        if _reads_files(params.get("messages")):
             import asyncio
 
             return await asyncio.to_thread(self.begin, params, stream=stream, form=form)
@@ -142,7 +136,12 @@ class CallContext:
     def with_options(
         self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
-        """The same with other defaults; what is None stays as it is."""
+        """The same with other defaults; what is None stays as it is.
+
+        Raises:
+            InvalidRequestError: A default is wrong.
+        """
+        _check_timeout(timeout_s)
         return replace(
             self,
             tags={**self.tags, **checked_tags(tags)},
@@ -163,6 +162,7 @@ def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallPa
         raise InvalidRequestError("prompt: must not be empty", param="prompt")
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
+    _require_no_stream(params, "ask")
     return {**params, "messages": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt}
 
 
@@ -312,10 +312,24 @@ def _flag(stream: object) -> bool:
     raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
 
 
+def _check_timeout(timeout_s: object) -> None:
+    seconds = timeout_s if isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool) else 0
+    if timeout_s is not None and not 0 < seconds <= MAX_TIMEOUT_S:
+        raise InvalidRequestError(
+            f"timeout_s: must be a number of seconds above 0, got {timeout_s!r}", param="timeout_s"
+        )
+
+
+def _require_no_stream(params: Mapping[str, object], what: str) -> None:
+    if "stream" in params:
+        raise InvalidRequestError(f"stream: {what} returns whole answers; use chat.completions.create", param="stream")
+
+
 def _with_form(params: ParseParams, model: type[BaseModel]) -> tuple[Mapping[str, object], AnswerForm]:
     # Imported with its first use, as every import of the package would pay for it.
     from llama_client.structured import AnswerForm
 
+    _require_no_stream(params, "parse")
     form = AnswerForm(model)
     return {**params, "response_format": form.response_format}, form
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 
-from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, EventLoop, asked, checked_tags
+from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags
 from llama_client.clock import Clock
+from llama_client.event_loop import EventLoop
 from llama_client.models import AsyncModels, Models
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams
@@ -150,9 +151,14 @@ class _BaseClient:
         only_provider: str | None = None,
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
+        from llama_client.config.discovery import says_local_only
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
-        from llama_client.routing.targets import default_model
+        from llama_client.routing.targets import default_model, ollama_to_ask
+
+        if says_local_only(os.environ):
+            # Any source that says true wins, also where no file was looked for.
+            config = config.model_copy(update={"local_only": True})
 
         clock, store = Clock(), ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
@@ -162,7 +168,12 @@ class _BaseClient:
             store,
             clock,
             EventLoop(),
-            DefaultModel(lambda: default_model(config, providers, store, only_provider=only_provider)),
+            DefaultModel(
+                ollama_to_ask(config, providers),
+                providers.ollama_default,
+                providers.aollama_default,
+                lambda running: default_model(config, providers, store, running, only_provider=only_provider),
+            ),
             tags=checked_tags(tags),
             only_provider=only_provider,
         )
@@ -276,7 +287,7 @@ class AsyncLlamaClient(_BaseClient):
 
     def _bind(self) -> None:
         self.chat = AsyncChat(self._context)
-        self.models = AsyncModels(self._context.providers)
+        self.models = AsyncModels(self._context.providers, self._context.loop)
 
     def sdk(self, provider: str) -> Any:
         """See the base class. The first call for a provider imports its package, which takes up to half a second."""
@@ -288,9 +299,8 @@ class AsyncLlamaClient(_BaseClient):
         Raises:
             ConfigError: There is none; says how to get one.
         """
-        import asyncio
-
-        return await asyncio.to_thread(self._context.default.name)
+        self._context.loop.check()
+        return await self._context.default.aname()
 
     async def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]

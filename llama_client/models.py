@@ -12,6 +12,7 @@ from llama_client.types.base import AnswerModel
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
+    from llama_client.event_loop import EventLoop
     from llama_client.providers.base import ServedModel
     from llama_client.providers.registry import Providers
 
@@ -91,6 +92,7 @@ class Models:
         # Imported here, as every import of the package would pay for it.
         from concurrent.futures import ThreadPoolExecutor
 
+        self._providers.require_open()
         names = listed(self._providers)
         with ThreadPoolExecutor(_MAX_ASKED_AT_ONCE) as threads:
             return list(threads.map(self._ask, names))
@@ -106,13 +108,16 @@ class Models:
 class AsyncModels:
     """`client.models` of an `AsyncLlamaClient`."""
 
-    def __init__(self, providers: Providers) -> None:
+    def __init__(self, providers: Providers, loop: EventLoop) -> None:
         self._providers = providers
+        self._loop = loop
 
     async def list(self) -> list[ProviderInfo]:
         """The same on the event loop."""
         import asyncio
 
+        self._loop.check()
+        self._providers.require_open()
         return list(await asyncio.gather(*(self._ask(name) for name in listed(self._providers))))
 
     async def _ask(self, name: str) -> ProviderInfo:

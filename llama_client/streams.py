@@ -101,6 +101,12 @@ class _Stream(Generic[Chunks]):
         if self._end():
             self._record.cancelled(self._trial)
 
+    def _wake_reader(self) -> None:
+        """Ends the wait of whoever is reading, who then sees that the stream has ended, and closes."""
+        stop = self._trial.facts.stop
+        if stop is not None:
+            stop()
+
 
 class ChatStream(_Stream[SyncChunks]):
     """An answer while it is made: iterate over its chunks, then read `completion`.
@@ -139,6 +145,9 @@ class ChatStream(_Stream[SyncChunks]):
                 self._finish()
                 break
             except Exception as error:
+                if self._ended:
+                    # Closed from elsewhere while this waited.
+                    break
                 raise self._interruption(error) from error
             except BaseException:
                 self._cancel()
@@ -164,13 +173,14 @@ class ChatStream(_Stream[SyncChunks]):
     def close(self) -> None:
         """Stops the model and frees its slot. Safe at any time, from any thread, and more than once."""
         self._cancel()
-        # Where another thread is waiting for the next chunk, it sees that the stream has ended, and closes.
         if self._reading.acquire(blocking=False):
             try:
                 self._arrived.clear()
                 self._chunks.close()
             finally:
                 self._reading.release()
+        else:
+            self._wake_reader()
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
@@ -202,6 +212,9 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 self._finish()
                 break
             except Exception as error:
+                if self._ended:
+                    # Closed from elsewhere while this waited.
+                    break
                 raise self._interruption(error) from error
             except BaseException:
                 self._cancel()
@@ -228,7 +241,8 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     async def aclose(self) -> None:
         """Stops the model and frees its slot. Safe at any time, from any task, and more than once."""
         self._cancel()
-        # Where another task is waiting for the next chunk, it sees that the stream has ended, and closes.
-        if not self._reading:
+        if self._reading:
+            self._wake_reader()
+        else:
             self._arrived.clear()
             await self._chunks.aclose()

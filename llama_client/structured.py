@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,7 +45,7 @@ class AnswerForm:
     def response_format(self) -> dict[str, Any]:
         """The parameter of that name. Strict where the schema can be: then servers enforce every word of it."""
         name = _NOT_IN_NAMES.sub("_", self._model.__name__)[:_MAX_NAME_CHARS]
-        strict = _strict(self._schema)
+        strict = strict_schema(self._schema)
         described = {"name": name, "schema": self._schema if strict is None else strict}
         return {"type": "json_schema", "json_schema": described | ({} if strict is None else {"strict": True})}
 
@@ -77,6 +77,12 @@ class AnswerForm:
             raise GenerationFailedError(
                 f"the answer is no {self._model.__name__} ({why})", failed_generation=text
             ) from None
+        except Exception as error:
+            # A validator of the user's own may raise anything.
+            raise GenerationFailedError(
+                f"the answer is no {self._model.__name__} (its validation raised {type(error).__name__})",
+                failed_generation=text,
+            ) from error
 
 
 def _unfenced(text: str) -> str:
@@ -85,33 +91,51 @@ def _unfenced(text: str) -> str:
     return fenced.group(1) if fenced else text
 
 
-def _strict(schema: Any) -> Any:
+# What strict servers do not know.
+_NOT_STRICT = frozenset({"oneOf", "allOf", "not", "if", "prefixItems", "patternProperties", "discriminator"})
+# One of these has to say what a value is.
+_SAYS_WHAT = frozenset({"type", "anyOf", "$ref", "enum", "const"})
+
+
+def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """The schema as strict servers want it: every property required, and no others; None: it cannot be so.
 
-    OpenAI's rules, which Groq shares: a free-form table has no strict schema, and nothing stands beside a `$ref`.
+    OpenAI's rules, which Groq shares: the whole is an object, every value has a type, nothing is free-form, and nothing
+    stands beside a `$ref`.
     """
+    strict = _strict(schema) if schema.get("type") == "object" else None
+    return strict if isinstance(strict, dict) else None
+
+
+def _strict(schema: Any) -> Any:
     if isinstance(schema, list):
         items = [_strict(item) for item in schema]
         return None if None in items else items
-    if not isinstance(schema, dict):
+    if not isinstance(schema, Mapping):
         return schema
+    if not schema.keys() & _SAYS_WHAT or schema.keys() & _NOT_STRICT:
+        return None
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
     if schema.get("type") == "object" and ("properties" not in schema or schema.get("additionalProperties")):
+        return None
+    if schema.get("type") == "array" and "items" not in schema:
         return None
     strict: dict[str, Any] = {}
     for key, value in schema.items():
         if key == "default":
             continue
-        # Below these are names of the user's, not words of JSON schema.
         if key in ("properties", "$defs"):
             below = {name: _strict(inner) for name, inner in value.items()}
-            value = None if None in below.values() else below
-        elif key not in ("enum", "const", "required", "examples"):
-            value = _strict(value)
-        if value is None and key != "const":
-            return None
-        strict[key] = value
+            if None in below.values():
+                return None
+            strict[key] = below
+        elif key in ("items", "anyOf"):
+            strict[key] = _strict(value)
+            if strict[key] is None:
+                return None
+        else:
+            strict[key] = value
     if strict.get("type") == "object":
         strict |= {"additionalProperties": False, "required": list(strict["properties"])}
     return strict

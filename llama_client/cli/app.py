@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from llama_client import __version__
+from llama_client.cli.terminal import printable
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderNotInstalledError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"llama-client: {error.strerror or error}", err=True)
         return EXIT_FAILED
     except LlamaClientError as error:
-        click.echo(f"llama-client: {error}", err=True)
+        click.echo(f"llama-client: {printable(str(error))}", err=True)
         if "--json" in arguments:
             _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
         return (

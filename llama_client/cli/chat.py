@@ -15,6 +15,7 @@ import click
 
 from llama_client import ChatCompletion, Config, ConfigError, LlamaClient, LlamaClientError, Message, load_config
 from llama_client.cli.pull import shown_progress
+from llama_client.cli.terminal import printable
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.types.params import CallParams
@@ -24,8 +25,6 @@ _REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_
 # user is told after the first of the two.
 _STDIN_WAITS_S = (1.0, 9.0)
 _MAX_STDIN_BYTES = 16 << 20
-# What could move the cursor, colour the screen or worse, in text that a model made.
-_CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, *range(128, 160)])
 
 Conversation = list[dict[str, object] | Message]
 
@@ -154,7 +153,7 @@ def _answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *,
         click.echo()
         reply = chunks.completion
     for warning in reply.warnings:
-        click.echo(f"llama-client: {warning}", err=True)
+        click.echo(f"llama-client: {printable(warning)}", err=True)
     if reply.choices[0].finish_reason == "length":
         click.echo("llama-client: the answer was cut at its longest", err=True)
     return reply
@@ -180,7 +179,7 @@ def _converse(client: LlamaClient, conversation: Conversation, params: CallParam
         except KeyboardInterrupt:
             click.echo("\n(stopped)", err=True)
         except LlamaClientError as error:
-            click.echo(f"llama-client: {error}", err=True)
+            click.echo(f"llama-client: {printable(str(error))}", err=True)
         else:
             conversation += [_said(text), reply.choices[0].message]
 
@@ -195,4 +194,4 @@ def _show_thinking(reasoning: str | None) -> None:
 
 
 def _printable(text: str) -> str:
-    return text.translate(_CONTROLS) if sys.stdout is not None and sys.stdout.isatty() else text
+    return printable(text) if sys.stdout is not None and sys.stdout.isatty() else text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llama_client import LlamaClient, load_config
+from llama_client.cli.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,7 @@ def command(as_json: bool, config: str | None) -> None:
     # Cells hold what servers say: it is text, never markup.
     console = Console(markup=False, highlight=False)
     for provider in providers:
-        console.print(_headline(provider), style="bold")
+        console.print(printable(_headline(provider)), style="bold")
         if provider.models:
             console.print(_table(provider.models))
         console.print()
@@ -73,7 +74,7 @@ def _table(models: Sequence[ModelInfo]) -> Table:
             " ".join(model.abilities or ()),
             _note(model),
         )
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -31,23 +31,40 @@ _VARIABLE_OF_KIND = {
 _HOST_OF_KIND = {"groq": "api.groq.com", "together": "api.together.ai", "openai": "api.openai.com"}
 # Each decides who else sees what is sent.
 _DETOURS = ("proxy", "ca_file")
+_ADDRESS_KEYS = ("base_url", *_DETOURS)
+_KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 _OUR_OWN_VARIABLES = "LLAMA_CLIENT_"
 
 
-def refuse_redirected_keys(values: object, origin: str, folder: Path) -> None:
+def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides: Mapping[str, object]) -> None:
     """Checks a configuration that nobody chose but was found.
 
+    Args:
+        values: What the file says.
+        origin: Where it is, for messages.
+        folder: The folder that it was found in.
+        overrides: What the user's own variables say, by the same keys.
+
     Raises:
-        ConfigError: It would send a built-in provider's key elsewhere, read a file outside its folder as a key, or run
-            a command.
+        ConfigError: It would send a key of the user's elsewhere, read a file outside its folder as a key, or run a
+            command.
     """
     providers = values.get("providers") if isinstance(values, Mapping) else None
+    variables = overrides.get("providers")
+    by_name = {_plain(name): table for name, table in variables.items()} if isinstance(variables, Mapping) else {}
     for name, table in providers.items() if isinstance(providers, Mapping) else ():
-        if isinstance(table, Mapping):
-            _check(f"providers.{name}", kind_of(name, table), table, origin, folder)
+        if isinstance(name, str) and isinstance(table, Mapping):
+            users = by_name.get(_plain(name))
+            _check(name, table, users if isinstance(users, Mapping) else {}, origin, folder)
 
 
-def _check(where: str, kind: object, table: Mapping[str, object], origin: str, folder: Path) -> None:
+def _plain(name: str) -> str:
+    """A name as variables know it: without case and hyphens."""
+    return name.lower().replace("-", "_")
+
+
+def _check(name: str, table: Mapping[str, object], users: Mapping[str, object], origin: str, folder: Path) -> None:
+    where, kind = f"providers.{name}", kind_of(name, table)
     remedy = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
     if "api_key_command" in table:
         raise ConfigError(
@@ -61,6 +78,13 @@ def _check(where: str, kind: object, table: Mapping[str, object], origin: str, f
             f"or below itself; {remedy}",
             key=f"{where}.api_key_file",
         )
+    culprit = next((key for key in (*_ADDRESS_KEYS, "kind") if key in table and key not in users), None)
+    if culprit is not None and (culprit != "kind" or kind != name) and _names_a_built_in_key(name, users):
+        raise ConfigError(
+            f"{origin}: {where}.{culprit}: a file found in the working directory may not decide where the key in "
+            f"your own variables is sent; {remedy}",
+            key=f"{where}.{culprit}",
+        )
     named = table.get("api_key_env")
     # Some systems do not tell GROQ_API_KEY from groq_api_key.
     named = named.upper() if isinstance(named, str) else ""
@@ -69,9 +93,20 @@ def _check(where: str, kind: object, table: Mapping[str, object], origin: str, f
             f"{origin}: {where}.api_key_env: a file found in the working directory may not read {named}; {remedy}",
             key=f"{where}.api_key_env",
         )
-    variables = [variable for variable in (named, _own_variable(kind, table)) if variable in _HOSTS_OF_VARIABLE]
-    for variable in variables:
-        _require_home(variable, where, kind, table, origin, remedy)
+    own = _own_variable(kind, table)
+    usual_host = _HOST_OF_KIND.get(str(kind))
+    if named in _HOSTS_OF_VARIABLE:
+        _require_home(named, usual_host, where, table, origin, remedy)
+    if own in _HOSTS_OF_VARIABLE:
+        # Without a base_url it goes where the user's own environment says.
+        _require_home(own, next(iter(_HOSTS_OF_VARIABLE[own])), where, table, origin, remedy)
+
+
+def _names_a_built_in_key(name: str, users: Mapping[str, object]) -> bool:
+    """Whether the user's own variables give a built-in provider's key to the provider of that name."""
+    if str(users.get("api_key_env")).upper() in _HOSTS_OF_VARIABLE:
+        return True
+    return _plain(name) in _VARIABLE_OF_KIND and any(key in users for key in _KEY_SOURCES)
 
 
 def _own_variable(kind: object, table: Mapping[str, object]) -> str:
@@ -88,7 +123,7 @@ def _own_variable(kind: object, table: Mapping[str, object]) -> str:
 
 
 def _require_home(
-    variable: str, where: str, kind: object, table: Mapping[str, object], origin: str, remedy: str
+    variable: str, usual_host: str | None, where: str, table: Mapping[str, object], origin: str, remedy: str
 ) -> None:
     """Refuses to send a variable anywhere but to the host that it belongs to.
 
@@ -99,7 +134,7 @@ def _require_home(
     culprit = next((key for key in _DETOURS if key in table), None)
     if culprit is None and "base_url" in table and _host(table["base_url"]) not in [("https", host) for host in hosts]:
         culprit = "base_url"
-    if culprit is None and "base_url" not in table and _HOST_OF_KIND.get(str(kind), next(iter(hosts))) not in hosts:
+    if culprit is None and "base_url" not in table and usual_host not in hosts:
         culprit = "api_key_env"
     if culprit is not None:
         raise ConfigError(

@@ -64,12 +64,32 @@ def load_config(
         case _:
             raise ConfigError(f"config: must be a path, a dict, a Config or None, got a {type(source).__name__}")
     overrides = _from_environment(environ)
+    if source is None and _CONFIG_VARIABLE not in environ and base == folder:
+        refuse_redirected_keys(values, origin, base, overrides)
     # Any source that says true wins: an environment cannot switch the guard off.
     if values.get("local_only") is True:
         overrides.pop("local_only", None)
+    if says_local_only(environ):
+        overrides["local_only"] = True
     if overrides:
         values, origin = _merged(values, overrides), f"{origin} with {_PREFIX}* variables"
     return read_config(values, origin=origin, folder=base)
+
+
+def says_local_only(environ: Mapping[str, str]) -> bool:
+    """Whether the environment or the user's own file says `local_only`, which holds whatever else configures a client.
+
+    Raises:
+        ConfigError: The user's file cannot be read, so that nobody knows.
+    """
+    if _value(environ.get(f"{_PREFIX}LOCAL_ONLY", "")) is True:
+        return True
+    user_file = _user_file()
+    return user_file.is_file() and _toml(user_file).get("local_only") is True
+
+
+def _user_file() -> Path:
+    return platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
 
 
 def expanded(path: str) -> Path:
@@ -88,17 +108,13 @@ def expanded(path: str) -> Path:
 
 def _discover(folder: Path) -> tuple[dict[str, Any], str, Path]:
     if (folder / FILE_NAME).is_file():
-        values, origin, base = _read(folder / FILE_NAME, folder)
-        refuse_redirected_keys(values, origin, base)
-        return values, origin, base
+        return _read(folder / FILE_NAME, folder)
     pyproject = folder / "pyproject.toml"
     if pyproject.is_file():
         tool = _toml(pyproject).get("tool", {})
         if isinstance(tool, dict) and APP_NAME in tool:
-            origin = f"{pyproject} [tool.{APP_NAME}]"
-            refuse_redirected_keys(tool[APP_NAME], origin, folder)
-            return tool[APP_NAME], origin, folder
-    user_file = platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
+            return tool[APP_NAME], f"{pyproject} [tool.{APP_NAME}]", folder
+    user_file = _user_file()
     if user_file.is_file():
         return _read(user_file, folder)
     return {}, "config", folder

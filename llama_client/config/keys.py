@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import subprocess
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -73,8 +71,7 @@ def _from_file(path: Path, key: str) -> str:
         raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})", key=key) from None
 
 
-def _from_command(command: str | tuple[str, ...], key: str) -> str:
-    words = list(command) if isinstance(command, tuple) else shlex.split(command, posix=os.name == "posix")
+def _from_command(words: tuple[str, ...], key: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - the user's own configuration names it
             words, capture_output=True, stdin=subprocess.DEVNULL, timeout=_COMMAND_TIMEOUT_S, check=False

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name
-from llama_client.types.sendable import HeaderName, header_value
+from llama_client.types.sendable import MAX_TIMEOUT_S, HeaderName, header_value
 from llama_client.validation import broken_rule
 
 Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 
 
@@ -22,7 +24,8 @@ def _secret_text(value: object) -> object:
     raise broken_rule("", "must be text, and not empty")
 
 
-def _web_address(url: str) -> str:
+def web_address(url: str) -> str:
+    """Checks the address of a server."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked
@@ -41,11 +44,23 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 
 def _words(value: object) -> object:
+    if isinstance(value, str):
+        # As the user's own shell would cut it; on Windows a backslash belongs to a path.
+        try:
+            return tuple(shlex.split(value, posix=os.name == "posix"))
+        except ValueError as error:
+            raise broken_rule("", f"cannot be cut into words: {error}") from None
     return tuple(value) if isinstance(value, list) else value
 
 
+def _duration(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise broken_rule("", 'must be a duration such as "10m", or a number of seconds')
+    return value
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_secret_text)]
-WebAddress = Annotated[StrictStr, AfterValidator(_web_address)]
+WebAddress = Annotated[StrictStr, AfterValidator(web_address)]
 Headers = dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]]
 
 
@@ -68,7 +83,7 @@ class HttpProvider(ConfigTable):
     api_key: Secret | None = None
     api_key_env: Name | None = None
     api_key_file: FilePath | None = None
-    api_key_command: Annotated[Name | tuple[Name, ...], BeforeValidator(_words)] | None = None
+    api_key_command: Annotated[tuple[Name, ...], BeforeValidator(_words), Field(min_length=1)] | None = None
     base_url: WebAddress | None = None
     headers: Headers = Field(default_factory=dict)
     timeout_s: Seconds = 600.0
@@ -114,7 +129,7 @@ class OllamaProvider(HttpProvider):
 
     kind: Literal["ollama"] = "ollama"
     options: dict[str, Any] = Field(default_factory=dict)
-    keep_alive: str | int | float | None = None
+    keep_alive: Annotated[Any, BeforeValidator(_duration)] | None = None
 
 
 class LoraAdapter(ConfigTable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,7 @@ _ALWAYS_HONOURED = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class AttemptFacts:
     """What a provider learns during one attempt beside the chunks; it writes each fact down as soon as it is known.
 
@@ -35,6 +35,7 @@ class AttemptFacts:
         warnings: What a careful user would want to know.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer came as one.
+        stop: Ends the attempt from another thread or task, while its own waits for the provider. None: cannot be.
     """
 
     sent: bool = False
@@ -48,6 +49,7 @@ class AttemptFacts:
     warnings: list[str] = field(default_factory=list)
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
     body: dict[str, Any] | None = None
+    stop: Callable[[], None] | None = None
 
     def warn(self, warning: str) -> None:
         """Adds a warning, once."""

@@ -93,6 +93,7 @@ class Groq(Service):
             base_url=base_url,
             default_headers=headers_of(table) or None,
             http_client=http,
+            timeout=table.timeout_s,
         )
         return Opened(address_of(client, _BELOW), client)
 

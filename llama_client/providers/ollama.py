@@ -16,6 +16,7 @@ from llama_client.providers.http.carrier import Address
 from llama_client.providers.http.failures import is_refused
 from llama_client.providers.http.official import headers_of, own_headers
 from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.wire.measures import count
 from llama_client.providers.wire.ollama import OllamaCodec
 from llama_client.providers.wire.openai import Abilities
 
@@ -83,8 +84,8 @@ class Ollama(Service):
         return [
             ServedModel(
                 id=row["name"],
-                context_tokens=_count(loaded.get(row["name"], {}).get("context_length")),
-                size_bytes=_count(row.get("size")),
+                context_tokens=count(loaded.get(row["name"], {}).get("context_length")),
+                size_bytes=count(row.get("size")),
                 is_loaded=row["name"] in loaded,
                 is_remote=bool(row.get("remote_host") or row.get("remote_model")) or is_cloud_model(row["name"]),
             )
@@ -127,7 +128,3 @@ def _rows(body: Any) -> list[dict[str, Any]]:
         for row in (rows if isinstance(rows, list) else ())
         if isinstance(row, dict) and isinstance(row.get("name"), str)
     ]
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

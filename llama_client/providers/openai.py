@@ -47,6 +47,7 @@ class OpenAI(Service):
             api_key=key.get_secret_value() if key else None,
             default_headers=headers_of(table) or None,
             http_client=http,
+            timeout=table.timeout_s,
         )
         return Opened(address_of(client), client)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from llama_client.clock import Clock
 from llama_client.config.providers import GgufProvider
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError
+from llama_client.errors import ConfigError, InvalidRequestError, ProviderError
 from llama_client.privacy import ConnectionGuard
-from llama_client.providers.base import Provider
+from llama_client.providers.base import Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.validation import suggestion
 
@@ -105,9 +105,10 @@ class Providers:
             ConfigError: There is none.
             InvalidRequestError: The client was closed.
         """
+        if not isinstance(name, str):
+            raise InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
         with self._lock:
-            if self._closed:
-                raise InvalidRequestError("the client was closed")
+            self.require_open()
             if name not in self._open:
                 self._open[name] = self._make(name)
             return self._open[name]
@@ -126,11 +127,25 @@ class Providers:
         A model that it would hand on to its cloud is no default.
         """
         try:
-            served = self.get(name).served_models()
-        except LlamaClientError:
+            return _default_of(self.get(name).served_models())
+        except ProviderError:
             return None
-        models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
-        return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
+
+    async def aollama_default(self, name: str) -> str | None:
+        """The same on the event loop."""
+        try:
+            return _default_of(await self.get(name).aserved_models())
+        except ProviderError:
+            return None
+
+    def require_open(self) -> None:
+        """Refuses further use.
+
+        Raises:
+            InvalidRequestError: The client was closed.
+        """
+        if self._closed:
+            raise InvalidRequestError("the client was closed")
 
     def close(self) -> None:
         """Closes all that are open."""
@@ -213,6 +228,11 @@ class Providers:
             )
 
         return Knowledge(abilities, retirement)
+
+
+def _default_of(served: Sequence[ServedModel]) -> str | None:
+    models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
+    return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
 
 
 def _service(kind: str) -> Service:

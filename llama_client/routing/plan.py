@@ -75,10 +75,11 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
         errors.append(outcome.error)
         if not outcome.moves_on:
             raise outcome.error
+    tried = [error for error in errors if not _was_skipped(error)]
+    if len(tried) == 1:
+        raise tried[0]
     # That no target can honour a parameter, or none is local, is the request's failure, not theirs.
-    if len(errors) == 1 or any(
-        all(isinstance(error, kind) for error in errors) for kind in (UnsupportedFeatureError, LocalOnlyError)
-    ):
+    if len(errors) == 1 or not tried:
         raise errors[-1]
     reasons = "; ".join(
         f"{target.name}: {type(error).__name__}: {error}" for target, error in zip(targets, errors, strict=False)
@@ -87,3 +88,10 @@ def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T]
     last = targets[len(errors) - 1]
     failure.provider, failure.target = last.provider_name, last.name
     raise failure from errors[-1]
+
+
+def _was_skipped(error: ProviderError | LocalOnlyError) -> bool:
+    """Whether the target was not asked at all."""
+    return isinstance(error, LocalOnlyError) or (
+        isinstance(error, UnsupportedFeatureError) and error.http_status is None
+    )

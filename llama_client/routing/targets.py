@@ -60,24 +60,44 @@ def resolve(
         raise InvalidRequestError(
             "model: must be 'provider/model-id', a list of these, or absent for the default", param="model"
         )
+    if any(not _is_text(name) for name in names):
+        raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
     if only_provider is not None:
         return [Target(only_provider, name, providers.get(only_provider)) for name in names]
     return [target for name in names for target in _targets(name, providers, store)]
 
 
-def default_model(config: Config, providers: Providers, store: ModelStore, *, only_provider: str | None = None) -> str:
-    """What `model` means where it is omitted. Asks a running Ollama, so it may take a moment.
+def ollama_to_ask(config: Config, providers: Providers) -> str | None:
+    """The Ollama that must be asked for the default model; None: that is known without."""
+    if config.default_model is not None:
+        return None
+    configured = list(config.providers)
+    if not configured:
+        return "ollama"
+    return configured[0] if len(configured) == 1 and providers.kind(configured[0]) == "ollama" else None
+
+
+def default_model(
+    config: Config, providers: Providers, store: ModelStore, running: str | None, *, only_provider: str | None = None
+) -> str:
+    """What `model` means where it is omitted.
 
     The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
     model that a running Ollama has loaded, else its newest chat model, else the model that was pulled last, the demo
     model only where there is no other.
+
+    Args:
+        config: The configuration.
+        providers: Who there is.
+        store: The pulled models.
+        running: What the Ollama that had to be asked said; None: it is not running, or has no chat model.
+        only_provider: Where the default is this provider's own id, verbatim.
 
     Raises:
         ConfigError: There is none; says how to get one.
     """
     if config.default_model is not None:
         return config.default_model
-    # For a client of one provider `model` is that provider's own id, so its default is too.
     configured = list(config.providers)
     kind = providers.kind(configured[0]) if len(configured) == 1 else None
     if kind == "gguf":
@@ -87,7 +107,6 @@ def default_model(config: Config, providers: Providers, store: ModelStore, *, on
             f"default_model is not set, and {', '.join(configured)} could mean many: set it, or pass model"
         )
     ollama = configured[0] if configured else "ollama"
-    running = providers.ollama_default(ollama)
     if running is not None:
         return running if only_provider else f"{ollama}/{running}"
     if configured:
@@ -154,6 +173,14 @@ def _reasons(offers: Sequence[Offer], providers: Providers, today: date) -> str:
     last = offers[-1]
     retired = providers.catalog.explain_retirement(last.provider_kind, last.id, today)
     return f"; {retired}" if retired else ""
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _today(providers: Providers) -> date:

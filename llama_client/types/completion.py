@@ -122,7 +122,7 @@ class ChatCompletion(AnswerModel):
         """The provider's own body, lossless; `{"chunks": [...]}` where the answer came in pieces."""
         # Read when it is asked for: parsing each piece a second time would be a good part of a stream's cost.
         if self._raw_chunks:
-            pieces = [from_json(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
+            pieces = [_parsed(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
             self._raw, self._raw_chunks = {"chunks": pieces}, []
         return self._raw
 
@@ -152,6 +152,14 @@ class ChatCompletion(AnswerModel):
         return (
             body | openai_extras(self.usage, self.service_tier) | {"choices": [_openai_choice(c) for c in self.choices]}
         )
+
+
+def _parsed(piece: bytes) -> Any:
+    """A piece of a stream; as text where it is no JSON, which is why that stream broke."""
+    try:
+        return from_json(piece)
+    except ValueError:
+        return piece.decode("utf-8", "replace")
 
 
 # The tiers that OpenAI's own types know; others (Groq's on_demand, say) would not validate there.

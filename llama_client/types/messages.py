@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -33,6 +34,8 @@ _ANSWER_ONLY_KEYS = frozenset(
         "annotations",
         "audio",
         "function_call",
+        "executed_tools",
+        "reasoning_details",
     }
 )
 
@@ -64,9 +67,17 @@ def _image_url(value: object) -> object:
             limit = f"{MAX_IMAGE_BYTES >> 20} MiB"
             raise broken_rule("", f"must be a PNG, JPEG, GIF, BMP or WebP image of at most {limit}")
         return f"data:{kind};base64,{base64.b64encode(value).decode()}"
-    if isinstance(value, str) and not value.startswith(("http://", "https://", "data:")):
+    if isinstance(value, str) and not (value.startswith("data:") or _is_web_address(value)):
         raise broken_rule("", "must be an http(s):// address, a data: URI, a pathlib.Path, or an image's bytes")
     return value
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 class ImageURL(RequestPart):
@@ -179,14 +190,32 @@ def _plain_message(message: object) -> object:
         message = message.model_dump(exclude_none=True)
     if not isinstance(message, Mapping):
         return message
-    return {key: value for key, value in message.items() if value is not None and key not in _ANSWER_ONLY_KEYS}
+    plain = {key: value for key, value in message.items() if value is not None and key not in _ANSWER_ONLY_KEYS}
+    if message.get("role") != "assistant":
+        return plain
+    if isinstance(plain.get("tool_calls"), list | tuple):
+        plain["tool_calls"] = [_plain_tool_call(call) for call in plain["tool_calls"]]
+    refusal = message.get("refusal")
+    if "content" not in plain and not plain.get("tool_calls") and isinstance(refusal, str):
+        # What the model said, if only that it would not; a message must say something.
+        plain["content"] = refusal
+    return plain
+
+
+def _plain_tool_call(call: object) -> object:
+    """A tool call without its index, which only pieces of a stream have."""
+    return {key: value for key, value in call.items() if key != "index"} if isinstance(call, Mapping) else call
 
 
 def plain_messages(messages: object) -> object:
     """Dicts and the message objects of earlier replies alike as dicts, ready to be checked."""
     if isinstance(messages, str) or not isinstance(messages, Sequence):
         raise broken_rule("", "must be a list of messages, such as [{'role': 'user', 'content': 'hi'}]")
-    return tuple(_plain_message(message) for message in messages)
+    try:
+        return tuple(_plain_message(message) for message in messages)
+    except Exception as error:
+        # A mapping of the user's own may raise anything.
+        raise broken_rule("", f"cannot be read ({type(error).__name__})") from error
 
 
 RequestMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,7 +24,7 @@ from pydantic import (
 
 from llama_client.errors import InvalidRequestError
 from llama_client.types.messages import ImagePart, RequestMessage, RequestPart, as_tuple, plain_messages
-from llama_client.types.sendable import MAX_COUNT, HeaderName, HeaderValue, JsonObject, SomeText, Text
+from llama_client.types.sendable import MAX_COUNT, MAX_TIMEOUT_S, HeaderName, HeaderValue, JsonObject, SomeText, Text
 from llama_client.validation import broken_rule, first_problem
 
 _MAX_TOP_LOGPROBS = 20
@@ -97,6 +98,17 @@ def _tool_choice_tag(choice: object) -> str:
     return "=word" if isinstance(choice, str) else "=named"
 
 
+# What decides whom is asked what, and how the answer is read: there is a parameter for each.
+_NOT_IN_EXTRA_BODY = ("model", "messages", "stream", "stream_options")
+
+
+def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:
+    for name in _NOT_IN_EXTRA_BODY:
+        if name in body:
+            raise broken_rule(name, "belongs into the parameter of that name")
+    return body
+
+
 def _stop_tag(stop: object) -> str:
     return "=text" if isinstance(stop, str) else "=list"
 
@@ -115,6 +127,8 @@ Stop = Annotated[
     | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
     Discriminator(_stop_tag),
 ]
+# Longer than anybody waits, and short enough for every platform's timers.
+Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
     Discriminator(_tool_choice_tag),
@@ -162,9 +176,9 @@ class ChatRequest(BaseModel):
     service_tier: Text | None = None
     stream_options: StreamOptions | None = None
     user: Text | None = None
-    timeout: Positive | None = None
+    timeout: Timeout | None = None
     tags: dict[Text, Text] | None = None
-    extra_body: JsonObject | None = None
+    extra_body: Annotated[JsonObject, AfterValidator(_beside_parameters)] | None = None
     extra_headers: dict[HeaderName, HeaderValue] | None = None
     schema_in_words: StrictBool = False
 

@@ -14,6 +14,7 @@ from llama_client.validation import broken_rule
 _MAX_TEXT_CHARS = 1 << 26
 # What models and servers count with; beyond it numbers would wrap around silently.
 MAX_COUNT = 2**31 - 1
+MAX_TIMEOUT_S = 1_000_000
 
 
 def _json_object(value: dict[str, Any]) -> dict[str, Any]:

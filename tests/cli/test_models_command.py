@@ -68,3 +68,19 @@ def test_what_the_catalogue_knows_is_shown_where_a_provider_is_not_reached(
     assert models["groq/openai/gpt-oss-20b"]["input_usd_per_mtok"] == "0.075"
     assert "groq/llama-3.1-8b-instant" not in models
     assert "gsk-a-secret-key" not in ran.out + ran.err
+
+
+def test_what_servers_say_cannot_steer_the_terminal(nobody: Path) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2Jm\u202e/x\r"
+    listed = {"object": "list", "data": [{"id": evil}]}
+    failed = {"error": {"message": evil, "type": "x", "code": 401}}
+    with ReplayServer(lambda _: as_json(listed)) as one, ReplayServer(lambda _: as_json(failed, status=401)) as other:
+        (nobody / "work" / "llama-client.toml").write_text(
+            f'[providers.a]\nkind = "openai"\nbase_url = "{one.url}"\n'
+            f'[providers.b]\nkind = "openai"\nbase_url = "{other.url}"\n',
+            encoding="utf-8",
+        )
+        listing, asking = run("models"), run("chat", "-m", "b/m", "hi")
+    assert "m/x" in listing.out
+    shown = listing.out + listing.err + asking.out + asking.err
+    assert not any(sign in shown for sign in ("\x1b", "\x07", "\u202e", "\r"))

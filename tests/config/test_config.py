@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
-from llama_client import Config, ConfigError, LlamaClient, load_config
+from llama_client import Config, ConfigError, LlamaClient, LocalOnlyError, load_config
 from llama_client.config.providers import GgufProvider
 
 LAPTOP = '[providers.laptop]\nkind = "gguf"\n'
@@ -216,3 +217,56 @@ def test_options_of_a_lone_provider_are_checked_alike() -> None:
         LlamaClient.for_provider("gguf", n_ctx=1)
     with pytest.raises(ConfigError, match=r"must be one of .*'gguf'"):
         LlamaClient.for_provider("telepathy")
+
+
+def test_a_found_file_does_not_decide_where_the_key_in_a_variable_is_sent() -> None:
+    write(Path("llama-client.toml"), '[providers.groq]\nkind = "openai"\nbase_url = "http://elsewhere.example/v1"\n')
+    with pytest.raises(ConfigError, match=r"providers\.groq\.base_url: a file found in the working directory"):
+        load_config(environ={"LLAMA_CLIENT_PROVIDERS__GROQ__API_KEY": "gsk-secret"})
+    load_config(environ={})
+
+
+def test_a_found_file_does_not_decide_where_a_built_in_key_that_a_variable_names_is_sent() -> None:
+    write(Path("llama-client.toml"), '[providers.box]\nkind = "openai"\nbase_url = "http://elsewhere.example/v1"\n')
+    with pytest.raises(ConfigError, match=r"providers\.box\.base_url"):
+        load_config(environ={"LLAMA_CLIENT_PROVIDERS__BOX__API_KEY_ENV": "OPENAI_API_KEY"})
+    load_config(environ={"LLAMA_CLIENT_PROVIDERS__BOX__API_KEY": "a-key-of-that-box"})
+
+
+def test_a_found_file_does_not_send_another_s_key_to_ollama() -> None:
+    write(Path("llama-client.toml"), '[providers.ollama]\napi_key_env = "GROQ_API_KEY"\n')
+    with pytest.raises(ConfigError, match=r"providers\.ollama\.api_key_env"):
+        load_config(environ={})
+
+
+def test_local_only_in_the_user_s_own_file_holds_beside_any_other_file(nobody: Path) -> None:
+    own = Path(platformdirs.user_config_path("llama-client", appauthor=False))
+    own.mkdir(parents=True)
+    write(own / "llama-client.toml", "local_only = true\n")
+    write(Path("llama-client.toml"), 'default_model = "gguf/default"\n')
+    assert load_config(environ={}).local_only is True
+    with LlamaClient.for_provider("groq", api_key="k") as client, pytest.raises(LocalOnlyError):
+        client.ask("hi", model="m")
+
+
+def test_local_only_in_a_variable_holds_for_clients_that_read_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_LOCAL_ONLY", "true")
+    for client in (LlamaClient.for_provider("groq", api_key="k"), LlamaClient(Config())):
+        with client, pytest.raises(LocalOnlyError):
+            client.ask("hi", model="groq/m")
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({"timeout_s": True}, "timeout_s"),
+        ({"timeout_s": 1e10}, "timeout_s"),
+        ({"keep_alive": True}, "keep_alive"),
+        ({"api_key_command": []}, "api_key_command"),
+        ({"api_key_command": "echo 'x"}, "api_key_command"),
+    ],
+)
+def test_a_wrong_key_of_a_provider_behind_http_is_named(table: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"providers": {"ollama": table}}, environ={})
+    assert caught.value.key == f"providers.ollama.{key}"

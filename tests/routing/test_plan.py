@@ -98,3 +98,9 @@ def test_nothing_is_tried_once_the_time_is_over() -> None:
     with pytest.raises(AllTargetsFailedError) as caught:
         steps.send(Lost(ServerError("x")))
     assert [type(error) for error in caught.value.errors] == [ServerError, APITimeoutError]
+
+
+def test_the_error_of_the_one_that_was_asked_is_raised_itself_beside_those_that_were_skipped() -> None:
+    skipped, failed = UnsupportedFeatureError("no tools", param="tools"), ServerError("broke")
+    outcomes: dict[str, ProviderError | str] = {"a": skipped, "b": failed, "c": UnsupportedFeatureError("no")}
+    assert play([A, B, C], outcomes, FakeTime().deadline(None)) == (["a", "b", "c"], failed)

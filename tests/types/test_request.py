@@ -209,3 +209,37 @@ def test_callers_may_write_what_a_request_holds_and_nothing_else() -> None:
     ours = set(ChatRequest.model_fields) - {"stream", "schema_in_words"}
     theirs = set(get_type_hints(ChatParams)) - {"model"}
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "stream_options"])
+def test_what_has_a_parameter_is_not_taken_from_extra_body(name: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        check(extra_body={name: "x"})
+    assert caught.value.param == f"extra_body.{name}"
+
+
+def test_a_refusal_that_is_handed_back_is_what_the_model_said() -> None:
+    refused = Message(content=None, refusal="I will not.")
+    (message,) = check(messages=[refused]).messages
+    assert message.content == "I will not."
+
+
+def test_what_only_pieces_of_a_stream_have_is_stripped_from_a_tool_call() -> None:
+    call = {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+    check(messages=[{"role": "assistant", "tool_calls": [call], "reasoning_details": [], "executed_tools": None}])
+
+
+def test_messages_that_cannot_be_read_are_named() -> None:
+    class Broken(dict[str, object]):
+        def items(self) -> Any:
+            raise RuntimeError("no")
+
+    with pytest.raises(InvalidRequestError) as caught:
+        check(messages=[Broken(role="user", content="hi")])
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 1e10, True, "5"])
+def test_a_timeout_that_no_timer_could_keep_is_refused(timeout: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="timeout"):
+        check(timeout=timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_client import AuthenticationError, LlamaClient, StreamInterruptedError
+from llama_client import AuthenticationError, LlamaClient, ProviderError, StreamInterruptedError
 from tests.asking import MODES
 from tests.wire.asking import KEY, ask, check_no_key, failure
 from tests.wire.dialects import DIALECTS, Dialect
@@ -60,3 +60,30 @@ def test_a_good_call_logs_no_key(dialect: Dialect, mode: str, logs: pytest.LogCa
         assert any(KEY in value for value in server.requests[0].headers.values())
     assert KEY not in logs.text + "".join(repr(vars(record)) for record in logs.records)
     assert KEY not in repr(reply)
+
+
+def test_what_a_call_adds_to_its_headers_is_not_repeated_by_us(
+    dialect: Dialect,
+) -> None:
+    secret = "another-secret-0987654321"
+    told = dialect.failure(f"no such token: {secret}")
+    if "code" in str(told):
+        told["error"]["code"] = secret
+    with ReplayServer(dialect.answers(as_json(told, status=400, headers={"x-request-id": secret}))) as server:
+        with LlamaClient(dialect.config(server.url, api_key=KEY)) as client, pytest.raises(ProviderError) as caught:
+            client.ask("hi", extra_headers={"X-Token": f"Token {secret}"})
+    error = caught.value
+    shown = f"{error!r} {error.provider_code} {error.request_id} {error.body} {error.attempts!r}"
+    assert secret not in shown
+
+
+def test_custom_headers_of_the_environment_are_not_repeated_by_us(
+    dialect: Dialect, monkeypatch: pytest.MonkeyPatch, logs: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GROQ_CUSTOM_HEADERS", "X-Team: a-team-secret-1234")
+    told = dialect.failure("unknown team: a-team-secret-1234")
+    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+        with LlamaClient(dialect.config(server.url, api_key=KEY)) as client, pytest.raises(ProviderError) as caught:
+            client.ask("hi")
+    if dialect.kind == "groq":
+        assert "a-team-secret-1234" not in f"{caught.value!r} {caught.value.body} {logs.text}"

@@ -290,12 +290,6 @@ def test_extra_fields_of_ollama_stand_beside_the_options(mode: str) -> None:
     assert send(OLLAMA, mode, extra_body={"truncate": False}).body["truncate"] is False
 
 
-@each_kind
-@each_mode
-def test_an_extra_field_cannot_turn_a_call_into_a_stream_or_back(kind: Kind, mode: str) -> None:
-    assert send(kind, mode, extra_body={"stream": mode.startswith("call")}).body == send(kind, mode).body
-
-
 @pytest.mark.parametrize("kind", [TOGETHER, OPENAI], ids=str)
 def test_a_bias_that_is_a_whole_number_stays_one_on_the_wire(kind: Kind) -> None:
     assert b'"50256":-100}' in send(kind, logit_bias={"50256": -100}).sent.content

@@ -7,17 +7,26 @@ bare call and lose errors inside streams. Everything that goes wrong below leave
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import httpx
 
 from llama_client.clock import Clock, Deadline
-from llama_client.errors import APITimeoutError, InvalidResponseError, LlamaClientError, ProviderError
+from llama_client.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidResponseError,
+    LlamaClientError,
+    ProviderError,
+)
 from llama_client.providers.base import Codec, HttpAnswer, HttpCall, ProviderCall, StreamDecoder
 from llama_client.providers.http.failures import failure_of, was_unsent
-from llama_client.providers.http.transports import Patience
+from llama_client.providers.http.transports import Patience, PatientStream
 from llama_client.providers.wire.waits import rate_limit
 from llama_client.types.chunk import ChatCompletionChunk
 
@@ -27,6 +36,8 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 64 << 20
 # After the end of a stream its connection is read on for this long, so that it can be used again.
 _ENDING_S = 0.2
+# After the last finish reason only the usage can come, and servers send that at once.
+_AFTER_FINISH_S = 5.0
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 
 
@@ -81,6 +92,7 @@ class Exchange:
         self._stream: StreamDecoder | None = None
         self._head: HttpAnswer | None = None
         self._has_content = False
+        self._is_stopped = False
 
     def timeouts(self, longest_read_s: float) -> dict[str, float]:
         """For the request. A read's patience changes with the deadline, where the transport knows that."""
@@ -135,6 +147,8 @@ class Exchange:
             yield from self._until_content(self._stream.feed(data))
         if self._stream.is_done:
             self.silence_s = _ENDING_S
+        elif self._stream.is_complete:
+            self.silence_s = min(self.silence_s, _AFTER_FINISH_S)
 
     def _until_content(self, chunks: Iterator[ChatCompletionChunk]) -> Iterator[ChatCompletionChunk]:
         for chunk in chunks:
@@ -142,6 +156,11 @@ class Exchange:
                 self._has_content = True
                 self.deadline.lift()
             yield chunk
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the provider said that nothing more comes."""
+        return self._stream is not None and self._stream.is_done
 
     def end(self) -> Iterator[ChatCompletionChunk]:
         """What is left at the end of the bytes of a stream."""
@@ -153,14 +172,26 @@ class Exchange:
         """Whether the answer is whole, so that a connection that breaks now breaks nothing."""
         return self._stream is not None and self._stream.is_complete
 
+    def stopped_by(self, wake: Callable[[], None]) -> None:
+        """Lets others end this while it waits: `wake` makes the wait fail."""
+
+        def stop() -> None:
+            self._is_stopped = True
+            wake()
+
+        self.call.facts.stop = stop
+
     @property
     def is_pressed(self) -> bool:
         """Whether the next bytes must come sooner than the transport itself would wait for them."""
-        return self.silence_s == _ENDING_S or self.deadline.remaining_s() is not None
+        return self.silence_s <= _AFTER_FINISH_S or self.deadline.remaining_s() is not None
 
     def failed(self, error: BaseException) -> BaseException:
         """What broke, as our error, or as it is; writes down whether the request may have gone out."""
         facts = self.call.facts
+        if self._is_stopped and isinstance(error, Exception):
+            facts.sent = True
+            return APIConnectionError("the client or the stream was closed", http_status=facts.http_status)
         if isinstance(error, LlamaClientError):
             if isinstance(error, ProviderError) and error.http_status is None:
                 error.http_status = facts.http_status
@@ -186,14 +217,19 @@ def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Gener
     try:
         request = route.request("POST", sent.path, job.timeouts(job.wait_s()), sent)
         response = route.client.send(request, stream=True, follow_redirects=False)
+        job.stopped_by(partial(_shut, response))
         job.began(response)
         if not job.is_stream:
             yield job.whole(_read(response, job))
             return
+        knows_patience = isinstance(response.extensions.get("network_stream"), PatientStream)
         try:
             for data in response.iter_bytes():
                 yield from job.feed(data)
                 job.deadline.remaining_s()
+                if job.is_done and not knows_patience:
+                    # The user's own client would wait as long for the end of the connection as for an answer.
+                    break
         except (httpx.TransportError, APITimeoutError):
             if not job.is_complete:
                 raise
@@ -215,7 +251,8 @@ async def aexchange(
     response = None
     try:
         # One timer for the whole of a whole answer; the silence within it is the transport's own to watch.
-        async with asyncio.timeout(job.deadline.remaining_s()):
+        async with asyncio.timeout(job.deadline.remaining_s()) as timer:
+            job.stopped_by(partial(_expire, timer))
             request = route.request("POST", sent.path, job.timeouts(job.silence_s), sent)
             response = await route.client.send(request, stream=True, follow_redirects=False)
             job.began(response)
@@ -285,11 +322,26 @@ async def _aread(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 async def _next(pieces: AsyncIterator[bytes], job: Exchange) -> bytes | None:
-    """The next bytes of a stream; None at its end. A timer is set only where it could matter."""
-    if not job.is_pressed:
+    """The next bytes of a stream; None at its end."""
+    # Without a limit of its own where the transport's is as near; the timer is also what a stop works by.
+    async with asyncio.timeout(job.wait_s() if job.is_pressed else None) as timer:
+        job.stopped_by(partial(_expire, timer))
         return await anext(pieces, None)
-    async with asyncio.timeout(job.wait_s()):
-        return await anext(pieces, None)
+
+
+def _expire(timer: asyncio.Timeout) -> None:
+    """Makes the wait under a timer fail now."""
+    with contextlib.suppress(RuntimeError):  # it is over already
+        timer.reschedule(0.0)
+
+
+def _shut(response: httpx.Response) -> None:
+    """Makes a read that blocks in another thread fail now."""
+    stream = response.extensions.get("network_stream")
+    sock = stream.get_extra_info("socket") if stream is not None else None
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import threading
 import urllib.request
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Connections:
         self._sync: dict[WayOut, httpx.Client] = {}
         self._async: dict[WayOut, httpx.AsyncClient] = {}
         self._ssl_contexts: dict[Path | None, ssl.SSLContext] = {}
+        self._pid = os.getpid()
+        self._of_parent: list[object] = []
 
     def way_out(self, url: str, *, proxy: SecretStr | None, ca_file: Path | None) -> WayOut:
         """How to reach an address: the provider's own proxy, else the environment's (never under `local_only`).
@@ -84,6 +87,7 @@ class Connections:
         if isinstance(self._injected, httpx.Client):
             return self._injected
         with self._lock:
+            self._leave_parents_connections()
             if way not in self._sync:
                 transport = GuardedTransport(self.guard, way.proxy, self._ssl_context(way.ca_file))
                 self._sync[way] = httpx.Client(transport=transport, trust_env=False)
@@ -94,10 +98,21 @@ class Connections:
         if isinstance(self._injected, httpx.AsyncClient):
             return self._injected
         with self._lock:
+            self._leave_parents_connections()
             if way not in self._async:
                 transport = aiohttp_transport(self.guard, way.proxy, self._ssl_context(way.ca_file))
                 self._async[way] = httpx.AsyncClient(transport=transport, trust_env=False)
             return self._async[way]
+
+    def _leave_parents_connections(self) -> None:
+        """A forked process opens connections of its own: over a shared one, answers would go to either process."""
+        if self._pid == os.getpid():
+            return
+        # Kept and never closed, since that would tell the servers that the parent has gone.
+        self._of_parent += [*self._sync.values(), *self._async.values()]
+        self._sync.clear()
+        self._async.clear()
+        self._pid = os.getpid()
 
     def _ssl_context(self, ca_file: Path | None) -> ssl.SSLContext:
         """Made once for all ways out: reading the certificates takes a fiftieth of a second."""

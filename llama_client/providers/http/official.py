@@ -94,6 +94,7 @@ def openai_client(
         base_url=base_url,
         default_headers={**cut, **headers_of(table)},
         http_client=http,
+        timeout=table.timeout_s,
     )
 
 

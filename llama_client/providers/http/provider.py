@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from llama_client.clock import Clock, Deadline
 from llama_client.config.keys import read_key
 from llama_client.config.providers import HttpProvider as HttpTable
+from llama_client.config.providers import web_address
 from llama_client.errors import (
     AuthenticationError,
     BadRequestError,
+    ConfigError,
     InvalidRequestError,
     InvalidResponseError,
     LlamaClientError,
     ModelNotFoundError,
     ProviderError,
 )
-from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, ServedModel
+from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, ProviderCall, ServedModel
 from llama_client.providers.http.carrier import Client, Exchange, Route, aexchange, afetch, exchange, fetch
 from llama_client.providers.http.connections import Connections, WayOut
 from llama_client.providers.http.failures import failure_of
 from llama_client.providers.http.official import OfficialClient
-from llama_client.providers.http.redaction import Secrets
+from llama_client.providers.http.redaction import Secrets, secrets_in
 from llama_client.providers.http.service import Opened, Service
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
@@ -45,10 +48,11 @@ _IMAGE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Ready(Generic[Client]):
-    """An opened provider, and the way to it."""
+    """An opened provider, the way to it, and the process that opened it: a forked one opens its own."""
 
     route: Route[Client]
     sdk: OfficialClient | None
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,10 @@ class HttpProvider:
         self._clock = clock
         self._environ = environ
         self._codec = service.codec(table, knowledge.abilities)
-        self._url = service.url(table, environ)
+        self._url = _checked_url(name, service, table, environ)
         self._secrets = Secrets(())
         self._local_models: set[str] = set()
+        self._running: set[AttemptFacts] = set()
         self._lock = threading.Lock()
         self._sync: _Ready[httpx.Client] | None = None
         self._async: _Ready[httpx.AsyncClient] | None = None
@@ -112,11 +117,14 @@ class HttpProvider:
                 except Exception as error:
                     raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
+            self._running.add(call.facts)
             yield from exchange(ready.route, sent, job)
         except ProviderError as error:
             self._explain(error, call.model)
-            self._secrets.clean(error, call.facts)
+            self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
             raise
+        finally:
+            self._running.discard(call.facts)
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
@@ -133,6 +141,7 @@ class HttpProvider:
                 except Exception as error:
                     raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
+            self._running.add(call.facts)
             chunks = aexchange(ready.route, sent, job)
             try:
                 async for chunk in chunks:
@@ -142,8 +151,10 @@ class HttpProvider:
                 await chunks.aclose()
         except ProviderError as error:
             self._explain(error, call.model)
-            self._secrets.clean(error, call.facts)
+            self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
             raise
+        finally:
+            self._running.discard(call.facts)
 
     def sdk(self) -> OfficialClient:
         """The official client, on this provider's own connections.
@@ -185,10 +196,14 @@ class HttpProvider:
         return self._service.served(bodies)
 
     def close(self) -> None:
-        """Nothing of its own: the connections belong to the client."""
+        """Ends what runs; the connections belong to the client."""
+        for facts in list(self._running):
+            if facts.stop is not None:
+                facts.stop()
 
     async def aclose(self) -> None:
-        """Nothing of its own."""
+        """The same on the event loop."""
+        self.close()
 
     def _require_local(self, call: ProviderCall) -> None:
         guard = self._connections.guard
@@ -217,13 +232,15 @@ class HttpProvider:
         self._local_models.add(model)
 
     def _opened_sync(self) -> _Ready[httpx.Client]:
-        if self._sync is None:
+        ready = self._sync
+        if ready is None or ready.pid != os.getpid():
             with self._lock:
-                if self._sync is None:
+                if self._sync is None or self._sync.pid != os.getpid():
                     client = self._connections.sync_client(self._way_out(self._url))
                     opened = self._open(client, is_async=False)
-                    self._sync = _Ready(Route(client, opened.address), opened.sdk)
-        return self._sync
+                    self._sync = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
+                ready = self._sync
+        return ready
 
     async def _opened_async(self) -> _Ready[httpx.AsyncClient]:
         # The official packages take half a second to import, and keys may come from files and commands.
@@ -236,7 +253,7 @@ class HttpProvider:
             if self._async is None:
                 client = self._connections.async_client(self._way_out(self._url))
                 opened = self._open(client, is_async=True)
-                self._async = _Ready(Route(client, opened.address), opened.sdk)
+                self._async = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
             return self._async
 
     def _way_out(self, url: str) -> WayOut:
@@ -244,15 +261,23 @@ class HttpProvider:
 
     def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> Opened:
         variable = self._service.key_variable_for(self._table, self._environ)
-        headers = [value.get_secret_value() for value in self._table.headers.values()]
         key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
         if key is None and self._service.needs_key_at(self._table):
             raise AuthenticationError(
                 f"no API key for {self._name}: set {variable}, or providers.{self._name}.api_key_env "
                 "(or api_key_file, api_key_command, api_key)"
             )
-        self._secrets = Secrets([*headers, *([key.get_secret_value()] if key is not None else [])])
-        return self._service.open(self._table, key, client, self._environ, is_async=is_async)
+        opened = self._service.open(self._table, key, client, self._environ, is_async=is_async)
+        # Also what the environment's custom headers and a user's own client add.
+        held = secrets_in({**dict(client.headers), **opened.address.headers})
+        self._secrets = Secrets([*held, *self._proxy_secrets(), *([key.get_secret_value()] if key else [])])
+        return opened
+
+    def _proxy_secrets(self) -> list[str]:
+        way = self._way_out(self._url)
+        password = urlsplit(way.proxy).password if way.proxy else None
+        pair = urlsplit(way.proxy).netloc.rpartition("@")[0] if way.proxy else ""
+        return [password, pair, base64.b64encode(unquote(pair).encode()).decode()] if password else []
 
     def _prepared(self, call: ProviderCall) -> tuple[HttpCall, Exchange]:
         return self._codec.encode(call), Exchange(call, self._codec, self._clock, self._table.timeout_s)
@@ -301,6 +326,18 @@ class HttpProvider:
         return error
 
 
+def _checked_url(name: str, service: Service, table: HttpTable, environ: Mapping[str, str]) -> str:
+    """The provider's address, which may come from the environment and so has not been checked yet.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        return web_address(service.url(table, environ))
+    except ValueError as error:
+        raise ConfigError(f"{name}: the address in the environment {error}", key=f"providers.{name}.base_url") from None
+
+
 def _get(route: Route[Client], path: str) -> httpx.Request:
     return route.request("GET", path, _timeouts(_LISTING_TIMEOUT_S))
 
@@ -337,5 +374,5 @@ def _image(url: str, answer: HttpAnswer) -> str:
         BadRequestError: There is no image at that address.
     """
     if answer.status != 200 or image_type(answer.body) is None:
-        raise BadRequestError(f"there is no image at {_shown(url)} (status {answer.status})")
+        raise BadRequestError(f"there is no image at {_shown(url)} (status {answer.status})", failover=True)
     return base64.b64encode(answer.body).decode()

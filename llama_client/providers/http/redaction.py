@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llama_client.errors import GenerationFailedError, ProviderError
@@ -14,15 +14,30 @@ _MIN_SECRET_CHARS = 6
 _MAX_CHAIN = 20
 
 
+# Headers that hold nothing to hide.
+_OPEN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
+
+
+def secrets_in(headers: Mapping[str, str]) -> list[str]:
+    """What headers hold that must not be shown: a whole value, and what stands behind its first word (`Bearer`)."""
+    values = [value for name, value in headers.items() if name.lower() not in _OPEN_HEADERS]
+    return [*values, *(rest for value in values if (rest := value.partition(" ")[2]))]
+
+
 class Secrets:
-    """The secrets of one provider.
+    """The secrets of one provider, or of one call.
 
     Args:
-        values: The key, and the values of the table's own headers.
+        values: The key, and the values of headers.
     """
 
     def __init__(self, values: Collection[str]) -> None:
-        self._values = tuple(value for value in values if len(value) >= _MIN_SECRET_CHARS)
+        # The longest first, so that none is left in part.
+        self._values = tuple(sorted({v for v in values if len(v) >= _MIN_SECRET_CHARS}, key=len, reverse=True))
+
+    def plus(self, values: Collection[str]) -> Secrets:
+        """These and more."""
+        return Secrets([*self._values, *values]) if values else self
 
     def __repr__(self) -> str:
         return f"Secrets({len(self._values)})"
@@ -34,6 +49,7 @@ class Secrets:
         if self._are_in(error):
             error.args = tuple(self._without(arg) for arg in error.args)
             error.body = self._without(error.body)
+            error.provider_code = self._without(error.provider_code)
             if isinstance(error, GenerationFailedError):
                 error.failed_generation = self._without(error.failed_generation)
         link: BaseException = error
@@ -49,11 +65,12 @@ class Secrets:
         if facts is not None:
             facts.bodies[:] = [self._without(body) for body in facts.bodies]
             facts.body = self._without(facts.body)
+            facts.provider_request_id = self._without(facts.provider_request_id)
             facts.warnings[:] = [self._without(warning) for warning in facts.warnings]
 
     def _are_in(self, error: BaseException) -> bool:
-        texts = [str(error), repr(error), repr(getattr(error, "body", None))]
-        texts.append(repr(getattr(error, "failed_generation", None)))
+        texts = [str(error), repr(error)]
+        texts += [repr(getattr(error, name, None)) for name in ("body", "failed_generation", "provider_code")]
         return any(value in text for value in self._values for text in texts)
 
     def _without(self, value: Any) -> Any:

@@ -14,6 +14,7 @@ from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.carrier import Address
 from llama_client.providers.http.official import OfficialClient
+from llama_client.providers.wire.measures import count
 from llama_client.providers.wire.openai import Abilities, OpenAICodec
 
 
@@ -95,7 +96,7 @@ class Service:
         return [
             ServedModel(id=row["id"], context_tokens=_context(row))
             for row in (rows if isinstance(rows, list) else ())
-            if isinstance(row, dict) and isinstance(row.get("id"), str)
+            if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"]
         ]
 
 
@@ -104,6 +105,7 @@ def _context(row: Mapping[str, Any]) -> int | None:
     places = (row, meta if isinstance(meta, dict) else {})
     for name in ("max_model_len", "context_window", "context_length", "n_ctx"):
         for place in places:
-            if isinstance(place.get(name), int):
-                return int(place[name])
+            tokens = count(place.get(name))
+            if tokens:
+                return tokens
     return None

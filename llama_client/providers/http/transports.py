@@ -40,7 +40,7 @@ class Patience(float):
         return patience
 
 
-class _PatientStream(httpcore.NetworkStream):
+class PatientStream(httpcore.NetworkStream):
     """A connection that knows `Patience`, and wakes who waits for bytes when it is closed."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
@@ -63,9 +63,9 @@ class _PatientStream(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> _PatientStream:
+    ) -> PatientStream:
         """See httpcore."""
-        return _PatientStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        return PatientStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
         """See httpcore."""
@@ -86,11 +86,16 @@ class _GuardedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> _PatientStream:
-        address = self._allowed_address(host, port) if self._guard.local_only else host
-        return _PatientStream(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
+    ) -> PatientStream:
+        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in self._allowed_addresses(host, port) if self._guard.local_only else [host]:
+            try:
+                return PatientStream(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
 
-    def _allowed_address(self, host: str, port: int) -> str:
+    def _allowed_addresses(self, host: str, port: int) -> list[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -98,7 +103,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
         # All of them must be allowed: which one is used is up to the system, and may change.
         for *_, address in found:
             self._guard.check(host, str(address[0]))
-        return str(found[0][4][0])
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class GuardedTransport(httpx.BaseTransport):
@@ -197,7 +202,7 @@ def aiohttp_transport(
     class Transport(AiohttpTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             # aiohttp asks its resolver for names alone.
-            if is_address(request.url.host):
+            if guard.local_only and is_address(request.url.host):
                 guard.check(request.url.host, request.url.host)
             if credentials and request.url.scheme == "http":
                 # A proxy is told who asks by the request itself, where there is no tunnel to open first.

@@ -25,6 +25,7 @@ from llama_client.errors import (
     ServerError,
     UnsupportedFeatureError,
 )
+from llama_client.providers.wire.measures import count
 from llama_client.providers.wire.waits import retry_after_s
 
 # What an error may quote of an answer that is no JSON (a gateway's HTML page, say).
@@ -158,7 +159,7 @@ def error_of(failure: Failure) -> ProviderError:
     message, error = failure.message, failure.error
     kind = _class_of(failure)
     if kind is ContextLengthError:
-        prompt, context = _count(error.get("n_prompt_tokens")), _count(error.get("n_ctx"))
+        prompt, context = count(error.get("n_prompt_tokens")), count(error.get("n_ctx"))
         if prompt and context:
             message = f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx"
         else:
@@ -249,7 +250,3 @@ def _excerpt(text: str, max_chars: int) -> str:
 def _number(pattern: re.Pattern[str], message: str) -> int | None:
     found = pattern.search(message)
     return next((int(group) for group in found.groups() if group), None) if found else None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -101,7 +101,7 @@ class OllamaCodec:
         options |= given if isinstance(given, dict) else {}
         if options:
             body["options"] = options
-        return HttpCall("api/chat", to_json({**body, **extra, "stream": request.stream}), request.extra_headers or {})
+        return HttpCall("api/chat", to_json({**body, **extra}), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         """A whole answer as one chunk."""

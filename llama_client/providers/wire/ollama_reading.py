@@ -13,6 +13,7 @@ from llama_client.errors import InvalidResponseError
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_object
 from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.measures import count
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.validation import first_problem
 
@@ -28,8 +29,6 @@ _MAX_BYTES_PER_TOKEN = 8
 # More than most text has; what was cut out of a prompt still counts here.
 _LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
-# A count beyond it is none, and no float could hold it.
-_MAX_COUNT = 2**63
 
 
 class OllamaStream:
@@ -155,10 +154,10 @@ class OllamaReader:
     def _learn(self, body: Mapping[str, Any]) -> None:
         facts = self._call.facts
         facts.total_s, facts.load_s = _seconds(body.get("total_duration")), _seconds(body.get("load_duration"))
-        tokens, spent_s = _count(body.get("eval_count")), _seconds(body.get("eval_duration"))
+        tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
-        cut_to = _suspected_cut(_count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx)
+        cut_to = _suspected_cut(count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx)
         if cut_to is not None:
             facts.warn(
                 f"{self._call.target} has probably cut the prompt to fit its context of {cut_to} tokens, which Ollama "
@@ -195,7 +194,7 @@ def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
 
 def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """Ollama leaves out counts that are zero or unknown: absent is unknown."""
-    prompt, answer = _count(body.get("prompt_eval_count")), _count(body.get("eval_count"))
+    prompt, answer = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
     if prompt is None and answer is None:
         return None
     total = prompt + answer if prompt is not None and answer is not None else None
@@ -217,9 +216,5 @@ def _is_tool_call(call: object) -> bool:
 
 
 def _seconds(nanoseconds: object) -> float | None:
-    count = _count(nanoseconds)
-    return count * _NS if count is not None else None
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
+    whole = count(nanoseconds)
+    return whole * _NS if whole is not None else None

@@ -125,12 +125,11 @@ class OpenAICodec:
             body["response_format"] = {"type": "json_object"}
         self.adapt(body, call)
         body |= request.extra_body or {}
-        body.pop("stream", None)
         if request.stream:
             body["stream"] = True
             asked = request.stream_options is not None and request.stream_options.include_usage
             if asked or not self.streams_usage_unasked:
-                body["stream_options"] = {"include_usage": True} | (body.get("stream_options") or {})
+                body["stream_options"] = {"include_usage": True}
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:

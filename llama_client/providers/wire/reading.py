@@ -6,12 +6,13 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from pydantic import ValidationError
 
 from llama_client.errors import InvalidResponseError, ServerError
 from llama_client.providers.base import HttpAnswer, ProviderCall
+from llama_client.providers.wire.measures import count, is_measure
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.validation import first_problem
 
@@ -32,12 +33,8 @@ _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 # Two names are in use for the same thing; servers that send both send the same text.
 _REASONING_KEYS = ("reasoning", "reasoning_content")
 
-
 # What needs a closer look than a validation; within the text itself it only costs a moment.
 _MORE_THAN_TEXT = re.compile(rb'"(?:tool_calls|reasoning_content|error|x_groq|timings|(?:usage|logprobs)"\s*:\s*\{)')
-
-# A count beyond it is none, and no float could hold it.
-_MAX_COUNT = 2**63
 
 LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
@@ -130,10 +127,10 @@ class ChunkReader:
         """What servers tell beside the answer: Groq its queue and its id, llama.cpp its speed."""
         facts = self._call.facts
         queue_s = _below(values, "usage", "queue_time")
-        if _is_measure(queue_s):
+        if is_measure(queue_s):
             facts.queue_s = queue_s
         tokens_per_s = _below(values, "timings", "predicted_per_second")
-        if _is_measure(tokens_per_s):
+        if is_measure(tokens_per_s):
             facts.tokens_per_s = tokens_per_s
         identity = _below(values, "x_groq", "id")
         if facts.provider_request_id is None and isinstance(identity, str):
@@ -244,14 +241,14 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(usage, dict):
         return None
     read: dict[str, Any] = {
-        name: _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+        name: count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     }
     # Together puts the cached tokens beside the others, OpenAI below them.
-    cached = _count(_below(usage, "prompt_tokens_details", "cached_tokens"))
-    cached = _count(usage.get("cached_tokens")) if cached is None else cached
+    cached = count(_below(usage, "prompt_tokens_details", "cached_tokens"))
+    cached = count(usage.get("cached_tokens")) if cached is None else cached
     if cached is not None:
         read["prompt_tokens_details"] = {"cached_tokens": cached}
-    reasoning = _count(_below(usage, "completion_tokens_details", "reasoning_tokens"))
+    reasoning = count(_below(usage, "completion_tokens_details", "reasoning_tokens"))
     if reasoning is not None:
         read["completion_tokens_details"] = {"reasoning_tokens": reasoning}
     return read if any(value is not None for value in read.values()) else None
@@ -276,14 +273,3 @@ def _below(values: Mapping[str, Any], *path: str) -> object:
     for name in path:
         inner = inner.get(name) if isinstance(inner, dict) else None
     return inner
-
-
-def _is_measure(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
-
-
-def _count(value: object) -> int | None:
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    if not isinstance(whole, int) or isinstance(whole, bool):
-        return None
-    return whole if 0 <= whole <= _MAX_COUNT else None
