@@ -83,15 +83,16 @@ def report(title: str, times_s: dict[str, list[float]], unit: int = 1) -> None:
         print(f"  {name:16} {median:9.1f} us  {median / first:5.2f} x")
 
 
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """How long each way takes, all ways in turns, after a warm-up."""
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int, in_turn: int) -> dict[str, list[float]]:
+    """How long each way takes, all ways in turns, some calls in each turn, after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 5):
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            if turn >= 5:
-                times[name].append(time.perf_counter() - started)
+            for _ in range(in_turn):
+                started = time.perf_counter()
+                way()
+                if turn >= 5:
+                    times[name].append(time.perf_counter() - started)
     return times
 
 
@@ -134,8 +135,8 @@ def synchronous(url: str, rounds: int) -> None:
         "groq": lambda: read(official.chat.completions.create(model="m", messages=MESSAGES, stream=True)),  # type: ignore[arg-type]
         "openai": lambda: read(other.chat.completions.create(model="m", messages=MESSAGES, stream=True)),  # type: ignore[arg-type]
     }
-    report("a whole call", interleaved(call_ways, rounds))
-    report("a chunk of a stream", interleaved(stream_ways, max(rounds // 10, 5)), CHUNKS)
+    report("a whole call", interleaved(call_ways, max(rounds // 10, 5), 10))
+    report("a chunk of a stream", interleaved(stream_ways, max(rounds // 10, 5), 1), CHUNKS)
     client.close()
     bare.close()
     official.close()

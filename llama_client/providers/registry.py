@@ -69,11 +69,9 @@ class Providers:
 
             self._connections = Connections(self._guard, http_client, is_async=is_async)
         self._closed = False
-
-    @property
-    def names(self) -> list[str]:
-        """The configured providers, in their order, and then those that need no table."""
-        return [*self._config.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self._config.providers)]
+        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
+        # The configured providers, in their order, and then those that need no table.
+        self.names = (*config.providers, *unnamed)
 
     @property
     def in_use(self) -> list[str]:

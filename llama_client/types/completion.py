@@ -114,16 +114,16 @@ class ChatCompletion(AnswerModel):
     attempts: list[Attempt] = Field(default_factory=list)
     timing: Timing = Field(default_factory=Timing)
     warnings: list[str] = Field(default_factory=list)
-    _raw: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _raw_chunks: list[bytes | dict[str, Any]] = PrivateAttr(default_factory=list)
+    _raw: dict[str, Any] | None = PrivateAttr(default=None)
+    _raw_chunks: Sequence[bytes | dict[str, Any]] = PrivateAttr(default=())
 
     @property
     def raw(self) -> dict[str, Any]:
         """The provider's own body, lossless; `{"chunks": [...]}` where the answer came in pieces."""
         # Read when it is asked for: parsing each piece a second time would be a good part of a stream's cost.
-        if self._raw_chunks:
+        if self._raw is None:
             pieces = [_parsed(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
-            self._raw, self._raw_chunks = {"chunks": pieces}, []
+            self._raw, self._raw_chunks = {"chunks": pieces}, ()
         return self._raw
 
     @classmethod
@@ -132,8 +132,10 @@ class ChatCompletion(AnswerModel):
     ) -> ChatCompletion:
         """An answer with the provider's own body, or the pieces that it came in."""
         completion = cls(**values)
-        completion._raw = body if body is not None else {"chunks": []}
-        completion._raw_chunks = [] if body is not None else list(chunks)
+        if body is not None:
+            completion._raw = body
+        else:
+            completion._raw_chunks = tuple(chunks)
         return completion
 
     @property

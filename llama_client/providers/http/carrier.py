@@ -93,12 +93,13 @@ class Exchange:
         self._head: HttpAnswer | None = None
         self._has_content = False
         self._is_stopped = False
+        self._patience: Patience | None = None
 
     def timeouts(self, longest_read_s: float) -> dict[str, float]:
         """For the request. A read's patience changes with the deadline, where the transport knows that."""
         wait_s = self.wait_s()
-        patience = Patience.of(longest_read_s, self.wait_s)
-        return {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": patience, "write": wait_s, "pool": wait_s}
+        self._patience = Patience.of(longest_read_s, self.wait_s)
+        return {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": self._patience, "write": wait_s, "pool": wait_s}
 
     def wait_s(self) -> float:
         """How long the next bytes may take."""
@@ -181,6 +182,16 @@ class Exchange:
 
         self.call.facts.stop = stop
 
+    def ended(self) -> None:
+        """Nothing waits any more.
+
+        HTTPX's answers hold themselves in a circle until the next garbage collection. This lets go of the exchange and
+        with it of the prompt, which would else stay in memory with them.
+        """
+        self.call.facts.stop = None
+        if self._patience is not None:
+            self._patience.now_s = float
+
     @property
     def is_pressed(self) -> bool:
         """Whether the next bytes must come sooner than the transport itself would wait for them."""
@@ -224,7 +235,7 @@ def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Gener
             return
         knows_patience = isinstance(response.extensions.get("network_stream"), PatientStream)
         try:
-            for data in response.iter_bytes():
+            for data in _pieces(response):
                 yield from job.feed(data)
                 job.deadline.remaining_s()
                 if job.is_done and not knows_patience:
@@ -240,6 +251,7 @@ def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Gener
             raise
         raise failure from error
     finally:
+        job.ended()
         if response is not None:
             response.close()
 
@@ -256,7 +268,7 @@ async def aexchange(
             request = route.request("POST", sent.path, job.timeouts(job.silence_s), sent)
             response = await route.client.send(request, stream=True, follow_redirects=False)
             job.began(response)
-            pieces = response.aiter_bytes()
+            pieces = _apieces(response)
             body = None if job.is_stream else await _aread(pieces)
         if body is not None:
             yield job.whole(body)
@@ -276,6 +288,7 @@ async def aexchange(
             raise
         raise failure from error
     finally:
+        job.ended()
         if response is not None:
             await response.aclose()
 
@@ -308,7 +321,7 @@ async def afetch(client: httpx.AsyncClient, request: httpx.Request, max_bytes: i
 
 def _read(response: httpx.Response, job: Exchange) -> bytes:
     body = bytearray()
-    for data in response.iter_bytes():
+    for data in _pieces(response):
         job.deadline.remaining_s()
         _extend(body, data, MAX_ANSWER_BYTES)
     return bytes(body)
@@ -342,6 +355,20 @@ def _shut(response: httpx.Response) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+
+
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    """The body's bytes, straight from the transport where nothing has to be undone."""
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.SyncByteStream):
+        return response.iter_bytes()
+    return iter(response.stream)
+
+
+def _apieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The same on the event loop."""
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(response.stream)
 
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:

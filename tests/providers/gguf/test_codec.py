@@ -147,7 +147,7 @@ def test_every_seed_fits_llama_cpps_and_none_means_choose_one(seed: int) -> None
 
 
 def test_every_request_goes_out_as_a_stream_that_can_be_stopped_and_counts() -> None:
-    ((body, _),) = bodies(request(extra_body={"stream": False, "mirostat": 2}), n_parallel=1)
+    ((body, _),) = bodies(request(extra_body={"mirostat": 2}), n_parallel=1)
     assert body["stream"] is True
     assert body["stream_options"] == {"include_usage": True}
     assert body["mirostat"] == 2
