@@ -101,6 +101,8 @@ def ollama_url(host: str) -> str:
         ('http://127.0.0.1:11434', 'http://gpu:8080', 'https://ollama.com')
     """
     text = host.strip().rstrip("/")
+    if text.count(":") > 1 and not text.startswith("[") and "://" not in text:
+        text = f"[{text}]"  # an IPv6 address as it is
     has_scheme = "://" in text
     parts = urlsplit(text if has_scheme else f"http://{text}")
     name = parts.hostname or "127.0.0.1"

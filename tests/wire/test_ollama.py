@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from llama_client import (
@@ -13,13 +14,15 @@ from llama_client import (
     BadRequestError,
     ChatCompletion,
     ContextLengthError,
+    LlamaClient,
     LocalOnlyError,
     ModelNotFoundError,
     UnsupportedFeatureError,
 )
+from llama_client.providers.ollama import ollama_url
 from tests.asking import MODES, Asker
 from tests.wire.dialects import OLLAMA
-from tests.wire.server import Answer, ReplayServer, as_json, closed_port, streamed
+from tests.wire.server import Answer, ReplayServer, as_json, closed_port, streamed, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -253,3 +256,20 @@ def test_clocks_that_are_not_told_are_not_made_up() -> None:
     reply, _ = ask("call-sync", done("call"))
     assert (reply.timing.load_s, reply.timing.queue_s) == (None, None)
     assert reply.usage.completion_tokens is None
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+def test_an_ipv6_address_is_understood_as_it_is(host: str) -> None:
+    assert ollama_url(host) == "http://[::1]:11434"
+
+
+def test_whoever_serves_an_image_is_told_nothing_of_the_user_s_own_client() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
+    pictures = ReplayServer(lambda _: whole(png, headers={"content-type": "image/png"}))
+    ollama = ReplayServer(OLLAMA.answers(as_json(OLLAMA.whole())))
+    with pictures, ollama, httpx.Client(auth=("user", "a-password")) as http:
+        image = {"type": "image_url", "image_url": {"url": f"{pictures.url}/llama.png"}}
+        with LlamaClient(OLLAMA.config(ollama.url), http_client=http) as client:
+            client.ask([{"role": "user", "content": [image]}])
+        assert "authorization" not in pictures.requests[0].headers
+        assert "authorization" in ollama.requests[0].headers

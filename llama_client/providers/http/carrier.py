@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -295,7 +295,7 @@ async def aexchange(
 
 def fetch(client: httpx.Client, request: httpx.Request, max_bytes: int, deadline: Deadline) -> HttpAnswer:
     """A small whole answer to a request that is no chat: a list of models, an image."""
-    response = client.send(request, stream=True, follow_redirects=False)
+    response = client.send(request, stream=True, follow_redirects=False, auth=_auth_of(request))
     try:
         body = bytearray()
         for data in response.iter_bytes():
@@ -309,7 +309,7 @@ def fetch(client: httpx.Client, request: httpx.Request, max_bytes: int, deadline
 async def afetch(client: httpx.AsyncClient, request: httpx.Request, max_bytes: int, deadline: Deadline) -> HttpAnswer:
     """The same on the event loop."""
     async with asyncio.timeout(deadline.remaining_s()):
-        response = await client.send(request, stream=True, follow_redirects=False)
+        response = await client.send(request, stream=True, follow_redirects=False, auth=_auth_of(request))
         try:
             body = bytearray()
             async for data in response.aiter_bytes():
@@ -317,6 +317,11 @@ async def afetch(client: httpx.AsyncClient, request: httpx.Request, max_bytes: i
             return HttpAnswer(response.status_code, _plain(response.headers), bytes(body), 0.0)
         finally:
             await response.aclose()
+
+
+def _auth_of(request: httpx.Request) -> Any:
+    """What a user's own client would add: not where an image is, which is nobody's business but the image's."""
+    return None if request.extensions.get("foreign") else httpx.USE_CLIENT_DEFAULT
 
 
 def _read(response: httpx.Response, job: Exchange) -> bytes:

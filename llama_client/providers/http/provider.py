@@ -346,7 +346,7 @@ def _image_request(url: str, clock: Clock) -> tuple[httpx.Request, int, Deadline
     # Without the provider's headers: its key is not for whoever serves the image.
     headers = {"accept": "image/*", "accept-encoding": "identity"}
     timeouts = _timeouts(_IMAGE_TIMEOUT_S)
-    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts})
+    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts, "foreign": True})
     return request, MAX_IMAGE_BYTES, Deadline(_IMAGE_TIMEOUT_S, clock)
 
 
