@@ -174,8 +174,10 @@ def test_a_configuration_of_nothing_but_brackets_is_refused(tmp_path: Path) -> N
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove a folder in use")
 def test_a_process_whose_working_folder_is_gone_can_still_use_a_dict(tmp_path: Path) -> None:
     program = (
-        "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
-        "from llama_client import LlamaClient; LlamaClient({}).close(); LlamaClient.for_provider('gguf').close()"
+        # Imported first: some Pythons cannot load a compiled module from a folder that is gone.
+        "import os; from llama_client import LlamaClient\n"
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "LlamaClient({}).close(); LlamaClient.for_provider('gguf').close()"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
 
