@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
 from llama_client.errors import APITimeoutError
 
@@ -20,6 +21,10 @@ class Clock:
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+
+    def today(self) -> date:
+        """The day, in UTC."""
+        return datetime.fromtimestamp(self.wall(), tz=UTC).date()
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -136,13 +136,13 @@ def listed(providers: Providers) -> Sequence[str]:
 def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
     """What a provider answered, with what the catalogue knows."""
     kind, catalog = providers.kind(name), providers.catalog
-    today = datetime.fromtimestamp(providers.clock.wall(), tz=UTC).date()
     if isinstance(answer, LlamaClientError):
+        today = providers.clock.today()
         offers = [o for o in catalog.all_offers if o.provider_kind in (name, kind) and o.is_served(today)]
         # What a machine of the user's own has installed is nothing that a catalogue could know.
         models = [] if kind == "ollama" else [_model(name, None, offer) for offer in offers]
     else:
-        models = [_model(name, m, catalog.offer(name, m.id) or catalog.offer(kind, m.id)) for m in answer]
+        models = [_model(name, m, providers.offer(name, m.id)) for m in answer]
     failed = isinstance(answer, LlamaClientError)
     return ProviderInfo(
         provider=name,

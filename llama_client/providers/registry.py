@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from llama_client.providers.gguf.store import ModelStore
 from llama_client.validation import suggestion
 
 if TYPE_CHECKING:
-    from llama_client.catalog.catalog import Catalog
+    from llama_client.catalog.catalog import Catalog, Offer
     from llama_client.config.providers import HttpProvider as HttpTable
     from llama_client.providers.http.connections import Connections
     from llama_client.providers.http.provider import HttpProvider, Knowledge
@@ -95,6 +94,10 @@ class Providers:
         from llama_client.catalog.catalog import Catalog
 
         return Catalog.bundled().extended([row.as_row() for row in self._config.models])
+
+    def offer(self, name: str, model: str) -> Offer | None:
+        """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
+        return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
 
     def get(self, name: str) -> Provider:
         """The provider of that name.
@@ -216,11 +219,11 @@ class Providers:
             if kind == "ollama":
                 # The template in the user's own copy of a model decides, and the server tells before it answers.
                 return None
-            offer = self.catalog.offer(name, model) or self.catalog.offer(kind, model)
+            offer = self.offer(name, model)
             return offer.abilities if offer is not None else None
 
         def retirement(model: str) -> str | None:
-            today = datetime.fromtimestamp(self.clock.wall(), tz=UTC).date()
+            today = self.clock.today()
             return self.catalog.explain_retirement(name, model, today) or self.catalog.explain_retirement(
                 kind, model, today
             )

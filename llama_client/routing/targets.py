@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 from llama_client.errors import ConfigError, InvalidRequestError
@@ -128,7 +128,7 @@ def _targets(name: str, providers: Providers, store: ModelStore) -> list[Target]
         found = _of_catalogue(name, providers)
         if found:
             return found
-    hint = providers.catalog.nearest(name, day=_today(providers))
+    hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
     suggested = f"; did you mean {hint!r}?" if hint else ""
@@ -144,7 +144,7 @@ def _of_catalogue(name: str, providers: Providers) -> list[Target]:
     Raises:
         ConfigError: The catalogue knows the name, and nobody in use serves it.
     """
-    catalog, today = providers.catalog, _today(providers)
+    catalog, today = providers.catalog, providers.clock.today()
     model = catalog.find(name)
     offers = catalog.offers(model.name) if model is not None else catalog.ids(name)
     if not offers:
@@ -181,7 +181,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _today(providers: Providers) -> date:
-    return datetime.fromtimestamp(providers.clock.wall(), tz=UTC).date()

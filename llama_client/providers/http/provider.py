@@ -120,8 +120,7 @@ class HttpProvider:
             self._running.add(call.facts)
             yield from exchange(ready.route, sent, job)
         except ProviderError as error:
-            self._explain(error, call.model)
-            self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
+            self._complete(error, call)
             raise
         finally:
             self._running.discard(call.facts)
@@ -150,8 +149,7 @@ class HttpProvider:
                 # An abandoned generator is closed at some later time; this one holds a connection.
                 await chunks.aclose()
         except ProviderError as error:
-            self._explain(error, call.model)
-            self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
+            self._complete(error, call)
             raise
         finally:
             self._running.discard(call.facts)
@@ -286,6 +284,11 @@ class HttpProvider:
         if not self._service.fetches_images or not call.request.has_images:
             return []
         return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
+
+    def _complete(self, error: ProviderError, call: ProviderCall) -> None:
+        """Says what to do about a failed attempt, and takes the secrets out of what it shows."""
+        self._explain(error, call.model)
+        self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
 
     def _explain(self, error: ProviderError, model: str) -> None:
         """Adds to an error's text what to do about it."""

@@ -111,12 +111,12 @@ class OpenAICodec:
         """Refuses what the target cannot honour. See `Codec`."""
         known = self._abilities(call.model)
         Capabilities(self.parameters, {**missing_abilities(known), **self.why_not(call.request)}).require(call)
-        require_abilities(call, known, schema_in_words=self._schema_in_words(call.request, known))
+        require_abilities(call, known, schema_in_words=self._schema_in_words(call))
 
     def encode(self, call: ProviderCall) -> HttpCall:
         """Our request as the provider's. See `Codec`."""
         request = call.request
-        described = self._schema_in_words(request, self._abilities(call.model))
+        described = self._schema_in_words(call)
         body = {"model": call.model, **body_of(request, self.parameters - _NO_FIELDS)}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
@@ -171,9 +171,17 @@ class OpenAICodec:
         answer = HttpAnswer(failure.status or 200, failure.headers, b"", failure.now)
         return self.reader(answer, call).whole({}, [{"message": message, "finish_reason": "tool_calls"}])
 
-    def _schema_in_words(self, request: ChatRequest, known: frozenset[str] | None) -> bool:
-        asked = request.response_format is not None and request.response_format.type == "json_schema"
-        return asked and request.schema_in_words and known is not None and "json_schema" not in known
+    def _schema_in_words(self, call: ProviderCall) -> bool:
+        """Whether the schema must travel as text: allowed only where whoever asks checks the answer."""
+        request = call.request
+        if (
+            not request.schema_in_words
+            or request.response_format is None
+            or request.response_format.type != "json_schema"
+        ):
+            return False
+        known = self._abilities(call.model)
+        return known is not None and "json_schema" not in known
 
 
 def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schema_in_words: bool) -> None:
