@@ -42,6 +42,7 @@ from llama_client.types.attempt import Attempt, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion, Choice, Message, ToolCall
 from llama_client.types.cost import Cost
+from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams, ChatParams
 from llama_client.types.usage import Usage
 from llama_client.version import __version__
@@ -90,6 +91,7 @@ __all__ = [
     "RequestTooLargeError",
     "ServerError",
     "StreamInterruptedError",
+    "TargetHealth",
     "Timing",
     "ToolCall",
     "UnsupportedFeatureError",

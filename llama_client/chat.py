@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import InvalidRequestError
 from llama_client.event_loop import EventLoop
-from llama_client.routing.drive import adrive, drive
-from llama_client.routing.plan import plan
+from llama_client.routing.call import Call
 from llama_client.routing.record import CallRecord
-from llama_client.routing.targets import Target, resolve
+from llama_client.routing.targets import resolve
+from llama_client.routing.waits import Backoff
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams, ChatParams, ParseParams
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
+    from llama_client.routing.policies import Router
     from llama_client.structured import AnswerForm
 
 
@@ -78,6 +79,8 @@ class CallContext:
         providers: Who there is; shared by all views of a client.
         store: The pulled models.
         clock: The time.
+        router: Orders targets; shared by all views of a client, as is what it has learned.
+        backoff: How long to wait before a target is asked again.
         loop: The loop of an asynchronous client.
         default: What `model` means where neither a call nor a view says.
         model: What `model` means where a call omits it; None: the configuration's default.
@@ -90,6 +93,8 @@ class CallContext:
     providers: Providers
     store: ModelStore
     clock: Clock
+    router: Router
+    backoff: Backoff
     loop: EventLoop
     default: DefaultModel
     model: str | Sequence[str] | None = None
@@ -97,9 +102,7 @@ class CallContext:
     tags: Mapping[str, str] = field(default_factory=dict)
     only_provider: str | None = None
 
-    def begin(
-        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
-    ) -> tuple[CallRecord, list[Target], Deadline]:
+    def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds who may answer it.
 
         Raises:
@@ -116,13 +119,15 @@ class CallContext:
         request = check_request(given, stream=stream, schema_in_words=form is not None)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
-        targets = resolve(model, self.providers, self.store, only_provider=self.only_provider)
-        record = CallRecord(request, self.clock, {**self.tags, **(request.tags or {})}, form)
-        return record, targets, Deadline(request.timeout, self.clock)
+        choices = resolve(
+            model, self.providers, self.store, routes=self.config.routes, only_provider=self.only_provider
+        )
+        rules = self.config.routing
+        record = CallRecord(request, rules, self.clock, {**self.tags, **(request.tags or {})}, form)
+        deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
+        return Call(record, self.router.candidates(choices, request), deadline, rules, self.backoff)
 
-    async def abegin(
-        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
-    ) -> tuple[CallRecord, list[Target], Deadline]:
+    async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """The same on an event loop: off it, where a file is read."""
         self.loop.check()
         if params.get("model") is None and self.model is None:
@@ -220,11 +225,11 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        record, targets, deadline = self._context.begin(params, stream=_flag(stream))
-        opened = drive(plan(targets, deadline), record)
+        call = self._context.begin(params, stream=_flag(stream))
+        opened = call.drive()
         if stream:
-            return ChatStream(opened, record)
-        return record.won(opened.trial)
+            return ChatStream(opened, call)
+        return call.record.won(opened.trial)
 
     def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
         """Asks for an answer as an object.
@@ -252,9 +257,8 @@ class Completions:
             print(reply.choices[0].message.parsed.city)
         """
         given, form = _with_form(params, response_format)
-        record, targets, deadline = self._context.begin(given, stream=False, form=form)
-        opened = drive(plan(targets, deadline), record)
-        return record.won(opened.trial)
+        call = self._context.begin(given, stream=False, form=form)
+        return call.record.won(call.drive().trial)
 
 
 class AsyncCompletions:
@@ -278,18 +282,17 @@ class AsyncCompletions:
         self, *, stream: bool | None = None, **params: Unpack[ChatParams]
     ) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        record, targets, deadline = await self._context.abegin(params, stream=_flag(stream))
-        opened = await adrive(plan(targets, deadline), record)
+        call = await self._context.abegin(params, stream=_flag(stream))
+        opened = await call.adrive()
         if stream:
-            return AsyncChatStream(opened, record)
-        return record.won(opened.trial)
+            return AsyncChatStream(opened, call)
+        return call.record.won(opened.trial)
 
     async def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
         """`Completions.parse`, awaited."""
         given, form = _with_form(params, response_format)
-        record, targets, deadline = await self._context.abegin(given, stream=False, form=form)
-        opened = await adrive(plan(targets, deadline), record)
-        return record.won(opened.trial)
+        call = await self._context.abegin(given, stream=False, form=form)
+        return call.record.won((await call.adrive()).trial)
 
 
 class Chat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from llama_client.clock import Clock
 from llama_client.event_loop import EventLoop
 from llama_client.models import AsyncModels, Models
 from llama_client.types.completion import ChatCompletion, Message
+from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class ProviderOptions(TypedDict, total=False):
     timeout_s: float
     proxy: str | SecretStr
     ca_file: str | Path
+    max_concurrency: int
     options: Mapping[str, object]
     keep_alive: str | float
     model_path: str | Path
@@ -51,6 +54,9 @@ class _BaseClient:
     """What both colours share. All views of a client share its providers; closing any of them closes these."""
 
     _is_async: ClassVar[bool]
+    # Tests put their own time and chance here.
+    _clock: ClassVar[Clock] = Clock()
+    _random: ClassVar[type[random.Random]] = random.Random
     _context: CallContext
 
     def _open(
@@ -93,6 +99,15 @@ class _BaseClient:
             models = client.sdk("groq").models.list()
         """
         raise NotImplementedError
+
+    def health(self) -> dict[str, TargetHealth]:
+        """What this client has learned of each target that it asked, by `provider/model`: breaker, times, limits.
+
+        Example:
+            for name, target in client.health().items():
+                print(name, target.breaker, target.ttft_s, target.remaining_requests)
+        """
+        return self._context.router.health.shown()
 
     @classmethod
     def for_provider(
@@ -152,21 +167,35 @@ class _BaseClient:
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
         from llama_client.config.discovery import says_local_only
+        from llama_client.costs.prices import PriceBook
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
+        from llama_client.routing.health import HealthBook
+        from llama_client.routing.policies import Router
         from llama_client.routing.targets import default_model, ollama_to_ask
+        from llama_client.routing.waits import Backoff
 
         if says_local_only(os.environ):
             # Any source that says true wins, also where no file was looked for.
             config = config.model_copy(update={"local_only": True})
 
-        clock, store = Clock(), ModelStore.of_user()
+        clock, store = cls._clock, ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
+        chance = cls._random()
+        router = Router(
+            HealthBook(config, clock),
+            PriceBook(config.prices, providers.offer, clock.today),
+            clock,
+            providers.context_tokens,
+            chance,
+        )
         return CallContext(
             config,
             providers,
             store,
             clock,
+            router,
+            Backoff(chance.uniform),
             EventLoop(),
             DefaultModel(
                 ollama_to_ask(config, providers),

@@ -27,7 +27,9 @@
         └── AllTargetsFailedError       several targets were tried and none is left; .errors has each one's
 
 Errors are data for the plan of attempts: `retryable` says that the same target may be tried again, `failover` that
-another one may be. Both are set by class and may be overridden where a provider knows better.
+another one may be. Both are set by class and may be overridden where a provider knows better. `blames_target` says, by
+class, that the target itself is at fault (down, broken, gone) and not the request or the moment: enough of these in a
+row, and the target is left alone for a while.
 """
 
 from __future__ import annotations
@@ -144,6 +146,7 @@ class ProviderError(LlamaClientError):
 
     retryable_by_default: ClassVar[bool] = False
     failover_by_default: ClassVar[bool] = True
+    blames_target: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -174,13 +177,19 @@ class ProviderError(LlamaClientError):
 class AuthenticationError(ProviderError):
     """The key is missing, wrong or expired."""
 
+    blames_target = True
+
 
 class PermissionDeniedError(ProviderError):
     """The key is good, but not for this model or action."""
 
+    blames_target = True
+
 
 class ModelNotFoundError(ProviderError):
     """The provider does not have that model, or no longer."""
+
+    blames_target = True
 
 
 class ModelLoadError(ProviderError):
@@ -189,6 +198,8 @@ class ModelLoadError(ProviderError):
     Attributes:
         path: The file at fault.
     """
+
+    blames_target = True
 
     def __init__(self, message: str = "", *, path: str | None = None, target: str | None = None) -> None:
         super().__init__(message, target=target)
@@ -230,6 +241,8 @@ class RateLimitError(ProviderError):
 
 class QuotaExceededError(ProviderError):
     """The account has no money or quota left."""
+
+    blames_target = True
 
 
 class BadRequestError(ProviderError):
@@ -286,18 +299,21 @@ class OverloadedError(ProviderError):
     """The provider has no room for the request right now."""
 
     retryable_by_default = True
+    blames_target = True
 
 
 class ServerError(ProviderError):
     """The provider broke while working on the request."""
 
     retryable_by_default = True
+    blames_target = True
 
 
 class APIConnectionError(ProviderError):
     """No answer came, or the connection broke before one was complete."""
 
     retryable_by_default = True
+    blames_target = True
 
 
 class APITimeoutError(APIConnectionError):
@@ -312,6 +328,7 @@ class StreamInterruptedError(ProviderError):
     """
 
     failover_by_default = False
+    blames_target = True
 
     def __init__(
         self,
@@ -339,15 +356,16 @@ class InvalidResponseError(ProviderError):
     """What the provider sent does not have the form of an answer."""
 
     retryable_by_default = True
+    blames_target = True
 
 
 class AllTargetsFailedError(ProviderError):
     """Several targets were tried and none is left; raised from the last one's error.
 
     Attributes:
-        errors: Each target's error, in order.
+        errors: Each target's last error, in the order of the targets.
     """
 
-    def __init__(self, message: str = "", *, errors: Sequence[ProviderError | LocalOnlyError] = ()) -> None:
+    def __init__(self, message: str = "", *, errors: Sequence[LlamaClientError] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)

@@ -7,9 +7,9 @@ from collections import deque
 from types import TracebackType
 from typing import Generic
 
-from llama_client.errors import InvalidRequestError, ProviderError, StreamInterruptedError
+from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
+from llama_client.routing.call import Call
 from llama_client.routing.drive import AsyncChunks, Chunks, Opened, SyncChunks, wrapped
-from llama_client.routing.record import CallRecord
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion
 
@@ -19,11 +19,12 @@ class _Stream(Generic[Chunks]):
 
     _chunks: Chunks
 
-    def __init__(self, opened: Opened[Chunks], record: CallRecord) -> None:
+    def __init__(self, opened: Opened[Chunks], call: Call) -> None:
         self._chunks = opened.rest
         self._trial = opened.trial
-        self._record = record
-        options = record.request.stream_options
+        self._call = call
+        self._record = call.record
+        options = call.record.request.stream_options
         self._include_usage = options is not None and options.include_usage
         self._arrived = deque(chunk for chunk in opened.arrived if self._is_shown(chunk))
         self._completion: ChatCompletion | None = None
@@ -72,17 +73,34 @@ class _Stream(Generic[Chunks]):
             first, self._ended = not self._ended, True
         return first
 
-    def _finish(self) -> None:
+    def _finish(self) -> ProviderError | None:
+        """Called at the end of the chunks; returns what is wrong with that end."""
         try:
             self._trial.require_complete()
         except ProviderError as error:
-            raise self._interruption(error) from error
+            return error
         if self._end():
             self._completion = self._record.won(self._trial)
+        return None
+
+    def _following(self, error: Exception) -> Call | None:
+        """The call that goes on from here; None: the break has to be raised."""
+        call = self._call.after(self._trial) if not self._ended else None
+        if call is not None:
+            self._record.failed(self._trial, _cause(error), outcome="interrupted")
+        return call
+
+    def _go_on(self, opened: Opened[Chunks], call: Call) -> bool:
+        """Reads on from another target; False where the stream was closed meanwhile."""
+        self._chunks, self._trial, self._call = opened.rest, opened.trial, call
+        self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
+        if self._ended:
+            self._record.cancelled(self._trial)
+        return not self._ended
 
     def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
-        cause = error if isinstance(error, ProviderError) else wrapped(error)
+        cause = _cause(error)
         interruption = StreamInterruptedError(
             f"the stream broke off: {cause}",
             provider=self._trial.target.provider_name,
@@ -103,9 +121,11 @@ class _Stream(Generic[Chunks]):
 
     def _wake_reader(self) -> None:
         """Ends the wait of whoever is reading, who then sees that the stream has ended, and closes."""
-        stop = self._trial.facts.stop
-        if stop is not None:
-            stop()
+        self._trial.facts.end()
+
+
+def _cause(error: Exception) -> ProviderError:
+    return error if isinstance(error, ProviderError) else wrapped(error)
 
 
 class ChatStream(_Stream[SyncChunks]):
@@ -120,8 +140,8 @@ class ChatStream(_Stream[SyncChunks]):
         print(stream.completion.usage)
     """
 
-    def __init__(self, opened: Opened[SyncChunks], record: CallRecord) -> None:
-        super().__init__(opened, record)
+    def __init__(self, opened: Opened[SyncChunks], call: Call) -> None:
+        super().__init__(opened, call)
         self._reading = threading.Lock()
 
     def __iter__(self) -> ChatStream:
@@ -136,27 +156,45 @@ class ChatStream(_Stream[SyncChunks]):
             self._reading.release()
 
     def _read(self) -> ChatCompletionChunk:
-        if self._arrived and not self._ended:
-            return self._arrived.popleft()
         while not self._ended:
+            if self._arrived:
+                return self._arrived.popleft()
+            broken: Exception | None = None
             try:
                 chunk = next(self._chunks)
             except StopIteration:
-                self._finish()
-                break
-            except Exception as error:
-                if self._ended:
-                    # Closed from elsewhere while this waited.
-                    break
-                raise self._interruption(error) from error
+                broken = self._finish()
+            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+                broken = error
             except BaseException:
                 self._cancel()
                 raise
-            if self._take(chunk) and not self._ended:
-                return chunk
+            else:
+                if self._take(chunk) and not self._ended:
+                    return chunk
+            # Where it has ended, it was closed from elsewhere while this waited.
+            if broken is not None and not self._ended:
+                self._continued(broken)
         # Also where another thread closed the stream while this one waited for the chunk.
         self._chunks.close()
         raise StopIteration
+
+    def _continued(self, error: Exception) -> None:
+        """Goes on elsewhere, or raises the break."""
+        call = self._following(error)
+        if call is not None:
+            self._chunks.close()
+            try:
+                if not self._go_on(call.drive(), call):
+                    self._chunks.close()
+                return
+            except LlamaClientError:
+                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                pass
+            except BaseException:
+                self._cancel()
+                raise
+        raise self._interruption(error) from error
 
     def __enter__(self) -> ChatStream:
         return self
@@ -186,8 +224,8 @@ class ChatStream(_Stream[SyncChunks]):
 class AsyncChatStream(_Stream[AsyncChunks]):
     """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`."""
 
-    def __init__(self, opened: Opened[AsyncChunks], record: CallRecord) -> None:
-        super().__init__(opened, record)
+    def __init__(self, opened: Opened[AsyncChunks], call: Call) -> None:
+        super().__init__(opened, call)
         self._reading = False
 
     def __aiter__(self) -> AsyncChatStream:
@@ -203,27 +241,45 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             self._reading = False
 
     async def _read(self) -> ChatCompletionChunk:
-        if self._arrived and not self._ended:
-            return self._arrived.popleft()
         while not self._ended:
+            if self._arrived:
+                return self._arrived.popleft()
+            broken: Exception | None = None
             try:
                 chunk = await anext(self._chunks)
             except StopAsyncIteration:
-                self._finish()
-                break
-            except Exception as error:
-                if self._ended:
-                    # Closed from elsewhere while this waited.
-                    break
-                raise self._interruption(error) from error
+                broken = self._finish()
+            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+                broken = error
             except BaseException:
                 self._cancel()
                 raise
-            if self._take(chunk) and not self._ended:
-                return chunk
+            else:
+                if self._take(chunk) and not self._ended:
+                    return chunk
+            # Where it has ended, it was closed from elsewhere while this waited.
+            if broken is not None and not self._ended:
+                await self._acontinued(broken)
         # Also where another task closed the stream while this one waited for the chunk.
         await self._chunks.aclose()
         raise StopAsyncIteration
+
+    async def _acontinued(self, error: Exception) -> None:
+        """Goes on elsewhere, or raises the break."""
+        call = self._following(error)
+        if call is not None:
+            await self._chunks.aclose()
+            try:
+                if not self._go_on(await call.adrive(), call):
+                    await self._chunks.aclose()
+                return
+            except LlamaClientError:
+                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                pass
+            except BaseException:
+                self._cancel()
+                raise
+        raise self._interruption(error) from error
 
     async def __aenter__(self) -> AsyncChatStream:
         return self

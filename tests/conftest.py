@@ -74,9 +74,9 @@ def demo_pulled(store: ModelStore, demo_model: Path) -> ModelStore:
 
 @pytest.fixture
 def config(demo_model: Path) -> dict[str, Any]:
-    """A configuration whose default is the demo model with two slots."""
+    """A configuration whose default is the demo model with two slots, asked once."""
     laptop = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2}
-    return {"default_model": "laptop/default", "providers": {"laptop": laptop}}
+    return {"default_model": "laptop/default", "providers": {"laptop": laptop}, "routing": {"retries": 0}}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
-Ability = Literal["tools", "vision", "reasoning", "json_schema"]
+Ability = Literal["tools", "vision", "reasoning", "json_schema", "prefill"]
 ABILITIES: tuple[Ability, ...] = get_args(Ability)
 
 _BUNDLED = "models.toml"

@@ -77,6 +77,8 @@ class HttpProvider(ConfigTable):
         timeout_s: The longest silence in seconds before and within an answer. A call's own `timeout` limits the whole.
         proxy: The proxy to go through; absent: the environment's.
         ca_file: The certificates to trust instead of the usual ones.
+        max_concurrency: How many requests are under way at once; more wait their turn, in the order of their arrival.
+            Absent: no limit.
     """
 
     kind: str = ""
@@ -89,6 +91,7 @@ class HttpProvider(ConfigTable):
     timeout_s: Seconds = 600.0
     proxy: Secret | None = None
     ca_file: FilePath | None = None
+    max_concurrency: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> HttpProvider:

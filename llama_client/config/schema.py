@@ -13,6 +13,7 @@ from pydantic import (
     StrictBool,
     Tag,
     ValidationError,
+    model_validator,
 )
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
@@ -25,6 +26,7 @@ from llama_client.config.providers import (
     OpenAIProvider,
     TogetherProvider,
 )
+from llama_client.config.routing import PriceRow, Route, RouteTarget, Routing, is_target
 from llama_client.config.tables import ConfigTable, Name
 from llama_client.errors import ConfigError
 from llama_client.validation import broken_rule, first_problem, suggestion
@@ -59,12 +61,6 @@ def _known_ability(ability: str) -> str:
     return ability
 
 
-def _is_target(target: str) -> str:
-    if not all(target.partition("/")):
-        raise broken_rule("", f"must be 'provider/model-id', got {target!r}")
-    return target
-
-
 class ModelRow(ConfigTable):
     """What the user knows of a model: it wins over the catalogue's own row.
 
@@ -79,7 +75,7 @@ class ModelRow(ConfigTable):
         replacement: The same provider's id to use then.
     """
 
-    target: Annotated[Name, AfterValidator(_is_target)]
+    target: Annotated[Name, AfterValidator(is_target)]
     name: Name
     aliases: tuple[Name, ...] = ()
     context_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
@@ -103,6 +99,12 @@ class Privacy(ConfigTable):
     allow_hosts: tuple[Name, ...] = ()
 
 
+def _is_route_name(name: str) -> str:
+    if not name or "/" in name:
+        raise broken_rule("", f"a route's name must not be empty or hold '/', got {name!r}")
+    return name
+
+
 class Config(ConfigTable):
     """The whole configuration.
 
@@ -110,15 +112,35 @@ class Config(ConfigTable):
         default_model: What `model` means where it is omitted.
         local_only: Refuse whatever would leave this machine.
         providers: Who answers, by name.
+        routes: Named lists of targets.
+        routing: What failover does.
         models: What the user knows of models beyond the catalogue.
+        prices: The user's own prices.
         privacy: Exceptions from `local_only`.
     """
 
     default_model: Annotated[str, Field(min_length=1)] | None = None
     local_only: StrictBool = False
     providers: dict[str, Provider] = Field(default_factory=dict)
+    routes: dict[Annotated[str, AfterValidator(_is_route_name)], Route] = Field(default_factory=dict)
+    routing: Routing = Routing()
     models: tuple[ModelRow, ...] = ()
+    prices: tuple[PriceRow, ...] = ()
     privacy: Privacy = Privacy()
+
+    @model_validator(mode="after")
+    def _routes_name_providers(self) -> Config:
+        known = (*self.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self.providers))
+        for name, route in self.routes.items():
+            for number, row in enumerate(route.targets):
+                provider, slash, model = row.target.partition("/")
+                where = f"routes.{name}.targets[{number}]"
+                if slash and not (model and provider in known):
+                    hint = suggestion(provider, known)
+                    raise broken_rule(where, f"no provider is named {provider!r} (providers: {', '.join(known)}){hint}")
+                if row.target in self.routes:
+                    raise broken_rule(where, f"{row.target!r} is a route itself; a route lists targets")
+        return self
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None) -> Config:
@@ -183,6 +205,14 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
             return tuple(TABLES[tag.removeprefix("=")].model_fields)
         case ("models", *_):
             return tuple(ModelRow.model_fields)
+        case ("routes", _, "targets", *_):
+            return tuple(RouteTarget.model_fields)
+        case ("routes", *_):
+            return tuple(Route.model_fields)
+        case ("routing", *_):
+            return tuple(Routing.model_fields)
+        case ("prices", *_):
+            return tuple(PriceRow.model_fields)
         case ("privacy", *_):
             return tuple(Privacy.model_fields)
         case _:

@@ -35,6 +35,8 @@ class AttemptFacts:
         warnings: What a careful user would want to know.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer came as one.
+        is_loading: Whether the model is still being loaded, so that silence is no fault.
+        is_stopped: Whether somebody has ended the attempt from elsewhere.
         stop: Ends the attempt from another thread or task, while its own waits for the provider. None: cannot be.
     """
 
@@ -49,7 +51,16 @@ class AttemptFacts:
     warnings: list[str] = field(default_factory=list)
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
     body: dict[str, Any] | None = None
+    is_loading: bool = False
+    is_stopped: bool = False
     stop: Callable[[], None] | None = None
+
+    def end(self) -> None:
+        """Ends the attempt from another thread or task. What waits for the provider fails soon after."""
+        self.is_stopped = True
+        stop = self.stop
+        if stop is not None:
+            stop()
 
     def warn(self, warning: str) -> None:
         """Adds a warning, once."""
@@ -69,6 +80,9 @@ class ProviderCall:
         timeout_s: Seconds until the attempt must be over (a call) or have content (a stream); None: no limit.
         facts: Where the provider writes down what it learns.
         images: Images behind addresses, in base64, where the provider had to fetch them.
+        first_content_s: Seconds until a stream must have content, where the model is not still being loaded; None: as
+            `timeout_s`.
+        stall_s: Seconds that a stream may pause between chunks; None: no limit.
     """
 
     request: ChatRequest
@@ -78,6 +92,8 @@ class ProviderCall:
     timeout_s: float | None
     facts: AttemptFacts
     images: dict[str, str] = field(default_factory=dict)
+    first_content_s: float | None = None
+    stall_s: float | None = None
 
     @property
     def target(self) -> str:
@@ -92,12 +108,26 @@ class ProviderCall:
 class Provider(Protocol):
     """Somebody who answers. A whole reply is a stream of one chunk, so there is one verb in two colours.
 
-    Both generators raise `ProviderError`s only, free what they hold when closed early, and end only after a chunk with
-    a finish reason for every choice: an end without one is taken for an interruption.
+    `require` comes first, and says no before anything is sent. Both generators raise `ProviderError`s only, free what
+    they hold when closed early, and end only after a chunk with a finish reason for every choice: an end without one is
+    taken for an interruption.
     """
 
     def is_free(self, model: str) -> bool:
         """Whether that model's answers are made on a machine of the user's own, so nobody is paid by the token."""
+        ...
+
+    def require(self, call: ProviderCall) -> None:
+        """Refuses what it cannot honour, as far as that is known without asking anybody.
+
+        Raises:
+            UnsupportedFeatureError: Names the parameter.
+            LocalOnlyError: The request would leave this machine.
+        """
+        ...
+
+    def continues(self, model: str) -> bool:
+        """Whether the model goes on from an assistant message at the end of the request."""
         ...
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:

@@ -77,6 +77,8 @@ class Groq(Service):
     key_variable = "GROQ_API_KEY"
     needs_key = True
     is_cloud = True
+    # "Assistant Message Prefilling" in Groq's documentation.
+    continues = True
     codec_class = GroqCodec
 
     def open(

@@ -28,6 +28,9 @@ class Ollama(Service):
     """An Ollama server. It has no client of its own to hand out: HTTP is all that its API needs."""
 
     listing_paths = ("api/tags", "api/ps")
+    liveness_path = "api/ps"
+    # Its templates leave a last assistant message open.
+    continues = True
     fetches_images = True
     forwards = True
 

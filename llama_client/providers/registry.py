@@ -99,6 +99,11 @@ class Providers:
         """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
 
+    def context_tokens(self, name: str, model: str) -> int | None:
+        """The context that a provider serves a model with; None: nobody knows."""
+        offer = self.offer(name, model)
+        return offer.context_tokens if offer is not None else None
+
     def get(self, name: str) -> Provider:
         """The provider of that name.
 

@@ -2,22 +2,37 @@
 
 A call and a stream differ only in when an attempt has won: a call when the answer is whole, so that every failure may
 still move on; a stream at its first content, as what was shown cannot be taken back.
+
+An attempt that is not hedged runs right here. One that may get company runs in a thread (a task) of its own, and so
+does the company; the first answer wins, and whoever else is under way is stopped upstream and written down.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
-from llama_client.routing.plan import Lost, Try, Won
+from llama_client.routing.plan import Late, Lost, Outcome, Rest, Skip, Step, Steps, Try, Wait, Won
 from llama_client.routing.record import CallRecord, Trial
+from llama_client.routing.turns import await_turn, wait_for
 from llama_client.types.chunk import ChatCompletionChunk
+
+if TYPE_CHECKING:
+    import asyncio
 
 SyncChunks = Generator[ChatCompletionChunk]
 AsyncChunks = AsyncGenerator[ChatCompletionChunk]
 Chunks = TypeVar("Chunks", SyncChunks, AsyncChunks)
+
+# How long a call waits for the threads that lost a race to notice, so that what they sent is written down truly.
+_LOSERS_S = 0.5
+# A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
+_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +50,13 @@ class Opened(Generic[Chunks]):
     rest: Chunks
 
 
-Steps = Generator[Try, "Won[Opened[Chunks]] | Lost", "Opened[Chunks]"]
-
-
-def drive(steps: Steps[SyncChunks], record: CallRecord) -> Opened[SyncChunks]:
+def drive(steps: Steps[Opened[SyncChunks]], record: CallRecord) -> Opened[SyncChunks]:
     """Runs a plan, blocking."""
+    race = _Race(record)
     try:
         step = next(steps)
         while True:
-            step = steps.send(_attempt(step, record))
+            step = steps.send(_perform(step, record, race))
     except StopIteration as done:
         won: Opened[SyncChunks] = done.value
         return won
@@ -51,15 +64,17 @@ def drive(steps: Steps[SyncChunks], record: CallRecord) -> Opened[SyncChunks]:
         error.attempts = record.attempts
         raise
     finally:
+        race.stop()
         steps.close()
 
 
-async def adrive(steps: Steps[AsyncChunks], record: CallRecord) -> Opened[AsyncChunks]:
+async def adrive(steps: Steps[Opened[AsyncChunks]], record: CallRecord) -> Opened[AsyncChunks]:
     """Runs a plan on the event loop."""
+    race = _AsyncRace(record)
     try:
         step = next(steps)
         while True:
-            step = steps.send(await _aattempt(step, record))
+            step = steps.send(await _aperform(step, record, race))
     except StopIteration as done:
         won: Opened[AsyncChunks] = done.value
         return won
@@ -67,12 +82,50 @@ async def adrive(steps: Steps[AsyncChunks], record: CallRecord) -> Opened[AsyncC
         error.attempts = record.attempts
         raise
     finally:
-        steps.close()
+        try:
+            await race.stop()
+        finally:
+            steps.close()
 
 
-def _attempt(step: Try, record: CallRecord) -> Won[Opened[SyncChunks]] | Lost:
-    trial = record.begin(step.target, step.timeout_s)
-    chunks = step.target.provider.chunks(trial.call)
+def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[Opened[SyncChunks]]:
+    match step:
+        case Try():
+            trial = record.begin(step)
+            if step.late_after_s is None and not race.running:
+                return _attempt(trial, record)
+            return race.enter(trial, step.late_after_s)
+        case Rest():
+            return race.first(None)
+        case Wait(seconds, None):
+            record.clock.sleep(seconds)
+        case Wait(seconds, turn) if turn is not None:
+            wait_for(turn, seconds)
+        case Skip():
+            record.skipped(step)
+    return None
+
+
+async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[Opened[AsyncChunks]]:
+    match step:
+        case Try():
+            trial = record.begin(step)
+            if step.late_after_s is None and not race.running:
+                return await _aattempt(trial, record)
+            return await race.enter(trial, step.late_after_s)
+        case Rest():
+            return await race.first(None)
+        case Wait(seconds, None):
+            await record.clock.asleep(seconds)
+        case Wait(seconds, turn) if turn is not None:
+            await await_turn(turn, seconds)
+        case Skip():
+            record.skipped(step)
+    return None
+
+
+def _attempt(trial: Trial, record: CallRecord) -> Won[Opened[SyncChunks]] | Lost:
+    chunks = trial.target.provider.chunks(trial.call)
     arrived: list[ChatCompletionChunk] = []
     try:
         for chunk in chunks:
@@ -89,9 +142,8 @@ def _attempt(step: Try, record: CallRecord) -> Won[Opened[SyncChunks]] | Lost:
     return Won(Opened(trial, arrived, chunks))
 
 
-async def _aattempt(step: Try, record: CallRecord) -> Won[Opened[AsyncChunks]] | Lost:
-    trial = record.begin(step.target, step.timeout_s)
-    chunks = step.target.provider.achunks(trial.call)
+async def _aattempt(trial: Trial, record: CallRecord) -> Won[Opened[AsyncChunks]] | Lost:
+    chunks = trial.target.provider.achunks(trial.call)
     arrived: list[ChatCompletionChunk] = []
     try:
         async for chunk in chunks:
@@ -113,7 +165,10 @@ def _has_won(trial: Trial, chunk: ChatCompletionChunk, arrived: list[ChatComplet
     if not trial.call.request.stream:
         return False
     arrived.append(chunk)
-    return trial.fold.has_content
+    if not trial.fold.has_content:
+        return False
+    trial.permit.has_content()
+    return True
 
 
 def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
@@ -122,7 +177,7 @@ def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
     record.failed(trial, failure)
     if not isinstance(failure, ProviderError | LocalOnlyError):
         raise failure
-    return Lost(failure)
+    return Lost(trial.candidate, failure)
 
 
 def wrapped(error: Exception) -> ProviderError:
@@ -130,3 +185,112 @@ def wrapped(error: Exception) -> ProviderError:
     failure = ServerError(f"the provider broke: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
+
+
+class _Race:
+    """Attempts that run side by side, each in a thread."""
+
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
+        self._ended: queue.SimpleQueue[tuple[Trial, Outcome[Opened[SyncChunks]] | BaseException]] = queue.SimpleQueue()
+        self.running: dict[Trial, threading.Thread] = {}
+
+    def enter(self, trial: Trial, late_after_s: float | None) -> Outcome[Opened[SyncChunks]]:
+        """Starts an attempt; returns the first end of any, or that none has ended in time."""
+        thread = threading.Thread(target=self._run, args=(trial,), name="llama-client-attempt")
+        self.running[trial] = thread
+        try:
+            thread.start()
+        except BaseException:
+            del self.running[trial]
+            self._record.cancelled(trial)
+            raise
+        return self.first(late_after_s)
+
+    def first(self, late_after_s: float | None) -> Outcome[Opened[SyncChunks]]:
+        """The first end of any attempt; `Late` where none has ended in time."""
+        left = late_after_s
+        while True:
+            step_s = _POLL_S if left is None else min(left, _POLL_S)
+            try:
+                trial, outcome = self._ended.get(timeout=step_s)
+                break
+            except queue.Empty:
+                if left is not None:
+                    left -= step_s
+                    if left <= 0:
+                        return Late()
+        del self.running[trial]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def stop(self) -> None:
+        """Stops what still runs, upstream too, and writes it down."""
+        if not self.running:
+            return
+        losers, self.running = self.running, {}
+        for trial in losers:
+            trial.call.facts.end()
+        for trial, thread in losers.items():
+            thread.join(_LOSERS_S)
+            self._record.cancelled(trial)
+        # One may have come in all the same; what it holds is let go of.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, outcome = self._ended.get_nowait()
+                if isinstance(outcome, Won):
+                    outcome.value.rest.close()
+
+    def _run(self, trial: Trial) -> None:
+        try:
+            outcome: Outcome[Opened[SyncChunks]] | BaseException = _attempt(trial, self._record)
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that made the call
+            outcome = error
+        if trial.call.facts.is_stopped and isinstance(outcome, Won):
+            outcome.value.rest.close()
+        else:
+            self._ended.put((trial, outcome))
+
+
+class _AsyncRace:
+    """Attempts that run side by side, each in a task."""
+
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
+        self.running: dict[asyncio.Task[Won[Opened[AsyncChunks]] | Lost], Trial] = {}
+
+    async def enter(self, trial: Trial, late_after_s: float | None) -> Outcome[Opened[AsyncChunks]]:
+        """Starts an attempt; returns the first end of any, or that none has ended in time."""
+        import asyncio
+
+        self.running[asyncio.create_task(_aattempt(trial, self._record))] = trial
+        return await self.first(late_after_s)
+
+    async def first(self, late_after_s: float | None) -> Outcome[Opened[AsyncChunks]]:
+        """The first end of any attempt; `Late` where none has ended in time."""
+        import asyncio
+
+        done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            return Late()
+        task = done.pop()
+        del self.running[task]
+        return task.result()
+
+    async def stop(self) -> None:
+        """Stops what still runs, upstream too; each is written down as it ends."""
+        if not self.running:
+            return
+        import asyncio
+
+        losers, self.running = self.running, {}
+        for task in losers:
+            task.cancel()
+        for outcome in await asyncio.gather(*losers, return_exceptions=True):
+            if isinstance(outcome, Won):
+                # It had come in as well.
+                await outcome.value.rest.aclose()
+        for trial in losers.values():
+            # Also those that never began.
+            self._record.cancelled(trial)

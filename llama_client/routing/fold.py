@@ -44,12 +44,16 @@ class Fold:
         has_content: Whether anything to show has arrived.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beginning: Fold | None = None) -> None:
+        """Begins an answer, or goes on from one that broke off."""
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
         self._service_tier: str | None = None
         self._choices: dict[int, _ChoiceParts] = {}
+        if beginning is not None:
+            parts = beginning._choices[0]
+            self._choices[0] = _ChoiceParts(content=list(parts.content), reasoning=list(parts.reasoning))
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in the next chunk."""
@@ -80,6 +84,29 @@ class Fold:
     def is_complete(self) -> bool:
         """Whether there is an answer and every choice of it has a finish reason."""
         return bool(self._choices) and all(parts.finish_reason is not None for parts in self._choices.values())
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether somebody else could go on from here: it is one text, and nothing but text is under way."""
+        parts = self._choices.get(0)
+        return (
+            parts is not None
+            and len(self._choices) == 1
+            and bool(parts.content)
+            and not (parts.tool_calls or parts.refusal or parts.logprobs or parts.finish_reason)
+        )
+
+    @property
+    def text(self) -> str:
+        """The text so far of the first choice."""
+        parts = self._choices.get(0)
+        return "".join(parts.content) if parts is not None else ""
+
+    @property
+    def pieces(self) -> int:
+        """In how many pieces that text came."""
+        parts = self._choices.get(0)
+        return len(parts.content) if parts is not None else 0
 
     @property
     def service_tier(self) -> str | None:

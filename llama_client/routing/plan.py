@@ -1,97 +1,354 @@
 """The plan of attempts: decides what is tried next, and does nothing itself.
 
-A generator. It yields a `Try` and is sent what came of it; it returns the winner's value or raises. Tested without a
+A generator. It yields a step and is sent what came of it; it returns the winner's value or raises. Tested without a
 network, closed on cancellation.
+
+The rule in short: the first target that is ready and well is asked. One that failed for a reason that may pass is ready
+again after a wait; meanwhile the others are asked, so that nobody waits while somebody else could answer. One that is
+left alone, since it failed again and again or asked to be, is passed over as long as anybody else is left; else it is
+asked all the same, by one call at a time, and who waits for that one shares what comes of it.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_client.clock import Deadline
-from llama_client.errors import AllTargetsFailedError, LocalOnlyError, ProviderError, UnsupportedFeatureError
-from llama_client.routing.targets import Target
+from llama_client.errors import (
+    AllTargetsFailedError,
+    GenerationFailedError,
+    LlamaClientError,
+    LocalOnlyError,
+    OverloadedError,
+    ProviderError,
+    UnsupportedFeatureError,
+)
+from llama_client.routing.candidates import Candidate
+from llama_client.routing.health import Permit
+from llama_client.routing.turns import Turn
+from llama_client.routing.waits import Backoff
+
+if TYPE_CHECKING:
+    from llama_client.config.routing import Routing
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask this target, and give it this many seconds (None: no limit)."""
+    """Ask this candidate, and give it this many seconds (None: no limit).
 
-    target: Target
+    Attributes:
+        candidate: Whom.
+        permit: The leave to do so, to be settled by whoever takes this step.
+        timeout_s: For a call, until its answer is whole; for a stream, until its first content.
+        waited_s: How long the call has waited for this since its last try.
+        late_after_s: Where the attempt has not ended by then, say `Late` and let it go on; None: never.
+    """
+
+    candidate: Candidate
+    permit: Permit
     timeout_s: float | None
+    waited_s: float = 0.0
+    late_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Wait for what is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait so many seconds, or until the turn comes."""
+
+    seconds: float
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Write down that this candidate is not asked, and why."""
+
+    candidate: Candidate
+    reason: str
+    error: LlamaClientError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Won(Generic[T]):
-    """The target answered."""
+    """The candidate answered."""
 
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The target failed, or `local_only` forbids it."""
+    """The candidate failed, or `local_only` forbids it."""
 
+    candidate: Candidate
     error: ProviderError | LocalOnlyError
 
-    @property
-    def moves_on(self) -> bool:
-        """Whether another target may be tried."""
-        return isinstance(self.error, LocalOnlyError) or self.error.failover
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The candidate that was tried last has not answered yet."""
 
 
-def plan(targets: Sequence[Target], deadline: Deadline) -> Generator[Try, Won[T] | Lost, T]:
-    """Tries each target in its order until one answers.
+Step = Try | Rest | Wait | Skip
+Outcome = Won[T] | Lost | Late | None
+R = TypeVar("R")
+Part = Generator[Step, Outcome[T], R]
+Steps = Generator[Step, Outcome[T], T]
+
+
+class Plan(Generic[T]):
+    """One call's plan.
 
     Args:
-        targets: Who may answer; at least one.
-        deadline: When the whole call must be over.
-
-    Returns:
-        The winner's value.
-
-    Raises:
-        ProviderError: A lone target's error, or one that no other target could mend (`failover` is False).
-        UnsupportedFeatureError: No target can honour a parameter.
-        LocalOnlyError: `local_only` is on and no target is local.
-        AllTargetsFailedError: Several were tried and none is left.
-        APITimeoutError: The deadline passed before anything was tried.
+        candidates: Who may answer, in order; at least one.
+        rules: What failover does.
+        deadline: When the whole call must be over; for a stream, have its first content.
+        backoff: How long to wait where the target does not say.
     """
-    errors: list[ProviderError | LocalOnlyError] = []
-    for target in targets:
+
+    def __init__(self, candidates: Sequence[Candidate], rules: Routing, deadline: Deadline, backoff: Backoff) -> None:
+        self._candidates = candidates
+        self._rules = rules
+        self._deadline = deadline
+        self._clock = deadline.clock
+        self._backoff = backoff
+        self._running: list[Candidate] = []
+        self._waited_s = 0.0
+
+    def steps(self) -> Steps[T]:
+        """Tries the candidates until one answers.
+
+        Returns:
+            The winner's value.
+
+        Raises:
+            ProviderError: A lone target's error, or one that no other target could mend (`failover` is False).
+            UnsupportedFeatureError: No target can honour a parameter.
+            LocalOnlyError: `local_only` is on and no target is local.
+            BudgetExceededError: Every target costs more than the route allows.
+            AllTargetsFailedError: Several were tried and none is left.
+            APITimeoutError: The deadline passed before anything was tried.
+        """
+        may_hedge = False
+        while True:
+            step: Try | None = None
+            if not self._running or may_hedge:
+                may_hedge = False
+                step = yield from self._next_try()
+            if step is None and not self._running:
+                raise self._failure()
+            outcome = yield step or Rest()
+            match outcome:
+                case Won(value):
+                    return value
+                case Late():
+                    may_hedge = True
+                case Lost(candidate, error):
+                    self._running.remove(candidate)
+                    self._take_in(candidate, error)
+
+    def _next_try(self) -> Part[T, Try | None]:
+        """Who is asked next; None: nobody is left, or nobody is ready to be asked beside the one who is."""
+        while self._left_s() > 0:
+            chosen = yield from self._choose()
+            if chosen is not None:
+                step = yield from self._placed(*chosen)
+                if step is not None:
+                    self._running.append(step.candidate)
+                    return step
+            elif self._running or not (yield from self._wait()):
+                return None
+        return None
+
+    def _choose(self) -> Part[T, tuple[Candidate, Permit] | None]:
+        """The first who is ready and well; else, where nobody well is left to wait for, the first who is not."""
+        now = self._clock.monotonic()
+        passed: list[Candidate] = []
+        for candidate in self._candidates:
+            if candidate in self._running or candidate.ready_at > now or not (yield from self._is_fit(candidate)):
+                continue
+            permit = candidate.health.permit(now, candidate.size)
+            if permit is not None:
+                try:
+                    yield from self._tell_of(passed, now)
+                except BaseException:
+                    permit.settle(None)
+                    raise
+                return candidate, permit
+            passed.append(candidate)
+        if self._running or any(
+            other.health.is_well(now) and self._is_ready_in_time(other) for other in self._candidates
+        ):
+            return None
+        for candidate in passed:
+            blocked_s = candidate.health.limits.blocked_s(now)
+            # Who asked to be left alone for no longer than there is time is waited for; who said so to this call too.
+            if blocked_s and (candidate.tries or blocked_s < self._left_s()):
+                continue
+            permit = candidate.health.permit_all_the_same(candidate.size)
+            if permit is not None:
+                return candidate, permit
+        return None
+
+    def _is_fit(self, candidate: Candidate) -> Part[T, bool]:
+        """Whether it can honour the request; where not, that is written down, once."""
+        is_fit = candidate.is_fit(may_drop=self._rules.drop_unsupported)
+        if not is_fit and not candidate.tries and not candidate.is_told:
+            candidate.is_told = True
+            yield Skip(candidate, str(candidate.error), candidate.error)
+        return is_fit
+
+    @staticmethod
+    def _tell_of(passed: Sequence[Candidate], now: float) -> Part[T, None]:
+        """Writes down, once a call, who was passed over for somebody else."""
+        for candidate in passed:
+            if not candidate.is_told:
+                candidate.is_told = True
+                yield Skip(candidate, candidate.health.why_left_alone(now))
+
+    def _placed(self, candidate: Candidate, permit: Permit) -> Part[T, Try | None]:
+        """The try, once its provider has a place for it; None: it had none in time."""
+        places = candidate.health.places
+        is_handed_over = False
         try:
-            left = deadline.remaining_s()
-        except ProviderError as timeout:
-            timeout.provider, timeout.target = target.provider_name, target.name
-            errors.append(timeout)
-            break
-        outcome = yield Try(target, left)
-        if isinstance(outcome, Won):
-            return outcome.value
-        errors.append(outcome.error)
-        if not outcome.moves_on:
-            raise outcome.error
-    tried = [error for error in errors if not _was_skipped(error)]
-    if len(tried) == 1:
-        raise tried[0]
-    # That no target can honour a parameter, or none is local, is the request's failure, not theirs.
-    if len(errors) == 1 or not tried:
-        raise errors[-1]
-    reasons = "; ".join(
-        f"{target.name}: {type(error).__name__}: {error}" for target, error in zip(targets, errors, strict=False)
-    )
-    failure = AllTargetsFailedError(f"every target failed: {reasons}", errors=errors)
-    last = targets[len(errors) - 1]
-    failure.provider, failure.target = last.provider_name, last.name
-    raise failure from errors[-1]
+            if places is not None:
+                permit.place = places.enter()
+                if not permit.place.has_come:
+                    if self._running:
+                        return None
+                    yield from self._pause(Wait(self._share_s(candidate), permit.place))
+                if not permit.place.has_come:
+                    raise OverloadedError(f"{candidate.target.provider_name} had no place within the time")
+            late_after_s = None
+            if self._rules.hedge_after_s is not None and not self._running and self._has_others(candidate):
+                late_after_s = self._rules.hedge_after_s
+            share_s = self._share_s(candidate)
+            waited_s, self._waited_s = self._waited_s, 0.0
+            is_handed_over = True
+            return Try(candidate, permit, share_s if share_s < math.inf else None, waited_s, late_after_s)
+        except OverloadedError as error:
+            error.provider, error.target = candidate.target.provider_name, candidate.target.name
+            candidate.refuse(error)
+            yield from self._is_fit(candidate)
+            return None
+        finally:
+            if not is_handed_over:
+                permit.settle(None)
 
+    def _take_in(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
+        """What a failure means for its candidate; one that nobody else could mend is raised."""
+        candidate.tries += 1
+        candidate.error = error
+        if isinstance(error, LocalOnlyError):
+            candidate.is_out = True
+        elif not error.failover:
+            raise error
+        elif isinstance(error, UnsupportedFeatureError) and self._rules.drop_unsupported and candidate.drops(error):
+            candidate.tries -= 1
+        elif not error.retryable or candidate.tries > self._rules.retries:
+            candidate.is_out = True
+        else:
+            candidate.ready_at = self._clock.monotonic() + self._wait_after(candidate, error)
 
-def _was_skipped(error: ProviderError | LocalOnlyError) -> bool:
-    """Whether the target was not asked at all."""
-    return isinstance(error, LocalOnlyError) or (
-        isinstance(error, UnsupportedFeatureError) and error.http_status is None
-    )
+    def _wait_after(self, candidate: Candidate, error: ProviderError) -> float:
+        if isinstance(error, GenerationFailedError):
+            # Nothing is overloaded, and the model may well do better the next time.
+            return 0.0
+        return error.retry_after_s or self._backoff.wait_s(candidate.tries)
+
+    def _wait(self) -> Part[T, bool]:
+        """Waits until somebody may be asked; False: nobody will be in time."""
+        now, left = self._clock.monotonic(), self._left_s()
+        soonest, probed, probe = math.inf, None, None
+        for candidate in self._candidates:
+            if candidate.is_out:
+                continue
+            blocked_s = candidate.health.limits.blocked_s(now)
+            wait_s = max(candidate.ready_at - now, blocked_s)
+            if 0 < wait_s < left:
+                soonest = min(soonest, wait_s)
+            elif candidate.ready_at <= now and probe is None and not (blocked_s and candidate.tries):
+                probed, probe = candidate, candidate.health.breaker.probe
+                if probe is None:
+                    # Its trial has ended meanwhile, so that this call may ask it.
+                    return True
+        if probe is None and soonest >= left:
+            return False
+        yield from self._pause(Wait(min(soonest, left), probe))
+        if probed is not None and probe is not None and probe.has_come and probe.error is not None:
+            yield from self._share_failure(probed, probe.error)
+        return True
+
+    def _share_failure(self, candidate: Candidate, error: LlamaClientError) -> Part[T, None]:
+        """Another call has tried it in the place of all who waited: it is a try of each of them."""
+        own = copy.copy(error)
+        yield Skip(candidate, f"another call, which this one waited for, failed: {error}", own)
+        candidate.tries += 1
+        candidate.error = own
+        if isinstance(own, ProviderError) and own.retryable and candidate.tries <= self._rules.retries:
+            candidate.ready_at = self._clock.monotonic() + self._wait_after(candidate, own)
+        else:
+            candidate.is_out = True
+
+    def _pause(self, wait: Wait) -> Part[T, None]:
+        started = self._clock.monotonic()
+        yield wait
+        self._waited_s += self._clock.monotonic() - started
+
+    def _is_ready_in_time(self, candidate: Candidate) -> bool:
+        return not candidate.is_out and candidate.ready_at - self._clock.monotonic() < self._left_s()
+
+    def _left_s(self) -> float:
+        left = self._deadline.left_s()
+        return math.inf if left is None else left
+
+    def _share_s(self, candidate: Candidate) -> float:
+        """What a try may take: where it hangs, somebody else must still have time to answer."""
+        left = self._left_s()
+        return left / 2 if self._has_others(candidate) else left
+
+    def _has_others(self, candidate: Candidate) -> bool:
+        """Whether anybody else could be asked now."""
+        now = self._clock.monotonic()
+        return any(
+            other is not candidate
+            and not other.is_out
+            and other.ready_at <= now
+            and other not in self._running
+            and other.health.is_well(now)
+            and other.is_fit(may_drop=self._rules.drop_unsupported)
+            for other in self._candidates
+        )
+
+    def _failure(self) -> LlamaClientError:
+        """Why there is no answer: the error of the one that was asked, or everybody's."""
+        unasked = next((c for c in self._candidates if c.error is None), None)
+        if unasked is not None:
+            timeout = self._deadline.passed()
+            timeout.provider, timeout.target = unasked.target.provider_name, unasked.target.name
+            unasked.error = timeout
+        failed = [c for c in self._candidates if c.error is not None]
+        tried = [c for c in failed if c.tries or c is unasked]
+        if len(tried) == 1 or not tried:
+            # That no target can honour a parameter, or none is local, is the request's failure, not theirs.
+            error = (tried or failed)[-1].error
+            assert error is not None
+            return error
+        errors = [c.error for c in failed if c.error is not None]
+        reasons = "; ".join(f"{c.target.name}: {type(c.error).__name__}: {c.error}" for c in failed)
+        failure = AllTargetsFailedError(f"every target failed: {reasons}", errors=errors)
+        waits = [e.retry_after_s for e in errors if isinstance(e, ProviderError) and e.retry_after_s is not None]
+        failure.retry_after_s = min(waits, default=None)
+        failure.provider, failure.target = failed[-1].target.provider_name, failed[-1].target.name
+        failure.__cause__ = errors[-1]
+        return failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from llama_client.errors import (
 )
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.fold import Fold
-from llama_client.routing.targets import Target
+from llama_client.routing.health import Result
+from llama_client.routing.plan import Skip, Try
 from llama_client.types.attempt import Attempt, AttemptOutcome, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion
@@ -27,6 +29,8 @@ from llama_client.types.cost import Cost
 from llama_client.types.usage import Usage
 
 if TYPE_CHECKING:
+    from llama_client.config.routing import Routing
+    from llama_client.routing.targets import Target
     from llama_client.structured import AnswerForm
     from llama_client.types.completion import Choice
     from llama_client.types.request import ChatRequest
@@ -37,16 +41,20 @@ _log = logging.getLogger("llama_client.calls")
 class Trial:
     """One attempt while it goes on: what the provider says, folded, and when."""
 
-    def __init__(self, target: Target, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
-        self.choices: list[Choice] | None = None
-        self._form = form
-        self.target = target
+    def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
+        self.candidate = step.candidate
+        self.target = step.candidate.target
+        self.permit = step.permit
+        self.waited_s = step.waited_s
         self.call = call
-        self.fold = Fold()
+        self.choices: list[Choice] | None = None
+        self.fold: Fold = Fold(step.candidate.continued.fold if step.candidate.continued is not None else None)
         self.started_at = clock.monotonic()
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
+        self.is_written = False
         self._clock = clock
+        self._form = form
 
     @property
     def facts(self) -> AttemptFacts:
@@ -60,6 +68,17 @@ class Trial:
             self.last_content_at = self._clock.monotonic()
             if self.first_content_at is None:
                 self.first_content_at = self.last_content_at
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """The speed of the answer: as the provider measured it, else of its tokens after the first."""
+        if self.facts.tokens_per_s is not None:
+            return self.facts.tokens_per_s
+        tokens = self.fold.usage.completion_tokens if self.fold.usage else None
+        first, last = self.first_content_at, self.last_content_at
+        if tokens is None or tokens <= 1 or first is None or last is None or last <= first:
+            return None
+        return (tokens - 1) / (last - first)
 
     def require_complete(self) -> None:
         """Called at the end of the chunks: an end without a finish reason is an interruption.
@@ -82,31 +101,76 @@ class Trial:
 
 
 class CallRecord:
-    """One call of the user's: its attempts in order, and the answer made from the one that won."""
+    """One call of the user's: its attempts in order, and the answer made from the one that won.
+
+    Args:
+        request: The checked request.
+        rules: What failover does.
+        clock: The time.
+        tags: The call's labels.
+        form: What the answer is held against.
+    """
 
     def __init__(
-        self, request: ChatRequest, clock: Clock, tags: Mapping[str, str], form: AnswerForm | None = None
+        self,
+        request: ChatRequest,
+        rules: Routing,
+        clock: Clock,
+        tags: Mapping[str, str],
+        form: AnswerForm | None = None,
     ) -> None:
-        self._form = form
         self.request = request
         self.clock = clock
         self.request_id = f"req_{os.urandom(12).hex()}"
         self.attempts: list[Attempt] = []
+        self._form = form
+        self._rules = rules
         self._charged: list[Cost] = []
         self._tags = dict(tags)
         self._started_at = clock.monotonic()
+        # Of a stream that somebody else went on with.
+        self._first_content_at: float | None = None
+        # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
+        self._lock = threading.RLock()
 
-    def begin(self, target: Target, timeout_s: float | None) -> Trial:
+    def begin(self, step: Try) -> Trial:
         """Starts an attempt."""
+        candidate, streams = step.candidate, self.request.stream
+        facts = AttemptFacts()
+        if candidate.warnings:
+            facts.warnings.extend(candidate.warnings)
+        broken = candidate.continued
+        if broken is not None:
+            facts.bodies.extend(broken.facts.bodies)
+            if self._first_content_at is None:
+                self._first_content_at = broken.first_content_at
         call = ProviderCall(
-            request=self.request,
-            provider=target.provider_name,
-            model=target.model,
+            request=candidate.request,
+            provider=candidate.target.provider_name,
+            model=candidate.target.model,
             request_id=self.request_id,
-            timeout_s=timeout_s,
-            facts=AttemptFacts(),
+            timeout_s=step.timeout_s,
+            facts=facts,
+            first_content_s=self._rules.first_content_s if streams else None,
+            stall_s=self._rules.stall_s if streams else None,
         )
-        return Trial(target, call, self.clock, self._form)
+        return Trial(step, call, self.clock, self._form)
+
+    def skipped(self, step: Skip) -> None:
+        """Writes down a target that is not asked."""
+        name, error = step.candidate.target.name, step.error
+        if isinstance(error, ProviderError):
+            error.provider = error.provider or step.candidate.target.provider_name
+            error.target = error.target or name
+        self._add(
+            Attempt(
+                target=name,
+                outcome="skipped",
+                sent=False,
+                error=type(error).__name__ if error is not None else None,
+                reason=step.reason,
+            )
+        )
 
     def failed(self, trial: Trial, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Writes down a failed attempt, and completes its error."""
@@ -139,7 +203,8 @@ class CallRecord:
             system_fingerprint=first.system_fingerprint if first else None,
             service_tier=trial.fold.service_tier,
             choices=trial.fold.choices() if trial.choices is None else trial.choices,
-            usage=trial.fold.usage or Usage(),
+            # How many tokens the two halves of an answer have together, nobody has counted.
+            usage=(trial.fold.usage if trial.candidate.continued is None else None) or Usage(),
             target=trial.target.name,
             provider=trial.target.provider_name,
             request_id=self.request_id,
@@ -150,30 +215,26 @@ class CallRecord:
         )
 
     def _timing(self, trial: Trial) -> Timing:
-        tokens = trial.fold.usage.completion_tokens if trial.fold.usage else None
-        first, last = trial.first_content_at, trial.last_content_at
-        facts = trial.facts
-        tokens_per_s = facts.tokens_per_s
-        if (
-            tokens_per_s is None
-            and tokens is not None
-            and tokens > 1
-            and first is not None
-            and last is not None
-            and last > first
-        ):
-            tokens_per_s = (tokens - 1) / (last - first)
+        facts, first = trial.facts, self._first_content_at or trial.first_content_at
         return Timing(
             total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
             ttft_s=first - self._started_at if first is not None else None,
-            tokens_per_s=tokens_per_s,
+            tokens_per_s=trial.tokens_per_s,
             load_s=facts.load_s,
             queue_s=facts.queue_s,
         )
 
     def _write(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
+        with self._lock:
+            if trial.is_written:
+                return
+            trial.is_written = True
         facts = trial.facts
         status = facts.http_status
+        latency_s = self.clock.monotonic() - trial.started_at
+        first = trial.first_content_at
+        ttft_s = first - trial.started_at if first is not None else None
+        trial.permit.settle(self._result(trial, outcome, error, latency_s))
         cost = _price(trial.target) if facts.sent else None
         # Whoever refuses a request does not charge for it; who has generated does, whatever became of that.
         generated = trial.fold.usage is not None or isinstance(error, GenerationFailedError)
@@ -187,22 +248,50 @@ class CallRecord:
             http_status=error.http_status if status is None and isinstance(error, ProviderError) else status,
             reason=str(error) if error is not None else None,
             provider_request_id=facts.provider_request_id,
-            latency_s=self.clock.monotonic() - trial.started_at,
-            ttft_s=trial.first_content_at - trial.started_at if trial.first_content_at is not None else None,
+            latency_s=latency_s,
+            ttft_s=ttft_s,
             usage=trial.fold.usage,
             cost=cost,
             rate_limit=facts.rate_limit,
+            waited_s=trial.waited_s or None,
         )
+        self._add(attempt)
+
+    def _result(
+        self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
+    ) -> Result | None:
+        """What the target's health learns from an attempt; None: nothing."""
+        if outcome in ("cancelled", "skipped"):
+            return None
+        first = trial.first_content_at
+        is_stream = trial.call.request.stream and first is not None
+        return Result(
+            error=error,
+            latency_s=latency_s,
+            ttft_s=first - trial.started_at if is_stream and first is not None else None,
+            tokens_per_s=trial.tokens_per_s,
+            usage=trial.fold.usage,
+            rate_limit=trial.facts.rate_limit,
+            was_loading=trial.facts.is_loading,
+        )
+
+    def _add(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
-        _log.debug(
-            "%s %s %s in %.3f s%s",
-            self.request_id,
-            attempt.target,
-            outcome,
-            attempt.latency_s,
-            f" ({attempt.error})" if attempt.error else "",
-            extra={"request_id": self.request_id, "target": attempt.target, "outcome": outcome, "tags": self._tags},
-        )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "%s %s %s%s%s",
+                self.request_id,
+                attempt.target,
+                attempt.outcome,
+                f" in {attempt.latency_s:.3f} s" if attempt.latency_s is not None else "",
+                f" ({attempt.error or attempt.reason})" if attempt.reason else "",
+                extra={
+                    "request_id": self.request_id,
+                    "target": attempt.target,
+                    "outcome": attempt.outcome,
+                    "tags": self._tags,
+                },
+            )
 
 
 def _price(target: Target) -> Cost:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
+    from llama_client.config.routing import Policy, Route
     from llama_client.config.schema import Config
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
@@ -27,28 +29,55 @@ class Target:
         provider_name: The provider's name in the configuration.
         model: The provider's own model id.
         provider: The open provider.
+        weight: Its share under the policy `weighted`.
+        params: Parameters of a request where a call gives none, checked.
+        name: `provider/model`.
     """
 
     provider_name: str
     model: str
     provider: Provider
+    weight: float = 1.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
-        return f"{self.provider_name}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.provider_name}/{self.model}")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Targets to choose among, and how.
+
+    Attributes:
+        targets: As they were written.
+        policy: How they are ordered.
+        max_price_usd: The most that a call may be expected to cost; None: no limit.
+        route: The route's name, where it is one.
+    """
+
+    targets: Sequence[Target]
+    policy: Policy = "ordered"
+    max_price_usd: Decimal | None = None
+    route: str | None = None
 
 
 def resolve(
-    model: object, providers: Providers, store: ModelStore, *, only_provider: str | None = None
-) -> list[Target]:
-    """The targets that `model` means, in the order in which they are tried.
+    model: object,
+    providers: Providers,
+    store: ModelStore,
+    *,
+    routes: Mapping[str, Route],
+    only_provider: str | None = None,
+) -> list[Choice]:
+    """What `model` means, in the order in which it is tried.
 
     Args:
-        model: `provider/model-id`, a catalogue's name, a provider's id that is unique in the catalogue, or a list of
-            these.
+        model: `provider/model-id`, a route's name, a catalogue's name, a provider's id that is unique in the catalogue,
+            or a list of these.
         providers: Who there is.
         store: The pulled models.
+        routes: The configured routes.
         only_provider: Where `model` is this provider's own id, verbatim.
 
     Raises:
@@ -58,13 +87,14 @@ def resolve(
     names = [model] if isinstance(model, str) else model
     if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
         raise InvalidRequestError(
-            "model: must be 'provider/model-id', a list of these, or absent for the default", param="model"
+            "model: must be 'provider/model-id', a route's name, a list of these, or absent for the default",
+            param="model",
         )
     if any(not _is_text(name) for name in names):
         raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
     if only_provider is not None:
-        return [Target(only_provider, name, providers.get(only_provider)) for name in names]
-    return [target for name in names for target in _targets(name, providers, store)]
+        return [Choice([Target(only_provider, name, providers.get(only_provider)) for name in names])]
+    return [_choice(name, providers, store, routes) for name in names]
 
 
 def ollama_to_ask(config: Config, providers: Providers) -> str | None:
@@ -120,7 +150,19 @@ def default_model(
     return f"gguf/{pulled.name}"
 
 
-def _targets(name: str, providers: Providers, store: ModelStore) -> list[Target]:
+def _choice(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> Choice:
+    route = routes.get(name)
+    if route is None:
+        return Choice(_targets(name, providers, store, routes))
+    targets = [
+        replace(target, weight=row.weight, params=row.params)
+        for row in route.targets
+        for target in _targets(row.target, providers, store, {})
+    ]
+    return Choice(targets, route.policy, route.max_price_usd, name)
+
+
+def _targets(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> list[Target]:
     provider, slash, model = name.partition("/")
     if slash and model and provider in providers.names:
         return [Target(provider, model, providers.get(provider))]
@@ -134,7 +176,11 @@ def _targets(name: str, providers: Providers, store: ModelStore) -> list[Target]
     suggested = f"; did you mean {hint!r}?" if hint else ""
     where = f"no provider is named {provider!r}"
     if not slash or not model:
-        where = f"must be 'provider/model-id' or a name that the catalogue knows, got {name!r}"
+        where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {name!r}"
+        # Here, because it brings difflib.
+        from llama_client.validation import nearest
+
+        hint = nearest(name, routes) or hint
     raise ConfigError(f"model: {where} (providers: {', '.join(providers.names)}){suggested}")
 
 

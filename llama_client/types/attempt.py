@@ -17,7 +17,7 @@ class Attempt(AnswerModel):
     Attributes:
         target: `provider/model`.
         outcome: `ok`; `error`; `interrupted` (broke after text had arrived); `cancelled` (the caller stopped it);
-            `skipped` (the target could not have honoured the request, nothing was sent).
+            `skipped` (it was not asked: it could not have honoured the request, or was left alone for somebody else).
         sent: Whether the request may have reached the model.
         error: The error's class name.
         http_status: The status of the provider's answer; None where none came.
@@ -28,6 +28,7 @@ class Attempt(AnswerModel):
         usage: Its tokens, as far as known.
         cost: Its money.
         rate_limit: What the provider said of its limits.
+        waited_s: The wait before the try: for a retry, a limit, a place at the provider.
     """
 
     target: str
@@ -42,6 +43,7 @@ class Attempt(AnswerModel):
     usage: Usage | None = None
     cost: Cost | None = None
     rate_limit: dict[str, Any] | None = None
+    waited_s: float | None = None
 
 
 class Timing(AnswerModel):

@@ -2,105 +2,315 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import cast
-
 import pytest
 
 from llama_client import (
     AllTargetsFailedError,
+    APIConnectionError,
     APITimeoutError,
+    AuthenticationError,
     BadRequestError,
+    ContextLengthError,
+    GenerationFailedError,
+    LocalOnlyError,
     ModelNotFoundError,
+    OverloadedError,
     ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTooLargeError,
     ServerError,
     UnsupportedFeatureError,
 )
-from llama_client.clock import Clock, Deadline
-from llama_client.providers.base import Provider
-from llama_client.routing.plan import Lost, Try, Won, plan
-from llama_client.routing.targets import Target
-
-A, B, C = (Target("p", name, cast(Provider, None)) for name in "abc")
+from llama_client.routing.plan import Wait
+from tests.routing.planning import Play, Scripted
 
 
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def deadline(self, timeout_s: float | None) -> Deadline:
-        return Deadline(timeout_s, Clock(monotonic=lambda: self.now))
-
-
-def play(
-    targets: list[Target], outcomes: dict[str, ProviderError | str], deadline: Deadline
-) -> tuple[list[str], object]:
-    """Runs a plan against scripted outcomes: whom it tried, and what came of it."""
-    steps: Generator[Try, Won[str] | Lost, str] = plan(targets, deadline)
-    tried: list[str] = []
-    try:
-        step: Try = next(steps)
-        while True:
-            tried.append(step.target.model)
-            outcome = outcomes[step.target.model]
-            step = steps.send(Lost(outcome) if isinstance(outcome, ProviderError) else Won(outcome))
-    except StopIteration as done:
-        return tried, done.value
-    except ProviderError as error:
-        return tried, error
+def limited(seconds: float) -> RateLimitError:
+    return RateLimitError("slow down", retry_after_s=seconds)
 
 
 def test_the_first_who_answers_wins_and_nobody_else_is_asked() -> None:
-    assert play([A, B], {"a": "answer"}, FakeTime().deadline(None)) == (["a"], "answer")
+    play = Play({"a": ["answer"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a"]
 
 
-def test_a_target_that_fails_is_followed_by_the_next() -> None:
-    assert play([A, B, C], {"a": ServerError("x"), "b": "answer"}, FakeTime().deadline(None)) == (["a", "b"], "answer")
+def test_a_target_that_fails_is_followed_by_the_next_at_once() -> None:
+    play = Play({"a": [ServerError("x")], "b": ["answer"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a", "b"]
+
+
+def test_a_lone_target_is_asked_again_after_waits_that_double() -> None:
+    play = Play({"a": [ServerError("x"), ServerError("y"), "answer"]})
+    assert play("a") == "answer"
+    assert play.story == ["a", 0.5, "a", 1.0, "a"]
+    assert [step.waited_s for step in play.tries] == [0.0, 0.5, 1.0]
+
+
+def test_a_lone_targets_last_error_is_raised_itself() -> None:
+    errors = [ServerError("1"), ServerError("2"), OverloadedError("3")]
+    play = Play({"a": errors})
+    assert play("a") is errors[2]
+    assert len(play.tries) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("x"), QuotaExceededError("x"), ModelNotFoundError("x"), ContextLengthError("x"),
+        RequestTooLargeError("x"), UnsupportedFeatureError("x", http_status=400),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_what_cannot_pass_is_not_asked_again_and_moves_on(error: ProviderError) -> None:
+    play = Play({"a": [error], "b": ["answer"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a", "b"]
+    assert play("a") is error
+    assert play.story == ["a"]
 
 
 def test_a_failure_that_no_other_target_could_mend_is_raised_at_once() -> None:
     refusal = BadRequestError("x")
-    assert play([A, B], {"a": refusal}, FakeTime().deadline(None)) == (["a"], refusal)
+    play = Play({"a": [refusal], "b": ["answer"]})
+    assert play("a", "b") is refusal
+    assert play.story == ["a"]
 
 
-def test_a_lone_targets_error_is_raised_itself() -> None:
-    error = ModelNotFoundError("x")
-    assert play([A], {"a": error}, FakeTime().deadline(None)) == (["a"], error)
+def test_a_bad_generation_is_asked_for_again_at_once_and_there() -> None:
+    play = Play({"a": [GenerationFailedError("x"), "answer"], "b": ["other"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a", "a"]
 
 
-def test_when_all_have_failed_the_error_holds_each_ones() -> None:
+def test_when_all_have_failed_the_error_holds_each_ones_last() -> None:
     first, second = ServerError("x"), ModelNotFoundError("y")
-    tried, error = play([A, B], {"a": first, "b": second}, FakeTime().deadline(None))
-    assert tried == ["a", "b"]
+    play = Play({"a": [first], "b": [second]}, rules={"retries": 0})
+    error = play("a", "b")
     assert isinstance(error, AllTargetsFailedError)
     assert error.errors == [first, second]
     assert error.__cause__ is second
+    assert "p/a: ServerError: x" in str(error)
 
 
-def test_when_no_target_can_honour_a_parameter_the_error_names_it() -> None:
-    refusals = [UnsupportedFeatureError("x", param="tools"), UnsupportedFeatureError("y", param="tools")]
-    assert play([A, B], {"a": refusals[0], "b": refusals[1]}, FakeTime().deadline(None)) == (["a", "b"], refusals[1])
+def test_each_target_gets_its_retries_in_turn_after_the_first_round() -> None:
+    play = Play({"a": [ServerError("x")], "b": [ServerError("y")]})
+    assert isinstance(play("a", "b"), AllTargetsFailedError)
+    assert [step.candidate.target.model for step in play.tries] == ["a", "b", "a", "b", "a", "b"]
 
 
-def test_each_try_gets_what_is_left_of_the_time() -> None:
-    time = FakeTime()
-    steps: Generator[Try, Won[str] | Lost, str] = plan([A, B], time.deadline(10.0))
-    assert next(steps).timeout_s == 10.0
-    time.now += 4.0
-    assert steps.send(Lost(ServerError("x"))).timeout_s == 6.0
+def test_a_servers_own_wait_is_kept_to_the_moment() -> None:
+    play = Play({"a": [limited(2.5), "answer"]})
+    assert play("a") == "answer"
+    assert play.story == ["a", 2.5, "a"]
+
+
+def test_a_wait_that_another_target_makes_pointless_moves_on_at_once() -> None:
+    play = Play({"a": [limited(2.5)], "b": ["answer"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a", "b"]
+
+
+def test_a_wait_that_does_not_fit_the_deadline_is_raised_at_once() -> None:
+    error = limited(90)
+    play = Play({"a": [error]})
+    assert play("a", timeout_s=60) is error
+    assert play.story == ["a"]
+
+
+def test_a_target_that_asked_to_be_left_alone_is_left_alone_by_the_next_call() -> None:
+    play = Play({"a": [limited(90), "answer"], "b": ["other"]})
+    play("a", "b")
+    assert play("a", "b") == "other"
+    assert play.story == ["-a", "b"]
+    play.time.now += 90
+    assert play("a", "b") == "answer"
+
+
+def test_a_lone_target_that_asked_to_be_left_alone_is_waited_for_by_the_next_call_where_that_fits() -> None:
+    play = Play({"a": [limited(5), "answer"]}, rules={"retries": 0})
+    play("a")
+    assert play("a") == "answer"
+    assert play.story == [5.0, "a"]
+
+
+def test_who_has_no_time_to_wait_asks_it_all_the_same_and_once() -> None:
+    play = Play({"a": [limited(90)]})
+    play("a", timeout_s=10)
+    assert isinstance(play("a", timeout_s=10), RateLimitError)
+    assert play.story == ["a"]
 
 
 def test_nothing_is_tried_once_the_time_is_over() -> None:
-    time = FakeTime()
-    steps: Generator[Try, Won[str] | Lost, str] = plan([A, B], time.deadline(10.0))
-    next(steps)
-    time.now += 10.0
-    with pytest.raises(AllTargetsFailedError) as caught:
-        steps.send(Lost(ServerError("x")))
-    assert [type(error) for error in caught.value.errors] == [ServerError, APITimeoutError]
+    play = Play({"a": [ServerError("x")], "b": ["answer"]}, takes_s=10.0)
+    error = play("a", "b", timeout_s=10)
+    assert play.story == ["a"]
+    assert isinstance(error, AllTargetsFailedError)
+    assert [type(each) for each in error.errors] == [ServerError, APITimeoutError]
+
+
+def test_a_try_leaves_time_for_the_others() -> None:
+    gone = ModelNotFoundError("x")
+    play = Play({"a": [gone], "b": [gone], "c": ["answer"]}, takes_s=4.0)
+    play("a", "b", "c", timeout_s=40)
+    assert [step.timeout_s for step in play.tries] == [20.0, 18.0, 32.0]
+
+
+def test_a_lone_target_has_all_the_time() -> None:
+    play = Play({"a": ["answer"]})
+    play("a", timeout_s=40)
+    assert [step.timeout_s for step in play.tries] == [40.0]
+
+
+def test_a_target_that_fails_again_and_again_is_left_alone_then_tried_once() -> None:
+    play = Play({"a": [APIConnectionError("x")] * 4 + ["back"], "b": ["answer"]}, rules={"retries": 0})
+    for _ in range(3):
+        play("a", "b")
+        assert play.story == ["a", "b"]
+    play("a", "b")
+    assert play.story == ["-a", "b"]
+    play.time.now += 30
+    play("a", "b")
+    assert play.story == ["a", "b"]
+    play("a", "b")
+    assert play.story == ["-a", "b"]
+    play.time.now += 30
+    assert play("a", "b") == "back"
+    assert play.health.shown()["p/a"].breaker == "closed"
+
+
+@pytest.mark.parametrize("error", [BadRequestError("x"), RateLimitError("x"), GenerationFailedError("x")])
+def test_a_target_that_says_no_is_there(error: ProviderError) -> None:
+    down = APIConnectionError("x")
+    play = Play({"a": [down, down, error, down, down, "answer"]}, rules={"retries": 0})
+    for _ in range(5):
+        play("a")
+    assert play.health.shown()["p/a"].breaker == "closed"
+    assert play("a") == "answer"
+
+
+def test_a_lone_target_is_asked_also_while_it_is_left_alone() -> None:
+    play = Play({"a": [ServerError("x")] * 5 + ["answer"]}, rules={"retries": 0})
+    for _ in range(5):
+        play("a")
+        assert play.story == ["a"]
+    assert play.health.shown()["p/a"].breaker == "open"
+    assert play("a") == "answer"
+    assert play.health.shown()["p/a"].breaker == "closed"
+
+
+def test_who_is_left_alone_is_asked_where_all_others_have_failed() -> None:
+    play = Play({"a": [ServerError("x")] * 3 + ["back"], "b": [AuthenticationError("no key")]}, rules={"retries": 0})
+    for _ in range(3):
+        play("a")
+    assert play("a", "b") == "back"
+    assert play.story == ["-a", "b", "a"]
+
+
+def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
+    play = Play({"a": [ServerError("x")]}, rules={"retries": 0})
+    for _ in range(3):
+        play("a")
+    trial = play.health.of("p/a", "p").permit_all_the_same(play.candidates("a")[0].size)
+    assert trial is not None
+
+    def end(wait: Wait) -> None:
+        from llama_client.routing.health import Result
+
+        trial.settle(Result(ServerError("still down"), latency_s=0.1))
+
+    play.on_wait = end
+    error = play("a")
+    assert isinstance(error, ServerError)
+    assert str(error) == "still down"
+    assert play.tries == []
+    assert play.story[-1] == "-a"
+
+
+def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
+    play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
+    for _ in range(3):
+        play("a")
+    trial = play.health.of("p/a", "p").permit_all_the_same(play.candidates("a")[0].size)
+    assert trial is not None
+    play.on_wait = lambda wait: trial.has_content()
+    assert play("a") == "answer"
+
+
+def test_when_no_target_can_honour_a_parameter_the_error_names_it_before_anybody_is_asked() -> None:
+    no_seed = Scripted(frozenset({"seed"}))
+    play = Play({}, params={"seed": 1}, providers={"a": no_seed, "b": no_seed})
+    error = play("a", "b")
+    assert isinstance(error, UnsupportedFeatureError)
+    assert error.param == "seed"
+    assert play.story == ["-a", "-b"]
+
+
+def test_what_a_target_cannot_honour_is_left_out_where_that_is_wanted() -> None:
+    play = Play(
+        {"a": ["answer"]},
+        params={"logprobs": True, "top_logprobs": 3, "seed": 1},
+        rules={"drop_unsupported": True},
+        providers={"a": Scripted(frozenset({"logprobs", "seed"}))},
+    )
+    assert play("a") == "answer"
+    [step] = play.tries
+    assert step.candidate.request.set_parameters == {"messages", "stream"}
+    assert [warning.partition(" was left out")[0] for warning in step.candidate.warnings] == ["logprobs", "seed"]
+
+
+def test_what_a_server_cannot_honour_is_left_out_where_that_is_wanted() -> None:
+    refusal = UnsupportedFeatureError("no thinking", param="reasoning_effort", http_status=400)
+    play = Play(
+        {"a": [refusal, "answer"]}, params={"reasoning_effort": "low"}, rules={"drop_unsupported": True, "retries": 0}
+    )
+    assert play("a") == "answer"
+    assert play.story == ["a", "a"]
 
 
 def test_the_error_of_the_one_that_was_asked_is_raised_itself_beside_those_that_were_skipped() -> None:
-    skipped, failed = UnsupportedFeatureError("no tools", param="tools"), ServerError("broke")
-    outcomes: dict[str, ProviderError | str] = {"a": skipped, "b": failed, "c": UnsupportedFeatureError("no")}
-    assert play([A, B, C], outcomes, FakeTime().deadline(None)) == (["a", "b", "c"], failed)
+    failed = AuthenticationError("broke")
+    no_seed = Scripted(frozenset({"seed"}))
+    play = Play({"b": [failed]}, params={"seed": 1}, providers={"a": no_seed, "c": no_seed})
+    assert play("a", "b", "c") is failed
+    assert play.story == ["-a", "b", "-c"]
+
+
+def test_local_only_is_raised_where_nobody_is_local() -> None:
+    remote = Scripted(is_remote=True)
+    play = Play({}, providers={"a": remote, "b": remote})
+    assert isinstance(play("a", "b"), LocalOnlyError)
+
+
+def test_a_late_first_gets_company() -> None:
+    play = Play({"a": ["late"], "b": ["answer"], "c": ["other"]}, rules={"hedge_after_s": 2.0})
+    assert play("a", "b", "c") == "answer"
+    assert [step.late_after_s for step in play.tries] == [2.0, None]
+
+
+def test_where_its_company_fails_too_the_late_one_is_waited_for() -> None:
+    play = Play({"a": ["late"], "b": [ServerError("x")], "c": ["other"]}, rules={"hedge_after_s": 2.0})
+    assert play("a", "b", "c") == "the late one"
+    assert play.story == ["a", "b", "rest"]
+
+
+def test_a_lone_target_has_nobody_to_be_hedged_with() -> None:
+    play = Play({"a": ["answer"]}, rules={"hedge_after_s": 2.0})
+    play("a")
+    assert [step.late_after_s for step in play.tries] == [None]
+
+
+def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
+    play = Play({"a": ["answer"]})
+    from llama_client.routing.plan import Plan
+    from llama_client.routing.waits import Backoff
+
+    plan: Plan[str] = Plan(
+        play.candidates("a"), play.config.routing, play.time.deadline(10), Backoff(lambda low, high: high)
+    )
+    step = next(steps := plan.steps())
+    steps.close()
+    step.permit.settle(None)  # type: ignore[union-attr]
+    assert play.health.shown()["p/a"].in_flight == 0

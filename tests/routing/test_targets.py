@@ -63,8 +63,9 @@ class World:
         return {"kind": dialect.kind, "base_url": f"{self.url}/{name}{dialect.base}", "api_key": "k"}
 
     def config(self, **dialects: Dialect) -> dict[str, Any]:
-        """A configuration with these providers, in their order."""
-        return {"providers": {name: self.table(dialect, name) for name, dialect in dialects.items()}}
+        """A configuration with these providers, in their order, each asked once."""
+        providers = {name: self.table(dialect, name) for name, dialect in dialects.items()}
+        return {"providers": providers, "routing": {"retries": 0}}
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ class Dialect:
     def config(self, url: str, **options: Any) -> dict[str, Any]:
         """A configuration whose only provider, `x`, is of this kind and at that address."""
         table = {"kind": self.kind, "base_url": url + self.base, **options}
-        return {"default_model": "x/some/model", "providers": {"x": table}}
+        routing = {"retries": 0}
+        return {"default_model": "x/some/model", "providers": {"x": table}, "routing": routing}
 
     @property
     def stream_headers(self) -> dict[str, str]:

@@ -174,7 +174,7 @@ def test_a_target_that_misses_the_form_makes_way_for_the_next(colour: str, bad: 
         ReplayServer(OLLAMA.answers(answering(OLLAMA, GOOD))) as second,
     ):
         tables = {**GROQ.config(first.url, api_key="k")["providers"], "y": {"kind": "ollama", "base_url": second.url}}
-        reply = parse({"providers": tables}, colour, model=["x/a", "y/b"])
+        reply = parse({"providers": tables, "routing": {"retries": 0}}, colour, model=["x/a", "y/b"])
     assert reply.target == "y/b"
     assert reply.choices[0].message.parsed == Capital(city="Paris", people=2_000_000)
     lost, won = reply.attempts

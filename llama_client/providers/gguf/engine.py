@@ -19,10 +19,12 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 from llama_client.clock import Deadline
 from llama_client.errors import APIConnectionError, OverloadedError
+from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.loading import EngineOptions, load_server
 
 # More callers than this wait for a slot: something is wrong, and a quick refusal is better than a long queue.
@@ -189,7 +191,9 @@ class Engine:
         generation.deliver(_ENDED)
 
 
-def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline) -> Generator[Body | Generation]:
+def run(
+    engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
+) -> Generator[Body | Generation]:
     """Runs one generation and yields its chunks; the generation itself first, when it starts.
 
     Args:
@@ -198,6 +202,7 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
         slots: How many of the engine's slots it takes.
         owner: On whose behalf, for `Engine.abort`.
         deadline: When to give up.
+        facts: Where others find how to stop it.
 
     Raises:
         APITimeoutError: The deadline has passed.
@@ -207,9 +212,12 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
     inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
     generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)
+    facts.stop = partial(_stop, engine, generation)
     try:
         while True:
             left = deadline.remaining_s()
+            if facts.is_stopped:
+                raise closed_error()
             try:
                 item = inbox.get(timeout=POLL_S if left is None else min(POLL_S, left))
             except queue.Empty:
@@ -218,11 +226,12 @@ def run(engine: Engine, body: Body, *, slots: int, owner: object, deadline: Dead
                 return
             yield from _chunks(item)
     finally:
+        facts.stop = None
         engine.cancel(generation)
 
 
 async def arun(
-    engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline
+    engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
 ) -> AsyncGenerator[Body | Generation]:
     """`run` for an event loop, which it never blocks."""
     loop = asyncio.get_running_loop()
@@ -237,6 +246,7 @@ async def arun(
 
     generation = Generation(body, slots, owner, deliver)
     engine.start(generation)
+    facts.stop = partial(_stop, engine, generation)
     try:
         while True:
             left = deadline.remaining_s()
@@ -250,7 +260,14 @@ async def arun(
             for chunk in _chunks(item):
                 yield chunk
     finally:
+        facts.stop = None
         engine.cancel(generation)
+
+
+def _stop(engine: Engine, generation: Generation) -> None:
+    """Ends a generation from elsewhere: who reads it gets an error."""
+    engine.cancel(generation)
+    generation.deliver(closed_error())
 
 
 def _chunks(item: Body | list[Body] | Exception | Generation) -> Sequence[Body | Generation]:

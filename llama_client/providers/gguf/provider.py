@@ -57,29 +57,43 @@ class GgufProvider:
         """See `Provider`."""
         return await asyncio.to_thread(self.served_models)
 
+    def require(self, call: ProviderCall) -> None:
+        """See `Provider`. What hangs on the model's template is known once it is loaded."""
+        Capabilities(PARAMETERS).require(call)
+
+    def continues(self, model: str) -> bool:
+        """See `Provider`."""
+        return True
+
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
-        Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
             with self._timed_loading(call):
-                model = self._wait(self._load(call.model), deadline)
+                model = self._wait(self._load(call.model), deadline, call)
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
                 with contextlib.closing(
-                    run(answer.engine, body, slots=slots, owner=answer.lease, deadline=deadline)
+                    run(
+                        answer.engine,
+                        body,
+                        slots=slots,
+                        owner=answer.lease,
+                        deadline=deadline,
+                        facts=call.facts,
+                    )
                 ) as raw_chunks:
                     for raw in raw_chunks:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
+                            answer.handed_on()
         yield from answer.ending()
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
-        Capabilities(PARAMETERS).require(call)
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
@@ -89,12 +103,20 @@ class GgufProvider:
         with answer.translated_failures():
             for body, slots in answer.groups():
                 async with contextlib.aclosing(
-                    arun(answer.engine, body, slots=slots, owner=answer.lease, deadline=deadline)
+                    arun(
+                        answer.engine,
+                        body,
+                        slots=slots,
+                        owner=answer.lease,
+                        deadline=deadline,
+                        facts=call.facts,
+                    )
                 ) as raw_chunks:
                     async for raw in raw_chunks:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
+                            answer.handed_on()
         for chunk in answer.ending():
             yield chunk
 
@@ -111,7 +133,10 @@ class GgufProvider:
     @contextlib.contextmanager
     def _timed_loading(self, call: ProviderCall) -> Iterator[None]:
         started = self._clock.monotonic()
+        # What takes long now is no fault.
+        call.facts.is_loading = True
         yield
+        call.facts.is_loading = False
         call.facts.load_s = self._clock.monotonic() - started
 
     def _known(self, model: str) -> _Model | None:
@@ -148,8 +173,10 @@ class GgufProvider:
         with self._lock:
             del self._loading[key]
 
-    def _wait(self, loading: Future[_Model], deadline: Deadline) -> _Model:
+    def _wait(self, loading: Future[_Model], deadline: Deadline, call: ProviderCall) -> _Model:
         while not loading.done():
+            if call.facts.is_stopped:
+                raise closed_error()
             left = deadline.remaining_s()
             wait([loading], timeout=POLL_S if left is None else min(POLL_S, left))
         return _result(loading)
@@ -228,7 +255,12 @@ class _Answer:
         self._clock = clock
         self._asked_at: float | None = None
         self._generation: Generation | None = None
+        self._has_content = False
         self._decoder = Decoder(call, model.name)
+        first_content_s, left = call.first_content_s, deadline.left_s()
+        if first_content_s is not None and (left is None or first_content_s < left):
+            # Only now: a model may take as long to be loaded as the whole attempt may.
+            deadline.restart(first_content_s)
         capabilities(self.engine.template_abilities).require(call)
         require_values(call, sees_images=self.engine.sees_images)
 
@@ -247,10 +279,16 @@ class _Answer:
         chunk = self._decoder.feed(raw)
         if chunk is not None and chunk.has_content:
             if self._call.request.stream:
-                self._deadline.lift()
+                self._has_content = True
+                self._deadline.restart(None)
             elif self._generation is not None:
                 self._generation.hold_back()
         return chunk
+
+    def handed_on(self) -> None:
+        """The reader wants more: from now on the next chunk is waited for."""
+        if self._has_content:
+            self._deadline.restart(self._call.stall_s)
 
     def _started(self, generation: Generation) -> None:
         self._generation = generation

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -34,6 +34,12 @@ from llama_client.types.chunk import ChatCompletionChunk
 CONNECT_TIMEOUT_S = 5.0
 # The longest answer, with log probabilities for each token, stays far below; an error's body is a page.
 MAX_ANSWER_BYTES = 64 << 20
+# How long a model may take to be loaded, and when its silent server is first asked whether it is there, where a whole
+# answer is waited for; a stream says when it wants its first content. Ollama gives up by itself after as long.
+LOADING_S = 300.0
+_ASK_S = 30.0
+# Two limits that are no further apart are the same.
+_NO_TIME_S = 0.05
 # After the end of a stream its connection is read on for this long, so that it can be used again.
 _ENDING_S = 0.2
 # After the last finish reason only the usage can come, and servers send that at once.
@@ -81,30 +87,87 @@ class Route(Generic[Client]):
 
 
 class Exchange:
-    """One request and its answer: what both colours share."""
+    """One request and its answer: what both colours share.
 
-    def __init__(self, call: ProviderCall, codec: Codec, clock: Clock, silence_s: float) -> None:
+    Args:
+        call: The attempt.
+        codec: The provider's wire.
+        clock: The time.
+        silence_s: The longest silence before and within an answer.
+        asks_if_loading: Whether the server loads models when they are first asked for, and can be asked whether it is
+            there meanwhile.
+    """
+
+    def __init__(
+        self, call: ProviderCall, codec: Codec, clock: Clock, silence_s: float, *, asks_if_loading: bool = False
+    ) -> None:
         self.call = call
         self.clock = clock
-        self.deadline = Deadline(call.timeout_s, clock)
-        self._codec = codec
         self.silence_s = silence_s
+        self.deadline = Deadline(_earlier(call.timeout_s, call.first_content_s), clock)
+        # What holds while the model is being loaded.
+        self._hard_deadline = Deadline(call.timeout_s, clock)
+        self._loading: Deadline | None = None
+        if asks_if_loading:
+            # Of a whole answer nothing is expected by then; it is only asked whether the server is still there.
+            first_ask_s = self.deadline.timeout_s if call.request.stream else _ASK_S
+            if first_ask_s is not None and (call.timeout_s is None or first_ask_s < call.timeout_s):
+                self._loading = Deadline(first_ask_s, clock)
+        self._codec = codec
         self._stream: StreamDecoder | None = None
         self._head: HttpAnswer | None = None
         self._has_content = False
-        self._is_stopped = False
         self._patience: Patience | None = None
+        self._transport_s = silence_s
 
-    def timeouts(self, longest_read_s: float) -> dict[str, float]:
-        """For the request. A read's patience changes with the deadline, where the transport knows that."""
+    def timeouts(self, goes_on: Callable[[], bool] = bool) -> dict[str, float]:
+        """For the request. A read's patience changes with the deadline, where the transport knows that.
+
+        Args:
+            goes_on: Asked once the first patience is over, where the transport knows that.
+        """
         wait_s = self.wait_s()
-        self._patience = Patience.of(longest_read_s, self.wait_s)
-        return {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": self._patience, "write": wait_s, "pool": wait_s}
+        left = self._hard_deadline.remaining_s()
+        longest_s = self.silence_s if left is None else min(left, self.silence_s)
+        if self.call.stall_s is not None:
+            longest_s = min(self.silence_s, max(self.call.stall_s, wait_s))
+        self._transport_s = longest_s
+        self._patience = Patience.of(longest_s, self.wait_s, goes_on)
+        return {
+            "connect": min(wait_s, CONNECT_TIMEOUT_S),
+            "read": self._patience,
+            "write": self._patience,
+            "pool": wait_s,
+        }
 
     def wait_s(self) -> float:
-        """How long the next bytes may take."""
+        """How long the next bytes may take.
+
+        Raises:
+            APITimeoutError: The time is over.
+            APIConnectionError: The attempt was ended from elsewhere.
+        """
+        if self.call.facts.is_stopped:
+            raise _stopped()
         left = self.deadline.remaining_s()
+        if self._loading is not None and (ask_s := self._loading.left_s()) is not None:
+            left = max(ask_s, 0.0) if left is None else min(left, max(ask_s, 0.0))
         return self.silence_s if left is None else min(left, self.silence_s)
+
+    @property
+    def ask_in_s(self) -> float | None:
+        """When to ask whether a silent server is still there; None: never."""
+        return None if self._loading is None else max(self._loading.left_s() or 0.0, 0.0)
+
+    def heard(self, *, is_there: bool) -> bool:
+        """A silent server was asked whether it is there; tells whether to wait on."""
+        self._loading = None
+        self.call.facts.is_loading = is_there
+        if is_there or not self.call.request.stream:
+            left = self._hard_deadline.left_s()
+            self.deadline.restart(LOADING_S if left is None else min(left, LOADING_S))
+            return True
+        return False
 
     def began(self, response: httpx.Response) -> None:
         """Takes in the head of the answer."""
@@ -114,6 +177,7 @@ class Exchange:
         facts.http_status = response.status_code
         facts.provider_request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
         facts.rate_limit = rate_limit(headers)
+        facts.is_loading, self._loading = False, None
         self._head = HttpAnswer(response.status_code, headers, b"", self.clock.wall())
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         # Servers that cannot stream answer as a whole, also where a stream was asked for.
@@ -142,21 +206,20 @@ class Exchange:
         assert self._stream is not None
         if self._stream.is_done:
             return
-        if self._has_content:
-            yield from self._stream.feed(data)
-        else:
-            yield from self._until_content(self._stream.feed(data))
+        is_quiet = True
+        for chunk in self._stream.feed(data):
+            is_quiet = False
+            if not self._has_content and chunk.has_content:
+                self._has_content = True
+                self.deadline.restart(None)
+            yield chunk
+        if self._has_content and not is_quiet:
+            # From now, since the time that the reader took between chunks is the reader's.
+            self.deadline.restart(self.call.stall_s)
         if self._stream.is_done:
             self.silence_s = _ENDING_S
         elif self._stream.is_complete:
             self.silence_s = min(self.silence_s, _AFTER_FINISH_S)
-
-    def _until_content(self, chunks: Iterator[ChatCompletionChunk]) -> Iterator[ChatCompletionChunk]:
-        for chunk in chunks:
-            if not self._has_content and chunk.has_content:
-                self._has_content = True
-                self.deadline.lift()
-            yield chunk
 
     @property
     def is_done(self) -> bool:
@@ -176,11 +239,14 @@ class Exchange:
     def stopped_by(self, wake: Callable[[], None]) -> None:
         """Lets others end this while it waits: `wake` makes the wait fail."""
 
-        def stop() -> None:
-            self._is_stopped = True
+        self.call.facts.stop = wake
+        if self.call.facts.is_stopped:
             wake()
 
-        self.call.facts.stop = stop
+    def shut(self) -> None:
+        """Closes the connection that is waited for, from elsewhere."""
+        if self._patience is not None and self._patience.stream is not None:
+            self._patience.stream.shut()
 
     def ended(self) -> None:
         """Nothing waits any more.
@@ -190,19 +256,19 @@ class Exchange:
         """
         self.call.facts.stop = None
         if self._patience is not None:
-            self._patience.now_s = float
+            self._patience.now_s, self._patience.goes_on = float, bool
 
     @property
     def is_pressed(self) -> bool:
         """Whether the next bytes must come sooner than the transport itself would wait for them."""
-        return self.silence_s <= _AFTER_FINISH_S or self.deadline.remaining_s() is not None
+        return self.wait_s() < self._transport_s - _NO_TIME_S
 
     def failed(self, error: BaseException) -> BaseException:
         """What broke, as our error, or as it is; writes down whether the request may have gone out."""
         facts = self.call.facts
-        if self._is_stopped and isinstance(error, Exception):
+        if facts.is_stopped and isinstance(error, Exception):
             facts.sent = True
-            return APIConnectionError("the client or the stream was closed", http_status=facts.http_status)
+            return _stopped(facts.http_status)
         if isinstance(error, LlamaClientError):
             if isinstance(error, ProviderError) and error.http_status is None:
                 error.http_status = facts.http_status
@@ -217,16 +283,30 @@ class Exchange:
             return InvalidResponseError(
                 f"{self.call.target} sent what cannot be read ({type(error).__name__})", http_status=facts.http_status
             )
-        failure = failure_of(error, waited_s=self.call.timeout_s)
+        failure = failure_of(error, waited_s=self.deadline.timeout_s)
         failure.http_status = facts.http_status
         return failure
 
 
-def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Generator[ChatCompletionChunk]:
-    """Sends a request and yields its answer's chunks, blocking. Closing it early closes the connection."""
+def exchange(
+    route: Route[httpx.Client], sent: HttpCall, job: Exchange, is_there: Callable[[], bool]
+) -> Generator[ChatCompletionChunk]:
+    """Sends a request and yields its answer's chunks, blocking. Closing it early closes the connection.
+
+    Args:
+        route: Where to.
+        sent: What.
+        job: What both colours share.
+        is_there: Asks a server that is silent, since it may be loading the model, whether it is still there.
+    """
     response = None
+
+    def goes_on() -> bool:
+        return job.ask_in_s == 0 and job.heard(is_there=is_there())
+
     try:
-        request = route.request("POST", sent.path, job.timeouts(job.wait_s()), sent)
+        request = route.request("POST", sent.path, job.timeouts(goes_on), sent)
+        job.stopped_by(job.shut)
         response = route.client.send(request, stream=True, follow_redirects=False)
         job.stopped_by(partial(_shut, response))
         job.began(response)
@@ -257,19 +337,24 @@ def exchange(route: Route[httpx.Client], sent: HttpCall, job: Exchange) -> Gener
 
 
 async def aexchange(
-    route: Route[httpx.AsyncClient], sent: HttpCall, job: Exchange
+    route: Route[httpx.AsyncClient], sent: HttpCall, job: Exchange, is_there: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
     response = None
     try:
+        request = route.request("POST", sent.path, job.timeouts(), sent)
         # One timer for the whole of a whole answer; the silence within it is the transport's own to watch.
-        async with asyncio.timeout(job.deadline.remaining_s()) as timer:
+        async with asyncio.timeout(None if job.ask_in_s is not None else job.deadline.remaining_s()) as timer:
             job.stopped_by(partial(_expire, timer))
-            request = route.request("POST", sent.path, job.timeouts(job.silence_s), sent)
-            response = await route.client.send(request, stream=True, follow_redirects=False)
-            job.began(response)
-            pieces = _apieces(response)
-            body = None if job.is_stream else await _aread(pieces)
+            asking = asyncio.create_task(_ask(job, timer, is_there)) if job.ask_in_s is not None else None
+            try:
+                response = await route.client.send(request, stream=True, follow_redirects=False)
+                job.began(response)
+                pieces = _apieces(response)
+                body = None if job.is_stream else await _aread(pieces)
+            finally:
+                if asking is not None:
+                    asking.cancel()
         if body is not None:
             yield job.whole(body)
             return
@@ -347,10 +432,28 @@ async def _next(pieces: AsyncIterator[bytes], job: Exchange) -> bytes | None:
         return await anext(pieces, None)
 
 
+async def _ask(job: Exchange, timer: asyncio.Timeout, is_there: Callable[[], Awaitable[bool]]) -> None:
+    """Asks a silent server whether it is still there, and sets the timer by what comes of that."""
+    await asyncio.sleep(job.ask_in_s or 0.0)
+    if job.heard(is_there=await is_there()):
+        left = job.deadline.left_s()
+        timer.reschedule(None if left is None else asyncio.get_running_loop().time() + left)
+    else:
+        _expire(timer)
+
+
 def _expire(timer: asyncio.Timeout) -> None:
     """Makes the wait under a timer fail now."""
     with contextlib.suppress(RuntimeError):  # it is over already
         timer.reschedule(0.0)
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    return one if other is None else other if one is None else min(one, other)
+
+
+def _stopped(http_status: int | None = None) -> APIConnectionError:
+    return APIConnectionError("the client or the stream was closed", http_status=http_status)
 
 
 def _shut(response: httpx.Response) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +45,7 @@ from llama_client.types.images import MAX_IMAGE_BYTES, image_type
 _MAX_LISTING_BYTES = 16 << 20
 _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
+_LIVENESS_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,19 @@ class HttpProvider:
         """See `Provider`."""
         return self._service.is_free(model, self._url)
 
+    def require(self, call: ProviderCall) -> None:
+        """See `Provider`."""
+        self._codec.require(call)
+        self._require_local(call)
+
+    def continues(self, model: str) -> bool:
+        """See `Provider`."""
+        own = self._knowledge.abilities(model)
+        return self._service.continues or (own is not None and "prefill" in own)
+
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
         try:
-            self._codec.require(call)
-            self._require_local(call)
             ready = self._opened_sync()
             if self._asks_for_remote_models(call.model):
                 self._note_local(call.model, self.served_models())
@@ -118,7 +128,7 @@ class HttpProvider:
                     raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
             self._running.add(call.facts)
-            yield from exchange(ready.route, sent, job)
+            yield from exchange(ready.route, sent, job, partial(self._is_there, ready.route))
         except ProviderError as error:
             self._complete(error, call)
             raise
@@ -128,8 +138,6 @@ class HttpProvider:
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
         try:
-            self._codec.require(call)
-            self._require_local(call)
             ready = await self._opened_async()
             if self._asks_for_remote_models(call.model):
                 self._note_local(call.model, await self.aserved_models())
@@ -141,7 +149,7 @@ class HttpProvider:
                     raise _image_failure(url, error) from error
             sent, job = self._prepared(call)
             self._running.add(call.facts)
-            chunks = aexchange(ready.route, sent, job)
+            chunks = aexchange(ready.route, sent, job, partial(self._ais_there, ready.route))
             try:
                 async for chunk in chunks:
                     yield chunk
@@ -196,8 +204,7 @@ class HttpProvider:
     def close(self) -> None:
         """Ends what runs; the connections belong to the client."""
         for facts in list(self._running):
-            if facts.stop is not None:
-                facts.stop()
+            facts.end()
 
     async def aclose(self) -> None:
         """The same on the event loop."""
@@ -278,7 +285,32 @@ class HttpProvider:
         return [password, pair, base64.b64encode(unquote(pair).encode()).decode()] if password else []
 
     def _prepared(self, call: ProviderCall) -> tuple[HttpCall, Exchange]:
-        return self._codec.encode(call), Exchange(call, self._codec, self._clock, self._table.timeout_s)
+        job = Exchange(
+            call,
+            self._codec,
+            self._clock,
+            self._table.timeout_s,
+            asks_if_loading=self._service.liveness_path is not None,
+        )
+        return self._codec.encode(call), job
+
+    def _is_there(self, route: Route[httpx.Client]) -> bool:
+        """Whether a server that is silent, since it may be loading a model, still answers anything."""
+        path, deadline = self._service.liveness_path or "", Deadline(_LIVENESS_TIMEOUT_S, self._clock)
+        try:
+            request = route.request("GET", path, _timeouts(_LIVENESS_TIMEOUT_S))
+            return fetch(route.client, request, _MAX_LISTING_BYTES, deadline).status == 200
+        except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+            return False
+
+    async def _ais_there(self, route: Route[httpx.AsyncClient]) -> bool:
+        """The same on the event loop."""
+        path, deadline = self._service.liveness_path or "", Deadline(_LIVENESS_TIMEOUT_S, self._clock)
+        try:
+            request = route.request("GET", path, _timeouts(_LIVENESS_TIMEOUT_S))
+            return (await afetch(route.client, request, _MAX_LISTING_BYTES, deadline)).status == 200
+        except Exception:  # noqa: BLE001 - as above
+            return False
 
     def _images_to_fetch(self, call: ProviderCall) -> list[str]:
         if not self._service.fetches_images or not call.request.has_images:

@@ -38,6 +38,10 @@ class Service:
     fetches_images: ClassVar[bool] = False
     # Whether it may hand a model's requests on to somebody else, which its list of models tells.
     forwards: ClassVar[bool] = False
+    # Whether every model of it goes on from an assistant message at the end of a request.
+    continues: ClassVar[bool] = False
+    # What it answers at once also while it loads a model; None: it does not load models when they are asked for.
+    liveness_path: ClassVar[str | None] = None
     # What to ask for the models that it serves.
     listing_paths: ClassVar[tuple[str, ...]] = ("models",)
     codec_class: ClassVar[type[OpenAICodec]] = OpenAICodec

@@ -28,15 +28,23 @@ KEEPALIVE_S = 30.0
 
 
 class Patience(float):
-    """A read timeout that is asked anew at each read. To other transports it is a number, its longest."""
+    """A timeout that is asked anew each time. To other transports it is a number, its longest.
+
+    Attributes:
+        now_s: As many seconds as it is at this moment; raises where there is nothing left to wait for.
+        goes_on: Whether to wait on all the same, once these are over.
+        stream: The connection that was last waited for, which may have to be closed from elsewhere.
+    """
 
     now_s: Callable[[], float]
+    goes_on: Callable[[], bool]
+    stream: PatientStream | None
 
     @classmethod
-    def of(cls, longest_s: float, now_s: Callable[[], float]) -> Patience:
+    def of(cls, longest_s: float, now_s: Callable[[], float], goes_on: Callable[[], bool] = bool) -> Patience:
         """A patience of as many seconds as `now_s` says at each moment."""
         patience = cls(longest_s)
-        patience.now_s = now_s
+        patience.now_s, patience.goes_on, patience.stream = now_s, goes_on, None
         return patience
 
 
@@ -48,17 +56,32 @@ class PatientStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore."""
-        return self._inner.read(max_bytes, timeout.now_s() if isinstance(timeout, Patience) else timeout)
+        if not isinstance(timeout, Patience):
+            return self._inner.read(max_bytes, timeout)
+        timeout.stream = self
+        while True:
+            try:
+                return self._inner.read(max_bytes, timeout.now_s())
+            except httpcore.ReadTimeout:
+                if not timeout.goes_on():
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore."""
+        if isinstance(timeout, Patience):
+            # What was stopped while it connected sends nothing any more.
+            timeout.stream, timeout = self, timeout.now_s()
         self._inner.write(buffer, timeout)
 
-    def close(self) -> None:
-        """See httpcore."""
+    def shut(self) -> None:
+        """Makes a read that blocks in another thread fail now."""
         sock = self._inner.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
             sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """See httpcore."""
+        self.shut()
         self._inner.close()
 
     def start_tls(

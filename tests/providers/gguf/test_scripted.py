@@ -109,7 +109,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
 @pytest.fixture
 def scripted(demo_model: Path) -> dict[str, Any]:
-    return {"providers": {"gguf": {"model_path": str(demo_model), "n_ctx": 512}}}
+    table = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 512}
+    providers = {"gguf": table, "other": table}
+    return {"default_model": "gguf/default", "providers": providers, "routing": {"retries": 0}}
 
 
 @pytest.fixture(params=MODES)
@@ -154,7 +156,7 @@ def test_an_empty_answer_is_an_empty_text(ask: Asker, script: Script) -> None:
 def test_a_failure_before_any_content_moves_on_to_the_next_target(ask: Asker, script: Script) -> None:
     script.steps = [PREAMBLE, BROKE]
     with pytest.raises(AllTargetsFailedError) as caught:
-        ask("hi", model=["gguf/default", "gguf/default"])
+        ask("hi", model=["gguf/default", "other/default"])
     assert [type(error) for error in caught.value.errors] == [ServerError, ServerError]
     assert [(attempt.outcome, attempt.sent) for attempt in caught.value.attempts] == [("error", True)] * 2
 

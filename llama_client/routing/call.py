@@ -1,0 +1,68 @@
+"""One checked call on its way to an answer, and on from a break where that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llama_client.clock import Deadline
+from llama_client.routing.candidates import Candidate
+from llama_client.routing.drive import AsyncChunks, Opened, SyncChunks, adrive, drive
+from llama_client.routing.plan import Plan
+from llama_client.routing.record import CallRecord, Trial
+from llama_client.routing.waits import Backoff
+
+if TYPE_CHECKING:
+    from llama_client.config.routing import Routing
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that has been checked.
+
+    Attributes:
+        record: Its attempts.
+        candidates: Who may answer, in order.
+        deadline: When it must be over; a stream, have its first content.
+        rules: What failover does.
+        backoff: How long to wait before a target is asked again.
+    """
+
+    record: CallRecord
+    candidates: Sequence[Candidate]
+    deadline: Deadline
+    rules: Routing
+    backoff: Backoff
+
+    def drive(self) -> Opened[SyncChunks]:
+        """Finds an answer, blocking."""
+        plan: Plan[Opened[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        return drive(plan.steps(), self.record)
+
+    async def adrive(self) -> Opened[AsyncChunks]:
+        """The same on the event loop."""
+        plan: Plan[Opened[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        return await adrive(plan.steps(), self.record)
+
+    def after(self, broken: Trial) -> Call | None:
+        """The call that goes on from where a stream broke off; None: it may not, or nobody is left who can.
+
+        Each target is given one chance to go on, and those that have failed are not asked again.
+
+        Args:
+            broken: The attempt that broke off, which has been written down.
+        """
+        if self.rules.on_interrupt != "continue" or not broken.fold.can_be_continued:
+            return None
+        left = [
+            candidate.continuing(broken)
+            for candidate in self.candidates
+            if candidate is not broken.candidate
+            and not candidate.is_out
+            and candidate.target.provider.continues(candidate.target.model)
+        ]
+        if not left:
+            return None
+        timeout_s = self.record.request.timeout or self.rules.deadline_s
+        return replace(self, candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))

@@ -1,0 +1,137 @@
+"""A target within one call: the request in the form that it gets, and how it has fared so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llama_client.errors import LlamaClientError, LocalOnlyError, UnsupportedFeatureError
+from llama_client.providers.base import AttemptFacts, ProviderCall
+
+if TYPE_CHECKING:
+    from llama_client.routing.health import Health
+    from llama_client.routing.record import Trial
+    from llama_client.routing.sizes import RequestSize
+    from llama_client.routing.targets import Target
+    from llama_client.types.request import ChatRequest
+
+# What makes no sense without another parameter, and goes with it.
+_GOES_WITH = {
+    "tools": ("tool_choice", "parallel_tool_calls"),
+    "logprobs": ("top_logprobs",),
+    "max_tokens": ("max_completion_tokens",),
+}
+
+
+class Candidate:
+    """A target that may answer a call.
+
+    Attributes:
+        target: Who.
+        health: What is known of it.
+        size: The request's size.
+        request: The request in the form that it gets.
+        tries: How often it was asked.
+        ready_at: When it may be asked again.
+        error: What it failed with last.
+        is_out: It is not asked again in this call.
+        is_told: Why it was not asked has been written down.
+        warnings: What was left out of the request.
+        continued: The attempt that broke off and that this one goes on from.
+    """
+
+    __slots__ = (
+        "_is_checked",
+        "continued",
+        "error",
+        "health",
+        "is_out",
+        "is_told",
+        "ready_at",
+        "request",
+        "size",
+        "target",
+        "tries",
+        "warnings",
+    )
+
+    def __init__(self, target: Target, health: Health, request: ChatRequest, size: RequestSize) -> None:
+        self.target = target
+        self.health = health
+        self.size = size
+        self.request = with_defaults(request, target)
+        self.tries = 0
+        self.ready_at = 0.0
+        self.error: LlamaClientError | None = None
+        self.is_out = False
+        self.is_told = False
+        self.warnings: list[str] = []
+        self.continued: Trial | None = None
+        self._is_checked = False
+
+    def continuing(self, broken: Trial) -> Candidate:
+        """This target, asked to go on from where an attempt broke off."""
+        following = Candidate(self.target, self.health, self.request, self.size)
+        following.request = _with_beginning(self.request, broken)
+        following.warnings = [
+            *self.warnings,
+            f"{broken.target.name} broke off after {len(broken.fold.text)} characters; {self.target.name} went on",
+        ]
+        following.continued = broken
+        return following
+
+    def refuse(self, error: LlamaClientError) -> None:
+        """It is out, for this reason."""
+        self.error = error
+        self.is_out = True
+
+    def is_fit(self, *, may_drop: bool) -> bool:
+        """Whether it can honour the request, found out before it is asked; where not, it is out.
+
+        Args:
+            may_drop: Whether to leave out of the request what it cannot honour.
+        """
+        while not self._is_checked and not self.is_out:
+            target = self.target
+            call = ProviderCall(self.request, target.provider_name, target.model, "", None, AttemptFacts())
+            try:
+                target.provider.require(call)
+                self._is_checked = True
+            except UnsupportedFeatureError as error:
+                if not (may_drop and self.drops(error)):
+                    self.refuse(error)
+                    return False
+            except LocalOnlyError as error:
+                self.refuse(error)
+                return False
+        return not self.is_out
+
+    def drops(self, error: UnsupportedFeatureError) -> bool:
+        """Leaves out of the request what the target cannot honour; tells whether that was possible."""
+        param = error.param
+        # What is said cannot be left out.
+        if param is None or param == "messages" or param not in self.request.set_parameters:
+            return False
+        names = (param, *_GOES_WITH.get(param, ()))
+        self.request = self.request.model_copy(update=dict.fromkeys(names))
+        self.warnings.append(f"{param} was left out: {error}")
+        return True
+
+
+def _with_beginning(request: ChatRequest, broken: Trial) -> ChatRequest:
+    """The request with what has arrived as the beginning of its answer, and so much less to say."""
+    from llama_client.types.messages import AssistantMessage
+
+    beginning = AssistantMessage(role="assistant", content=broken.fold.text)
+    changed: dict[str, object] = {"messages": (*request.messages, beginning)}
+    for name in ("max_tokens", "max_completion_tokens"):
+        most = getattr(request, name)
+        if most is not None:
+            # A piece of a stream is a token or a few.
+            changed[name] = max(most - broken.fold.pieces, 1)
+    return request.model_copy(update=changed)
+
+
+def with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
+    """The request with the target's own parameters where the call gives none."""
+    missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
+    return request.model_copy(update=missing) if missing else request

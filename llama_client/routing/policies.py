@@ -1,0 +1,155 @@
+"""Who is asked, and in which order: filters, then sorts. Failover takes it from there."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from llama_client.clock import Clock
+from llama_client.costs.prices import PriceBook
+from llama_client.errors import BudgetExceededError, ContextLengthError
+from llama_client.routing.candidates import Candidate
+from llama_client.routing.health import HealthBook
+from llama_client.routing.sizes import RequestSize
+
+if TYPE_CHECKING:
+    from llama_client.routing.targets import Choice
+    from llama_client.types.request import ChatRequest
+
+# How often the policy `fastest` asks somebody else first, to learn whether they have become faster.
+_EXPLORED_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Orders targets for a request. One for each client.
+
+    Attributes:
+        health: What is known of each target.
+        prices: What tokens cost.
+        clock: The time.
+        context_tokens: The context that a target is known to have; None: unknown.
+        random: Where chance comes from.
+    """
+
+    health: HealthBook
+    prices: PriceBook
+    clock: Clock
+    context_tokens: Callable[[str, str], int | None]
+    random: random.Random = field(default_factory=random.Random)
+
+    def candidates(self, choices: Sequence[Choice], request: ChatRequest) -> list[Candidate]:
+        """Who may answer, in order; who must not is among them, with the reason.
+
+        Args:
+            choices: What `model` means.
+            request: The checked request.
+        """
+        size = RequestSize(request)
+        found: dict[str, Candidate] = {}
+        for choice in choices:
+            candidates = [
+                Candidate(target, self.health.of(target.name, target.provider_name), request, size)
+                for target in choice.targets
+                if target.name not in found
+            ]
+            if len(candidates) > 1 or choice.max_price_usd is not None:
+                candidates = self._sorted(candidates, choice)
+            for candidate in candidates:
+                found.setdefault(candidate.target.name, candidate)
+        candidates = list(found.values())
+        return self._steered(candidates) if len(candidates) > 1 else candidates
+
+    def expected_usd(self, candidate: Candidate) -> Decimal | None:
+        """What the call is expected to cost there; None: its price is unknown.
+
+        The prompt as estimated, of which the share comes from the cache that did of late; an answer as long as answers
+        were of late, and at most `max_tokens`.
+        """
+        target = candidate.target
+        rate = self.prices.rate(target.provider_name, target.model, is_free=target.provider.is_free(target.model))
+        if rate is None:
+            return None
+        now, tokens = self.clock.monotonic(), candidate.size.input_tokens
+        cached = tokens * (candidate.health.cached_share.value(now) or 0.0)
+        return rate.usd(tokens, candidate.size.output_tokens(self.health.output_tokens.value(now)), cached)
+
+    def _sorted(self, candidates: list[Candidate], choice: Choice) -> list[Candidate]:
+        self._refuse_too_long(candidates)
+        if choice.max_price_usd is not None:
+            self._refuse_too_dear(candidates, choice.max_price_usd, choice.route)
+        match choice.policy:
+            case "ordered":
+                return candidates
+            case "cheapest":
+                return sorted(candidates, key=self._by_price)
+            case "fastest":
+                return self._fastest_first(candidates)
+            case "weighted":
+                return sorted(candidates, key=lambda candidate: self._drawn(candidate.target.weight))
+
+    def _refuse_too_long(self, candidates: Sequence[Candidate]) -> None:
+        """Passes over who certainly has no room for the prompt, as long as that is not everybody."""
+        refused = []
+        for candidate in candidates:
+            target = candidate.target
+            context = self.context_tokens(target.provider_name, target.model)
+            if context is not None and candidate.size.least_input_tokens > context:
+                refused.append((candidate, context))
+        if len(refused) == len(candidates):
+            return
+        for candidate, context in refused:
+            least = round(candidate.size.least_input_tokens)
+            message = f"the prompt has {least} tokens at the least, and the context holds {context}"
+            candidate.refuse(ContextLengthError(message, context_tokens=context))
+
+    def _refuse_too_dear(self, candidates: Sequence[Candidate], most: Decimal, route: str | None) -> None:
+        budget = f"routes.{route}.max_price_usd"
+        for candidate in candidates:
+            usd = self.expected_usd(candidate)
+            if usd is None or usd > most:
+                costs = "has no known price" if usd is None else f"is expected to cost ${usd:.6f}"
+                error = BudgetExceededError(
+                    f"the call {costs} at {candidate.target.name}, and {budget} is ${most}",
+                    budget=budget,
+                    needed_usd=usd,
+                )
+                candidate.refuse(error)
+
+    def _by_price(self, candidate: Candidate) -> tuple[bool, Decimal]:
+        usd = self.expected_usd(candidate)
+        return (usd is None, usd if usd is not None else Decimal(0))
+
+    def _fastest_first(self, candidates: list[Candidate]) -> list[Candidate]:
+        """By the time that the answer will take, as measured of late; who was not measured is, first of all."""
+        now = self.clock.monotonic()
+        tokens_before = self.health.output_tokens.value(now)
+
+        def expected_s(candidate: Candidate) -> float:
+            tokens = candidate.size.output_tokens(tokens_before)
+            pace = candidate.health.pace.expected_s(now, tokens=tokens, streams=candidate.request.stream)
+            return -math.inf if pace is None else pace
+
+        ordered = sorted(candidates, key=expected_s)
+        if self.random.random() < _EXPLORED_SHARE:
+            ordered.insert(0, ordered.pop(self.random.randrange(len(ordered))))
+        return ordered
+
+    def _drawn(self, weight: float) -> float:
+        """Sorted by this, each comes first as often as its weight says, and so among those that are left.
+
+        Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006).
+        """
+        return -math.log(1.0 - self.random.random()) / weight if weight else math.inf
+
+    def _steered(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Puts those last who would refuse the request, as the headers of their answers told."""
+        now = self.clock.monotonic()
+        low = [candidate for candidate in candidates if candidate.health.limits.is_low(now, candidate.size)]
+        if not low or len(low) == len(candidates):
+            return candidates
+        return [candidate for candidate in candidates if candidate not in low] + low

@@ -1,0 +1,79 @@
+"""How large a request is, estimated before it is sent: nobody's tokenizer is at hand for a model elsewhere."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from llama_client.types.messages import ImagePart, TextPart
+
+if TYPE_CHECKING:
+    from llama_client.types.request import ChatRequest
+
+# English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
+# letters have two or three bytes each, come out about right too.
+_BYTES_A_TOKEN = 4.0
+# What no text of a language exceeds; only then is it certain that a prompt does not fit.
+_MOST_BYTES_A_TOKEN = 8.0
+# The template's own tokens around each message.
+_TOKENS_A_MESSAGE = 4
+# A middling image, of 1024 x 1024 pixels, at OpenAI, Groq and in Llama 3.2 and 4.
+_TOKENS_AN_IMAGE = 1600
+# The length of an answer where nothing is known.
+_USUAL_OUTPUT_TOKENS = 256.0
+
+
+class RequestSize:
+    """One request's size, worked out when it is first needed."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def _text_bytes(self) -> int:
+        request = self._request
+        texts = []
+        for message in request.messages:
+            if isinstance(message.content, str):
+                texts.append(message.content)
+            elif message.content is not None:
+                texts += [part.text for part in message.content if isinstance(part, TextPart)]
+            calls = getattr(message, "tool_calls", None)
+            texts += [call.function.name + call.function.arguments for call in calls or ()]
+        if request.tools:
+            texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
+        return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+    @cached_property
+    def input_tokens(self) -> float:
+        """The prompt's tokens, probably."""
+        images = sum(
+            isinstance(part, ImagePart)
+            for message in self._request.messages
+            if isinstance(message.content, tuple)
+            for part in message.content
+        )
+        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * images
+        return self._text_bytes / _BYTES_A_TOKEN + own
+
+    @property
+    def least_input_tokens(self) -> float:
+        """As many as the prompt has at the very least."""
+        return self._text_bytes / _MOST_BYTES_A_TOKEN
+
+    @property
+    def reserved_tokens(self) -> float:
+        """What a limit of tokens is charged with when the request is let in: Groq counts the whole `max_tokens`."""
+        return self.input_tokens + (self._request.max_tokens or 0)
+
+    def output_tokens(self, usual: float | None) -> float:
+        """The answer's tokens, probably.
+
+        Args:
+            usual: The length of answers of late; None: nobody knows.
+        """
+        choices, most = self._request.n or 1, self._request.max_tokens
+        if usual is None:
+            usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)
+        return choices * (usual if most is None else min(usual, float(most)))

@@ -1,0 +1,120 @@
+"""Something to wait for, in two colours, and the queue before a provider that takes only so many at once. No I/O."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from llama_client.errors import OverloadedError
+
+# A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
+_POLL_S = 0.25
+# More callers than this wait for one provider: something is wrong, and a quick refusal is better than a long queue.
+MAX_WAITING = 10_000
+
+
+class Turn:
+    """What one caller waits for. It comes once, perhaps from another thread."""
+
+    __slots__ = ("_lock", "_wake", "has_come")
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._wake: Callable[[], object] | None = None
+        # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
+        # allocation.
+        self._lock = threading.RLock()
+
+    def come(self) -> None:
+        """Ends the wait."""
+        with self._lock:
+            self.has_come = True
+            wake = self._wake
+        if wake is not None:
+            wake()
+
+    def call(self, wake: Callable[[], object]) -> None:
+        """Calls this when it comes; at once where it has."""
+        with self._lock:
+            self._wake = wake
+            has_come = self.has_come
+        if has_come:
+            wake()
+
+
+def wait_for(turn: Turn, seconds: float) -> None:
+    """Waits for a turn, or that long, blocking."""
+    event = threading.Event()
+    turn.call(event.set)
+    until = time.monotonic() + seconds
+    while not event.is_set() and (left := until - time.monotonic()) > 0:
+        event.wait(min(left, _POLL_S))
+
+
+async def await_turn(turn: Turn, seconds: float) -> None:
+    """The same on the event loop."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+
+    turn.call(wake)
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+class Places:
+    """A provider's `max_concurrency`: so many requests at once, the others in the order of their arrival."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._taken: set[Turn] = set()
+        self._waiting: deque[Turn] = deque()
+        self._lock = threading.RLock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def enter(self) -> Turn:
+        """Takes a place, or a place in the queue: the turn comes when there is one.
+
+        Raises:
+            OverloadedError: Too many are waiting already.
+        """
+        turn = Turn()
+        with self._lock:
+            if len(self._taken) < self.limit:
+                self._taken.add(turn)
+                turn.has_come = True
+            elif len(self._waiting) < MAX_WAITING:
+                self._waiting.append(turn)
+            else:
+                raise OverloadedError(f"{MAX_WAITING} requests are waiting for this provider already")
+        return turn
+
+    def leave(self, turn: Turn) -> None:
+        """Gives a place, or one in the queue, to the next. Safe to call more than once."""
+        with self._lock:
+            if turn not in self._taken:
+                if not turn.has_come and turn in self._waiting:
+                    self._waiting.remove(turn)
+                return
+            self._taken.remove(turn)
+            following = self._waiting.popleft() if self._waiting else None
+            if following is not None:
+                self._taken.add(following)
+        if following is not None:
+            following.come()

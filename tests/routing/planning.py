@@ -1,0 +1,113 @@
+"""A plan against scripted targets: whom it asks, when, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from llama_client.config.schema import Config, read_config
+from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, UnsupportedFeatureError
+from llama_client.providers.base import Provider, ProviderCall
+from llama_client.routing.candidates import Candidate
+from llama_client.routing.health import HealthBook, Result
+from llama_client.routing.plan import Late, Lost, Outcome, Plan, Rest, Skip, Step, Try, Wait, Won
+from llama_client.routing.sizes import RequestSize
+from llama_client.routing.targets import Target
+from llama_client.routing.waits import Backoff
+from llama_client.types.request import check_request
+from tests.routing.faketime import FakeTime
+
+# What a scripted target does: answers with a text, or fails.
+Script = str | Exception
+
+
+@dataclass
+class Scripted:
+    """A provider that can do what it is said to."""
+
+    cannot: frozenset[str] = frozenset()
+    is_remote: bool = False
+
+    def require(self, call: ProviderCall) -> None:
+        if self.is_remote:
+            raise LocalOnlyError("local_only is on")
+        for param in sorted(self.cannot & call.request.set_parameters):
+            raise UnsupportedFeatureError(f"{call.target} has no {param}", param=param, target=call.target)
+
+    def is_free(self, model: str) -> bool:
+        return False
+
+
+@dataclass
+class Play:
+    """Runs plans against scripts, in fake time.
+
+    Attributes:
+        scripts: What each target does in turn; the last for ever.
+        params: The request's.
+        rules: The table `[routing]`.
+        story: What happened: `a`, `-a` (skipped), `1.5` (waited so long), `late`.
+    """
+
+    scripts: Mapping[str, Sequence[Script]]
+    params: dict[str, Any] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
+    providers: dict[str, Scripted] = field(default_factory=dict)
+    time: FakeTime = field(default_factory=FakeTime)
+    takes_s: float = 0.0
+    on_wait: Callable[[Wait], None] = lambda wait: None
+    story: list[str | float] = field(default_factory=list)
+    tries: list[Try] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config: Config = read_config({"routing": self.rules}, origin="test")
+        self.health = HealthBook(self.config, self.time.clock)
+        self._asked: dict[str, int] = {}
+
+    def candidates(self, names: Sequence[str]) -> list[Candidate]:
+        request = check_request({"messages": [{"role": "user", "content": "hi"}], **self.params}, stream=False)
+        size = RequestSize(request)
+        targets = [Target("p", name, cast(Provider, self.providers.get(name, Scripted()))) for name in names]
+        return [Candidate(target, self.health.of(target.name, "p"), request, size) for target in targets]
+
+    def __call__(self, *names: str, timeout_s: float | None = 120.0) -> object:
+        """Plays one call: its answer, or the error that it raised."""
+        self.story, self.tries = [], []
+        backoff = Backoff(lambda low, high: high)
+        plan: Plan[str] = Plan(self.candidates(names), self.config.routing, self.time.deadline(timeout_s), backoff)
+        steps = plan.steps()
+        try:
+            step: Step = next(steps)
+            while True:
+                step = steps.send(self._perform(step))
+        except StopIteration as done:
+            return done.value
+        except LlamaClientError as error:
+            return error
+
+    def _perform(self, step: Step) -> Outcome[str]:
+        match step:
+            case Try(candidate, permit):
+                name = candidate.target.model
+                self.story.append(name)
+                self.tries.append(step)
+                turn = self._asked[name] = self._asked.get(name, 0) + 1
+                script = self.scripts[name][min(turn, len(self.scripts[name])) - 1]
+                self.time.now += self.takes_s
+                permit.settle(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
+                if isinstance(script, ProviderError | LocalOnlyError):
+                    return Lost(candidate, script)
+                assert isinstance(script, str)
+                return Late() if script == "late" else Won(script)
+            case Rest():
+                self.story.append("rest")
+                return Won("the late one")
+            case Wait(seconds, turn):
+                self.story.append(round(seconds, 3))
+                self.on_wait(step)
+                if turn is None or not turn.has_come:
+                    self.time.now += seconds
+            case Skip(candidate):
+                self.story.append(f"-{candidate.target.model}")
+        return None
