@@ -174,7 +174,10 @@ def _has_won(trial: Trial, chunk: ChatCompletionChunk, arrived: list[ChatComplet
 def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
     """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
     failure = error if isinstance(error, LlamaClientError) else wrapped(error)
-    record.failed(trial, failure)
+    if trial.is_abandoned:
+        record.cancelled(trial)
+    else:
+        record.failed(trial, failure)
     if not isinstance(failure, ProviderError | LocalOnlyError):
         raise failure
     return Lost(trial.candidate, failure)
@@ -231,6 +234,7 @@ class _Race:
             return
         losers, self.running = self.running, {}
         for trial in losers:
+            trial.is_abandoned = True
             trial.call.facts.end()
         for trial, thread in losers.items():
             thread.join(_LOSERS_S)
@@ -247,7 +251,7 @@ class _Race:
             outcome: Outcome[Opened[SyncChunks]] | BaseException = _attempt(trial, self._record)
         except BaseException as error:  # noqa: BLE001 - raised by the thread that made the call
             outcome = error
-        if trial.call.facts.is_stopped and isinstance(outcome, Won):
+        if trial.is_abandoned and isinstance(outcome, Won):
             outcome.value.rest.close()
         else:
             self._ended.put((trial, outcome))

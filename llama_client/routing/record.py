@@ -53,6 +53,8 @@ class Trial:
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
         self.is_written = False
+        # Somebody else has won; what becomes of it now is no failure.
+        self.is_abandoned = False
         self._clock = clock
         self._form = form
 

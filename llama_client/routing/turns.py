@@ -16,13 +16,13 @@ MAX_WAITING = 10_000
 
 
 class Turn:
-    """What one caller waits for. It comes once, perhaps from another thread."""
+    """What callers wait for. It comes once, perhaps from another thread, for all of them."""
 
-    __slots__ = ("_lock", "_wake", "has_come")
+    __slots__ = ("_lock", "_wakes", "has_come")
 
     def __init__(self) -> None:
         self.has_come = False
-        self._wake: Callable[[], object] | None = None
+        self._wakes: list[Callable[[], object]] = []
         # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
         # allocation.
         self._lock = threading.RLock()
@@ -31,17 +31,17 @@ class Turn:
         """Ends the wait."""
         with self._lock:
             self.has_come = True
-            wake = self._wake
-        if wake is not None:
+            wakes, self._wakes = self._wakes, []
+        for wake in wakes:
             wake()
 
     def call(self, wake: Callable[[], object]) -> None:
         """Calls this when it comes; at once where it has."""
         with self._lock:
-            self._wake = wake
-            has_come = self.has_come
-        if has_come:
-            wake()
+            if not self.has_come:
+                self._wakes.append(wake)
+                return
+        wake()
 
 
 def wait_for(turn: Turn, seconds: float) -> None:

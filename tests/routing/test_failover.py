@@ -1,0 +1,378 @@
+"""Failover from the caller's side, over loopback: the same attempts in every mode, for every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from email.utils import formatdate
+
+import pytest
+
+from llama_client import (
+    AllTargetsFailedError,
+    APITimeoutError,
+    AsyncLlamaClient,
+    BadRequestError,
+    ChatCompletion,
+    LlamaClient,
+    RateLimitError,
+    ServerError,
+)
+from tests.routing.asking import MESSAGES, MODES, Session, ask, ask_all, config, failing, good, in_turn, story
+from tests.routing.faketime import FakeTime
+from tests.wire.dialects import OPENAI
+from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, hangup, silence, streamed, whole
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+# What a server may do wrong before any content, and what it is taken for.
+FAULTS = {
+    "429": (failing(429), "RateLimitError"),
+    "500": (failing(500), "ServerError"),
+    "502 html": (whole(b"<html>Bad gateway</html>", status=502, headers={"content-type": "text/html"}), "ServerError"),
+    "503": (failing(503), "OverloadedError"),
+    "401": (failing(401), "AuthenticationError"),
+    "402": (failing(402), "QuotaExceededError"),
+    "404": (failing(404), "ModelNotFoundError"),
+    "413": (failing(413), "RequestTooLargeError"),
+    "hangup": (hangup(), "APIConnectionError"),
+    "reset": (hangup("reset"), "APIConnectionError"),
+    "garbage": (whole(b"{no json", headers={"content-type": "application/json"}), "InvalidResponseError"),
+}
+PASSING = {"429", "500", "502 html", "503", "hangup", "reset", "garbage"}
+
+
+@each_mode
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_attempts_are_the_same_in_every_mode(fault: str, mode: str) -> None:
+    answer, error = FAULTS[fault]
+    with ReplayServer(in_turn(answer)) as first, ReplayServer(in_turn(answer, None)) as second:
+        fake = FakeTime()
+        outcome = ask_all(config(first, second), mode, 1, time=fake)[0]
+        lost = [("a/m", error, True), ("b/m", error, True)]
+        if fault in PASSING:
+            # Both may be asked again; the second is soonest ready where waits grow, and answers.
+            assert isinstance(outcome, ChatCompletion)
+            assert story(outcome) == [*lost, ("a/m", error, True), ("b/m", "ok", True)]
+            assert fake.slept == [0.5]
+        else:
+            assert isinstance(outcome, AllTargetsFailedError)
+            assert story(outcome) == lost
+            assert fake.slept == []
+        assert len(first.requests) + len(second.requests) == len(story(outcome))
+
+
+@each_mode
+@pytest.mark.parametrize("at_once", [1, 30])
+def test_a_dead_first_target_costs_no_call(mode: str, at_once: int) -> None:
+    with closed_port() as dead, ReplayServer(good()) as healthy:
+        outcomes = ask_all(config(dead, healthy), mode, 90, at_once=at_once)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
+    asked = [outcome for outcome in outcomes if story(outcome)[0][1] == "APIConnectionError"]
+    # Those that set out before the breaker had opened, and none after.
+    assert 3 <= len(asked) <= 2 + at_once
+    assert story(outcomes[-1]) == [("a/m", "skipped", False), ("b/m", "ok", True)]
+    reason = outcomes[-1].attempts[0].reason
+    assert re.fullmatch(r"it failed \d+ times in a row, and is tried again in [\d.]+ s", reason or "")
+    assert len(healthy.requests) == 90
+
+
+@each_mode
+def test_a_recovered_target_is_asked_again(mode: str) -> None:
+    fake = FakeTime()
+    answers = in_turn(failing(500), failing(500), failing(500), None)
+    with ReplayServer(answers) as first, ReplayServer(good()) as second:
+        tables = config(first, second, routing={"retries": 0})
+
+        def after_cooldown(request: Received) -> Answer:
+            # Time goes by while the second answers.
+            fake.now += 10
+            return good()(request)
+
+        second._answers = after_cooldown
+        outcomes = ask_all(tables, mode, 8, time=fake)
+    targets = [outcome.target for outcome in outcomes if isinstance(outcome, ChatCompletion)]
+    assert targets == ["b/m"] * 5 + ["a/m"] * 3
+
+
+NOW = formatdate(1_795_000_100, usegmt=True)
+WAITS: dict[str, tuple[dict[str, str], str, float]] = {
+    "integer": ({"retry-after": "2"}, "", 2.0),
+    "decimal": ({"retry-after": "1.5"}, "", 1.5),
+    "milliseconds": ({"retry-after-ms": "250"}, "", 0.25),
+    "date": ({"retry-after": formatdate(1_795_000_109, usegmt=True), "date": NOW}, "", 9.0),
+    "groq's reset": ({"x-ratelimit-reset-requests": "1m3.5s"}, "", 63.5),
+    "groq's text": ({}, "Rate limit reached. Please try again in 1m47.5s.", 107.5),
+    "together's reset": ({"x-ratelimit-reset": "7"}, "", 7.0),
+}  # fmt: skip
+
+
+def limited(headers: dict[str, str], text: str) -> Answer:
+    body = {"error": {"message": text or "slow down", "type": "requests", "code": "rate_limit_exceeded"}}
+    return as_json(body, status=429, headers=headers)
+
+
+@each_mode
+@pytest.mark.parametrize("form", WAITS)
+def test_a_lone_target_is_waited_for_as_long_as_it_says(form: str, mode: str) -> None:
+    headers, text, wait_s = WAITS[form]
+    fake = FakeTime()
+    with ReplayServer(in_turn(limited(headers, text), None)) as server:
+        reply = ask(config(server), mode, fake)
+    assert fake.slept == [pytest.approx(wait_s)]
+    assert reply.attempts[1].waited_s == pytest.approx(wait_s)
+
+
+@each_mode
+@pytest.mark.parametrize("form", WAITS)
+def test_nobody_waits_while_another_target_could_answer(form: str, mode: str) -> None:
+    headers, text, _ = WAITS[form]
+    fake = FakeTime()
+    with ReplayServer(in_turn(limited(headers, text), None)) as first, ReplayServer(good()) as second:
+        outcomes = ask_all(config(first, second), mode, 2, time=fake)
+    assert fake.slept == []
+    assert story(outcomes[0]) == [("a/m", "RateLimitError", True), ("b/m", "ok", True)]
+    assert story(outcomes[1]) == [("a/m", "skipped", False), ("b/m", "ok", True)]
+
+
+@each_mode
+def test_a_wait_beyond_the_deadline_is_raised_at_once(mode: str) -> None:
+    fake = FakeTime()
+    with ReplayServer(in_turn(limited({"retry-after": "90"}, ""))) as server:
+        with pytest.raises(RateLimitError) as caught:
+            ask(config(server), mode, fake, timeout=60.0)
+    assert caught.value.retry_after_s == 90.0
+    assert fake.slept == []
+    assert len(server.requests) == 1
+
+
+@each_mode
+def test_headers_that_say_that_little_is_left_steer_elsewhere(mode: str) -> None:
+    low = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
+    fake = FakeTime()
+
+    def answer(request: Received) -> Answer:
+        streams = request.json.get("stream", False)
+        if not streams:
+            return as_json(OPENAI.whole(), headers=low)
+        return streamed([OPENAI.preamble(), OPENAI.text("hi"), *OPENAI.ending()], headers=low)
+
+    with ReplayServer(answer) as first, ReplayServer(good()) as second:
+        outcomes = ask_all(config(first, second), mode, 3, time=fake)
+    assert [outcome.target for outcome in outcomes if isinstance(outcome, ChatCompletion)] == ["a/m", "b/m", "b/m"]
+
+
+def test_tokens_that_are_left_are_held_against_what_the_request_needs() -> None:
+    left = {"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "30s"}
+    with ReplayServer(lambda request: as_json(OPENAI.whole(), headers=left)) as first, ReplayServer(good()) as second:
+        with LlamaClient(config(first, second)) as client:
+            assert client.ask("hi").target == "a/m"
+            assert client.ask("hi", max_tokens=2000).target == "b/m"
+            assert client.ask("hi", max_tokens=500).target == "a/m"
+            health = client.health()["a/m"]
+            assert health.remaining_tokens == 1000
+            assert health.in_flight == 0
+
+
+@each_mode
+def test_a_callers_mistake_is_raised_at_once(mode: str) -> None:
+    with ReplayServer(in_turn(failing(400))) as first, ReplayServer(good()) as second:
+        with pytest.raises(BadRequestError):
+            ask(config(first, second), mode)
+        assert (len(first.requests), len(second.requests)) == (1, 0)
+
+
+@each_mode
+def test_a_target_that_says_nothing_leaves_time_for_the_next(mode: str) -> None:
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+        reply = ask(config(first, second), mode, timeout=1.0)
+    assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
+    assert 0.4 < (reply.attempts[0].latency_s or 0) < 0.9
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_streams_first_content_has_a_limit_of_its_own(mode: str) -> None:
+    preamble = streamed([OPENAI.preamble()], "stall")
+    with ReplayServer(in_turn(preamble)) as first, ReplayServer(good()) as second:
+        reply = ask(config(first, second, routing={"first_content_s": 0.2}), mode)
+    assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
+    assert 0.15 < (reply.attempts[0].latency_s or 0) < 2
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_stream_that_stalls_is_interrupted(mode: str) -> None:
+    stalling = streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
+    with ReplayServer(in_turn(stalling)) as server:
+        outcome = ask_all(config(server, routing={"stall_s": 0.2}), mode, 1)[0]
+    assert type(outcome).__name__ == "StreamInterruptedError"
+    assert isinstance(outcome.__cause__, APITimeoutError)
+    assert outcome.partial.text == "Hel"
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_pings_do_not_keep_a_stalled_stream_alive(mode: str) -> None:
+    pings = [OPENAI.preamble(), OPENAI.text("Hel"), *[b": ping\n\n"] * 50]
+    with ReplayServer(lambda request: streamed(pings, "stall", delay_s=0.05)) as server:
+        started = time.monotonic()
+        outcome = ask_all(config(server, routing={"stall_s": 0.3}), mode, 1)[0]
+        assert time.monotonic() - started < 2
+    assert isinstance(outcome.__cause__, APITimeoutError)
+
+
+def test_a_slow_reader_is_no_stall() -> None:
+    pieces = [OPENAI.text("a"), OPENAI.text("b"), *OPENAI.ending()]
+    with ReplayServer(lambda request: streamed(pieces, delay_s=0.05)) as server:
+        with LlamaClient(config(server, routing={"stall_s": 0.2})) as client:
+            stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+            for _ in stream:
+                time.sleep(0.3)
+            assert stream.completion.text == "ab"
+
+
+@each_mode
+def test_the_deadline_of_the_configuration_holds_where_a_call_gives_none(mode: str) -> None:
+    with ReplayServer(lambda request: silence()) as server:
+        started = time.monotonic()
+        with pytest.raises(APITimeoutError):
+            ask(config(server, routing={"deadline_s": 0.3}), mode)
+        assert time.monotonic() - started < 2
+
+
+@each_mode
+def test_a_call_tells_how_often_it_was_tried(mode: str) -> None:
+    with ReplayServer(in_turn(failing(500))) as server:
+        with pytest.raises(ServerError) as caught:
+            ask(config(server), mode, FakeTime())
+    assert story(caught.value) == [("a/m", "ServerError", True)] * 3
+    assert len(server.requests) == 3
+
+
+@each_mode
+def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
+    go_on, first_came = threading.Event(), threading.Event()
+    fake = FakeTime()
+
+    def answer(request: Received) -> Answer:
+        if not is_up:
+            return failing(500)
+        first_came.set()
+        assert go_on.wait(30)
+        return good()(request)
+
+    is_up = False
+    with ReplayServer(answer) as server, Session(config(server, routing={"retries": 0}), mode, fake) as session:
+        assert all(isinstance(outcome, ServerError) for outcome in session.many(3))
+        assert session.client.health()["a/m"].breaker == "open"
+        fake.now += 30
+        is_up = True
+        while_waiting: list[int] = []
+
+        def watch() -> None:
+            assert first_came.wait(30)
+            # By now all the others are there as well.
+            time.sleep(1.0)
+            while_waiting.append(len(server.requests) - 3)
+            go_on.set()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        outcomes = session.many(200, at_once=200)
+        watcher.join()
+        assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
+        assert while_waiting == [1]
+        assert len(server.requests) == 203
+        assert session.client.health()["a/m"].breaker == "closed"
+
+
+@each_mode
+def test_a_trial_that_fails_fails_those_who_waited_for_it(mode: str) -> None:
+    go_on = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        if len(server.requests) > 3:
+            assert go_on.wait(30)
+        return failing(500)
+
+    with ReplayServer(answer) as server, Session(config(server, routing={"retries": 0}), mode) as session:
+        session.many(3)
+        threading.Timer(1.0, go_on.set).start()
+        outcomes = session.many(50, at_once=50)
+        assert all(isinstance(outcome, ServerError) for outcome in outcomes)
+        # Whoever came while one call was trying waited for it; the others asked one at a time.
+        assert len(server.requests) < 20
+        assert any("another call" in (outcome.attempts[-1].reason or "") for outcome in outcomes)
+
+
+@each_mode
+def test_no_more_requests_are_under_way_than_a_provider_takes(mode: str) -> None:
+    under_way, most = 0, 0
+    lock = threading.Lock()
+
+    def answer(request: Received) -> Answer:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return good()(request)
+
+    with ReplayServer(answer) as server:
+        tables = config(server)
+        tables["providers"]["a"]["max_concurrency"] = 3
+        outcomes = ask_all(tables, mode, 30, at_once=30)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
+    assert most == 3
+    assert sum(1 for outcome in outcomes if outcome.attempts[0].waited_s) >= 20
+
+
+def test_places_are_given_in_the_order_of_arrival() -> None:
+    with ReplayServer(lambda request: _slowly(good()(request), 0.05)) as server:
+        tables = config(server)
+        tables["providers"]["a"]["max_concurrency"] = 1
+
+        async def run() -> list[int]:
+            order: list[int] = []
+            async with AsyncLlamaClient(tables) as client:
+
+                async def one(number: int) -> None:
+                    await client.ask(str(number))
+                    order.append(number)
+
+                tasks = []
+                for number in range(10):
+                    tasks.append(asyncio.create_task(one(number)))
+                    await asyncio.sleep(0.005)
+                # One that goes away in the queue holds nobody up.
+                tasks[5].cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert client.health()["a/m"].queued == 0
+            return order
+
+        assert asyncio.run(run()) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+
+def _slowly(answer: Answer, seconds: float) -> Answer:
+    time.sleep(seconds)
+    return answer
+
+
+def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+        tables = config(first, second)
+        tables["providers"]["a"]["max_concurrency"] = 1
+
+        async def run() -> ChatCompletion:
+            async with AsyncLlamaClient(tables) as client:
+                holder = asyncio.create_task(client.ask("hold", model="a/m", timeout=20))
+                await asyncio.sleep(0.2)
+                reply = await client.ask("hi", timeout=1.0)
+                holder.cancel()
+                await asyncio.gather(holder, return_exceptions=True)
+                assert client.health()["a/m"].in_flight == 0
+                return reply
+
+        reply = asyncio.run(run())
+    assert story(reply) == [("a/m", "OverloadedError", False), ("b/m", "ok", True)]

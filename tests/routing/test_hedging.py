@@ -1,0 +1,151 @@
+"""The next target is asked too when the first is late: the first answer wins, and the other is stopped upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from llama_client import AllTargetsFailedError, AsyncLlamaClient, BadRequestError, ChatCompletion, LlamaClient
+from tests.routing.asking import MESSAGES, MODES, Session, ask, ask_all, config, failing, good, story
+from tests.wire.dialects import OPENAI
+from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+HEDGED = {"hedge_after_s": 0.15, "retries": 0}
+
+
+def after(seconds: float, text: str = "Hello", answer: Answer | None = None) -> object:
+    """A server that takes its time."""
+
+    def late(request: Received) -> Answer:
+        time.sleep(seconds)
+        return answer or good(text)(request)
+
+    return late
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("llama-client")]
+
+
+@each_mode
+def test_a_first_that_is_in_time_gets_no_company(mode: str) -> None:
+    with ReplayServer(good()) as first, ReplayServer(good()) as second:
+        patient = {"hedge_after_s": 5.0}
+        assert story(ask(config(first, second, routing=patient), mode)) == [("a/m", "ok", True)]
+        assert second.requests == []
+
+
+@each_mode
+def test_the_second_wins_where_the_first_is_late_and_the_first_is_stopped_upstream(mode: str) -> None:
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(good("second")) as second:
+        started = time.monotonic()
+        reply = ask(config(first, second, routing=HEDGED), mode)
+        assert time.monotonic() - started < 2
+        assert reply.text == "second"
+        assert sorted(story(reply)) == [("a/m", "cancelled", True), ("b/m", "ok", True)]
+        # The connection of the one that lost is closed, so that its server stops too.
+        assert first.wait_until_idle(2.0)
+    assert threads() == []
+
+
+@each_mode
+def test_the_first_wins_where_it_is_late_and_the_second_later(mode: str) -> None:
+    with ReplayServer(after(0.4, "first")) as first, ReplayServer(lambda request: silence()) as second:
+        reply = ask(config(first, second, routing=HEDGED), mode)
+        assert reply.text == "first"
+        assert sorted(story(reply)) == [("a/m", "ok", True), ("b/m", "cancelled", True)]
+        assert second.wait_until_idle(2.0)
+    assert threads() == []
+
+
+@each_mode
+def test_where_the_company_fails_the_first_is_waited_for(mode: str) -> None:
+    with ReplayServer(after(0.5, "first")) as first, ReplayServer(lambda request: failing(500)) as second:
+        reply = ask(config(first, second, routing=HEDGED), mode)
+    assert reply.text == "first"
+    assert sorted(story(reply)) == [("a/m", "ok", True), ("b/m", "ServerError", True)]
+
+
+@each_mode
+def test_where_the_late_first_fails_its_company_is_waited_for(mode: str) -> None:
+    with ReplayServer(after(0.3, answer=failing(500))) as first, ReplayServer(after(0.5, "second")) as second:
+        reply = ask(config(first, second, routing=HEDGED), mode)
+    assert reply.text == "second"
+    assert sorted(story(reply)) == [("a/m", "ServerError", True), ("b/m", "ok", True)]
+
+
+@each_mode
+def test_where_both_fail_both_are_told(mode: str) -> None:
+    with ReplayServer(after(0.3, answer=failing(500))) as first, ReplayServer(lambda request: failing(500)) as second:
+        [error] = ask_all(config(first, second, routing=HEDGED), mode, 1)
+    assert isinstance(error, AllTargetsFailedError)
+    assert sorted(story(error)) == [("a/m", "ServerError", True), ("b/m", "ServerError", True)]
+
+
+@each_mode
+def test_a_callers_mistake_ends_the_race(mode: str) -> None:
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(lambda request: failing(400)) as second:
+        [error] = ask_all(config(first, second, routing=HEDGED), mode, 1)
+        assert isinstance(error, BadRequestError)
+        assert sorted(story(error)) == [("a/m", "cancelled", True), ("b/m", "BadRequestError", True)]
+        assert first.wait_until_idle(2.0)
+
+
+@each_mode
+def test_many_races_at_once_leave_nothing_behind(mode: str) -> None:
+    with ReplayServer(after(0.3, "first")) as first, ReplayServer(after(0.05, "second")) as second:
+        with Session(config(first, second, routing=HEDGED), mode) as session:
+            outcomes = session.many(40, at_once=20)
+            health = session.client.health()
+        assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
+        assert {outcome.text for outcome in outcomes} <= {"first", "second"}
+        assert all(target.in_flight == 0 for target in health.values())
+        sent = sum(attempt.sent for outcome in outcomes for attempt in outcome.attempts)
+        assert sent == len(first.requests) + len(second.requests)
+    assert threads() == []
+
+
+def test_a_cancelled_race_stops_both() -> None:
+    async def run(tables: dict[str, object]) -> None:
+        async with AsyncLlamaClient(tables) as client:
+            task = asyncio.create_task(client.ask("hi"))
+            await asyncio.sleep(0.5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert all(target.in_flight == 0 for target in client.health().values())
+            assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(lambda request: silence()) as second:
+        asyncio.run(run(config(first, second, routing=HEDGED)))
+        assert (len(first.requests), len(second.requests)) == (1, 1)
+        assert first.wait_until_idle(2.0)
+        assert second.wait_until_idle(2.0)
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_hedged_stream_is_read_on_from_the_winner(mode: str) -> None:
+    pieces = [OPENAI.preamble(), *(OPENAI.text(f"{number} ") for number in range(20)), *OPENAI.ending()]
+    with ReplayServer(lambda request: silence()) as first:
+        with ReplayServer(lambda request: streamed(pieces, delay_s=0.01)) as second:
+            reply = ask(config(first, second, routing=HEDGED), mode)
+    assert reply.text == "".join(f"{number} " for number in range(20))
+
+
+def test_a_model_in_this_process_can_lose_a_race(demo_model: Path) -> None:
+    with ReplayServer(good("second")) as server:
+        tables = config("unused", server, routing={"hedge_after_s": 0.3})
+        tables["providers"]["a"] = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048}
+        tables["routes"]["chat"]["targets"] = ["a/default", "b/m"]
+        with LlamaClient(tables) as client:
+            client.ask("hi", model="a/default", max_tokens=1)
+            reply = client.chat.completions.create(messages=MESSAGES, max_tokens=2000, temperature=0.9, seed=1)
+            assert reply.text == "second"
+            assert sorted(story(reply)) == [("a/default", "cancelled", True), ("b/m", "ok", True)]
+            assert client.health()["a/default"].in_flight == 0
+    assert threads() == []

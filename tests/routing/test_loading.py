@@ -1,0 +1,73 @@
+"""A model that Ollama is still loading is not taken for dead; an Ollama that does not answer anything is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from llama_client import APITimeoutError, ChatCompletion
+from tests.routing.asking import MODES, Session, story
+from tests.wire.dialects import OLLAMA
+from tests.wire.server import Answer, Received, ReplayServer, as_json, silence
+
+
+def loading(seconds: float, *, is_there: bool = True) -> Any:
+    """An Ollama that takes so long until its first answer."""
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/api/ps":
+            return as_json({"models": []}) if is_there else silence()
+        time.sleep(seconds)
+        return OLLAMA.good(streams=request.json["stream"])
+
+    return answer
+
+
+def ollama(url: str, **routing: Any) -> dict[str, Any]:
+    providers = {"x": {"kind": "ollama", "base_url": url}}
+    return {"default_model": "x/m", "providers": providers, "routing": {"retries": 0, **routing}}
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
+    with ReplayServer(loading(0.8)) as server, Session(ollama(server.url, first_content_s=0.2), mode) as session:
+        [reply] = session.many(1)
+        assert isinstance(reply, ChatCompletion)
+        assert reply.text == "Hello"
+        assert [request.path for request in server.requests].count("/api/ps") == 1
+        assert session.client.health()["x/m"].breaker == "closed"
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.provider._LIVENESS_TIMEOUT_S", 0.3)
+    tables = ollama("", first_content_s=0.2)
+    with ReplayServer(loading(3.0, is_there=False)) as server:
+        tables["providers"]["x"]["base_url"] = server.url
+        with Session(tables, mode) as session:
+            started = time.monotonic()
+            [error] = session.many(1)
+            assert time.monotonic() - started < 2.5
+    assert isinstance(error, APITimeoutError)
+    assert story(error) == [("x/m", "APITimeoutError", True)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_timeout_while_it_is_loading_is_no_fault(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.carrier._ASK_S", 0.1)
+    tables = ollama("", first_content_s=0.1, breaker_failures=1)
+    with ReplayServer(loading(1.5)) as server:
+        tables["providers"]["x"]["base_url"] = server.url
+        with Session(tables, mode) as session:
+            [error] = session.many(1, timeout=0.5)
+            assert isinstance(error, APITimeoutError)
+            assert session.client.health()["x/m"].breaker == "closed"
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+def test_a_call_that_is_quick_asks_nothing_more(mode: str) -> None:
+    with ReplayServer(loading(0.0)) as server, Session(ollama(server.url), mode) as session:
+        session.many(3)
+        assert [request.path for request in server.requests] == ["/api/chat"] * 3
