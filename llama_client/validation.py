@@ -51,6 +51,10 @@ def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_val
     details = error.errors(include_url=False)
     # A wrong item of a list also makes the list "too short"; the item is the cause.
     detail = next((d for d in details if d["type"] != "too_short"), details[0])
+    if detail["type"] == "missing":
+        # What is missing may be there under a name that is not quite right.
+        beside = detail["loc"][:-1]
+        detail = next((d for d in details if d["type"] == "extra_forbidden" and d["loc"][:-1] == beside), detail)
     context: dict[str, Any] = detail.get("ctx") or {}
     location = detail["loc"]
     if detail["type"] == RULE and context["field"]:

@@ -205,7 +205,7 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
             return tuple(TABLES[tag.removeprefix("=")].model_fields)
         case ("models", *_):
             return tuple(ModelRow.model_fields)
-        case ("routes", _, "targets", *_):
+        case ("routes", _, "targets", int(), *_):
             return tuple(RouteTarget.model_fields)
         case ("routes", *_):
             return tuple(Route.model_fields)

@@ -173,7 +173,6 @@ def _targets(name: str, providers: Providers, store: ModelStore, routes: Mapping
     hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
-    suggested = f"; did you mean {hint!r}?" if hint else ""
     where = f"no provider is named {provider!r}"
     if not slash or not model:
         where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {name!r}"
@@ -181,6 +180,7 @@ def _targets(name: str, providers: Providers, store: ModelStore, routes: Mapping
         from llama_client.validation import nearest
 
         hint = nearest(name, routes) or hint
+    suggested = f"; did you mean {hint!r}?" if hint else ""
     raise ConfigError(f"model: {where} (providers: {', '.join(providers.names)}){suggested}")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient
 from llama_client.clock import Clock
@@ -18,18 +18,16 @@ MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas 
 MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
 
 
-def timed(time: FakeTime | None) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
-    """The clients, in a test's own time and without jitter; None: as they are."""
-    if time is None:
-        return LlamaClient, AsyncLlamaClient
+def timed(time: FakeTime) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
+    """The clients, in a test's own time and without jitter."""
 
     class Sync(LlamaClient):
-        _clock: Clock = time.clock
-        _random: type[random.Random] = NoJitter
+        _clock: ClassVar[Clock] = time.clock
+        _random: ClassVar[type[random.Random]] = NoJitter
 
     class Async(AsyncLlamaClient):
-        _clock: Clock = time.clock
-        _random: type[random.Random] = NoJitter
+        _clock: ClassVar[Clock] = time.clock
+        _random: ClassVar[type[random.Random]] = NoJitter
 
     return Sync, Async
 
@@ -57,7 +55,7 @@ class Session:
         self._streams = mode.startswith("stream")
         self._is_async = mode.endswith("-async")
         self._runner = asyncio.Runner()
-        sync, asynchronous = timed(time)
+        sync, asynchronous = timed(time) if time is not None else (LlamaClient, AsyncLlamaClient)
         self.client: Any = (asynchronous if self._is_async else sync)(configuration)
 
     def many(self, calls: int, *, at_once: int = 1, **params: Any) -> list[Any]:
@@ -136,10 +134,11 @@ def ask(configuration: dict[str, Any], mode: str, time: FakeTime | None = None, 
     [outcome] = ask_all(configuration, mode, 1, time=time, **params)
     if isinstance(outcome, Exception):
         raise outcome
+    assert isinstance(outcome, ChatCompletion)
     return outcome
 
 
-def good(text: str = "Hello") -> Any:
+def good(text: str = "Hello") -> Callable[[Received], Answer]:
     """What a healthy server does."""
 
     def answer(request: Received) -> Answer:
@@ -154,7 +153,7 @@ def failing(status: int, **headers: str) -> Answer:
     return as_json({"error": {"message": "not now"}}, status=status, headers=named)
 
 
-def in_turn(*answers: Answer | None) -> Any:
+def in_turn(*answers: Answer | None) -> Callable[[Received], Answer]:
     """Answers in turn, None for a good one; the last for ever."""
     left = list(answers)
 

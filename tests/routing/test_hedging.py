@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 HEDGED = {"hedge_after_s": 0.15, "retries": 0}
 
 
-def after(seconds: float, text: str = "Hello", answer: Answer | None = None) -> object:
+def after(seconds: float, text: str = "Hello", answer: Answer | None = None) -> Callable[[Received], Answer]:
     """A server that takes its time."""
 
     def late(request: Received) -> Answer:

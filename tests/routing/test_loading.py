@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.wire.dialects import OLLAMA
 from tests.wire.server import Answer, Received, ReplayServer, as_json, silence
 
 
-def loading(seconds: float, *, is_there: bool = True) -> Any:
+def loading(seconds: float, *, is_there: bool = True) -> Callable[[Received], Answer]:
     """An Ollama that takes so long until its first answer."""
 
     def answer(request: Received) -> Answer:
