@@ -12,7 +12,6 @@ from llama_client.errors import InvalidRequestError
 from llama_client.event_loop import EventLoop
 from llama_client.routing.call import Call
 from llama_client.routing.record import CallRecord
-from llama_client.routing.targets import resolve
 from llama_client.routing.waits import Backoff
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from llama_client.config.schema import Config
-    from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
     from llama_client.routing.policies import Router
+    from llama_client.routing.targets import Resolver
     from llama_client.structured import AnswerForm
 
 
@@ -77,7 +76,7 @@ class CallContext:
     Attributes:
         config: The configuration.
         providers: Who there is; shared by all views of a client.
-        store: The pulled models.
+        resolver: Turns `model` into targets.
         clock: The time.
         router: Orders targets; shared by all views of a client, as is what it has learned.
         backoff: How long to wait before a target is asked again.
@@ -86,12 +85,11 @@ class CallContext:
         model: What `model` means where a call omits it; None: the configuration's default.
         timeout_s: The `timeout` of calls that give none.
         tags: Labels of every call.
-        only_provider: Where `model` is this provider's own id, verbatim.
     """
 
     config: Config
     providers: Providers
-    store: ModelStore
+    resolver: Resolver
     clock: Clock
     router: Router
     backoff: Backoff
@@ -100,7 +98,6 @@ class CallContext:
     model: str | Sequence[str] | None = None
     timeout_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    only_provider: str | None = None
 
     def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds who may answer it.
@@ -119,9 +116,7 @@ class CallContext:
         request = check_request(given, stream=stream, schema_in_words=form is not None)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
-        choices = resolve(
-            model, self.providers, self.store, routes=self.config.routes, only_provider=self.only_provider
-        )
+        choices = self.resolver.choices(model)
         rules = self.config.routing
         record = CallRecord(request, rules, self.clock, {**self.tags, **(request.tags or {})}, form)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)

@@ -172,7 +172,7 @@ class _BaseClient:
         from llama_client.providers.registry import Providers
         from llama_client.routing.health import HealthBook
         from llama_client.routing.policies import Router
-        from llama_client.routing.targets import default_model, ollama_to_ask
+        from llama_client.routing.targets import Resolver, default_model, ollama_to_ask
         from llama_client.routing.waits import Backoff
 
         if says_local_only(os.environ):
@@ -192,7 +192,7 @@ class _BaseClient:
         return CallContext(
             config,
             providers,
-            store,
+            Resolver(providers, store, config.routes, only_provider=only_provider),
             clock,
             router,
             Backoff(chance.uniform),
@@ -204,7 +204,6 @@ class _BaseClient:
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
-            only_provider=only_provider,
         )
 
     @classmethod

@@ -80,9 +80,11 @@ class Breaker:
             return was_closed and self.opened_at is not None
 
     def end(self, probe: Probe, error: LlamaClientError | None) -> None:
-        """The trying is over: who waited for it goes on."""
-        probe.error = error
+        """The trial is over: who waited for it goes on. What becomes of its answer after that is its own affair."""
         with self._lock:
+            if probe.has_come:
+                return
+            probe.error = error
             if self.probe is probe:
                 self.probe = None
         probe.come()

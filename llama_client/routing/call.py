@@ -48,7 +48,7 @@ class Call:
     def after(self, broken: Trial) -> Call | None:
         """The call that goes on from where a stream broke off; None: it may not, or nobody is left who can.
 
-        Each target is given one chance to go on, and those that have failed are not asked again.
+        It is asked of those who have not broken off and are not out, as any call is.
 
         Args:
             broken: The attempt that broke off, which has been written down.

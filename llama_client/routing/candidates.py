@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from llama_client.routing.targets import Target
     from llama_client.types.request import ChatRequest
 
+# Nothing is learned where nobody is asked.
+_NO_FACTS = AttemptFacts()
+# Of each target; programs that make up more sets of parameters have them looked at.
+_MAX_HONOURED = 64
 # What makes no sense without another parameter, and goes with it.
 _GOES_WITH = {
     "tools": ("tool_choice", "parallel_tool_calls"),
@@ -40,6 +44,7 @@ class Candidate:
     """
 
     __slots__ = (
+        "_is_as_asked",
         "_is_checked",
         "continued",
         "error",
@@ -59,6 +64,7 @@ class Candidate:
         self.health = health
         self.size = size
         self.request = with_defaults(request, target)
+        self._is_as_asked = self.request is request
         self.tries = 0
         self.ready_at = 0.0
         self.error: LlamaClientError | None = None
@@ -72,6 +78,7 @@ class Candidate:
         """This target, asked to go on from where an attempt broke off."""
         following = Candidate(self.target, self.health, self.request, self.size)
         following.request = _with_beginning(self.request, broken)
+        following._is_as_asked = False
         following.warnings = [
             *self.warnings,
             f"{broken.target.name} broke off after {len(broken.fold.text)} characters; {self.target.name} went on",
@@ -90,20 +97,29 @@ class Candidate:
         Args:
             may_drop: Whether to leave out of the request what it cannot honour.
         """
-        while not self._is_checked and not self.is_out:
+        if self._is_checked or self.is_out:
+            return not self.is_out
+        # Most calls of a program set the same parameters, which need not be looked at anew for each.
+        plain = self.size.plain_parameters if self._is_as_asked else None
+        if plain is not None and plain in self.health.honours:
+            self._is_checked = True
+        while not self._is_checked:
             target = self.target
-            call = ProviderCall(self.request, target.provider_name, target.model, "", None, AttemptFacts())
+            call = ProviderCall(self.request, target.provider_name, target.model, "", None, _NO_FACTS)
             try:
                 target.provider.require(call)
                 self._is_checked = True
+                if plain is not None and len(self.health.honours) < _MAX_HONOURED:
+                    self.health.honours.add(plain)
             except UnsupportedFeatureError as error:
                 if not (may_drop and self.drops(error)):
                     self.refuse(error)
                     return False
+                plain = None
             except LocalOnlyError as error:
                 self.refuse(error)
                 return False
-        return not self.is_out
+        return True
 
     def drops(self, error: UnsupportedFeatureError) -> bool:
         """Leaves out of the request what the target cannot honour; tells whether that was possible."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from llama_client.routing.sizes import RequestSize
 
 _log = logging.getLogger("llama_client.routing")
+# Where nobody has set up logging, Python would print warnings to standard error; that is the program's to decide.
+_log.addHandler(logging.NullHandler())
 
 # Programs may make up model ids; what is known of those that were not asked for longest is forgotten.
 _MAX_TARGETS = 1024
@@ -104,6 +106,8 @@ class Health:
         self.pace = Pace()
         # Which share of its prompts comes from the provider's cache.
         self.cached_share = DecayedMean()
+        # Sets of parameters that it is known to honour, whatever they hold.
+        self.honours: set[frozenset[str]] = set()
         self._output_tokens = output_tokens
         self._clock = clock
         self._lock = threading.RLock()

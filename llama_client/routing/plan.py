@@ -292,6 +292,7 @@ class Plan(Generic[T]):
     def _share_failure(self, candidate: Candidate, error: LlamaClientError) -> Part[T, None]:
         """Another call has tried it in the place of all who waited: it is a try of each of them."""
         own = copy.copy(error)
+        own.attempts = []
         yield Skip(candidate, f"another call, which this one waited for, failed: {error}", own)
         candidate.tries += 1
         candidate.error = own

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llama_client.routing.targets import Choice
     from llama_client.types.request import ChatRequest
 
+# No model that is served has less.
+_SMALLEST_CONTEXT_TOKENS = 512
 # How often the policy `fastest` asks somebody else first, to learn whether they have become faster.
 _EXPLORED_SHARE = 0.05
 
@@ -94,6 +96,8 @@ class Router:
 
     def _refuse_too_long(self, candidates: Sequence[Candidate]) -> None:
         """Passes over who certainly has no room for the prompt, as long as that is not everybody."""
+        if candidates[0].size.least_input_tokens < _SMALLEST_CONTEXT_TOKENS:
+            return
         refused = []
         for candidate in candidates:
             target = candidate.target

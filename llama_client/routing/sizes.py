@@ -1,4 +1,5 @@
-"""How large a request is, estimated before it is sent: nobody's tokenizer is at hand for a model elsewhere."""
+"""What a request is like as a whole: how large, estimated before it is sent, since nobody's tokenizer is at hand for a
+model elsewhere; and whether it asks for anything but plain text."""
 
 from __future__ import annotations
 
@@ -24,6 +25,15 @@ _TOKENS_AN_IMAGE = 1600
 _USUAL_OUTPUT_TOKENS = 256.0
 
 
+# Whether a target honours these hangs on their names alone, not on what they hold.
+_PLAIN_PARAMETERS = frozenset(
+    {
+        "messages", "stream", "timeout", "tags", "user", "temperature", "top_p", "top_k", "min_p", "seed",
+        "max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty",
+    }
+)  # fmt: skip
+
+
 class RequestSize:
     """One request's size, worked out when it is first needed."""
 
@@ -44,6 +54,13 @@ class RequestSize:
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
         return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+    @cached_property
+    def plain_parameters(self) -> frozenset[str] | None:
+        """The parameters that are set; None where what they hold decides who can honour them, or there are images."""
+        names = self._request.set_parameters
+        is_plain = names <= _PLAIN_PARAMETERS and all(isinstance(m.content, str) for m in self._request.messages)
+        return names if is_plain else None
 
     @cached_property
     def input_tokens(self) -> float:

@@ -13,12 +13,14 @@ from llama_client.providers.base import Provider
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
-    from llama_client.config.routing import Policy, Route
+    from llama_client.config.routing import Policy, Route, RouteTarget
     from llama_client.config.schema import Config
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
 
 DEFAULT_MODEL = "default"
+# Programs may make up model ids; what more there are is worked out each time.
+_MAX_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,39 +64,77 @@ class Choice:
     route: str | None = None
 
 
-def resolve(
-    model: object,
-    providers: Providers,
-    store: ModelStore,
-    *,
-    routes: Mapping[str, Route],
-    only_provider: str | None = None,
-) -> list[Choice]:
-    """What `model` means, in the order in which it is tried.
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a name means by itself, as a route's target."""
+
+    target: str
+    weight: float = 1.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Resolver:
+    """Turns `model` into targets, for one client.
 
     Args:
-        model: `provider/model-id`, a route's name, a catalogue's name, a provider's id that is unique in the catalogue,
-            or a list of these.
         providers: Who there is.
         store: The pulled models.
         routes: The configured routes.
         only_provider: Where `model` is this provider's own id, verbatim.
-
-    Raises:
-        ConfigError: It names nobody who is there.
-        InvalidRequestError: It is neither a text nor a list of texts.
     """
-    names = [model] if isinstance(model, str) else model
-    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
-        raise InvalidRequestError(
-            "model: must be 'provider/model-id', a route's name, a list of these, or absent for the default",
-            param="model",
-        )
-    if any(not _is_text(name) for name in names):
-        raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
-    if only_provider is not None:
-        return [Choice([Target(only_provider, name, providers.get(only_provider)) for name in names])]
-    return [_choice(name, providers, store, routes) for name in names]
+
+    def __init__(
+        self, providers: Providers, store: ModelStore, routes: Mapping[str, Route], *, only_provider: str | None = None
+    ) -> None:
+        self._providers = providers
+        self._store = store
+        self._routes = routes
+        self._only_provider = only_provider
+        # What does not hang on the day is worked out once.
+        self._known: dict[str, Choice] = {}
+
+    def choices(self, model: object) -> list[Choice]:
+        """What `model` means, in the order in which it is tried.
+
+        Args:
+            model: `provider/model-id`, a route's name, a catalogue's name, a provider's id that is unique in the
+                catalogue, or a list of these.
+
+        Raises:
+            ConfigError: It names nobody who is there.
+            InvalidRequestError: It is neither a text nor a list of texts, or the client was closed.
+        """
+        self._providers.require_open()
+        names = [model] if isinstance(model, str) else model
+        if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
+            raise InvalidRequestError(
+                "model: must be 'provider/model-id', a route's name, a list of these, or absent for the default",
+                param="model",
+            )
+        return [self._known.get(name) or self._choice(name) for name in names]
+
+    def _choice(self, name: str) -> Choice:
+        if not _is_text(name):
+            raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
+        if self._only_provider is not None:
+            return self._kept(
+                name, Choice([Target(self._only_provider, name, self._providers.get(self._only_provider))])
+            )
+        route = self._routes.get(name)
+        rows: Sequence[_Row | RouteTarget] = [_Row(name)] if route is None else route.targets
+        targets, hangs_on_day = [], False
+        for row in rows:
+            named = _named(row.target, self._providers)
+            hangs_on_day |= named is None
+            found = [named] if named else _of_names(row.target, self._providers, self._store, self._routes)
+            targets += [replace(target, weight=row.weight, params=row.params) for target in found]
+        choice = Choice(targets) if route is None else Choice(targets, route.policy, route.max_price_usd, name)
+        return choice if hangs_on_day else self._kept(name, choice)
+
+    def _kept(self, name: str, choice: Choice) -> Choice:
+        if len(self._known) < _MAX_KNOWN:
+            self._known[name] = choice
+        return choice
 
 
 def ollama_to_ask(config: Config, providers: Providers) -> str | None:
@@ -150,22 +190,19 @@ def default_model(
     return f"gguf/{pulled.name}"
 
 
-def _choice(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> Choice:
-    route = routes.get(name)
-    if route is None:
-        return Choice(_targets(name, providers, store, routes))
-    targets = [
-        replace(target, weight=row.weight, params=row.params)
-        for row in route.targets
-        for target in _targets(row.target, providers, store, {})
-    ]
-    return Choice(targets, route.policy, route.max_price_usd, name)
-
-
-def _targets(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> list[Target]:
+def _named(name: str, providers: Providers) -> Target | None:
+    """The target of `provider/model-id`; None where it is none."""
     provider, slash, model = name.partition("/")
-    if slash and model and provider in providers.names:
-        return [Target(provider, model, providers.get(provider))]
+    return Target(provider, model, providers.get(provider)) if slash and model and provider in providers.names else None
+
+
+def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> list[Target]:
+    """The targets of a name that the catalogue knows.
+
+    Raises:
+        ConfigError: It knows none.
+    """
+    provider, slash, model = name.partition("/")
     if not slash:
         found = _of_catalogue(name, providers)
         if found:

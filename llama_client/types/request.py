@@ -216,8 +216,10 @@ class ChatRequest(BaseModel):
     @property
     def set_parameters(self) -> frozenset[str]:
         """The names of the parameters that ask for something: what is None, or a switch that is off, does not."""
-        off = {"logprobs"} if not self.logprobs else set()
-        return frozenset(name for name in self.model_fields_set - off if getattr(self, name) is not None)
+        # Asked of each target of each call, so that it looks where pydantic keeps the values.
+        values = self.__dict__
+        names = [name for name in self.__pydantic_fields_set__ if values[name] is not None]
+        return frozenset(names) if values["logprobs"] is not False else frozenset(names) - {"logprobs"}
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
@@ -239,12 +241,12 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
                 "max_tokens and max_completion_tokens are the same limit and differ; give one of them",
                 param="max_tokens",
             )
-    known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
     if "schema_in_words" in given:
         raise InvalidRequestError("schema_in_words: unknown name", param="schema_in_words")
     try:
         ours = {"stream": stream} | ({"schema_in_words": True} if schema_in_words else {})
         return ChatRequest.model_validate({**given, **ours})
     except ValidationError as error:
+        known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
         problem = first_problem(error, known=known)
         raise InvalidRequestError(problem.sentence, param=problem.field or None) from None

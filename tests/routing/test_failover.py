@@ -376,3 +376,30 @@ def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
 
         reply = asyncio.run(run())
     assert story(reply) == [("a/m", "OverloadedError", False), ("b/m", "ok", True)]
+
+
+def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
+    """The trial's stream breaks off after its first content: its own affair, and its text nobody else's."""
+    broken = [OPENAI.preamble(), OPENAI.text("of the trial"), OPENAI.event({"error": {"message": "gone"}})]
+    count = 0
+
+    def answer(request: Received) -> Answer:
+        nonlocal count
+        count += 1
+        if count == 1:
+            return failing(500)
+        if count == 2:
+            time.sleep(0.3)
+            # In one piece, so that its end has come before anybody who waits for it runs.
+            return Answer([b"".join(streamed(broken).pieces)])
+        return good("of another")(request)
+
+    with ReplayServer(answer) as server:
+        tables = config(server, routing={"retries": 0, "breaker_failures": 1, "breaker_cooldown_s": 0.05})
+        with Session(tables, "stream-async") as session:
+            session.many(1)
+            time.sleep(0.1)
+            trial, other = session.many(2, at_once=2)
+    assert type(trial).__name__ == "StreamInterruptedError"
+    assert isinstance(other, ChatCompletion)
+    assert other.text == "of another"

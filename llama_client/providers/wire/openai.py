@@ -110,7 +110,7 @@ class OpenAICodec:
     def require(self, call: ProviderCall) -> None:
         """Refuses what the target cannot honour. See `Codec`."""
         known = self._abilities(call.model)
-        Capabilities(self.parameters, {**missing_abilities(known), **self.why_not(call.request)}).require(call)
+        Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
         require_abilities(call, known, schema_in_words=self._schema_in_words(call))
 
     def encode(self, call: ProviderCall) -> HttpCall:

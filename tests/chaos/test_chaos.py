@@ -1,0 +1,32 @@
+"""Ten thousand calls over three targets that fail three times in ten: each ends as the rules say, and nothing is left.
+
+`python -m tests.chaos --calls 100000 --seed 7` is the long form.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.calls import MODES, run, said
+from tests.chaos.faults import FAULTS, GOOD, LATER
+
+CALLS = 10_000
+SEED = 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_call_ends_as_the_rules_say_and_leaves_nothing(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    # A line for each breaker that opens, which here is many.
+    caplog.set_level("ERROR", "llama_client.routing")
+    chaos = run(mode, CALLS // len(MODES), SEED)
+    print(said(chaos))
+    assert chaos.problems == []
+    # That it has really happened; what is rare may be missing.
+    answers = "stream" if mode.startswith("stream") else "whole"
+    faults = {**FAULTS, **LATER} if answers == "stream" else FAULTS
+    wanted = {name for name, fault in faults.items() if fault.only in (None, answers) and fault.weight >= 1}
+    assert wanted | {GOOD} <= set(chaos.faults)
+    if answers == "stream":
+        assert chaos.results["StreamInterruptedError"] > 10
+    assert chaos.results["AllTargetsFailedError"] > 10
+    assert chaos.results["ChatCompletion"] > 0.9 * chaos.calls
