@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
     from llama_client.routing.policies import Router
     from llama_client.routing.targets import Resolver
+    from llama_client.routing.turns import Closing
     from llama_client.structured import AnswerForm
 
 
@@ -80,6 +81,7 @@ class CallContext:
         clock: The time.
         router: Orders targets; shared by all views of a client, as is what it has learned.
         backoff: How long to wait before a target is asked again.
+        closing: Ends the waits of calls when the client is closed.
         loop: The loop of an asynchronous client.
         default: What `model` means where neither a call nor a view says.
         model: What `model` means where a call omits it; None: the configuration's default.
@@ -93,6 +95,7 @@ class CallContext:
     clock: Clock
     router: Router
     backoff: Backoff
+    closing: Closing
     loop: EventLoop
     default: DefaultModel
     model: str | Sequence[str] | None = None

@@ -55,7 +55,7 @@ class _BaseClient:
 
     _is_async: ClassVar[bool]
     # Tests put their own time and chance here.
-    _clock: ClassVar[Clock] = Clock()
+    _clock: ClassVar[Clock | None] = None
     _random: ClassVar[type[random.Random]] = random.Random
     _context: CallContext
 
@@ -173,13 +173,15 @@ class _BaseClient:
         from llama_client.routing.health import HealthBook
         from llama_client.routing.policies import Router
         from llama_client.routing.targets import Resolver, default_model, ollama_to_ask
+        from llama_client.routing.turns import Closing
         from llama_client.routing.waits import Backoff
 
         if says_local_only(os.environ):
             # Any source that says true wins, also where no file was looked for.
             config = config.model_copy(update={"local_only": True})
 
-        clock, store = cls._clock, ModelStore.of_user()
+        closing = Closing()
+        clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
         chance = cls._random()
         router = Router(
@@ -196,6 +198,7 @@ class _BaseClient:
             clock,
             router,
             Backoff(chance.uniform),
+            closing,
             EventLoop(),
             DefaultModel(
                 ollama_to_ask(config, providers),
@@ -280,6 +283,7 @@ class LlamaClient(_BaseClient):
 
     def close(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        self._context.closing.come()
         self._context.providers.close()
 
     def __enter__(self) -> Self:
@@ -338,6 +342,7 @@ class AsyncLlamaClient(_BaseClient):
 
     async def aclose(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        self._context.closing.come()
         await self._context.providers.aclose()
 
     async def __aenter__(self) -> Self:

@@ -70,7 +70,8 @@ class ModelRow(ConfigTable):
         aliases: Other names for it.
         context_tokens: The context that the provider serves it with.
         max_output_tokens: The longest answer.
-        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`, all that it has; absent: unknown.
+        abilities: Of `tools`, `vision`, `reasoning`, `json_schema` and `prefill` (it goes on from an assistant message
+            at the end), all that it has; absent: unknown.
         deprecated_on: The first day on which it is not served.
         replacement: The same provider's id to use then.
     """

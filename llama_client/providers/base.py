@@ -83,6 +83,7 @@ class ProviderCall:
         first_content_s: Seconds until a stream must have content, where the model is not still being loaded; None: as
             `timeout_s`.
         stall_s: Seconds that a stream may pause between chunks; None: no limit.
+        is_continuation: Whether the last message is the beginning of the answer.
     """
 
     request: ChatRequest
@@ -94,6 +95,7 @@ class ProviderCall:
     images: dict[str, str] = field(default_factory=dict)
     first_content_s: float | None = None
     stall_s: float | None = None
+    is_continuation: bool = False
 
     @property
     def target(self) -> str:

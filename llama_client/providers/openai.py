@@ -8,11 +8,24 @@ from typing import Any
 from pydantic import SecretStr
 
 from llama_client.config.providers import HttpProvider
+from llama_client.providers.base import ProviderCall
 from llama_client.providers.http.official import address_of, headers_of, made, openai_client
 from llama_client.providers.http.service import Opened, Service
 from llama_client.providers.wire.openai import OpenAICodec
 
 _URL = "https://api.openai.com/v1"
+
+
+class CompatibleCodec(OpenAICodec):
+    """What OpenAI-compatible servers share, and vLLM's way of going on from the beginning of an answer."""
+
+    def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
+        """See `OpenAICodec`."""
+        super().adapt(body, call)
+        if call.is_continuation:
+            # vLLM begins a new answer without these; llama.cpp goes on by itself and takes them too.
+            body["continue_final_message"] = True
+            body["add_generation_prompt"] = False
 
 
 class OpenAI(Service):
@@ -22,7 +35,7 @@ class OpenAI(Service):
     `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_ORG_ID` and the rest mean what they mean to the official client.
     """
 
-    codec_class = OpenAICodec
+    codec_class = CompatibleCodec
 
     def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
         """See `Service`."""

@@ -155,6 +155,7 @@ class CallRecord:
             facts=facts,
             first_content_s=self._rules.first_content_s if streams else None,
             stall_s=self._rules.stall_s if streams else None,
+            is_continuation=broken is not None,
         )
         return Trial(step, call, self.clock, self._form)
 

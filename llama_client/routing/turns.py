@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from llama_client.errors import OverloadedError
+from llama_client.errors import InvalidRequestError, OverloadedError
 
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
@@ -43,14 +43,24 @@ class Turn:
                 return
         wake()
 
+    def forget(self, wake: Callable[[], object]) -> None:
+        """Its caller waits no more."""
+        with self._lock:
+            if wake in self._wakes:
+                self._wakes.remove(wake)
+
 
 def wait_for(turn: Turn, seconds: float) -> None:
     """Waits for a turn, or that long, blocking."""
     event = threading.Event()
-    turn.call(event.set)
+    wake = event.set
+    turn.call(wake)
     until = time.monotonic() + seconds
-    while not event.is_set() and (left := until - time.monotonic()) > 0:
-        event.wait(min(left, _POLL_S))
+    try:
+        while not event.is_set() and (left := until - time.monotonic()) > 0:
+            event.wait(min(left, _POLL_S))
+    finally:
+        turn.forget(wake)
 
 
 async def await_turn(turn: Turn, seconds: float) -> None:
@@ -72,6 +82,32 @@ async def await_turn(turn: Turn, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         return
+    finally:
+        turn.forget(wake)
+
+
+class Closing(Turn):
+    """The end of a client, which ends the sleep of every call that waits."""
+
+    __slots__ = ()
+
+    def sleep(self, seconds: float) -> None:
+        """Lets seconds pass, blocking.
+
+        Raises:
+            InvalidRequestError: The client was closed.
+        """
+        wait_for(self, seconds)
+        self._require_open()
+
+    async def asleep(self, seconds: float) -> None:
+        """The same on the event loop."""
+        await await_turn(self, seconds)
+        self._require_open()
+
+    def _require_open(self) -> None:
+        if self.has_come:
+            raise InvalidRequestError("the client was closed")
 
 
 class Places:

@@ -285,3 +285,20 @@ def test_eight_at_once_each_get_their_own_answer(real: Real) -> None:
     assert all(together)
     assert sum(str(number) * 3 in text for number, text in enumerate(together, 1)) >= 4  # a tiny model, not always able
     assert real.wait_for(lambda busy: busy == 0)
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_real_server_goes_on_from_what_another_began(real: Real, mode: str) -> None:
+    from tests.routing.asking import broken_after
+    from tests.wire.server import ReplayServer
+
+    with ReplayServer(lambda request: broken_after("The capital of", " Japan")) as first:
+        config = real.config()
+        config["providers"]["first"] = {"kind": "openai", "base_url": f"{first.url}/v1"}
+        config["models"] = [{"target": "box/smollm2", "name": "smollm2", "abilities": ["prefill"]}]
+        config["routing"] = {"on_interrupt": "continue"}
+        ask = Asker(mode, config, [])
+        reply = ask("What is the capital of Japan?", model=["first/m", "box/smollm2"], temperature=0.0, max_tokens=60)
+    assert reply.text.startswith("The capital of Japan is Tokyo")
+    assert "".join(chunk.text for chunk in ask.chunks) == reply.text
+    assert reply.target == "box/smollm2"

@@ -22,11 +22,11 @@ def timed(time: FakeTime) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
     """The clients, in a test's own time and without jitter."""
 
     class Sync(LlamaClient):
-        _clock: ClassVar[Clock] = time.clock
+        _clock: ClassVar[Clock | None] = time.clock
         _random: ClassVar[type[random.Random]] = NoJitter
 
     class Async(AsyncLlamaClient):
-        _clock: ClassVar[Clock] = time.clock
+        _clock: ClassVar[Clock | None] = time.clock
         _random: ClassVar[type[random.Random]] = NoJitter
 
     return Sync, Async

@@ -42,6 +42,8 @@ def test_the_next_target_goes_on_from_what_has_arrived(mode: str) -> None:
     assert sent["messages"] == [*MESSAGES, {"role": "assistant", "content": "To tell each "}]
     # What has been said counts.
     assert sent["max_tokens"] == 98
+    # vLLM's way.
+    assert (sent["continue_final_message"], sent["add_generation_prompt"]) == (True, False)
     assert reply.target == "b/m"
     assert [(each.target, each.outcome) for each in reply.attempts] == [("a/m", "interrupted"), ("b/m", "ok")]
     assert reply.warnings == ["a/m broke off after 13 characters; b/m went on"]

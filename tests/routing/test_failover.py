@@ -17,6 +17,7 @@ from llama_client import (
     BadRequestError,
     ChatCompletion,
     LlamaClient,
+    LlamaClientError,
     RateLimitError,
     ServerError,
 )
@@ -403,3 +404,36 @@ def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
     assert type(trial).__name__ == "StreamInterruptedError"
     assert isinstance(other, ChatCompletion)
     assert other.text == "of another"
+
+
+def test_closing_a_client_ends_the_wait_of_its_calls() -> None:
+    with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+        client = LlamaClient(config(server))
+        errors: list[Exception] = []
+
+        def ask_it() -> None:
+            try:
+                client.ask("hi")
+            except LlamaClientError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=ask_it)
+        thread.start()
+        time.sleep(0.3)
+        client.close()
+        thread.join(5)
+        assert not thread.is_alive()
+    assert [str(error) for error in errors] == ["the client was closed"]
+
+
+def test_closing_an_async_client_ends_the_wait_of_its_calls() -> None:
+    async def run(url: str) -> BaseException | None:
+        client = AsyncLlamaClient(config(url))
+        task = asyncio.create_task(client.ask("hi"))
+        await asyncio.sleep(0.3)
+        await client.aclose()
+        await asyncio.wait([task], timeout=5)
+        return task.exception()
+
+    with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+        assert str(asyncio.run(run(server.url))) == "the client was closed"
