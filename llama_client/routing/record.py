@@ -281,13 +281,17 @@ class CallRecord:
     def _add(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         if _log.isEnabledFor(logging.DEBUG):
+            waited = f" after a wait of {attempt.waited_s:.3f} s" if attempt.waited_s else ""
+            took = f" in {attempt.latency_s:.3f} s" if attempt.latency_s is not None else ""
+            why = f" ({attempt.error or attempt.reason})" if attempt.reason else ""
             _log.debug(
-                "%s %s %s%s%s",
+                "%s %s %s%s%s%s",
                 self.request_id,
                 attempt.target,
                 attempt.outcome,
-                f" in {attempt.latency_s:.3f} s" if attempt.latency_s is not None else "",
-                f" ({attempt.error or attempt.reason})" if attempt.reason else "",
+                waited,
+                took,
+                why,
                 extra={
                     "request_id": self.request_id,
                     "target": attempt.target,

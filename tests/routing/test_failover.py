@@ -437,3 +437,23 @@ def test_closing_an_async_client_ends_the_wait_of_its_calls() -> None:
 
     with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         assert str(asyncio.run(run(server.url))) == "the client was closed"
+
+
+@each_mode
+def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="llama_client")
+    with closed_port() as dead, ReplayServer(in_turn(limited({"retry-after": "2"}, ""), None)) as server:
+        tables = config(dead, server, routing={"breaker_failures": 1})
+        tables["providers"]["b"]["api_key"] = "sk-secret-of-the-test"
+        fake = FakeTime()
+        with Session(tables, mode, fake) as session:
+            [first, second] = session.many(2, tags={"team": "llamas"})
+    told = [record.getMessage() for record in caplog.records if record.name == "llama_client.calls"]
+    assert len(told) == len(first.attempts) + len(second.attempts)
+    assert f"{first.request_id} a/m error" in told[0]
+    assert "(APIConnectionError)" in told[0]
+    assert any("b/m ok after a wait of" in line for line in told)
+    assert any("a/m skipped (it failed" in line for line in told)
+    assert any("is left alone after" in record.getMessage() for record in caplog.records)
+    assert "sk-secret" not in caplog.text
+    assert "llamas hum" not in caplog.text

@@ -18,6 +18,7 @@ from llama_client import (
     ChatStream,
     LlamaClient,
     ProviderInfo,
+    TargetHealth,
 )
 
 plain: list[dict[str, str]] = [{"role": "user", "content": "hi"}]
@@ -63,6 +64,8 @@ def providers() -> None:
         assert_type(client.chat.completions.parse(messages=plain, response_format=Capital), ChatCompletion)
         assert_type(client.models.list(), list[ProviderInfo])
         assert_type(client.default_model(), str)
+        assert_type(client.health(), dict[str, TargetHealth])
+        client.ask("hi", model=["chat", "groq/openai/gpt-oss-20b"])
         image = {"type": "image_url", "image_url": {"url": Path("llama.png")}}
         client.ask([{"role": "user", "content": [image]}], model="groq/some-model", max_completion_tokens=5)
         client.sdk("groq").models.list()
@@ -79,6 +82,7 @@ async def asynchronous(prompts: Sequence[str]) -> None:
         assert_type(await client.chat.completions.parse(messages=plain, response_format=Capital), ChatCompletion)
         assert_type(await client.models.list(), list[ProviderInfo])
         assert_type(await client.default_model(), str)
+        assert_type(client.health(), dict[str, TargetHealth])
         stream = await client.chat.completions.create(messages=plain, stream=True)
         assert_type(stream, AsyncChatStream)
         async with stream:

@@ -150,8 +150,10 @@ class Exchange:
         if self.call.facts.is_stopped:
             raise _stopped()
         left = self.deadline.remaining_s()
-        if self._loading is not None and (ask_s := self._loading.left_s()) is not None:
-            left = max(ask_s, 0.0) if left is None else min(left, max(ask_s, 0.0))
+        ask_s = self.ask_in_s
+        if ask_s is not None:
+            # Not 0, which would mean not to wait at all.
+            left = max(ask_s, _NO_TIME_S) if left is None else min(left, max(ask_s, _NO_TIME_S))
         return self.silence_s if left is None else min(left, self.silence_s)
 
     @property
@@ -302,7 +304,8 @@ def exchange(
     response = None
 
     def goes_on() -> bool:
-        return job.ask_in_s == 0 and job.heard(is_there=is_there())
+        ask_s = job.ask_in_s
+        return ask_s is not None and ask_s <= _NO_TIME_S and job.heard(is_there=is_there())
 
     try:
         request = route.request("POST", sent.path, job.timeouts(goes_on), sent)
