@@ -285,6 +285,7 @@ class LlamaClient(_BaseClient):
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.come()
         self._context.providers.close()
+        self._context.router.health.close()
 
     def __enter__(self) -> Self:
         return self
@@ -344,6 +345,7 @@ class AsyncLlamaClient(_BaseClient):
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.come()
         await self._context.providers.aclose()
+        self._context.router.health.close()
 
     async def __aenter__(self) -> Self:
         return self

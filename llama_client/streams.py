@@ -121,7 +121,7 @@ class _Stream(Generic[Chunks]):
 
     def _wake_reader(self) -> None:
         """Ends the wait of whoever is reading, who then sees that the stream has ended, and closes."""
-        self._trial.facts.end()
+        self._record.stop()
 
 
 def _cause(error: Exception) -> ProviderError:
@@ -189,8 +189,10 @@ class ChatStream(_Stream[SyncChunks]):
                     self._chunks.close()
                 return
             except LlamaClientError:
+                if self._ended:
+                    # Closed from elsewhere while this looked for somebody.
+                    return
                 # What became of it is in the attempts; what the reader must know is that the stream broke.
-                pass
             except BaseException:
                 self._cancel()
                 raise
@@ -274,8 +276,10 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                     await self._chunks.aclose()
                 return
             except LlamaClientError:
+                if self._ended:
+                    # Closed from elsewhere while this looked for somebody.
+                    return
                 # What became of it is in the attempts; what the reader must know is that the stream broke.
-                pass
             except BaseException:
                 self._cancel()
                 raise

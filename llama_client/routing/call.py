@@ -53,7 +53,8 @@ class Call:
         Args:
             broken: The attempt that broke off, which has been written down.
         """
-        if self.rules.on_interrupt != "continue" or not broken.fold.can_be_continued:
+        has_one_answer = self.record.request.n in (None, 1)
+        if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.fold.can_be_continued:
             return None
         left = [
             candidate.continuing(broken)

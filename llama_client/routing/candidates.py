@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, UnsupportedFeatureError
 from llama_client.providers.base import AttemptFacts, ProviderCall
+from llama_client.routing.sizes import RequestSize
 
 if TYPE_CHECKING:
     from llama_client.routing.health import Health
     from llama_client.routing.record import Trial
-    from llama_client.routing.sizes import RequestSize
     from llama_client.routing.targets import Target
     from llama_client.types.request import ChatRequest
 
@@ -44,6 +44,7 @@ class Candidate:
     """
 
     __slots__ = (
+        "_before_continuing",
         "_is_as_asked",
         "_is_checked",
         "continued",
@@ -62,9 +63,10 @@ class Candidate:
     def __init__(self, target: Target, health: Health, request: ChatRequest, size: RequestSize) -> None:
         self.target = target
         self.health = health
-        self.size = size
         self.request = with_defaults(request, target)
         self._is_as_asked = self.request is request
+        self.size = size if self._is_as_asked else RequestSize(self.request)
+        self._before_continuing = self.request
         self.tries = 0
         self.ready_at = 0.0
         self.error: LlamaClientError | None = None
@@ -77,7 +79,8 @@ class Candidate:
     def continuing(self, broken: Trial) -> Candidate:
         """This target, asked to go on from where an attempt broke off."""
         following = Candidate(self.target, self.health, self.request, self.size)
-        following.request = _with_beginning(self.request, broken)
+        following._before_continuing = self.request if self.continued is None else self._before_continuing
+        following.request = _with_beginning(following._before_continuing, broken)
         following._is_as_asked = False
         following.warnings = [
             *self.warnings,

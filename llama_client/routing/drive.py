@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -53,39 +53,55 @@ class Opened(Generic[Chunks]):
 def drive(steps: Steps[Opened[SyncChunks]], record: CallRecord) -> Opened[SyncChunks]:
     """Runs a plan, blocking."""
     race = _Race(record)
+    won: Opened[SyncChunks] | None = None
     try:
-        step = next(steps)
-        while True:
-            step = steps.send(_perform(step, record, race))
-    except StopIteration as done:
-        won: Opened[SyncChunks] = done.value
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(_perform(step, record, race))
+        except StopIteration as done:
+            won = done.value
+        finally:
+            race.stop()
         return won
     except LlamaClientError as error:
         error.attempts = record.attempts
         raise
+    except BaseException:
+        # Interrupted while those who lost were being stopped.
+        if won is not None:
+            record.cancelled(won.trial)
+            won.rest.close()
+        raise
     finally:
-        race.stop()
         steps.close()
 
 
 async def adrive(steps: Steps[Opened[AsyncChunks]], record: CallRecord) -> Opened[AsyncChunks]:
     """Runs a plan on the event loop."""
     race = _AsyncRace(record)
+    won: Opened[AsyncChunks] | None = None
     try:
-        step = next(steps)
-        while True:
-            step = steps.send(await _aperform(step, record, race))
-    except StopIteration as done:
-        won: Opened[AsyncChunks] = done.value
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await _aperform(step, record, race))
+        except StopIteration as done:
+            won = done.value
+        finally:
+            await race.stop()
         return won
     except LlamaClientError as error:
         error.attempts = record.attempts
         raise
+    except BaseException:
+        # Cancelled while those who lost were being stopped.
+        if won is not None:
+            record.cancelled(won.trial)
+            await won.rest.aclose()
+        raise
     finally:
-        try:
-            await race.stop()
-        finally:
-            steps.close()
+        steps.close()
 
 
 def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[Opened[SyncChunks]]:
@@ -190,6 +206,11 @@ def wrapped(error: Exception) -> ProviderError:
     return failure
 
 
+def _note_late(running: Iterable[Trial]) -> None:
+    for trial in running:
+        trial.is_late = True
+
+
 class _Race:
     """Attempts that run side by side, each in a thread."""
 
@@ -222,6 +243,7 @@ class _Race:
                 if left is not None:
                     left -= step_s
                     if left <= 0:
+                        _note_late(self.running)
                         return Late()
         del self.running[trial]
         if isinstance(outcome, BaseException):
@@ -236,9 +258,15 @@ class _Race:
         for trial in losers:
             trial.is_abandoned = True
             trial.call.facts.end()
-        for trial, thread in losers.items():
-            thread.join(_LOSERS_S)
-            self._record.cancelled(trial)
+        try:
+            for trial, thread in losers.items():
+                thread.join(_LOSERS_S)
+                if thread.is_alive():
+                    # Nobody can tell how far it has come: over a user's own HTTP client it cannot be stopped.
+                    trial.call.facts.sent = True
+        finally:
+            for trial in losers:
+                self._record.cancelled(trial)
         # One may have come in all the same; what it holds is let go of.
         with contextlib.suppress(queue.Empty):
             while True:
@@ -277,6 +305,7 @@ class _AsyncRace:
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
+            _note_late(self.running.values())
             return Late()
         task = done.pop()
         del self.running[task]
@@ -289,12 +318,15 @@ class _AsyncRace:
         import asyncio
 
         losers, self.running = self.running, {}
-        for task in losers:
+        for task, trial in losers.items():
+            trial.is_abandoned = True
             task.cancel()
-        for outcome in await asyncio.gather(*losers, return_exceptions=True):
-            if isinstance(outcome, Won):
-                # It had come in as well.
-                await outcome.value.rest.aclose()
-        for trial in losers.values():
-            # Also those that never began.
-            self._record.cancelled(trial)
+        try:
+            for outcome in await asyncio.gather(*losers, return_exceptions=True):
+                if isinstance(outcome, Won):
+                    # It had come in as well.
+                    await outcome.value.rest.aclose()
+        finally:
+            for trial in losers.values():
+                # Also those that never began.
+                self._record.cancelled(trial)

@@ -7,6 +7,7 @@ target's health learns from.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -65,11 +66,12 @@ class Permit:
         place: Its place at the provider, where these are counted.
     """
 
-    __slots__ = ("_health", "_is_settled", "place", "probe")
+    __slots__ = ("_has_started", "_health", "_is_settled", "place", "probe")
 
     def __init__(self, health: Health, probe: Probe | None = None) -> None:
         self._health = health
         self._is_settled = False
+        self._has_started = False
         self.probe = probe
         self.place: Turn | None = None
 
@@ -77,11 +79,16 @@ class Permit:
         """The attempt is over; None: it was stopped, or never made, so nothing was learned."""
         if not self._is_settled:
             self._is_settled = True
-            self._health.settled(self, result)
+            self._health.settled(self, result, has_started=self._has_started)
+
+    def start(self, size: RequestSize) -> None:
+        """The attempt begins."""
+        self._has_started = True
+        self._health.started(size)
 
     def has_content(self) -> None:
-        """The target has begun to answer: who waits for its trial need not wait for the end."""
-        if self.probe is not None:
+        """The target has begun to answer: it is there, and who waits for its trial need not wait for the end."""
+        if self.probe is not None or self._health.breaker.failures_in_row:
             self._health.recovered(self.probe)
 
 
@@ -114,24 +121,19 @@ class Health:
         self._last_error: LlamaClientError | None = None
         self._in_flight = 0
 
-    def permit(self, now: float, size: RequestSize) -> Permit | None:
-        """Leave to ask it; None: it is left alone, or is being tried by another call.
-
-        Args:
-            now: The time.
-            size: The request's size.
-        """
+    def permit(self, now: float) -> Permit | None:
+        """Leave to ask it; None: it is left alone, or is being tried by another call."""
         with self._lock:
             if self.limits.blocked_until > now or self.breaker.opens_in_s(now) > 0:
                 return None
             if self.breaker.opened_at is None:
-                return self._permitted(Permit(self), size)
-            return self._as_probe(size)
+                return Permit(self)
+            return self._as_probe()
 
-    def permit_all_the_same(self, size: RequestSize) -> Permit | None:
+    def permit_all_the_same(self) -> Permit | None:
         """Leave to ask it where nobody better is left; None: another call is trying it."""
         with self._lock:
-            return self._as_probe(size)
+            return self._as_probe()
 
     def is_well(self, now: float) -> bool:
         """Whether it would be asked as usual."""
@@ -147,23 +149,31 @@ class Health:
             return f"{failed}, and another call is trying it"
         return f"{failed}, and is tried again in {self.breaker.opens_in_s(now):.3g} s"
 
-    def settled(self, permit: Permit, result: Result | None) -> None:
+    def started(self, size: RequestSize) -> None:
+        """An attempt begins. Called by its permit."""
+        with self._lock:
+            self._in_flight += 1
+            self.limits.starts(size)
+
+    def settled(self, permit: Permit, result: Result | None, *, has_started: bool) -> None:
         """An attempt is over. Called by its permit."""
         if permit.place is not None and self.places is not None:
             self.places.leave(permit.place)
         failure = None
         with self._lock:
-            self._in_flight -= 1
+            self._in_flight -= has_started
             if result is not None:
                 failure = self._learn(result, self._clock.monotonic())
         if permit.probe is not None:
             self.breaker.end(permit.probe, failure)
 
-    def recovered(self, probe: Probe) -> None:
-        """The one call that tried it has an answer, or the beginning of one. Called by its permit."""
+    def recovered(self, probe: Probe | None) -> None:
+        """It has answered, or begun to. Called by a permit."""
         with self._lock:
             self._close()
-        self.breaker.end(probe, None)
+            self.limits.unblock()
+        if probe is not None:
+            self.breaker.end(probe, None)
 
     def shown(self) -> TargetHealth:
         """For people."""
@@ -185,14 +195,9 @@ class Health:
             queued=self.places.waiting if self.places is not None else 0,
         )
 
-    def _as_probe(self, size: RequestSize) -> Permit | None:
+    def _as_probe(self) -> Permit | None:
         probe = self.breaker.try_it()
-        return None if probe is None else self._permitted(Permit(self, probe), size)
-
-    def _permitted(self, permit: Permit, size: RequestSize) -> Permit:
-        self._in_flight += 1
-        self.limits.starts(size)
-        return permit
+        return None if probe is None else Permit(self, probe)
 
     def _learn(self, result: Result, now: float) -> LlamaClientError | None:
         """Takes in how an attempt ended; returns its error where the next call would hear the same."""
@@ -251,15 +256,20 @@ class HealthBook:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._rules = config.routing
         self._clock = clock
-        self._lock = threading.RLock()
-        self._known: OrderedDict[str, Health] = OrderedDict()
-        self._places = {
-            name: Places(limit)
+        self._limits = {
+            name: limit
             for name, table in config.providers.items()
             if (limit := getattr(table, "max_concurrency", None)) is not None
         }
         # The length of answers, whoever gives them: routing compares targets by what the same answer would take.
         self.output_tokens = DecayedMean()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._known: OrderedDict[str, Health] = OrderedDict()
+        self._places = {name: Places(limit) for name, limit in self._limits.items()}
 
     def of(self, name: str, provider: str) -> Health:
         """What is known of a target.
@@ -268,6 +278,9 @@ class HealthBook:
             name: `provider/model`.
             provider: The provider's name.
         """
+        if self._pid != os.getpid():
+            # What the parent has under way will never end here.
+            self._begin()
         with self._lock:
             health = self._known.get(name)
             if health is None:
@@ -279,6 +292,11 @@ class HealthBook:
             else:
                 self._known.move_to_end(name)
             return health
+
+    def close(self) -> None:
+        """Lets go of every call that waits for a place."""
+        for places in self._places.values():
+            places.open()
 
     def shown(self) -> dict[str, TargetHealth]:
         """All of them, by name."""

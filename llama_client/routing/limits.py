@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from llama_client.routing.sizes import RequestSize
 
 KINDS = ("requests", "tokens")
+# Whoever asks for more (until tomorrow, or for ever) is asked again after that.
+_LONGEST_S = 3600.0
 
 
 class RateLimits:
@@ -23,7 +25,7 @@ class RateLimits:
 
     def block(self, seconds: float, now: float) -> None:
         """The target asked to be left alone for so long."""
-        self.blocked_until = max(self.blocked_until, now + seconds)
+        self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
 
     def unblock(self) -> None:
         """It answers again."""
@@ -40,8 +42,8 @@ class RateLimits:
             left, reset_s = limit.get("remaining"), limit.get("reset_s")
             # Without an end nobody could tell when to come back.
             if left is not None and reset_s is not None:
-                self._left[kind] = left
                 self._resets_at[kind] = now + reset_s
+                self._left[kind] = left
 
     def starts(self, size: RequestSize) -> None:
         """A request sets out: until an answer's headers tell more, what it needs is taken off what is left."""

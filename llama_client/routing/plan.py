@@ -166,6 +166,8 @@ class Plan(Generic[T]):
                 if step is not None:
                     self._running.append(step.candidate)
                     return step
+                if self._running:
+                    return None
             elif self._running or not (yield from self._wait()):
                 return None
         return None
@@ -177,7 +179,7 @@ class Plan(Generic[T]):
         for candidate in self._candidates:
             if candidate in self._running or candidate.ready_at > now or not (yield from self._is_fit(candidate)):
                 continue
-            permit = candidate.health.permit(now, candidate.size)
+            permit = candidate.health.permit(now)
             if permit is not None:
                 try:
                     yield from self._tell_of(passed, now)
@@ -186,16 +188,14 @@ class Plan(Generic[T]):
                     raise
                 return candidate, permit
             passed.append(candidate)
-        if self._running or any(
-            other.health.is_well(now) and self._is_ready_in_time(other) for other in self._candidates
-        ):
+        if self._running or self._has_somebody_well():
             return None
         for candidate in passed:
             blocked_s = candidate.health.limits.blocked_s(now)
             # Who asked to be left alone for no longer than there is time is waited for; who said so to this call too.
             if blocked_s and (candidate.tries or blocked_s < self._left_s()):
                 continue
-            permit = candidate.health.permit_all_the_same(candidate.size)
+            permit = candidate.health.permit_all_the_same()
             if permit is not None:
                 return candidate, permit
         return None
@@ -238,8 +238,10 @@ class Plan(Generic[T]):
             return Try(candidate, permit, share_s if share_s < math.inf else None, waited_s, late_after_s)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
-            candidate.refuse(error)
-            yield from self._is_fit(candidate)
+            yield Skip(candidate, str(error), error)
+            # What it failed with when it was asked tells more.
+            candidate.refuse(candidate.error or error)
+            candidate.is_told = True
             return None
         finally:
             if not is_handed_over:
@@ -277,7 +279,9 @@ class Plan(Generic[T]):
             wait_s = max(candidate.ready_at - now, blocked_s)
             if 0 < wait_s < left:
                 soonest = min(soonest, wait_s)
-            elif candidate.ready_at <= now and probe is None and not (blocked_s and candidate.tries):
+            elif probe is None and candidate.ready_at <= now and not (blocked_s and candidate.tries):
+                if self._has_somebody_well():
+                    continue
                 probed, probe = candidate, candidate.health.breaker.probe
                 if probe is None:
                     # Its trial has ended meanwhile, so that this call may ask it.
@@ -306,8 +310,13 @@ class Plan(Generic[T]):
         yield wait
         self._waited_s += self._clock.monotonic() - started
 
-    def _is_ready_in_time(self, candidate: Candidate) -> bool:
-        return not candidate.is_out and candidate.ready_at - self._clock.monotonic() < self._left_s()
+    def _has_somebody_well(self) -> bool:
+        """Whether somebody who is not left alone is worth waiting for, so that nobody is asked who is."""
+        now, left = self._clock.monotonic(), self._left_s()
+        return any(
+            not candidate.is_out and candidate.health.is_well(now) and candidate.ready_at - now < left
+            for candidate in self._candidates
+        )
 
     def _left_s(self) -> float:
         left = self._deadline.left_s()

@@ -57,14 +57,17 @@ class Router:
             candidates = [
                 Candidate(target, self.health.of(target.name, target.provider_name), request, size)
                 for target in choice.targets
-                if target.name not in found
             ]
             if len(candidates) > 1 or choice.max_price_usd is not None:
                 candidates = self._sorted(candidates, choice)
             for candidate in candidates:
-                found.setdefault(candidate.target.name, candidate)
+                params = candidate.target.params
+                found.setdefault(f"{candidate.target.name} {params}" if params else candidate.target.name, candidate)
         candidates = list(found.values())
-        return self._steered(candidates) if len(candidates) > 1 else candidates
+        if len(candidates) == 1:
+            return candidates
+        self._refuse_too_long(candidates)
+        return self._steered(candidates)
 
     def expected_usd(self, candidate: Candidate) -> Decimal | None:
         """What the call is expected to cost there; None: its price is unknown.
@@ -81,7 +84,6 @@ class Router:
         return rate.usd(tokens, candidate.size.output_tokens(self.health.output_tokens.value(now)), cached)
 
     def _sorted(self, candidates: list[Candidate], choice: Choice) -> list[Candidate]:
-        self._refuse_too_long(candidates)
         if choice.max_price_usd is not None:
             self._refuse_too_dear(candidates, choice.max_price_usd, choice.route)
         match choice.policy:

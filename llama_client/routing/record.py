@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from llama_client.clock import Clock
 from llama_client.costs.prices import price, total
 from llama_client.errors import (
+    APITimeoutError,
     GenerationFailedError,
+    InvalidRequestError,
     InvalidResponseError,
     LlamaClientError,
     LocalOnlyError,
@@ -55,6 +57,8 @@ class Trial:
         self.is_written = False
         # Somebody else has won; what becomes of it now is no failure.
         self.is_abandoned = False
+        # Somebody else was asked too, since it had not answered yet.
+        self.is_late = False
         self._clock = clock
         self._form = form
 
@@ -130,13 +134,23 @@ class CallRecord:
         self._charged: list[Cost] = []
         self._tags = dict(tags)
         self._started_at = clock.monotonic()
+        self._is_stopped = False
+        self._facts: AttemptFacts | None = None
         # Of a stream that somebody else went on with.
         self._first_content_at: float | None = None
         # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
         self._lock = threading.RLock()
 
     def begin(self, step: Try) -> Trial:
-        """Starts an attempt."""
+        """Starts an attempt.
+
+        Raises:
+            InvalidRequestError: The call was stopped meanwhile.
+        """
+        if self._is_stopped:
+            step.permit.settle(None)
+            raise InvalidRequestError("the stream was closed")
+        step.permit.start(step.candidate.size)
         candidate, streams = step.candidate, self.request.stream
         facts = AttemptFacts()
         if candidate.warnings:
@@ -157,7 +171,14 @@ class CallRecord:
             stall_s=self._rules.stall_s if streams else None,
             is_continuation=broken is not None,
         )
+        self._facts = facts
         return Trial(step, call, self.clock, self._form)
+
+    def stop(self) -> None:
+        """Ends the attempt that is under way, from another thread or task, and lets no other begin."""
+        self._is_stopped = True
+        if self._facts is not None:
+            self._facts.end()
 
     def skipped(self, step: Skip) -> None:
         """Writes down a target that is not asked."""
@@ -264,9 +285,12 @@ class CallRecord:
         self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
     ) -> Result | None:
         """What the target's health learns from an attempt; None: nothing."""
-        if outcome in ("cancelled", "skipped"):
-            return None
         first = trial.first_content_at
+        if trial.is_abandoned and trial.is_late and first is None:
+            # Who came later was faster: a target that hangs must not cost each call its lateness.
+            error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
+        elif outcome in ("cancelled", "skipped"):
+            return None
         is_stream = trial.call.request.stream and first is not None
         return Result(
             error=error,

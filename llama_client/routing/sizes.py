@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
 # letters have two or three bytes each, come out about right too.
 _BYTES_A_TOKEN = 4.0
-# What no text of a language exceeds; only then is it certain that a prompt does not fit.
+# What no text of a language exceeds; only then is a prompt taken for too long before it is sent.
 _MOST_BYTES_A_TOKEN = 8.0
 # The template's own tokens around each message.
 _TOKENS_A_MESSAGE = 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from collections import deque
@@ -52,13 +54,19 @@ class Turn:
 
 def wait_for(turn: Turn, seconds: float) -> None:
     """Waits for a turn, or that long, blocking."""
-    event = threading.Event()
-    wake = event.set
+    # The one thing to wait on whose other end may be used anywhere, also where the garbage collector happens to run.
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def wake() -> None:
+        woken.put(None)
+
     turn.call(wake)
     until = time.monotonic() + seconds
     try:
-        while not event.is_set() and (left := until - time.monotonic()) > 0:
-            event.wait(min(left, _POLL_S))
+        while (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                woken.get(timeout=min(left, _POLL_S))
+                return
     finally:
         turn.forget(wake)
 
@@ -140,6 +148,14 @@ class Places:
             else:
                 raise OverloadedError(f"{MAX_WAITING} requests are waiting for this provider already")
         return turn
+
+    def open(self) -> None:
+        """Lets everybody in: the client is closed, and each finds that out by itself."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+            self._taken.update(waiting)
+        for turn in waiting:
+            turn.come()
 
     def leave(self, turn: Turn) -> None:
         """Gives a place, or one in the queue, to the next. Safe to call more than once."""

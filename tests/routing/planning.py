@@ -18,6 +18,8 @@ from llama_client.routing.waits import Backoff
 from llama_client.types.request import check_request
 from tests.routing.faketime import FakeTime
 
+# A plan that takes more steps runs on for ever.
+MOST_STEPS = 200
 # What a scripted target does: answers with a text, or fails.
 Script = str | Exception
 
@@ -80,6 +82,7 @@ class Play:
         try:
             step: Step = next(steps)
             while True:
+                assert len(self.story) < MOST_STEPS, f"no end of it: {self.story[-10:]}"
                 step = steps.send(self._perform(step))
         except StopIteration as done:
             return done.value
@@ -89,6 +92,7 @@ class Play:
     def _perform(self, step: Step) -> Outcome[str]:
         match step:
             case Try(candidate, permit):
+                permit.start(candidate.size)
                 name = candidate.target.model
                 self.story.append(name)
                 self.tries.append(step)

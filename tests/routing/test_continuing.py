@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from llama_client import ChatCompletion, LlamaClient, StreamInterruptedError
 from tests.routing.asking import MESSAGES, ask, ask_all, broken_after, config, failing, story
 from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, streamed
+from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
 
 each_stream = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 
@@ -117,3 +119,43 @@ def test_a_real_model_goes_on_from_what_a_server_began(demo_model: Path) -> None
     assert shown == reply.text
     assert reply.text.startswith(f"{beginning} is Tokyo")
     assert reply.target == "b/default"
+
+
+@each_stream
+def test_each_that_goes_on_gets_the_whole_beginning_once(mode: str) -> None:
+    with ReplayServer(lambda request: broken_after("a ", "a ")) as first:
+        with ReplayServer(lambda request: broken_after("b ", "b ")) as second, ReplayServer(going_on("c")) as third:
+            ask(continuing(first, second, third), mode, max_tokens=10)
+            sent = third.requests[0].json
+    assert sent["messages"] == [*MESSAGES, {"role": "assistant", "content": "a a b b "}]
+    assert sent["max_tokens"] == 6
+
+
+@each_stream
+def test_several_answers_at_once_are_not_gone_on_from(mode: str) -> None:
+    with ReplayServer(lambda request: broken_after("a ")) as first, ReplayServer(going_on("b")) as second:
+        [error] = ask_all(continuing(first, second), mode, 1, n=2)
+        assert isinstance(error, StreamInterruptedError)
+        assert second.requests == []
+
+
+def test_closing_a_stream_ends_the_search_for_somebody_who_goes_on() -> None:
+    with ReplayServer(lambda request: broken_after("a ")) as first, ReplayServer(lambda request: silence()) as second:
+        with LlamaClient(continuing(first, second)) as client:
+            stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+            seen: list[object] = []
+
+            def read() -> None:
+                try:
+                    seen.extend(chunk.text for chunk in stream)
+                except StreamInterruptedError as error:
+                    seen.append(error)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            time.sleep(0.5)
+            stream.close()
+            reader.join(5)
+            assert not reader.is_alive()
+            assert "".join(str(text) for text in seen) == "a "
+            assert client.health()["b/m"].in_flight == 0

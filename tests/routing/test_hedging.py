@@ -150,3 +150,40 @@ def test_a_model_in_this_process_can_lose_a_race(demo_model: Path) -> None:
             assert sorted(story(reply)) == [("a/default", "cancelled", True), ("b/m", "ok", True)]
             assert client.health()["a/default"].in_flight == 0
     assert threads() == []
+
+
+@each_mode
+def test_company_that_has_no_place_is_done_without(mode: str) -> None:
+    with ReplayServer(after(0.6, "first")) as server:
+        tables = config(server, routing=HEDGED)
+        tables["providers"]["a"]["max_concurrency"] = 1
+        tables["routes"]["chat"]["targets"] = ["a/m", "a/n"]
+        started = time.process_time()
+        reply = ask(tables, mode, timeout=4.0)
+        # It waits; it does not spin.
+        assert time.process_time() - started < 2.0
+    assert reply.text == "first"
+    assert story(reply) == [("a/m", "ok", True)]
+
+
+@each_mode
+def test_a_target_that_hangs_behind_its_company_is_learned(mode: str) -> None:
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+        with Session(config(first, second, routing=HEDGED), mode) as session:
+            session.many(6)
+            assert session.client.health()["a/m"].breaker == "open"
+        assert len(first.requests) == 3
+
+
+def test_cancelling_at_the_moment_of_the_answer_leaves_nothing_behind() -> None:
+    async def run(tables: dict[str, object]) -> None:
+        async with AsyncLlamaClient(tables) as client:
+            for number in range(60):
+                task = asyncio.create_task(client.ask("hi"))
+                await asyncio.sleep(0.1 + number / 1000)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert {name: health.in_flight for name, health in client.health().items()} == {"a/m": 0, "b/m": 0}
+
+    with ReplayServer(lambda request: silence()) as first, ReplayServer(after(0.05)) as second:
+        asyncio.run(run(config(first, second, routing={"hedge_after_s": 0.05, "breaker_failures": 1000})))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_client import APITimeoutError, ChatCompletion
+from llama_client import APITimeoutError, ChatCompletion, LlamaClient, ModelLoadError
 from tests.routing.asking import MODES, Session, story
 from tests.wire.dialects import OLLAMA
 from tests.wire.server import Answer, Received, ReplayServer, as_json, silence
@@ -43,7 +44,7 @@ def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.provider._LIVENESS_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("llama_client.providers.http.carrier._LIVENESS_S", 0.3)
     tables = ollama("", first_content_s=0.2)
     with ReplayServer(loading(3.0, is_there=False)) as server:
         tables["providers"]["x"]["base_url"] = server.url
@@ -72,3 +73,35 @@ def test_a_call_that_is_quick_asks_nothing_more(mode: str) -> None:
     with ReplayServer(loading(0.0)) as server, Session(ollama(server.url), mode) as session:
         session.many(3)
         assert [request.path for request in server.requests] == ["/api/chat"] * 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_attempt_that_is_shorter_than_the_first_asking_asks_before_its_end(mode: str) -> None:
+    tables = ollama("", breaker_failures=1)
+    with ReplayServer(loading(2.0)) as server:
+        tables["providers"]["x"]["base_url"] = server.url
+        with Session(tables, mode) as session:
+            [error] = session.many(1, timeout=0.5)
+            assert isinstance(error, APITimeoutError)
+            assert session.client.health()["x/m"].breaker == "closed"
+        assert [request.path for request in server.requests].count("/api/ps") == 1
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+def test_a_whole_answer_may_take_longer_than_a_model_is_loaded(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.carrier._ASK_S", 0.1)
+    monkeypatch.setattr("llama_client.providers.http.carrier.LOADING_S", 0.2)
+    with ReplayServer(loading(0.8)) as server, Session(ollama(server.url), mode) as session:
+        [reply] = session.many(1, timeout=10.0)
+    assert isinstance(reply, ChatCompletion)
+
+
+def test_a_file_that_cannot_be_loaded_is_a_fault(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"no model")
+    providers = {"x": {"kind": "gguf", "model_path": str(broken)}}
+    with LlamaClient({"providers": providers, "routing": {"breaker_failures": 2}}) as client:
+        for _ in range(2):
+            with pytest.raises(ModelLoadError):
+                client.ask("hi", model="x/default")
+        assert client.health()["x/default"].breaker == "open"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
 from llama_client.config.providers import GgufProvider as GgufConfig
-from llama_client.errors import LlamaClientError, ModelNotFoundError
+from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.providers.base import Capabilities, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, Generation, arun, closed_error, run
@@ -135,7 +135,13 @@ class GgufProvider:
         started = self._clock.monotonic()
         # What takes long now is no fault.
         call.facts.is_loading = True
-        yield
+        try:
+            yield
+        except APITimeoutError:
+            raise
+        except ProviderError:
+            call.facts.is_loading = False
+            raise
         call.facts.is_loading = False
         call.facts.load_s = self._clock.monotonic() - started
 

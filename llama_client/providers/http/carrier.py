@@ -38,6 +38,8 @@ MAX_ANSWER_BYTES = 64 << 20
 # answer is waited for; a stream says when it wants its first content. Ollama gives up by itself after as long.
 LOADING_S = 300.0
 _ASK_S = 30.0
+_ASKED_BEFORE = 0.9
+_LIVENESS_S = 2.0
 # Two limits that are no further apart are the same.
 _NO_TIME_S = 0.05
 # After the end of a stream its connection is read on for this long, so that it can be used again.
@@ -110,9 +112,10 @@ class Exchange:
         self._loading: Deadline | None = None
         if asks_if_loading:
             # Of a whole answer nothing is expected by then; it is only asked whether the server is still there.
-            first_ask_s = self.deadline.timeout_s if call.request.stream else _ASK_S
-            if first_ask_s is not None and (call.timeout_s is None or first_ask_s < call.timeout_s):
-                self._loading = Deadline(first_ask_s, clock)
+            first_ask_s = _earlier(call.first_content_s, _ASK_S)
+            # Before the attempt is over in any case: its end is judged by what the server says.
+            last_s = None if call.timeout_s is None else call.timeout_s * _ASKED_BEFORE
+            self._loading = Deadline(_earlier(first_ask_s, last_s), clock)
         self._codec = codec
         self._stream: StreamDecoder | None = None
         self._head: HttpAnswer | None = None
@@ -120,19 +123,21 @@ class Exchange:
         self._patience: Patience | None = None
         self._transport_s = silence_s
 
-    def timeouts(self, goes_on: Callable[[], bool] = bool) -> dict[str, float]:
+    def timeouts(self, goes_on: Callable[[], bool] | None = None) -> dict[str, float]:
         """For the request. A read's patience changes with the deadline, where the transport knows that.
 
         Args:
-            goes_on: Asked once the first patience is over, where the transport knows that.
+            goes_on: Asked once the first patience is over, where the transport knows that; None: timers on the event
+                loop watch the deadline, and the transport only the silence.
         """
         wait_s = self.wait_s()
-        left = self._hard_deadline.remaining_s()
+        left = self.deadline.remaining_s()
         longest_s = self.silence_s if left is None else min(left, self.silence_s)
-        if self.call.stall_s is not None:
-            longest_s = min(self.silence_s, max(self.call.stall_s, wait_s))
+        if goes_on is None:
+            longest_s = self.silence_s if self.call.stall_s is None else min(self.silence_s, self.call.stall_s)
+            longest_s = max(longest_s, min(self.silence_s, left or self.silence_s))
         self._transport_s = longest_s
-        self._patience = Patience.of(longest_s, self.wait_s, goes_on)
+        self._patience = Patience.of(longest_s, self.wait_s, goes_on or bool)
         return {
             "connect": min(wait_s, CONNECT_TIMEOUT_S),
             "read": self._patience,
@@ -165,11 +170,18 @@ class Exchange:
         """A silent server was asked whether it is there; tells whether to wait on."""
         self._loading = None
         self.call.facts.is_loading = is_there
-        if is_there or not self.call.request.stream:
-            left = self._hard_deadline.left_s()
-            self.deadline.restart(LOADING_S if left is None else min(left, LOADING_S))
-            return True
-        return False
+        left, until_content = self._hard_deadline.left_s(), self.deadline.left_s()
+        if not self.call.request.stream:
+            self.deadline.restart(left)
+        elif is_there:
+            self.deadline.restart(_earlier(left, LOADING_S))
+        return is_there or until_content is None or until_content > _NO_TIME_S
+
+    @property
+    def asking_s(self) -> float:
+        """How long a silent server may take to say that it is there."""
+        left = self._hard_deadline.left_s()
+        return _LIVENESS_S if left is None else max(min(_LIVENESS_S, left), _NO_TIME_S)
 
     def began(self, response: httpx.Response) -> None:
         """Takes in the head of the answer."""
@@ -291,7 +303,7 @@ class Exchange:
 
 
 def exchange(
-    route: Route[httpx.Client], sent: HttpCall, job: Exchange, is_there: Callable[[], bool]
+    route: Route[httpx.Client], sent: HttpCall, job: Exchange, is_there: Callable[[float], bool]
 ) -> Generator[ChatCompletionChunk]:
     """Sends a request and yields its answer's chunks, blocking. Closing it early closes the connection.
 
@@ -305,7 +317,7 @@ def exchange(
 
     def goes_on() -> bool:
         ask_s = job.ask_in_s
-        return ask_s is not None and ask_s <= _NO_TIME_S and job.heard(is_there=is_there())
+        return ask_s is not None and ask_s <= _NO_TIME_S and job.heard(is_there=is_there(job.asking_s))
 
     try:
         request = route.request("POST", sent.path, job.timeouts(goes_on), sent)
@@ -340,7 +352,7 @@ def exchange(
 
 
 async def aexchange(
-    route: Route[httpx.AsyncClient], sent: HttpCall, job: Exchange, is_there: Callable[[], Awaitable[bool]]
+    route: Route[httpx.AsyncClient], sent: HttpCall, job: Exchange, is_there: Callable[[float], Awaitable[bool]]
 ) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
     response = None
@@ -435,12 +447,13 @@ async def _next(pieces: AsyncIterator[bytes], job: Exchange) -> bytes | None:
         return await anext(pieces, None)
 
 
-async def _ask(job: Exchange, timer: asyncio.Timeout, is_there: Callable[[], Awaitable[bool]]) -> None:
+async def _ask(job: Exchange, timer: asyncio.Timeout, is_there: Callable[[float], Awaitable[bool]]) -> None:
     """Asks a silent server whether it is still there, and sets the timer by what comes of that."""
     await asyncio.sleep(job.ask_in_s or 0.0)
-    if job.heard(is_there=await is_there()):
+    if job.heard(is_there=await is_there(job.asking_s)):
         left = job.deadline.left_s()
-        timer.reschedule(None if left is None else asyncio.get_running_loop().time() + left)
+        with contextlib.suppress(RuntimeError):  # it is over already
+            timer.reschedule(None if left is None else asyncio.get_running_loop().time() + left)
     else:
         _expire(timer)
 

@@ -45,7 +45,6 @@ from llama_client.types.images import MAX_IMAGE_BYTES, image_type
 _MAX_LISTING_BYTES = 16 << 20
 _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
-_LIVENESS_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,20 +293,20 @@ class HttpProvider:
         )
         return self._codec.encode(call), job
 
-    def _is_there(self, route: Route[httpx.Client]) -> bool:
+    def _is_there(self, route: Route[httpx.Client], within_s: float) -> bool:
         """Whether a server that is silent, since it may be loading a model, still answers anything."""
-        path, deadline = self._service.liveness_path or "", Deadline(_LIVENESS_TIMEOUT_S, self._clock)
+        path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
-            request = route.request("GET", path, _timeouts(_LIVENESS_TIMEOUT_S))
+            request = route.request("GET", path, _timeouts(within_s))
             return fetch(route.client, request, _MAX_LISTING_BYTES, deadline).status == 200
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return False
 
-    async def _ais_there(self, route: Route[httpx.AsyncClient]) -> bool:
+    async def _ais_there(self, route: Route[httpx.AsyncClient], within_s: float) -> bool:
         """The same on the event loop."""
-        path, deadline = self._service.liveness_path or "", Deadline(_LIVENESS_TIMEOUT_S, self._clock)
+        path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
-            request = route.request("GET", path, _timeouts(_LIVENESS_TIMEOUT_S))
+            request = route.request("GET", path, _timeouts(within_s))
             return (await afetch(route.client, request, _MAX_LISTING_BYTES, deadline)).status == 200
         except Exception:  # noqa: BLE001 - as above
             return False
