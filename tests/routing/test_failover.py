@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
@@ -457,3 +458,68 @@ def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.L
     assert any("is left alone after" in record.getMessage() for record in caplog.records)
     assert "sk-secret" not in caplog.text
     assert "llamas hum" not in caplog.text
+
+
+def test_closing_a_client_ends_the_wait_for_a_place() -> None:
+    with ReplayServer(lambda request: streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")) as server:
+        tables = config(server)
+        tables["providers"]["a"]["max_concurrency"] = 1
+        client = LlamaClient(tables)
+        held = client.chat.completions.create(messages=MESSAGES, stream=True)
+        errors: list[Exception] = []
+
+        def ask_it() -> None:
+            try:
+                client.ask("hi")
+            except LlamaClientError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=ask_it)
+        thread.start()
+        time.sleep(0.3)
+        assert (client.health()["a/m"].in_flight, client.health()["a/m"].queued) == (1, 1)
+        client.close()
+        thread.join(5)
+        assert not thread.is_alive()
+        held.close()
+    assert [str(error) for error in errors] == ["the client was closed"]
+
+
+@each_mode
+def test_a_wait_for_ever_ends_after_an_hour(mode: str) -> None:
+    fake = FakeTime()
+    with ReplayServer(in_turn(limited({"retry-after": "1e9"}, ""), None)) as first, ReplayServer(good()) as second:
+        with Session(config(first, second), mode, fake) as session:
+            assert [reply.target for reply in session.many(2)] == ["b/m", "b/m"]
+            fake.now += 3600
+            assert [reply.target for reply in session.many(1)] == ["a/m"]
+
+
+def test_a_stream_that_is_closed_after_its_first_content_was_an_answer() -> None:
+    answers = in_turn(failing(500), None, failing(500), None, failing(500), None)
+    with ReplayServer(answers) as server, LlamaClient(config(server, routing={"retries": 0})) as client:
+        for _ in range(3):
+            with pytest.raises(ServerError):
+                client.ask("hi")
+            client.chat.completions.create(messages=MESSAGES, stream=True).close()
+        assert client.health()["a/m"].failures_in_row == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_process_has_places_of_its_own() -> None:
+    with ReplayServer(lambda request: _held_or_good(request)) as server:
+        tables = config(server)
+        tables["providers"]["a"]["max_concurrency"] = 1
+        with LlamaClient(tables) as client:
+            held = client.chat.completions.create(messages=MESSAGES, stream=True)
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if client.ask("hi", timeout=5).text == "Hello" else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            held.close()
+
+
+def _held_or_good(request: Received) -> Answer:
+    if request.json.get("stream"):
+        return streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
+    return good()(request)

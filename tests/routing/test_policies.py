@@ -312,3 +312,22 @@ def test_a_client_of_a_test_has_the_tests_own_time() -> None:
     fake = FakeTime()
     with timed(fake)[0](config("http://127.0.0.1:1")) as client:
         assert client._context.clock is fake.clock
+
+
+def test_a_list_skips_who_has_no_room_too() -> None:
+    rows = [{"target": "a/m", "name": "small", "context_tokens": 2048}]
+    with ReplayServer(good()) as server, LlamaClient(config(server, server, models=rows)) as client:
+        assert client.ask("x" * 40_000, model=["a/m", "b/m"]).target == "b/m"
+
+
+def test_a_targets_own_limit_counts_for_its_price() -> None:
+    rows = [{"target": "a/m", "params": {"max_tokens": 1}}]
+    tables = config("http://127.0.0.1:1", prices=[price("a/m", "1", "1000")])
+    tables["routes"] = {"chat": {"targets": rows, "max_price_usd": 0.01}}
+    assert targets_of(tables) == ["a/m"]
+
+
+def test_a_target_may_be_listed_twice_with_parameters_of_its_own() -> None:
+    rows = [{"target": "a/m", "params": {"temperature": 0.0}}, {"target": "a/m", "params": {"temperature": 1.0}}]
+    tables = {**config("http://127.0.0.1:1"), "routes": {"chat": {"targets": rows}}}
+    assert targets_of(tables) == ["a/m", "a/m"]
