@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import InvalidRequestError
 from llama_client.event_loop import EventLoop
-from llama_client.routing.call import Call
-from llama_client.routing.record import CallRecord
-from llama_client.routing.waits import Backoff
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.params import CallParams, ChatParams, ParseParams
@@ -23,9 +20,11 @@ if TYPE_CHECKING:
 
     from llama_client.config.schema import Config
     from llama_client.providers.registry import Providers
+    from llama_client.routing.call import Call
     from llama_client.routing.policies import Router
     from llama_client.routing.targets import Resolver
     from llama_client.routing.turns import Closing
+    from llama_client.routing.waits import Backoff
     from llama_client.structured import AnswerForm
 
 
@@ -109,7 +108,10 @@ class CallContext:
             InvalidRequestError: A parameter is wrong.
             ConfigError: `model` names nobody.
         """
-        # Building the request's schema takes as long as importing all the rest, so it waits for the first call.
+        # Building the request's schema takes as long as importing all the rest, so it waits for the first call; so does
+        # what only a call needs.
+        from llama_client.routing.call import Call
+        from llama_client.routing.record import CallRecord
         from llama_client.types.request import check_request
 
         given = dict(params)

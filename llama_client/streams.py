@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from types import TracebackType
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.routing.call import Call
-from llama_client.routing.drive import AsyncChunks, Chunks, Opened, SyncChunks, wrapped
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
 from llama_client.types.completion import ChatCompletion
+
+if TYPE_CHECKING:
+    from llama_client.routing.call import Call
+    from llama_client.routing.drive import Opened
 
 
 class _Stream(Generic[Chunks]):
@@ -125,7 +127,12 @@ class _Stream(Generic[Chunks]):
 
 
 def _cause(error: Exception) -> ProviderError:
-    return error if isinstance(error, ProviderError) else wrapped(error)
+    if isinstance(error, ProviderError):
+        return error
+    # Only a call that was made can fail; the package is imported without what makes it.
+    from llama_client.routing.drive import wrapped
+
+    return wrapped(error)
 
 
 class ChatStream(_Stream[SyncChunks]):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from llama_client.clock import Deadline
 from llama_client.routing.candidates import Candidate
-from llama_client.routing.drive import AsyncChunks, Opened, SyncChunks, adrive, drive
+from llama_client.routing.drive import Opened, adrive, drive
 from llama_client.routing.plan import Plan
 from llama_client.routing.record import CallRecord, Trial
 from llama_client.routing.waits import Backoff
+from llama_client.types.chunk import AsyncChunks, SyncChunks
 
 if TYPE_CHECKING:
     from llama_client.config.routing import Routing

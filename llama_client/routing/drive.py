@@ -12,22 +12,18 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
 from llama_client.routing.plan import Late, Lost, Outcome, Rest, Skip, Step, Steps, Try, Wait, Won
 from llama_client.routing.record import CallRecord, Trial
 from llama_client.routing.turns import await_turn, wait_for
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
 
 if TYPE_CHECKING:
     import asyncio
-
-SyncChunks = Generator[ChatCompletionChunk]
-AsyncChunks = AsyncGenerator[ChatCompletionChunk]
-Chunks = TypeVar("Chunks", SyncChunks, AsyncChunks)
 
 # How long a call waits for the threads that lost a race to notice, so that what they sent is written down truly.
 _LOSERS_S = 0.5

@@ -7,9 +7,10 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from llama_client.types.messages import ImagePart, TextPart
-
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from llama_client.types.messages import ImagePart, TextPart
     from llama_client.types.request import ChatRequest
 
 # English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
@@ -48,7 +49,7 @@ class RequestSize:
             if isinstance(message.content, str):
                 texts.append(message.content)
             elif message.content is not None:
-                texts += [part.text for part in message.content if isinstance(part, TextPart)]
+                texts += [part.text for part in message.content if _is_text(part)]
             calls = getattr(message, "tool_calls", None)
             texts += [call.function.name + call.function.arguments for call in calls or ()]
         if request.tools:
@@ -66,7 +67,7 @@ class RequestSize:
     def input_tokens(self) -> float:
         """The prompt's tokens, probably."""
         images = sum(
-            isinstance(part, ImagePart)
+            not _is_text(part)
             for message in self._request.messages
             if isinstance(message.content, tuple)
             for part in message.content
@@ -94,3 +95,7 @@ class RequestSize:
         if usual is None:
             usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)
         return choices * (usual if most is None else min(usual, float(most)))
+
+
+def _is_text(part: TextPart | ImagePart) -> TypeIs[TextPart]:
+    return part.type == "text"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -97,3 +98,9 @@ class ChatCompletionChunk(AnswerModel):
             for choice in self.choices
         ]
         return body | openai_extras(self.usage, self.service_tier) | {"choices": choices}
+
+
+# An answer in pieces, in the two colours.
+SyncChunks = Generator[ChatCompletionChunk]
+AsyncChunks = AsyncGenerator[ChatCompletionChunk]
+Chunks = TypeVar("Chunks", SyncChunks, AsyncChunks)
