@@ -43,7 +43,7 @@ rules = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     each=st.tuples(turns, turns, turns),
     rules=rules,
@@ -90,7 +90,7 @@ def test_a_plan_ends_keeps_its_rules_and_lets_go(
         play.time.now += 1.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(each=st.tuples(turns, turns), rules=rules)
 def test_whoever_is_well_and_answers_answers(each: tuple[list[Script], ...], rules: dict[str, object]) -> None:
     """Failures before it that may pass, or that are the others' own, do not keep a call from a healthy last target."""
