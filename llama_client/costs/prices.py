@@ -55,7 +55,7 @@ class Rate:
         return total / _MTOK
 
 
-FREE = Rate(Decimal(0), Decimal(0), Decimal(0))
+_FREE = Rate(Decimal(0), Decimal(0), Decimal(0))
 
 
 class PriceBook:
@@ -82,7 +82,7 @@ class PriceBook:
             row = max(own, key=lambda row: row.effective_from or date.min)
             return Rate(row.input_usd_per_mtok, row.output_usd_per_mtok, row.cached_usd_per_mtok)
         if is_free:
-            return FREE
+            return _FREE
         offer = self._offer(provider, model)
         if offer is None or offer.input_usd_per_mtok is None or offer.output_usd_per_mtok is None:
             return None

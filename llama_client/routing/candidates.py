@@ -63,7 +63,7 @@ class Candidate:
     def __init__(self, target: Target, health: Health, request: ChatRequest, size: RequestSize) -> None:
         self.target = target
         self.health = health
-        self.request = with_defaults(request, target)
+        self.request = _with_defaults(request, target)
         self._is_as_asked = self.request is request
         self.size = size if self._is_as_asked else RequestSize(self.request)
         self._before_continuing = self.request
@@ -150,7 +150,7 @@ def _with_beginning(request: ChatRequest, broken: Trial) -> ChatRequest:
     return request.model_copy(update=changed)
 
 
-def with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
+def _with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
     """The request with the target's own parameters where the call gives none."""
     missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
     return request.model_copy(update=missing) if missing else request

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llama_client.routing.sizes import RequestSize
 
-KINDS = ("requests", "tokens")
+_KINDS = ("requests", "tokens")
 # Whoever asks for more (until tomorrow, or for ever) is asked again after that.
 _LONGEST_S = 3600.0
 
@@ -37,7 +37,7 @@ class RateLimits:
 
     def note(self, told: Mapping[str, Any], now: float) -> None:
         """Takes in what the headers of an answer say: `AttemptFacts.rate_limit`."""
-        for kind in KINDS:
+        for kind in _KINDS:
             limit = told.get(kind) or {}
             left, reset_s = limit.get("remaining"), limit.get("reset_s")
             # Without an end nobody could tell when to come back.

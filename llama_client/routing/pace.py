@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Half of what was measured this long ago counts no more: providers change within minutes.
-HALF_LIFE_S = 300.0
+_HALF_LIFE_S = 300.0
 # With less than this much of one measurement left, nothing is known any more.
 _LEAST_WEIGHT = 0.05
 
@@ -30,7 +30,7 @@ class DecayedMean:
 
     def _weight_at(self, now: float) -> float:
         weight = self._weight
-        return weight * 0.5 ** ((now - self._at) / HALF_LIFE_S) if weight else 0.0
+        return weight * 0.5 ** ((now - self._at) / _HALF_LIFE_S) if weight else 0.0
 
 
 class Pace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class Router:
     prices: PriceBook
     clock: Clock
     context_tokens: Callable[[str, str], int | None]
-    random: random.Random = field(default_factory=random.Random)
+    random: random.Random
 
     def candidates(self, choices: Sequence[Choice], request: ChatRequest) -> list[Candidate]:
         """Who may answer, in order; who must not is among them, with the reason.

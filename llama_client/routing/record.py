@@ -76,6 +76,11 @@ class Trial:
                 self.first_content_at = self.last_content_at
 
     @property
+    def ttft_s(self) -> float | None:
+        """From the start of the attempt to its first content."""
+        return self.first_content_at - self.started_at if self.first_content_at is not None else None
+
+    @property
     def tokens_per_s(self) -> float | None:
         """The speed of the answer: as the provider measured it, else of its tokens after the first."""
         if self.facts.tokens_per_s is not None:
@@ -256,8 +261,6 @@ class CallRecord:
         facts = trial.facts
         status = facts.http_status
         latency_s = self.clock.monotonic() - trial.started_at
-        first = trial.first_content_at
-        ttft_s = first - trial.started_at if first is not None else None
         trial.permit.settle(self._result(trial, outcome, error, latency_s))
         cost = _price(trial.target) if facts.sent else None
         # Whoever refuses a request does not charge for it; who has generated does, whatever became of that.
@@ -273,7 +276,7 @@ class CallRecord:
             reason=str(error) if error is not None else None,
             provider_request_id=facts.provider_request_id,
             latency_s=latency_s,
-            ttft_s=ttft_s,
+            ttft_s=trial.ttft_s,
             usage=trial.fold.usage,
             cost=cost,
             rate_limit=facts.rate_limit,
@@ -285,17 +288,15 @@ class CallRecord:
         self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
     ) -> Result | None:
         """What the target's health learns from an attempt; None: nothing."""
-        first = trial.first_content_at
-        if trial.is_abandoned and trial.is_late and first is None:
+        if trial.is_abandoned and trial.is_late and trial.first_content_at is None:
             # Who came later was faster: a target that hangs must not cost each call its lateness.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
         elif outcome in ("cancelled", "skipped"):
             return None
-        is_stream = trial.call.request.stream and first is not None
         return Result(
             error=error,
             latency_s=latency_s,
-            ttft_s=first - trial.started_at if is_stream and first is not None else None,
+            ttft_s=trial.ttft_s if trial.call.request.stream else None,
             tokens_per_s=trial.tokens_per_s,
             usage=trial.fold.usage,
             rate_limit=trial.facts.rate_limit,

@@ -14,7 +14,7 @@ from llama_client.errors import InvalidRequestError, OverloadedError
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
 # More callers than this wait for one provider: something is wrong, and a quick refusal is better than a long queue.
-MAX_WAITING = 10_000
+_MAX_WAITING = 10_000
 
 
 class Turn:
@@ -143,10 +143,10 @@ class Places:
             if len(self._taken) < self.limit:
                 self._taken.add(turn)
                 turn.has_come = True
-            elif len(self._waiting) < MAX_WAITING:
+            elif len(self._waiting) < _MAX_WAITING:
                 self._waiting.append(turn)
             else:
-                raise OverloadedError(f"{MAX_WAITING} requests are waiting for this provider already")
+                raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this provider already")
         return turn
 
     def open(self) -> None:

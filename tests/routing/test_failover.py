@@ -407,19 +407,25 @@ def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
     assert other.text == "of another"
 
 
+def asking_in_a_thread(client: LlamaClient) -> tuple[threading.Thread, list[Exception]]:
+    """A call under way in a thread of its own, and where its error will be."""
+    errors: list[Exception] = []
+
+    def ask_it() -> None:
+        try:
+            client.ask("hi")
+        except LlamaClientError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask_it)
+    thread.start()
+    return thread, errors
+
+
 def test_closing_a_client_ends_the_wait_of_its_calls() -> None:
     with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         client = LlamaClient(config(server))
-        errors: list[Exception] = []
-
-        def ask_it() -> None:
-            try:
-                client.ask("hi")
-            except LlamaClientError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=ask_it)
-        thread.start()
+        thread, errors = asking_in_a_thread(client)
         time.sleep(0.3)
         client.close()
         thread.join(5)
@@ -466,16 +472,7 @@ def test_closing_a_client_ends_the_wait_for_a_place() -> None:
         tables["providers"]["a"]["max_concurrency"] = 1
         client = LlamaClient(tables)
         held = client.chat.completions.create(messages=MESSAGES, stream=True)
-        errors: list[Exception] = []
-
-        def ask_it() -> None:
-            try:
-                client.ask("hi")
-            except LlamaClientError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=ask_it)
-        thread.start()
+        thread, errors = asking_in_a_thread(client)
         time.sleep(0.3)
         assert (client.health()["a/m"].in_flight, client.health()["a/m"].queued) == (1, 1)
         client.close()

@@ -252,7 +252,6 @@ class Exchange:
 
     def stopped_by(self, wake: Callable[[], None]) -> None:
         """Lets others end this while it waits: `wake` makes the wait fail."""
-
         self.call.facts.stop = wake
         if self.call.facts.is_stopped:
             wake()
