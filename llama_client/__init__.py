@@ -44,6 +44,7 @@ from llama_client.types.completion import ChatCompletion, Choice, Message, ToolC
 from llama_client.types.cost import Cost
 from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams, ChatParams
+from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
 from llama_client.types.usage import Usage
 from llama_client.version import __version__
 
@@ -61,6 +62,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BudgetExceededError",
+    "BudgetState",
     "CallParams",
     "ChatCompletion",
     "ChatCompletionChunk",
@@ -71,6 +73,9 @@ __all__ = [
     "ConfigError",
     "ContextLengthError",
     "Cost",
+    "CostGroup",
+    "CostReport",
+    "DayCosts",
     "GenerationFailedError",
     "InvalidRequestError",
     "InvalidResponseError",

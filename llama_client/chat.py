@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from llama_client.config.schema import Config
+    from llama_client.costs.accounting import Accounting
+    from llama_client.costs.reporting import CostSource
     from llama_client.providers.registry import Providers
     from llama_client.routing.call import Call
     from llama_client.routing.policies import Router
-    from llama_client.routing.targets import Resolver
+    from llama_client.routing.purchases import Purchases
+    from llama_client.routing.targets import Choice, Resolver
     from llama_client.routing.turns import Closing
     from llama_client.routing.waits import Backoff
     from llama_client.structured import AnswerForm
+    from llama_client.telemetry.instrumentation import Instrumentation
+    from llama_client.types.request import ChatRequest
 
 
 class DefaultModel:
@@ -79,6 +84,10 @@ class CallContext:
         resolver: Turns `model` into targets.
         clock: The time.
         router: Orders targets; shared by all views of a client, as is what it has learned.
+        accounting: What calls cost; shared by all views too.
+        purchases: Sets money aside for attempts; None: there is no budget.
+        cost_source: Where reports come from.
+        telemetry: Makes spans and metrics; None: it is off.
         backoff: How long to wait before a target is asked again.
         closing: Ends the waits of calls when the client is closed.
         loop: The loop of an asynchronous client.
@@ -93,6 +102,10 @@ class CallContext:
     resolver: Resolver
     clock: Clock
     router: Router
+    accounting: Accounting
+    purchases: Purchases | None
+    cost_source: CostSource
+    telemetry: Instrumentation | None
     backoff: Backoff
     closing: Closing
     loop: EventLoop
@@ -108,10 +121,27 @@ class CallContext:
             InvalidRequestError: A parameter is wrong.
             ConfigError: `model` names nobody.
         """
-        # Building the request's schema takes as long as importing all the rest, so it waits for the first call; so does
-        # what only a call needs.
-        from llama_client.routing.call import Call
-        from llama_client.routing.record import CallRecord
+        return self._call(*self._checked(params, stream=stream, form=form), form)
+
+    async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
+        """The same on an event loop: off it, where a file is read or a package is imported."""
+        import asyncio
+
+        self.loop.check()
+        if params.get("model") is None and self.model is None:
+            await self.default.aname()
+        if _reads_files(params.get("messages")):
+            request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
+        else:
+            request, choices = self._checked(params, stream=stream, form=form)
+        if not self.router.has_prices_at_hand(choices):
+            await asyncio.to_thread(self.accounting.prices.load_package)
+        return self._call(request, choices, form)
+
+    def _checked(
+        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
+    ) -> tuple[ChatRequest, list[Choice]]:
+        # Building the request's schema takes as long as importing all the rest, so it waits for the first call.
         from llama_client.types.request import check_request
 
         given = dict(params)
@@ -121,22 +151,24 @@ class CallContext:
         request = check_request(given, stream=stream, schema_in_words=form is not None)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
-        choices = self.resolver.choices(model)
-        rules = self.config.routing
-        record = CallRecord(request, rules, self.clock, {**self.tags, **(request.tags or {})}, form)
+        return request, self.resolver.choices(model)
+
+    def _call(self, request: ChatRequest, choices: list[Choice], form: AnswerForm | None) -> Call:
+        # So does what only a call needs.
+        from llama_client.routing.call import Call
+        from llama_client.routing.record import CallRecord
+
+        if self.accounting.ledger is not None:
+            self.accounting.ledger.open()
+        rules, purchases = self.config.routing, self.purchases
+        tags = {**self.tags, **(request.tags or {})}
+        record = CallRecord(request, rules, self.clock, tags, self.accounting, form, purchases, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
-        return Call(record, self.router.candidates(choices, request), deadline, rules, self.backoff)
-
-    async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """The same on an event loop: off it, where a file is read."""
-        self.loop.check()
-        if params.get("model") is None and self.model is None:
-            await self.default.aname()
-        if _reads_files(params.get("messages")):
-            import asyncio
-
-            return await asyncio.to_thread(self.begin, params, stream=stream, form=form)
-        return self.begin(params, stream=stream, form=form)
+        candidates = self.router.candidates(choices, request)
+        if purchases is not None:
+            for candidate in candidates:
+                candidate.is_budgeted = purchases.is_covered(candidate, tags, record.at)
+        return Call(record, candidates, deadline, rules, self.backoff)
 
     def with_options(
         self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None

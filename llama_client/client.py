@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
     from llama_client.config.discovery import Source
     from llama_client.config.schema import Config
+    from llama_client.costs.accounting import Accounting
+    from llama_client.costs.reporting import AsyncCosts, Costs
+    from llama_client.providers.registry import Providers
+    from llama_client.routing.purchases import Purchases
+    from llama_client.telemetry.instrumentation import Instrumentation
 
 
 class ProviderOptions(TypedDict, total=False):
@@ -48,6 +54,9 @@ class ProviderOptions(TypedDict, total=False):
     n_threads: int
     mmproj: str | Path
     lora: Sequence[Mapping[str, object]]
+    usd_per_hour: float | Decimal
+    watts: float
+    usd_per_kwh: float | Decimal
 
 
 class _BaseClient:
@@ -124,7 +133,7 @@ class _BaseClient:
         Args:
             provider: A kind of provider (`groq`, `together`, `ollama`, `openai`, `gguf`), or any name with `kind`.
             http_client: As of the constructor.
-            tags: Labels of every call, for logs.
+            tags: Labels of every call, for logs, the ledger and budgets.
             local_only: As of the constructor.
             **options: The keys that the provider's table in a configuration file may have.
 
@@ -167,7 +176,10 @@ class _BaseClient:
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
         from llama_client.config.discovery import says_local_only
-        from llama_client.costs.prices import PriceBook
+        from llama_client.costs.opening import Database, open_accounting
+        from llama_client.costs.prices import Seller
+        from llama_client.costs.reporting import CostSource
+        from llama_client.costs.windows import Calendar
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
         from llama_client.routing.health import HealthBook
@@ -183,10 +195,19 @@ class _BaseClient:
         closing = Closing()
         clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
-        chance = cls._random()
+        chance, calendar = cls._random(), Calendar(config.timezone)
+        database = Database(config, providers.guard)
+        accounting = open_accounting(
+            config,
+            calendar,
+            clock=clock,
+            lists=lambda: providers.list_prices,
+            seller=lambda name: Seller(name, providers.kind(name), providers.url(name), providers.usd_per_hour(name)),
+            database=database,
+        )
         router = Router(
             HealthBook(config, clock),
-            PriceBook(config.prices, providers.offer, clock.today),
+            accounting.prices,
             clock,
             providers.context_tokens,
             chance,
@@ -197,6 +218,10 @@ class _BaseClient:
             Resolver(providers, store, config.routes, only_provider=only_provider),
             clock,
             router,
+            accounting,
+            _purchases(accounting, providers),
+            CostSource(accounting, database, calendar, config.budgets, clock),
+            _telemetry(config, providers),
             Backoff(chance.uniform),
             closing,
             EventLoop(),
@@ -217,12 +242,29 @@ class _BaseClient:
         return client
 
 
+def _purchases(accounting: Accounting, providers: Providers) -> Purchases | None:
+    if accounting.budgets is None:
+        return None
+    from llama_client.routing.purchases import Purchases
+
+    return Purchases(accounting.budgets, accounting.prices, providers.max_output_tokens, providers.context_tokens)
+
+
+def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:
+    if not config.telemetry.enabled:
+        return None
+    # Only who has it on pays for OpenTelemetry.
+    from llama_client.telemetry.instrumentation import Instrumentation
+
+    return Instrumentation(content=config.telemetry.content, kind=providers.kind, url=providers.url)
+
+
 class LlamaClient(_BaseClient):
     """One chat interface over every configured model. Safe to share between threads.
 
     Args:
         config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
-        tags: Labels of every call, for logs.
+        tags: Labels of every call, for logs, the ledger and budgets.
         http_client: Your own `httpx.Client`, used for every provider behind HTTP and never closed here.
         local_only: True: refuse whatever would leave this machine, whatever the configuration says.
 
@@ -240,6 +282,7 @@ class LlamaClient(_BaseClient):
     _is_async = False
     chat: Chat
     models: Models
+    costs: Costs
 
     def __init__(
         self,
@@ -252,7 +295,10 @@ class LlamaClient(_BaseClient):
         self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
+        from llama_client.costs.reporting import Costs
+
         self.chat = Chat(self._context)
+        self.costs = Costs(self._context.cost_source)
         self.models = Models(self._context.providers)
 
     def sdk(self, provider: str) -> Any:
@@ -286,6 +332,7 @@ class LlamaClient(_BaseClient):
         self._context.closing.come()
         self._context.providers.close()
         self._context.router.health.close()
+        self._context.accounting.close()
 
     def __enter__(self) -> Self:
         return self
@@ -307,6 +354,7 @@ class AsyncLlamaClient(_BaseClient):
     _is_async = True
     chat: AsyncChat
     models: AsyncModels
+    costs: AsyncCosts
 
     def __init__(
         self,
@@ -319,7 +367,10 @@ class AsyncLlamaClient(_BaseClient):
         self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
+        from llama_client.costs.reporting import AsyncCosts
+
         self.chat = AsyncChat(self._context)
+        self.costs = AsyncCosts(self._context.cost_source, self._context.loop)
         self.models = AsyncModels(self._context.providers, self._context.loop)
 
     def sdk(self, provider: str) -> Any:
@@ -346,6 +397,7 @@ class AsyncLlamaClient(_BaseClient):
         self._context.closing.come()
         await self._context.providers.aclose()
         self._context.router.health.close()
+        await self._context.accounting.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -140,9 +140,9 @@ def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaC
         today = providers.clock.today()
         offers = [o for o in catalog.all_offers if o.provider_kind in (name, kind) and o.is_served(today)]
         # What a machine of the user's own has installed is nothing that a catalogue could know.
-        models = [] if kind == "ollama" else [_model(name, None, offer) for offer in offers]
+        models = [] if kind == "ollama" else [_model(providers, name, None, offer) for offer in offers]
     else:
-        models = [_model(name, m, providers.offer(name, m.id)) for m in answer]
+        models = [_model(providers, name, m, providers.offer(name, m.id)) for m in answer]
     failed = isinstance(answer, LlamaClientError)
     return ProviderInfo(
         provider=name,
@@ -154,8 +154,9 @@ def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaC
     )
 
 
-def _model(provider: str, served: ServedModel | None, offer: Offer | None) -> ModelInfo:
+def _model(providers: Providers, provider: str, served: ServedModel | None, offer: Offer | None) -> ModelInfo:
     identity = served.id if served is not None else offer.id if offer is not None else ""
+    price = providers.list_prices.of(providers.kind(provider), identity, providers.clock.today())
     context = served.context_tokens if served is not None else None
     known = (
         {}
@@ -165,12 +166,18 @@ def _model(provider: str, served: ServedModel | None, offer: Offer | None) -> Mo
             "context_tokens": offer.context_tokens,
             "max_output_tokens": offer.max_output_tokens,
             "abilities": sorted(offer.abilities) if offer.abilities is not None else None,
-            "input_usd_per_mtok": offer.input_usd_per_mtok,
-            "output_usd_per_mtok": offer.output_usd_per_mtok,
-            "cached_usd_per_mtok": offer.cached_usd_per_mtok,
             "deprecated_on": offer.deprecated_on,
             "replacement": offer.replacement,
             "checked_on": offer.checked_on,
+        }
+    )
+    priced = (
+        {}
+        if price is None
+        else {
+            "input_usd_per_mtok": price.input_usd_per_mtok,
+            "output_usd_per_mtok": price.output_usd_per_mtok,
+            "cached_usd_per_mtok": price.cached_usd_per_mtok,
         }
     )
     told = {
@@ -179,4 +186,4 @@ def _model(provider: str, served: ServedModel | None, offer: Offer | None) -> Mo
         "is_loaded": served.is_loaded if served is not None else None,
         "size_bytes": served.size_bytes if served is not None else None,
     }
-    return ModelInfo.model_validate({**known, **told, **({"context_tokens": context} if context else {})})
+    return ModelInfo.model_validate({**known, **priced, **told, **({"context_tokens": context} if context else {})})

@@ -39,6 +39,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
         ours = ("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_", "GROQ_", "TOGETHER_", "OPENAI_", "SSL_CERT_")
         if name.startswith(ours) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    # Thousands of tests open a client; those that are about the ledger switch it on.
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "false")
     # Nobody listens there: an Ollama that runs on this machine is none of the tests' business.
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     for name in ("HOME", "USERPROFILE"):

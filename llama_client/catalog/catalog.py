@@ -1,4 +1,4 @@
-"""What models there are by name, who serves each, under which id, until when and for how much.
+"""What models there are by name, who serves each, under which id, and until when.
 
 Facts only, from `models.toml` and the user's own rows: nothing is chosen here, and the unknown is not refused.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from decimal import Decimal
 from typing import Any, Literal, get_args
 
 Ability = Literal["tools", "vision", "reasoning", "json_schema", "prefill"]
@@ -52,9 +51,6 @@ class Offer:
         context_tokens: The provider's limit; None: unknown, or (Ollama) set where it runs.
         max_output_tokens: The longest answer; None: unknown.
         abilities: What may be asked of it there; None: unknown, which is not "none".
-        input_usd_per_mtok: US dollars per million tokens; None: unknown.
-        output_usd_per_mtok: As above.
-        cached_usd_per_mtok: As above, for tokens of the prompt that were read from the provider's cache.
         deprecated_on: The first day on which it is not served; None: no end is known.
         deprecated_text: When that was, as told to people (`in January 2025`).
         replacement: The same provider's id to use instead.
@@ -69,9 +65,6 @@ class Offer:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     abilities: frozenset[str] | None = None
-    input_usd_per_mtok: Decimal | None = None
-    output_usd_per_mtok: Decimal | None = None
-    cached_usd_per_mtok: Decimal | None = None
     deprecated_on: date | None = None
     deprecated_text: str | None = None
     replacement: str | None = None
@@ -280,9 +273,6 @@ def _offer(row: Mapping[str, Any], model_id: str) -> Offer:
         context_tokens=row.get("context_tokens"),
         max_output_tokens=row.get("max_output_tokens"),
         abilities=_abilities(row.get("abilities")),
-        input_usd_per_mtok=_price(row.get("input_usd_per_mtok")),
-        output_usd_per_mtok=_price(row.get("output_usd_per_mtok")),
-        cached_usd_per_mtok=_price(row.get("cached_usd_per_mtok")),
         deprecated_on=end,
         deprecated_text=row.get("deprecated_text") or _on(end),
         replacement=row.get("replacement"),
@@ -314,10 +304,6 @@ def _without(model: CatalogModel, aliases: Sequence[str]) -> CatalogModel:
 
 def _abilities(words: Iterable[str] | None) -> frozenset[str] | None:
     return None if words is None else frozenset(words)
-
-
-def _price(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
 
 
 def _on(day: date | None) -> str | None:

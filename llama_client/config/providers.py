@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
+from llama_client.config.accounting import OwnMachine
 from llama_client.config.tables import ConfigTable, FilePath, Name
 from llama_client.types.sendable import MAX_TIMEOUT_S, HeaderName, header_value
 from llama_client.validation import broken_rule
@@ -115,13 +116,13 @@ class TogetherProvider(HttpProvider):
     kind: Literal["together"] = "together"
 
 
-class OpenAIProvider(HttpProvider):
+class OpenAIProvider(HttpProvider, OwnMachine):
     """Any OpenAI-compatible server. Without `base_url` it is OpenAI itself, with that service's own environment."""
 
     kind: Literal["openai"] = "openai"
 
 
-class OllamaProvider(HttpProvider):
+class OllamaProvider(HttpProvider, OwnMachine):
     """Ollama's own API.
 
     Attributes:
@@ -142,7 +143,7 @@ class LoraAdapter(ConfigTable):
     scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0
 
 
-class GgufProvider(ConfigTable):
+class GgufProvider(OwnMachine):
     """A provider of kind `gguf`: files run inside this process.
 
     Attributes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 
+from llama_client.config.accounting import PositiveUsd, Usd
 from llama_client.config.providers import Seconds
 from llama_client.config.tables import ConfigTable, Name
 from llama_client.validation import broken_rule, suggestion
@@ -29,17 +29,6 @@ def is_target(target: str) -> str:
     if not all(target.partition("/")):
         raise broken_rule("", f"must be 'provider/model-id', got {target!r}")
     return target
-
-
-def _money(value: object) -> object:
-    """TOML knows no decimal numbers: a float's shortest text is what was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise broken_rule("", "must be a number of US dollars")
-    return Decimal(str(value))
-
-
-Usd = Annotated[Decimal, BeforeValidator(_money), Field(ge=0, allow_inf_nan=False)]
-PositiveUsd = Annotated[Decimal, BeforeValidator(_money), Field(gt=0, allow_inf_nan=False)]
 
 
 def _checked_params(params: object) -> object:
@@ -129,6 +118,8 @@ class PriceRow(ConfigTable):
         input_usd_per_mtok: US dollars per million tokens of the prompt.
         output_usd_per_mtok: US dollars per million tokens of the answer.
         cached_usd_per_mtok: US dollars per million tokens of the prompt that were cached; absent: as the others.
+        service_tier: The tier that it is the price of, as the provider's answers name it; absent: of every tier that
+            has no row of its own.
         effective_from: The first day on which it holds; absent: always.
         effective_until: The first day on which it no longer does.
     """
@@ -137,6 +128,7 @@ class PriceRow(ConfigTable):
     input_usd_per_mtok: Usd
     output_usd_per_mtok: Usd
     cached_usd_per_mtok: Usd | None = None
+    service_tier: Name | None = None
     effective_from: date | None = None
     effective_until: date | None = None
 

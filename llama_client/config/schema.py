@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
+from llama_client.config.accounting import BudgetTable, LedgerTable, Telemetry, time_zone
 from llama_client.config.providers import (
     GgufProvider,
     GroqProvider,
@@ -42,7 +43,7 @@ PROVIDER_KINDS = tuple(TABLES)
 # These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
 BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
 # What must not be shown, whatever is wrong with it.
-_SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command"})
+_SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
 
 
 Provider = Annotated[
@@ -112,25 +113,33 @@ class Config(ConfigTable):
     Attributes:
         default_model: What `model` means where it is omitted.
         local_only: Refuse whatever would leave this machine.
+        timezone: Where days and months begin, for budgets, reports and prices.
         providers: Who answers, by name.
         routes: Named lists of targets.
         routing: What failover does.
         models: What the user knows of models beyond the catalogue.
         prices: The user's own prices.
+        ledger: Where each attempt is written down.
+        budgets: What may be spent.
+        telemetry: OpenTelemetry's spans and metrics.
         privacy: Exceptions from `local_only`.
     """
 
     default_model: Annotated[str, Field(min_length=1)] | None = None
     local_only: StrictBool = False
+    timezone: Annotated[Name, AfterValidator(time_zone)] = "UTC"
     providers: dict[str, Provider] = Field(default_factory=dict)
     routes: dict[Annotated[str, AfterValidator(_is_route_name)], Route] = Field(default_factory=dict)
     routing: Routing = Routing()
     models: tuple[ModelRow, ...] = ()
     prices: tuple[PriceRow, ...] = ()
+    ledger: LedgerTable = LedgerTable()
+    budgets: tuple[BudgetTable, ...] = ()
+    telemetry: Telemetry = Telemetry()
     privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
-    def _routes_name_providers(self) -> Config:
+    def _names_are_of_providers(self) -> Config:
         known = (*self.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self.providers))
         for name, route in self.routes.items():
             for number, row in enumerate(route.targets):
@@ -141,6 +150,12 @@ class Config(ConfigTable):
                     raise broken_rule(where, f"no provider is named {provider!r} (providers: {', '.join(known)}){hint}")
                 if row.target in self.routes:
                     raise broken_rule(where, f"{row.target!r} is a route itself; a route lists targets")
+        for number, budget in enumerate(self.budgets):
+            kind, _, provider = budget.scope.partition(":")
+            if kind == "provider" and provider not in known:
+                hint = suggestion(provider, known)
+                where = f"budgets[{number}].scope"
+                raise broken_rule(where, f"no provider is named {provider!r} (providers: {', '.join(known)}){hint}")
         return self
 
 
@@ -214,6 +229,12 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
             return tuple(Routing.model_fields)
         case ("prices", *_):
             return tuple(PriceRow.model_fields)
+        case ("ledger", *_):
+            return tuple(LedgerTable.model_fields)
+        case ("budgets", *_):
+            return tuple(BudgetTable.model_fields)
+        case ("telemetry", *_):
+            return tuple(Telemetry.model_fields)
         case ("privacy", *_):
             return tuple(Privacy.model_fields)
         case _:

@@ -8,16 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
+from llama_client.config.accounting import OwnMachine
 from llama_client.config.providers import GgufProvider
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
-from llama_client.errors import ConfigError, InvalidRequestError, ProviderError
+from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderError
 from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.validation import suggestion
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from llama_client.catalog.catalog import Catalog, Offer
+    from llama_client.catalog.prices import ListPrices
     from llama_client.config.providers import HttpProvider as HttpTable
     from llama_client.providers.http.connections import Connections
     from llama_client.providers.http.provider import HttpProvider, Knowledge
@@ -57,16 +61,16 @@ class Providers:
         self._config = config
         self._store = store
         self._environ = environ
-        self._guard = ConnectionGuard(local_only=config.local_only, allow_hosts=config.privacy.allow_hosts)
+        self.guard = ConnectionGuard(local_only=config.local_only, allow_hosts=config.privacy.allow_hosts)
         if http_client is not None:
-            self._guard.refuse("an HTTP client of your own (http_client), whose connections it could not judge")
+            self.guard.refuse("an HTTP client of your own (http_client), whose connections it could not judge")
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: Connections | None = None
         if http_client is not None:
             from llama_client.providers.http.connections import Connections
 
-            self._connections = Connections(self._guard, http_client, is_async=is_async)
+            self._connections = Connections(self.guard, http_client, is_async=is_async)
         self._closed = False
         unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
         # The configured providers, in their order, and then those that need no table.
@@ -99,10 +103,34 @@ class Providers:
         """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
 
+    @cached_property
+    def list_prices(self) -> ListPrices:
+        """What providers ask for their tokens. Read when it is first needed."""
+        from llama_client.catalog.prices import ListPrices
+
+        return ListPrices.bundled()
+
     def context_tokens(self, name: str, model: str) -> int | None:
         """The context that a provider serves a model with; None: nobody knows."""
         offer = self.offer(name, model)
         return offer.context_tokens if offer is not None else None
+
+    def max_output_tokens(self, name: str, model: str) -> int | None:
+        """The longest answer that a provider's model gives; None: nobody knows."""
+        offer = self.offer(name, model)
+        return offer.max_output_tokens if offer is not None else None
+
+    def url(self, name: str) -> str | None:
+        """Where a provider is; None: in this process, or nowhere, as what the configuration says of it is wrong."""
+        try:
+            return getattr(self.get(name), "url", None)
+        except LlamaClientError:
+            return None
+
+    def usd_per_hour(self, name: str) -> Decimal | None:
+        """What an hour of a provider's machine costs, where it is one of the user's own that costs by time."""
+        table = self._config.providers.get(name)
+        return table.machine_usd_per_hour if isinstance(table, OwnMachine) else None
 
     def get(self, name: str) -> Provider:
         """The provider of that name.
@@ -201,7 +229,7 @@ class Providers:
         from llama_client.providers.http.provider import HttpProvider
 
         if self._connections is None:
-            self._connections = Connections(self._guard)
+            self._connections = Connections(self.guard)
         return HttpProvider(
             name,
             _service(table.kind),

@@ -41,6 +41,8 @@ class Candidate:
         is_told: Why it was not asked has been written down.
         warnings: What was left out of the request.
         continued: The attempt that broke off and that this one goes on from.
+        route: The route that it stands in; None: the call named its targets.
+        is_budgeted: Whether a budget has a say in whether it is asked.
     """
 
     __slots__ = (
@@ -50,17 +52,21 @@ class Candidate:
         "continued",
         "error",
         "health",
+        "is_budgeted",
         "is_out",
         "is_told",
         "ready_at",
         "request",
+        "route",
         "size",
         "target",
         "tries",
         "warnings",
     )
 
-    def __init__(self, target: Target, health: Health, request: ChatRequest, size: RequestSize) -> None:
+    def __init__(
+        self, target: Target, health: Health, request: ChatRequest, size: RequestSize, route: str | None = None
+    ) -> None:
         self.target = target
         self.health = health
         self.request = _with_defaults(request, target)
@@ -74,11 +80,13 @@ class Candidate:
         self.is_told = False
         self.warnings: list[str] = []
         self.continued: Trial | None = None
+        self.route = route
+        self.is_budgeted = False
         self._is_checked = False
 
     def continuing(self, broken: Trial) -> Candidate:
         """This target, asked to go on from where an attempt broke off."""
-        following = Candidate(self.target, self.health, self.request, self.size)
+        following = Candidate(self.target, self.health, self.request, self.size, self.route)
         following._before_continuing = self.request if self.continued is None else self._before_continuing
         following.request = _with_beginning(following._before_continuing, broken)
         following._is_as_asked = False
@@ -87,6 +95,7 @@ class Candidate:
             f"{broken.target.name} broke off after {len(broken.fold.text)} characters; {self.target.name} went on",
         ]
         following.continued = broken
+        following.is_budgeted = self.is_budgeted
         return following
 
     def refuse(self, error: LlamaClientError) -> None:

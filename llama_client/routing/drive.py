@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
-from llama_client.routing.plan import Late, Lost, Outcome, Rest, Skip, Step, Steps, Try, Wait, Won
+from llama_client.routing.plan import Late, Lost, Outcome, Reserve, Rest, Skip, Step, Steps, Try, Wait, Won
 from llama_client.routing.record import CallRecord, Trial
 from llama_client.routing.turns import await_turn, wait_for
 from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
@@ -113,6 +113,8 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[Opened[Sync
             record.clock.sleep(seconds)
         case Wait(seconds, turn) if turn is not None:
             wait_for(turn, seconds)
+        case Reserve():
+            return record.reserve(step)
         case Skip():
             record.skipped(step)
     return None
@@ -131,6 +133,8 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
             await record.clock.asleep(seconds)
         case Wait(seconds, turn) if turn is not None:
             await await_turn(turn, seconds)
+        case Reserve():
+            return await record.areserve(step)
         case Skip():
             record.skipped(step)
     return None

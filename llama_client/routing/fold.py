@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llama_client.types.chunk import ChatCompletionChunk, ChunkChoice, ToolCallDelta
 from llama_client.types.completion import (
@@ -54,6 +54,8 @@ class Fold:
         if beginning is not None:
             parts = beginning._choices[0]
             self._choices[0] = _ChoiceParts(content=list(parts.content), reasoning=list(parts.reasoning))
+        self._beginning = beginning
+        self._inherited_bytes = self._bytes()
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in the next chunk."""
@@ -109,13 +111,34 @@ class Fold:
         return len(parts.content) if parts is not None else 0
 
     @property
+    def answer_bytes(self) -> int:
+        """How much has been generated here: text, reasoning, tool calls; what it goes on from is not counted."""
+        return self._bytes() - self._inherited_bytes
+
+    @property
     def service_tier(self) -> str | None:
         """The tier that the provider says it served."""
         return self._service_tier
 
+    def _bytes(self) -> int:
+        texts: list[str] = []
+        for parts in self._choices.values():
+            texts += [*parts.content, *parts.reasoning, *parts.refusal]
+            for call in parts.tool_calls.values():
+                texts += [call.name, *call.arguments]
+        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
     def choices(self) -> list[Choice]:
         """The choices, by index."""
         return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
+
+    def generated(self) -> list[Choice]:
+        """The choices without what they go on from."""
+        if self._beginning is None:
+            return self.choices()
+        whole, before = self._choices[0], self._beginning._choices[0]
+        content, reasoning = whole.content[len(before.content) :], whole.reasoning[len(before.reasoning) :]
+        return [_choice(0, replace(whole, content=content, reasoning=reasoning))]
 
 
 def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:

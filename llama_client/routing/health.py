@@ -121,6 +121,11 @@ class Health:
         self._last_error: LlamaClientError | None = None
         self._in_flight = 0
 
+    @property
+    def usual_output_tokens(self) -> float | None:
+        """The length of answers of late, whoever gave them; None: there were none."""
+        return self._output_tokens.value(self._clock.monotonic())
+
     def permit(self, now: float) -> Permit | None:
         """Leave to ask it; None: it is left alone, or is being tried by another call."""
         with self._lock:

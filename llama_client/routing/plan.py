@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_client.clock import Deadline
+from llama_client.costs.reservations import Refused, Reservation, Reserved
 from llama_client.errors import (
     AllTargetsFailedError,
     GenerationFailedError,
@@ -48,6 +49,7 @@ class Try:
         timeout_s: For a call, until its answer is whole; for a stream, until its first content.
         waited_s: How long the call has waited for this since its last try.
         late_after_s: Where the attempt has not ended by then, say `Late` and let it go on; None: never.
+        reservation: What was set aside for it, to be settled by whoever takes this step; None: nothing was.
     """
 
     candidate: Candidate
@@ -55,6 +57,7 @@ class Try:
     timeout_s: float | None
     waited_s: float = 0.0
     late_after_s: float | None = None
+    reservation: Reservation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,19 @@ class Wait:
 
     seconds: float
     turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Set aside what asking this candidate may cost, and say whether there is as much: `Reserved` or `Refused`.
+
+    Attributes:
+        candidate: Whom.
+        timeout_s: How long the attempt may take.
+    """
+
+    candidate: Candidate
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +115,8 @@ class Late:
     """The candidate that was tried last has not answered yet."""
 
 
-Step = Try | Rest | Wait | Skip
-Outcome = Won[T] | Lost | Late | None
+Step = Try | Rest | Wait | Skip | Reserve
+Outcome = Won[T] | Lost | Late | Reserved | Refused | None
 R = TypeVar("R")
 Part = Generator[Step, Outcome[T], R]
 Steps = Generator[Step, Outcome[T], T]
@@ -219,6 +235,7 @@ class Plan(Generic[T]):
     def _placed(self, candidate: Candidate, permit: Permit) -> Part[T, Try | None]:
         """The try, once its provider has a place for it; None: it had none in time."""
         places = candidate.health.places
+        reservation: Reservation | None = None
         is_handed_over = False
         try:
             if places is not None:
@@ -229,13 +246,22 @@ class Plan(Generic[T]):
                     yield from self._pause(Wait(self._share_s(candidate), permit.place))
                 if not permit.place.has_come:
                     raise OverloadedError(f"{candidate.target.provider_name} had no place within the time")
+            if candidate.is_budgeted:
+                answer = yield Reserve(candidate, self._share_s(candidate))
+                if isinstance(answer, Refused):
+                    yield from self._refuse(candidate, answer)
+                    return None
+                if isinstance(answer, Reserved):
+                    reservation = answer.reservation
+                    candidate.warnings += [text for text in answer.warnings if text not in candidate.warnings]
             late_after_s = None
             if self._rules.hedge_after_s is not None and not self._running and self._has_others(candidate):
                 late_after_s = self._rules.hedge_after_s
             share_s = self._share_s(candidate)
             waited_s, self._waited_s = self._waited_s, 0.0
             is_handed_over = True
-            return Try(candidate, permit, share_s if share_s < math.inf else None, waited_s, late_after_s)
+            timeout_s = share_s if share_s < math.inf else None
+            return Try(candidate, permit, timeout_s, waited_s, late_after_s, reservation)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
             yield Skip(candidate, str(error), error)
@@ -246,6 +272,20 @@ class Plan(Generic[T]):
         finally:
             if not is_handed_over:
                 permit.settle(None)
+                if reservation is not None:
+                    reservation.release()
+
+    def _refuse(self, candidate: Candidate, refused: Refused) -> Part[T, None]:
+        """A budget has no room for it; where that budget says so, nobody else may be asked who costs anything."""
+        yield Skip(candidate, str(refused.error), refused.error)
+        candidate.refuse(candidate.error or refused.error)
+        candidate.is_told = True
+        for other in self._candidates if refused.only_free else ():
+            if other.is_budgeted and not other.is_out and other not in self._running:
+                other.refuse(other.error or refused.error)
+                if not other.is_told:
+                    other.is_told = True
+                    yield Skip(other, f"it is not free: {refused.error}", refused.error)
 
     def _take_in(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
         """What a failure means for its candidate; one that nobody else could mend is raised."""

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.prices import PriceBook
+from llama_client.costs.prices import HourPrice, PriceBook
 from llama_client.errors import BudgetExceededError, ContextLengthError
 from llama_client.routing.candidates import Candidate
 from llama_client.routing.health import HealthBook
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # No model that is served has less.
 _SMALLEST_CONTEXT_TOKENS = 512
+# What a machine of the user's own does, where it was not measured yet: that of one reader of a middling GPU.
+_USUAL_TOKENS_PER_S = 30.0
 # How often the policy `fastest` asks somebody else first, to learn whether they have become faster.
 _EXPLORED_SHARE = 0.05
 
@@ -55,7 +57,7 @@ class Router:
         found: dict[str, Candidate] = {}
         for choice in choices:
             candidates = [
-                Candidate(target, self.health.of(target.name, target.provider_name), request, size)
+                Candidate(target, self.health.of(target.name, target.provider_name), request, size, choice.route)
                 for target in choice.targets
             ]
             if len(candidates) > 1 or choice.max_price_usd is not None:
@@ -69,6 +71,17 @@ class Router:
         self._refuse_too_long(candidates)
         return self._steered(candidates)
 
+    def has_prices_at_hand(self, choices: Sequence[Choice]) -> bool:
+        """Whether what any of these costs is known, or known to be unknown, without importing a package."""
+        at = self.clock.wall()
+        return all(
+            self.prices.is_at_hand(
+                target.provider_name, target.model, at, is_free=target.provider.is_free(target.model)
+            )
+            for choice in choices
+            for target in choice.targets
+        )
+
     def expected_usd(self, candidate: Candidate) -> Decimal | None:
         """What the call is expected to cost there; None: its price is unknown.
 
@@ -76,12 +89,19 @@ class Router:
         were of late, and at most `max_tokens`.
         """
         target = candidate.target
-        rate = self.prices.rate(target.provider_name, target.model, is_free=target.provider.is_free(target.model))
-        if rate is None:
+        price = self.prices.price(
+            target.provider_name, target.model, self.clock.wall(), is_free=target.provider.is_free(target.model)
+        )
+        if price is None:
             return None
         now, tokens = self.clock.monotonic(), candidate.size.input_tokens
+        output_tokens = candidate.size.output_tokens(self.health.output_tokens.value(now))
+        if isinstance(price, HourPrice):
+            streams = candidate.request.stream
+            pace_s = candidate.health.pace.expected_s(now, tokens=output_tokens, streams=streams)
+            return price.usd(output_tokens / _USUAL_TOKENS_PER_S if pace_s is None else pace_s)
         cached = tokens * (candidate.health.cached_share.value(now) or 0.0)
-        return rate.usd(tokens, candidate.size.output_tokens(self.health.output_tokens.value(now)), cached)
+        return price.parts(tokens, output_tokens, cached).usd
 
     def _sorted(self, candidates: list[Candidate], choice: Choice) -> list[Candidate]:
         if choice.max_price_usd is not None:

@@ -6,11 +6,33 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.prices import price, total
+from llama_client.costs.bills import (
+    BYTES_PER_TOKEN,
+    Tokens,
+    cost_of_time,
+    cost_of_tokens,
+    counted,
+    nothing_charged,
+    total,
+)
+from llama_client.costs.prices import FREE, HourPrice
+from llama_client.costs.reservations import Refused, Reserved
+from llama_client.costs.rows import (
+    CALL,
+    ERROR,
+    PROVIDER,
+    TARGET,
+    UNPRICED_CALL,
+    UNPRICED_PROVIDER,
+    UNPRICED_TARGET,
+    Row,
+)
 from llama_client.errors import (
+    APIConnectionError,
     APITimeoutError,
     GenerationFailedError,
     InvalidRequestError,
@@ -23,7 +45,7 @@ from llama_client.errors import (
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.fold import Fold
 from llama_client.routing.health import Result
-from llama_client.routing.plan import Skip, Try
+from llama_client.routing.plan import Reserve, Skip, Try
 from llama_client.types.attempt import Attempt, AttemptOutcome, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion
@@ -32,8 +54,12 @@ from llama_client.types.usage import Usage
 
 if TYPE_CHECKING:
     from llama_client.config.routing import Routing
-    from llama_client.routing.targets import Target
+    from llama_client.costs.accounting import Accounting, MachineUse
+    from llama_client.costs.prices import Price
+    from llama_client.routing.candidates import Candidate
+    from llama_client.routing.purchases import Purchases
     from llama_client.structured import AnswerForm
+    from llama_client.telemetry.instrumentation import AttemptSpan, Instrumentation
     from llama_client.types.completion import Choice
     from llama_client.types.request import ChatRequest
 
@@ -48,6 +74,9 @@ class Trial:
         self.target = step.candidate.target
         self.permit = step.permit
         self.waited_s = step.waited_s
+        self.reservation = step.reservation
+        self.machine_use: MachineUse | None = None
+        self.span: AttemptSpan | None = None
         self.call = call
         self.choices: list[Choice] | None = None
         self.fold: Fold = Fold(step.candidate.continued.fold if step.candidate.continued is not None else None)
@@ -71,9 +100,11 @@ class Trial:
         """Takes in the next chunk."""
         self.fold.add(chunk)
         if self.fold.has_content and chunk.choices:
-            self.last_content_at = self._clock.monotonic()
-            if self.first_content_at is None:
+            before, self.last_content_at = self.last_content_at, self._clock.monotonic()
+            if before is None:
                 self.first_content_at = self.last_content_at
+            elif self.span is not None:
+                self.span.gaps_s.append(self.last_content_at - before)
 
     @property
     def ttft_s(self) -> float | None:
@@ -119,7 +150,10 @@ class CallRecord:
         rules: What failover does.
         clock: The time.
         tags: The call's labels.
+        accounting: What attempts cost, and where they are written down.
+        purchases: Sets money aside for attempts; None: there is no budget.
         form: What the answer is held against.
+        telemetry: Makes spans and metrics of attempts; None: it is off.
     """
 
     def __init__(
@@ -128,7 +162,10 @@ class CallRecord:
         rules: Routing,
         clock: Clock,
         tags: Mapping[str, str],
+        accounting: Accounting,
         form: AnswerForm | None = None,
+        purchases: Purchases | None = None,
+        telemetry: Instrumentation | None = None,
     ) -> None:
         self.request = request
         self.clock = clock
@@ -136,8 +173,15 @@ class CallRecord:
         self.attempts: list[Attempt] = []
         self._form = form
         self._rules = rules
+        self._accounting = accounting
+        self._purchases = purchases
+        self._telemetry = telemetry
         self._charged: list[Cost] = []
+        self._counted: set[tuple[int, str]] = set()
+        self._is_recorded = True
         self._tags = dict(tags)
+        # A call is priced by its own day, however long it takes.
+        self.at = clock.wall()
         self._started_at = clock.monotonic()
         self._is_stopped = False
         self._facts: AttemptFacts | None = None
@@ -145,6 +189,18 @@ class CallRecord:
         self._first_content_at: float | None = None
         # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
         self._lock = threading.RLock()
+
+    def reserve(self, step: Reserve) -> Reserved | Refused:
+        """Sets aside what an attempt can cost, blocking."""
+        if self._purchases is None:
+            return Reserved(None)
+        return self._purchases.reserve(step.candidate, self._tags, self.at, step.timeout_s)
+
+    async def areserve(self, step: Reserve) -> Reserved | Refused:
+        """The same on the event loop."""
+        if self._purchases is None:
+            return Reserved(None)
+        return await self._purchases.areserve(step.candidate, self._tags, self.at, step.timeout_s)
 
     def begin(self, step: Try) -> Trial:
         """Starts an attempt.
@@ -154,6 +210,8 @@ class CallRecord:
         """
         if self._is_stopped:
             step.permit.settle(None)
+            if step.reservation is not None:
+                step.reservation.release()
             raise InvalidRequestError("the stream was closed")
         step.permit.start(step.candidate.size)
         candidate, streams = step.candidate, self.request.stream
@@ -177,7 +235,10 @@ class CallRecord:
             is_continuation=broken is not None,
         )
         self._facts = facts
-        return Trial(step, call, self.clock, self._form)
+        trial = Trial(step, call, self.clock, self._form)
+        trial.machine_use = self._accounting.machines.begin(candidate.target.provider_name, trial.started_at)
+        trial.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
+        return trial
 
     def stop(self) -> None:
         """Ends the attempt that is under way, from another thread or task, and lets no other begin."""
@@ -191,15 +252,14 @@ class CallRecord:
         if isinstance(error, ProviderError):
             error.provider = error.provider or step.candidate.target.provider_name
             error.target = error.target or name
-        self._add(
-            Attempt(
-                target=name,
-                outcome="skipped",
-                sent=False,
-                error=type(error).__name__ if error is not None else None,
-                reason=step.reason,
-            )
+        attempt = Attempt(
+            target=name,
+            outcome="skipped",
+            sent=False,
+            error=type(error).__name__ if error is not None else None,
+            reason=step.reason,
         )
+        self._add(attempt, step.candidate, self.clock.monotonic(), None)
 
     def failed(self, trial: Trial, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Writes down a failed attempt, and completes its error."""
@@ -237,7 +297,7 @@ class CallRecord:
             target=trial.target.name,
             provider=trial.target.provider_name,
             request_id=self.request_id,
-            cost=total(self._charged or [_price(trial.target)]),
+            cost=total(self._charged or [self._cost_so_far(trial)]),
             attempts=list(self.attempts),
             timing=self._timing(trial),
             warnings=list(trial.facts.warnings),
@@ -262,11 +322,9 @@ class CallRecord:
         status = facts.http_status
         latency_s = self.clock.monotonic() - trial.started_at
         trial.permit.settle(self._result(trial, outcome, error, latency_s))
-        cost = _price(trial.target) if facts.sent else None
-        # Whoever refuses a request does not charge for it; who has generated does, whatever became of that.
-        generated = trial.fold.usage is not None or isinstance(error, GenerationFailedError)
-        if cost is not None and (outcome != "error" or generated):
-            self._charged.append(cost)
+        tokens, cost = self._bill(trial, outcome, error)
+        if trial.reservation is not None:
+            trial.reservation.settle(_settled(cost, tokens))
         attempt = Attempt(
             target=trial.target.name,
             outcome=outcome,
@@ -278,11 +336,101 @@ class CallRecord:
             latency_s=latency_s,
             ttft_s=trial.ttft_s,
             usage=trial.fold.usage,
+            estimated_usage=tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
             cost=cost,
             rate_limit=facts.rate_limit,
             waited_s=trial.waited_s or None,
         )
-        self._add(attempt)
+        number = self._add(attempt, trial.candidate, trial.started_at, tokens)
+        if trial.span is not None:
+            trial.span.end(attempt, number, trial.fold.first, trial.fold.generated)
+
+    def _bill(
+        self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None
+    ) -> tuple[Tokens | None, Cost | None]:
+        """The tokens that are charged for, and what they cost; None: none are, or it was never sent."""
+        use, machine_s = trial.machine_use, 0.0
+        if use is not None:
+            machine_s = use.machine.end(use.began, self.clock.monotonic())
+        if not trial.facts.sent:
+            return None, None
+        price, is_worked_on = self._price(trial), _was_worked_on(trial, outcome, error)
+        tokens = counted(trial.fold.usage, lambda: self._guessed(trial, error)) if is_worked_on else None
+        if isinstance(price, HourPrice):
+            cost = cost_of_time(price, machine_s, self._reading_share(trial))
+        elif tokens is not None:
+            cost = cost_of_tokens(price, tokens)
+        else:
+            return None, nothing_charged("local" if price is FREE else "it was refused")
+        self._charged.append(cost)
+        if price is not None and not isinstance(price, HourPrice):
+            for doubt in (price.origin.doubt, price.origin.warning):
+                if doubt is not None:
+                    trial.facts.warn(f"cost: {doubt}")
+        return tokens, cost
+
+    def _price(self, trial: Trial) -> Price | None:
+        target = trial.target
+        return self._accounting.prices.price(
+            target.provider_name,
+            target.model,
+            self.at,
+            is_free=target.provider.is_free(target.model),
+            service_tier=trial.fold.service_tier or trial.call.request.service_tier,
+        )
+
+    def _guessed(self, trial: Trial, error: LlamaClientError | None) -> tuple[float, float]:
+        """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""
+        generated = float(trial.fold.answer_bytes)
+        if isinstance(error, GenerationFailedError) and not generated:
+            generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
+        size = trial.candidate.size
+        if not generated and not self.request.stream:
+            # Whoever makes a whole answer has made it, or some of it, without a word.
+            return size.input_tokens, size.output_tokens(trial.candidate.health.usual_output_tokens)
+        return size.input_tokens, generated / BYTES_PER_TOKEN
+
+    def _reading_share(self, trial: Trial) -> float:
+        """Which part of an attempt passed before its first content."""
+        took_s = self.clock.monotonic() - trial.started_at
+        return trial.ttft_s / took_s if self.request.stream and trial.ttft_s is not None and took_s > 0 else 0.0
+
+    def _cost_so_far(self, trial: Trial) -> Cost:
+        """What is known of the cost of an answer that is not whole: nothing, where it costs anything at all."""
+        return cost_of_tokens(FREE, Tokens(0, 0)) if self._price(trial) is FREE else Cost()
+
+    def _enter(self, attempt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> None:
+        """Hands an attempt to the ledger."""
+        ledger, target = self._accounting.ledger, candidate.target
+        assert ledger is not None
+        counts = self._count("", CALL) | self._count(target.provider_name, PROVIDER) | self._count(target.name, TARGET)
+        if attempt.cost is not None and attempt.cost.usd is None:
+            counts |= self._count("", UNPRICED_CALL)
+            counts |= self._count(target.provider_name, UNPRICED_PROVIDER) | self._count(target.name, UNPRICED_TARGET)
+        if attempt.outcome in ("error", "interrupted"):
+            counts |= ERROR
+        row = Row(
+            self.at + (started_at - self._started_at),
+            self.request_id,
+            len(self.attempts),
+            candidate.route,
+            target.provider_name,
+            target.model,
+            self._tags,
+            attempt,
+            tokens,
+            counts,
+        )
+        if not ledger.put(row) and self._is_recorded:
+            self._is_recorded = False
+            ledger.count_unrecorded()
+
+    def _count(self, name: str, what: int) -> int:
+        """`what` for the first row of its kind in this call, else 0."""
+        if (what, name) in self._counted:
+            return 0
+        self._counted.add((what, name))
+        return what
 
     def _result(
         self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
@@ -303,8 +451,12 @@ class CallRecord:
             was_loading=trial.facts.is_loading,
         )
 
-    def _add(self, attempt: Attempt) -> None:
-        self.attempts.append(attempt)
+    def _add(self, attempt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> int:
+        with self._lock:
+            self.attempts.append(attempt)
+            number = len(self.attempts)
+            if self._accounting.ledger is not None:
+                self._enter(attempt, candidate, started_at, tokens)
         if _log.isEnabledFor(logging.DEBUG):
             waited = f" after a wait of {attempt.waited_s:.3f} s" if attempt.waited_s else ""
             took = f" in {attempt.latency_s:.3f} s" if attempt.latency_s is not None else ""
@@ -324,7 +476,25 @@ class CallRecord:
                     "tags": self._tags,
                 },
             )
+        return number
 
 
-def _price(target: Target) -> Cost:
-    return price(is_free=target.provider.is_free(target.model))
+def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
+    """What a budget is charged with; None: nobody knows for sure, so the worst case."""
+    if cost is None:
+        return Decimal(0)
+    return None if tokens is not None and tokens.are_estimated else cost.usd
+
+
+def _was_worked_on(trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
+    """Whether an attempt that was sent is charged for: all are, but those that were refused."""
+    if outcome != "error" or trial.fold.usage is not None or trial.fold.has_content:
+        return outcome != "skipped"
+    if isinstance(error, GenerationFailedError):
+        return True
+    status = trial.facts.http_status
+    if status is None and isinstance(error, ProviderError):
+        status = error.http_status
+    # Without a status nobody knows how far it had come. An error in the place of an answer is a refusal; an answer that
+    # broke off, or cannot be read, is one that was made.
+    return status is None or (status < 400 and isinstance(error, InvalidResponseError | APIConnectionError))

@@ -22,6 +22,11 @@ _MOST_BYTES_A_TOKEN = 8.0
 _TOKENS_A_MESSAGE = 4
 # A middling image, of 1024 x 1024 pixels, at OpenAI, Groq and in Llama 3.2 and 4.
 _TOKENS_AN_IMAGE = 1600
+# What no template adds: around each message, and around all of them (gpt-oss has a system prompt of its own, Llama 3.1
+# one for tools); and what no image has, at the finest that vision models see.
+_MOST_TOKENS_A_MESSAGE = 16
+_MOST_TOKENS_A_TEMPLATE = 512
+_MOST_TOKENS_AN_IMAGE = 16_384
 # The length of an answer where nothing is known.
 _USUAL_OUTPUT_TOKENS = 256.0
 
@@ -64,16 +69,27 @@ class RequestSize:
         return names if is_plain else None
 
     @cached_property
-    def input_tokens(self) -> float:
-        """The prompt's tokens, probably."""
-        images = sum(
+    def _images(self) -> int:
+        return sum(
             not _is_text(part)
             for message in self._request.messages
             if isinstance(message.content, tuple)
             for part in message.content
         )
-        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * images
+
+    @cached_property
+    def input_tokens(self) -> float:
+        """The prompt's tokens, probably."""
+        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
         return self._text_bytes / _BYTES_A_TOKEN + own
+
+    @property
+    def most_input_tokens(self) -> int:
+        """As many as the prompt has at the very most: a token has a byte or more."""
+        form = self._request.response_format
+        schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
+        own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
+        return self._text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._images
 
     @property
     def least_input_tokens(self) -> float:

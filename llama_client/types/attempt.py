@@ -25,7 +25,8 @@ class Attempt(AnswerModel):
         provider_request_id: The provider's id of the request.
         latency_s: From the start of the try to its end.
         ttft_s: From the start of the try to its first content (text, reasoning or tool call).
-        usage: Its tokens, as far as known.
+        usage: Its tokens, as far as the provider has reported them.
+        estimated_usage: Its tokens where it was worked on and nobody has counted them: stopped, cut, or not told.
         cost: Its money.
         rate_limit: What the provider said of its limits.
         waited_s: The wait before the try: for a retry, a limit, a place at the provider.
@@ -41,6 +42,7 @@ class Attempt(AnswerModel):
     latency_s: float | None = None
     ttft_s: float | None = None
     usage: Usage | None = None
+    estimated_usage: Usage | None = None
     cost: Cost | None = None
     rate_limit: dict[str, Any] | None = None
     waited_s: float | None = None

@@ -8,7 +8,6 @@ import sys
 import tomllib
 from collections import defaultdict
 from datetime import date, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ TODAY = date(2026, 11, 23)
 DATA = Path(module.__file__).with_name("models.toml")
 TABLES: dict[str, list[dict[str, Any]]] = tomllib.loads(DATA.read_text(encoding="utf-8"))
 ROWS = TABLES["models"] + TABLES["offers"]
-PRICES = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def test_rows_have_only_keys_that_are_read() -> None:
     for row in TABLES["models"]:
         assert set(row) <= common | {"aliases", "family"}
     for row in TABLES["offers"]:
-        assert set(row) <= common | ends | {"provider", "ids", "max_output_tokens", *PRICES}
+        assert set(row) <= common | ends | {"provider", "ids", "max_output_tokens"}
     assert set(TABLES) == {"models", "offers"}
 
 
@@ -86,21 +84,6 @@ def test_abilities_are_of_the_known_ones() -> None:
     assert {ability for row in ROWS for ability in row.get("abilities", ())} <= set(ABILITIES)
 
 
-def test_prices_are_text_in_the_file_and_decimals_in_the_catalogue(catalog: Catalog) -> None:
-    assert all(isinstance(row[key], str) for row in ROWS for key in PRICES if key in row)
-    prices = [getattr(served, key) for served in catalog.all_offers for key in PRICES]
-    assert {type(price) for price in prices} == {Decimal, type(None)}
-    assert all(0 < price < 100 for price in prices if price is not None)
-
-
-def test_a_price_is_of_input_and_output_alike_and_cached_input_is_no_dearer(catalog: Catalog) -> None:
-    for served in catalog.all_offers:
-        assert (served.input_usd_per_mtok is None) == (served.output_usd_per_mtok is None)
-        if served.cached_usd_per_mtok is not None:
-            assert served.input_usd_per_mtok is not None
-            assert served.cached_usd_per_mtok <= served.input_usd_per_mtok
-
-
 def test_a_replacement_is_in_the_catalogue_and_served(catalog: Catalog) -> None:
     for served in catalog.all_offers:
         if served.replacement is not None:
@@ -108,11 +91,10 @@ def test_a_replacement_is_in_the_catalogue_and_served(catalog: Catalog) -> None:
             assert offer(catalog, served.provider_kind, served.replacement).is_served(TODAY)
 
 
-def test_local_models_have_no_end_and_no_price(catalog: Catalog) -> None:
+def test_local_models_have_no_end(catalog: Catalog) -> None:
     for served in catalog.all_offers:
         if served.provider_kind == "ollama":
             assert served.deprecated_on is None
-            assert served.input_usd_per_mtok is None
 
 
 @pytest.mark.parametrize(
@@ -176,13 +158,6 @@ def test_groq_and_together_serve_no_llama_today_that_we_could_check(catalog: Cat
         "together/meta-models/Muse-Glimmer-30B",
         "together/meta-models/Muse-Spark-Open-816B-A42B",
     ]
-
-
-def test_prices_are_those_of_the_sources(catalog: Catalog) -> None:
-    served = offer(catalog, "groq", "openai/gpt-oss-20b")
-    prices = (served.input_usd_per_mtok, served.output_usd_per_mtok, served.cached_usd_per_mtok)
-    assert prices == (Decimal("0.075"), Decimal("0.30"), Decimal("0.0375"))
-    assert offer(catalog, "together", "meta-llama/Llama-3.3-70B-Instruct-Turbo").input_usd_per_mtok == Decimal("1.04")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +279,6 @@ def test_a_users_row_wins_over_ours_and_keeps_what_it_does_not_say(catalog: Cata
     kept = offer(catalog.extended([row]), "groq", "llama-3.3-70b-versatile")
     assert kept.is_served(TODAY)
     assert kept.context_tokens == 65536
-    assert kept.input_usd_per_mtok == Decimal("0.59")
     assert kept.source.startswith("the configuration; ")
     assert not offer(catalog, "groq", "llama-3.3-70b-versatile").is_served(TODAY)
 

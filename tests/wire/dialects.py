@@ -82,11 +82,14 @@ class Dialect:
             return {"error": message}
         return {"error": {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}}
 
-    def good(self, *, streams: bool, text: str = "Hello") -> Answer:
-        """A good answer."""
+    def good(self, *, streams: bool, text: str = "Hello", usage: dict[str, Any] | None = None) -> Answer:
+        """A good answer; `usage` is what its kind says of tokens, where that is to be something else than usual."""
         if not streams:
-            return as_json(self.whole(text))
-        return streamed([self.preamble(), self.text(text), *self.ending()], headers=self.stream_headers)
+            return as_json(self.whole(text) | ({} if usage is None else {"usage": usage}))
+        ending = self.ending()
+        if usage is not None:
+            ending.insert(-1, self.event(self._chunk() | {"choices": [], "usage": usage}))
+        return streamed([self.preamble(), self.text(text), *ending], headers=self.stream_headers)
 
     def answers(self, *answers: Answer) -> Any:
         """What a server does that gives these answers to chats, in order, and knows of nothing else."""

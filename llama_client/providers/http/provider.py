@@ -99,6 +99,11 @@ class HttpProvider:
         self._sync: _Ready[httpx.Client] | None = None
         self._async: _Ready[httpx.AsyncClient] | None = None
 
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._url
+
     def is_free(self, model: str) -> bool:
         """See `Provider`."""
         return self._service.is_free(model, self._url)

@@ -1,0 +1,114 @@
+"""What providers ask for their tokens, and since when: the rows of `prices.toml`, looked up by day.
+
+Facts only: whose price holds for a call, and what the call cost, is decided in the room of costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+_BUNDLED = "prices.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class ListPrice:
+    """A provider's price of a model's tokens, in US dollars per million.
+
+    Attributes:
+        provider_kind: The provider's kind.
+        id: The provider's own model id.
+        input_usd_per_mtok: For tokens of the prompt.
+        output_usd_per_mtok: For tokens of the answer, reasoning included.
+        cached_usd_per_mtok: For tokens of the prompt that were read from the provider's cache; None: as the others.
+        service_tier: The tier that it is the price of; None: the usual one.
+        effective_from: The first day on which it holds; None: as long as the model has been served.
+        effective_until: The first day on which it no longer does; None: no end is known.
+        unverified: What could not be checked; None: nothing is in doubt.
+        source: Where it comes from.
+        checked_on: When it was last compared with that.
+    """
+
+    provider_kind: str
+    id: str
+    input_usd_per_mtok: Decimal
+    output_usd_per_mtok: Decimal
+    cached_usd_per_mtok: Decimal | None
+    service_tier: str | None
+    effective_from: date | None
+    effective_until: date | None
+    unverified: str | None
+    source: str
+    checked_on: date
+
+    def holds_on(self, day: date) -> bool:
+        """Whether it is the price of that day."""
+        return (self.effective_from is None or self.effective_from <= day) and (
+            self.effective_until is None or day < self.effective_until
+        )
+
+
+class ListPrices:
+    """List prices, looked up by provider, model and day.
+
+    Examples:
+        >>> prices = ListPrices.bundled()
+        >>> prices.of("groq", "openai/gpt-oss-20b", date(2026, 11, 23)).input_usd_per_mtok
+        Decimal('0.075')
+        >>> together = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+        >>> [prices.of("together", together, date(2026, month, 1)).output_usd_per_mtok for month in (5, 6)]
+        [Decimal('0.88'), Decimal('1.04')]
+        >>> prices.of("groq", "an-id-of-tomorrow", date(2026, 11, 23)) is None
+        True
+    """
+
+    def __init__(self, rows: Iterable[ListPrice]) -> None:
+        self._rows: dict[tuple[str, str], list[ListPrice]] = {}
+        for row in rows:
+            self._rows.setdefault((row.provider_kind, row.id), []).append(row)
+
+    @classmethod
+    def bundled(cls) -> ListPrices:
+        """The prices that come with the package, read anew by each call."""
+        import tomllib
+        from importlib import resources
+
+        text = resources.files("llama_client.catalog").joinpath(_BUNDLED).read_text(encoding="utf-8")
+        return cls(_row(table, model) for table in tomllib.loads(text)["prices"] for model in table["ids"])
+
+    def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
+        """The price that held on a day; None: nobody knows, which is not nothing.
+
+        Args:
+            provider_kind: The provider's kind.
+            model: The provider's own id.
+            day: The day of the call.
+            service_tier: The tier that served it; where it has no row of its own, the usual one's is returned.
+        """
+        holding = [row for row in self._rows.get((provider_kind, model), ()) if row.holds_on(day)]
+        own = [row for row in holding if row.service_tier == service_tier]
+        return next(iter(own or [row for row in holding if row.service_tier is None]), None)
+
+    def all(self) -> list[ListPrice]:
+        """Every row."""
+        return [row for rows in self._rows.values() for row in rows]
+
+
+def _row(table: Mapping[str, Any], model: str) -> ListPrice:
+    cached = table.get("cached_usd_per_mtok")
+    return ListPrice(
+        provider_kind=table["provider"],
+        id=model,
+        input_usd_per_mtok=Decimal(table["input_usd_per_mtok"]),
+        output_usd_per_mtok=Decimal(table["output_usd_per_mtok"]),
+        cached_usd_per_mtok=None if cached is None else Decimal(cached),
+        service_tier=table.get("service_tier"),
+        effective_from=table.get("effective_from"),
+        effective_until=table.get("effective_until"),
+        unverified=table.get("unverified"),
+        source=table["source"],
+        checked_on=table["checked_on"],
+    )

@@ -1,0 +1,139 @@
+"""The thread that keeps budgets: it talks to the database, several requests in one transaction."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_client.costs.reservations import Answer, Order, Settlement
+
+if TYPE_CHECKING:
+    from llama_client.clock import Clock
+    from llama_client.costs.accounts import Accounts
+    from llama_client.costs.storage import Storage
+
+# What one transaction does at most.
+_MAX_BATCH = 500
+# A client says so often that it is alive, and is taken for dead when it has not for so long.
+_ALIVE_EACH_S, DEAD_AFTER_S = 10.0, 60.0
+_CLOSING_S = 5.0
+
+_Job = tuple[Order, "Future[Answer]"] | Settlement | Literal["wake"]
+
+
+class Keeper:
+    """The thread, and what it has to do. It starts with the first order.
+
+    Args:
+        open_storage: Opens the database, in the thread.
+        clock: The time.
+    """
+
+    def __init__(self, open_storage: Callable[[], Storage], clock: Clock) -> None:
+        self.pid = os.getpid()
+        self._open_storage = open_storage
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_closing = False
+
+    def order(self, order: Order) -> Future[Answer]:
+        """Asks for money to be set aside."""
+        future: Future[Answer] = Future()
+        self._start()
+        self._jobs.put((order, future))
+        return future
+
+    def settle(self, settlement: Settlement) -> None:
+        """Ends a reservation, some time soon."""
+        self._jobs.put(settlement)
+
+    def close(self) -> None:
+        """Does what is left, and ends."""
+        self._is_closing = True
+        self._jobs.put("wake")
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CLOSING_S)
+        atexit.unregister(self._at_exit)
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        with self._starting:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="llama-client-budgets", daemon=True)
+            thread.start()
+            self._thread = thread
+            atexit.register(self._at_exit)
+            # A process of multiprocessing ends without Python's own handlers.
+            if "multiprocessing" in sys.modules:
+                from multiprocessing import parent_process, util
+
+                if parent_process() is not None:
+                    util.Finalize(None, self._at_exit, exitpriority=0)
+
+    def _at_exit(self) -> None:
+        if self.pid == os.getpid():
+            self.close()
+
+    def _run(self) -> None:
+        accounts: Accounts | None = None
+        unsettled: list[Settlement] = []
+        said_alive_at: float | None = None
+        while True:
+            jobs = self._next_jobs()
+            orders = [job for job in jobs if isinstance(job, tuple) and job[1].set_running_or_notify_cancel()]
+            unsettled += [job for job in jobs if isinstance(job, Settlement)]
+            is_last = self._is_closing and self._jobs.empty()
+            now = self._clock.monotonic()
+            try:
+                if accounts is None:
+                    accounts = self._open()
+                if said_alive_at is None or now - said_alive_at >= _ALIVE_EACH_S:
+                    accounts.say_alive(self._clock.wall(), DEAD_AFTER_S)
+                    said_alive_at = now
+                if orders or unsettled:
+                    answers = accounts.apply([order for order, _ in orders], unsettled)
+                    for (_, future), answer in zip(orders, answers, strict=True):
+                        future.set_result(answer)
+                    unsettled = []
+                if is_last:
+                    accounts.leave()
+            except Exception as error:  # noqa: BLE001 - each who waits is told
+                for _, future in orders:
+                    if not future.done():
+                        future.set_exception(error)
+                if accounts is not None:
+                    with contextlib.suppress(Exception):
+                        accounts.close()
+                    accounts = None
+            if is_last:
+                if accounts is not None:
+                    accounts.close()
+                return
+
+    def _open(self) -> Accounts:
+        # Imported here, as it brings SQLAlchemy.
+        from llama_client.costs.accounts import Accounts
+
+        return Accounts(self._open_storage(), owner=f"{self.pid}-{uuid.uuid4().hex}")
+
+    def _next_jobs(self) -> list[Any]:
+        """What has come in meanwhile; waits for it, and no longer than until it has to be said that this is alive."""
+        jobs: list[Any] = []
+        with contextlib.suppress(queue.Empty):
+            jobs.append(self._jobs.get(timeout=_ALIVE_EACH_S))
+            while len(jobs) < _MAX_BATCH:
+                jobs.append(self._jobs.get_nowait())
+        return jobs

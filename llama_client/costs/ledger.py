@@ -1,0 +1,348 @@
+"""The ledger: every attempt on disk, written by a thread of its own, so that no call waits for a database.
+
+What cannot be written in time is kept, up to a bound, and then counted; a call never fails for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from llama_client.costs.rows import Row
+    from llama_client.costs.storage import Storage
+
+_log = logging.getLogger("llama_client.ledger")
+# Where nobody has set up logging, Python would print warnings to standard error; that is the program's to decide.
+_log.addHandler(logging.NullHandler())
+
+# Rows that wait for the database; about 1 kB each.
+MAX_QUEUED = 20_000
+# What one transaction writes, so that others get their turn.
+_MAX_BATCH = 5_000
+# Sets of words whose row is known to be there.
+_MAX_LABELS = 4_096
+# How long closing waits for the last rows.
+CLOSING_S = 5.0
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
+# The database is let go of when no row has come for so long.
+_IDLE_S = 1.0
+_DAY_S = 86_400.0
+_DELETED_AT_ONCE = 5_000
+
+
+class Ledger:
+    """Takes rows without any I/O. Its writer starts with the first row, and anew in a forked process.
+
+    Args:
+        open_storage: Opens the database, in the writer's thread.
+        name: The database for people.
+        flush_interval_s: So long after it was put, a row is on disk.
+        retention_days: Rows older than this are deleted.
+        wall: Seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        open_storage: Callable[[], Storage],
+        name: str,
+        *,
+        flush_interval_s: float,
+        retention_days: int,
+        wall: Callable[[], float],
+    ) -> None:
+        self._make = partial(_Writer, open_storage, name, flush_interval_s, retention_days, wall)
+        self._writer = self._make()
+        self._signal = weakref.finalize(self, _end, [self._writer])
+        self._signal.atexit = False
+
+    def put(self, row: Row) -> bool:
+        """Hands over a row; False where it did not fit."""
+        return self._mine().put(row)
+
+    def count_unrecorded(self) -> None:
+        """Counts a call of which a row did not fit."""
+        self._mine().count()
+
+    @property
+    def unrecorded_calls(self) -> int:
+        """Calls of this process that are not recorded, and not counted in the database either."""
+        return self._mine().unrecorded
+
+    def open(self) -> None:
+        """Starts the writer, so that the database is open when the first row comes."""
+        self._mine().start()
+
+    def flush(self, within_s: float = CLOSING_S) -> bool:
+        """Waits until everything that was put so far is on disk; tells whether it is."""
+        return self._mine().flush(within_s)
+
+    def close(self) -> None:
+        """Writes what is left, and ends the writer."""
+        self._mine().close(CLOSING_S)
+
+    def _mine(self) -> _Writer:
+        if self._writer.pid != os.getpid():
+            # The parent writes what it was given; its thread and its locks are not here.
+            self._writer = self._make()
+            self._signal.detach()
+            self._signal = weakref.finalize(self, _end, [self._writer])
+            self._signal.atexit = False
+        return self._writer
+
+
+def _end(writers: list[_Writer]) -> None:
+    """The ledger was dropped: its writer writes what it has, and ends."""
+    for writer in writers:
+        writer.leave()
+
+
+class _Writer:
+    """The thread, and what it has to write."""
+
+    def __init__(
+        self,
+        open_storage: Callable[[], Storage],
+        name: str,
+        flush_interval_s: float,
+        retention_days: int,
+        wall: Callable[[], float],
+    ) -> None:
+        self.pid = os.getpid()
+        self.unrecorded = 0
+        self._open_storage = open_storage
+        self._name = name
+        # The wait, and as long again for writing.
+        self._pause_s = flush_interval_s / 2
+        self._retention_s = retention_days * _DAY_S
+        self._wall = wall
+        self._queue: deque[Row] = deque()
+        self._has_rows = threading.Event()
+        self._hurry = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_leaving = False
+        self._done = 0
+        self._progress = threading.Condition()
+        self._labels: OrderedDict[int, None] = OrderedDict()
+        self._has_warned = False
+        self._cleaned_at: float | None = None
+        self._has_old = False
+
+    def put(self, row: Row) -> bool:
+        if len(self._queue) >= MAX_QUEUED or self._is_leaving:
+            return False
+        self._queue.append(row)
+        self.start()
+        if not self._has_rows.is_set():
+            self._has_rows.set()
+        return True
+
+    def count(self) -> None:
+        with self._progress:
+            self.unrecorded += 1
+
+    def flush(self, within_s: float) -> bool:
+        if self._thread is None:
+            return True
+        with self._progress:
+            wanted = self._done + len(self._queue)
+            self._hurry.set()
+            self._has_rows.set()
+            self._progress.wait_for(lambda: self._done >= wanted or not self._is_alive(), within_s)
+            return self._done >= wanted
+
+    def close(self, within_s: float) -> None:
+        self.leave()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(within_s)
+            if self._thread.is_alive():
+                _log.warning("the ledger %s: %d rows could not be written in time", self._name, len(self._queue))
+        atexit.unregister(self._at_exit)
+
+    def leave(self) -> None:
+        """Asks the thread to write what it has, and to end."""
+        self._is_leaving = True
+        self._hurry.set()
+        self._has_rows.set()
+
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs."""
+        if self._thread is not None:
+            return
+        with self._starting:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="llama-client-ledger", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending, or has no thread left
+                return
+            self._thread = thread
+            atexit.register(self._at_exit)
+            # A process of multiprocessing ends without Python's own handlers.
+            if "multiprocessing" in sys.modules:
+                from multiprocessing import parent_process, util
+
+                if parent_process() is not None:
+                    util.Finalize(None, self._at_exit, exitpriority=0)
+
+    def _at_exit(self) -> None:
+        if self.pid == os.getpid():
+            self.close(CLOSING_S)
+
+    def _run(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        storage: Storage | None = None
+        # It takes a third of a second to import and to open the database: done before the first row comes, if may be.
+        self._has_rows.set()
+        self._hurry.set()
+        while True:
+            self._has_rows.wait()
+            try:
+                if storage is None:
+                    storage = self._open_storage()
+                # Not closed after each batch: where nobody else has the file open, SQLite then waits for the disk. A
+                # local variable: what a forked process inherits it must not close.
+                with storage.connection() as connection:
+                    while True:
+                        if not self._is_leaving:
+                            self._hurry.wait(self._pause_s)
+                        # In this order: who puts a row now sets it again.
+                        self._has_rows.clear()
+                        self._hurry.clear()
+                        self._write_all(connection)
+                        retry_s = _FIRST_RETRY_S
+                        if self._is_leaving or not self._has_rows.wait(_IDLE_S):
+                            break
+            except Exception as error:  # noqa: BLE001 - whatever it is, calls go on; it is said once
+                self._warn(error)
+                # Whatever has become of it, even that it is gone: it is brought up to date again.
+                storage = None
+                self._labels.clear()
+                with self._progress:
+                    self._progress.notify_all()
+                if self._is_leaving:
+                    with self._progress:
+                        self.unrecorded += len({row.request_id for row in self._queue})
+                    return
+                self._hurry.wait(retry_s)
+                retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
+                self._has_rows.set()
+            if self._is_leaving and not self._queue:
+                return
+
+    def _write_all(self, connection: Connection) -> None:
+        self._write_queued(connection)
+        while self._clean(connection) and not self._is_leaving:
+            # What has come meanwhile does not wait until all that is old is gone.
+            self._write_queued(connection)
+
+    def _write_queued(self, connection: Connection) -> None:
+        while self._queue or self.unrecorded:
+            # They stay in the queue until they are written.
+            batch = [self._queue[index] for index in range(min(len(self._queue), _MAX_BATCH))]
+            self._write(connection, batch)
+            with self._progress:
+                for _ in batch:
+                    self._queue.popleft()
+                self._done += len(batch)
+                self._progress.notify_all()
+
+    def _write(self, connection: Connection, batch: Sequence[Row]) -> None:
+        from sqlalchemy.exc import DataError, IntegrityError, StatementError
+
+        try:
+            self._insert(connection, batch)
+        except (DataError, IntegrityError) as error:
+            self._write_singly(connection, batch, error)
+        except StatementError as error:
+            # A value that has no form in the database; what else fails is the database itself.
+            if type(error) is not StatementError:
+                raise
+            self._write_singly(connection, batch, error)
+
+    def _write_singly(self, connection: Connection, batch: Sequence[Row], error: Exception) -> None:
+        """One of them cannot be written; the others can."""
+        if len(batch) == 1:
+            self._warn(error)
+            self.count()
+            return
+        for row in batch:
+            self._write(connection, [row])
+
+    def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
+        from llama_client.costs.storage import attempts, unrecorded
+
+        values: list[dict[str, Any]] = []
+        new: dict[int, dict[str, Any]] = {}
+        for row in batch:
+            identity, words = row.label()
+            if identity not in self._labels:
+                new[identity] = words
+            values.append(row.values(identity))
+        counted = self.unrecorded
+        with connection.begin():
+            if new:
+                connection.execute(_insert_new_labels(connection), list(new.values()))
+            if values:
+                connection.execute(attempts.insert(), values)
+            if counted:
+                connection.execute(unrecorded.insert(), {"at_us": round(self._wall() * 1e6), "calls": counted})
+        with self._progress:
+            self.unrecorded -= counted
+        self._labels.update(dict.fromkeys(new))
+        while len(self._labels) > _MAX_LABELS:
+            self._labels.popitem(last=False)
+
+    def _clean(self, connection: Connection) -> bool:
+        """Deletes, once a day, what is older than is wanted, a little at a time; tells whether more is left."""
+        from sqlalchemy import delete, select
+
+        from llama_client.costs.storage import attempts
+
+        now = self._wall()
+        if not self._has_old and self._cleaned_at is not None and now - self._cleaned_at < _DAY_S:
+            return False
+        self._cleaned_at, self._has_old = now, False
+        oldest_us = round((now - self._retention_s) * 1e6)
+        old = select(attempts.c.id).where(attempts.c.at_us < oldest_us).limit(_DELETED_AT_ONCE)
+        with connection.begin():
+            deleted = connection.execute(delete(attempts).where(attempts.c.id.in_(old))).rowcount
+        self._has_old = deleted >= _DELETED_AT_ONCE
+        return self._has_old
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "the ledger cannot be written (%s); calls go on, and up to %d rows are kept meanwhile",
+                error,
+                MAX_QUEUED,
+            )
+
+
+def _insert_new_labels(connection: Connection) -> Any:
+    """Inserts words that another process may have inserted before."""
+    from llama_client.costs.storage import labels
+
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        return sqlite_insert(labels).on_conflict_do_nothing()
+    from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+    return postgresql_insert(labels).on_conflict_do_nothing()

@@ -1,0 +1,52 @@
+"""Money as whole pico-dollars: sums of them are exact, and fast, in any database."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+PICO_PER_USD = 10**12
+_PICO = Decimal(1).scaleb(-12)
+# The largest amounts have 7 digits before the point and 12 after it.
+_CONTEXT = Context(prec=40, rounding=ROUND_HALF_EVEN)
+
+
+def exact(usd: Decimal) -> Decimal:
+    """The amount in whole pico-dollars. A price per million tokens with up to six decimals loses nothing by that."""
+    exponent = usd.as_tuple().exponent
+    return usd if isinstance(exponent, int) and exponent >= -12 else usd.quantize(_PICO, context=_CONTEXT)
+
+
+def to_pico(usd: Decimal) -> int:
+    """Dollars as pico-dollars, rounded to the nearest.
+
+    Example:
+        >>> to_pico(Decimal("0.0000000375"))
+        37500
+    """
+    return int(usd.scaleb(12, _CONTEXT).to_integral_value(ROUND_HALF_EVEN))
+
+
+def from_pico(pico: int) -> Decimal:
+    """Pico-dollars as dollars, written without needless zeros.
+
+    Example:
+        >>> from_pico(37500)
+        Decimal('3.75E-8')
+        >>> f"{from_pico(5 * PICO_PER_USD):f}"
+        '5'
+    """
+    usd = Decimal(pico).scaleb(-12, _CONTEXT)
+    whole = usd.to_integral_value()
+    return whole if usd == whole else usd.normalize(_CONTEXT)
+
+
+def shown(usd: Decimal) -> str:
+    """Dollars for people: `$0.0035`, never with an exponent.
+
+    Example:
+        >>> shown(Decimal("3.75E-8")), shown(Decimal("12"))
+        ('$0.0000000375', '$12.00')
+    """
+    text = f"{usd:f}"
+    whole, _, decimals = text.partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"

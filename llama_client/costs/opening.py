@@ -1,0 +1,150 @@
+"""Puts a client's books together, as its configuration says."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from llama_client.costs.accounting import Accounting, Machines
+from llama_client.costs.ledger import Ledger
+from llama_client.costs.prices import PriceBook
+from llama_client.errors import ConfigError, ProviderNotInstalledError
+
+if TYPE_CHECKING:
+    from llama_client.catalog.prices import ListPrices
+    from llama_client.clock import Clock
+    from llama_client.config.schema import Config
+    from llama_client.costs.prices import Seller
+    from llama_client.costs.storage import Place, Storage
+    from llama_client.costs.windows import Calendar
+    from llama_client.privacy import ConnectionGuard
+
+_APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
+_CONNECT_TIMEOUT_S = 5
+
+
+def open_accounting(
+    config: Config,
+    calendar: Calendar,
+    *,
+    clock: Clock,
+    lists: Callable[[], ListPrices],
+    seller: Callable[[str], Seller],
+    database: Database,
+) -> Accounting:
+    """The books of one client. Nothing is opened yet.
+
+    Args:
+        config: The configuration.
+        calendar: The user's days.
+        clock: The time.
+        lists: The list prices.
+        seller: A provider by its name.
+        database: Where rows and budgets are.
+    """
+    machines = frozenset(name for name, table in config.providers.items() if _costs_by_time(table))
+    ledger = None
+    if config.ledger.enabled:
+        ledger = Ledger(
+            database.open,
+            database.name,
+            flush_interval_s=config.ledger.flush_interval_s,
+            retention_days=config.ledger.retention_days,
+            wall=clock.wall,
+        )
+    budgets = None
+    if config.budgets:
+        # Only who has budgets pays for what keeps them.
+        from llama_client.costs.budgets import Budgets
+
+        budgets = Budgets(config.budgets, database.open, calendar, clock)
+    return Accounting(PriceBook(config.prices, lists, calendar, seller), Machines(machines), ledger, budgets)
+
+
+def _costs_by_time(table: object) -> bool:
+    usd: Any = getattr(table, "machine_usd_per_hour", None)
+    return usd is not None
+
+
+class Database:
+    """The database that a configuration names, under the guard of connections.
+
+    Args:
+        config: The configuration.
+        guard: What may be reached.
+
+    Raises:
+        LocalOnlyError: `local_only` is on and it is elsewhere.
+        ProviderNotInstalledError: It is PostgreSQL, and the extra is missing.
+        ConfigError: `local_only` is on and its address does not say where it is.
+    """
+
+    def __init__(self, config: Config, guard: ConnectionGuard) -> None:
+        self._url = config.ledger.url
+        self._guard = guard
+        is_needed = config.ledger.enabled or bool(config.budgets)
+        self._file = _file_of(self._url.get_secret_value())
+        self.name = f"sqlite:///{self._file}" if self._file is not None else _without_password(self._url)
+        if self._file is None and is_needed:
+            if find_spec("psycopg") is None:
+                raise ProviderNotInstalledError(
+                    'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
+                    extra="postgres",
+                )
+            self._require_allowed()
+
+    def open(self) -> Storage:
+        """The database. Imports SQLAlchemy, which takes a third of a second: not for an event loop."""
+        from llama_client.costs.storage import Storage
+
+        return Storage(self._place())
+
+    def _place(self) -> Place:
+        from llama_client.costs.storage import Place
+
+        return Place(self.name, file=self._file, connect=None if self._file is not None else self._connect)
+
+    def _connect(self) -> Any:
+        import psycopg
+
+        address = self._require_allowed()
+        # What was judged is what is connected to.
+        pinned: dict[str, Any] = {} if address is None else {"hostaddr": address}
+        return psycopg.connect(self._url.get_secret_value(), connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
+
+    def _require_allowed(self) -> str | None:
+        """Refuses what `local_only` forbids; returns the address that it judged, where there is one."""
+        if not self._guard.local_only:
+            return None
+        parts = urlsplit(self._url.get_secret_value())
+        host = parts.hostname
+        if not host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
+            raise ConfigError(
+                "ledger.url: under local_only it must name one host itself, as in postgresql://user@localhost/name",
+                key="ledger.url",
+            )
+        addresses: list[str] = []
+        try:
+            addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        except OSError as error:
+            raise ConfigError(f"ledger.url: {host} cannot be found: {error}", key="ledger.url") from error
+        for address in addresses:
+            self._guard.check(host, address)
+        return addresses[0]
+
+
+def _file_of(url: str) -> Path | None:
+    if url == "sqlite":
+        return platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def _without_password(url: Any) -> str:
+    parts = urlsplit(url.get_secret_value())
+    return f"postgresql://{parts.hostname or ''}{parts.path}"

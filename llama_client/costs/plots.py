@@ -1,0 +1,189 @@
+"""Costs by day as a picture, through matplotlib: without its windows, and without any state of its own."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from llama_client.costs.money import shown
+from llama_client.costs.stacks import Layer, Stack, Unit, readable, stack
+from llama_client.errors import ProviderNotInstalledError
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from llama_client.types.report import DayCosts
+
+# What a picture's file may end with.
+ENDINGS = (".png", ".svg")
+# A year and more of days; thinner bars would be less than a few pixels.
+MAX_BARS = 500
+# Okabe and Ito's, which people see apart whatever they see of colours; black comes last.
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+_REST_COLOUR, _UNPRICED_COLOUR, _GRID_COLOUR = "#bbbbbb", "#8c8c8c", "#dddddd"
+_WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.6, 1.1, 0.24
+_DPI = 150
+_MAX_NAME, _MAX_NAME_IN_COLUMNS = 90, 45
+_MAX_TICKS, _MAX_BARS_WITH_EDGES = 12, 62
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# Text stays text, and the same costs give the same file.
+_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "llama-client", "font.size": 9}
+
+
+def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
+    """Draws what was spent: a bar for each day, stacked by group; unpriced calls apart, below.
+
+    More than 500 days are put together to weeks, months or years, and more than eight groups to eight. The file is
+    there as a whole or not at all.
+
+    Args:
+        days: The days that had calls; those between are shown too.
+        path: Where to; ends in `.png` or `.svg`.
+        title: What stands above it.
+
+    Raises:
+        ProviderNotInstalledError: matplotlib is missing.
+        ValueError: The file has another ending.
+        OSError: It cannot be written.
+
+    Example:
+        save(client.costs.by_day(since="30d"), Path("costs.png"), title="November")
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"a picture's file must end in {' or '.join(ENDINGS)}, got {path.name!r}")
+    try:
+        from matplotlib import style
+    except ImportError as error:
+        raise ProviderNotInstalledError(
+            'a picture of costs needs matplotlib: pip install "llama-client[plot]"', extra="plot"
+        ) from error
+    form = path.suffix.lower().removeprefix(".")
+    # Not as the user's own settings would have it: those may ask for TeX, say. They are back afterwards.
+    with _moved_into(path) as file, style.context(["default", _SETTINGS]), warnings.catch_warnings():
+        # Fonts lack characters; a box stands for them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = _drawn(stack(days, MAX_BARS), title)
+        figure.savefig(file, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
+
+
+@contextmanager
+def _moved_into(path: Path) -> Iterator[IO[bytes]]:
+    """A file in the same folder, moved to its place once it is whole."""
+    beside = path.with_name(f".llama-client-{secrets.token_hex(8)}")
+    try:
+        with beside.open("xb") as file:
+            yield file
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def _drawn(chart: Stack, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    labels = [_label(layer) for layer in chart.layers]
+    columns = 2 if len(labels) > 2 and max(map(len, labels)) <= _MAX_NAME_IN_COLUMNS else 1
+    has_panel = chart.unpriced_calls > 0
+    height_in = _BARS_HEIGHT_IN + _PANEL_HEIGHT_IN * has_panel + _ROW_HEIGHT_IN * -(-len(labels) // columns)
+    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+    if has_panel:
+        bars, panel = figure.subplots(2, 1, sharex=True, height_ratios=(_BARS_HEIGHT_IN, _PANEL_HEIGHT_IN))
+        _draw_unpriced(panel, chart)
+    else:
+        bars = figure.subplots()
+    handles = _draw_bars(bars, chart)
+    heading = bars.set_title(readable(title), loc="left", fontsize=12, fontweight="bold", pad=10)
+    texts = [heading]
+    if handles:
+        legend = figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
+        texts += legend.get_texts()
+    for text in texts:
+        # Dollars are dollars, and no formula.
+        text.set_parse_math(False)
+    _draw_axis_of_time(bars, chart)
+    return figure
+
+
+def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
+    """Draws them; returns what the legend shows of each layer."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import FuncFormatter
+
+    positions = range(len(chart.bars))
+    bottoms = [0.0] * len(chart.bars)
+    edge = 0.6 if len(chart.bars) <= _MAX_BARS_WITH_EDGES else 0.0
+    handles: list[Artist] = []
+    for number, (layer, colour) in enumerate(zip(chart.layers, _COLOURS, strict=False)):
+        colour = _REST_COLOUR if layer.is_rest else colour
+        heights = [float(bar.usd[number]) for bar in chart.bars]
+        axes.bar(positions, heights, bottom=bottoms, width=0.82, color=colour, edgecolor="white", linewidth=edge)
+        bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
+        handles.append(Rectangle((0, 0), 1, 1, color=colour))
+    axes.set_ylim(0, max(bottoms, default=0) * 1.05 or 1)
+    axes.set_ylabel(f"US dollars a {chart.unit}")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: shown(Decimal(f"{usd:.12f}"))))
+    _quieten(axes)
+    return handles
+
+
+def _draw_unpriced(axes: Axes, chart: Stack) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    calls = [bar.unpriced_calls for bar in chart.bars]
+    axes.bar(
+        range(len(calls)), calls, width=0.82, facecolor="white", edgecolor=_UNPRICED_COLOUR, hatch="////", linewidth=0.6
+    )
+    axes.set_ylim(0, max(calls) * 1.15)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    axes.set_ylabel("calls")
+    axes.set_title(
+        "unpriced: calls of whose cost the bars above hold nothing, as nobody knows it", loc="left", fontsize=9
+    )
+    _quieten(axes)
+
+
+def _draw_axis_of_time(axes: Axes, chart: Stack) -> None:
+    step = max(-(-len(chart.bars) // _MAX_TICKS), 1)
+    ticks = range(0, len(chart.bars), step)
+    labels, year = [], None
+    for tick in ticks:
+        first_day = chart.bars[tick].first_day
+        labels.append(_day(first_day, chart.unit, with_year=first_day.year != year))
+        year = first_day.year
+    axes.set_xticks(list(ticks), labels)
+    axes.set_xlim(-0.6, max(len(chart.bars), 1) - 0.4)
+
+
+def _day(first_day: date, unit: Unit, *, with_year: bool) -> str:
+    if unit == "year":
+        return str(first_day.year)
+    month = _MONTHS[first_day.month - 1]
+    text = month if unit == "month" else f"{first_day.day} {month}"
+    return f"{text}\n{first_day.year}" if with_year else text
+
+
+def _quieten(axes: Axes) -> None:
+    """Leaves of the frame what helps to read."""
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=_GRID_COLOUR, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _label(layer: Layer) -> str:
+    name = layer.name if len(layer.name) <= _MAX_NAME else f"{layer.name[: _MAX_NAME - 1]}…"
+    parts = [] if layer.is_unpriced else [shown(layer.usd)]
+    if layer.unpriced_calls:
+        parts.append(f"{layer.unpriced_calls:,} unpriced")
+    return f"{name}  {', '.join(parts)}"

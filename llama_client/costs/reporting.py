@@ -1,0 +1,195 @@
+"""`client.costs`: what was spent, and what budgets have left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from llama_client.errors import ConfigError, InvalidRequestError
+from llama_client.types.report import BudgetState, CostReport, DayCosts
+
+if TYPE_CHECKING:
+    from llama_client.clock import Clock
+    from llama_client.config.accounting import BudgetTable
+    from llama_client.costs.accounting import Accounting
+    from llama_client.costs.opening import Database
+    from llama_client.costs.reports import Reports
+    from llama_client.costs.windows import Calendar
+    from llama_client.event_loop import EventLoop
+
+_BY = ("provider", "target", "route", "day")
+_AGO = re.compile(r"(\d{1,9})\s*([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class CostSource:
+    """Where reports come from.
+
+    Attributes:
+        accounting: The client's books, whose last rows are written first.
+        database: Where they are.
+        calendar: The user's days.
+        budgets: The configured budgets.
+        clock: The time.
+    """
+
+    accounting: Accounting
+    database: Database
+    calendar: Calendar
+    budgets: Sequence[BudgetTable]
+    clock: Clock
+
+    def report(self, since: object, by: str) -> CostReport:
+        """See `Costs.report`."""
+        start = self._start(since)
+        _check_by(by)
+        report = self._read(lambda reports: reports.report(start, by)) or CostReport(since=self._shown(start))
+        ledger = self.accounting.ledger
+        lost = ledger.unrecorded_calls if ledger is not None else 0
+        return report.model_copy(update={"unrecorded_calls": report.unrecorded_calls + lost}) if lost else report
+
+    def by_day(self, since: object, by: str) -> list[DayCosts]:
+        """See `Costs.by_day`."""
+        start = self._start(since)
+        _check_by(by)
+        if by == "day":
+            raise InvalidRequestError("by: days are told apart anyway; say by what else", param="by")
+        return self._read(lambda reports: reports.by_day(start, by)) or []
+
+    def states(self) -> list[BudgetState]:
+        """See `Costs.budgets`."""
+        return self._read(lambda reports: reports.budgets(self.budgets), even_new=bool(self.budgets)) or []
+
+    def _read(self, ask: Callable[[Reports], R], *, even_new: bool = False) -> R | None:
+        """Asks the database; None: there is none yet.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        from llama_client.costs.reports import Reports
+        from llama_client.costs.storage import StorageError
+
+        if self.accounting.ledger is not None:
+            self.accounting.ledger.flush()
+        storage = self.database.open()
+        if not storage.is_there() and not even_new:
+            return None
+        try:
+            with storage.connection(reads_only=True) as connection:
+                return ask(Reports(connection, self.calendar, self.clock.wall()))
+        except StorageError as error:
+            raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
+
+    def _start(self, since: object) -> float | None:
+        match since:
+            case None:
+                return None
+            case datetime():
+                return (since if since.tzinfo is not None else since.replace(tzinfo=self.calendar.zone)).timestamp()
+            case date():
+                return float(self.calendar.start_of(since))
+            case timedelta():
+                return self.clock.wall() - since.total_seconds()
+            case str():
+                return self._parsed(since.strip())
+            case _:
+                raise _wrong_since(since)
+
+    def _parsed(self, text: str) -> float:
+        ago = _AGO.fullmatch(text)
+        if ago is not None:
+            return self.clock.wall() - int(ago[1]) * _SECONDS[ago[2]]
+        try:
+            moment = datetime.fromisoformat(text)
+            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=self.calendar.zone)).timestamp()
+        except (ValueError, OverflowError):
+            raise _wrong_since(text) from None
+
+    def _shown(self, start: float | None) -> datetime | None:
+        return None if start is None else datetime.fromtimestamp(start, tz=self.calendar.zone)
+
+
+class Costs:
+    """`client.costs` of a `LlamaClient`."""
+
+    def __init__(self, source: CostSource) -> None:
+        self._source = source
+
+    def report(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> CostReport:
+        """What was spent by every program that writes to the same ledger.
+
+        Args:
+            since: From when on: an age (`7d`, `24h`, `30m`, `2w`), a day or moment, or how long ago; None: all of it.
+            by: `target`, `provider`, `route`, `day` (in the configuration's time zone) or `tag:<key>`.
+
+        Raises:
+            InvalidRequestError: One of them is none of these.
+            ConfigError: The ledger cannot be read.
+
+        Example:
+            report = client.costs.report(since="7d", by="day")
+            print(report.total_usd, "and", report.unpriced_calls, "calls of which nobody knows the price")
+        """
+        return self._source.report(since, by)
+
+    def by_day(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
+        """The same, each day by itself; days without a call are left out."""
+        return self._source.by_day(since, by)
+
+    def budgets(self) -> list[BudgetState]:
+        """What each budget has left in the window that runs now; of a tag's, each value that was seen in it.
+
+        Raises:
+            ConfigError: The database cannot be read.
+        """
+        return self._source.states()
+
+
+class AsyncCosts:
+    """`client.costs` of an `AsyncLlamaClient`: read in a thread."""
+
+    def __init__(self, source: CostSource, loop: EventLoop) -> None:
+        self._source = source
+        self._loop = loop
+
+    async def report(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> CostReport:
+        """`Costs.report`, awaited."""
+        import asyncio
+
+        self._loop.check()
+        return await asyncio.to_thread(self._source.report, since, by)
+
+    async def by_day(
+        self, *, since: str | date | datetime | timedelta | None = None, by: str = "target"
+    ) -> list[DayCosts]:
+        """`Costs.by_day`, awaited."""
+        import asyncio
+
+        self._loop.check()
+        return await asyncio.to_thread(self._source.by_day, since, by)
+
+    async def budgets(self) -> list[BudgetState]:
+        """`Costs.budgets`, awaited."""
+        import asyncio
+
+        self._loop.check()
+        return await asyncio.to_thread(self._source.states)
+
+
+def _check_by(by: object) -> None:
+    if not isinstance(by, str) or not (by in _BY or (by.startswith("tag:") and len(by) > len("tag:"))):
+        raise InvalidRequestError(
+            f"by: must be one of {', '.join(repr(each) for each in _BY)} or 'tag:<key>', got {by!r}", param="by"
+        )
+
+
+def _wrong_since(since: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"since: must be an age such as '7d', '24h' or '30m', a day such as '2026-11-01' or a moment, got {since!r}",
+        param="since",
+    )

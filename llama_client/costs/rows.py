@@ -1,0 +1,110 @@
+"""What the ledger keeps of an attempt, as the call hands it over: plain data, never what was asked or answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from llama_client.costs.money import to_pico
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from llama_client.costs.bills import Tokens
+    from llama_client.types.attempt import Attempt
+
+# What `counts` of a row holds, so that a report only has to add: whether it is the first row of its call, of that with
+# its provider, of that with its target; the same for rows whose cost is unknown; and whether the attempt failed.
+CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR = (1 << bit for bit in range(7))
+# A database's whole numbers have 64 bits; no honest count has so many.
+_MAX = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attempt.
+
+    Attributes:
+        at: When it began, in seconds since the Unix epoch.
+        request_id: Ours, of the call.
+        number: Which of the call's attempts it is, from 1.
+        route: The route's name; None: the call named its targets.
+        provider: The provider's name.
+        model: The provider's own model id.
+        tags: The call's labels.
+        attempt: What became of it.
+        tokens: What is charged for; None: nothing is.
+        counts: See above.
+    """
+
+    at: float
+    request_id: str
+    number: int
+    route: str | None
+    provider: str
+    model: str
+    tags: Mapping[str, str]
+    attempt: Attempt
+    tokens: Tokens | None
+    counts: int
+
+    def label(self) -> tuple[int, dict[str, Any]]:
+        """The row's words as a row of their own, and its id."""
+        words = (
+            None if self.route is None else _storable(self.route),
+            _storable(self.provider),
+            _storable(f"{self.provider}/{self.model}"),
+            _storable(self.model),
+            _storable(json.dumps(self.tags, sort_keys=True, ensure_ascii=False)),
+        )
+        digest = blake2b(json.dumps(words).encode(), digest_size=8).digest()
+        identity = int.from_bytes(digest, "big", signed=True)
+        return identity, dict(
+            zip(("id", "route", "provider", "target", "model", "tags"), (identity, *words), strict=True)
+        )
+
+    def values(self, label_id: int) -> dict[str, Any]:
+        """The row as the database takes it."""
+        attempt, tokens, cost = self.attempt, self.tokens, self.attempt.cost
+        return {
+            "at_us": round(self.at * 1e6),
+            "request_id": self.request_id,
+            "number": self.number,
+            "label_id": label_id,
+            "outcome": attempt.outcome,
+            "error": attempt.error,
+            "http_status": attempt.http_status,
+            "input_tokens": None if tokens is None else _bounded(tokens.input_tokens),
+            "output_tokens": None if tokens is None else _bounded(tokens.output_tokens),
+            "cached_tokens": None if tokens is None else _bounded(tokens.cached_tokens),
+            "reasoning_tokens": None if tokens is None else _bounded(tokens.reasoning_tokens),
+            "tokens_are_estimated": int(tokens is not None and tokens.are_estimated),
+            "usd_pico": None if cost is None else _pico(cost.usd),
+            "input_usd_pico": None if cost is None else _pico(cost.input_usd),
+            "cached_usd_pico": None if cost is None else _pico(cost.cached_usd),
+            "output_usd_pico": None if cost is None else _pico(cost.output_usd),
+            "cost_status": None if cost is None else cost.status,
+            "cost_source": None if cost is None else cost.source,
+            "price_effective_from": (
+                None if cost is None or cost.effective_from is None else cost.effective_from.isoformat()
+            ),
+            "latency_us": None if attempt.latency_s is None else _bounded(round(attempt.latency_s * 1e6)),
+            "ttft_us": None if attempt.ttft_s is None else _bounded(round(attempt.ttft_s * 1e6)),
+            "counts": self.counts,
+        }
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: PostgreSQL has no NUL, and UTF-8 no halves of characters."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _bounded(number: int | None) -> int | None:
+    return None if number is None else min(max(number, -_MAX), _MAX)
+
+
+def _pico(usd: Decimal | None) -> int | None:
+    return None if usd is None else _bounded(to_pico(usd))

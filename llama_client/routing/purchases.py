@@ -1,0 +1,101 @@
+"""What an attempt can cost at the most, worked out before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from llama_client.costs.budgets import Budgets
+from llama_client.costs.prices import HourPrice
+from llama_client.costs.reservations import Purchase, Refused, Reserved, WorstCase
+from llama_client.routing.sizes import RequestSize
+
+if TYPE_CHECKING:
+    from llama_client.costs.prices import Price, PriceBook
+    from llama_client.routing.candidates import Candidate
+    from llama_client.types.request import ChatRequest
+
+_MTOK = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Purchases:
+    """Sets money aside for attempts, for one client.
+
+    Attributes:
+        budgets: What may be spent.
+        prices: What tokens cost.
+        max_output_tokens: The longest answer of a target; None: unknown.
+        context_tokens: The context of a target; None: unknown.
+    """
+
+    budgets: Budgets
+    prices: PriceBook
+    max_output_tokens: Callable[[str, str], int | None]
+    context_tokens: Callable[[str, str], int | None]
+
+    def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
+        """Whether a budget has a say in it: one covers it, and it is not for nothing."""
+        price = self._price(candidate, at)
+        if price is not None and price.is_nothing:
+            return False
+        return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
+
+    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
+        """Sets aside what an attempt can cost, blocking."""
+        return self.budgets.reserve(self._purchase(candidate, tags, at, timeout_s))
+
+    async def areserve(
+        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
+    ) -> Reserved | Refused:
+        """The same on the event loop."""
+        return await self.budgets.areserve(self._purchase(candidate, tags, at, timeout_s))
+
+    def _purchase(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Purchase:
+        target = candidate.target
+        # What goes on from a break has more to read than was asked.
+        size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
+        most = candidate.request.max_tokens
+        if most is None:
+            most = self.max_output_tokens(target.provider_name, target.model)
+        if most is None:
+            context = self.context_tokens(target.provider_name, target.model)
+            most = None if context is None else max(context - int(size.least_input_tokens), 1)
+        worst = worst_case(self._price(candidate, at), candidate.request, size, most, timeout_s)
+        return Purchase(target.name, target.provider_name, tags, at, worst)
+
+    def _price(self, candidate: Candidate, at: float) -> Price | None:
+        target = candidate.target
+        return self.prices.price(
+            target.provider_name,
+            target.model,
+            at,
+            is_free=target.provider.is_free(target.model),
+            service_tier=candidate.request.service_tier,
+        )
+
+
+def worst_case(
+    price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
+) -> WorstCase | None:
+    """The most that an attempt can cost; None: nobody knows.
+
+    A token has at least one byte, so a request has no more tokens than bytes, beside what the model's template adds.
+
+    Args:
+        price: What the target costs; None: unknown.
+        request: The request.
+        size: Its size.
+        most_output_tokens: The longest answer; None: unknown.
+        timeout_s: How long the attempt may take.
+    """
+    if isinstance(price, HourPrice):
+        return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
+    if price is None or most_output_tokens is None:
+        return None
+    choices = request.n or 1
+    whole = price.parts(size.most_input_tokens, choices * most_output_tokens)
+    a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
+    return WorstCase(whole.usd, whole.input_usd, a_token or None)

@@ -1,0 +1,1 @@
+"""Spans and metrics through what the program itself has set up for OpenTelemetry."""

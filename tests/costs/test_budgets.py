@@ -1,0 +1,436 @@
+"""A budget holds, however many calls are under way, in however many threads, tasks and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import AsyncLlamaClient, BudgetExceededError, LlamaClient
+from llama_client.costs import keeper
+from tests.costs.buying import MAX_TOKENS, MESSAGES, configuration, in_processes, outcome, rows, spending
+from tests.routing.asking import MODES, Session, ask_all, broken_after, failing, story, timed
+from tests.routing.faketime import FakeTime
+from tests.wire.dialects import OLLAMA
+from tests.wire.server import Answer, Received, ReplayServer, silence
+
+WORST = Decimal("0.0035")
+SPENT = "SELECT budget, settled_pico, reserved_pico FROM llama_client_spending ORDER BY budget"
+
+
+@pytest.fixture
+def paid() -> Iterator[ReplayServer]:
+    """Uses all of the 3,500 tokens that it may."""
+    with ReplayServer(spending(MAX_TOKENS)) as server:
+        yield server
+
+
+@pytest.fixture
+def local() -> Iterator[ReplayServer]:
+    def answer(request: Received) -> Answer:
+        return OLLAMA.good(streams=request.json.get("stream", False), text="local")
+
+    with ReplayServer(answer) as server:
+        yield server
+
+
+def budget(usd: float, **more: Any) -> dict[str, Any]:
+    return {"usd": usd, "window": "total", **more}
+
+
+# Concurrency
+
+
+@pytest.mark.parametrize("calls", [20, 500])
+@pytest.mark.parametrize("mode", MODES)
+def test_none_of_many_calls_at_once_is_let_into_a_budget_that_is_too_small(
+    mode: str, calls: int, ledger_url: str, paid: ReplayServer, local: ReplayServer
+) -> None:
+    config = configuration(ledger_url, paid, local, budgets=[budget(0.001)])
+    with Session(config, mode) as session:
+        outcomes = session.many(calls, at_once=min(calls, 64 if "async" not in mode else calls), max_tokens=MAX_TOKENS)
+        [free] = session.many(1, model="local/m")
+    assert Counter(type(each) for each in outcomes) == {BudgetExceededError: calls}
+    assert paid.requests == []
+    error = outcomes[0]
+    assert (error.budget, error.spent_usd, error.reserved_usd) == ("all in total", 0, 0)
+    assert (error.needed_usd, error.resets_at) == (WORST, None)
+    assert error.max_tokens_that_fit == 1000
+    assert [(each.outcome, each.sent, each.error) for each in error.attempts] == [
+        ("skipped", False, "BudgetExceededError")
+    ]
+    assert (free.text, free.cost.status) == ("local", "free")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_budget_of_so_many_worst_cases_lets_in_as_many_and_is_never_passed(
+    mode: str, ledger_url: str, paid: ReplayServer
+) -> None:
+    config = configuration(ledger_url, paid, budgets=[budget(0.035)])
+    with Session(config, mode) as session:
+        outcomes = session.many(40, at_once=40, max_tokens=MAX_TOKENS)
+    assert sum(not isinstance(each, Exception) for each in outcomes) == 10
+    assert len(paid.requests) == 10
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(35_000_000_000, 0)]
+
+
+def test_what_was_not_needed_is_there_for_others(ledger_url: str) -> None:
+    with ReplayServer(spending(350)) as cheap:
+        config = configuration(ledger_url, cheap, budgets=[budget(0.0035)])
+        outcomes = ask_all(config, "call-sync", 12, max_tokens=MAX_TOKENS)
+    # The first sets all of it aside and needs a tenth; then there is no room for a worst case, only for a shorter one.
+    assert [type(each).__name__ for each in outcomes] == ["ChatCompletion"] + ["BudgetExceededError"] * 11
+    assert outcomes[1].spent_usd == Decimal("0.00035")
+    assert outcomes[1].max_tokens_that_fit == 3150
+    with ReplayServer(spending(350)) as cheap:
+        config = configuration(ledger_url, cheap, budgets=[budget(0.0035)])
+        outcomes = ask_all(config, "call-sync", 12, max_tokens=350)
+    assert Counter(type(each).__name__ for each in outcomes) == {"ChatCompletion": 9, "BudgetExceededError": 3}
+
+
+@pytest.mark.parametrize("usd", [0.001, 0.035])
+def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid: ReplayServer) -> None:
+    config = configuration(ledger_url, paid, budgets=[budget(usd)])
+    outcomes = Counter(in_processes(config, processes=8, calls=5, threads=5))
+    admitted = int(Decimal(str(usd)) / WORST)
+    assert outcomes == Counter({"0.0035": admitted, "BudgetExceededError": 40 - admitted}) + Counter()
+    assert len(paid.requests) == admitted
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(3_500_000_000 * admitted, 0)]
+
+
+def test_nobody_waits_in_a_circle_over_budgets_that_share_calls(ledger_url: str, paid: ReplayServer) -> None:
+    scopes = ["all", "tag:user", "provider:paid"]
+    config = configuration(ledger_url, paid, budgets=[budget(1.0, scope=scope) for scope in scopes])
+    outcomes = in_processes(config | {"routing": {"retries": 0}}, processes=4, calls=25, threads=5)
+    assert Counter(outcomes) == {"0.0035": 100}
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(350_000_000_000, 0)] * 2
+
+
+# What a call settles at
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_refused_settles_at_nothing(mode: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with ReplayServer(lambda _: failing(401)) as server:
+        ask_all(configuration(url, server, budgets=[budget(0.0035)]), mode, 3, max_tokens=MAX_TOKENS)
+    assert [row[1:] for row in rows(url, SPENT)] == [(0, 0)]
+    assert len(server.requests) == 3
+
+
+def test_what_never_reached_anybody_settles_at_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    config = configuration(url, budgets=[budget(0.0035)])
+    config["providers"] = {"paid": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}}
+    ask_all(config, "call-sync", 3, max_tokens=MAX_TOKENS)
+    assert [row[1:] for row in rows(url, SPENT)] == [(0, 0)]
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_what_broke_off_settles_at_its_worst_case(mode: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with ReplayServer(lambda _: broken_after("Hel")) as server:
+        [error] = ask_all(configuration(url, server, budgets=[budget(0.01)]), mode, 1, max_tokens=MAX_TOKENS)
+    assert [row[1:] for row in rows(url, SPENT)] == [(3_500_000_000, 0)]
+    cost = error.attempts[0].cost
+    assert (cost.status, cost.usd) == ("estimated", Decimal("0.000001"))
+
+
+def test_what_the_caller_stopped_settles_at_its_worst_case(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+
+    async def stopped(client: AsyncLlamaClient) -> None:
+        task = asyncio.create_task(client.ask("hi", max_tokens=MAX_TOKENS))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def run() -> None:
+        async with AsyncLlamaClient(configuration(url, server, budgets=[budget(0.01)])) as client:
+            await stopped(client)
+
+    with ReplayServer(lambda _: silence()) as server:
+        asyncio.run(run())
+    assert [row[1:] for row in rows(url, SPENT)] == [(3_500_000_000, 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(
+    ledger_url: str, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ReplayServer(lambda _: silence()) as hanging:
+        config = configuration(ledger_url, hanging, budgets=[budget(0.01)])
+        child = os.fork()
+        if child == 0:
+            client = LlamaClient(config)
+            outcome(client)
+            os._exit(0)
+        while not hanging.requests:
+            time.sleep(0.01)
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(0, 3_500_000_000)]
+    # Still set aside: nobody knows yet that it is dead.
+    config = configuration(ledger_url, paid, budgets=[budget(0.01)])
+    with LlamaClient(config) as client:
+        assert outcome(client) == "0.0035"
+        assert client.costs.budgets()[0].reserved_usd == WORST
+
+    fake = FakeTime()
+    fake.now += time.time() - fake.clock.wall() + keeper.DEAD_AFTER_S + 1
+    sync, _ = timed(fake)
+    with sync(config) as client:
+        assert outcome(client) == "BudgetExceededError"
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(7_000_000_000, 0)]
+
+
+# What happens where a budget is spent
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("on_exceeded", ["block", "local"])
+def test_a_free_local_target_goes_on_answering(
+    mode: str, on_exceeded: str, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local)
+    config["budgets"] = [budget(0.001, on_exceeded=on_exceeded)]
+    [reply] = ask_all(config, mode, 1, model=["paid/m", "local/m"], max_tokens=MAX_TOKENS)
+    assert reply.text == "local"
+    assert story(reply) == [("paid/m", "BudgetExceededError", False), ("local/m", "ok", True)]
+
+
+@pytest.mark.parametrize(("on_exceeded", "answers"), [("block", "cheap/m"), ("local", "local/m")])
+def test_local_leaves_out_even_a_cheaper_target_that_would_fit(
+    on_exceeded: str, answers: str, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local)
+    config["providers"]["cheap"] = config["providers"]["paid"]
+    config["prices"].append({"target": "cheap/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0.1})
+    config["budgets"] = [budget(0.001, on_exceeded=on_exceeded)]
+    with LlamaClient(config) as client:
+        reply = client.ask("hi", model=["paid/m", "cheap/m", "local/m"], max_tokens=MAX_TOKENS)
+    assert reply.target == answers
+
+
+def test_a_target_of_the_users_own_price_of_nothing_is_free(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.000001)])
+    config["prices"] = [{"target": "paid/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0}]
+    with LlamaClient(config) as client:
+        assert outcome(client) == "0"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_budget_that_only_warns_lets_in_and_says_so(mode: str, tmp_path: Path, paid: ReplayServer) -> None:
+    url = f"sqlite:///{tmp_path / 'l.db'}"
+    config = configuration(url, paid, budgets=[budget(0.005, on_exceeded="warn")])
+    first, second = ask_all(config, mode, 2, max_tokens=MAX_TOKENS)
+    assert first.warnings == []
+    assert second.warnings == ["the budget of $0.005 for all in total is passed"]
+    assert [row[1:] for row in rows(url, SPENT)] == [(7_000_000_000, 0)]
+
+
+# What cannot be known
+
+
+def test_a_target_without_a_price_is_refused_unless_that_is_allowed(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError, match=r"nobody knows.*\[\[prices\]\]") as no:
+        client.ask("hi", model="paid/other", max_tokens=5)
+    assert no.value.needed_usd is None
+    config["budgets"][0]["on_unpriced"] = "allow"
+    with LlamaClient(config) as client:
+        reply = client.ask("hi", model="paid/other", max_tokens=5)
+        assert (reply.cost.usd, reply.cost.status) == (None, "unknown")
+        assert client.costs.report().unpriced_calls == 1
+
+
+def test_an_answer_without_a_bound_counts_as_unpriced(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError, match="nobody knows"):
+        client.ask("hi")
+    # What is known of the model is a bound.
+    config["models"] = [{"target": "paid/m", "name": "mine", "max_output_tokens": 2000}]
+    with LlamaClient(config) as client:
+        assert client.ask("hi").cost.usd == WORST
+    config["models"] = [{"target": "paid/m", "name": "mine", "context_tokens": 10_000_000}]
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError, match="may cost") as too_much:
+        client.ask("hi")
+    assert too_much.value.needed_usd is not None
+    assert too_much.value.needed_usd > 9
+
+
+def test_n_answers_cost_n_times_as_much(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
+        client.chat.completions.create(messages=MESSAGES, max_tokens=MAX_TOKENS, n=3)
+    assert error.value.needed_usd == WORST * 3
+    assert error.value.max_tokens_that_fit == 3333
+
+
+def test_a_prompt_is_counted_by_its_bytes(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
+    config["prices"][0]["input_usd_per_mtok"] = 1
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
+        client.ask("ü" * 10_000, max_tokens=1)
+    assert error.value.needed_usd is not None
+    assert Decimal("0.02") < error.value.needed_usd < Decimal("0.021")
+    assert error.value.max_tokens_that_fit == 0
+
+
+def test_a_machine_by_the_hour_is_counted_by_the_time_that_it_may_take(tmp_path: Path, local: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", local, local, budgets=[budget(0.03)])
+    config["providers"]["local"]["usd_per_hour"] = 1.8
+    with LlamaClient(config) as client:
+        with pytest.raises(BudgetExceededError) as error:
+            client.ask("hi", model="local/m", timeout=120)
+        assert error.value.needed_usd == pytest.approx(Decimal("0.06"), abs=Decimal("0.0001"))
+        reply = client.ask("hi", model="local/m", timeout=30)
+    assert reply.cost.status == "estimated"
+    assert reply.cost.usd is not None
+    assert 0 < reply.cost.usd < Decimal("0.03")
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+@pytest.mark.parametrize(("on_exceeded", "answers"), [("block", None), ("local", None), ("warn", "paid/m")])
+def test_where_the_table_cannot_be_written_a_budget_refuses(
+    mode: str, on_exceeded: str, answers: str | None, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    url = f"sqlite:///{tmp_path / 'file' / 'ledger.db'}"
+    config = configuration(url, paid, local, budgets=[budget(1.0, on_exceeded=on_exceeded)])
+    [outcome] = ask_all(config, mode, 1, max_tokens=MAX_TOKENS)
+    if answers is None:
+        assert isinstance(outcome, BudgetExceededError)
+        assert "its budget cannot be kept" in str(outcome)
+        [free] = ask_all(config, mode, 1, model=["paid/m", "local/m"], max_tokens=MAX_TOKENS)
+        assert free.text == "local"
+    else:
+        assert outcome.target == answers
+        assert "its budget cannot be kept" in outcome.warnings[0]
+
+
+def test_an_event_loop_does_not_wait_for_another_process_that_holds_the_database(
+    tmp_path: Path, paid: ReplayServer
+) -> None:
+    import sqlite3
+
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    config = configuration(url, paid, budgets=[budget(1.0)])
+
+    async def run() -> tuple[int, str]:
+        async with AsyncLlamaClient(config) as client:
+            await client.ask("hi", max_tokens=10)
+            holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+            holder.execute("BEGIN IMMEDIATE")
+            threading.Timer(1.0, holder.rollback).start()
+            task, turns = asyncio.create_task(client.ask("hi", max_tokens=10)), 0
+            while not task.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+            holder.close()
+            return turns, (await task).text
+
+    turns, text = asyncio.run(run())
+    assert text == "Hello"
+    # A loop that had waited would have had a turn or two.
+    assert turns > 20
+
+
+# Windows and scopes
+
+
+def test_a_day_begins_anew_at_midnight_of_the_users_time_zone(tmp_path: Path, paid: ReplayServer) -> None:
+    fake = FakeTime()
+    # 21:59:50 in Berlin's summer is 19:59:50 UTC; the budget there begins anew in two hours and ten seconds.
+    fake.now += datetime(2027, 7, 1, 19, 59, 50, tzinfo=UTC).timestamp() - fake.clock.wall()
+    sync, _ = timed(fake)
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, timezone="Europe/Berlin")
+    config["budgets"] = [{"usd": 0.0035, "window": "day"}]
+    with sync(config) as client:
+        assert outcome(client) == "0.0035"
+        with pytest.raises(BudgetExceededError) as error:
+            client.ask("hi", max_tokens=MAX_TOKENS)
+        assert error.value.resets_at == datetime(2027, 7, 1, 22, 0, tzinfo=UTC)
+        fake.now += 2 * 3600
+        assert outcome(client) == "BudgetExceededError"
+        fake.now += 11
+        assert outcome(client) == "0.0035"
+
+
+def test_each_value_of_a_tag_has_a_budget_and_calls_without_it_have_none(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035, scope="tag:user")])
+    with LlamaClient(config) as client:
+        assert [outcome(client, tags={"user": name}) for name in ("ann", "bob", "ann")] == [
+            "0.0035",
+            "0.0035",
+            "BudgetExceededError",
+        ]
+        assert [outcome(client) for _ in range(2)] == ["0.0035", "0.0035"]
+        with pytest.raises(BudgetExceededError, match="for tag:user=ann in total"):
+            client.with_options(tags={"user": "ann"}).ask("hi", max_tokens=MAX_TOKENS)
+        assert {(state.budget, state.spent_usd) for state in client.costs.budgets()} == {
+            ("tag:user=ann in total", WORST),
+            ("tag:user=bob in total", WORST),
+        }
+
+
+def test_a_providers_budget_says_nothing_of_others(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035, scope="provider:paid")])
+    config["providers"]["other"] = config["providers"]["paid"]
+    config["prices"].append({"target": "other/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 1})
+    with LlamaClient(config) as client:
+        assert [outcome(client, model=model) for model in ("paid/m", "paid/m", "other/m", "other/m")] == [
+            "0.0035",
+            "BudgetExceededError",
+            "0.0035",
+            "0.0035",
+        ]
+
+
+def test_of_two_budgets_the_tighter_one_decides_and_both_are_charged(tmp_path: Path, paid: ReplayServer) -> None:
+    url = f"sqlite:///{tmp_path / 'l.db'}"
+    tables = [{"usd": 0.01, "window": "month"}, {"usd": 0.004, "window": "hour"}]
+    with LlamaClient(configuration(url, paid, budgets=tables)) as client:
+        assert outcome(client) == "0.0035"
+        with pytest.raises(BudgetExceededError) as error:
+            client.ask("hi", max_tokens=MAX_TOKENS)
+        assert error.value.budget == "all an hour"
+        assert [state.spent_usd for state in client.costs.budgets()] == [WORST, WORST]
+
+
+# Hedges and retries
+
+
+def test_a_hedge_is_set_aside_too(tmp_path: Path, paid: ReplayServer) -> None:
+    with ReplayServer(lambda _: silence()) as slow:
+        config = configuration(f"sqlite:///{tmp_path / 'l.db'}", slow, budgets=[budget(0.0035)])
+        config["providers"]["fast"] = {"kind": "openai", "base_url": f"{paid.url}/v1"}
+        config["prices"].append({"target": "fast/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 1})
+        config["routing"] = {"retries": 0, "hedge_after_s": 0.05}
+        with LlamaClient(config) as client, pytest.raises(Exception, match="no answer within") as error:
+            client.ask("hi", model=["paid/m", "fast/m"], max_tokens=MAX_TOKENS, timeout=1)
+    assert paid.requests == []
+    assert [each.error for each in error.value.attempts] == ["BudgetExceededError", "APITimeoutError"]  # type: ignore[attr-defined]
+
+
+def test_a_retry_is_set_aside_anew(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'l.db'}"
+    with ReplayServer(lambda _: broken_after("x", "y")) as server:
+        config = configuration(url, server, budgets=[budget(0.0035 * 2)])
+        config["routing"] = {"retries": 5}
+        [error] = ask_all(config, "call-sync", 1, max_tokens=MAX_TOKENS)
+    # Each of two tries may have cost its worst case, so that there is nothing left for a third.
+    assert len(server.requests) == 2
+    assert [each.error for each in error.attempts][-1] == "BudgetExceededError"
+    assert [row[1:] for row in rows(url, SPENT)] == [(7_000_000_000, 0)]
