@@ -86,9 +86,11 @@ class CostSource:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
     def _start(self, since: object) -> float | None:
+        # Nothing is older than computers' time itself.
+        return None if since is None else max(self._moment(since), 0.0)
+
+    def _moment(self, since: object) -> float:
         match since:
-            case None:
-                return None
             case datetime():
                 return (since if since.tzinfo is not None else since.replace(tzinfo=self.calendar.zone)).timestamp()
             case date():

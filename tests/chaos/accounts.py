@@ -155,14 +155,12 @@ class AccountServers:
             deed = script[min(nth, len(script) - 1)]
             doing = _Doing(deed, dialect, bool(body.get("stream")))
             made = doing.answer()
-            # Whoever hangs up without a word and whoever refuses have nothing to count.
-            counts = doing.counts()
             handed = Handed(
                 target,
                 marker,
                 deed.name,
                 doing.verdict,
-                *counts,
+                *doing.counts(),
                 least_input_bytes=sum(len(str(each.get("content") or "").encode()) for each in body["messages"]),
                 most_input_bytes=len(request.body),
                 text_bytes=len(doing.text.encode()),

@@ -1,0 +1,510 @@
+"""The ledger: a row an attempt, on disk soon, whatever becomes of the process; and never a call that fails for it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import AsyncLlamaClient, ConfigError, LlamaClient, LocalOnlyError
+from llama_client.costs import ledger as ledgers
+from llama_client.costs import storage
+from tests.costs.buying import in_processes, rows
+from tests.routing.asking import MODES, ask, ask_all, broken_after, config, failing, good, timed
+from tests.routing.faketime import FakeTime
+from tests.wire.dialects import OPENAI
+from tests.wire.server import Received, ReplayServer
+
+COUNT = "SELECT count(*) FROM llama_client_attempts"
+PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
+SECRET = "the llama is in the barn"
+
+
+def kept(server: ReplayServer, url: str, **tables: Any) -> dict[str, Any]:
+    return config(server, ledger={"url": url}, prices=[PRICE], routing={"retries": 0}, **tables)
+
+
+def file_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'ledger.db'}"
+
+
+# Rows
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_attempt_is_a_row(mode: str, ledger_url: str) -> None:
+    with ReplayServer(lambda _: failing(503)) as down, ReplayServer(good()) as server:
+        two = config(down, server, ledger={"url": ledger_url}, prices=[{**PRICE, "target": "b/m"}])
+        reply = ask(two | {"routing": {"retries": 0}}, mode, tags={"user": "ann"})
+    query = """SELECT number, route, provider, target, model, tags, request_id, outcome, error, http_status,
+        input_tokens, output_tokens, usd_pico, input_usd_pico + cached_usd_pico + output_usd_pico, cost_status,
+        cost_source, tokens_are_estimated
+        FROM llama_client_attempts JOIN llama_client_labels ON llama_client_labels.id = label_id ORDER BY number"""
+    same = ('{"user": "ann"}', reply.request_id)
+    unknown = reply.usage.prompt_tokens is None
+    tokens = (None, None) if unknown else (3, 2)
+    first, second = (tuple(row) for row in rows(ledger_url, query))
+    refused = ("error", "OverloadedError", 503, None, None, 0, 0, "exact", "it was refused", 0)
+    assert first == (1, "chat", "a", "a/m", "m", *same, *refused)
+    assert second[:10] == (2, "chat", "b", "b/m", "m", *same, "ok", None, 200)
+    if not unknown:
+        assert second[10:] == (*tokens, 7_000_000, 7_000_000, "exact", "the configuration", 0)
+    else:
+        assert second[14:] == ("estimated", "the configuration", 1)
+
+
+def test_neither_what_was_asked_nor_answered_nor_a_key_is_written(tmp_path: Path) -> None:
+    with ReplayServer(good(SECRET)) as server, ReplayServer(lambda _: failing(400)) as no:
+        configuration = kept(server, file_in(tmp_path))
+        configuration["providers"]["a"]["api_key"] = "sk-secret-key"
+        configuration["providers"]["b"] = {"kind": "openai", "base_url": f"{no.url}/v1", "api_key": "sk-secret-key"}
+        with LlamaClient(configuration) as client:
+            client.ask(SECRET)
+            with pytest.raises(Exception, match="not now"):
+                client.ask(SECRET, model="b/m")
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"req_" in written
+    for secret in (SECRET, "sk-secret", "not now"):
+        assert secret.encode() not in written
+
+
+def test_a_row_is_on_disk_soon_while_the_client_stays_open(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+        client.ask("hi")
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if (tmp_path / "ledger.db").exists():
+                try:
+                    if rows(file_in(tmp_path), COUNT)[0][0] == 1:
+                        break
+                except sqlite3.OperationalError:
+                    pass
+            time.sleep(0.02)
+        assert rows(file_in(tmp_path), COUNT)[0][0] == 1
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_000, "'; DROP TABLE llama_client_attempts; --"])
+def test_any_tag_and_model_can_be_written(text: str, ledger_url: str) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+        for tags in ({"a": text}, {"b": "ok"}):
+            try:
+                client.ask("hi", tags=tags)
+            except Exception as error:  # noqa: BLE001 - a request may refuse what is no text
+                assert "tags" in str(error)
+        client.ask("hi", tags={"b": "ok"})
+        report = client.costs.report(by="tag:b")
+    assert report.unrecorded_calls == 0
+    assert {group.key: group.calls for group in report.groups}["ok"] == 2
+
+
+def test_counts_that_nobody_can_have_are_written_all_the_same(ledger_url: str) -> None:
+    usage = {"prompt_tokens": 10**25, "completion_tokens": 3, "total_tokens": 10**25 + 3}
+
+    def answer(request: Received) -> Any:
+        return OPENAI.good(streams=False, usage=usage)
+
+    with ReplayServer(answer) as server, LlamaClient(kept(server, ledger_url)) as client:
+        client.ask("hi")
+        report = client.costs.report()
+    assert (report.calls, report.unrecorded_calls) == (1, 0)
+
+
+# Processes
+
+
+def test_two_threads_and_eight_processes_write_to_one_database(ledger_url: str) -> None:
+    with ReplayServer(good()) as server:
+        configuration = kept(server, ledger_url)
+        outcomes = in_processes(configuration, processes=8, calls=10, threads=2)
+        with LlamaClient(configuration) as client:
+            report = client.costs.report()
+    assert len(outcomes) == report.calls == 80
+    assert report.unrecorded_calls == 0
+
+
+def test_a_program_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from llama_client import LlamaClient
+client = LlamaClient({{"providers": {{"a": {{"kind": "openai", "base_url": sys.argv[1] + "/v1"}}}},
+    "ledger": {{"url": {file_in(tmp_path)!r}}}}})
+for _ in range(7):
+    client.ask("hi", model="a/m")
+"""
+    with ReplayServer(good()) as server:
+        subprocess.run([sys.executable, "-c", script, server.url], check=True, timeout=60)
+    assert rows(file_in(tmp_path), COUNT)[0][0] == 7
+
+
+# Its connections are dropped with it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_that_was_dropped_writes_what_it_has_and_leaves_no_thread(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server:
+        client = LlamaClient(kept(server, file_in(tmp_path)))
+        client.ask("hi")
+        del client
+        gc.collect()
+        _eventually(lambda: not [each for each in threading.enumerate() if each.name == "llama-client-ledger"])
+    assert rows(file_in(tmp_path), COUNT)[0][0] == 1
+
+
+def test_closing_leaves_no_thread(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server:
+        with LlamaClient(kept(server, file_in(tmp_path), budgets=[{"usd": 1, "window": "day"}])) as client:
+            client.ask("hi", max_tokens=5)
+            names = {each.name for each in threading.enumerate()}
+            assert {"llama-client-ledger", "llama-client-budgets"} <= names
+        assert not [each for each in threading.enumerate() if each.name.startswith("llama-client-")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_writes_its_own_rows_and_none_of_its_parents(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server:
+        client = LlamaClient(kept(server, file_in(tmp_path)))
+        client.ask("hi", tags={"who": "parent"})
+        child = os.fork()
+        if child == 0:
+            try:
+                client.ask("hi", tags={"who": "child"})
+                client.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        client.ask("hi", tags={"who": "parent"})
+        report = client.costs.report(by="tag:who")
+        client.close()
+    assert {group.key: group.calls for group in report.groups} == {"parent": 2, "child": 1}
+
+
+def _ask_in_child(client: LlamaClient) -> None:
+    client.ask("hi", tags={"who": "child"})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_of_multiprocessing_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+        child = multiprocessing.get_context("fork").Process(target=_ask_in_child, args=(client,))
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+    assert rows(file_in(tmp_path), COUNT)[0][0] == 1
+
+
+# What cannot be written
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_ledger_that_cannot_be_written_warns_once_and_fails_no_call(
+    mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with ReplayServer(good()) as server, caplog.at_level(logging.WARNING, "llama_client.ledger"):
+        outcomes = ask_all(kept(server, f"sqlite:///{tmp_path / 'file' / 'ledger.db'}"), mode, 5)
+    assert all(outcome.text == "Hello" for outcome in outcomes)
+    assert [record.message.partition(" (")[0] for record in caplog.records] == ["the ledger cannot be written"]
+
+
+def test_rows_wait_while_another_process_holds_the_database_and_are_written_then(tmp_path: Path) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+        client.ask("hi")
+        client.costs.report()
+        holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        for _ in range(5):
+            client.ask("hi")
+        time.sleep(0.5)
+        holder.rollback()
+        holder.close()
+        assert client.costs.report().calls == 6
+
+
+def test_what_does_not_fit_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "MAX_QUEUED", 3)
+    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+        client.ask("hi")
+        client.costs.report()
+        holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        for _ in range(10):
+            client.ask("hi")
+        holder.rollback()
+        holder.close()
+        report = client.costs.report()
+    assert (report.calls, report.unrecorded_calls) == (4, 7)
+    # Told to everybody, not only here.
+    with LlamaClient(kept(server, file_in(tmp_path))) as client:
+        assert client.costs.report().unrecorded_calls == 7
+        assert client.costs.report(since="1h").unrecorded_calls == 7
+
+
+# Old and new versions
+
+
+def test_many_open_a_new_database_at_once(ledger_url: str) -> None:
+    with ReplayServer(good()) as server, ThreadPoolExecutor(12) as pool:
+
+        def one(_: int) -> None:
+            with LlamaClient(kept(server, ledger_url)) as client:
+                client.ask("hi")
+
+        list(pool.map(one, range(12)))
+    assert rows(ledger_url, COUNT)[0][0] == 12
+    assert rows(ledger_url, "SELECT version FROM llama_client_schema") in ([(1,)], [[1]])
+
+
+def test_a_newer_version_that_only_added_something_is_written_and_read(
+    ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as old:
+        old.ask("hi")
+        old.costs.report()
+        added = ("ALTER TABLE llama_client_attempts ADD COLUMN mood TEXT",)
+        with monkeypatch.context() as later:
+            later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, added))
+            with LlamaClient(kept(server, ledger_url)) as new:
+                new.ask("hi")
+        assert rows(ledger_url, "SELECT version FROM llama_client_schema")[0][0] == 2
+        # Open all the while.
+        old.ask("hi")
+        assert old.costs.report().calls == 3
+        with LlamaClient(kept(server, ledger_url)) as another:
+            another.ask("hi")
+            assert another.costs.report().calls == 4
+
+
+def test_a_newer_version_that_changed_something_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = file_in(tmp_path)
+    with ReplayServer(good()) as server:
+        with monkeypatch.context() as later:
+            later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, ()))
+            later.setattr(storage, "_OLDEST_THAT_UNDERSTANDS", 2)
+            with LlamaClient(kept(server, url)) as new:
+                new.ask("hi")
+        with LlamaClient(kept(server, url)) as old:
+            assert old.ask("hi").text == "Hello"
+            with pytest.raises(ConfigError, match=r"ledger\.url.*newer llama-client.*upgrade"):
+                old.costs.report()
+    assert "newer llama-client" in caplog.text
+    assert rows(url, COUNT)[0][0] == 1
+
+
+def test_a_migration_that_fails_changes_nothing(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = ("ALTER TABLE llama_client_attempts ADD COLUMN mood TEXT", "SELECT nothing FROM nowhere")
+    with ReplayServer(good()) as server:
+        ask(kept(server, ledger_url), "call-sync")
+        with monkeypatch.context() as later:
+            later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, broken))
+            ask(kept(server, ledger_url), "call-sync")
+        ask(kept(server, ledger_url), "call-sync")
+    assert rows(ledger_url, "SELECT version FROM llama_client_schema")[0][0] == 1
+    assert rows(ledger_url, COUNT)[0][0] == 2
+
+
+def test_what_is_older_than_is_wanted_is_deleted(tmp_path: Path) -> None:
+    fake = FakeTime()
+    sync, _ = timed(fake)
+    with ReplayServer(good()) as server:
+        configuration = kept(server, file_in(tmp_path))
+        configuration["ledger"]["retention_days"] = 30
+        with sync(configuration) as client:
+            client.ask("hi", tags={"when": "first"})
+            fake.now += 20 * 86_400
+            client.ask("hi", tags={"when": "second"})
+            client.costs.report()
+            fake.now += 15 * 86_400
+            client.ask("hi", tags={"when": "third"})
+            client.costs.report()
+        with sync(configuration) as client:
+            report = client.costs.report(by="tag:when")
+    assert {group.key for group in report.groups} == {"second", "third"}
+
+
+# Where it is
+
+
+def test_by_default_it_is_in_the_users_data_folder(nobody: Path) -> None:
+    with ReplayServer(good()) as server:
+        ask(config(server), "call-sync")
+    [path] = nobody.rglob("ledger.db")
+    assert path.parent.name == "llama-client"
+
+
+def test_local_only_refuses_a_database_elsewhere() -> None:
+    elsewhere = {"local_only": True, "ledger": {"url": "postgresql://u:hush@192.0.2.1/x"}}
+    with pytest.raises(LocalOnlyError, match=r"192\.0\.2\.1 is neither this machine nor") as error:
+        LlamaClient(elsewhere)
+    assert "hush" not in str(error.value)
+    LlamaClient({"local_only": True, "ledger": {"url": "postgresql://u:hush@127.0.0.1/x"}}).close()
+    LlamaClient(elsewhere | {"privacy": {"allow_hosts": ["192.0.2.1"]}}).close()
+    with pytest.raises(ConfigError, match="must name one host"):
+        LlamaClient({"local_only": True, "ledger": {"url": "postgresql:///x"}})
+
+
+def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture, new_postgres: Callable[[], str]) -> None:
+    url = new_postgres().replace("hum-hum-hum", "wrong-and-secret")
+    with ReplayServer(good()) as server, LlamaClient(kept(server, url)) as client:
+        assert client.ask("hi").text == "Hello"
+        with pytest.raises(ConfigError, match="authentication failed") as error:
+            client.costs.report()
+        shown = repr(client._context.config)
+    for text in (str(error.value), repr(error.value), caplog.text, shown):
+        assert "wrong-and-secret" not in text
+
+
+def test_an_event_loop_never_waits_for_the_database(tmp_path: Path) -> None:
+    async def run() -> int:
+        async with AsyncLlamaClient(kept(server, file_in(tmp_path))) as client:
+            await client.ask("hi")
+            await client.costs.report()
+            holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+            holder.execute("BEGIN EXCLUSIVE")
+            await asyncio.gather(*(client.ask("hi") for _ in range(20)))
+            report = asyncio.create_task(client.costs.report())
+            turns = 0
+            while turns < 20:
+                await asyncio.sleep(0.01)
+                turns += 1
+            assert not report.done()
+            holder.rollback()
+            holder.close()
+            return (await report).calls
+
+    with ReplayServer(good()) as server:
+        assert asyncio.run(run()) == 21
+
+
+def test_an_interrupted_stream_and_a_skipped_target_are_rows_too(tmp_path: Path) -> None:
+    with ReplayServer(lambda _: broken_after("Hel")) as server:
+        ask_all(kept(server, file_in(tmp_path)), "stream-sync", 1)
+        with LlamaClient(kept(server, file_in(tmp_path), budgets=[{"usd": 0.001, "window": "day"}])) as client:
+            with pytest.raises(Exception, match="may cost"):
+                client.ask("hi", max_tokens=100_000)
+            report = client.costs.report()
+    found = rows(file_in(tmp_path), "SELECT outcome, error, cost_status FROM llama_client_attempts ORDER BY id")
+    assert [tuple(row) for row in found] == [
+        ("interrupted", "StreamInterruptedError", "estimated"),
+        ("skipped", "BudgetExceededError", None),
+    ]
+    assert (report.calls, report.groups[0].errors) == (2, 1)
+
+
+# Reports
+
+
+def test_a_price_that_changed_mid_month_splits_correctly(tmp_path: Path) -> None:
+    fake = FakeTime()
+    sync, _ = timed(fake)
+    fake.now += datetime(2027, 3, 14, 23, 59, tzinfo=UTC).timestamp() - fake.clock.wall()
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
+    with ReplayServer(lambda _: OPENAI.good(streams=False, usage=usage)) as server:
+        configuration = kept(server, file_in(tmp_path))
+        change = datetime(2027, 3, 15, tzinfo=UTC).date()
+        configuration["prices"] = [
+            {**PRICE, "input_usd_per_mtok": 0.1, "effective_until": change},
+            {**PRICE, "input_usd_per_mtok": 0.3, "effective_from": change},
+        ]
+        with sync(configuration) as client:
+            costs = [client.ask("hi").cost.usd for _ in range(2)]
+            fake.now += 120
+            costs += [client.ask("hi").cost.usd for _ in range(3)]
+            report = client.costs.report(by="day")
+    assert [str(usd) for usd in costs] == ["0.1", "0.1", "0.3", "0.3", "0.3"]
+    assert [(group.key, str(group.usd), group.calls) for group in report.groups] == [
+        ("2027-03-14", "0.2", 2),
+        ("2027-03-15", "0.9", 3),
+    ]
+    assert str(report.total_usd) == "1.1"
+
+
+def test_unpriced_calls_stand_apart_in_every_report(ledger_url: str) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+        client.ask("hi", tags={"user": "ann"})
+        for _ in range(2):
+            client.ask("hi", model="a/unknown", tags={"user": "bob"})
+        for by, priced, unpriced in (
+            ("target", "a/m", "a/unknown"),
+            ("route", "chat", ""),
+            ("tag:user", "ann", "bob"),
+        ):
+            report = client.costs.report(by=by)
+            assert (report.calls, report.unpriced_calls, str(report.total_usd)) == (3, 2, "0.000007")
+            groups = {group.key: (group.calls, group.unpriced_calls, str(group.usd)) for group in report.groups}
+            assert groups == {priced: (1, 0, "0.000007"), unpriced: (2, 2, "0")}
+        for by in ("provider", "day"):
+            [group] = client.costs.report(by=by).groups
+            assert (group.calls, group.unpriced_calls, str(group.usd)) == (3, 2, "0.000007")
+
+
+def test_a_call_that_asked_two_providers_is_one_call_in_all_and_one_with_each(ledger_url: str) -> None:
+    with ReplayServer(lambda _: failing(503)) as down, ReplayServer(good()) as server:
+        two = config(down, server, ledger={"url": ledger_url}, routing={"retries": 1, "deadline_s": 5})
+        with LlamaClient(two) as client:
+            client.ask("hi")
+            report = client.costs.report(by="provider")
+    assert report.calls == 1
+    assert {group.key: (group.calls, group.errors) for group in report.groups} == {"a": (1, 1), "b": (1, 0)}
+
+
+def test_days_are_those_of_the_users_time_zone(tmp_path: Path) -> None:
+    fake = FakeTime()
+    sync, _ = timed(fake)
+    # The day on which the clocks of New York go back has 25 hours.
+    fake.now += datetime(2027, 11, 7, 4, 30, tzinfo=UTC).timestamp() - fake.clock.wall()
+    with ReplayServer(good()) as server:
+        with sync(kept(server, file_in(tmp_path), timezone="America/New_York")) as client:
+            for _ in range(25):
+                client.ask("hi")
+                fake.now += 3600
+            client.ask("hi")
+            report = client.costs.report(by="day")
+            half = client.costs.report(since="2027-11-07T12:00", by="day")
+            day = client.costs.report(since="2027-11-08", by="day")
+            always = client.costs.report(since="999999999w")
+    assert {group.key: group.calls for group in report.groups} == {"2027-11-07": 25, "2027-11-08": 1}
+    assert [half.calls, day.calls, always.calls] == [13, 1, 26]
+
+
+def test_a_report_of_nothing_creates_nothing(tmp_path: Path) -> None:
+    with LlamaClient({"ledger": {"url": file_in(tmp_path)}}) as client:
+        report = client.costs.report(since="7d")
+    assert (report.calls, report.total_usd, report.groups) == (0, 0, [])
+    assert report.since is not None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"by": "model"}, r"by: must be one of 'provider', 'target', 'route', 'day' or 'tag:<key>', got 'model'"),
+        ({"by": "tag:"}, "by: must be one of"),
+        ({"since": "yesterday"}, "since: must be an age such as '7d'"),
+        ({"since": 7}, "since: must be an age"),
+        ({"since": "9" * 400}, "since: must be an age"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused(params: dict[str, Any], message: str) -> None:
+    with LlamaClient({}) as client, pytest.raises(Exception, match=message):
+        client.costs.report(**params)
+
+
+def _eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert holds()
