@@ -42,6 +42,7 @@ from llama_client.types.attempt import Attempt, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion, Choice, Message, ToolCall
 from llama_client.types.cost import Cost
+from llama_client.types.estimate import CostEstimate, TokenCount
 from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams, ChatParams
 from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
@@ -73,6 +74,7 @@ __all__ = [
     "ConfigError",
     "ContextLengthError",
     "Cost",
+    "CostEstimate",
     "CostGroup",
     "CostReport",
     "DayCosts",
@@ -98,6 +100,7 @@ __all__ = [
     "StreamInterruptedError",
     "TargetHealth",
     "Timing",
+    "TokenCount",
     "ToolCall",
     "UnsupportedFeatureError",
     "Usage",

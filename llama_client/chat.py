@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llama_client.routing.waits import Backoff
     from llama_client.structured import AnswerForm
     from llama_client.telemetry.instrumentation import Instrumentation
+    from llama_client.types.estimate import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
 
@@ -127,16 +128,44 @@ class CallContext:
         """The same on an event loop: off it, where a file is read or a package is imported."""
         import asyncio
 
-        self.loop.check()
-        if params.get("model") is None and self.model is None:
-            await self.default.aname()
+        await self.prepare(params.get("model"))
         if _reads_files(params.get("messages")):
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
             request, choices = self._checked(params, stream=stream, form=form)
+        await self._load_prices(choices)
+        return self._call(request, choices, form)
+
+    async def prepare(self, model: object) -> None:
+        """Finds the default model, where it is needed, so that what follows has nothing to wait for.
+
+        Raises:
+            InvalidRequestError: This is another event loop than the client's.
+            ConfigError: There is no default model.
+        """
+        self.loop.check()
+        if model is None and self.model is None:
+            await self.default.aname()
+
+    def count_tokens(self, messages: object, model: object) -> TokenCount:
+        """See `LlamaClient.count_tokens`."""
+        from llama_client.estimates import token_count
+
+        request, _ = self._checked({"messages": messages, "model": model}, stream=False, form=None)
+        return token_count(request)
+
+    def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
+        """See `LlamaClient.estimate_cost`."""
+        from llama_client.estimates import cost_estimate
+
+        params = {"messages": messages, "model": model, "max_tokens": max_tokens}
+        return cost_estimate(self, *self._checked(params, stream=False, form=None))
+
+    async def _load_prices(self, choices: list[Choice]) -> None:
+        import asyncio
+
         if not self.router.has_prices_at_hand(choices):
             await asyncio.to_thread(self.accounting.prices.load_package)
-        return self._call(request, choices, form)
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None

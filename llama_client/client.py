@@ -15,6 +15,7 @@ from llama_client.clock import Clock
 from llama_client.event_loop import EventLoop
 from llama_client.models import AsyncModels, Models
 from llama_client.types.completion import ChatCompletion, Message
+from llama_client.types.estimate import CostEstimate, TokenCount
 from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams
 
@@ -242,6 +243,10 @@ class _BaseClient:
         return client
 
 
+def _as_messages(messages: object) -> object:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+
+
 def _purchases(accounting: Accounting, providers: Providers) -> Purchases | None:
     if accounting.budgets is None:
         return None
@@ -327,6 +332,47 @@ class LlamaClient(_BaseClient):
         """
         return self.chat.completions.create(**asked(prompt, params))
 
+    def count_tokens(
+        self,
+        messages: str | Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+    ) -> TokenCount:
+        """How many tokens a prompt has, estimated by its bytes before anything is sent.
+
+        Args:
+            messages: A text, or a list of messages.
+            model: As of `create`.
+
+        Raises:
+            InvalidRequestError: They are neither.
+            ConfigError: `model` names nobody.
+        """
+        return self._context.count_tokens(_as_messages(messages), model)
+
+    def estimate_cost(
+        self,
+        messages: str | Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        *,
+        max_tokens: int | None = None,
+    ) -> CostEstimate:
+        """What a call would cost with the first target that it would ask, before anything is sent.
+
+        Args:
+            messages: A text, or a list of messages.
+            model: As of `create`.
+            max_tokens: The most that the answer may have.
+
+        Raises:
+            InvalidRequestError: A parameter is wrong.
+            ConfigError: `model` names nobody.
+
+        Example:
+            estimate = client.estimate_cost("Why do llamas hum?", "groq/openai/gpt-oss-20b", max_tokens=500)
+            print(estimate.usd, "probably, and", estimate.most_usd, "at the very most")
+        """
+        return self._context.estimate_cost(_as_messages(messages), model, max_tokens)
+
     def close(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.come()
@@ -391,6 +437,30 @@ class AsyncLlamaClient(_BaseClient):
     ) -> ChatCompletion:
         """The short form of `chat.completions.create`: a text, or a list of messages."""
         return await self.chat.completions.create(**asked(prompt, params))
+
+    async def count_tokens(
+        self,
+        messages: str | Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+    ) -> TokenCount:
+        """`LlamaClient.count_tokens`, awaited."""
+        import asyncio
+
+        await self._context.prepare(model)
+        return await asyncio.to_thread(self._context.count_tokens, _as_messages(messages), model)
+
+    async def estimate_cost(
+        self,
+        messages: str | Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        *,
+        max_tokens: int | None = None,
+    ) -> CostEstimate:
+        """`LlamaClient.estimate_cost`, awaited."""
+        import asyncio
+
+        await self._context.prepare(model)
+        return await asyncio.to_thread(self._context.estimate_cost, _as_messages(messages), model, max_tokens)
 
     async def aclose(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""

@@ -57,12 +57,7 @@ class Purchases:
         target = candidate.target
         # What goes on from a break has more to read than was asked.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
-        most = candidate.request.max_tokens
-        if most is None:
-            most = self.max_output_tokens(target.provider_name, target.model)
-        if most is None:
-            context = self.context_tokens(target.provider_name, target.model)
-            most = None if context is None else max(context - int(size.least_input_tokens), 1)
+        most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
         worst = worst_case(self._price(candidate, at), candidate.request, size, most, timeout_s)
         return Purchase(target.name, target.provider_name, tags, at, worst)
 
@@ -75,6 +70,22 @@ class Purchases:
             is_free=target.provider.is_free(target.model),
             service_tier=candidate.request.service_tier,
         )
+
+
+def longest_answer(
+    candidate: Candidate,
+    max_output_tokens: Callable[[str, str], int | None],
+    context_tokens: Callable[[str, str], int | None],
+) -> int | None:
+    """The tokens of the longest answer that a candidate can give; None: nobody knows."""
+    name, model = candidate.target.provider_name, candidate.target.model
+    most = candidate.request.max_tokens
+    if most is None:
+        most = max_output_tokens(name, model)
+    if most is None:
+        context = context_tokens(name, model)
+        most = None if context is None else max(context - int(candidate.size.least_input_tokens), 1)
+    return most
 
 
 def worst_case(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import AsyncLlamaClient, ChatCompletion, InvalidResponseError, LlamaClient
+from llama_client import AsyncLlamaClient, ChatCompletion, InvalidRequestError, InvalidResponseError, LlamaClient
 from llama_client.catalog.prices import ListPrices
 from llama_client.costs.prices import FREE, HourPrice, PriceBook, Seller
 from llama_client.costs.windows import Calendar
@@ -507,3 +507,41 @@ def test_where_the_ledger_is_off_nothing_is_written(tmp_path: Path, nobody: Path
     with ReplayServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
         ask(configuration(server, PRICE), "call-sync")
     assert not list(nobody.rglob("ledger.db*"))
+
+
+# Before anything is sent
+
+
+def test_what_a_call_will_cost_is_estimated_before_it_is_sent() -> None:
+    with ReplayServer(told({})) as server, LlamaClient(configuration(server, PRICE)) as client:
+        estimate = client.estimate_cost("x" * 4000, max_tokens=1000)
+        count = client.count_tokens("x" * 4000)
+        free = client.estimate_cost("hi", "ollama/llama3.1:8b")
+        unknown = client.estimate_cost("hi", "x/other")
+    assert server.requests == []
+    assert (count.tokens, count.status) == (1004, "estimated")
+    assert count.most_tokens >= 4000
+    assert (estimate.target, estimate.status, estimate.source) == ("x/m", "estimated", "the configuration")
+    assert (estimate.input_tokens, estimate.output_tokens) == (1004, 1000)
+    assert estimate.usd == Decimal("0.003004")
+    assert estimate.most_usd == Decimal(count.most_tokens + 2 * 1000) / 1_000_000
+    assert (str(free.usd), str(free.most_usd), free.status) == ("0", "0", "free")
+    assert (unknown.usd, unknown.most_usd, unknown.status) == (None, None, "unknown")
+
+
+def test_an_asynchronous_client_estimates_too() -> None:
+    async def run() -> tuple[str, int]:
+        async with AsyncLlamaClient(configuration(server, PRICE)) as client:
+            return (await client.estimate_cost("hi", max_tokens=5)).status, (await client.count_tokens("hi")).tokens
+
+    with ReplayServer(told({})) as server:
+        assert asyncio.run(run()) == ("estimated", 4)
+
+
+@pytest.mark.parametrize("messages", [5, [], [{"role": "x"}]])
+def test_what_is_no_prompt_has_no_estimate(messages: Any) -> None:
+    with LlamaClient({"default_model": "ollama/m"}) as client:
+        with pytest.raises(InvalidRequestError, match="messages"):
+            client.count_tokens(messages)
+        with pytest.raises(InvalidRequestError, match="messages"):
+            client.estimate_cost(messages)
