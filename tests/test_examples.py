@@ -24,7 +24,10 @@ def expected_output(example: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_prints_what_it_promises(example: Path, demo_pulled: ModelStore) -> None:
+def test_an_example_prints_what_it_promises(
+    example: Path, demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     run = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     expected = expected_output(example)

@@ -40,6 +40,7 @@ def test_every_python_block_runs(
 ) -> None:
     monkeypatch.setenv("GROQ_BASE_URL", groq_standin)
     monkeypatch.setenv("GROQ_API_KEY", "a-key")
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     for promised in re.findall(r"print\(reply\.text\) +# (.*)", block):

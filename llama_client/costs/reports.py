@@ -78,7 +78,8 @@ class _Groups:
 
     def all(self) -> list[CostGroup]:
         """The dearest first; what is not priced, by its calls."""
-        groups = [sums.group(key) for key, sums in self.sums.items()]
+        # Who was only ever passed over has no group.
+        groups = [sums.group(key) for key, sums in self.sums.items() if sums.calls or sums.errors or sums.pico]
         return sorted(groups, key=lambda group: (-group.usd, -group.calls, group.key))
 
 

@@ -403,7 +403,10 @@ class CallRecord:
         """Hands an attempt to the ledger."""
         ledger, target = self._accounting.ledger, candidate.target
         assert ledger is not None
-        counts = self._count("", CALL) | self._count(target.provider_name, PROVIDER) | self._count(target.name, TARGET)
+        counts = self._count("", CALL)
+        if attempt.outcome != "skipped":
+            # Who was not asked has had no call.
+            counts |= self._count(target.provider_name, PROVIDER) | self._count(target.name, TARGET)
         if attempt.cost is not None and attempt.cost.usd is None:
             counts |= self._count("", UNPRICED_CALL)
             counts |= self._count(target.provider_name, UNPRICED_PROVIDER) | self._count(target.name, UNPRICED_TARGET)

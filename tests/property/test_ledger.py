@@ -32,7 +32,7 @@ from llama_client.clock import Clock
 from llama_client.types.cost import Cost
 from tests.chaos.accounts import DEEDS, TARGETS, TOOL, AccountServers, Deed, Handed
 
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "60"))
 MODES = ("call-sync", "call-async", "stream-sync", "stream-async")
 THREADS = 4
 MAX_TOKENS = 64
