@@ -15,7 +15,12 @@ from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientErr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> the module that holds it, imported only when it is called.
-_COMMANDS = {"chat": "llama_client.cli.chat", "models": "llama_client.cli.models", "pull": "llama_client.cli.pull"}
+_COMMANDS = {
+    "chat": "llama_client.cli.chat",
+    "costs": "llama_client.cli.costs",
+    "models": "llama_client.cli.models",
+    "pull": "llama_client.cli.pull",
+}
 
 
 class _LazyGroup(click.Group):
@@ -39,6 +44,7 @@ def app() -> None:
     Examples:
       llama-client chat "Why do llamas hum?"
       llama-client models
+      llama-client costs --since 7d
       llama-client pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
     """
 

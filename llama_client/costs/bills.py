@@ -186,7 +186,8 @@ class MachineTime:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # The garbage collector may end an attempt, also while this thread is in here.
+        self._lock = threading.RLock()
         self._running = 0
         # What an attempt would have had that was always there.
         self._share_s = 0.0

@@ -42,7 +42,7 @@ class Keeper:
         self._open_storage = open_storage
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_closing = False
 

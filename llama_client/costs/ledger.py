@@ -6,10 +6,13 @@ What cannot be written in time is kept, up to a bound, and then counted; a call 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import queue
 import sys
 import threading
+import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -127,9 +130,12 @@ class _Writer:
         self._retention_s = retention_days * _DAY_S
         self._wall = wall
         self._queue: deque[Row] = deque()
-        self._has_rows = threading.Event()
-        self._hurry = threading.Event()
-        self._starting = threading.Lock()
+        # Rows may be put by the garbage collector, which ends a dropped stream in whichever thread it runs, so also in
+        # one that is in the middle of this: a `SimpleQueue` takes that, where an `Event` would wait for itself. True:
+        # at once; False: a row has come.
+        self._signals: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._is_awake = False
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_leaving = False
         self._done = 0
@@ -144,8 +150,9 @@ class _Writer:
             return False
         self._queue.append(row)
         self.start()
-        if not self._has_rows.is_set():
-            self._has_rows.set()
+        if not self._is_awake:
+            self._is_awake = True
+            self._signals.put(False)
         return True
 
     def count(self) -> None:
@@ -157,8 +164,7 @@ class _Writer:
             return True
         with self._progress:
             wanted = self._done + len(self._queue)
-            self._hurry.set()
-            self._has_rows.set()
+            self._signals.put(True)
             self._progress.wait_for(lambda: self._done >= wanted or not self._is_alive(), within_s)
             return self._done >= wanted
 
@@ -173,8 +179,7 @@ class _Writer:
     def leave(self) -> None:
         """Asks the thread to write what it has, and to end."""
         self._is_leaving = True
-        self._hurry.set()
-        self._has_rows.set()
+        self._signals.put(True)
 
     def _is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -208,10 +213,9 @@ class _Writer:
         retry_s = _FIRST_RETRY_S
         storage: Storage | None = None
         # It takes a third of a second to import and to open the database: done before the first row comes, if may be.
-        self._has_rows.set()
-        self._hurry.set()
+        self._signals.put(True)
         while True:
-            self._has_rows.wait()
+            is_hurried = self._signals.get()
             try:
                 if storage is None:
                     storage = self._open_storage()
@@ -219,15 +223,18 @@ class _Writer:
                 # local variable: what a forked process inherits it must not close.
                 with storage.connection() as connection:
                     while True:
-                        if not self._is_leaving:
-                            self._hurry.wait(self._pause_s)
-                        # In this order: who puts a row now sets it again.
-                        self._has_rows.clear()
-                        self._hurry.clear()
+                        if not is_hurried:
+                            self._wait(self._pause_s)
+                        # Who puts a row from here on says so again.
+                        self._is_awake = False
                         self._write_all(connection)
                         retry_s = _FIRST_RETRY_S
-                        if self._is_leaving or not self._has_rows.wait(_IDLE_S):
+                        if self._is_leaving:
                             break
+                        is_hurried = self._signals.get(timeout=_IDLE_S)
+            except queue.Empty:
+                # Nothing has come for long: the file is let go of.
+                pass
             except Exception as error:  # noqa: BLE001 - whatever it is, calls go on; it is said once
                 self._warn(error)
                 # Whatever has become of it, even that it is gone: it is brought up to date again.
@@ -239,11 +246,18 @@ class _Writer:
                     with self._progress:
                         self.unrecorded += len({row.request_id for row in self._queue})
                     return
-                self._hurry.wait(retry_s)
+                self._wait(retry_s)
                 retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
-                self._has_rows.set()
+                self._signals.put(True)
             if self._is_leaving and not self._queue:
                 return
+
+    def _wait(self, seconds: float) -> None:
+        """Lets time pass, unless somebody is in a hurry."""
+        until = time.monotonic() + seconds
+        with contextlib.suppress(queue.Empty):
+            while not self._signals.get(timeout=max(until - time.monotonic(), 0.0)):
+                pass
 
     def _write_all(self, connection: Connection) -> None:
         self._write_queued(connection)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from llama_client.costs.money import shown
 from llama_client.costs.stacks import Layer, Stack, Unit, readable, stack
@@ -29,11 +29,16 @@ ENDINGS = (".png", ".svg")
 MAX_BARS = 500
 # Okabe and Ito's, which people see apart whatever they see of colours; black comes last.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
-_REST_COLOUR, _UNPRICED_COLOUR, _GRID_COLOUR = "#bbbbbb", "#8c8c8c", "#dddddd"
-_WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.6, 1.1, 0.24
+_REST_COLOUR, _GRID_COLOUR = "#bbbbbb", "#dddddd"
+_UNPRICED_LOOK: dict[str, Any] = {"facecolor": "white", "edgecolor": "#8c8c8c", "hatch": "////", "linewidth": 0.6}
+_UNPRICED_HEADING = "unpriced: calls with a part whose cost nobody knows; the bars above hold nothing of it"
+_WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.7, 1.1, 0.24
+_PAD_IN = 0.1
 _DPI = 150
 _MAX_NAME, _MAX_NAME_IN_COLUMNS = 90, 45
-_MAX_TICKS, _MAX_BARS_WITH_EDGES = 12, 62
+_MAX_TICKS = 12
+# Of more bars, none has room for gaps; fewer would be as wide as the picture.
+_MAX_BARS_WITH_GAPS, _MIN_PLACES = 62, 7
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Text stays text, and the same costs give the same file.
 _SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "llama-client", "font.size": 9}
@@ -91,12 +96,13 @@ def _moved_into(path: Path) -> Iterator[IO[bytes]]:
 
 def _drawn(chart: Stack, title: str) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     labels = [_label(layer) for layer in chart.layers]
     columns = 2 if len(labels) > 2 and max(map(len, labels)) <= _MAX_NAME_IN_COLUMNS else 1
     has_panel = chart.unpriced_calls > 0
     height_in = _BARS_HEIGHT_IN + _PANEL_HEIGHT_IN * has_panel + _ROW_HEIGHT_IN * -(-len(labels) // columns)
-    figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(w_pad=_PAD_IN, h_pad=_PAD_IN))
     if has_panel:
         bars, panel = figure.subplots(2, 1, sharex=True, height_ratios=(_BARS_HEIGHT_IN, _PANEL_HEIGHT_IN))
         _draw_unpriced(panel, chart)
@@ -122,14 +128,15 @@ def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
 
     positions = range(len(chart.bars))
     bottoms = [0.0] * len(chart.bars)
-    edge = 0.6 if len(chart.bars) <= _MAX_BARS_WITH_EDGES else 0.0
+    width, edge = (0.82, 0.6) if len(chart.bars) <= _MAX_BARS_WITH_GAPS else (1.0, 0.0)
     handles: list[Artist] = []
     for number, (layer, colour) in enumerate(zip(chart.layers, _COLOURS, strict=False)):
         colour = _REST_COLOUR if layer.is_rest else colour
         heights = [float(bar.usd[number]) for bar in chart.bars]
-        axes.bar(positions, heights, bottom=bottoms, width=0.82, color=colour, edgecolor="white", linewidth=edge)
+        axes.bar(positions, heights, bottom=bottoms, width=width, color=colour, edgecolor="white", linewidth=edge)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-        handles.append(Rectangle((0, 0), 1, 1, color=colour))
+        look: dict[str, Any] = _UNPRICED_LOOK if layer.is_unpriced else {"color": colour}
+        handles.append(Rectangle((0, 0), 1, 1, **look))
     axes.set_ylim(0, max(bottoms, default=0) * 1.05 or 1)
     axes.set_ylabel(f"US dollars a {chart.unit}")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: shown(Decimal(f"{usd:.12f}"))))
@@ -141,15 +148,11 @@ def _draw_unpriced(axes: Axes, chart: Stack) -> None:
     from matplotlib.ticker import MaxNLocator
 
     calls = [bar.unpriced_calls for bar in chart.bars]
-    axes.bar(
-        range(len(calls)), calls, width=0.82, facecolor="white", edgecolor=_UNPRICED_COLOUR, hatch="////", linewidth=0.6
-    )
+    axes.bar(range(len(calls)), calls, width=0.82, **_UNPRICED_LOOK)
     axes.set_ylim(0, max(calls) * 1.15)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     axes.set_ylabel("calls")
-    axes.set_title(
-        "unpriced: calls of whose cost the bars above hold nothing, as nobody knows it", loc="left", fontsize=9
-    )
+    axes.set_title(_UNPRICED_HEADING, loc="left", fontsize=9)
     _quieten(axes)
 
 
@@ -162,7 +165,8 @@ def _draw_axis_of_time(axes: Axes, chart: Stack) -> None:
         labels.append(_day(first_day, chart.unit, with_year=first_day.year != year))
         year = first_day.year
     axes.set_xticks(list(ticks), labels)
-    axes.set_xlim(-0.6, max(len(chart.bars), 1) - 0.4)
+    beside = max(_MIN_PLACES - len(chart.bars), 0) / 2 + 0.6
+    axes.set_xlim(-beside, len(chart.bars) - 1 + beside)
 
 
 def _day(first_day: date, unit: Unit, *, with_year: bool) -> str:
@@ -170,7 +174,8 @@ def _day(first_day: date, unit: Unit, *, with_year: bool) -> str:
         return str(first_day.year)
     month = _MONTHS[first_day.month - 1]
     text = month if unit == "month" else f"{first_day.day} {month}"
-    return f"{text}\n{first_day.year}" if with_year else text
+    # Two lines everywhere, so that all stand at the same height.
+    return f"{text}\n{first_day.year if with_year else ' '}"
 
 
 def _quieten(axes: Axes) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from llama_client.costs.bills import Tokens
     from llama_client.types.attempt import Attempt
 
-# What `counts` of a row holds, so that a report only has to add: whether it is the first row of its call, the first of it
-# that asked its provider, and its target; the same for rows whose cost is unknown; and whether the attempt failed.
+# What `counts` of a row holds, so that a report only has to add: whether it is the first row of its call, the first of
+# it that asked its provider, and its target; the same for rows whose cost is unknown; and whether the attempt failed.
 CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR = (1 << bit for bit in range(7))
 # A database's whole numbers have 64 bits; no honest count has so many.
 _MAX = 2**62

@@ -32,7 +32,7 @@ from llama_client.clock import Clock
 from llama_client.types.cost import Cost
 from tests.chaos.accounts import DEEDS, TARGETS, TOOL, AccountServers, Deed, Handed
 
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "20"))
 MODES = ("call-sync", "call-async", "stream-sync", "stream-async")
 THREADS = 4
 MAX_TOKENS = 64
@@ -145,6 +145,29 @@ traces = st.builds(
     hedges=st.booleans(),
     continues=st.booleans(),
 )
+
+
+def random_trace(seed: int) -> Trace:
+    """Of Hypothesis' own traces many resemble each other; of these each has a bit of everything."""
+    chance = random.Random(seed)
+
+    def deed() -> Deed:
+        cached = chance.choice([None, chance.randrange(6000)])
+        name = chance.choice(DEEDS) if chance.random() < 0.8 else "good"
+        return Deed(name, chance.randrange(6000), chance.randrange(3000), cached, chance.randrange(5))
+
+    def call() -> Call:
+        return Call(
+            targets=tuple(chance.sample(TARGETS, chance.randrange(4))),
+            scripts=tuple(tuple(deed() for _ in range(2)) for _ in range(3)),
+            leaves_after=chance.choice([None, None, None, chance.randrange(7)]),
+            by_cancelling=chance.random() < 0.5,
+            day=chance.randrange(2),
+            team=chance.choice([None, "red", "blue"]),
+        )
+
+    rules = {"retries": chance.randrange(3), "hedges": chance.random() < 0.5, "continues": chance.random() < 0.5}
+    return Trace(tuple(call() for _ in range(12)), **rules)
 
 
 class NoWaits(random.Random):
@@ -362,6 +385,8 @@ class Row:
 
 def rows_of(file: Path) -> list[Row]:
     """All of them, past the package."""
+    if not file.exists():
+        return []
     names = [name for name in Row.__dataclass_fields__ if name != "tags"]
     query = f"""SELECT {", ".join(names)}, tags FROM llama_client_attempts
         LEFT JOIN llama_client_labels ON llama_client_labels.id = label_id ORDER BY llama_client_attempts.id"""
@@ -532,9 +557,7 @@ def test_the_ledger_holds_what_a_recount_of_what_was_handed_out_comes_to(
     streams = mode.startswith("stream")
     ask = asked_async if mode.endswith("async") else asked_sync
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(traces)
-    def holds(trace: Trace) -> None:
+    def check(trace: Trace) -> None:
         servers.begin({f"call {number}": call.script() for number, call in enumerate(trace.calls)})
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "ledger.db"
@@ -555,7 +578,15 @@ def test_the_ledger_holds_what_a_recount_of_what_was_handed_out_comes_to(
         check_reports(reports, recount)
         seen.update(recount.seen)
 
-    holds()
+    for seed in range(EXAMPLES):
+        check(random_trace(seed))
+    # That it has really happened.
     print(mode, seen.most_common())
-    wanted = {"good", "refused", "no usage", "hangup"}
-    assert wanted <= set(seen), f"of {wanted} some have never happened: {seen}"
+    assert {*DEEDS, "unread"} - set(seen) == set()
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(traces)
+    def holds(trace: Trace) -> None:
+        check(trace)
+
+    holds()
