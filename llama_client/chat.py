@@ -194,9 +194,7 @@ class CallContext:
         record = CallRecord(request, rules, self.clock, tags, self.accounting, form, purchases, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
-        if purchases is not None:
-            for candidate in candidates:
-                candidate.is_budgeted = purchases.is_covered(candidate, tags, record.at)
+        record.cover(candidates)
         return Call(record, candidates, deadline, rules, self.backoff)
 
     def with_options(

@@ -15,6 +15,8 @@ import click
 
 from llama_client import LlamaClient, load_config
 from llama_client.cli.terminal import printable
+from llama_client.costs.money import shown
+from llama_client.costs.stacks import is_unpriced, readable
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -154,8 +156,8 @@ def _show(
         lines.append(f"{_calls(report.unrecorded_calls)} not written down, or not wholly; nothing above counts them.")
     if lines:
         console.print()
-    for line in lines:
-        console.print(Text(printable(line)))
+    for said in lines:
+        console.print(Text(said))
     _show_budgets(console, budgets, config)
 
 
@@ -181,38 +183,27 @@ def _table(groups: Sequence[CostGroup], by: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for group, usd in zip(groups, money_column([group.usd for group in groups]), strict=True):
         table.add_row(
-            Text(_named(group.key)),
+            Text(readable(group.key)),
             f"{group.calls:,}",
             f"{group.input_tokens:,}",
             f"{group.output_tokens:,}",
-            # Where nothing is known, 0 would be a lie.
-            "-" if _is_unknown(group) else usd,
+            "-" if is_unpriced(group) else usd,
             f"{group.unpriced_calls:,}" if group.unpriced_calls else "",
             f"{group.errors:,}" if group.errors else "",
         )
     return table
 
 
-def _is_unknown(group: CostGroup) -> bool:
-    return not group.usd and group.unpriced_calls >= group.calls > 0
-
-
-def _named(key: str) -> str:
-    from llama_client.costs.stacks import readable
-
-    return readable(key)
-
-
 def _spent(report: CostReport) -> str:
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
-    return f"{_usd(report.total_usd)} spent in {report.calls:,} call{'s' * (report.calls != 1)}{since}."
+    return f"{shown(report.total_usd)} spent in {report.calls:,} call{'s' * (report.calls != 1)}{since}."
 
 
 def _unpriced(report: CostReport) -> str:
     count = report.unpriced_calls
     if not count:
         return "The cost of every call is known."
-    names = [_named(group.key) for group in report.groups if group.unpriced_calls]
+    names = [readable(group.key) for group in report.groups if group.unpriced_calls]
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     verb = "call has" if count == 1 else "calls have"
     return (
@@ -229,29 +220,23 @@ def _show_budgets(console: Console, budgets: Sequence[BudgetState], config: Conf
     """Those that have least left come first, where not all are shown."""
     from rich.text import Text
 
-    shown = budgets
+    listed = budgets
     if len(budgets) > _MAX_BUDGETS:
-        shown = sorted(budgets, key=lambda state: _left(state) / state.usd)[:_MAX_BUDGETS]
+        listed = sorted(budgets, key=lambda state: _left(state) / state.usd)[:_MAX_BUDGETS]
     zone = ZoneInfo(config.timezone)
-    for state in shown:
+    for state in listed:
         until = (
             f", resets {state.resets_at.astimezone(zone):%Y-%m-%d %H:%M} {config.timezone}" if state.resets_at else ""
         )
         console.print()
-        console.print(Text(printable(f"Budget {state.budget}: {_usd(state.usd)}{until}")))
+        console.print(Text(f"Budget {readable(state.budget)}: {shown(state.usd)}{until}"))
         left = _left(state)
-        rest = f"{_usd(left)} left" if left >= 0 else f"{_usd(-left)} too much"
-        console.print(Text(f"  {_usd(state.spent_usd)} spent, {_usd(state.reserved_usd)} set aside, {rest}"))
-    if len(shown) < len(budgets):
+        rest = f"{shown(left)} left" if left >= 0 else f"{shown(-left)} too much"
+        console.print(Text(f"  {shown(state.spent_usd)} spent, {shown(state.reserved_usd)} set aside, {rest}"))
+    if len(listed) < len(budgets):
         console.print()
-        console.print(Text(f"{len(budgets) - len(shown):,} more budgets, which have more left"))
+        console.print(Text(f"{len(budgets) - len(listed):,} more budgets, which have more left"))
 
 
 def _left(state: BudgetState) -> Decimal:
     return state.usd - state.spent_usd - state.reserved_usd
-
-
-def _usd(amount: Decimal) -> str:
-    from llama_client.costs.money import shown
-
-    return shown(amount)

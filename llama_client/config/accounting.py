@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +17,8 @@ OnExceeded = Literal["block", "local", "warn"]
 
 # Money is kept as whole pico-dollars in 64 bits; sums of more than this would not fit there.
 MAX_BUDGET_USD = 9_000_000
+# Whatever context of decimals the program has set for itself.
+_CONTEXT = Context(prec=60)
 _WORDS = {"hour": "an hour", "day": "a day", "month": "a month", "total": "in total"}
 _SQLITE_FILE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -150,5 +152,5 @@ class OwnMachine(ConfigTable):
     def machine_usd_per_hour(self) -> Decimal | None:
         """What an hour costs, however it was said; None: it was not."""
         if self.watts is not None and self.usd_per_kwh is not None:
-            return Decimal(str(self.watts)) * self.usd_per_kwh / 1000
+            return _CONTEXT.multiply(Decimal(str(self.watts)), self.usd_per_kwh).scaleb(-3, _CONTEXT)
         return self.usd_per_hour

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice
 from llama_client.types.cost import Cost, CostStatus
 from llama_client.types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
@@ -122,6 +123,7 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
     )
 
 
+@exactly
 def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost:
     """What the time of a machine costs.
 
@@ -143,6 +145,7 @@ def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost
     )
 
 
+@exactly
 def total(costs: Sequence[Cost]) -> Cost:
     """The cost of a call from those of its charged attempts, the one that answered last: the sum, as sure as its worst.
 

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.costs.keeper import Keeper
-from llama_client.costs.money import from_pico, shown, to_pico
+from llama_client.costs.money import exactly, from_pico, shown, to_pico
 from llama_client.costs.reservations import (
     Answer,
     Counter,
@@ -169,6 +169,7 @@ class Budgets:
         return said
 
     @staticmethod
+    @exactly
     def _exceeded(purchase: Purchase, limit: Limit, answer: Answer) -> Refused:
         assert purchase.worst is not None or limit.pico <= answer.settled_pico + answer.reserved_pico
         worst = purchase.worst or WorstCase(Decimal(0), Decimal(0), None)

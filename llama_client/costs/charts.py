@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.costs.money import shown
-from llama_client.costs.stacks import MAX_LAYERS, Bar, Layer, Stack, Unit, stack
+from llama_client.costs.stacks import MAX_LAYERS, Bar, Layer, Stack, Unit, is_unpriced, stack
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -124,7 +124,7 @@ def _key(layers: Sequence[Layer], fills: Sequence[Text]) -> list[Text]:
     amounts = money_column([layer.usd for layer in layers])
     lines = []
     for layer, fill, amount in zip(layers, fills, amounts, strict=True):
-        known = "-".rjust(len(amount)) if layer.is_unpriced else amount
+        known = "-".rjust(len(amount)) if is_unpriced(layer) else amount
         note = f", {layer.unpriced_calls:,} unpriced" if layer.unpriced_calls else ""
         lines.append(Text.assemble((fill.plain * 2, fill.style), f"  {known}  {layer.name}", (note, "bold")))
     return lines

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import genai_prices
 from genai_prices import types
 
-from llama_client.costs.money import exact
+from llama_client.costs.money import exact, exactly
 from llama_client.costs.prices import Origin, Parts, doubt_of_tier
 
 # Its names for our kinds; a compatible server is found by its address.
@@ -43,6 +43,7 @@ class GenaiPrice:
         """Whether nobody is paid at all: some models are offered for nothing."""
         return not self.parts(1_000_000, 1_000_000).usd
 
+    @exactly
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
         """What tokens cost.
 

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PICO_PER_USD = 10**12
 _PICO = Decimal(1).scaleb(-12)
-# The largest amounts have 7 digits before the point and 12 after it.
-_CONTEXT = Context(prec=40, rounding=ROUND_HALF_EVEN)
+# The largest amounts have 7 digits before the point and 12 after it; a product with tokens twice as many.
+_CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow])
+
+
+def exactly(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets a function reckon with enough digits, whatever context of decimals the program has set for itself."""
+
+    @wraps(function)
+    def reckoned(*args: P.args, **kwargs: P.kwargs) -> R:
+        with localcontext(_CONTEXT):
+            return function(*args, **kwargs)
+
+    return reckoned
 
 
 def exact(usd: Decimal) -> Decimal:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from llama_client.costs.money import shown
-from llama_client.costs.stacks import Layer, Stack, Unit, readable, stack
+from llama_client.costs.stacks import Layer, Stack, Unit, is_unpriced, readable, stack
 from llama_client.errors import ProviderNotInstalledError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
         heights = [float(bar.usd[number]) for bar in chart.bars]
         axes.bar(positions, heights, bottom=bottoms, width=width, color=colour, edgecolor="white", linewidth=edge)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-        look: dict[str, Any] = _UNPRICED_LOOK if layer.is_unpriced else {"color": colour}
+        look: dict[str, Any] = _UNPRICED_LOOK if is_unpriced(layer) else {"color": colour}
         handles.append(Rectangle((0, 0), 1, 1, **look))
     axes.set_ylim(0, max(bottoms, default=0) * 1.05 or 1)
     axes.set_ylabel(f"US dollars a {chart.unit}")
@@ -188,7 +188,7 @@ def _quieten(axes: Axes) -> None:
 
 def _label(layer: Layer) -> str:
     name = layer.name if len(layer.name) <= _MAX_NAME else f"{layer.name[: _MAX_NAME - 1]}…"
-    parts = [] if layer.is_unpriced else [shown(layer.usd)]
+    parts = [] if is_unpriced(layer) else [shown(layer.usd)]
     if layer.unpriced_calls:
         parts.append(f"{layer.unpriced_calls:,} unpriced")
     return f"{name}  {', '.join(parts)}"

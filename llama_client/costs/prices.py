@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
-from llama_client.costs.money import exact
+from llama_client.costs.money import exact, exactly
 
 if TYPE_CHECKING:
     from llama_client.catalog.prices import ListPrices
@@ -45,6 +45,7 @@ class Parts:
     output_usd: Decimal
 
     @property
+    @exactly
     def usd(self) -> Decimal:
         """The sum."""
         return self.input_usd + self.cached_usd + self.output_usd
@@ -88,6 +89,7 @@ class TokenPrice:
         """Whether nobody is paid at all."""
         return not (self.input_usd_per_mtok or self.output_usd_per_mtok or self.cached_usd_per_mtok)
 
+    @exactly
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
         """What tokens cost.
 
@@ -121,6 +123,7 @@ class HourPrice:
         """Whether nobody is paid at all."""
         return not self.usd_per_hour
 
+    @exactly
     def usd(self, seconds: float) -> Decimal:
         """What so much of its time costs."""
         return exact(Decimal(seconds) * self.usd_per_hour / 3600)

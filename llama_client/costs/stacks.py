@@ -36,11 +36,6 @@ class Layer:
     unpriced_calls: int
     is_rest: bool = False
 
-    @property
-    def is_unpriced(self) -> bool:
-        """Nothing is known of its cost: there is no amount to show."""
-        return not self.usd and self.unpriced_calls >= self.calls > 0
-
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -117,6 +112,11 @@ def stack(days: Sequence[DayCosts], max_bars: int) -> Stack:
 def readable(key: str) -> str:
     """A group's key for people: without control characters, and never empty."""
     return "".join(sign if sign.isprintable() else " " for sign in key).strip() or "(none)"
+
+
+def is_unpriced(group: CostGroup | Layer) -> bool:
+    """Nothing is known of what it cost: an amount of 0 would be a lie."""
+    return not group.usd and 0 < group.unpriced_calls >= group.calls
 
 
 def _layer(key: str, groups: Sequence[CostGroup]) -> tuple[str, Layer]:

@@ -10,7 +10,8 @@ from llama_client.clock import Deadline
 from llama_client.routing.candidates import Candidate
 from llama_client.routing.drive import Opened, adrive, drive
 from llama_client.routing.plan import Plan
-from llama_client.routing.record import CallRecord, Trial
+from llama_client.routing.record import CallRecord
+from llama_client.routing.trial import Trial
 from llama_client.routing.waits import Backoff
 from llama_client.types.chunk import AsyncChunks, SyncChunks
 

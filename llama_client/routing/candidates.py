@@ -10,8 +10,8 @@ from llama_client.routing.sizes import RequestSize
 
 if TYPE_CHECKING:
     from llama_client.routing.health import Health
-    from llama_client.routing.record import Trial
     from llama_client.routing.targets import Target
+    from llama_client.routing.trial import Trial
     from llama_client.types.request import ChatRequest
 
 # Nothing is learned where nobody is asked.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
 from llama_client.routing.plan import Late, Lost, Outcome, Reserve, Rest, Skip, Step, Steps, Try, Wait, Won
-from llama_client.routing.record import CallRecord, Trial
+from llama_client.routing.record import CallRecord
+from llama_client.routing.trial import Trial
 from llama_client.routing.turns import await_turn, wait_for
 from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.costs.budgets import Budgets
+from llama_client.costs.money import exactly
 from llama_client.costs.prices import HourPrice
 from llama_client.costs.reservations import Purchase, Refused, Reserved, WorstCase
 from llama_client.routing.sizes import RequestSize
@@ -88,6 +89,7 @@ def longest_answer(
     return most
 
 
+@exactly
 def worst_case(
     price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:

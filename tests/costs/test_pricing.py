@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +369,14 @@ def test_more_cached_tokens_than_there_are_is_no_exact_cost(prompt: int) -> None
         cost = ask(configuration(server, PRICE), "call-sync").cost
     assert cost.status == "estimated"
     assert cost.usd == Decimal("0.25") * prompt / 1_000_000
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_program_that_reckons_with_few_digits_changes_nothing(mode: str) -> None:
+    usage = {"prompt_tokens": 1_234_567, "completion_tokens": 7_654_321, "total_tokens": 8_888_888}
+    with ReplayServer(told(usage)) as server, localcontext(Context(prec=2, traps=[Inexact])):
+        cost = ask(configuration(server, PRICE), mode).cost
+    assert str(cost.usd) == "16.543209"
 
 
 # Age
