@@ -231,7 +231,7 @@ def _show_budgets(console: Console, budgets: Sequence[BudgetState], config: Conf
         console.print()
         console.print(Text(f"Budget {readable(state.budget)}: {shown(state.usd)}{until}"))
         left = _left(state)
-        rest = f"{shown(left)} left" if left >= 0 else f"{shown(-left)} too much"
+        rest = f"{shown(left)} left" if left >= 0 else f"over by {shown(-left)}"
         console.print(Text(f"  {shown(state.spent_usd)} spent, {shown(state.reserved_usd)} set aside, {rest}"))
     if len(listed) < len(budgets):
         console.print()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llama_client.costs.money import exactly
+from llama_client.costs.money import added, exactly
 from llama_client.costs.prices import FREE, HourPrice
 from llama_client.types.cost import Cost, CostStatus
 from llama_client.types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
@@ -145,7 +145,6 @@ def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost
     )
 
 
-@exactly
 def total(costs: Sequence[Cost]) -> Cost:
     """The cost of a call from those of its charged attempts, the one that answered last: the sum, as sure as its worst.
 
@@ -172,7 +171,7 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
     known = [amount for amount in amounts if amount is not None]
-    return sum(known, _ZERO) if len(known) == len(amounts) else None
+    return added(_ZERO, *known) if len(known) == len(amounts) else None
 
 
 class MachineTime:

@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_client.costs.rows import COLUMNS
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from llama_client.costs.rows import Row
+    from llama_client.costs.rows import Row, Words
     from llama_client.costs.storage import Storage
 
 _log = logging.getLogger("llama_client.ledger")
@@ -140,7 +142,7 @@ class _Writer:
         self._is_leaving = False
         self._done = 0
         self._progress = threading.Condition()
-        self._labels: OrderedDict[int, None] = OrderedDict()
+        self._labels: OrderedDict[Words, int] = OrderedDict()
         self._has_warned = False
         self._cleaned_at: float | None = None
         self._has_old = False
@@ -277,16 +279,12 @@ class _Writer:
                 self._progress.notify_all()
 
     def _write(self, connection: Connection, batch: Sequence[Row]) -> None:
-        from sqlalchemy.exc import DataError, IntegrityError, StatementError
+        from sqlalchemy.exc import DataError, IntegrityError
 
         try:
             self._insert(connection, batch)
-        except (DataError, IntegrityError) as error:
-            self._write_singly(connection, batch, error)
-        except StatementError as error:
+        except (DataError, IntegrityError, ValueError, TypeError, ArithmeticError) as error:
             # A value that has no form in the database; what else fails is the database itself.
-            if type(error) is not StatementError:
-                raise
             self._write_singly(connection, batch, error)
 
     def _write_singly(self, connection: Connection, batch: Sequence[Row], error: Exception) -> None:
@@ -299,26 +297,28 @@ class _Writer:
             self._write(connection, [row])
 
     def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
-        from llama_client.costs.storage import attempts, unrecorded
+        from llama_client.costs.storage import unrecorded
 
-        values: list[dict[str, Any]] = []
-        new: dict[int, dict[str, Any]] = {}
+        values: list[tuple[Any, ...]] = []
+        new: dict[Words, dict[str, Any]] = {}
         for row in batch:
-            identity, words = row.label()
-            if identity not in self._labels:
-                new[identity] = words
+            words = row.words
+            identity = self._labels.get(words)
+            if identity is None:
+                identity, new[words] = row.label()
             values.append(row.values(identity))
         counted = self.unrecorded
         with connection.begin():
             if new:
                 connection.execute(_insert_new_labels(connection), list(new.values()))
             if values:
-                connection.execute(attempts.insert(), values)
+                # As the driver takes it: a program that makes calls all the time shares its one interpreter with this.
+                connection.exec_driver_sql(_insert_statement(connection), values)
             if counted:
                 connection.execute(unrecorded.insert(), {"at_us": round(self._wall() * 1e6), "calls": counted})
         with self._progress:
             self.unrecorded -= counted
-        self._labels.update(dict.fromkeys(new))
+        self._labels.update({words: label["id"] for words, label in new.items()})
         while len(self._labels) > _MAX_LABELS:
             self._labels.popitem(last=False)
 
@@ -347,6 +347,12 @@ class _Writer:
                 error,
                 MAX_QUEUED,
             )
+
+
+def _insert_statement(connection: Connection) -> str:
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    # Nothing in it comes from anybody.
+    return f"INSERT INTO llama_client_attempts ({', '.join(COLUMNS)}) VALUES ({', '.join([mark] * len(COLUMNS))})"  # noqa: S608
 
 
 def _insert_new_labels(connection: Connection) -> Any:

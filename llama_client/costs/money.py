@@ -12,6 +12,7 @@ R = TypeVar("R")
 
 PICO_PER_USD = 10**12
 _PICO = Decimal(1).scaleb(-12)
+_MILLION = Decimal(1_000_000)
 # The largest amounts have 7 digits before the point and 12 after it; a product with tokens twice as many.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow])
 
@@ -33,6 +34,24 @@ def exact(usd: Decimal) -> Decimal:
     return usd if isinstance(exponent, int) and exponent >= -12 else usd.quantize(_PICO, context=_CONTEXT)
 
 
+def per_million(number: float, usd_per_million: Decimal) -> Decimal:
+    """What so many cost at so much a million, in whole pico-dollars.
+
+    Example:
+        >>> per_million(500, Decimal("0.075"))
+        Decimal('0.0000375')
+    """
+    return exact(_CONTEXT.divide(_CONTEXT.multiply(Decimal(number), usd_per_million), _MILLION))
+
+
+def added(*amounts: Decimal) -> Decimal:
+    """The sum, to the last digit."""
+    total = amounts[0]
+    for amount in amounts[1:]:
+        total = _CONTEXT.add(total, amount)
+    return total
+
+
 def to_pico(usd: Decimal) -> int:
     """Dollars as pico-dollars, rounded to the nearest.
 
@@ -40,7 +59,10 @@ def to_pico(usd: Decimal) -> int:
         >>> to_pico(Decimal("0.0000000375"))
         37500
     """
-    return int(usd.scaleb(12, _CONTEXT).to_integral_value(ROUND_HALF_EVEN))
+    scaled = usd.scaleb(12, _CONTEXT)
+    whole = int(scaled)
+    # Nearly always it is whole already.
+    return whole if scaled == whole else int(scaled.to_integral_value(ROUND_HALF_EVEN, _CONTEXT))
 
 
 def from_pico(pico: int) -> Decimal:

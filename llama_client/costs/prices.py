@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
-from llama_client.costs.money import exact, exactly
+from llama_client.costs.money import added, exact, exactly, per_million
 
 if TYPE_CHECKING:
     from llama_client.catalog.prices import ListPrices
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from llama_client.costs.genai import GenaiPrices
     from llama_client.costs.windows import Calendar
 
-_MTOK = Decimal(1_000_000)
 _ZERO = Decimal(0)
 # What a list says may have changed since; after so many days an answer says so.
 STALE_AFTER_DAYS = 60
@@ -45,10 +44,9 @@ class Parts:
     output_usd: Decimal
 
     @property
-    @exactly
     def usd(self) -> Decimal:
         """The sum."""
-        return self.input_usd + self.cached_usd + self.output_usd
+        return added(self.input_usd, self.cached_usd, self.output_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,6 @@ class TokenPrice:
         """Whether nobody is paid at all."""
         return not (self.input_usd_per_mtok or self.output_usd_per_mtok or self.cached_usd_per_mtok)
 
-    @exactly
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
         """What tokens cost.
 
@@ -105,9 +102,9 @@ class TokenPrice:
         """
         cached_rate = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
         return Parts(
-            exact(Decimal(input_tokens - cached_tokens) * self.input_usd_per_mtok / _MTOK),
-            exact(Decimal(cached_tokens) * cached_rate / _MTOK),
-            exact(Decimal(output_tokens) * self.output_usd_per_mtok / _MTOK),
+            per_million(input_tokens - cached_tokens, self.input_usd_per_mtok),
+            per_million(cached_tokens, cached_rate),
+            per_million(output_tokens, self.output_usd_per_mtok),
         )
 
 

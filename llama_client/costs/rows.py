@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 # What `counts` of a row holds, so that a report only has to add: whether it is the first row of its call, the first of
 # it that asked its provider, and its target; the same for rows whose cost is unknown; and whether the attempt failed.
 CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR = (1 << bit for bit in range(7))
+COLUMNS = (
+    "at_us", "request_id", "number", "label_id", "outcome", "error", "http_status", "input_tokens", "output_tokens",
+    "cached_tokens", "reasoning_tokens", "tokens_are_estimated", "usd_pico", "input_usd_pico", "cached_usd_pico",
+    "output_usd_pico", "cost_status", "cost_source", "price_effective_from", "latency_us", "ttft_us", "counts",
+)  # fmt: skip
+_NO_TOKENS = (None, None, None, None, 0)
+_NO_MONEY = (None,) * 7
+Words = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 # A database's whole numbers have 64 bits; no honest count has so many.
 _MAX = 2**62
 
@@ -66,35 +74,42 @@ class Row:
             zip(("id", "route", "provider", "target", "model", "tags"), (identity, *words), strict=True)
         )
 
-    def values(self, label_id: int) -> dict[str, Any]:
-        """The row as the database takes it."""
+    @property
+    def words(self) -> Words:
+        """What its label hangs on, to be looked up by."""
+        return self.route, self.provider, self.model, tuple(self.tags.items())
+
+    def values(self, label_id: int) -> tuple[Any, ...]:
+        """The row as the database takes it, in the order of `COLUMNS`."""
         attempt, tokens, cost = self.attempt, self.tokens, self.attempt.cost
-        return {
-            "at_us": round(self.at * 1e6),
-            "request_id": self.request_id,
-            "number": self.number,
-            "label_id": label_id,
-            "outcome": attempt.outcome,
-            "error": attempt.error,
-            "http_status": attempt.http_status,
-            "input_tokens": None if tokens is None else _bounded(tokens.input_tokens),
-            "output_tokens": None if tokens is None else _bounded(tokens.output_tokens),
-            "cached_tokens": None if tokens is None else _bounded(tokens.cached_tokens),
-            "reasoning_tokens": None if tokens is None else _bounded(tokens.reasoning_tokens),
-            "tokens_are_estimated": int(tokens is not None and tokens.are_estimated),
-            "usd_pico": None if cost is None else _pico(cost.usd),
-            "input_usd_pico": None if cost is None else _pico(cost.input_usd),
-            "cached_usd_pico": None if cost is None else _pico(cost.cached_usd),
-            "output_usd_pico": None if cost is None else _pico(cost.output_usd),
-            "cost_status": None if cost is None else cost.status,
-            "cost_source": None if cost is None else cost.source,
-            "price_effective_from": (
-                None if cost is None or cost.effective_from is None else cost.effective_from.isoformat()
-            ),
-            "latency_us": None if attempt.latency_s is None else _bounded(round(attempt.latency_s * 1e6)),
-            "ttft_us": None if attempt.ttft_s is None else _bounded(round(attempt.ttft_s * 1e6)),
-            "counts": self.counts,
-        }
+        money: tuple[Any, ...] = _NO_MONEY
+        if cost is not None:
+            begun = None if cost.effective_from is None else cost.effective_from.isoformat()
+            amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
+            money = (*(_pico(usd) for usd in amounts), cost.status, cost.source, begun)
+        counts: tuple[Any, ...] = _NO_TOKENS
+        if tokens is not None:
+            counts = (
+                _bounded(tokens.input_tokens),
+                _bounded(tokens.output_tokens),
+                _bounded(tokens.cached_tokens),
+                _bounded(tokens.reasoning_tokens),
+                int(tokens.are_estimated),
+            )
+        return (
+            round(self.at * 1e6),
+            self.request_id,
+            self.number,
+            label_id,
+            attempt.outcome,
+            attempt.error,
+            attempt.http_status,
+            *counts,
+            *money,
+            _microseconds(attempt.latency_s),
+            _microseconds(attempt.ttft_s),
+            self.counts,
+        )
 
 
 def _storable(text: str) -> str:
@@ -104,6 +119,10 @@ def _storable(text: str) -> str:
 
 def _bounded(number: int | None) -> int | None:
     return None if number is None else min(max(number, -_MAX), _MAX)
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else _bounded(round(seconds * 1e6))
 
 
 def _pico(usd: Decimal | None) -> int | None:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from llama_client.costs.money import added
 from llama_client.types.report import CostGroup, DayCosts
 
 Unit = Literal["day", "week", "month", "year"]
@@ -54,7 +55,7 @@ class Bar:
     @property
     def total_usd(self) -> Decimal:
         """What is known of its cost."""
-        return sum(self.usd, _ZERO)
+        return added(_ZERO, *self.usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def stack(days: Sequence[DayCosts], max_bars: int) -> Stack:
     for day in days:
         start = _start(day.day, unit)
         for group in day.groups:
-            usd[start][index[group.key]] += group.usd
+            layer = index[group.key]
+            usd[start][layer] = added(usd[start][layer], group.usd)
             unpriced[start] += group.unpriced_calls
     return Stack(unit, tuple(layers), tuple(Bar(start, tuple(usd[start]), unpriced[start]) for start in starts))
 
@@ -120,7 +122,7 @@ def is_unpriced(group: CostGroup | Layer) -> bool:
 
 
 def _layer(key: str, groups: Sequence[CostGroup]) -> tuple[str, Layer]:
-    usd = sum((group.usd for group in groups), _ZERO)
+    usd = added(_ZERO, *(group.usd for group in groups))
     calls, unpriced = sum(group.calls for group in groups), sum(group.unpriced_calls for group in groups)
     return key, Layer(readable(key), usd, calls, unpriced)
 
@@ -130,7 +132,7 @@ def _rank(layer: Layer) -> tuple[Decimal, int, str]:
 
 
 def _together(rest: Sequence[Layer]) -> Layer:
-    usd = sum((layer.usd for layer in rest), _ZERO)
+    usd = added(_ZERO, *(layer.usd for layer in rest))
     calls, unpriced = sum(layer.calls for layer in rest), sum(layer.unpriced_calls for layer in rest)
     return Layer(f"{len(rest)} others", usd, calls, unpriced, is_rest=True)
 

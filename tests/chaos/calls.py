@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -44,8 +48,8 @@ _SOON_S = 5.0
 _TICK_S = 0.05
 
 
-def config(urls: dict[str, str]) -> dict[str, Any]:
-    """A route of the three targets, in an order that chance draws for each call."""
+def config(urls: dict[str, str], ledger: Path) -> dict[str, Any]:
+    """A route of the three targets, in an order that chance draws for each call; Ollama's is free."""
     providers = {
         kind: {"kind": kind, "base_url": url + DIALECTS[kind].base, **({} if kind == "ollama" else {"api_key": "none"})}
         for kind, url in urls.items()
@@ -54,6 +58,11 @@ def config(urls: dict[str, str]) -> dict[str, Any]:
         "default_model": "chat",
         "providers": providers,
         "routes": {"chat": {"targets": [f"{kind}/m" for kind in providers], "policy": "weighted"}},
+        "prices": [
+            {"target": "groq/m", "input_usd_per_mtok": 0.59, "output_usd_per_mtok": 0.79},
+            {"target": "openai/m", "input_usd_per_mtok": 0.15, "output_usd_per_mtok": 0.6},
+        ],
+        "ledger": {"url": f"sqlite:///{ledger}"},
         "routing": {
             "retries": RETRIES,
             "deadline_s": DEADLINE_S,
@@ -134,17 +143,19 @@ def run(mode: str, calls: int, seed: int) -> Chaos:
     """Makes the calls and judges them."""
     chaos = Chaos(mode, calls)
     markers = [f"{DOOMED if n % _DOOMED_EACH == 50 else 'call'} {seed}-{n}" for n in range(calls)]
-    with FaultServers(seed) as servers:
+    with FaultServers(seed) as servers, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        ledger = Path(folder) / "ledger.db"
         gc.collect()
         before = Held.now()
         started = time.monotonic()
         ask = _ask_async if mode.endswith("-async") else _ask_sync
-        outcomes, health, left_tasks = ask(config(servers.urls), markers, streams=mode.startswith("stream"))
+        outcomes, health, left_tasks = ask(config(servers.urls, ledger), markers, streams=mode.startswith("stream"))
         chaos.seconds = time.monotonic() - started
         chaos.problems += [f"left a task: {task}" for task in left_tasks]
         chaos.problems += _of_health(health)
         chaos.problems += _of_leaks(before)
         report = servers.report()
+        chaos.problems += _of_ledger(ledger, report, outcomes)
     chaos.problems += _of_report(report, outcomes)
     reads: dict[str, list[Read]] = defaultdict(list)
     for read in report.reads:
@@ -261,6 +272,25 @@ def _of_report(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
         sent = sum(each.sent and each.target == f"{kind}/m" for outcome in outcomes for each in outcome.attempts)
         if sent != chats:
             yield f"{sent} attempts at {kind} say that they were sent, and it saw {chats} requests"
+
+
+def _of_ledger(ledger: Path, report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """What was sent has a cost, if only an unknown one; what was not has none."""
+    query = """SELECT provider, count(*), count(cost_status), coalesce(sum(usd_pico), 0) FROM llama_client_attempts
+        JOIN llama_client_labels ON llama_client_labels.id = label_id GROUP BY provider"""
+    with closing(sqlite3.connect(ledger)) as connection:
+        rows = {kind: tuple(sums) for kind, *sums in connection.execute(query)}
+        unrecorded = connection.execute("SELECT count(*) FROM llama_client_unrecorded").fetchone()[0]
+    if unrecorded:
+        yield f"{unrecorded} times calls were said to be unrecorded"
+    for kind, chats in report.chats.items():
+        attempts = [each for outcome in outcomes for each in outcome.attempts if each.target == f"{kind}/m"]
+        pico = sum(int(each.cost.usd * 10**12) for each in attempts if each.cost is not None and each.cost.usd)
+        if rows.get(kind) != (len(attempts), chats, pico):
+            yield (
+                f"{kind} had {len(attempts)} attempts for {pico} pico-dollars and saw {chats} requests, and the ledger"
+                f" holds {rows.get(kind)}"
+            )
 
 
 class _Judge:

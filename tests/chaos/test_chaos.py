@@ -1,4 +1,5 @@
-"""Ten thousand calls over three targets that fail three times in ten: each ends as the rules say, and nothing is left.
+"""Ten thousand calls over three targets that fail three times in ten: each ends as the rules say, is written down and
+leaves nothing.
 
 `python -m tests.chaos --calls 100000 --seed 7` is the long form.
 """
@@ -15,7 +16,10 @@ SEED = 1
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_call_ends_as_the_rules_say_and_leaves_nothing(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_call_ends_as_the_rules_say_and_leaves_nothing(
+    mode: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     # A line for each breaker that opens, which here is many.
     caplog.set_level("ERROR", "llama_client.routing")
     chaos = run(mode, CALLS // len(MODES), SEED)

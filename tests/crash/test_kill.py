@@ -18,7 +18,8 @@ KILLS, SEED = 8, 1
 @pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has neither fork, which makes a client ready at once, nor SIGKILL"
 )
-def test_a_client_that_is_killed_loses_no_row_older_than_the_flush_interval() -> None:
+def test_a_client_that_is_killed_loses_no_row_older_than_the_flush_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     # In a process of its own, since one with threads cannot be forked.
     command = [sys.executable, "-m", "tests.crash", "--kills", str(KILLS), "--seed", str(SEED)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

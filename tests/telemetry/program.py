@@ -52,7 +52,7 @@ class Program(SpanProcessor):
     def __init__(self) -> None:
         self.does: Callable[[str], None] = lambda event: None
         self._exporter = InMemorySpanExporter()
-        deltas = dict.fromkeys((Histogram, Counter), AggregationTemporality.DELTA)
+        deltas: dict[type, AggregationTemporality] = dict.fromkeys((Histogram, Counter), AggregationTemporality.DELTA)
         self._reader = InMemoryMetricReader(preferred_temporality=deltas)
         measured = _Measured(self)
         spans = TracerProvider()

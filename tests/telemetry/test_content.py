@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from llama_client import (
-    LlamaClient,
-    RateLimitError,
-)
+from typing import Any
+
+from llama_client import LlamaClient, RateLimitError
 from tests.routing.asking import ask, ask_all, broken_after, config, good
 from tests.routing.test_continuing import continuing, going_on
-from tests.telemetry.program import (
-    TELEMETRY,
-    WITH_CONTENT,
-    Program,
-    each_mode,
-    each_stream,
-    known,
-    told,
-)
+from tests.telemetry.program import TELEMETRY, WITH_CONTENT, Program, each_mode, each_stream, known, told
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, as_json
 
@@ -88,7 +79,7 @@ def test_instructions_tools_and_images_have_shapes_of_their_own(program: Program
     tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": parameters}}
     earlier = {"id": "call1", "type": "function", "function": {"name": "look", "arguments": "not JSON"}}
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image], "name": "ann"},
         {"role": "assistant", "tool_calls": [earlier]},

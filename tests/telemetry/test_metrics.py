@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.routing.asking import ask, config, failing, good
-from tests.telemetry.program import (
-    LABELS,
-    PRICE,
-    TELEMETRY,
-    USAGE,
-    Program,
-    counting,
-    each_mode,
-)
+from tests.telemetry.program import LABELS, PRICE, TELEMETRY, USAGE, Program, counting, each_mode
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, streamed
 
@@ -36,6 +28,8 @@ def test_attempts_are_measured(program: Program, mode: str) -> None:
     assert sums == {"input": 300, "output": 20}
     [took] = points["gen_ai.client.operation.duration s"]
     assert (took.attributes, took.count, took.sum) == (labels, 1, reply.attempts[0].latency_s)
+    # Its example leads to the attempt.
+    assert took.exemplars[0].span_id == program.span().context.span_id
     [cost] = points["llama_client.cost {USD}"]
     assert (cost.attributes, cost.value) == (labels | {"llama_client.cost.status": "exact"}, 0.00034)
     of_streams = {f"gen_ai.client.operation.{name} s" for name in ("time_to_first_chunk", "time_per_output_chunk")}

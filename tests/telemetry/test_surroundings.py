@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -12,55 +11,45 @@ from typing import Any
 
 import pytest
 
-from llama_client import (
-    LlamaClient,
-    ProviderNotInstalledError,
-)
+from llama_client import ChatStream, LlamaClient, ProviderNotInstalledError
 from tests.routing.asking import MESSAGES, ask_all, config, good
-from tests.telemetry.program import (
-    TELEMETRY,
-    Program,
-    each_mode,
-    known,
-)
+from tests.telemetry.program import TELEMETRY, Program, each_mode, known
 from tests.wire.dialects import OPENAI
 from tests.wire.server import ReplayServer, streamed
 
 
 @each_mode
+@pytest.mark.parametrize(("event", "spans", "measured"), [("start", 0, 0), ("end", 2, 2), ("measure", 2, 0)])
 def test_what_the_program_set_up_may_fail_and_no_call_does(
-    program: Program, mode: str, caplog: pytest.LogCaptureFixture
+    program: Program, mode: str, event: str, spans: int, measured: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "llama_client")
-    for event in ("start", "end"):
+    def fail(now: str) -> None:
+        if now == event:
+            raise RuntimeError("the prompt was: hum")
 
-        def fail(now: str, when: str = event) -> None:
-            if now == when:
-                raise RuntimeError("the prompt was: hum")
-
-        program.does = fail
-        caplog.clear()
-        with ReplayServer(good()) as server:
-            replies = ask_all(config(server, telemetry=TELEMETRY), mode, 2)
-        assert [reply.text for reply in replies] == ["Hello", "Hello"]
-        # Once a client, and without the words of who failed.
-        [said] = caplog.messages
-        assert said == "telemetry is incomplete: what the program has set up raised RuntimeError"
-    # Where spans fail, there are metrics.
-    [took] = program.points()["gen_ai.client.operation.duration s"]
-    assert took.count == 2
+    program.does = fail
+    with ReplayServer(good()) as server:
+        replies = ask_all(config(server, telemetry=TELEMETRY), mode, 2)
+    assert [reply.text for reply in replies] == ["Hello", "Hello"]
+    # Once a client, and without the words of who failed.
+    assert caplog.messages == ["telemetry is incomplete: what the program has set up raised RuntimeError"]
+    # The rest is there.
+    assert len(program.spans()) == spans
+    durations = program.points().get("gen_ai.client.operation.duration s", [])
+    assert sum(point.count for point in durations) == measured
 
 
 def test_a_stream_that_is_dropped_while_a_span_ends_does_not_wait_for_itself(program: Program) -> None:
-    lock, held = threading.Lock(), []
+    lock = threading.Lock()
+    held: list[ChatStream] = []
+    events: list[str] = []
 
     def locked(event: str) -> None:
         # As exporters do, with a lock that is not re-entrant; the garbage collector may come at any time.
-        assert lock.acquire(timeout=5)
-        try:
-            if event == "end":
-                held.clear()
-        finally:
+        with_lock = lock.acquire(timeout=2)
+        events.append(event if with_lock else f"{event} within the one before")
+        held.clear()
+        if with_lock:
             lock.release()
 
     begun = streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
@@ -69,6 +58,8 @@ def test_a_stream_that_is_dropped_while_a_span_ends_does_not_wait_for_itself(pro
             held.append(client.chat.completions.create(messages=MESSAGES, stream=True))
             program.does = locked
             client.ask("hi")
+    # The stream was dropped while the call's span began.
+    assert [event for event in events if event != "measure"] == ["start", "end", "end"]
     assert sorted(known(span)["llama_client.attempt.outcome"] for span in program.spans()) == ["cancelled", "ok"]
 
 
@@ -118,15 +109,15 @@ print([span.name for span in kept.get_finished_spans()])
 
 
 @pytest.mark.parametrize(
-    ("program", "telemetry", "printed"),
+    ("script", "telemetry", "printed"),
     [(_OFF, {"content": True}, "[]"), (_SET_UP_LATER, TELEMETRY, "['chat m']")],
     ids=["off", "set up after the client was made"],
 )
-def test_in_a_fresh_process(program: str, telemetry: dict[str, Any], printed: str, tmp_path: Path) -> None:
+def test_in_a_fresh_process(script: str, telemetry: dict[str, Any], printed: str, tmp_path: Path) -> None:
     with ReplayServer(good()) as server:
         tables = config(server, telemetry=telemetry, ledger={"enabled": False})
         run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program.format(tables=tables)],
+            [sys.executable, "-W", "error", "-c", script.format(tables=tables)],
             capture_output=True,
             text=True,
             timeout=60,
