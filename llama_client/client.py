@@ -131,6 +131,9 @@ class _BaseClient:
     ) -> Self:
         """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
 
+        Nor does it read any `LLAMA_CLIENT_*` variable but `LLAMA_CLIENT_LOCAL_ONLY`. Attempts are written to the ledger
+        in the user's data folder, as ever.
+
         Args:
             provider: A kind of provider (`groq`, `together`, `ollama`, `openai`, `gguf`), or any name with `kind`.
             http_client: As of the constructor.
@@ -277,6 +280,7 @@ class LlamaClient(_BaseClient):
         ConfigError: The configuration is wrong.
         InvalidRequestError: A tag is no text, or `http_client` is none.
         LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections nobody here can judge.
+        ProviderNotInstalledError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
 
     Example:
         with LlamaClient() as client:

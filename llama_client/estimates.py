@@ -26,7 +26,9 @@ def cost_estimate(context: CallContext, request: ChatRequest, choices: list[Choi
     from llama_client.routing.purchases import longest_answer, worst_case
 
     router, providers = context.router, context.providers
-    candidate = router.candidates(choices, request)[0]
+    candidates = router.candidates(choices, request)
+    may_drop = context.config.routing.drop_unsupported
+    candidate = next((each for each in candidates if each.is_fit(may_drop=may_drop)), candidates[0])
     target, size = candidate.target, candidate.size
     price = router.prices.price(
         target.provider_name,

@@ -92,6 +92,10 @@ class ListPrices:
         own = [row for row in holding if row.service_tier == service_tier]
         return next(iter(own or [row for row in holding if row.service_tier is None]), None)
 
+    def tiers(self, provider_kind: str, model: str) -> set[str | None]:
+        """The tiers that have a price of their own."""
+        return {row.service_tier for row in self._rows.get((provider_kind, model), ())}
+
     def all(self) -> list[ListPrice]:
         """Every row."""
         return [row for rows in self._rows.values() for row in rows]

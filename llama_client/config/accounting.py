@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from decimal import Context, Decimal
 from pathlib import Path
@@ -22,6 +23,11 @@ _CONTEXT = Context(prec=60)
 _WORDS = {"hour": "an hour", "day": "a day", "month": "a month", "total": "in total"}
 _SQLITE_FILE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
+_WORD = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
+_POSTGRES_URL = re.compile(
+    rf"postgres(?:ql)?://(?:{_WORD}*(?::{_WORD}*)?@)?(?P<host>{_WORD}*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
+    rf"(?:/(?P<name>{_WORD}*))?(?:\?(?:{_WORD}+={_WORD}*(?:&|$))*)?"
+)
 
 
 def _money(value: object) -> object:
@@ -50,6 +56,8 @@ def _ledger_url(value: object, info: ValidationInfo) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str) or not (text == "sqlite" or text.startswith((_SQLITE_FILE, *_POSTGRES))):
         raise broken_rule("", "must be 'sqlite', 'sqlite:///path/to/file' or 'postgresql://...'")
+    if text.startswith(_POSTGRES):
+        _check_postgres(text)
     if text.startswith(_SQLITE_FILE):
         path = text.removeprefix(_SQLITE_FILE)
         if not path.strip() or "\0" in path or path == ":memory:":
@@ -77,6 +85,19 @@ class LedgerTable(ConfigTable):
     url: Annotated[SecretStr, BeforeValidator(_ledger_url)] = SecretStr("sqlite")
     retention_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] = 400
     flush_interval_s: Annotated[float, Field(strict=True, gt=0, le=60, allow_inf_nan=False)] = 0.2
+
+
+def _check_postgres(url: str) -> None:
+    """Refuses an address in which a password would be taken for something else, which would then be shown."""
+    found = _POSTGRES_URL.fullmatch(url)
+    if found is None:
+        raise broken_rule(
+            "",
+            "must look like postgresql://user:password@host:5432/name; write what else is in a user name or password "
+            "as %XX (%40 for @, %2F for /, %25 for %)",
+        )
+    if not found["host"] and not found["name"]:
+        raise broken_rule("", "must name a host or a database, as in postgresql://user@host/name")
 
 
 def _scope(scope: str) -> str:

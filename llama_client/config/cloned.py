@@ -34,6 +34,7 @@ _DETOURS = ("proxy", "ca_file")
 _ADDRESS_KEYS = ("base_url", *_DETOURS)
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 _OUR_OWN_VARIABLES = "LLAMA_CLIENT_"
+_REMEDY = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
 
 
 def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides: Mapping[str, object]) -> None:
@@ -46,9 +47,10 @@ def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides:
         overrides: What the user's own variables say, by the same keys.
 
     Raises:
-        ConfigError: It would send a key of the user's elsewhere, read a file outside its folder as a key, or run a
-            command.
+        ConfigError: It would send a key of the user's elsewhere, or what the user's calls cost, read a file outside its
+            folder as a key, or run a command.
     """
+    _check_ledger(values, origin, folder)
     providers = values.get("providers") if isinstance(values, Mapping) else None
     variables = overrides.get("providers")
     by_name = {_plain(name): table for name, table in variables.items()} if isinstance(variables, Mapping) else {}
@@ -58,6 +60,20 @@ def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides:
             _check(name, table, users if isinstance(users, Mapping) else {}, origin, folder)
 
 
+def _check_ledger(values: object, origin: str, folder: Path) -> None:
+    """Refuses a ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`."""
+    ledger = values.get("ledger") if isinstance(values, Mapping) else None
+    url = ledger.get("url", "sqlite") if isinstance(ledger, Mapping) else "sqlite"
+    if url == "sqlite" or not isinstance(url, str):
+        return
+    if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
+        raise ConfigError(
+            f"{origin}: ledger.url: a file found in the working directory may only name a file beside or below itself; "
+            f"{_REMEDY}",
+            key="ledger.url",
+        )
+
+
 def _plain(name: str) -> str:
     """A name as variables know it: without case and hyphens."""
     return name.lower().replace("-", "_")
@@ -65,7 +81,7 @@ def _plain(name: str) -> str:
 
 def _check(name: str, table: Mapping[str, object], users: Mapping[str, object], origin: str, folder: Path) -> None:
     where, kind = f"providers.{name}", kind_of(name, table)
-    remedy = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
+    remedy = _REMEDY
     if "api_key_command" in table:
         raise ConfigError(
             f"{origin}: {where}.api_key_command: a file found in the working directory may not run commands; {remedy}",

@@ -24,6 +24,10 @@ _TARGET_PARAMS = (
 _NOBODY_ASKS = [{"role": "user", "content": "?"}]
 
 
+# A million dollars for a million tokens: more is a slip of the pen.
+_Price = Annotated[Usd, Field(le=1_000_000)]
+
+
 def is_target(target: str) -> str:
     """Checks that a text is `provider/model-id`."""
     if not all(target.partition("/")):
@@ -125,9 +129,9 @@ class PriceRow(ConfigTable):
     """
 
     target: Annotated[Name, AfterValidator(is_target)]
-    input_usd_per_mtok: Usd
-    output_usd_per_mtok: Usd
-    cached_usd_per_mtok: Usd | None = None
+    input_usd_per_mtok: _Price
+    output_usd_per_mtok: _Price
+    cached_usd_per_mtok: _Price | None = None
     service_tier: Name | None = None
     effective_from: date | None = None
     effective_until: date | None = None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from llama_client.costs.money import MAX_PICO
 from llama_client.costs.reservations import Answer, Counter, Order, Settlement
 from llama_client.costs.storage import Storage
 
@@ -57,15 +58,20 @@ class Accounts:
         self._is_new = True
 
     def apply(self, orders: Sequence[Order], settlements: Sequence[Settlement]) -> list[Answer]:
-        """Settles, then grants what fits, in one transaction; each order's answer."""
+        """Settles, then grants what fits, in one transaction; each order's answer.
+
+        An order that was granted before, in a transaction of which nobody heard, is not granted twice.
+        """
+        self._storage.require_same_file()
         with self._storage.told(), self._connection.begin():
             counters = {c for order in orders for c in order.counters} | {c for s in settlements for c in s.counters}
             state = self._locked(counters)
             for settlement in settlements:
                 self._settle(settlement, state)
-            answers = [_answer(order, state) for order in orders]
+            held = {order.id for order in orders if self._do(_HELD, order.id).first() is not None}
+            answers = [Answer() if order.id in held else _answer(order, state) for order in orders]
             for order, answer in zip(orders, answers, strict=True):
-                if answer.refused_by is None:
+                if answer.refused_by is None and order.id not in held:
                     for counter in order.counters:
                         self._do(_HOLD, order.id, counter.budget, counter.window_start, order.pico, self._owner)
             self._write(state)
@@ -123,7 +129,7 @@ class Accounts:
 
     def _write(self, state: _State) -> None:
         for counter, (settled, reserved) in state.items():
-            self._do(_SET, settled, reserved, counter.budget, counter.window_start)
+            self._do(_SET, min(settled, MAX_PICO), min(reserved, MAX_PICO), counter.budget, counter.window_start)
 
     def _do(self, statement: str, *values: object) -> Any:
         if not self._storage.is_sqlite:
@@ -133,16 +139,22 @@ class Accounts:
 
 def _answer(order: Order, state: _State) -> Answer:
     """Whether an order fits; where it does, it is added to what is set aside."""
-    passed = []
+    passed, refusing, left = [], None, MAX_PICO
     for limit in order.limits:
         settled, reserved = state[limit.counter]
+        if limit.table.on_exceeded != "warn":
+            left = min(left, limit.pico - settled - reserved)
         # What has no worst case is let in until the budget is spent.
         fits = settled + reserved + order.pico <= limit.pico if order.pico else settled + reserved < limit.pico
         if fits:
             continue
-        if limit.table.on_exceeded != "warn":
-            return Answer(limit, settled, reserved)
-        passed.append(limit)
+        if limit.table.on_exceeded == "warn":
+            passed.append(limit)
+        elif refusing is None:
+            refusing = limit
+    if refusing is not None:
+        settled, reserved = state[refusing.counter]
+        return Answer(refusing, settled, reserved, left)
     for counter in order.counters:
         state[counter][1] += order.pico
     return Answer(passed=passed)

@@ -77,15 +77,11 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
     """
     if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         guessed_input, guessed_output = estimate()
-        prompt = usage.prompt_tokens if usage is not None else None
-        answer = usage.completion_tokens if usage is not None else None
-        return Tokens(
-            round(guessed_input) if prompt is None else prompt,
-            round(guessed_output) if answer is None else answer,
-            usage.cached_tokens if usage is not None else None,
-            usage.reasoning_tokens if usage is not None else None,
-            are_estimated=True,
-        )
+        known = usage or Usage()
+        prompt = round(guessed_input) if known.prompt_tokens is None else known.prompt_tokens
+        answer = round(guessed_output) if known.completion_tokens is None else known.completion_tokens
+        cached = None if known.cached_tokens is None else min(known.cached_tokens, prompt)
+        return Tokens(prompt, answer, cached, known.reasoning_tokens, are_estimated=True)
     prompt, answer = usage.prompt_tokens, usage.completion_tokens
     cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
     if reasoning and usage.total_tokens == prompt + answer + reasoning:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.costs.keeper import Keeper
-from llama_client.costs.money import exactly, from_pico, shown, to_pico
+from llama_client.costs.money import MAX_PICO, exactly, from_pico, shown, to_pico
 from llama_client.costs.reservations import (
     Answer,
     Counter,
@@ -67,7 +68,7 @@ class Budgets:
         self._open_storage = open_storage
         self._calendar = calendar
         self._clock = clock
-        self._keeper = Keeper(open_storage, clock)
+        self._keeper = self._new_keeper()
         self._has_warned: set[tuple[str, int]] = set()
 
     def limits(self, provider: str, tags: Mapping[str, str], at: float) -> list[Limit]:
@@ -113,7 +114,9 @@ class Budgets:
             return prepared
         future = self._mine().order(prepared)
         try:
-            answer: Answer | BaseException = await asyncio.wait_for(asyncio.wrap_future(future), _PATIENCE_S)
+            # Not `wait_for`: Python 3.11's forgets a cancellation that comes as the answer does.
+            async with asyncio.timeout(_PATIENCE_S):
+                answer: Answer | BaseException = await asyncio.wrap_future(future)
         except Exception as error:  # noqa: BLE001 - as above
             answer = error
         except BaseException:
@@ -130,8 +133,15 @@ class Budgets:
     def _mine(self) -> Keeper:
         if self._keeper.pid != os.getpid():
             # What the parent has set aside is the parent's to settle.
-            self._keeper = Keeper(self._open_storage, self._clock)
+            self._when_dropped.detach()
+            self._keeper = self._new_keeper()
         return self._keeper
+
+    def _new_keeper(self) -> Keeper:
+        keeper = Keeper(self._open_storage, self._clock)
+        self._when_dropped = weakref.finalize(self, keeper.leave)
+        self._when_dropped.atexit = False
+        return keeper
 
     def _prepared(self, purchase: Purchase) -> Order | Reserved | Refused:
         limits = self.limits(purchase.provider, purchase.tags, purchase.at)
@@ -141,7 +151,7 @@ class Budgets:
             for limit in limits:
                 if limit.table.on_unpriced == "refuse" and limit.table.on_exceeded != "warn":
                     return self._unpriced(purchase, limit)
-        pico = to_pico(purchase.worst.usd) if purchase.worst is not None else 0
+        pico = min(to_pico(purchase.worst.usd), MAX_PICO) if purchase.worst is not None else 0
         return Order(uuid.uuid4().hex, pico, limits)
 
     def _judged(self, purchase: Purchase, order: Order, answer: Answer | BaseException) -> Reserved | Refused:
@@ -171,12 +181,10 @@ class Budgets:
     @staticmethod
     @exactly
     def _exceeded(purchase: Purchase, limit: Limit, answer: Answer) -> Refused:
-        assert purchase.worst is not None or limit.pico <= answer.settled_pico + answer.reserved_pico
         worst = purchase.worst or WorstCase(Decimal(0), Decimal(0), None)
-        left_pico = limit.pico - answer.settled_pico - answer.reserved_pico
         fits = None
         if worst.usd_per_output_token:
-            fits = max(int((from_pico(left_pico) - worst.input_usd) / worst.usd_per_output_token), 0)
+            fits = max(int((from_pico(answer.left_pico) - worst.input_usd) / worst.usd_per_output_token), 0)
         spent, reserved = from_pico(answer.settled_pico), from_pico(answer.reserved_pico)
         length = f"; an answer of {fits} tokens would fit (max_tokens)" if fits else ""
         error = BudgetExceededError(

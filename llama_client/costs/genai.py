@@ -24,7 +24,7 @@ _PROVIDERS = {"groq": "groq", "together": "together"}
 _A_DATE = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{4,8})?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GenaiPrice:
     """One of its prices, on one day.
 

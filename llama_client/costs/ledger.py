@@ -42,7 +42,7 @@ CLOSING_S = 5.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
 # The database is let go of when no row has come for so long.
 _IDLE_S = 1.0
-_DAY_S = 86_400.0
+_DAY_S, _LABELS_S = 86_400.0, 3_600.0
 _DELETED_AT_ONCE = 5_000
 
 
@@ -67,13 +67,20 @@ class Ledger:
         wall: Callable[[], float],
     ) -> None:
         self._make = partial(_Writer, open_storage, name, flush_interval_s, retention_days, wall)
+        self._is_closed = False
         self._writer = self._make()
         self._signal = weakref.finalize(self, _end, [self._writer])
         self._signal.atexit = False
 
     def put(self, row: Row) -> bool:
         """Hands over a row; False where it did not fit."""
-        return self._mine().put(row)
+        if not self._is_closed:
+            return self._mine().put(row)
+        # Of a stream that was still open: it ends when it is read on, or dropped.
+        writer = self._make()
+        is_kept = writer.put(row)
+        writer.leave()
+        return is_kept
 
     def count_unrecorded(self) -> None:
         """Counts a call of which a row did not fit."""
@@ -93,7 +100,8 @@ class Ledger:
         return self._mine().flush(within_s)
 
     def close(self) -> None:
-        """Writes what is left, and ends the writer."""
+        """Writes what is left, and ends the writer. What comes later is still written, by one of its own."""
+        self._is_closed = True
         self._mine().close(CLOSING_S)
 
     def _mine(self) -> _Writer:
@@ -146,6 +154,7 @@ class _Writer:
         self._has_warned = False
         self._cleaned_at: float | None = None
         self._has_old = False
+        self._labels_at: float | None = None
 
     def put(self, row: Row) -> bool:
         if len(self._queue) >= MAX_QUEUED or self._is_leaving:
@@ -212,6 +221,12 @@ class _Writer:
             self.close(CLOSING_S)
 
     def _run(self) -> None:
+        try:
+            self._write_until_the_end()
+        finally:
+            atexit.unregister(self._at_exit)
+
+    def _write_until_the_end(self) -> None:
         retry_s = _FIRST_RETRY_S
         storage: Storage | None = None
         # It takes a third of a second to import and to open the database: done before the first row comes, if may be.
@@ -229,7 +244,7 @@ class _Writer:
                             self._wait(self._pause_s)
                         # Who puts a row from here on says so again.
                         self._is_awake = False
-                        self._write_all(connection)
+                        self._write_all(storage, connection)
                         retry_s = _FIRST_RETRY_S
                         if self._is_leaving:
                             break
@@ -261,7 +276,8 @@ class _Writer:
             while not self._signals.get(timeout=max(until - time.monotonic(), 0.0)):
                 pass
 
-    def _write_all(self, connection: Connection) -> None:
+    def _write_all(self, storage: Storage, connection: Connection) -> None:
+        storage.require_same_file()
         self._write_queued(connection)
         while self._clean(connection) and not self._is_leaving:
             # What has come meanwhile does not wait until all that is old is gone.
@@ -271,30 +287,29 @@ class _Writer:
         while self._queue or self.unrecorded:
             # They stay in the queue until they are written.
             batch = [self._queue[index] for index in range(min(len(self._queue), _MAX_BATCH))]
-            self._write(connection, batch)
-            with self._progress:
-                for _ in batch:
-                    self._queue.popleft()
-                self._done += len(batch)
-                self._progress.notify_all()
+            try:
+                self._insert(connection, batch)
+                self._written(len(batch))
+            except _of_a_value() as error:
+                # One of them has no form in the database; the others have. What else fails is the database itself.
+                self._warn(error)
+                self._write_singly(connection, batch)
 
-    def _write(self, connection: Connection, batch: Sequence[Row]) -> None:
-        from sqlalchemy.exc import DataError, IntegrityError
+    def _written(self, rows: int) -> None:
+        with self._progress:
+            for _ in range(rows):
+                self._queue.popleft()
+            self._done += rows
+            self._progress.notify_all()
 
-        try:
-            self._insert(connection, batch)
-        except (DataError, IntegrityError, ValueError, TypeError, ArithmeticError) as error:
-            # A value that has no form in the database; what else fails is the database itself.
-            self._write_singly(connection, batch, error)
-
-    def _write_singly(self, connection: Connection, batch: Sequence[Row], error: Exception) -> None:
-        """One of them cannot be written; the others can."""
-        if len(batch) == 1:
-            self._warn(error)
-            self.count()
-            return
+    def _write_singly(self, connection: Connection, batch: Sequence[Row]) -> None:
         for row in batch:
-            self._write(connection, [row])
+            try:
+                self._insert(connection, [row])
+            except _of_a_value() as error:
+                self._warn(error)
+                self.count()
+            self._written(1)
 
     def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
         from llama_client.costs.storage import unrecorded
@@ -326,9 +341,13 @@ class _Writer:
         """Deletes, once a day, what is older than is wanted, a little at a time; tells whether more is left."""
         from sqlalchemy import delete, select
 
-        from llama_client.costs.storage import attempts
+        from llama_client.costs.storage import attempts, labels, unrecorded
 
         now = self._wall()
+        if self._labels_at is None or now - self._labels_at > _LABELS_S:
+            # Who has used a label within the hour has a row with it, so that nobody deletes it as unused.
+            self._labels.clear()
+            self._labels_at = now
         if not self._has_old and self._cleaned_at is not None and now - self._cleaned_at < _DAY_S:
             return False
         self._cleaned_at, self._has_old = now, False
@@ -336,6 +355,11 @@ class _Writer:
         old = select(attempts.c.id).where(attempts.c.at_us < oldest_us).limit(_DELETED_AT_ONCE)
         with connection.begin():
             deleted = connection.execute(delete(attempts).where(attempts.c.id.in_(old))).rowcount
+            if 0 < deleted < _DELETED_AT_ONCE:
+                # The last of them: tags may name people, and go with the rows that had them.
+                used = select(attempts.c.label_id)
+                connection.execute(delete(labels).where(labels.c.id.not_in(used)))
+            connection.execute(delete(unrecorded).where(unrecorded.c.at_us < oldest_us))
         self._has_old = deleted >= _DELETED_AT_ONCE
         return self._has_old
 
@@ -347,6 +371,13 @@ class _Writer:
                 error,
                 MAX_QUEUED,
             )
+
+
+def _of_a_value() -> tuple[type[Exception], ...]:
+    """What is raised for a value that has no form in the database."""
+    from sqlalchemy.exc import DataError, IntegrityError
+
+    return DataError, IntegrityError, ValueError, TypeError, ArithmeticError
 
 
 def _insert_statement(connection: Connection) -> str:

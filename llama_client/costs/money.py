@@ -11,6 +11,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PICO_PER_USD = 10**12
+# A database's whole numbers have 64 bits; two of these may be added.
+MAX_PICO = 2**62 - 1
 _PICO = Decimal(1).scaleb(-12)
 _MILLION = Decimal(1_000_000)
 # The largest amounts have 7 digits before the point and 12 after it; a product with tokens twice as many.

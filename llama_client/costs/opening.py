@@ -113,15 +113,17 @@ class Database:
     def _connect(self) -> Any:
         import psycopg
 
-        address = self._require_allowed()
-        # What was judged is what is connected to.
-        pinned: dict[str, Any] = {} if address is None else {"hostaddr": address}
+        host, addresses = self._require_allowed()
+        # What was judged is what is connected to; each of a name's addresses is tried.
+        pinned: dict[str, Any] = {}
+        if addresses:
+            pinned = {"hostaddr": ",".join(addresses), "host": ",".join([host] * len(addresses))}
         return psycopg.connect(self._url.get_secret_value(), connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
 
-    def _require_allowed(self) -> str | None:
-        """Refuses what `local_only` forbids; returns the address that it judged, where there is one."""
+    def _require_allowed(self) -> tuple[str, list[str]]:
+        """Refuses what `local_only` forbids; returns the host and the addresses that it judged, where there are any."""
         if not self._guard.local_only:
-            return None
+            return "", []
         parts = urlsplit(self._url.get_secret_value())
         host = parts.hostname
         if not host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
@@ -136,7 +138,7 @@ class Database:
             raise ConfigError(f"ledger.url: {host} cannot be found: {error}", key="ledger.url") from error
         for address in addresses:
             self._guard.check(host, address)
-        return addresses[0]
+        return host, list(dict.fromkeys(addresses))
 
 
 def _file_of(url: str) -> Path | None:

@@ -35,7 +35,7 @@ _UNPRICED_HEADING = "unpriced: calls with a part whose cost nobody knows; the ba
 _WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.7, 1.1, 0.24
 _PAD_IN = 0.1
 _DPI = 150
-_MAX_NAME, _MAX_NAME_IN_COLUMNS = 90, 45
+_MAX_TITLE, _MAX_NAME, _MAX_NAME_IN_COLUMNS = 80, 90, 45
 _MAX_TICKS = 12
 # Of more bars, none has room for gaps; fewer would be as wide as the picture.
 _MAX_BARS_WITH_GAPS, _MIN_PLACES = 62, 7
@@ -109,7 +109,7 @@ def _drawn(chart: Stack, title: str) -> Figure:
     else:
         bars = figure.subplots()
     handles = _draw_bars(bars, chart)
-    heading = bars.set_title(readable(title), loc="left", fontsize=12, fontweight="bold", pad=10)
+    heading = bars.set_title(_cut(readable(title), _MAX_TITLE), loc="left", fontsize=12, fontweight="bold", pad=10)
     texts = [heading]
     if handles:
         legend = figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
@@ -187,8 +187,11 @@ def _quieten(axes: Axes) -> None:
 
 
 def _label(layer: Layer) -> str:
-    name = layer.name if len(layer.name) <= _MAX_NAME else f"{layer.name[: _MAX_NAME - 1]}…"
     parts = [] if is_unpriced(layer) else [shown(layer.usd)]
     if layer.unpriced_calls:
         parts.append(f"{layer.unpriced_calls:,} unpriced")
-    return f"{name}  {', '.join(parts)}"
+    return f"{_cut(layer.name, _MAX_NAME)}  {', '.join(parts)}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

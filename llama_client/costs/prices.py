@@ -196,6 +196,24 @@ class PriceBook:
         self._known[key] = price
         return price
 
+    def of_any_tier(
+        self, provider: str, model: str, at: float, *, is_free: bool, service_tier: str | None
+    ) -> list[Price | None]:
+        """What a target's answers may cost, whichever tier the provider serves them with.
+
+        Args:
+            provider: The provider's name.
+            model: The provider's own model id.
+            at: The moment of the call, in seconds since the Unix epoch.
+            is_free: Whether it runs on a machine of the user's own.
+            service_tier: The tier that the call asks for.
+        """
+        target = f"{provider}/{model}"
+        tiers = {None, service_tier, *(row.service_tier for row in self._rows if row.target == target)}
+        tiers |= self._lists().tiers(self._seller(provider).kind, model)
+        prices = (self.price(provider, model, at, is_free=is_free, service_tier=tier) for tier in tiers)
+        return list(dict.fromkeys(prices))
+
     def is_at_hand(self, provider: str, model: str, at: float, *, is_free: bool) -> bool:
         """Whether a target's price is found without importing a package, which takes a quarter of a second."""
         if self._genai is not None or is_free:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _BY = ("provider", "target", "route", "day")
 _AGO = re.compile(r"(\d{1,9})\s*([mhdw])")
+# The last days of the year 9999, beyond which Python has no dates.
+_END_OF_TIME = 253_402_000_000.0
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 R = TypeVar("R")
 
@@ -87,7 +89,12 @@ class CostSource:
 
     def _start(self, since: object) -> float | None:
         # Nothing is older than computers' time itself.
-        return None if since is None else max(self._moment(since), 0.0)
+        if since is None:
+            return None
+        try:
+            return min(max(self._moment(since), 0.0), _END_OF_TIME)
+        except (ValueError, OverflowError):
+            raise _wrong_since(since) from None
 
     def _moment(self, since: object) -> float:
         match since:

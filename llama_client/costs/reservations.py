@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llama_client.costs.money import to_pico
+from llama_client.costs.money import MAX_PICO, to_pico
 from llama_client.errors import BudgetExceededError
 
 if TYPE_CHECKING:
@@ -106,12 +106,14 @@ class Answer:
         refused_by: The budget that it does not fit into; None: it was granted.
         settled_pico: What that budget has settled.
         reserved_pico: What is set aside in it.
+        left_pico: What is left in the tightest of the budgets that refuse.
         passed: Budgets that only warn, and that it passes.
     """
 
     refused_by: Limit | None = None
     settled_pico: int = 0
     reserved_pico: int = 0
+    left_pico: int = 0
     passed: Sequence[Limit] = ()
 
 
@@ -146,7 +148,7 @@ class Reservation:
         """
         if not self._is_settled:
             self._is_settled = True
-            pico = None if usd is None else to_pico(usd)
+            pico = None if usd is None else min(to_pico(usd), MAX_PICO)
             self._settle(Settlement(self._order.id, pico, self._order.counters))
 
     def release(self) -> None:

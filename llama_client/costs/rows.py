@@ -118,7 +118,7 @@ def _storable(text: str) -> str:
 
 
 def _bounded(number: int | None) -> int | None:
-    return None if number is None else min(max(number, -_MAX), _MAX)
+    return number if number is None or -_MAX <= number <= _MAX else min(max(number, -_MAX), _MAX)
 
 
 def _microseconds(seconds: float | None) -> int | None:

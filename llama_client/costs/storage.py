@@ -5,6 +5,8 @@ SQLite in a file, or PostgreSQL. Imported with the first row, off the call's own
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, create_engine, event, text
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, create_engine, event, inspect, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -82,23 +84,6 @@ spending = Table(
     Column("settled_pico", BigInteger, nullable=False),
     Column("reserved_pico", BigInteger, nullable=False),
 )
-reservations = Table(
-    "llama_client_reservations",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("budget", Text, primary_key=True),
-    Column("window_start", BigInteger, nullable=False),
-    Column("pico", BigInteger, nullable=False),
-    Column("owner", Text, nullable=False),
-)
-# Which clients are alive; the reservations of one that has not said so for long settle at their worst case.
-owners = Table(
-    "llama_client_owners",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("alive_until", BigInteger, nullable=False),
-)
-
 # Migrations are appended, never edited. `{key}` is the type of a number that the database itself gives out.
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -164,6 +149,7 @@ class Storage:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._engine: Engine | None = None
+        self._inode: int | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -184,10 +170,31 @@ class Storage:
             if self._engine is None:
                 engine = _engine(self.place)
                 with engine.connect() as connection:
-                    _migrate(connection)
+                    if not _is_up_to_date(connection.execution_options(**{_READS_ONLY: True})):
+                        _migrate(connection.execution_options(**{_READS_ONLY: False}))
                 self._engine = engine
+                self._inode = self._inode_now()
             with self._engine.connect() as connection:
                 yield connection.execution_options(**{_READS_ONLY: reads_only})
+
+    def require_same_file(self) -> None:
+        """Refuses to go on in a file that somebody has deleted, while others begin anew in its place.
+
+        Raises:
+            StorageError: It is no longer the one that was opened.
+        """
+        if self._inode != self._inode_now():
+            self._engine = None
+            raise StorageError(f"{self.place.name}: the file was replaced")
+
+    def _inode_now(self) -> int | None:
+        # Windows does not let an open file be deleted.
+        if self.place.file is None or os.name == "nt":
+            return None
+        try:
+            return self.place.file.stat().st_ino
+        except OSError:
+            return None
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -218,6 +225,8 @@ def _engine(place: Place) -> Engine:
         return create_engine("postgresql+psycopg://", creator=place.connect, poolclass=NullPool)
     # The data of a user's own, which nobody else has to read.
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -254,6 +263,15 @@ def _prepare(connection: sqlite3.Connection) -> None:
             time.sleep(_POLL_S)
     for statement in ("synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-16000"):
         connection.execute(f"PRAGMA {statement}").close()
+
+
+def _is_up_to_date(connection: Connection) -> bool:
+    """Whether there is nothing to migrate, found out without waiting for whoever writes."""
+    with connection.begin():
+        if not inspect(connection).has_table("llama_client_schema"):
+            return False
+        version = connection.execute(text("SELECT version FROM llama_client_schema")).scalar()
+        return version == len(_MIGRATIONS)
 
 
 def _migrate(connection: Connection) -> None:

@@ -72,7 +72,7 @@ class Billing:
         if not trial.facts.sent:
             return None, None
         price, is_worked_on = self._price(trial), _was_worked_on(trial, outcome, error)
-        tokens = counted(trial.fold.usage, lambda: self._guessed(trial, error)) if is_worked_on else None
+        tokens = self._tokens(trial, outcome, error) if is_worked_on else None
         if isinstance(price, HourPrice):
             cost = cost_of_time(price, machine_s, self._reading_share(trial))
         elif tokens is not None:
@@ -95,6 +95,19 @@ class Billing:
             is_free=target.provider.is_free(target.model),
             service_tier=trial.fold.service_tier or trial.call.request.service_tier,
         )
+
+    def _tokens(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
+        usage, fold = trial.fold.usage, trial.fold
+        if usage is not None:
+            # Some count along while they answer: where an answer did not come to its end, that is not the whole.
+            is_whole = outcome == "ok" or fold.is_complete
+            # No prompt has no tokens at all, and no answer that has something in it.
+            has_count = bool(usage.completion_tokens) or not fold.answer_bytes
+            if not (is_whole and has_count and usage.prompt_tokens):
+                answer = usage.completion_tokens if is_whole and has_count else None
+                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": answer}
+                usage = usage.model_copy(update=known)
+        return counted(usage, lambda: self._guessed(trial, error))
 
     def _guessed(self, trial: Trial, error: LlamaClientError | None) -> tuple[float, float]:
         """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""

@@ -43,6 +43,7 @@ class Candidate:
         continued: The attempt that broke off and that this one goes on from.
         route: The route that it stands in; None: the call named its targets.
         is_budgeted: Whether a budget has a say in whether it is asked.
+        is_free: Whether nobody is paid for what it answers; found out where there is a budget.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Candidate:
         "error",
         "health",
         "is_budgeted",
+        "is_free",
         "is_out",
         "is_told",
         "ready_at",
@@ -82,6 +84,7 @@ class Candidate:
         self.continued: Trial | None = None
         self.route = route
         self.is_budgeted = False
+        self.is_free = False
         self._is_checked = False
 
     def continuing(self, broken: Trial) -> Candidate:
@@ -95,7 +98,7 @@ class Candidate:
             f"{broken.target.name} broke off after {len(broken.fold.text)} characters; {self.target.name} went on",
         ]
         following.continued = broken
-        following.is_budgeted = self.is_budgeted
+        following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         return following
 
     def refuse(self, error: LlamaClientError) -> None:

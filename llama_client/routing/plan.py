@@ -281,7 +281,7 @@ class Plan(Generic[T]):
         candidate.refuse(candidate.error or refused.error)
         candidate.is_told = True
         for other in self._candidates if refused.only_free else ():
-            if other.is_budgeted and not other.is_out and other not in self._running:
+            if not (other.is_free or other.is_out or other in self._running):
                 other.refuse(other.error or refused.error)
                 if not other.is_told:
                     other.is_told = True

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 _MTOK = 1_000_000
+# What servers take beside the parameters that makes an answer longer, or more than one.
+_ENLARGING = frozenset(
+    {"best_of", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict", "options"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,12 @@ class Purchases:
     context_tokens: Callable[[str, str], int | None]
 
     def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
-        """Whether a budget has a say in it: one covers it, and it is not for nothing."""
-        price = self._price(candidate, at)
-        if price is not None and price.is_nothing:
-            return False
+        """Whether there is a budget for what it costs."""
         return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
+
+    def is_free(self, candidate: Candidate, at: float) -> bool:
+        """Whether nobody is paid for what it answers, whichever tier serves it."""
+        return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
 
     def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
         """Sets aside what an attempt can cost, blocking."""
@@ -59,12 +64,19 @@ class Purchases:
         # What goes on from a break has more to read than was asked.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
         most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
-        worst = worst_case(self._price(candidate, at), candidate.request, size, most, timeout_s)
+        request = candidate.request
+        if any(name in _ENLARGING for name in request.extra_body or ()):
+            # It may ask for more than its parameters say.
+            most = None
+        cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
+        known = [case for case in cases if case is not None]
+        worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
         return Purchase(target.name, target.provider_name, tags, at, worst)
 
-    def _price(self, candidate: Candidate, at: float) -> Price | None:
+    def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
+        """What it may cost: the provider decides which tier serves a call."""
         target = candidate.target
-        return self.prices.price(
+        return self.prices.of_any_tier(
             target.provider_name,
             target.model,
             at,
@@ -109,6 +121,8 @@ def worst_case(
     if price is None or most_output_tokens is None:
         return None
     choices = request.n or 1
-    whole = price.parts(size.most_input_tokens, choices * most_output_tokens)
+    tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
+    # All of the prompt may come from a cache, which may be the dearer way.
+    whole = max((price.parts(tokens, output_tokens, cached) for cached in (0, tokens)), key=lambda parts: parts.usd)
     a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
-    return WorstCase(whole.usd, whole.input_usd, a_token or None)
+    return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

@@ -94,7 +94,9 @@ class CallRecord:
         """Finds out in whose asking a budget has a say."""
         if self._purchases is not None:
             for candidate in candidates:
-                candidate.is_budgeted = self._purchases.is_covered(candidate, self._tags, self._at)
+                candidate.is_free = self._purchases.is_free(candidate, self._at)
+                is_covered = not candidate.is_free and self._purchases.is_covered(candidate, self._tags, self._at)
+                candidate.is_budgeted = is_covered
 
     def reserve(self, step: Reserve) -> Reserved | Refused:
         """Sets aside what an attempt can cost, blocking."""

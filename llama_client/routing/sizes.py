@@ -56,7 +56,8 @@ class RequestSize:
             elif message.content is not None:
                 texts += [part.text for part in message.content if _is_text(part)]
             calls = getattr(message, "tool_calls", None)
-            texts += [call.function.name + call.function.arguments for call in calls or ()]
+            texts += [call.id + call.function.name + call.function.arguments for call in calls or ()]
+            texts += [getattr(message, each, None) or "" for each in ("name", "tool_call_id")]
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
         return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)

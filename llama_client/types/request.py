@@ -98,8 +98,8 @@ def _tool_choice_tag(choice: object) -> str:
     return "=word" if isinstance(choice, str) else "=named"
 
 
-# What decides whom is asked what, and how the answer is read: there is a parameter for each.
-_NOT_IN_EXTRA_BODY = ("model", "messages", "stream", "stream_options")
+# What decides whom is asked what, how the answer is read and what it costs: there is a parameter for each.
+_NOT_IN_EXTRA_BODY = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens")
 
 
 def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _FAILED = ("<function=hum>not JSON</function>", "They hum a tune of their own.",
 # `counted`: it was worked on, and the server said what it comes to. `uncounted`: it was worked on, and nobody said so.
 Verdict = Literal["counted", "uncounted", "refused"]
 DEEDS = (
-    "good", "reasoning aside", "usage, then error", "usage, then end",
+    "good", "reasoning aside", "usage, then error", "usage, then end", "usage so far",
     "no usage", "half a usage", "nonsense", "garbage", "hangup", "reset", "cut", "broken", "stall", "slow",
     "failed generation", "rescued generation", "refused", "error in 200", "error later",
 )  # fmt: skip
@@ -183,7 +183,6 @@ class _Doing:
         streams: Whether a stream was asked for.
 
     Attributes:
-        verdict: What becomes of the request.
         text: What is generated, at most.
     """
 
@@ -193,44 +192,63 @@ class _Doing:
         self.streams = streams
         self._pieces = [*_WORDS[: deed.pieces]]
         self.text = "".join(self._pieces)
-        self.verdict: Verdict = "counted"
+        self._is_refused = False
+        # What it says of the prompt, and of the answer.
+        self._tells: tuple[bool, bool] = (True, True)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What becomes of the request."""
+        if self._is_refused:
+            return "refused"
+        tokens = self.counts()
+        return "uncounted" if None in tokens[:2] or self._is_nonsense else "counted"
 
     def counts(self) -> tuple[int | None, int | None, int | None]:
         """The tokens that are charged for, as the server would write them on its bill: input, output, cached."""
-        deed = self._deed
-        if self.verdict == "refused":
-            return None, None, None
-        cached = None if deed.cached is None or self._dialect is OLLAMA else min(deed.cached, deed.prompt)
-        if self.verdict == "counted":
-            aside = deed.pieces if deed.name == "reasoning aside" and self._dialect is not OLLAMA else 0
-            return deed.prompt, deed.completion + aside, cached
-        if deed.name == "half a usage":
-            return deed.prompt, None, None
-        if deed.name == "nonsense":
-            return deed.prompt, deed.completion, deed.prompt
-        return None, None, None
+        deed, (tells_input, tells_output) = self._deed, self._tells
+        # No prompt has no tokens, and no answer that says something.
+        of_input = deed.prompt or None if tells_input else None
+        of_output = deed.completion if tells_output and (deed.completion or not self.text) else None
+        cached = None
+        if deed.cached is not None and of_input is not None and self._dialect is not OLLAMA:
+            cached = min(deed.cached, deed.prompt)
+        if of_output is not None and self._has_reasoning_aside:
+            of_output += deed.pieces
+        return of_input, of_output, cached
+
+    @property
+    def _has_reasoning_aside(self) -> bool:
+        return self._deed.name == "reasoning aside" and self._dialect is not OLLAMA
+
+    @property
+    def _is_nonsense(self) -> bool:
+        return self._deed.name == "nonsense" and self._dialect is not OLLAMA
 
     def answer(self) -> Answer:
         """Does it."""
         match self._deed.name:
-            case "reasoning aside" if self._dialect is not OLLAMA:
+            case "reasoning aside" if self._has_reasoning_aside:
                 return self._good(self._usage(reasoning=self._deed.pieces))
-            case "usage, then error" if self.streams and self._dialect is OPENAI:
+            case "usage, then error" if self.streams and self._dialect is not OLLAMA:
+                ending = self._ending(self._usage())[:-1]
+                return self._stream([*self._said(), *ending, self._error_event()], "clean")
+            case "usage so far" if self.streams and self._dialect is OPENAI:
+                self._tells = (True, False)
                 return self._stream([*self._said(), self._usage_event(self._usage()), self._error_event()], "clean")
             case "usage, then end" if self.streams and self._dialect is not OLLAMA:
                 return self._stream([*self._said(), *self._ending(self._usage())[:-1]], "eof")
             case "no usage":
-                self.verdict = "uncounted"
+                self._tells = (False, False)
                 return self._good(None)
             case "half a usage":
-                self.verdict = "uncounted"
+                self._tells = (True, False)
                 name = "prompt_eval_count" if self._dialect is OLLAMA else "prompt_tokens"
                 return self._good({name: self._deed.prompt})
-            case "nonsense" if self._dialect is not OLLAMA:
-                self.verdict = "uncounted"
+            case "nonsense" if self._is_nonsense:
                 return self._good(self._usage(cached=self._deed.prompt + 1))
             case "refused":
-                self.verdict, self.text = "refused", ""
+                self._is_refused, self.text = True, ""
                 status = _REFUSALS[self._deed.prompt % len(_REFUSALS)]
                 # The status alone says what it is.
                 return as_json(
@@ -239,16 +257,16 @@ class _Doing:
             case "failed generation" | "rescued generation" if self._dialect is GROQ:
                 return self._failed_generation()
             case "error in 200":
-                self.verdict, self.text = "refused", ""
+                self._is_refused, self.text = True, ""
                 return as_json(self._error())
-            case "good" | "slow" | "reasoning aside" | "usage, then error" | "usage, then end" | "nonsense":
-                return self._good(self._usage())
-            case _:
+            case "garbage" | "hangup" | "reset" | "cut" | "broken" | "stall" | "error later":
                 return self._spoiled()
+            case _:
+                return self._good(self._usage())
 
     def _spoiled(self) -> Answer:
         """What is neither an answer nor a refusal."""
-        self.verdict = "uncounted"
+        self._tells = (False, False)
         match self._deed.name:
             case "garbage":
                 return whole(b"{no json", headers={"content-type": "application/json"})
@@ -260,8 +278,7 @@ class _Doing:
                 body = json.dumps(self._body(self._usage())).encode()
                 return whole(body[: len(body) // 2], content_length=len(body), then="close")
             case "error later" if self.streams:
-                if not self._deed.pieces:
-                    self.verdict = "refused"
+                self._is_refused = not self._deed.pieces
                 return self._stream([*self._said(), self._error_event()], "clean")
             case "cut" | "broken" | "stall" if self.streams:
                 return self._stream(self._said(), {"broken": "reset"}.get(self._deed.name, self._deed.name))
@@ -270,7 +287,7 @@ class _Doing:
 
     def _failed_generation(self) -> Answer:
         """A tool call that Groq would not let pass: it was generated."""
-        self.verdict = "uncounted"
+        self._tells = (False, False)
         failed = _FAILED[self._deed.prompt % len(_FAILED)]
         if self._deed.name == "rescued generation":
             failed = "<function=hum>{}</function>"

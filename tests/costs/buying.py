@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import BudgetExceededError, LlamaClient
+from tests.routing.asking import config
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer
 
 ROOT = Path(__file__).parents[2]
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 MAX_TOKENS = 3500
+KEPT_PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 
 
 def configuration(ledger_url: str, *servers: ReplayServer, **tables: Any) -> dict[str, Any]:
@@ -41,6 +43,16 @@ def configuration(ledger_url: str, *servers: ReplayServer, **tables: Any) -> dic
         "ledger": {"url": ledger_url},
         **tables,
     }
+
+
+def kept(server: ReplayServer, url: str, **tables: Any) -> dict[str, Any]:
+    """A configuration with one server, `a/m`, whose calls are written down."""
+    return config(server, ledger={"url": url}, prices=[KEPT_PRICE], routing={"retries": 0}, **tables)
+
+
+def file_in(folder: Path) -> str:
+    """The address of a ledger there."""
+    return f"sqlite:///{folder / 'ledger.db'}"
 
 
 def spending(tokens: int) -> Any:

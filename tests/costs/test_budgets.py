@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -434,3 +436,148 @@ def test_a_retry_is_set_aside_anew(tmp_path: Path) -> None:
     assert len(server.requests) == 2
     assert [each.error for each in error.attempts][-1] == "BudgetExceededError"
     assert [row[1:] for row in rows(url, SPENT)] == [(7_000_000_000, 0)]
+
+
+# What would get past it
+
+
+@pytest.mark.parametrize("extra", [{"n": 100}, {"max_tokens": 350_000}, {"max_completion_tokens": 350_000}])
+def test_what_has_a_parameter_cannot_be_said_beside_it(extra: dict[str, Any], tmp_path: Path) -> None:
+    with LlamaClient({"default_model": "ollama/m"}) as client, pytest.raises(Exception, match="belongs into the param"):
+        client.ask("hi", extra_body=extra)
+
+
+def test_what_makes_answers_longer_beside_the_parameters_has_no_bound(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
+    with LlamaClient(config) as client:
+        with pytest.raises(BudgetExceededError, match="nobody knows"):
+            client.ask("hi", max_tokens=5, extra_body={"best_of": 100})
+        assert client.ask("hi", max_tokens=MAX_TOKENS, extra_body={"guided_regex": ".*"}).cost.usd == WORST
+
+
+def test_the_dearest_tier_is_set_aside(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035)])
+    priority = {"target": "paid/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 3, "service_tier": "priority"}
+    config["prices"].append(priority)
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
+        client.ask("hi", max_tokens=MAX_TOKENS)
+    assert error.value.needed_usd == WORST * 3
+    # So it is where the usual tier is free.
+    config["prices"][0]["output_usd_per_mtok"] = 0
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError):
+        client.ask("hi", max_tokens=MAX_TOKENS)
+
+
+@pytest.mark.parametrize("tokens", [2 * 10**18, 10**12])
+def test_an_absurd_count_does_not_break_the_budget_for_others(tokens: int, ledger_url: str) -> None:
+    answers = [tokens, 5, 5]
+
+    def answer(request: Received) -> Answer:
+        return spending(answers.pop(0))(request)  # type: ignore[no-any-return]
+
+    with ReplayServer(answer) as server:
+        config = configuration(ledger_url, server, budgets=[budget(1.0, scope="tag:user")])
+        config["prices"][0]["output_usd_per_mtok"] = 1000
+        with LlamaClient(config) as client:
+            assert [outcome(client, max_tokens=5, tags={"user": "mallory"}) for _ in range(2)][1] in (
+                "0.005",
+                "BudgetExceededError",
+            )
+            assert outcome(client, max_tokens=5, tags={"user": "ann"}) == "0.005"
+
+
+def test_a_name_and_a_dearer_cache_count_too(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
+    config["prices"][0] |= {"input_usd_per_mtok": 1, "cached_usd_per_mtok": 50}
+    with LlamaClient(config) as client:
+        with pytest.raises(BudgetExceededError) as error:
+            client.chat.completions.create(
+                messages=[{"role": "user", "content": "hi", "name": "x" * 10_000}], max_tokens=1
+            )
+    assert error.value.needed_usd is not None
+    assert error.value.needed_usd > Decimal("0.5")
+
+
+def test_local_leaves_out_targets_that_the_budget_itself_does_not_cover(
+    tmp_path: Path, paid: ReplayServer, local: ReplayServer
+) -> None:
+    tables = [budget(0.001, scope="provider:paid", on_exceeded="local")]
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local, budgets=tables)
+    config["providers"]["other"] = config["providers"]["paid"]
+    with LlamaClient(config) as client:
+        reply = client.ask("hi", model=["paid/m", "other/m", "local/m"], max_tokens=MAX_TOKENS)
+    assert reply.target == "local/m"
+
+
+def test_what_fits_is_what_fits_into_all_budgets(tmp_path: Path, paid: ReplayServer) -> None:
+    tables = [budget(0.003), {"usd": 0.0001, "window": "day"}]
+    with LlamaClient(configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=tables)) as client:
+        with pytest.raises(BudgetExceededError) as error:
+            client.ask("hi", max_tokens=MAX_TOKENS)
+        assert error.value.max_tokens_that_fit == 100
+        assert client.ask("hi", max_tokens=100).text == "Hello"
+
+
+def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_path: Path, paid: ReplayServer) -> None:
+    url = f"sqlite:///{tmp_path / 'l.db'}"
+
+    async def run() -> None:
+        async with AsyncLlamaClient(configuration(url, paid, budgets=[budget(1.0)])) as client:
+            await client.ask("hi", max_tokens=10)
+            for turns in range(12):
+                task = asyncio.create_task(client.ask("hi", max_tokens=MAX_TOKENS))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                # The answer of the thread comes while the loop stands still.
+                time.sleep(0.02)  # noqa: ASYNC251
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+    asyncio.run(run())
+    [row] = rows(url, SPENT)
+    # Each that was sent may have cost its worst case; nothing is left set aside.
+    assert (row[1] - 3_500_000_000, row[2]) == ((len(paid.requests) - 1) * 3_500_000_000, 0)
+
+
+def test_dropped_clients_leave_no_thread(tmp_path: Path, paid: ReplayServer) -> None:
+    for _ in range(3):
+        client = LlamaClient(configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)]))
+        outcome(client)
+        del client
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    until = time.monotonic() + 10
+    while [each for each in threading.enumerate() if each.name.startswith("llama-client-")]:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_database_that_cut_its_connections_costs_no_call(new_postgres: Callable[[], str], paid: ReplayServer) -> None:
+    import psycopg
+
+    url = new_postgres()
+    with LlamaClient(configuration(url, paid, budgets=[budget(1.0)])) as client:
+        assert outcome(client) == "0.0035"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert outcome(client) == "0.0035"
+        assert client.costs.report().calls == 2
+    assert [row[1:] for row in rows(url, SPENT)] == [(7_000_000_000, 0)]
+
+
+def test_a_deleted_database_does_not_split_a_budget(tmp_path: Path, paid: ReplayServer) -> None:
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.007)])
+    with LlamaClient(config) as one:
+        assert outcome(one) == "0.0035"
+        one.costs.budgets()
+        for path in tmp_path.iterdir():
+            path.unlink()
+        with LlamaClient(config) as other:
+            assert [outcome(client) for client in (other, one, other, one)] == ["0.0035"] * 2 + [
+                "BudgetExceededError"
+            ] * 2

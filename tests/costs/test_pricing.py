@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from llama_client.costs.windows import Calendar
 from tests.routing.asking import MODES, ask, ask_all, broken_after, failing, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, head
+from tests.wire.server import Answer, Received, ReplayServer, as_json, head, streamed
 
 DAY = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 PRICE = {"target": "x/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2, "cached_usd_per_mtok": 0.25}
@@ -240,10 +241,10 @@ def test_reasoning_that_is_not_counted_as_answer_is_paid_for_too() -> None:
 
 
 def test_the_tier_that_was_served_is_the_one_that_is_paid() -> None:
-    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
     rows = [PRICE, {**PRICE, "input_usd_per_mtok": 0.5, "service_tier": "flex"}]
     with ReplayServer(told(usage, service_tier="flex")) as server:
-        assert ask(configuration(server, *rows), "call-sync").cost.usd == Decimal("0.0005")
+        assert ask(configuration(server, *rows), "call-sync").cost.usd == Decimal("0.000502")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -272,7 +273,7 @@ def test_without_usage_the_cost_is_estimated_and_says_so(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_refused_attempt_costs_nothing_and_the_call_costs_what_the_other_one_did(mode: str) -> None:
-    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
     with ReplayServer(lambda _: failing(503)) as down, ReplayServer(told(usage)) as server:
         config = configuration(server, PRICE)
         config["providers"]["down"] = {"kind": "openai", "base_url": f"{down.url}/v1"}
@@ -282,7 +283,7 @@ def test_a_refused_attempt_costs_nothing_and_the_call_costs_what_the_other_one_d
     assert (refused.cost.usd, refused.cost.status, refused.cost.source) == (Decimal(0), "exact", "it was refused")
     assert answered.cost is not None
     assert reply.cost == answered.cost
-    assert (reply.cost.usd, reply.cost.status) == (Decimal("0.001"), "exact")
+    assert (reply.cost.usd, reply.cost.status) == (Decimal("0.001002"), "exact")
 
 
 def test_an_attempt_that_was_never_sent_has_no_cost() -> None:
@@ -357,18 +358,42 @@ def test_each_try_is_paid_for() -> None:
     assert [attempt.cost.usd for attempt in error.value.attempts] == [Decimal("0.0003")] * 2  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("prompt", [5, 0])
-def test_more_cached_tokens_than_there_are_is_no_exact_cost(prompt: int) -> None:
+def test_more_cached_tokens_than_there_are_is_no_exact_cost() -> None:
     usage = {
-        "prompt_tokens": prompt,
-        "completion_tokens": 0,
-        "total_tokens": prompt,
+        "prompt_tokens": 5,
+        "completion_tokens": 1,
+        "total_tokens": 6,
         "prompt_tokens_details": {"cached_tokens": 50},
     }
     with ReplayServer(told(usage)) as server:
         cost = ask(configuration(server, PRICE), "call-sync").cost
     assert cost.status == "estimated"
-    assert cost.usd == Decimal("0.25") * prompt / 1_000_000
+    assert (cost.input_usd, cost.cached_usd) == (0, Decimal("0.00000125"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_tokens_at_all_beside_an_answer_is_no_count(mode: str) -> None:
+    with ReplayServer(told({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})) as server:
+        cost = ask(configuration(server, PRICE), mode).cost
+    assert cost.status == "estimated"
+    assert cost.usd
+    assert cost.usd > 0
+
+
+def test_usage_that_is_counted_along_is_not_the_whole_where_the_answer_is_stopped() -> None:
+    def answer(_: Received) -> Answer:
+        counting = json.loads(OPENAI.text("x" * 40)[6:]) | {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+        return Answer([*streamed([OPENAI.event(counting)] * 2, "stall").pieces], "stall")
+
+    with ReplayServer(answer) as server, LlamaClient(configuration(server, PRICE)) as client:
+        stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
+        next(stream)
+        next(stream)
+        stream.close()
+        [attempt] = stream.partial.attempts
+    assert attempt.cost is not None
+    assert (attempt.cost.status, attempt.cost.output_usd) == ("estimated", Decimal("0.00004"))
+    assert attempt.cost.input_usd == Decimal("0.000009")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,6 +7,7 @@ of the package's prices, tokens or sums. `LEDGER_EXAMPLES=500 pytest tests/prope
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -418,29 +419,49 @@ class Recount:
         """Each row of a call's is a request that a target has read, and costs what that comes to."""
         assert len({row.request_id for row in rows}) == 1, rows
         assert [row.number for row in rows] == list(range(1, len(rows) + 1)), rows
-        left: dict[str, list[Handed]] = defaultdict(list)
-        for each in handed:
-            left[each.target].append(each)
-        sent = Counter(row.target for row in rows if row.was_sent)
         for row in rows:
             if not row.was_sent:
                 assert (row.input_tokens, row.output_tokens, row.usd_pico) == (None, None, None), row
                 self.pico[row] = None
-            elif row.outcome == "cancelled" and sent[row.target] > len(left[row.target]):
-                # It was stopped on its way, and nobody can tell whether it had arrived.
-                self._of_guess(row, None)
-            else:
-                assert left[row.target], f"{row} was sent, and nobody read it"
-                self._of_request(row, left[row.target].pop(0))
-            sent[row.target] -= row.was_sent
-        unpaid = [each for each in handed if each in left[each.target]]
-        assert unpaid == [], f"{unpaid} were read, and have no row among {rows}"
+        for target in TARGETS:
+            of_target = [each for each in handed if each.target == target]
+            self._of_target([row for row in rows if row.was_sent and row.target == target], of_target)
 
-    def _of_request(self, row: Row, handed: Handed) -> None:
+    def _of_target(self, rows: Sequence[Row], handed: Sequence[Handed]) -> None:
+        """A target that is asked again is so after it has failed, so the order is the same on both sides.
+
+        But what was stopped on its way may have arrived later than the next, or never.
+        """
+        stopped = sum(row.outcome == "cancelled" for row in rows)
+        assert len(handed) <= len(rows) <= len(handed) + stopped, f"the rows {rows} are of the requests {handed}"
+        padded = [*handed, *[None] * (len(rows) - len(handed))]
+        problem = None
+        for order in itertools.permutations(padded) if stopped else [padded]:
+            recount = Recount()
+            try:
+                for row, each in zip(rows, order, strict=True):
+                    recount._of_request(row, each)
+            except AssertionError as error:
+                problem = problem or error
+            else:
+                self.seen.update(recount.seen)
+                self.pico |= recount.pico
+                return
+        assert problem is None, problem
+
+    def _of_request(self, row: Row, handed: Handed | None) -> None:
+        if handed is None:
+            assert row.outcome == "cancelled", f"{row} was sent, and nobody read it"
+            self._of_guess(row, None)
+            return
         is_late = row.error in ("APITimeoutError", "StreamInterruptedError") and handed.deed in ("good", "slow")
         if row.outcome == "cancelled" or is_late:
             # How much of it was read, nobody can tell.
-            self._of_unread(row, handed)
+            self.seen["unread"] += 1
+            if row.is_charged and not row.tokens_are_estimated:
+                self._of_usage(row, handed)
+            else:
+                self._of_guess(row, handed)
             return
         self.seen[handed.deed] += 1
         match handed.verdict:
@@ -452,17 +473,12 @@ class Recount:
                 self._of_usage(row, handed)
             case "uncounted":
                 self._of_guess(row, handed)
-
-    def _of_unread(self, row: Row, handed: Handed) -> None:
-        self.seen["unread"] += 1
-        if row.is_charged and not row.tokens_are_estimated:
-            assert handed.verdict == "counted", (row, handed)
-            self._of_usage(row, handed)
-        else:
-            self._of_guess(row, handed)
+                assert handed.input_tokens in (None, row.input_tokens), (row, handed)
+                assert handed.output_tokens in (None, row.output_tokens), (row, handed)
 
     def _of_usage(self, row: Row, handed: Handed) -> None:
         """Handed out in full and read: exactly that."""
+        assert handed.verdict == "counted", (row, handed)
         wanted = (handed.input_tokens, handed.output_tokens, handed.cached_tokens, 0)
         found = (row.input_tokens, row.output_tokens, row.cached_tokens, row.tokens_are_estimated)
         assert found == wanted, (row, handed)

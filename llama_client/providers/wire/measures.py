@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-# Beyond it nothing is a count, and no float could hold it.
+# Beyond it nothing is a measure, and no float could hold it.
 _LARGEST = 2**63
+# A million million: no answer and no prompt has so many tokens, and sums of what is less fit into any database.
+_LARGEST_COUNT = 10**12
 
 
 def is_measure(value: object) -> TypeGuard[float]:
@@ -23,4 +25,4 @@ def count(value: object) -> int | None:
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if not isinstance(whole, int) or isinstance(whole, bool):
         return None
-    return whole if 0 <= whole <= _LARGEST else None
+    return whole if 0 <= whole <= _LARGEST_COUNT else None
