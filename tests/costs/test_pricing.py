@@ -368,7 +368,7 @@ def test_more_cached_tokens_than_there_are_is_no_exact_cost() -> None:
     with ReplayServer(told(usage)) as server:
         cost = ask(configuration(server, PRICE), "call-sync").cost
     assert cost.status == "estimated"
-    assert (cost.input_usd, cost.cached_usd) == (0, Decimal("0.00000125"))
+    assert (cost.input_usd, cost.cached_usd) == (Decimal(0), Decimal("0.00000125"))
 
 
 @pytest.mark.parametrize("mode", MODES)

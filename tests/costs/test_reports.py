@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,12 @@ def test_what_cannot_be_reported_is_refused(params: dict[str, Any], message: str
         client.costs.report(**params)
 
 
+_FIRST, _LAST = (datetime.combine(day, time()) for day in (date.min, date.max))
+
+
 @pytest.mark.parametrize(
     "since",
-    [datetime.max, date.max, timedelta(days=-99999999), "9999-12-31T23:59:59-12:00", "9999-12-31", datetime.min],
+    [_LAST, date.max, timedelta(days=-99999999), "9999-12-31T23:59:59-12:00", "9999-12-31", _FIRST],
 )
 @pytest.mark.parametrize("by", ["day", "target"])
 def test_any_moment_is_one_to_report_from(since: Any, by: str, tmp_path: Path) -> None:
