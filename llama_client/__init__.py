@@ -42,16 +42,16 @@ from llama_client.types.attempt import Attempt, Timing
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.types.completion import ChatCompletion, Choice, Message, ToolCall
 from llama_client.types.cost import Cost
-from llama_client.types.estimate import CostEstimate, TokenCount
 from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams, ChatParams
-from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
 from llama_client.types.usage import Usage
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
     from llama_client.config.discovery import load_config
     from llama_client.config.schema import Config
+    from llama_client.types.estimate import CostEstimate, TokenCount
+    from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
 
 __all__ = [
     "APIConnectionError",
@@ -109,19 +109,27 @@ __all__ = [
 ]
 
 
+# What not every program needs, and where it is: each takes a millisecond or more to import.
+_LATER = {
+    "BudgetState": "llama_client.types.report",
+    "Config": "llama_client.config.schema",
+    "CostEstimate": "llama_client.types.estimate",
+    "CostGroup": "llama_client.types.report",
+    "CostReport": "llama_client.types.report",
+    "DayCosts": "llama_client.types.report",
+    "TokenCount": "llama_client.types.estimate",
+    "load_config": "llama_client.config.discovery",
+}
+
+
 def __getattr__(name: str) -> Any:
     """The names that are heavy to import, when first asked for."""
-    match name:
-        case "Config":
-            from llama_client.config.schema import Config
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-            return Config
-        case "load_config":
-            from llama_client.config.discovery import load_config
-
-            return load_config
-        case _:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

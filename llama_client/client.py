@@ -15,7 +15,6 @@ from llama_client.clock import Clock
 from llama_client.event_loop import EventLoop
 from llama_client.models import AsyncModels, Models
 from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.estimate import CostEstimate, TokenCount
 from llama_client.types.health import TargetHealth
 from llama_client.types.params import CallParams
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
     from llama_client.routing.purchases import Purchases
     from llama_client.telemetry.instrumentation import Instrumentation
+    from llama_client.types.estimate import CostEstimate, TokenCount
 
 
 class ProviderOptions(TypedDict, total=False):

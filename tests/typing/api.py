@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import assert_type
@@ -13,9 +14,13 @@ from pydantic import BaseModel
 from llama_client import (
     AsyncChatStream,
     AsyncLlamaClient,
+    BudgetState,
     ChatCompletion,
     ChatCompletionChunk,
     ChatStream,
+    CostEstimate,
+    CostReport,
+    DayCosts,
     LlamaClient,
     ProviderInfo,
     TargetHealth,
@@ -69,6 +74,13 @@ def providers() -> None:
         image = {"type": "image_url", "image_url": {"url": Path("llama.png")}}
         client.ask([{"role": "user", "content": [image]}], model="groq/some-model", max_completion_tokens=5)
         client.sdk("groq").models.list()
+        assert_type(client.costs.report(since="7d", by="tag:user"), CostReport)
+        assert_type(client.costs.report().groups[0].usd, Decimal)
+        assert_type(client.costs.by_day(since=timedelta(days=7)), list[DayCosts])
+        assert_type(client.costs.budgets(), list[BudgetState])
+        assert_type(client.count_tokens("hi").tokens, int)
+        assert_type(client.estimate_cost(plain, "chat", max_tokens=5), CostEstimate)
+    LlamaClient.for_provider("vllm", kind="openai", base_url="http://127.0.0.1:8000/v1", usd_per_hour=1.99)
     LlamaClient.for_provider("groq", api_key="a-key", timeout_s=5, headers={"x-team": "llamas"})
     LlamaClient.for_provider("box", kind="openai", base_url="http://127.0.0.1:8000/v1", local_only=True)
     LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m")
@@ -83,6 +95,9 @@ async def asynchronous(prompts: Sequence[str]) -> None:
         assert_type(await client.models.list(), list[ProviderInfo])
         assert_type(await client.default_model(), str)
         assert_type(client.health(), dict[str, TargetHealth])
+        assert_type(await client.costs.report(since="7d"), CostReport)
+        assert_type(await client.costs.budgets(), list[BudgetState])
+        assert_type(await client.estimate_cost("hi", max_tokens=5), CostEstimate)
         stream = await client.chat.completions.create(messages=plain, stream=True)
         assert_type(stream, AsyncChatStream)
         async with stream:
