@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
+from llama_client.costs.forks import ForkGate
 from llama_client.costs.reservations import Answer, Order, Settlement
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Keeper:
         self._is_closing = False
         self._owner = f"{self.pid}-{uuid.uuid4().hex}"
         self._accounts: Accounts | None = None
+        self._gate = ForkGate(self._let_go)
         self._said_alive_at: float | None = None
 
     def order(self, order: Order) -> Future[Answer]:
@@ -109,13 +111,16 @@ class Keeper:
                 unsettled += [job for job in jobs if isinstance(job, Settlement)]
                 is_last = self._is_closing and self._jobs.empty()
                 try:
-                    # A connection that was cut says so only when it is used: the second try has a new one.
-                    answers = self._tried(orders, unsettled, 2 if self._accounts is not None else 1)
+                    with self._gate:
+                        # A connection that was cut says so only when it is used: the second try has a new one.
+                        answers = self._tried(orders, unsettled, 2 if self._accounts is not None else 1)
                     unsettled = []
                     for (_, future), answer in zip(orders, answers, strict=True):
                         future.set_result(answer)
-                    if is_last and self._accounts is not None:
-                        self._accounts.leave()
+                    if is_last:
+                        with self._gate:
+                            if self._accounts is not None:
+                                self._accounts.leave()
                 except Exception as error:  # noqa: BLE001 - each who waits is told
                     for _, future in orders:
                         if not future.done():
@@ -125,7 +130,8 @@ class Keeper:
                 if is_last:
                     return
         finally:
-            self._let_go()
+            with self._gate:
+                self._let_go()
             atexit.unregister(self._at_exit)
 
     def _tried(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_client.costs.forks import ForkGate
 from llama_client.costs.rows import COLUMNS
 
 if TYPE_CHECKING:
@@ -139,12 +140,17 @@ class _Writer:
         self._pause_s = flush_interval_s / 2
         self._retention_s = retention_days * _DAY_S
         self._wall = wall
+        self._storage: Storage | None = None
+        self._connection: Connection | None = None
+        self._opened = contextlib.ExitStack()
+        self._gate = ForkGate(self._let_go)
         self._queue: deque[Row] = deque()
         # Rows may be put by the garbage collector, which ends a dropped stream in whichever thread it runs, so also in
         # one that is in the middle of this: a `SimpleQueue` takes that, where an `Event` would wait for itself. True:
         # at once; False: a row has come.
         self._signals: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._is_awake = False
+        self._first_at = 0.0
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_leaving = False
@@ -163,6 +169,7 @@ class _Writer:
         self.start()
         if not self._is_awake:
             self._is_awake = True
+            self._first_at = time.monotonic()
             self._signals.put(False)
         return True
 
@@ -224,38 +231,28 @@ class _Writer:
         try:
             self._write_until_the_end()
         finally:
+            self._let_go_safely()
             atexit.unregister(self._at_exit)
 
     def _write_until_the_end(self) -> None:
         retry_s = _FIRST_RETRY_S
-        storage: Storage | None = None
         # It takes a third of a second to import and to open the database: done before the first row comes, if may be.
         self._signals.put(True)
         while True:
-            is_hurried = self._signals.get()
+            if not self._next_signal():
+                # What came while this was busy has waited already.
+                self._wait(self._first_at + self._pause_s - time.monotonic())
+            # Who puts a row from here on says so again.
+            self._is_awake = False
             try:
-                if storage is None:
-                    storage = self._open_storage()
-                # Not closed after each batch: where nobody else has the file open, SQLite then waits for the disk. A
-                # local variable: what a forked process inherits it must not close.
-                with storage.connection() as connection:
-                    while True:
-                        if not is_hurried:
-                            self._wait(self._pause_s)
-                        # Who puts a row from here on says so again.
-                        self._is_awake = False
-                        self._write_all(storage, connection)
-                        retry_s = _FIRST_RETRY_S
-                        if self._is_leaving:
-                            break
-                        is_hurried = self._signals.get(timeout=_IDLE_S)
-            except queue.Empty:
-                # Nothing has come for long: the file is let go of.
-                pass
+                with self._gate:
+                    self._write_all()
+                retry_s = _FIRST_RETRY_S
             except Exception as error:  # noqa: BLE001 - whatever it is, calls go on; it is said once
                 self._warn(error)
                 # Whatever has become of it, even that it is gone: it is brought up to date again.
-                storage = None
+                self._let_go_safely()
+                self._storage = None
                 self._labels.clear()
                 with self._progress:
                     self._progress.notify_all()
@@ -269,6 +266,32 @@ class _Writer:
             if self._is_leaving and not self._queue:
                 return
 
+    def _next_signal(self) -> bool:
+        """Waits until there is something to do; tells whether at once."""
+        try:
+            return self._signals.get(timeout=_IDLE_S)
+        except queue.Empty:
+            self._let_go_safely()
+            return self._signals.get()
+
+    def _connected(self) -> tuple[Storage, Connection]:
+        if self._storage is None:
+            self._storage = self._open_storage()
+        if self._connection is None:
+            # Not closed after each batch: where nobody else has the file open, SQLite then waits for the disk.
+            self._connection = self._opened.enter_context(self._storage.connection())
+        return self._storage, self._connection
+
+    def _let_go_safely(self) -> None:
+        with self._gate:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._connection = None
+        # It may be the connection that is broken.
+        with contextlib.suppress(Exception):
+            self._opened.close()
+
     def _wait(self, seconds: float) -> None:
         """Lets time pass, unless somebody is in a hurry."""
         until = time.monotonic() + seconds
@@ -276,12 +299,14 @@ class _Writer:
             while not self._signals.get(timeout=max(until - time.monotonic(), 0.0)):
                 pass
 
-    def _write_all(self, storage: Storage, connection: Connection) -> None:
-        storage.require_same_file()
-        self._write_queued(connection)
-        while self._clean(connection) and not self._is_leaving:
-            # What has come meanwhile does not wait until all that is old is gone.
+    def _write_all(self) -> None:
+        storage, connection = self._connected()
+        with storage.told():
+            storage.require_same_file()
             self._write_queued(connection)
+            if self._clean(connection):
+                # More is left, but what has come meanwhile does not wait for it.
+                self._signals.put(True)
 
     def _write_queued(self, connection: Connection) -> None:
         while self._queue or self.unrecorded:

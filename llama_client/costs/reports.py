@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, literal, select
+from sqlalchemy.exc import OperationalError
 
 from llama_client.costs.money import from_pico
 from llama_client.costs.rows import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from llama_client.costs.windows import Calendar
 
 _US = 1_000_000
-# Sums of pico-dollars are taken in two halves: one of nine million dollars would not fit into 64 bits.
+# A sum of more than nine million dollars does not fit into SQLite's 64 bits; then two halves are added up.
 _HALF = 1_000_000
 _LEVELS = {"provider": (PROVIDER, UNPRICED_PROVIDER), "target": (TARGET, UNPRICED_TARGET)}
 
@@ -175,17 +176,33 @@ class Reports:
             yield day, max(span.start * _US, begin_us), span.end * _US
 
     def _sums(self, start_us: int, end_us: int, calls: int, unpriced: int) -> Any:
-        query = select(*_columns(calls, unpriced), func.count())
-        return self._connection.execute(query.where(attempts.c.at_us >= start_us, attempts.c.at_us < end_us)).one()
+        where = (attempts.c.at_us >= start_us, attempts.c.at_us < end_us)
+        [row] = self._added_up(lambda usd: select(*_columns(calls, unpriced, usd), func.count()).where(*where))
+        return row
 
     def _sums_by_label(self, start_us: int | None, end_us: int | None, calls: int, unpriced: int) -> Iterable[Any]:
         whole = (_bits(CALL), _bits(UNPRICED_CALL))
-        query = select(attempts.c.label_id, *_columns(calls, unpriced), *whole).group_by(attempts.c.label_id)
+        where = []
         if start_us is not None:
-            query = query.where(attempts.c.at_us >= start_us)
+            where.append(attempts.c.at_us >= start_us)
         if end_us is not None:
-            query = query.where(attempts.c.at_us < end_us)
-        return self._connection.execute(query)
+            where.append(attempts.c.at_us < end_us)
+
+        def query(usd: Sequence[Any]) -> Select[Any]:
+            sums = select(attempts.c.label_id, *_columns(calls, unpriced, usd), *whole)
+            return sums.where(*where).group_by(attempts.c.label_id)
+
+        return self._added_up(query)
+
+    def _added_up(self, query: Callable[[Sequence[Any]], Select[Any]]) -> Sequence[Any]:
+        usd = attempts.c.usd_pico
+        try:
+            return self._connection.execute(query((literal(0), func.sum(usd)))).all()
+        except OperationalError as error:
+            if "overflow" not in str(error):
+                raise
+        # More than nine million dollars: in two halves, which takes half as long again.
+        return self._connection.execute(query((func.sum(usd.op("/")(_HALF)), func.sum(usd.op("%")(_HALF))))).all()
 
     def _unrecorded(self, since: float | None) -> int:
         query = select(func.sum(unrecorded.c.calls))
@@ -209,14 +226,12 @@ class Reports:
         return read[kind]() or ""
 
 
-def _columns(calls: int, unpriced: int) -> list[Any]:
-    usd = func.coalesce(attempts.c.usd_pico, 0)
+def _columns(calls: int, unpriced: int, usd: Sequence[Any]) -> list[Any]:
     return [
         _bits(calls),
         _bits(unpriced),
         _bits(ERROR),
-        func.sum(usd.op("/")(_HALF)),
-        func.sum(usd.op("%")(_HALF)),
+        *usd,
         func.sum(attempts.c.input_tokens),
         func.sum(attempts.c.output_tokens),
     ]
@@ -224,8 +239,7 @@ def _columns(calls: int, unpriced: int) -> list[Any]:
 
 def _bits(bit: int) -> Any:
     """How many rows have it."""
-    shift = bit.bit_length() - 1
-    return func.sum(attempts.c.counts.op(">>")(shift).op("&")(1))
+    return func.sum(attempts.c.counts.op("&")(bit)).op("/")(bit)
 
 
 def _us(seconds: float | None) -> int | None:

@@ -261,7 +261,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
-    for statement in ("synchronous=NORMAL", "temp_store=MEMORY", "cache_size=-16000"):
+    # SQLite's own 2 MB of cache are enough: a larger one makes nothing faster, and fills with what is written.
+    for statement in ("synchronous=NORMAL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {statement}").close()
 
 

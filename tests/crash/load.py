@@ -27,6 +27,7 @@ MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas 
 THREADS = 4
 _ROOT = Path(__file__).parents[2]
 _POLL_S = 0.01
+TICK_S = 0.01
 # One request in so many is refused, so that there are calls of more than one row.
 _REFUSED_EACH = 7
 
@@ -51,7 +52,8 @@ def work(configuration: dict[str, Any], file: Path, pipe: int) -> None:
     """Makes calls until it is killed, and writes to a pipe what came of each, a line for each.
 
     A line holds the call's request id, the moment on the monotonic clock right after the call had returned, and the
-    rows that the ledger should hold. A line of its own tells that the first of them are on disk.
+    rows that the ledger should hold. A line of its own tells that the first of them are on disk. Others tell the time,
+    again and again: where one is late, this machine had no time for the client.
     """
     began_us = round(time.time() * 1e6)
 
@@ -85,8 +87,13 @@ def work(configuration: dict[str, Any], file: Path, pipe: int) -> None:
                     ]
                     tell(id=reply.request_id, at=returned_at, rows=rows)
 
-        for _ in range(THREADS):
-            threading.Thread(target=call_on, daemon=True).start()
+        def tick() -> None:
+            while True:
+                tell(tick=time.monotonic())
+                time.sleep(TICK_S)
+
+        for each in [tick, *[call_on] * THREADS]:
+            threading.Thread(target=each, daemon=True).start()
         while not _has_rows(file, began_us):
             time.sleep(_POLL_S)
         tell(flushed=True)
@@ -126,7 +133,7 @@ def _serve() -> None:
         number = next(numbers)
         if number % _REFUSED_EACH == 0:
             return as_json({"error": {"message": "slow down"}}, status=429, headers={"retry-after": "0"})
-        prompt, completion = number % 977, number % 89
+        prompt, completion = 1 + number % 977, 1 + number % 89
         usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         return as_json(OPENAI.whole() | {"usage": usage})
 
