@@ -86,6 +86,8 @@ def warm_engine(demo_model: Path) -> Iterator[None]:
     """Keeps the engine of `config` loaded, so that each test's own client finds it."""
     from llama_client import LlamaClient
 
-    with LlamaClient.for_provider("gguf", model_path=str(demo_model), n_ctx=2048, n_parallel=2) as client:
+    laptop = {"model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2}
+    configuration = {"providers": {"gguf": laptop}, "default_model": "gguf/default", "ledger": {"enabled": False}}
+    with LlamaClient(configuration) as client:
         client.ask("Say hello.", max_tokens=1)
         yield

@@ -16,7 +16,6 @@ from llama_client import LlamaClient
 from tests.crash.load import MESSAGES, configuration, serving
 
 CALLS = 5
-# The prices are so that no two calls cost the same.
 _ROWS = "SELECT count(DISTINCT request_id), sum(usd_pico) FROM llama_client_attempts"
 _SPENT = "SELECT settled_pico, reserved_pico FROM llama_client_spending"
 
