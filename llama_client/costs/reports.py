@@ -239,7 +239,7 @@ def _columns(calls: int, unpriced: int, usd: Sequence[Any]) -> list[Any]:
 
 def _bits(bit: int) -> Any:
     """How many rows have it."""
-    return func.sum(attempts.c.counts.op("&")(bit)).op("/")(bit)
+    return func.count().filter(attempts.c.counts.op("&")(bit) != 0)
 
 
 def _us(seconds: float | None) -> int | None:
