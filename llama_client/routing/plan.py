@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from llama_client.config.routing import Routing
 
 T = TypeVar("T")
+# Jitter may come out as nothing; whoever has failed still lets the others go first.
+_LEAST_WAIT_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +308,7 @@ class Plan(Generic[T]):
         if isinstance(error, GenerationFailedError):
             # Nothing is overloaded, and the model may well do better the next time.
             return 0.0
-        return error.retry_after_s or self._backoff.wait_s(candidate.tries)
+        return error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
 
     def _wait(self) -> Part[T, bool]:
         """Waits until somebody may be asked; False: nobody will be in time."""
