@@ -6,13 +6,13 @@ import atexit
 import contextlib
 import os
 import queue
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
+from llama_client.costs.endings import before_the_end
 from llama_client.costs.forks import ForkGate
 from llama_client.costs.reservations import Answer, Order, Settlement
 
@@ -90,13 +90,7 @@ class Keeper:
             thread = threading.Thread(target=self._run, name="llama-client-budgets", daemon=True)
             thread.start()
             self._thread = thread
-            atexit.register(self._at_exit)
-            # A process of multiprocessing ends without Python's own handlers.
-            if "multiprocessing" in sys.modules:
-                from multiprocessing import parent_process, util
-
-                if parent_process() is not None:
-                    util.Finalize(None, self._at_exit, exitpriority=0)
+            before_the_end(self._at_exit)
 
     def _at_exit(self) -> None:
         if self.pid == os.getpid():

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llama_client.costs.endings import before_the_end
 from llama_client.costs.forks import ForkGate
 from llama_client.costs.rows import COLUMNS
 
@@ -215,13 +215,7 @@ class _Writer:
             except RuntimeError:  # the interpreter is ending, or has no thread left
                 return
             self._thread = thread
-            atexit.register(self._at_exit)
-            # A process of multiprocessing ends without Python's own handlers.
-            if "multiprocessing" in sys.modules:
-                from multiprocessing import parent_process, util
-
-                if parent_process() is not None:
-                    util.Finalize(None, self._at_exit, exitpriority=0)
+            before_the_end(self._at_exit)
 
     def _at_exit(self) -> None:
         if self.pid == os.getpid():
