@@ -79,17 +79,24 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
         guessed_input, guessed_output = estimate()
         known = usage or Usage()
         prompt = round(guessed_input) if known.prompt_tokens is None else known.prompt_tokens
-        answer = round(guessed_output) if known.completion_tokens is None else known.completion_tokens
+        answer = round(guessed_output)
+        if known.completion_tokens is not None:
+            answer = known.completion_tokens + _reasoning_aside(known)
         cached = None if known.cached_tokens is None else min(known.cached_tokens, prompt)
         return Tokens(prompt, answer, cached, known.reasoning_tokens, are_estimated=True)
     prompt, answer = usage.prompt_tokens, usage.completion_tokens
     cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
-    if reasoning and usage.total_tokens == prompt + answer + reasoning:
-        # Some (x.ai) leave the tokens of reasoning out of those of the answer, and charge for both.
-        answer += reasoning
+    answer += _reasoning_aside(usage)
     # More cached tokens than there are is nonsense, of which the prompt is the surer half.
     is_nonsense = cached is not None and cached > prompt
     return Tokens(prompt, answer, prompt if is_nonsense else cached, reasoning, are_estimated=is_nonsense)
+
+
+def _reasoning_aside(usage: Usage) -> int:
+    """Tokens of reasoning that are not among those of the answer: some (x.ai) leave them out, and charge for both."""
+    reasoning = usage.reasoning_tokens or 0
+    counted_before = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    return reasoning if usage.total_tokens == counted_before + reasoning else 0
 
 
 def nothing_charged(source: str) -> Cost:
