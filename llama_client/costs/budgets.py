@@ -99,12 +99,11 @@ class Budgets:
         try:
             answer: Answer | BaseException = future.result(_PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - whatever the database does, the budget decides
+            self._let_go(future, prepared)
             answer = error
         except BaseException:
             self._let_go(future, prepared)
             raise
-        if isinstance(answer, BaseException):
-            self._let_go(future, prepared)
         return self._judged(purchase, prepared, answer)
 
     async def areserve(self, purchase: Purchase) -> Reserved | Refused:
@@ -118,12 +117,11 @@ class Budgets:
             async with asyncio.timeout(_PATIENCE_S):
                 answer: Answer | BaseException = await asyncio.wrap_future(future)
         except Exception as error:  # noqa: BLE001 - as above
+            self._let_go(future, prepared)
             answer = error
         except BaseException:
             self._let_go(future, prepared)
             raise
-        if isinstance(answer, BaseException):
-            self._let_go(future, prepared)
         return self._judged(purchase, prepared, answer)
 
     def close(self) -> None:
