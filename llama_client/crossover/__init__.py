@@ -1,0 +1,1 @@
+"""When is a machine of one's own cheaper than an API."""

@@ -1,0 +1,113 @@
+"""How many bytes a weight and a cached value take, by the name of a precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
+
+from llama_client.crossover.tables import Architecture, unknown
+from llama_client.errors import InvalidRequestError
+
+Family = Literal["bf16", "fp8", "fp4", "int4", "gguf"]
+_SPELLINGS = {"fp16": "bf16", "float16": "bf16", "bfloat16": "bf16", "fp4": "nvfp4", "awq": "int4", "gptq": "int4"}
+# Bytes a weight of a layer's matrices, scales included: NVFP4 keeps an 8-bit scale for 16 values, AWQ and GPTQ a 16-bit
+# scale and a 4-bit zero for 128. Embeddings and the head stay at 16 bits in both 4-bit forms.
+_BYTES_A_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625, "int4": 0.52}
+_WIDE_EMBEDDINGS = frozenset({"fp8", "fp8_block", "nvfp4", "int4"})
+_FAMILIES: dict[str, Family] = {"bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int4": "int4"}
+# NVIDIA's checkpoints of 8 and 4 bits cache keys and values in 8 bits; vLLM's and llama.cpp's default is 16.
+_BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "int4": 2.0}
+
+
+def canonical(precision: str, *, param: str = "precision") -> str:
+    """The name of a precision as we write it: `bf16`, `fp8`, `fp8_block`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`.
+
+    Args:
+        precision: In whatever case; `fp16` is as wide as `bf16` and is taken for it.
+        param: The field that an error names.
+
+    Raises:
+        InvalidRequestError: It is not known; the message has the nearest name that is.
+    """
+    lower = precision.strip().lower().replace("-", "_")
+    name = _SPELLINGS.get(lower, lower)
+    if name in _BYTES_A_WEIGHT:
+        return name
+    if name.upper() in gguf_names():
+        return name.upper()
+    raise unknown(param, precision, (*_BYTES_A_WEIGHT, "fp16", *gguf_names()))
+
+
+def family(precision: str) -> Family:
+    """Which arithmetic a canonical precision asks for."""
+    return _FAMILIES.get(precision, "gguf")
+
+
+def weight_bytes(model: Architecture, precision: str) -> float:
+    """The bytes of a model's weights, all experts and embeddings included.
+
+    Args:
+        model: Its shape.
+        precision: A canonical name.
+
+    Examples:
+        >>> from llama_client.crossover.tables import Tables
+        >>> tables = Tables.bundled()
+        >>> round(weight_bytes(tables.model("llama-3.1-8b"), "Q4_K_M") / 2**30, 2)
+        4.58
+        >>> round(weight_bytes(tables.model("llama-3.3-70b"), "fp8") / 1e9)
+        73
+    """
+    if precision in gguf_names():
+        return model.all_parameters * _gguf_bits(model, precision) / 8
+    narrow = _BYTES_A_WEIGHT[precision]
+    if precision not in _WIDE_EMBEDDINGS:
+        return model.all_parameters * narrow
+    wide = embedding_parameters(model)
+    return (model.all_parameters - wide) * narrow + wide * 2
+
+
+def embedding_parameters(model: Architecture) -> int:
+    """The weights of the token embeddings and the head, which most formats keep wide."""
+    return model.vocab * model.hidden * (1 if model.tied_embeddings else 2)
+
+
+def cached_value_bytes(precision: str) -> float:
+    """The bytes of one value in the KV cache, as an engine keeps it by default beside weights of a precision."""
+    return _BYTES_A_CACHED_VALUE.get(precision, 2.0)
+
+
+def gguf_names() -> tuple[str, ...]:
+    """GGUF's names that we know, fewest bits first."""
+    names = {name for bits, _ in _gguf_tables() for name in bits}
+    return tuple(sorted(names, key=lambda name: min(bits[name] for bits, _ in _gguf_tables() if name in bits)))
+
+
+def _gguf_bits(model: Architecture, name: str) -> float:
+    """Bits a weight: the layers' own, and more for embeddings, whose share tells how many more.
+
+    A straight line through the sizes that are known, each at its model's share of embeddings.
+    """
+    points = sorted((share, bits[name]) for bits, share in _gguf_tables() if name in bits)
+    if not points:
+        raise InvalidRequestError(f"precision: {name!r} has no known size", param="precision")
+    (low, at_low), (high, at_high) = points[0], points[-1]
+    if high == low:
+        return at_low
+    share = embedding_parameters(model) / model.all_parameters
+    return at_low + (at_high - at_low) * (share - low) / (high - low)
+
+
+@cache
+def _gguf_tables() -> tuple[tuple[Mapping[str, float], float], ...]:
+    """The bits a weight of each model whose files were weighed, and its share of embeddings."""
+    import tomllib
+    from importlib import resources
+
+    text = resources.files("llama_client.crossover.data").joinpath("gguf_bits.toml").read_text(encoding="utf-8")
+    found = []
+    for row in tomllib.loads(text).values():
+        parameters, embeddings = row.pop("parameters"), row.pop("embedding_parameters")
+        found.append((row, embeddings / parameters))
+    return tuple(found)
