@@ -16,8 +16,11 @@ from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientErr
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> the module that holds it, imported only when it is called.
 _COMMANDS = {
+    "bench": "llama_client.cli.bench",
     "chat": "llama_client.cli.chat",
     "costs": "llama_client.cli.costs",
+    "crossover": "llama_client.cli.crossover",
+    "fit": "llama_client.cli.fit",
     "models": "llama_client.cli.models",
     "pull": "llama_client.cli.pull",
 }

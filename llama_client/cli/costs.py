@@ -84,7 +84,7 @@ def _picture(plot: str | None) -> Path | None:
     """The file to draw into; None: there is none."""
     if plot is None or plot == _TERMINAL:
         return None
-    from llama_client.costs.plots import ENDINGS
+    from llama_client.pictures import ENDINGS
 
     path = Path(plot)
     if path.suffix.lower() not in ENDINGS:

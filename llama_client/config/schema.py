@@ -18,6 +18,7 @@ from pydantic import (
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.accounting import BudgetTable, LedgerTable, Telemetry, time_zone
+from llama_client.config.crossover import Crossover, ExpertsTable, GpuPriceTable, GpuTable, ModelTable
 from llama_client.config.providers import (
     GgufProvider,
     GroqProvider,
@@ -122,6 +123,7 @@ class Config(ConfigTable):
         ledger: Where each attempt is written down.
         budgets: What may be spent.
         telemetry: OpenTelemetry's spans and metrics.
+        crossover: Models, GPUs and rents of the user's own.
         privacy: Exceptions from `local_only`.
     """
 
@@ -136,6 +138,7 @@ class Config(ConfigTable):
     ledger: LedgerTable = LedgerTable()
     budgets: tuple[BudgetTable, ...] = ()
     telemetry: Telemetry = Telemetry()
+    crossover: Crossover = Crossover()
     privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
@@ -237,5 +240,21 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
             return tuple(Telemetry.model_fields)
         case ("privacy", *_):
             return tuple(Privacy.model_fields)
+        case ("crossover", table, *rest):
+            return _names_of_crossover(str(table), rest)
         case _:
             return tuple(Config.model_fields)
+
+
+def _names_of_crossover(table: str, rest: list[int | str]) -> tuple[str, ...]:
+    match table, rest:
+        case ("models", [_, "moe", *_]):
+            return tuple(ExpertsTable.model_fields)
+        case ("models", [_, *_]):
+            return tuple(ModelTable.model_fields)
+        case ("gpus", [_, *_]):
+            return tuple(GpuTable.model_fields)
+        case ("gpu_prices", [_, *_]):
+            return tuple(GpuPriceTable.model_fields)
+        case _:
+            return tuple(Crossover.model_fields)

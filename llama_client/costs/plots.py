@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from llama_client.costs.money import shown
 from llama_client.costs.stacks import Layer, Stack, Unit, is_unpriced, readable, stack
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.pictures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of, form_settings, moved_into
 
 if TYPE_CHECKING:
     from datetime import date
@@ -23,25 +20,17 @@ if TYPE_CHECKING:
 
     from llama_client.types.report import DayCosts
 
-# What a picture's file may end with.
-ENDINGS = (".png", ".svg")
 # A year and more of days; thinner bars would be less than a few pixels.
 MAX_BARS = 500
-# Okabe and Ito's, which people see apart whatever they see of colours; black comes last.
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
-_REST_COLOUR, _GRID_COLOUR = "#bbbbbb", "#dddddd"
 _UNPRICED_LOOK: dict[str, Any] = {"facecolor": "white", "edgecolor": "#8c8c8c", "hatch": "////", "linewidth": 0.6}
 _UNPRICED_HEADING = "unpriced: calls with a part whose cost nobody knows; the bars above hold nothing of it"
 _WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.7, 1.1, 0.24
 _PAD_IN = 0.1
-_DPI = 150
 _MAX_TITLE, _MAX_NAME, _MAX_NAME_IN_COLUMNS = 80, 90, 45
 _MAX_TICKS = 12
 # Of more bars, none has room for gaps; fewer would be as wide as the picture.
 _MAX_BARS_WITH_GAPS, _MIN_PLACES = 62, 7
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# Text stays text, and the same costs give the same file.
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "llama-client", "font.size": 9}
 
 
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
@@ -63,35 +52,9 @@ def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
     Example:
         save(client.costs.by_day(since="30d"), Path("costs.png"), title="November")
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"a picture's file must end in {' or '.join(ENDINGS)}, got {path.name!r}")
-    try:
-        from matplotlib import style
-    except ImportError as error:
-        raise ProviderNotInstalledError(
-            'a picture of costs needs matplotlib: pip install "llama-client[plot]"', extra="plot"
-        ) from error
-    form = path.suffix.lower().removeprefix(".")
-    # Not as the user's own settings would have it: those may ask for TeX, say. They are back afterwards.
-    with _moved_into(path) as file, style.context(["default", _SETTINGS]), warnings.catch_warnings():
-        # Fonts lack characters; a box stands for them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = _drawn(stack(days, MAX_BARS), title)
-        figure.savefig(file, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
-
-
-@contextmanager
-def _moved_into(path: Path) -> Iterator[IO[bytes]]:
-    """A file in the same folder, moved to its place once it is whole."""
-    beside = path.with_name(f".llama-client-{secrets.token_hex(8)}")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
+    form = form_of(path)
+    with drawing("a picture of costs"), moved_into(path) as file:
+        _drawn(stack(days, MAX_BARS), title).savefig(file, **form_settings(form))
 
 
 def _drawn(chart: Stack, title: str) -> Figure:
@@ -109,14 +72,9 @@ def _drawn(chart: Stack, title: str) -> Figure:
     else:
         bars = figure.subplots()
     handles = _draw_bars(bars, chart)
-    heading = bars.set_title(_cut(readable(title), _MAX_TITLE), loc="left", fontsize=12, fontweight="bold", pad=10)
-    texts = [heading]
+    bars.set_title(_cut(readable(title), _MAX_TITLE), loc="left", fontsize=12, fontweight="bold", pad=10)
     if handles:
-        legend = figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
-        texts += legend.get_texts()
-    for text in texts:
-        # Dollars are dollars, and no formula.
-        text.set_parse_math(False)
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
     _draw_axis_of_time(bars, chart)
     return figure
 
@@ -130,8 +88,8 @@ def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
     bottoms = [0.0] * len(chart.bars)
     width, edge = (0.82, 0.6) if len(chart.bars) <= _MAX_BARS_WITH_GAPS else (1.0, 0.0)
     handles: list[Artist] = []
-    for number, (layer, colour) in enumerate(zip(chart.layers, _COLOURS, strict=False)):
-        colour = _REST_COLOUR if layer.is_rest else colour
+    for number, (layer, colour) in enumerate(zip(chart.layers, COLOURS, strict=False)):
+        colour = REST_COLOUR if layer.is_rest else colour
         heights = [float(bar.usd[number]) for bar in chart.bars]
         axes.bar(positions, heights, bottom=bottoms, width=width, color=colour, edgecolor="white", linewidth=edge)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
@@ -182,7 +140,7 @@ def _quieten(axes: Axes) -> None:
     """Leaves of the frame what helps to read."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", color=_GRID_COLOUR, linewidth=0.6)
+    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
     axes.set_axisbelow(True)
 
 

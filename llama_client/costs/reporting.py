@@ -9,9 +9,11 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from llama_client.errors import ConfigError, InvalidRequestError
-from llama_client.types.report import BudgetState, CostReport, DayCosts
+from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from llama_client.clock import Clock
     from llama_client.config.accounting import BudgetTable
     from llama_client.costs.accounting import Accounting
@@ -67,13 +69,38 @@ class CostSource:
         """See `Costs.budgets`."""
         return self._read(lambda reports: reports.budgets(self.budgets), even_new=bool(self.budgets)) or []
 
+    def traffic(self, since: object, model: object, target: object) -> TrafficReport:
+        """See `Costs.traffic`."""
+        start = self._start(since)
+        for name, value in (("model", model), ("target", target)):
+            if value is not None and not (isinstance(value, str) and value):
+                raise InvalidRequestError(f"{name}: must be a name, got {value!r}", param=name)
+
+        def ask(connection: Connection) -> TrafficReport:
+            from llama_client.costs.traffic import TrafficFilter, ids_of_model, traffic
+
+            models = ids_of_model(model) if isinstance(model, str) else None
+            return traffic(connection, TrafficFilter(start, models, target if isinstance(target, str) else None))
+
+        report = self._connected(ask) or TrafficReport()
+        ledger = self.accounting.ledger
+        lost = report.unrecorded_calls + (ledger.unrecorded_calls if ledger is not None else 0)
+        return report.model_copy(update={"since": self._shown(start), "unrecorded_calls": lost})
+
     def _read(self, ask: Callable[[Reports], R], *, even_new: bool = False) -> R | None:
+        """Asks for a report; None: there is no database yet."""
+        from llama_client.costs.reports import Reports
+
+        return self._connected(
+            lambda connection: ask(Reports(connection, self.calendar, self.clock.wall())), even_new=even_new
+        )
+
+    def _connected(self, ask: Callable[[Connection], R], *, even_new: bool = False) -> R | None:
         """Asks the database; None: there is none yet.
 
         Raises:
             ConfigError: It cannot be read.
         """
-        from llama_client.costs.reports import Reports
         from llama_client.costs.storage import StorageError
 
         if self.accounting.ledger is not None:
@@ -83,7 +110,7 @@ class CostSource:
             return None
         try:
             with storage.connection(reads_only=True) as connection:
-                return ask(Reports(connection, self.calendar, self.clock.wall()))
+                return ask(connection)
         except StorageError as error:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
@@ -158,6 +185,37 @@ class Costs:
         """
         return self._source.states()
 
+    def traffic(
+        self,
+        *,
+        since: str | date | datetime | timedelta | None = None,
+        model: str | None = None,
+        target: str | None = None,
+    ) -> TrafficReport:
+        """What a machine that took over the traffic of the ledger would have to serve.
+
+        Only answered calls count, since that is what it would have to generate; those of `llama-client bench` do not.
+
+        Args:
+            since: From when on, as of `report`.
+            model: One model's calls alone, by a name of the catalogue (of all providers) or by the provider's own id.
+            target: One target's calls alone: `provider/model`.
+
+        Returns:
+            The tokens a day, of which kind they were, and how they spread over the hours; of nothing, `calls` is 0 and
+            what hangs on it is None.
+
+        Raises:
+            InvalidRequestError: One of them is none of these.
+            ConfigError: The ledger cannot be read.
+
+        Example:
+            traffic = client.costs.traffic(since="30d")
+            if traffic.calls:
+                print(traffic.tokens_per_day, "tokens a day, in the busiest hour", traffic.peak_to_mean, "of the mean")
+        """
+        return self._source.traffic(since, model, target)
+
 
 class AsyncCosts:
     """`client.costs` of an `AsyncLlamaClient`: read in a thread."""
@@ -188,6 +246,19 @@ class AsyncCosts:
 
         self._loop.check()
         return await asyncio.to_thread(self._source.states)
+
+    async def traffic(
+        self,
+        *,
+        since: str | date | datetime | timedelta | None = None,
+        model: str | None = None,
+        target: str | None = None,
+    ) -> TrafficReport:
+        """`Costs.traffic`, awaited."""
+        import asyncio
+
+        self._loop.check()
+        return await asyncio.to_thread(self._source.traffic, since, model, target)
 
 
 def _check_by(by: object) -> None:

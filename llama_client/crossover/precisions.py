@@ -68,6 +68,18 @@ def weight_bytes(model: Architecture, precision: str) -> float:
     return (model.all_parameters - wide) * narrow + wide * 2
 
 
+def layer_weight_bytes(model: Architecture, precision: str) -> float:
+    """The bytes of one weight of a layer's matrices, scales included; in GGUF files the mean of the file.
+
+    Args:
+        model: Its shape: GGUF's mean depends on it.
+        precision: A canonical name.
+    """
+    if precision in gguf_names():
+        return _gguf_bits(model, precision) / 8
+    return _BYTES_A_WEIGHT[precision]
+
+
 def embedding_parameters(model: Architecture) -> int:
     """The weights of the token embeddings and the head, which most formats keep wide."""
     return model.vocab * model.hidden * (1 if model.tied_embeddings else 2)

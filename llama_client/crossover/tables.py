@@ -129,7 +129,7 @@ class Gpu:
         title: As its maker writes it.
         vendor: `nvidia`, `amd` or `apple`.
         memory_kind: `hbm`, `gddr` or `unified`.
-        memory_gb: In 10^9 bytes, as sold.
+        memory_gib: As sold, in 2^30 bytes; what the driver keeps for itself is up to 1% of it.
         bandwidth_gb_per_s: Of its memory, in 10^9 bytes per second.
         bf16_tflops: Dense, in 10^12 a second; None: unknown.
         fp8_tflops: The same for 8 bits; None: it has none of its own, or unknown.
@@ -141,7 +141,7 @@ class Gpu:
     """
 
     name: str
-    memory_gb: float
+    memory_gib: float
     bandwidth_gb_per_s: float
     title: str = ""
     vendor: str = "nvidia"
@@ -178,6 +178,25 @@ class GpuPrice:
     source: str = _USERS_OWN
 
 
+@dataclass(frozen=True, slots=True)
+class GpuPurchase:
+    """What a GPU costs to buy.
+
+    Attributes:
+        gpu: Its name.
+        usd_per_gpu: US dollars.
+        as_of: The day of the quote; None: undated.
+        unverified: What is in doubt.
+        source: Where it comes from.
+    """
+
+    gpu: str
+    usd_per_gpu: Decimal
+    as_of: date | None = None
+    unverified: str | None = None
+    source: str = _USERS_OWN
+
+
 @dataclass(frozen=True)
 class Tables:
     """Every row, looked up by name.
@@ -196,6 +215,7 @@ class Tables:
     models: tuple[Architecture, ...]
     gpus: tuple[Gpu, ...]
     gpu_prices: tuple[GpuPrice, ...]
+    gpu_purchases: tuple[GpuPurchase, ...] = ()
     _names: Mapping[str, Architecture] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -207,7 +227,8 @@ class Tables:
         return cls(
             tuple(_architecture(row) for row in rows("architectures.toml", "models")),
             tuple(Gpu(**row) for row in rows("gpus.toml", "gpus")),
-            tuple(_gpu_price(row) for row in rows("gpu_prices.toml", "gpu_prices")),
+            tuple(GpuPrice(**_decimal(row, "usd_per_gpu_hour")) for row in rows("gpu_prices.toml", "gpu_prices")),
+            tuple(GpuPurchase(**_decimal(row, "usd_per_gpu")) for row in rows("gpu_purchases.toml", "gpu_purchases")),
         )
 
     def extended(
@@ -223,6 +244,7 @@ class Tables:
             tuple(({row.name: row for row in self.models} | own_models).values()),
             tuple(({row.name: row for row in self.gpus} | own_gpus).values()),
             (*self.gpu_prices, *gpu_prices),
+            self.gpu_purchases,
         )
 
     def model(self, name: str, *, param: str = "model") -> Architecture:
@@ -260,6 +282,11 @@ class Tables:
         """What is asked for an hour of a GPU, cheapest first; empty: nobody is known to rent it out."""
         quotes = (price for price in self.gpu_prices if price.gpu == gpu and price.kind == kind)
         return tuple(sorted(quotes, key=lambda price: price.usd_per_gpu_hour))
+
+    def purchase(self, gpu: str) -> GpuPurchase | None:
+        """What a GPU costs to buy, by the newest quote; None: unknown."""
+        quotes = [row for row in self.gpu_purchases if row.gpu == gpu]
+        return max(quotes, key=lambda row: row.as_of or date.min, default=None)
 
     @cached_property
     def _canonical(self) -> Mapping[str, str]:
@@ -303,5 +330,5 @@ def _architecture(row: dict[str, Any]) -> Architecture:
     return Architecture(**row, moe=None if moe is None else Experts(**moe))
 
 
-def _gpu_price(row: dict[str, Any]) -> GpuPrice:
-    return GpuPrice(**row | {"usd_per_gpu_hour": Decimal(row["usd_per_gpu_hour"])})
+def _decimal(row: dict[str, Any], key: str) -> dict[str, Any]:
+    return row | {key: Decimal(row[key])}

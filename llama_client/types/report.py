@@ -10,6 +10,9 @@ from pydantic import Field, field_serializer
 
 from llama_client.types.base import AnswerModel
 
+# The tag of calls that only measure a server. They are paid for like all others, and are nobody's traffic.
+BENCH_TAG = ("llama_client", "bench")
+
 
 def _plain(usd: Decimal) -> str:
     """JSON for people and programs alike: `0.0000375`, never `3.75E-5`."""
@@ -95,3 +98,74 @@ class BudgetState(AnswerModel):
     @field_serializer("usd", "spent_usd", "reserved_usd", when_used="json")
     def _money(self, usd: Decimal) -> str:
         return _plain(usd)
+
+
+class TargetTraffic(AnswerModel):
+    """What one target has answered.
+
+    Attributes:
+        target: `provider/model`.
+        calls: How many calls it answered.
+        input_tokens: Of their prompts.
+        output_tokens: Of its answers, reasoning included.
+    """
+
+    target: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+
+class TrafficReport(AnswerModel):
+    """What a machine that took over the traffic would have to serve: the answered calls of a period.
+
+    The period is made of whole hours (of Coordinated Universal Time): from that of the first call to that of the last,
+    hours without a call included, and at least 24 of them, so that a burst of an hour is not taken for a day of such
+    hours. A call belongs to the hour in which it began. All that follows is worked out over that period.
+
+    Attributes:
+        calls: How many calls were answered in the period. Attempts that failed, broke off or were stopped are left out.
+        since: From when on calls were looked at; None: from the beginning.
+        first_call_at: When the first of them began; None: there is none.
+        last_call_at: When the last of them began.
+        days: The period's length in days, at least 1; None: there is no call.
+        tokens_per_day: Input and output tokens together; None: there is no call.
+        input_tokens: Of all prompts, the cached ones included.
+        output_tokens: Of all answers, reasoning included.
+        cached_tokens: Of the prompts, those that a cache had; None: no provider told.
+        input_share: Input tokens among all tokens, 0 to 1; None: there are no tokens.
+        output_share: Output tokens among all tokens, 0 to 1.
+        cached_share: Cached tokens among the input tokens of those calls whose provider tells, 0 to 1; None: none does.
+        mean_input_tokens: Of a call; None: there is no call.
+        mean_output_tokens: Of a call.
+        peak_to_mean: The tokens of the busiest hour over those of the mean hour, at least 1; None: there are no tokens.
+            With few calls it tells more of chance than of load.
+        hourly_tokens: Input and output tokens of each hour of the period, in order; hours without a call are 0.
+        hourly_output_tokens: The output tokens alone.
+        targets: Who answered, most tokens first.
+        estimated_calls: Calls whose tokens nobody counted, so that they are estimated by their bytes.
+        older_calls: Answered calls before the last 400 days, which are left out of everything else.
+        unrecorded_calls: Calls that could not be written down in time, or not wholly; nothing above counts them.
+    """
+
+    calls: int = 0
+    since: datetime | None = None
+    first_call_at: datetime | None = None
+    last_call_at: datetime | None = None
+    days: float | None = None
+    tokens_per_day: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    input_share: float | None = None
+    output_share: float | None = None
+    cached_share: float | None = None
+    mean_input_tokens: float | None = None
+    mean_output_tokens: float | None = None
+    peak_to_mean: float | None = None
+    hourly_tokens: tuple[int, ...] = ()
+    hourly_output_tokens: tuple[int, ...] = ()
+    targets: list[TargetTraffic] = Field(default_factory=list)
+    estimated_calls: int = 0
+    older_calls: int = 0
+    unrecorded_calls: int = 0

@@ -1,0 +1,181 @@
+"""The rows that the throughput estimator is fitted and checked on, the fit itself, and its cross-validation.
+
+Imported by fit_throughput.py and throughput_accuracy.py. Needs scipy, which the package does not.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+
+from llama_client.crossover.serving import single_stream
+from llama_client.crossover.serving.fitted import Constants, SingleStream, fitted
+from llama_client.crossover.serving.published import PublishedPoint, bundled_points
+from llama_client.crossover.serving.replica import Replica
+from llama_client.crossover.serving.work import Hardware, Work, hardware, step_time, work_of
+
+FOLDS = 5
+# An offline maximum is one row where a configuration measured online has ten. At 3, unseen maximums are off by a fifth
+# less than at 2, unseen times per token by no more.
+OFFLINE_WEIGHT = 3.0
+# Beyond this relative error a row pulls linearly: some hold what no constant can mean (vLLM 0.12's rows of an 8B take
+# 94% of the data sheet's FLOPS for prompts alone, which only a cache of prompts explains).
+OUTLIER = 0.1
+# How hard a constant is held to where it starts: enough for one that a fold has no rows of, nothing for the others.
+HELD = 0.02
+# No part of a data sheet can be exceeded; nothing costs less than nothing.
+AT_MOST_ONE = {"bandwidth_efficiency", "compute_efficiency", "link_efficiency", "fp4_flops_factor"}
+# These are fitted one by one, after the others and on rows of their own.
+APART = {"moe_factor", "unpacking_factor", "first_token_factor"}
+FITTED = [field.name for field in fields(Constants) if field.name not in APART]
+START = Constants(0.9, 0.6, 0.3, 50, 10, 10, 50, 10, 0.6, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row with its work counted, which no constant changes.
+
+    Attributes:
+        point: The row.
+        work: Of a step at its batch.
+        sheet: The hardware.
+        tpot_ms: What a step took: measured, or the batch that fits over the rate.
+    """
+
+    point: PublishedPoint
+    work: Work
+    sheet: Hardware
+    tpot_ms: float
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What is left out together: rows that share an engine, a model, a GPU and a precision."""
+        return (self.point.engine, self.point.model.name, self.point.gpu.name, self.point.precision)
+
+
+def row_of(point: PublishedPoint) -> Row:
+    """Counts a row's work."""
+    assert point.isl is not None
+    assert point.osl is not None
+    replica = Replica(point.model, point.gpu, point.n_gpus, point.precision, point.engine)
+    batch = min(point.batch or math.inf, replica.largest_batch(point.isl, point.osl))
+    # A time per token leaves a request's own prompt out; the batch over a rate does not.
+    work = work_of(
+        point.model,
+        point.precision,
+        replica.kv_value_bytes,
+        point.n_gpus,
+        batch,
+        point.isl,
+        point.osl,
+        own_prompt=point.tpot_ms is None,
+    )
+    sheet = hardware(point.gpu, point.n_gpus, point.precision, fitted().link_gb_per_s(point.gpu.name))
+    return Row(point, work, sheet, point.tpot_ms or batch / point.output_tokens_per_s * 1e3)
+
+
+def predicted_ms(row: Row, constants: Constants) -> float:
+    """What the estimator says of a row's step, without the factor of experts."""
+    point = row.point
+    served = point.load == "served"
+    return step_time(row.work, row.sheet, point.precision, point.engine, constants, served=served).total_ms
+
+
+def served_rows() -> list[Row]:
+    """The measured rows: time per output token of tuned servers, dense."""
+    points = bundled_points()
+    return [row_of(point) for point in points if point.id.startswith("measured_throughput.csv")]
+
+
+def offline_rows(*, moe: bool) -> list[Row]:
+    """The published maximums of TensorRT-LLM."""
+    return [row_of(p) for p in bundled_points() if p.load == "offline" and (p.model.moe is not None) == moe]
+
+
+def single_points() -> list[PublishedPoint]:
+    """llama.cpp, one request."""
+    return [point for point in bundled_points() if point.load == "single"]
+
+
+def fit(rows: Sequence[Row]) -> Constants:
+    """The constants that suit rows best, by relative error, outliers held back."""
+    least_squares = import_module("scipy.optimize").least_squares
+
+    def constants(logs: Sequence[float]) -> Constants:
+        return replace(START, **dict(zip(FITTED, map(math.exp, logs), strict=True)))
+
+    def off(logs: Sequence[float]) -> list[float]:
+        trial = constants(logs)
+        rest = [
+            math.log(predicted_ms(row, trial) / row.tpot_ms) * (OFFLINE_WEIGHT if row.point.load == "offline" else 1)
+            for row in rows
+        ]
+        return rest + [HELD * (log - begun) for log, begun in zip(logs, start, strict=True)]
+
+    start = [math.log(getattr(START, name)) for name in FITTED]
+    upper = [1e-9 if name in AT_MOST_ONE else math.log(1e4) for name in FITTED]
+    found = least_squares(off, start, loss="soft_l1", f_scale=OUTLIER, bounds=([math.log(1e-4)] * len(start), upper))
+    return constants(found.x)
+
+
+def fit_single(points: Sequence[PublishedPoint]) -> SingleStream:
+    """llama.cpp's two constants."""
+    least_squares = import_module("scipy.optimize").least_squares
+
+    def off(values: Sequence[float]) -> list[float]:
+        trial = SingleStream(values[0], values[1])
+        return [math.log(single_ms(point, trial) * point.output_tokens_per_s / 1e3) for point in points]
+
+    found = least_squares(off, [0.7, 3.0], loss="soft_l1", f_scale=OUTLIER, bounds=([0.1, 0.0], [1.0, 50.0]))
+    return SingleStream(float(found.x[0]), float(found.x[1]))
+
+
+def single_ms(point: PublishedPoint, constants: SingleStream) -> float:
+    """What the formula says of a row."""
+    context = (point.isl or 0) + (point.osl or 0) / 2
+    return single_stream.tpot_ms(point.model, point.gpu, point.precision, context_tokens=context, constants=constants)
+
+
+def folds(rows: Sequence[Row], key: Callable[[Row], object] | None = None) -> list[tuple[list[Row], list[Row]]]:
+    """Pairs of what to fit on and what to predict: whole groups by key; without one, fifths of a fixed shuffle."""
+    if key is None:
+        order = list(range(len(rows)))
+        random.Random(6).shuffle(order)
+        labels: list[object] = [0] * len(rows)
+        for place, index in enumerate(order):
+            labels[index] = place % FOLDS
+    else:
+        labels = [key(row) for row in rows]
+    pairs = []
+    for label in sorted(set(labels), key=str):
+        kept = [row for row, its in zip(rows, labels, strict=True) if its != label]
+        pairs.append((kept, [row for row, its in zip(rows, labels, strict=True) if its == label]))
+    return pairs
+
+
+def cross_validated(rows: Sequence[Row], key: Callable[[Row], object] | None = None) -> list[tuple[Row, float]]:
+    """Each row with what constants fitted without it say, in milliseconds."""
+    found = []
+    for kept, left in folds(rows, key):
+        constants = fit(kept)
+        found += [(row, predicted_ms(row, constants)) for row in left]
+    return found
+
+
+def cross_validated_single(points: Sequence[PublishedPoint]) -> list[tuple[PublishedPoint, float]]:
+    """The same for llama.cpp, one row left out at a time, in tokens per second."""
+    found = []
+    for point in points:
+        kind = point.gpu.memory_kind
+        kept = [other for other in points if other is not point and other.gpu.memory_kind == kind]
+        found.append((point, 1e3 / single_ms(point, fit_single(kept))))
+    return found
+
+
+def untuned_rows() -> list[Row]:
+    """The published rows of servers that NVIDIA did not tune, with their lengths told."""
+    points = (point for point in bundled_points() if point.load == "served" and point.osl is not None)
+    return [row_of(point) for point in points if not point.id.startswith("measured_throughput.csv")]

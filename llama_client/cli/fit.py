@@ -1,0 +1,117 @@
+"""`llama-client fit`: whether a model fits this machine or a named one, and what it needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from llama_client import load_config
+from llama_client.clock import Clock
+from llama_client.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from llama_client.crossover.fitting.machines import Machine
+    from llama_client.crossover.tables import Architecture, Tables
+
+_MAX_COUNT = 10**9
+_COUNT = click.IntRange(1, _MAX_COUNT)
+
+
+@click.command("fit", short_help="Whether a model fits this machine, or a named one.")
+@click.argument("model")
+@click.option("--gpu", metavar="NAME", help="A GPU such as rtx_4090 or h100_sxm; by default this machine.")
+@click.option("--gpus", metavar="N", type=_COUNT, help="How many of --gpu; by default 1.")
+@click.option("--precision", metavar="P", help="Q4_K_M, Q8_0, bf16, fp8, ...; by default the best that fits.")
+@click.option("--context", metavar="TOKENS", type=_COUNT, help="Of each sequence; by default 8192.")
+@click.option("--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="Answered at once.")
+@click.option("--cache-precision", metavar="P", help="Of the KV cache: f16, q8_0, q4_0, fp8, ...")
+@click.option("--chunked-attention", is_flag=True, help="The engine makes use of Llama 4's chunks of attention.")
+@click.option("--training", is_flag=True, help="Also what fine-tuning needs: LoRA, QLoRA and in full.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--config", type=click.Path(), help="The configuration file.")
+def command(
+    model: str,
+    gpu: str | None,
+    gpus: int | None,
+    precision: str | None,
+    context: int | None,
+    sequences: int,
+    cache_precision: str | None,
+    chunked_attention: bool,
+    training: bool,
+    as_json: bool,
+    config: str | None,
+) -> None:
+    """Whether MODEL fits this machine or a named one, and what it needs.
+
+    MODEL is a name such as llama-3.3-70b, a GGUF file, whose weights are then counted exactly, or a name that
+    `llama-client pull` stored. It is no error if it does not fit.
+
+    \b
+    Examples:
+      llama-client fit llama-3.1-8b
+      llama-client fit llama-3.3-70b --gpu rtx_4090 --gpus 2 --context 16384
+      llama-client fit llama-3.1-8b --gpu h100_sxm --precision fp8 --sequences 32
+      llama-client fit ./Llama-3.2-3B-Instruct-Q4_K_M.gguf --cache-precision q8_0
+      llama-client fit llama-3.3-70b --training --json | jq .training
+    """
+    if gpus is not None and gpu is None:
+        raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu rtx_4090")
+    from llama_client.crossover.fitting.fit import fit
+    from llama_client.crossover.fitting.licences import licence_notes
+    from llama_client.crossover.fitting.report import document, sources
+    from llama_client.crossover.fitting.training import METHODS, training_need
+    from llama_client.crossover.users_rows import tables_of
+
+    tables = tables_of(load_config(config))
+    shape, weights_bytes, own_precision = _model(model, tables)
+    if precision is not None and own_precision is not None:
+        raise click.UsageError(f"--precision: the file's own is {own_precision}; leave it out")
+    answer = fit(
+        shape,
+        _machine(gpu, gpus, tables),
+        precision=own_precision or precision,
+        context_tokens=context,
+        sequences=sequences,
+        cache_precision=cache_precision,
+        chunked_attention=chunked_attention,
+        weights_bytes=weights_bytes,
+    )
+    notes = licence_notes(shape)
+    rests_on = sources(answer, tables, Clock().today())
+    needs = tuple(training_need(shape, method) for method in METHODS) if training else ()
+    if as_json:
+        click.echo(json.dumps(document(answer, notes, rests_on, needs)))
+    else:
+        from llama_client.cli.fit_tables import show
+
+        show(answer, notes, rests_on, needs)
+
+
+def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
+    """The model's shape; of a file also the exact size of its weights, and its precision."""
+    from llama_client.crossover.fitting.gguf_files import read_gguf
+    from llama_client.crossover.tables import unknown
+    from llama_client.providers.gguf.store import ModelStore
+
+    path = Path(text).expanduser()
+    stored = None
+    if not (text.lower().endswith(".gguf") or path.is_file()):
+        try:
+            return tables.model(text), None, None
+        except InvalidRequestError:
+            stored = ModelStore.of_user().find(text.removeprefix("gguf/"))
+            if stored is None:
+                known = (*(model.name for model in tables.models), *ModelStore.of_user().names())
+                raise unknown("model", text, known) from None
+    found = read_gguf(path if stored is None else stored.path, tables=tables)
+    return found.model, found.weights_bytes, found.precision
+
+
+def _machine(gpu: str | None, gpus: int | None, tables: Tables) -> Machine:
+    from llama_client.crossover.fitting.machines import named, this_machine
+
+    return this_machine(tables=tables) if gpu is None else named(gpu, gpus or 1, tables=tables)

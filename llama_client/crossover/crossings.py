@@ -1,0 +1,228 @@
+"""Where a staircase lies below a line: on which volumes one's own machines are cheaper, exactly and without a solver.
+
+Numbers alone. A fleet of n replicas costs the same up to the volume that fills it, beside what each token adds; an API
+costs a line. So within one step and one API the answer is an interval in closed form, and all of them together are it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Interval = tuple[float, float | None]
+# As many as are listed. Where a full replica costs almost what the API does, the winner changes millions of times.
+MAX_INTERVALS = 2_000
+# Replicas beyond this are no machines any more; floats count them exactly still.
+_MAX_REPLICAS = 2**52
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase:
+    """What machines cost a month, by volume.
+
+    Attributes:
+        tokens_per_day_per_replica: The volume that fills one.
+        usd_per_replica: A month of one.
+        fixed_usd: What is paid a month whatever is asked.
+        usd_per_daily_token: What each token a day adds to the month, beside the steps.
+        min_replicas: Never fewer.
+        spare: On top.
+    """
+
+    tokens_per_day_per_replica: float
+    usd_per_replica: float
+    fixed_usd: float = 0.0
+    usd_per_daily_token: float = 0.0
+    min_replicas: int = 1
+    spare: int = 0
+
+    def needed(self, tokens_per_day: float) -> int:
+        """Replicas that carry the load, without the spare ones."""
+        count = math.ceil(tokens_per_day / self.tokens_per_day_per_replica)
+        # A volume that fills so many exactly must not take one more because a quotient was rounded up.
+        full = self.edge(count - 1) >= tokens_per_day
+        return max(self.min_replicas, count - full)
+
+    def replicas(self, tokens_per_day: float) -> int:
+        """Replicas that are paid for."""
+        return self.needed(tokens_per_day) + self.spare
+
+    def usd(self, tokens_per_day: float) -> float:
+        """What a month costs."""
+        return self.step_usd(self.needed(tokens_per_day)) + self.usd_per_daily_token * tokens_per_day
+
+    def step_usd(self, needed: int) -> float:
+        """The height of the step with so many replicas in use."""
+        return self.fixed_usd + self.usd_per_replica * (needed + self.spare)
+
+    def edge(self, needed: int) -> float:
+        """The volume that fills so many."""
+        return needed * self.tokens_per_day_per_replica
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What an API costs a month, by volume.
+
+    Attributes:
+        usd_per_daily_token: What each token a day costs in a month.
+        fixed_usd: What is paid a month whatever is asked.
+    """
+
+    usd_per_daily_token: float
+    fixed_usd: float = 0.0
+
+    def usd(self, tokens_per_day: float) -> float:
+        """What a month costs."""
+        return self.fixed_usd + self.usd_per_daily_token * tokens_per_day
+
+
+@dataclass(frozen=True, slots=True)
+class Crossings:
+    """On which volumes the staircase is below the cheapest line.
+
+    Attributes:
+        intervals: From above the first to up to the second number of tokens a day; None: for good.
+        is_complete: False where there are more intervals than are listed: then some before the last are left out.
+        flips: How often the winner changes as volume grows from nothing; None: as often as `is_complete` hides.
+    """
+
+    intervals: list[Interval]
+    is_complete: bool
+
+    @property
+    def first(self) -> float | None:
+        """The lowest volume above which the staircase is below; None: there is none."""
+        return self.intervals[0][0] if self.intervals else None
+
+    @property
+    def permanent(self) -> float | None:
+        """The volume above which it stays below; None: it never does for good."""
+        return self.intervals[-1][0] if self.intervals and self.intervals[-1][1] is None else None
+
+    @property
+    def flips(self) -> int | None:
+        """How often the winner changes as volume grows from nothing; None: too often to be listed."""
+        if not self.is_complete:
+            return None
+        return sum((low > 0) + (high is not None) for low, high in self.intervals)
+
+
+def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
+    """Where the staircase lies below every line.
+
+    Args:
+        stairs: One's own machines.
+        lines: The APIs, of which each volume takes the cheapest. Empty: there is nothing to be below of.
+
+    Returns:
+        The intervals, in order, none touching another.
+
+    Examples:
+        >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
+        >>> crossings(stairs, [Line(usd_per_daily_token=1)]).intervals
+        [(60.0, 100.0), (120.0, None)]
+    """
+    found: list[Interval] = []
+    is_complete = True
+    for line, low, high in _cheapest(lines):
+        wins, is_all = _wins(stairs, line, low, high, room=MAX_INTERVALS - len(found))
+        is_complete = is_complete and is_all
+        for start, end in wins:
+            if found and found[-1][1] == start:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+    return Crossings(found, is_complete)
+
+
+def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
+    """The lowest of the lines at each volume: which one, from where to where."""
+    pieces: list[tuple[Line, float, float]] = []
+    at = 0.0
+    current = min(lines, key=lambda line: (line.fixed_usd, line.usd_per_daily_token), default=None)
+    while current is not None:
+        meets = [
+            ((other.fixed_usd - current.fixed_usd) / (current.usd_per_daily_token - other.usd_per_daily_token), other)
+            for other in lines
+            if other.usd_per_daily_token < current.usd_per_daily_token
+        ]
+        if not meets:
+            return [*pieces, (current, at, math.inf)]
+        # Of those that meet it at the same place, the flattest goes on.
+        where, following = min(meets, key=lambda meet: (meet[0], meet[1].usd_per_daily_token))
+        if where > at:
+            pieces.append((current, at, where))
+            at = where
+        current = following
+    return pieces
+
+
+def _wins(stairs: Staircase, line: Line, low: float, high: float, *, room: int) -> tuple[list[Interval], bool]:
+    """Where between two volumes the staircase is below one line, and whether that is all of it."""
+    size = stairs.tokens_per_day_per_replica
+    some, whole = _winning_steps(stairs, line)
+    lowest = stairs.min_replicas
+    within = range(max(lowest, _floor(low / size) + 1), max(lowest, _ceil(high / size)) + 1)
+    some, whole = _both(some, within), _both(whole, within)
+    if not whole:
+        whole = range(some.stop, some.stop)
+    wins: list[Interval] = []
+    left_out = 0
+    for steps in (range(some.start, whole.start), whole, range(whole.stop, some.stop)):
+        if steps is whole and whole:
+            end = high if whole.stop == within.stop else stairs.edge(whole.stop - 1)
+            wins.append((max(low, stairs.edge(whole.start - 1)), None if math.isinf(end) else end))
+        elif steps:
+            left_out += max(0, len(steps) - room)
+            wins += (win for win in (_win_on(stairs, line, n, low, high) for n in steps[: max(0, room)]) if win)
+    return wins, left_out == 0
+
+
+def _winning_steps(stairs: Staircase, line: Line) -> tuple[range, range]:
+    """The steps on which the staircase may be below the line somewhere, and those on which it is so from end to end.
+
+    Step n reaches from (n - 1) to n times a replica's volume. It costs n x usd + rest beside what the line costs; so it
+    is below somewhere where n x gain > rest, and wholly where n x gain >= rest + slope x size. For what rounding may
+    do, the first bound is taken a step wide, the second one narrow. The lowest step begins at 0 and is never whole.
+    """
+    size, usd, lowest = stairs.tokens_per_day_per_replica, stairs.usd_per_replica, stairs.min_replicas
+    slope = line.usd_per_daily_token - stairs.usd_per_daily_token
+    rest = stairs.fixed_usd + usd * stairs.spare - line.fixed_usd
+    gain = slope * size - usd  # what a further replica, filled, wins over the API
+    every, none = range(lowest, _MAX_REPLICAS + 1), range(0)
+    if gain > 0:
+        some = range(_floor(rest / gain), every.stop)
+        return some, range(max(lowest + 1, _ceil((rest + slope * size) / gain) + 1), every.stop)
+    if gain < 0:
+        some = range(lowest, max(lowest, _ceil((rest + min(0.0, slope) * size) / gain) + 1) + 1)
+        return some, range(lowest + 1, _floor((rest + max(0.0, slope) * size) / gain))
+    return (every if rest < 0 else none), (range(lowest + 1, every.stop) if rest + usd <= 0 else none)
+
+
+def _win_on(stairs: Staircase, line: Line, needed: int, low: float, high: float) -> Interval | None:
+    """Where on one step the staircase is below the line."""
+    start = max(low, stairs.edge(needed - 1) if needed > stairs.min_replicas else 0.0)
+    end = min(high, stairs.edge(needed))
+    slope = line.usd_per_daily_token - stairs.usd_per_daily_token
+    excess = stairs.step_usd(needed) - line.fixed_usd
+    if slope > 0:
+        start = max(start, excess / slope)
+    elif slope < 0:
+        end = min(end, excess / slope)
+    elif excess >= 0:
+        return None
+    return (start, end) if start < end else None
+
+
+def _both(one: range, other: range) -> range:
+    return range(max(one.start, other.start), max(min(one.stop, other.stop), max(one.start, other.start)))
+
+
+def _floor(number: float) -> int:
+    return math.floor(max(-1.0, min(number, _MAX_REPLICAS)))
+
+
+def _ceil(number: float) -> int:
+    return math.ceil(max(-1.0, min(number, _MAX_REPLICAS)))

@@ -1,0 +1,1 @@
+"""What fits: what a model needs, and what a machine has."""

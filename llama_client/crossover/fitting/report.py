@@ -1,0 +1,160 @@
+"""A fit in words: the sentence of verdict, what it rests on with its age, and the whole as one document."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any, Literal
+
+from llama_client.crossover.assumptions import STALE_AFTER_DAYS
+from llama_client.crossover.fitting.fit import Fit, Option
+from llama_client.crossover.fitting.licences import LicenceNote
+from llama_client.crossover.fitting.memory import GIB
+from llama_client.crossover.fitting.training import TrainingNeed
+from llama_client.crossover.tables import Architecture, Gpu, Tables
+
+Freshness = Literal["fresh", "stale", "undated"]
+# gguf_bits.toml's own words, whose rows are of two models.
+_GGUF_BITS = "ggml-org/llama.cpp tools/quantize/README.md; XiongjieDai/GPU-Benchmarks-on-LLM-Inference"
+_GGUF_BITS_CHECKED_ON = date(2026, 11, 23)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a part of the answer rests on.
+
+    Attributes:
+        what: The part.
+        source: Where it comes from.
+        checked_on: When it was last compared with that; None: undated.
+        age_days: Since then; None: undated.
+        freshness: `stale`: older than 60 days.
+        unverified: What could not be checked.
+    """
+
+    what: str
+    source: str
+    checked_on: date | None
+    age_days: int | None
+    freshness: Freshness
+    unverified: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"checked_on": None if self.checked_on is None else self.checked_on.isoformat()}
+
+
+def verdict(fit: Fit) -> str:
+    """The answer in a sentence.
+
+    Examples:
+        >>> from llama_client.crossover.fitting.fit import fit
+        >>> from llama_client.crossover.fitting.machines import named
+        >>> from llama_client.crossover.tables import Tables
+        >>> model = Tables.bundled().model("llama-3.1-8b")
+        >>> print(verdict(fit(model, named("rtx_4090"), precision="Q8_0")))
+        llama-3.1-8b on 1 x RTX 4090? Yes: Q8_0 needs 9.6 GiB for 8,192 tokens, and 24.0 GiB are there.
+    """
+    question = f"{fit.model.name} on {fit.machine.name}?"
+    answer = fit.answer
+    length = f"{fit.context_tokens:,} tokens"
+    if fit.sequences > 1:
+        length = f"{fit.sequences:,} sequences of {length}"
+    needs = f"{answer.precision} needs {gib(answer.need.total_bytes)} for {length}"
+    match answer.where:
+        case "one-gpu" | "several-gpus":
+            used = f" on {answer.gpus} of {len(fit.machine.gpus)} GPUs" if answer.gpus < len(fit.machine.gpus) else ""
+            return f"{question} Yes: {needs}{used}, and {gib(_there(fit))} are there."
+        case "ram":
+            what = "" if not fit.machine.gpus else f"; the GPU lacks {gib(answer.shortage_bytes or 0)}"
+            return f"{question} In RAM, which is slow: {needs}, and {gib(_ram(fit))} of RAM are there{what}."
+        case "split":
+            return (
+                f"{question} In part: {needs}; {answer.layers_on_gpus} of {fit.model.layers} layers fit on the GPU, "
+                f"the others in RAM, which is slow.{_remedies(fit)}"
+            )
+        case None:
+            return f"{question} No: {needs}{_shortage(fit)}.{_remedies(fit)}"
+
+
+def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
+    """What the answer rests on, each with its age."""
+    rows: list[Architecture | Gpu] = [fit.model]
+    used = {gpu.row for gpu in fit.machine.gpus}
+    rows += [gpu for gpu in tables.gpus if gpu.name in used]
+    found = [_source(row.name, row.source, row.checked_on, row.unverified, today) for row in rows]
+    if any(option.engine == "llama.cpp" for option in fit.options) and fit.model.checked_on is not None:
+        found.append(_source("bits per weight", _GGUF_BITS, _GGUF_BITS_CHECKED_ON, None, today))
+    return tuple(found)
+
+
+def document(
+    fit: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
+) -> dict[str, Any]:
+    """Everything, for JSON.
+
+    Args:
+        training: Ways of fine-tuning; empty: not asked for.
+    """
+    room = fit.machine.usable_gpu_bytes
+    return {"verdict": verdict(fit)} | fit.as_dict() | {
+        "training": [
+            need.as_dict() | {"fits_on_gpus": bool(fit.machine.gpus) and need.total_bytes <= room} for need in training
+        ],
+        "licence": fit.model.licence,
+        "licence_notes": [note.as_dict() for note in notes],
+        "sources": [source.as_dict() for source in rests_on],
+    }  # fmt: skip
+
+
+def gib(size_bytes: float) -> str:
+    """For people: `24.0 GiB`."""
+    return f"{size_bytes / GIB:,.1f} GiB"
+
+
+def _there(fit: Fit) -> int:
+    """What the GPUs have that hold it: the largest ones."""
+    sizes = sorted((gpu.usable_bytes for gpu in fit.machine.gpus), reverse=True)
+    return sum(sizes[: fit.answer.gpus])
+
+
+def _ram(fit: Fit) -> int:
+    return fit.machine.usable_ram_bytes or 0
+
+
+def _shortage(fit: Fit) -> str:
+    missing = fit.answer.shortage_bytes
+    if missing is None:
+        return ", and how much memory is there is unknown"
+    if not fit.machine.gpus:
+        return f", {gib(_ram(fit))} of RAM are there: {gib(missing)} short"
+    return f", {gib(fit.machine.usable_gpu_bytes)} are there: {gib(missing)} short"
+
+
+def _remedies(fit: Fit) -> str:
+    """What would do instead: other bits, a shorter context, more GPUs."""
+    answer, remedies = fit.answer, []
+    if fit.best is not None and fit.best.precision != answer.precision and (fit.best.fits_on_gpus or not fit.fits):
+        remedies.append(f"{fit.best.precision} ({gib(fit.best.need.total_bytes)}) would fit")
+    shorter = answer.longest_gpu_context_tokens if fit.machine.gpus else answer.longest_context_tokens
+    if shorter is not None and shorter < fit.context_tokens:
+        remedies.append(f"{shorter:,} tokens would fit{' on the GPU' if fit.fits else ''}")
+    if fit.gpus_needed is not None:
+        remedies.append(f"{fit.gpus_needed} x {fit.machine.gpus[0].title} would hold it")
+    if remedies:
+        return f" {'; '.join(remedies)}."
+    least = _least(fit)
+    return f" Nothing that we know of fits: {least.precision} needs {gib(least.need.total_bytes)}." if least else ""
+
+
+def _least(fit: Fit) -> Option | None:
+    """What needs least; None: there is nothing beside the answer, or something fits."""
+    if fit.fits or len(fit.options) == 1:
+        return None
+    return min(fit.options, key=lambda option: option.need.total_bytes)
+
+
+def _source(what: str, source: str, checked_on: date | None, unverified: str | None, today: date) -> Source:
+    age = None if checked_on is None else (today - checked_on).days
+    freshness: Freshness = "undated" if age is None else "stale" if age > STALE_AFTER_DAYS else "fresh"
+    return Source(what, source, checked_on, age, freshness, unverified)

@@ -1,0 +1,41 @@
+"""The traffic of a scenario, from what the ledger tells of one's own calls."""
+
+from __future__ import annotations
+
+from llama_client.crossover.scenario import Traffic
+from llama_client.errors import InvalidRequestError
+from llama_client.types.report import TrafficReport
+
+
+def traffic_of(report: TrafficReport) -> Traffic:
+    """What the calls of a period were like, as the traffic of a scenario.
+
+    Args:
+        report: Of `client.costs.traffic()`.
+
+    Raises:
+        InvalidRequestError: It holds no tokens.
+
+    Example:
+        traffic = traffic_of(client.costs.traffic(since="30d"))
+        evaluate(Scenario(model="llama-3.3-70b", traffic=traffic, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)))
+    """
+    if not report.tokens_per_day or not report.output_share:
+        since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
+        raise InvalidRequestError(
+            f"from_ledger: no answered call with tokens is written down{since}; give the volume by hand, or make some "
+            "calls first",
+            param="from_ledger",
+        )
+    assert report.mean_input_tokens is not None
+    assert report.mean_output_tokens is not None
+    days = "a day" if report.days == 1 else f"{report.days:.1f} days"
+    return Traffic(
+        tokens_per_day=report.tokens_per_day,
+        output_share=report.output_share,
+        cached_share=report.cached_share,
+        tokens_per_request=report.mean_input_tokens + report.mean_output_tokens,
+        peak_to_mean=report.peak_to_mean,
+        hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
+        source=f"your ledger: {report.calls:,} calls in {days}",
+    )

@@ -1,0 +1,1 @@
+"""How fast a model is served on a machine: measured, published or estimated."""

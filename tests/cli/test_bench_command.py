@@ -1,0 +1,249 @@
+"""`llama-client bench`, in a process of its own, against servers on loopback and a model in that process."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import LlamaClient
+from llama_client.crossover.serving.measurements import Measurements
+from tests.cli.conftest import Ran, finished, on_terminal, run, running
+from tests.wire.dialects import OPENAI
+from tests.wire.server import Answer, Received, ReplayServer, as_json, streamed
+
+BRIEF = ("--concurrency", "1,2", "--input-tokens", "64", "--output-tokens", "6", "--requests", "8")
+ON_A_CARD = ("--model", "llama-3.1-8b", "--gpu", "l4", "--precision", "fp8", "--engine", "vllm")
+PRICE = "[[prices]]\ntarget = 'vllm/m'\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n"
+
+
+def good(_: Received) -> Answer:
+    usage = {"prompt_tokens": 64, "completion_tokens": 6}
+    told = [OPENAI.event(OPENAI._chunk({}, "stop")), OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": usage})]
+    return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
+
+
+@pytest.fixture
+def server(nobody: Path) -> Iterator[ReplayServer]:
+    """A server whose answers have six tokens, which the configuration in the working folder names `vllm`."""
+    with ReplayServer(good) as replay:
+        configure(nobody, replay)
+        yield replay
+
+
+def configure(nobody: Path, server: ReplayServer, more: str = "") -> None:
+    (nobody / "work" / "llama-client.toml").write_text(
+        f"[providers.vllm]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n{more}", encoding="utf-8"
+    )
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplayServer) -> None:
+    ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
+    assert (ran.code, ran.err) == (0, "")
+    assert re.match(r"vllm/m on 1 x l4 gives [\d,.]+ output tokens a second to [12] at once", words(ran.out))
+    lines = ran.out.splitlines()
+    [header] = [number for number, line in enumerate(lines) if line.startswith("at once")]
+    rows = [line.split() for line in lines[header + 1 : header + 3]]
+    assert [(row[0], row[-3:]) for row in rows] == [("1", ["64.0", "6.0", "8"]), ("2", ["64.0", "6.0", "8"])]
+    assert max(map(len, lines)) <= 80
+    file = Measurements.of_user().file
+    assert f"2 of 2 levels stored in {file}".replace(" ", "") in "".join(ran.out.split())
+    assert "llama-client crossover llama-3.1-8b --gpu l4 --precision fp8 --engine vllm" in words(ran.out)
+    kept = Measurements.of_user().find("llama-3.1-8b", "l4", 1, "fp8", "vllm")
+    assert [(point.concurrency, point.input_tokens, point.output_tokens) for point in kept] == [(1, 64, 6), (2, 64, 6)]
+
+
+def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
+    ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--gpus", "2", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    document = ran.document
+    assert {name: document[name] for name in ("target", "model", "gpu", "n_gpus", "precision", "engine")} == {
+        "target": "vllm/m",
+        "model": "llama-3.1-8b",
+        "gpu": "l4",
+        "n_gpus": 2,
+        "precision": "fp8",
+        "engine": "vllm",
+    }
+    assert document["asked"] == {"input_tokens": 64, "output_tokens": 6}
+    assert (document["stored_in"], document["stored_levels"]) == (str(Measurements.of_user().file), 2)
+    assert (document["stopped"], document["usd"], document["unpriced_requests"]) == (None, None, 17)
+    first, second = document["levels"]
+    assert (first["concurrency"], second["concurrency"]) == (1, 2)
+    point = Measurements.of_user().find("llama-3.1-8b", "l4", 2, "fp8", "vllm")[0]
+    assert first["output_tokens_per_s"] == point.output_tokens_per_s
+    assert (first["ttft_ms"]["mean"], first["tpot_ms"]["mean"]) == (point.ttft_ms, point.tpot_ms)
+    assert (first["answered"], first["failed"], first["errors"], first["estimated"]) == (8, 0, {}, 0)
+
+
+def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: ReplayServer) -> None:
+    unwanted = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--no-store")
+    unknown = run("bench", "vllm/m", *BRIEF, "--gpu", "l4")
+    assert (unwanted.code, unknown.code) == (0, 0)
+    assert "tored" not in unwanted.out
+    assert "Not stored, as not all is known of what was measured: say --model, --precision" in words(unknown.out)
+    assert not Measurements.of_user().file.exists()
+
+
+def test_answers_that_are_shorter_than_asked_for_are_told(server: ReplayServer) -> None:
+    ran = run("bench", "vllm/m", *BRIEF[:4], "--output-tokens", "50", "--requests", "4")
+    assert "The model stopped early: its answers have 6 tokens on average, not 50." in words(ran.out)
+
+
+def test_what_costs_money_is_not_begun_without_a_word(nobody: Path, server: ReplayServer) -> None:
+    configure(nobody, server, PRICE)
+    for form in ([], ["--json"]):
+        ran = run("bench", "vllm/m", *BRIEF, *form)
+        assert ran.code == 2
+        assert "17 requests to vllm/m will cost about $0.00" in words(ran.err)
+        assert "say --yes to spend it" in words(ran.err)
+        if form:
+            assert "say --yes" in ran.document["error"]["message"]
+    assert server.requests == []
+    ran = run("bench", "vllm/m", *BRIEF, "--yes", "--json")
+    assert (ran.code, Decimal(ran.document["usd"])) == (0, 17 * Decimal("0.000076"))
+
+
+def test_a_price_that_nobody_knows_is_no_price_of_nothing(nobody: Path) -> None:
+    (nobody / "work" / "llama-client.toml").write_text(
+        "[providers.far]\nkind = 'openai'\nbase_url = 'http://192.0.2.1/v1'\n", encoding="utf-8"
+    )
+    ran = run("bench", "far/m", *BRIEF)
+    assert ran.code == 2
+    assert "17 requests to far/m, whose price nobody here knows: say --yes" in words(ran.err)
+
+
+def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(nobody: Path, server: ReplayServer) -> None:
+    configure(nobody, server, "usd_per_hour = 2\n")
+    ran = run("bench", "vllm/m", *BRIEF, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert 0 < Decimal(ran.document["usd"]) < 1
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 130), ("y", 0)])
+def test_on_a_terminal_it_asks(answer: str, code: int, nobody: Path, server: ReplayServer) -> None:
+    configure(nobody, server, PRICE)
+    with on_terminal("bench", "vllm/m", *BRIEF) as terminal:
+        terminal.read_until("Go on? [y/N]: ")
+        assert server.requests == []
+        terminal.type(f"{answer}\r")
+        assert terminal.end() == code
+    assert bool(server.requests) == (code == 0)
+
+
+def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(nobody: Path, server: ReplayServer) -> None:
+    for form in ([], ["--json"]):
+        (nobody / "work" / "llama-client.toml").write_text(
+            f"[ledger]\nurl = 'sqlite:///ledger{len(form)}.db'\n[[budgets]]\nusd = 0.001\nwindow = 'total'\n"
+            f"[providers.vllm]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n{PRICE}",
+            encoding="utf-8",
+        )
+        ran = run("bench", "vllm/m", *BRIEF, "--yes", *form)
+        assert ran.code == 1
+        assert "at 1 at once 1 request failed, the last with BudgetExceededError: " in words(ran.err)
+        if form:
+            assert "BudgetExceededError" in ran.document["stopped"]
+            assert [level["answered"] > 0 for level in ran.document["levels"]] == [True]
+        else:
+            assert "output tokens a second to 1 at once." in words(ran.out)
+
+
+def test_a_target_that_refuses_is_one_line(nobody: Path) -> None:
+    with ReplayServer(lambda _: as_json({"error": {"message": "no such model"}}, status=404)) as refusing:
+        configure(nobody, refusing)
+        ran, told = run("bench", "vllm/m"), run("bench", "vllm/m", "--json")
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (1, "", 1)
+    assert "no such model" in ran.err
+    assert (told.code, told.document["error"]["type"]) == (1, "ModelNotFoundError")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nobody/m"], "no provider is named 'nobody'"),
+        (["vllm/m", "--concurrency", "1,two"], "must be whole numbers such as 1,8,32, got '1,two'"),
+        (["vllm/m", "--concurrency", "0"], "concurrency: must be from 1 to 512, got 0"),
+        (["vllm/m", "--seconds", "0"], "seconds: must be above 0"),
+        (["vllm/m", "--gpu", "h100_smx"], "gpu: 'h100_smx' is not in the tables; did you mean 'h100_sxm'?"),
+        (["vllm/m", "--model", "llama-3.1-9b"], "model: 'llama-3.1-9b' is not in the tables; did you mean"),
+        (["vllm/m", "--precision", "fp7"], "precision: 'fp7' is not in the tables; did you mean"),
+        ([], "Missing argument 'TARGET'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_right(server: ReplayServer, arguments: list[str], says: str) -> None:
+    ran = run("bench", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in words(ran.err)
+    assert server.requests == []
+
+
+def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(nobody: Path) -> None:
+    busy = threading.Event()
+
+    def endless(request: Received) -> Answer:
+        if len(slow.requests) == 1:
+            return good(request)
+        if len(slow.requests) == 4:
+            busy.set()
+        return streamed([OPENAI.text("hum ")] * 5000, delay_s=0.01)
+
+    with ReplayServer(endless) as slow:
+        configure(nobody, slow)
+        with running("bench", "vllm/m", *ON_A_CARD, "--concurrency", "3") as process:
+            assert busy.wait(60)
+            process.send_signal(signal.SIGINT)
+            ran = finished(process)
+        assert slow.wait_until_idle()
+    assert (ran.code, ran.out) == (130, "")
+    assert not Measurements.of_user().file.exists()
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone(server: ReplayServer) -> None:
+    # As rich is told of a terminal that is not one of the system's.
+    terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "TERM": "xterm"}
+    drawn = run("bench", "vllm/m", *BRIEF, "--json", env=terminal)
+    assert "2 at once" in drawn.err
+    assert "/17" in drawn.err
+    assert drawn.document["target"] == "vllm/m"
+    assert run("bench", "vllm/m", *BRIEF).err == ""
+
+
+def test_local_only_measures_only_what_is_here(nobody: Path, server: ReplayServer) -> None:
+    config = nobody / "work" / "llama-client.toml"
+    config.write_text(
+        f"local_only = true\n{config.read_text(encoding='utf-8')}"
+        "[providers.far]\nkind = 'openai'\nbase_url = 'http://192.0.2.1/v1'\n",
+        encoding="utf-8",
+    )
+    assert run("bench", "vllm/m", *BRIEF).code == 0
+    ran = run("bench", "far/m", *BRIEF, "--yes")
+    assert (ran.code, ran.out) == (1, "")
+    assert "local_only is on" in ran.err
+
+
+def test_its_calls_are_nobodys_traffic(nobody: Path, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
+    assert run("bench", "vllm/m", *BRIEF).code == 0
+    with LlamaClient() as client:
+        assert client.costs.report().calls == 17
+        assert client.costs.traffic().calls == 0
+
+
+def test_a_model_in_this_process_needs_no_word_and_tells_its_limits(config_file: Path) -> None:
+    ran: Ran = run("bench", "laptop/default", *BRIEF[:-1], "3", "--ignore-eos", "--model", "llama-3.2-1b", "--json")
+    assert ran.code == 0
+    document: dict[str, Any] = ran.document
+    assert (document["engine"], document["usd"]) == ("llama.cpp", "0")
+    assert [level["mean_output_tokens"] for level in document["levels"]] == [6, 6]
+    assert any("Only 1 at once are let through here" in note for note in document["notes"])

@@ -1,0 +1,172 @@
+"""`llama-client crossover`, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import LlamaClient
+from tests.cli.conftest import run
+from tests.routing.asking import MESSAGES, config, good
+from tests.wire.server import ReplayServer
+
+PAIR = ("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "2")
+PRICED = ("--api-input", "0.88", "--api-output", "0.88")
+WORKED = ("--tokens-per-second", "4205", "--slo-derate", "0.6", "--max-utilisation", "0.85", "--output-share", "0.5")
+
+
+@pytest.fixture(autouse=True)
+def _nobody(nobody: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    # matplotlib looks for fonts once, and not once for each test's home.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
+
+
+def document(*arguments: str) -> Any:
+    done = run("crossover", *arguments, "--json")
+    assert (done.code, done.err) == (0, "")
+    return done.document
+
+
+def test_the_options_are_the_scenario() -> None:
+    found = document(
+        *PAIR, *PRICED, *WORKED, "--gpu-usd-per-hour", "2.69", "--ops-usd-per-month", "2000", "--spare", "0"
+    )
+    assert found["verdict"] == "depends"
+    assert found["first_crossing"] == pytest.approx(7.41e9, rel=0.001)
+    assert found["intervals"][-1][1] is None
+    assert {"probability", "band", "assumptions", "what_would_flip", "hybrid", "swings"} <= set(found)
+    given = {each["name"] for each in found["assumptions"] if each["is_given"]}
+    assert {"tokens_per_second", "slo_derate", "max_utilisation", "output_share", "gpu_usd_per_hour", "spare"} <= given
+
+
+def test_a_volume_may_be_written_as_people_do_and_gets_a_verdict_of_its_own() -> None:
+    low, high = (
+        document(*PAIR, *PRICED, "--gpu-usd-per-hour", "1", "--volume", volume, "--draws", "0")
+        for volume in ("1M", "9.5G")
+    )
+    assert (low["volume"], low["verdict"]) == (1e6, "api")
+    assert (high["volume"], high["verdict"]) == (9.5e9, "self-host")
+    assert high["self_host_usd_per_month"] < high["api_usd_per_month"]
+    assert high["band"] is None
+
+
+def test_never_and_no_api_are_answers() -> None:
+    assert document(*PAIR, "--api-input", "0.01", "--api-output", "0.01")["verdict"] == "never"
+    gone = document("llama-3.1-70b", "--gpu", "h100_sxm", "--gpus", "2")
+    assert gone["verdict"] == "no-api"
+    assert {each["name"].split()[0] for each in gone["ended_apis"]} == {"Groq", "Together"}
+
+
+def test_without_a_gpu_the_cheapest_machine_is_compared_and_the_others_are_named() -> None:
+    found = document("llama-3.1-8b", "--draws", "0")
+    assert found["other_machines"]
+    done = run("crossover", "llama-3.1-8b", "--draws", "0")
+    assert "Other machines, next cheapest first" in done.out
+
+
+def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
+    done = run("crossover", *PAIR, *PRICED, "--volume", "1G", env={"COLUMNS": "80"})
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert "at 1 G tokens a day" in lines[0]
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    for heading in ("What would change the answer, each on its own", "What it rests on"):
+        assert heading in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("lama-3.3-70b",), "did you mean 'llama-3.3-70b'?"),
+        (("llama-3.3-70b", "--gpu", "h100"), "--gpu: 'h100' is not in the tables; did you mean"),
+        (("llama-3.3-70b", "--gpu", "h100_sxm"), "so 4.0 GB are missing; would fit: 2 GPUs"),
+        ((*PAIR, "--gpu-usd-per-hour", "-2"), "--gpu-usd-per-hour: must be a number above 0, got -2"),
+        ((*PAIR, "--api-input", "-0.1", "--api-output", "1"), "--api-input: must be a number of at least 0, got -0.1"),
+        ((*PAIR, "--api-input", "1"), "--api-output: is required beside the other price"),
+        ((*PAIR, "--output-share", "20"), "--output-share: must be a number above 0 and up to 1, got 20"),
+        ((*PAIR, "--volume", "many"), "'many' is no number of tokens, such as 20000, 500M or 1.2G"),
+        ((*PAIR, "--volume", "0"), "--volume: must be a number above 0, got 0"),
+        (
+            (*PAIR, "--tokens-per-second", "1e6"),
+            "--tokens-per-second: 1,000,000 output tokens per second are impossible",
+        ),
+        ((*PAIR, "--api", "groq/llama-3.3-70b-versatile"), "groq retired llama-3.3-70b-versatile on 2026-08-16"),
+        ((*PAIR, "--buy", "30000", "--gpu-usd-per-hour", "2"), "a machine is bought or rented"),
+        ((*PAIR, "--draws", "-5"), "--draws: must be a whole number from 1 to 1,000,000, got -5"),
+        ((*PAIR, "--plot", "x.jpg"), "--plot: the file must end in .png or .svg"),
+        ((*PAIR, "--html", "x.txt"), "--html: the file must end in .html"),
+        ((*PAIR, "--plot", "no/where/x.png"), "--plot: no/where/x.png cannot be written"),
+        ((*PAIR, "--since", "7d"), "--since and --ledger-target go with --from-ledger"),
+        (("llama-3.3-70b", "--gpus", "2"), "--gpus: needs --gpu"),
+        (("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"), "--gpu-usd-per-hour: nobody is known to rent out"),
+        ((*PAIR, "--from-ledger"), "--from-ledger: no answered call with tokens is written down"),
+    ],
+)
+def test_wrong_use_names_the_option_and_what_would_be_right(arguments: tuple[str, ...], wanted: str) -> None:
+    done = run("crossover", *arguments)
+    assert done.code == 2, done
+    assert wanted in done.err
+    assert done.out == ""
+    assert not list(Path.cwd().glob("x.*"))
+
+
+def test_a_purchase_tells_when_it_has_paid_for_itself() -> None:
+    found = document(*PAIR, *PRICED, "--buy", "0", "--volume", "2G", "--peak-to-mean", "1.3")
+    assert found["investment"]["price_usd"] == 30_000 * 2 * found["replicas"]
+    assert found["investment"]["payback_months"] > 0
+    assert found["investment"]["cash_usd"][0] == -found["investment"]["price_usd"]
+
+
+def test_pictures_and_the_page_are_written_whole(nobody: Path) -> None:
+    files = [nobody / "work" / name for name in ("cost.png", "cost.svg", "report.html")]
+    for file in files[:2]:
+        done = run("crossover", *PAIR, *PRICED, "--volume", "1G", "--plot", str(file), "--draws", "500")
+        assert (done.code, done.err) == (0, f"The picture is in {file}\n")
+    done = run("crossover", *PAIR, *PRICED, "--volume", "1G", "--html", str(files[2]), "--json")
+    assert (done.code, done.err) == (0, f"The page is in {files[2]}\n")
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in files[1].read_text(encoding="utf-8")
+    page = files[2].read_text(encoding="utf-8")
+    assert done.document["sentence"].replace("'", "&#x27;") in page
+    assert page.rstrip().endswith("</html>")
+
+
+def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
+    url = f"sqlite:///{nobody / 'work' / 'ledger.db'}"
+    with ReplayServer(good()) as one, LlamaClient(config(one, ledger={"url": url})) as client:
+        usages = [client.chat.completions.create(messages=MESSAGES, model="a/m").usage for _ in range(5)]
+    (nobody / "work" / "llama-client.toml").write_text(
+        "[ledger]\nurl = 'sqlite:///ledger.db'\n[providers.a]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n",
+        encoding="utf-8",
+    )
+    found = document(*PAIR, *PRICED, "--from-ledger")
+    total = sum((usage.prompt_tokens or 0) + (usage.completion_tokens or 0) for usage in usages)
+    assert len(usages) == 5
+    # Within one hour, of a period that counts as a day.
+    assert found["volume"] == pytest.approx(total)
+    named = {each["name"]: each for each in found["assumptions"]}
+    assert named["output_share"]["value"] == pytest.approx(
+        sum(usage.completion_tokens or 0 for usage in usages) / total
+    )
+    assert named["output_share"]["source"] == "your ledger: 5 calls in a day"
+    # All in one of its 24 hours; or, where that ended meanwhile, in two.
+    assert 12 < named["peak_to_mean"]["value"] <= 24
+    said = document(*PAIR, *PRICED, "--from-ledger", "--volume", "3G")
+    assert said["volume"] == 3e9
+
+
+def test_the_users_own_tables_are_known(nobody: Path) -> None:
+    (nobody / "work" / "llama-client.toml").write_text(
+        "[[crossover.gpus]]\nname = 'own_card'\nmemory_gib = 96\nbandwidth_gb_per_s = 3000\nmemory_kind = 'hbm'\n"
+        "bf16_tflops = 800\nfp8_tflops = 1600\n"
+        "[[crossover.gpu_prices]]\ngpu = 'own_card'\nprovider = 'us'\nusd_per_gpu_hour = 1.25\n",
+        encoding="utf-8",
+    )
+    os.chdir(nobody / "work")
+    found = document("llama-3.1-8b", "--gpu", "own_card", *PRICED)
+    rent = next(each for each in found["assumptions"] if each["name"] == "gpu_usd_per_hour")
+    assert (rent["value"], rent["source"].split(":")[0]) == (1.25, "us")

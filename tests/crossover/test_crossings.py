@@ -1,0 +1,140 @@
+"""Intervals in closed form against a scan over volume, and the worked table."""
+
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llama_client.crossover.crossings import MAX_INTERVALS, Line, Staircase, crossings
+from tests.crossover.asking import B200, H100_PAIR, H100_WITH_8B, asked, price
+
+SCENARIOS, VOLUMES = 1_000, 60
+
+
+def test_intervals_equal_a_scan_over_volume_for_a_thousand_random_scenarios() -> None:
+    chance = random.Random(20261126)
+    compared = 0
+    for _ in range(SCENARIOS):
+        stairs, lines = _scenario(chance)
+        found = crossings(stairs, lines)
+        for volume in _volumes(chance, stairs, found.intervals):
+            gap = stairs.usd(volume) - min(line.usd(volume) for line in lines)
+            if abs(gap) <= 1e-9 * stairs.usd(volume) or not found.is_complete:
+                continue
+            compared += 1
+            assert _contains(found.intervals, volume) == (gap < 0), (stairs, lines, volume)
+    assert compared > SCENARIOS * VOLUMES / 2
+
+
+amounts = st.floats(0.01, 1e6)
+
+
+@settings(max_examples=300)
+@given(amounts, amounts, amounts, st.floats(0, 1e6), st.floats(0, 1e3), st.integers(1, 5), st.integers(0, 3))
+@example(100.0, 60.0, 0.6, 0.0, 0.0, 1, 0)  # a full replica costs exactly what the API does
+def test_intervals_are_in_order_apart_and_bounded(
+    size: float, usd: float, slope: float, fixed: float, fees: float, lowest: int, spare: int
+) -> None:
+    stairs = Staircase(size, usd, fixed, 0.0, lowest, spare)
+    found = crossings(stairs, [Line(slope, fees)])
+    edges = [edge for low, high in found.intervals for edge in (low, math.inf if high is None else high)]
+    assert edges == sorted(edges)
+    assert all(low < (math.inf if high is None else high) for low, high in found.intervals)
+    assert all(one[1] != other[0] for one, other in zip(found.intervals, found.intervals[1:], strict=False))
+    assert len(found.intervals) <= MAX_INTERVALS + 2
+
+
+def test_machines_that_never_pay_have_no_interval_whatever_their_number() -> None:
+    assert crossings(Staircase(100, 60), [Line(0.6)]).intervals == []
+    assert crossings(Staircase(100, 60), [Line(0.5), Line(5.0)]).intervals == []
+
+
+def test_the_winner_may_change_too_often_to_be_listed() -> None:
+    stairs = Staircase(100, 60, fixed_usd=1000)
+    found = crossings(stairs, [Line(0.6 * (1 + 1e-9))])
+    assert not found.is_complete
+    assert found.flips is None
+    assert found.permanent is not None
+    assert found.first is not None
+    for at in (found.first, found.permanent):
+        assert stairs.usd(at * (1 + 1e-12)) == pytest.approx(0.6 * (1 + 1e-9) * at, rel=1e-6)
+
+
+def test_the_cheapest_of_several_apis_is_what_counts() -> None:
+    stairs = Staircase(1000, 60)
+    # A flat fee is cheaper from 100 on, and so takes the interval away that the price by the token would have left.
+    assert crossings(stairs, [Line(1.0), Line(0.0, 50.0)]).intervals == []
+    assert crossings(stairs, [Line(1.0), Line(0.0, 80.0)]).intervals == [(60.0, 1000.0)]
+
+
+# Two rows lie within 1% of "never", where a month that is shorter by half an hour moves the first crossing by 6%; they
+# are compared as loosely.
+@pytest.mark.parametrize(
+    ("host", "usd_in", "usd_out", "peak", "edges", "near"),
+    [
+        ({**H100_PAIR, "gpu_usd_per_hour": 3.99}, 0.88, 0.88, 2.5, [], 0.0),
+        ({**H100_PAIR, "gpu_usd_per_hour": 2.69}, 0.88, 0.88, 2.5, [7.9e9], 0.07),
+        ({**H100_PAIR, "gpu_usd_per_hour": 3.99, "slo_derate": 1}, 0.88, 0.88, 1, [293e6], 0.005),
+        (B200, 0.88, 0.88, 2.5, [440e6, 494e6, 624e6, 741e6, 806e6], 0.005),
+        ({**H100_PAIR, "gpu_usd_per_hour": 3.99}, 0.135, 0.40, 2.5, [], 0.0),
+        (B200, 0.135, 0.40, 2.5, [], 0.0),
+        ({**H100_WITH_8B, "gpu_usd_per_hour": 3.99}, 0.18, 0.18, 2.5, [45e9], 0.07),
+        (
+            {**H100_WITH_8B, "gpu_usd_per_hour": 3.99, "slo_derate": 0.8, "ops_usd_per_month": 0},
+            0.18,
+            0.18,
+            1.5,
+            [532e6],
+            0.005,
+        ),
+    ],
+)
+def test_the_worked_table(
+    host: dict[str, Any], usd_in: float, usd_out: float, peak: float, edges: list[float], near: float
+) -> None:
+    found = asked(price(usd_in, usd_out), peak=peak, **host)
+    listed = [edge for interval in found.intervals for edge in interval if edge is not None]
+    assert listed[: len(edges)] == pytest.approx(edges, rel=near)
+    assert (found.verdict == "never") == (not edges)
+    if len(edges) == 5:
+        assert found.permanent_crossing == pytest.approx(edges[-1], rel=near)
+
+
+def test_a_full_pair_of_h100_costs_1_29_dollars_per_million_tokens() -> None:
+    found = asked(price(0.88), gpu_usd_per_hour=3.99, **H100_PAIR)
+    full = found.replica_tokens_per_day
+    more = found.self_host_usd_per_month(2 * full) - found.self_host_usd_per_month(full)
+    assert more / (full * 730 / 24) * 1e6 == pytest.approx(1.29, abs=0.005)
+
+
+def _scenario(chance: random.Random) -> tuple[Staircase, list[Line]]:
+    size = 10 ** chance.uniform(5, 10)
+    slope = 10 ** chance.uniform(-6, -4)
+    stairs = Staircase(
+        tokens_per_day_per_replica=size,
+        usd_per_replica=slope * size * chance.choice([0.1, 0.5, 0.9, 0.99, 1.0, 1.01, 2.0]),
+        fixed_usd=chance.choice([0.0, slope * size * chance.uniform(0, 5)]),
+        usd_per_daily_token=slope * chance.choice([0.0, 0.0, 0.1, 1.5]),
+        min_replicas=chance.choice([1, 1, 1, 2, 5]),
+        spare=chance.choice([0, 0, 1, 3]),
+    )
+    lines = [
+        Line(slope * chance.uniform(0.3, 2), chance.choice([0.0, slope * size * chance.uniform(0, 20)]))
+        for _ in range(chance.choice([1, 1, 2, 4]))
+    ]
+    return stairs, lines
+
+
+def _volumes(chance: random.Random, stairs: Staircase, intervals: list[tuple[float, float | None]]) -> list[float]:
+    """Volumes far and wide, at the edges of steps, and at both sides of each crossing."""
+    size = stairs.tokens_per_day_per_replica
+    edges = [edge for interval in intervals[:5] + intervals[-2:] for edge in interval if edge]
+    at = [size * 10 ** chance.uniform(-4, 4) for _ in range(VOLUMES)] + [size * count for count in (1, 2, 3, 17)]
+    return [volume * nudge for volume in at + edges for nudge in (1 - 1e-7, 1, 1 + 1e-7)]
+
+
+def _contains(intervals: list[tuple[float, float | None]], volume: float) -> bool:
+    return any(low < volume and (high is None or volume <= high) for low, high in intervals)

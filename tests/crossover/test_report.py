@@ -1,0 +1,167 @@
+"""The report: one sentence that a reader can act on, what limits the machine, and what would change the answer."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+from dataclasses import replace
+from datetime import date
+from types import ModuleType
+
+import pytest
+
+import llama_client.crossover
+from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Traffic, evaluate
+from llama_client.crossover.report import as_document, report, sentence_of
+from tests.crossover.asking import B200, H100_PAIR, asked, price
+
+TODAY = date(2026, 11, 26)
+MODULES = [
+    importlib.import_module(each.name)
+    for each in pkgutil.walk_packages(llama_client.crossover.__path__, "llama_client.crossover.")
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.removeprefix("llama_client.crossover."))
+def test_the_examples_of_the_room_run(module: ModuleType) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.testmod(module, optionflags=flags).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            asked(price(0.3, provider="Acme"), **B200),
+            "Never: a full replica of 1 x GPU of your own costs $0.65 per million tokens, and Acme sells them for $0.3;"
+            " no volume changes that.",
+        ),
+        (
+            asked(price(0.88, provider="Acme"), **B200),
+            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M tokens a day on at times, "
+            "and from 805 M on for good.",
+        ),
+        (
+            asked(price(0.88, provider="Acme"), volume=450e6, **B200),
+            "Your own machine is cheaper at 450 M tokens a day: 2 replicas of 1 x GPU of your own: $11,767 a month; "
+            "Acme: $12,045.",
+        ),
+        (
+            asked(price(0.88, provider="Acme"), volume=50e6, **B200),
+            "An API is cheaper at 50 M tokens a day: 1 replica of 1 x GPU of your own: $6,884 a month; Acme: $1,338. "
+            "Your own is cheaper from 440 M tokens a day on at times, and from 805 M on for good.",
+        ),
+        (
+            asked(volume=50e6, **B200),
+            "No API sells A model today, so there is nothing to compare with; your own, 1 x GPU of your own, would "
+            "cost $6,884 a month at 50 M tokens a day.",
+        ),
+        (
+            asked(price(0.88), price(0.2, fees_usd_per_month=14_000), **B200),
+            "It depends on the volume: your own, 1 x GPU of your own, is cheaper between 440 M and 741 M tokens a day "
+            "at times, and never for good.",
+        ),
+    ],
+    ids=["never", "all volumes", "self-host", "api", "no-api", "not for good"],
+)
+def test_the_verdict_is_one_sentence(found: Crossover, sentence: str) -> None:
+    assert report(found).sentence == sentence
+
+
+@pytest.mark.parametrize("volume", [50e6, 450e6, 550e6, 5e9])
+def test_what_would_flip_the_answer_does(volume: float) -> None:
+    """Each figure on its own, a little beyond where both sides cost the same, turns the answer around."""
+    found = asked(price(0.88), volume=volume, **B200)
+    before = found.verdict
+    told = report(found).flips
+    assert "api price" in {flip.name for flip in told}
+    for flip in told:
+        beyond = flip.at + (flip.at - flip.now) * 1e-6
+        host, peak, usd = dict(B200), 2.5, 0.88
+        if flip.name == "api price":
+            usd = beyond
+        elif flip.name == "peak_to_mean":
+            peak = beyond
+        else:
+            host[flip.name] = beyond
+        after = asked(price(usd), volume=volume, peak=peak, **host)
+        assert after.verdict != before, flip
+        assert after.verdict in ("api", "self-host", "never")
+
+
+def test_what_would_flip_a_never_does() -> None:
+    found = asked(price(0.3), **B200)
+    for flip in report(found).flips:
+        for beyond, verdict in ((1e-6, "depends"), (-1e-6, "never")):
+            value = flip.at + (flip.at - flip.now) * beyond
+            host, peak, usd = dict(B200), 2.5, 0.3
+            if flip.name == "api price":
+                usd = value
+            elif flip.name == "peak_to_mean":
+                peak = value
+            else:
+                host[flip.name] = value
+            assert asked(price(usd), peak=peak, **host).verdict == verdict, (flip, value)
+    assert {flip.name for flip in report(found).flips} == {
+        "api price",
+        "gpu_usd_per_hour",
+        "tokens_per_second",
+        "peak_to_mean",
+    }
+
+
+def test_a_flip_reads_as_a_sentence() -> None:
+    found = asked(price(0.88), volume=550e6, **B200)
+    assert [sentence_of(flip) for flip in report(found).flips][:2] == [
+        "an API price of $0.995 per million tokens (now $0.88)",
+        "a GPU for $5.81 an hour (now $6.69)",
+    ]
+
+
+def test_what_limits_the_machine_is_said() -> None:
+    known = evaluate(
+        Scenario(model="llama-3.3-70b", self_host=SelfHost(gpu="h100_sxm", n_gpus=2), apis=[price(0.88)]), today=TODAY
+    )
+    told = report(known)
+    assert "limited by its" in told.binding
+    assert "the busiest hour has 2.5 x the mean load" in told.binding
+    assert "even" in report(asked(price(1), peak=1, **B200)).binding
+
+
+def test_another_model_is_named_as_such() -> None:
+    other = price(1.25, provider="Acme", model="big-1", is_same_model=False)
+    assert any("Acme big-1 is another model" in note for note in report(asked(other, **B200)).notes)
+
+
+def test_a_cheaper_mix_and_a_purchase_are_told() -> None:
+    bought = asked(price(1.0), volume=5e8, purchase=Purchase(usd_per_gpu=30_000, idle_w=50, load_w=300), **H100_PAIR)
+    notes = " ".join(report(bought).notes)
+    assert "of the tokens to an API" in notes
+    assert "The purchase of $" in notes
+    assert "is paid back after" in notes
+
+
+def test_the_document_is_json_and_says_the_same() -> None:
+    scenario = Scenario(
+        model="llama-3.3-70b",
+        traffic=Traffic(tokens_per_day=1e9),
+        self_host=SelfHost(gpu="h100_sxm", n_gpus=2),
+        apis=[price(0.88)],
+    )
+    found = evaluate(scenario, draws=500, today=TODAY)
+    document = json.loads(json.dumps(as_document(found)))
+    assert document["verdict"] == found.verdict
+    assert document["intervals"] == [list(interval) for interval in found.intervals]
+    assert document["first_crossing"] == found.first_crossing
+    assert document["permanent_crossing"] == found.permanent_crossing
+    assert document["replicas"] == found.replicas(1e9)
+    assert document["self_host_usd_per_month"] == found.self_host_usd_per_month(1e9)
+    assert document["api_usd_per_month"] == found.api_usd_per_month(1e9)
+    assert document["probability"] == found.probability
+    assert document["sentence"] == report(found).sentence
+    rent = next(each for each in document["assumptions"] if each["name"] == "gpu_usd_per_hour")
+    assert rent["as_of"] == "2026-09-20"
+    assert rent["age_days"] == 67
+    assert rent["is_stale"]
+    new = as_document(replace(found, today=date(2026, 9, 21)))
+    assert not next(each for each in new["assumptions"] if each["name"] == "gpu_usd_per_hour")["is_stale"]
