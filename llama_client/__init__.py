@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from llama_client.config.discovery import load_config
     from llama_client.config.schema import Config
     from llama_client.types.estimate import CostEstimate, TokenCount
-    from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
+    from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts, TrafficReport
 
 __all__ = [
     "APIConnectionError",
@@ -102,6 +102,7 @@ __all__ = [
     "Timing",
     "TokenCount",
     "ToolCall",
+    "TrafficReport",
     "UnsupportedFeatureError",
     "Usage",
     "__version__",
@@ -118,6 +119,7 @@ _LATER = {
     "CostReport": "llama_client.types.report",
     "DayCosts": "llama_client.types.report",
     "TokenCount": "llama_client.types.estimate",
+    "TrafficReport": "llama_client.types.report",
     "load_config": "llama_client.config.discovery",
 }
 

@@ -64,7 +64,7 @@ def test_the_quick_start_is_two_commands() -> None:
 
 def test_no_figure_is_missing_from_the_table_of_measurements() -> None:
     rows = [row for row in README.splitlines() if "`python benchmarks/" in row]
-    assert len(rows) == 6
+    assert len(rows) == 8
     assert all(re.search(r"\d", row.split("|")[2]) for row in rows)
 
 

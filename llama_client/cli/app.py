@@ -48,6 +48,8 @@ def app() -> None:
       llama-client chat "Why do llamas hum?"
       llama-client models
       llama-client costs --since 7d
+      llama-client fit llama-3.3-70b --gpu rtx_4090 --gpus 2
+      llama-client crossover llama-3.3-70b --from-ledger
       llama-client pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
     """
 

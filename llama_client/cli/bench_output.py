@@ -7,9 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_client.cli.bench_subject import CPU
 from llama_client.cli.terminal import printable
 from llama_client.costs.money import shown
+from llama_client.crossover.serving.measured_point import CPU
 
 if TYPE_CHECKING:
     from rich.table import Table

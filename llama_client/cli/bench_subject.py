@@ -20,7 +20,7 @@ from llama_client.crossover.bench.levels import Level
 from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, this_machine
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.serving.engines import canonical_engine
-from llama_client.crossover.serving.measured_point import MeasuredPoint
+from llama_client.crossover.serving.measured_point import CPU, MeasuredPoint
 from llama_client.crossover.users_rows import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Tables
     from llama_client.providers.gguf.store import ModelStore
 
-CPU = "cpu"
 """The GPU's name where there is none. The tables have no such row, but the user's own may (`[[crossover.gpus]]`)."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 # A level in which more than one request of twenty failed was not at its concurrency all the time.

@@ -88,6 +88,8 @@ class _Known:
 @click.option("--tokens-per-request", type=float, help="Input and output of a mean call. [2000]")
 @click.option("--peak-to-mean", type=float, help="The busiest hour against the mean one. [2.5]")
 @click.option("--slo-derate", type=float, help="What is left of the full rate once answers must stay quick.")
+@click.option("--tpot-limit-ms", type=float, help="The longest time between two tokens of an answer. [50]")
+@click.option("--ttft-limit-s", type=float, help="The longest wait for the first one. [2]")
 @click.option("--max-utilisation", type=float, help="What is planned with of that. [0.8]")
 @click.option("--min-replicas", type=int, default=1, show_default=True, help="Never fewer.")
 @click.option("--spare", type=int, help="Replicas that stand by. [0]")
@@ -206,7 +208,7 @@ def _scenario(options: dict[str, Any], known: _Known) -> Scenario:
         )
     names = (
         *("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second", "slo_derate"),
-        *("max_utilisation", "min_replicas", "spare", "ops_usd_per_month"),
+        *("tpot_limit_ms", "ttft_limit_s", "max_utilisation", "min_replicas", "spare", "ops_usd_per_month"),
     )
     host = SelfHost(purchase=purchase, **{name: options[name] for name in names})
     return Scenario(model=options["model"], traffic=traffic, self_host=host, apis=_apis(options, known))
@@ -280,7 +282,7 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
     run: Callable[..., Crossover] = partial(
         evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=today
     )
-    choice = Choice(run(scenario), (), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
+    choice = Choice(run(scenario), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
     if draws == 0:
         return choice
     try:

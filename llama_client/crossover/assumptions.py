@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 # A price or a rent that is older may have changed, and is flagged.
 STALE_AFTER_DAYS = 60
+# So many standard deviations from the middle lie the tenth and the ninetieth of a hundred draws of a normal spread.
+TENTH = 1.2816
 Spread = Literal["none", "quotes", "lognormal", "triangular"]
 
 

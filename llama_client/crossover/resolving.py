@@ -6,21 +6,23 @@ names the field to give.
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from llama_client.crossover.assumptions import Assumption, default, given
-from llama_client.crossover.economics import Owned, Plan
+from llama_client.crossover.assumptions import TENTH, Assumption, given
+from llama_client.crossover.book import Book
+from llama_client.crossover.economics import Plan
+from llama_client.crossover.machine_costs import owned, rent
 from llama_client.crossover.offers import Offers, offers_of
-from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost
+from llama_client.crossover.scenario import ApiPrice, Scenario, SelfHost
+from llama_client.crossover.serving.measured_point import CPU, MeasuredPoint
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from llama_client.crossover.serving.measured_point import MeasuredPoint
     from llama_client.crossover.serving.rates import Rate
 
 
@@ -73,10 +75,10 @@ def resolve(
     Raises:
         InvalidRequestError: A name is unknown, the model does not fit, or a figure is missing that nobody knows.
     """
-    book = _Book(scenario)
+    book = Book(scenario)
     host = scenario.self_host
     model = None if scenario.model is None else _model(scenario.model, host, tables)
-    gpu = None if host.gpu is None else tables.gpu(host.gpu, param="self_host.gpu")
+    gpu = None if host.gpu in (None, CPU) else tables.gpu(host.gpu, param="self_host.gpu")
     traffic = scenario.traffic
     share = book.figure("output_share", traffic.output_share, traffic.source)
     cached = book.figure("cached_share", traffic.cached_share, traffic.source)
@@ -89,9 +91,7 @@ def resolve(
     spare = int(book.figure("spare", host.spare, unit="replicas"))
     staff = "ops_usd_per_month_owned" if host.purchase else "ops_usd_per_month_rented"
     ops = book.figure("ops_usd_per_month", host.ops_usd_per_month, unit="USD", row=staff)
-    rent, owned = (
-        (0.0, _owned(host.purchase, gpu, tables, book)) if host.purchase else (_rent(host, gpu, tables, book), None)
-    )
+    bought = owned(host.purchase, gpu, tables, book) if host.purchase else None
     apis, ended, unpriced = _apis(scenario, model, tables, today, offers)
     if host.escalated_share and not apis:
         raise InvalidRequestError(
@@ -105,8 +105,8 @@ def resolve(
         slo_derate=derate,
         max_utilisation=utilisation,
         n_gpus=host.n_gpus,
-        gpu_usd_per_hour=rent,
-        owned=owned,
+        gpu_usd_per_hour=0.0 if bought else rent(host, gpu, tables, book),
+        owned=bought,
         min_replicas=host.min_replicas,
         spare=spare,
         ops_usd_per_month=ops,
@@ -123,55 +123,6 @@ def resolve(
         apis=apis,
     )
     return Resolved(plan, book.all(apis), model, gpu, precision, rate, ended, unpriced)
-
-
-class _Book:
-    """The assumptions, as they are made."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
-        self._kept: list[Assumption] = []
-
-    def add(self, assumption: Assumption) -> float:
-        self._kept.append(assumption)
-        return float(assumption.value)
-
-    def figure(
-        self, name: str, value: float | None, source: str = "given", *, unit: str = "", row: str | None = None
-    ) -> float:
-        """What was given, or what is assumed by a row of the defaults."""
-        if value is not None:
-            return self.add(given(name, value, unit=unit, source=source))
-        return self.add(default(row or name, name=name, unit=unit))
-
-    def note_given(self, traffic: object, host: object) -> None:
-        """What else the user said that is not its usual self."""
-        for owner, names in (
-            (traffic, ("batch_share", "retry_share")),
-            (host, ("storage_usd_per_month", "spot_overhead", "powered_hours_per_month", "escalated_share")),
-        ):
-            for name in names:
-                value = getattr(owner, name)
-                if value:
-                    self.add(given(name, value))
-        if self._scenario.self_host.min_replicas > 1:
-            self.add(given("min_replicas", self._scenario.self_host.min_replicas))
-
-    def all(self, apis: Sequence[ApiPrice]) -> tuple[Assumption, ...]:
-        """Judgement first, prices last."""
-        prices = [
-            Assumption(
-                name=f"api: {api.name}",
-                value=f"{api.input_usd_per_mtok:g} in, {api.output_usd_per_mtok:g} out",
-                unit="USD per million tokens",
-                source=api.source if api.is_same_model else f"{api.source}; another model",
-                as_of=api.as_of,
-                is_given=api.source == "given",
-                unverified=api.unverified,
-            )
-            for api in apis
-        ]
-        return (*sorted(self._kept, key=lambda each: not each.is_judgement), *prices)
 
 
 def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
@@ -192,37 +143,43 @@ def _rate(
     share: float,
     length: float,
     measured: Sequence[MeasuredPoint],
-    book: _Book,
+    book: Book,
 ) -> tuple[str | None, Rate | None]:
     """What one replica gives by the ladder of measured, published and estimated; None where the tables cannot say."""
     is_measured = host.tokens_per_second is not None or host.total_tokens_per_second is not None
     if model is None or gpu is None:
         if is_measured:
             return host.precision, None
+        if model is not None and host.gpu == CPU:
+            return _on_cpu(host, model, measured, _lengths(share, length), book)
         field = "model" if model is None else "self_host.gpu"
         raise InvalidRequestError(f"{field}: is required where no tokens_per_second was measured", param=field)
-    from llama_client.crossover.precisions import canonical
     from llama_client.crossover.serving.ceiling import require_possible
     from llama_client.crossover.serving.rates import replica_rate
     from llama_client.crossover.serving.replica import Replica
 
-    engine = host.engine or ("llama.cpp" if gpu.bf16_tflops is None or gpu.memory_kind == "unified" else "trtllm")
-    precision = canonical(host.precision or _usual_precision(gpu, engine), param="self_host.precision")
+    precision, engine = _served_as(host, model, gpu, measured)
     tpot_ms = book.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms")
     ttft_s = book.figure("ttft_limit_s", host.ttft_limit_s, unit="s")
-    output_tokens = max(1, round(length * share))
-    lengths = {"input_tokens": max(1, round(length) - output_tokens), "output_tokens": output_tokens}
-    rate = replica_rate(
-        model,
-        gpu,
-        n_gpus=host.n_gpus,
-        precision=precision,
-        engine=engine,
-        tpot_limit_ms=tpot_ms,
-        ttft_limit_s=ttft_s,
-        measured=measured,
-        **lengths,
-    )
+    isl, osl = _lengths(share, length)
+    rate = None
+    try:
+        rate = replica_rate(
+            model,
+            gpu,
+            n_gpus=host.n_gpus,
+            precision=precision,
+            engine=engine,
+            tpot_limit_ms=tpot_ms,
+            ttft_limit_s=ttft_s,
+            measured=measured,
+            input_tokens=isl,
+            output_tokens=osl,
+        )
+    except InvalidRequestError:
+        # Who has measured it knows that it runs, whatever we reckon.
+        if not is_measured:
+            raise
     said = host.tokens_per_second
     if host.total_tokens_per_second is not None:
         said = host.total_tokens_per_second * share
@@ -230,20 +187,72 @@ def _rate(
         require_possible(
             said,
             Replica(model, gpu, host.n_gpus, precision, engine),
-            isl=lengths["input_tokens"],
-            osl=lengths["output_tokens"],
+            isl=isl,
+            osl=osl,
             param="self_host.tokens_per_second",
         )
     return precision, rate
 
 
-def _usual_precision(gpu: Gpu, engine: str) -> str:
-    if engine == "llama.cpp":
-        return "Q4_K_M"
-    return "fp8" if gpu.fp8_tflops else "bf16"
+def _lengths(share: float, length: float) -> tuple[int, int]:
+    """A mean call's input and output tokens."""
+    output = max(1, round(length * share))
+    return max(1, round(length) - output), output
 
 
-def _full_rate(host: SelfHost, rate: Rate | None, book: _Book) -> tuple[float, bool]:
+def _on_cpu(
+    host: SelfHost, model: Architecture, measured: Sequence[MeasuredPoint], lengths: tuple[int, int], book: Book
+) -> tuple[str | None, Rate | None]:
+    """What was measured of a model on this processor, for which there is no estimate."""
+    from llama_client.crossover.precisions import canonical
+    from llama_client.crossover.serving.rates import measured_rate
+
+    precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
+    points = [
+        point
+        for point in measured
+        if (point.model, point.gpu) == (model.name, CPU) and precision in (None, point.precision)
+    ]
+    if not points:
+        raise InvalidRequestError(
+            f"self_host.gpu: nothing was measured of {model.name} on this processor, and there is no estimate for one; "
+            "measure it with `llama-client bench`, or give tokens_per_second",
+            param="self_host.gpu",
+        )
+    rate = measured_rate(
+        points,
+        *lengths,
+        tpot_limit_ms=book.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms"),
+        ttft_limit_s=book.figure("ttft_limit_s", host.ttft_limit_s, unit="s"),
+    )
+    return points[0].precision if len({point.precision for point in points}) == 1 else None, rate
+
+
+def _served_as(host: SelfHost, model: Architecture, gpu: Gpu, measured: Sequence[MeasuredPoint]) -> tuple[str, str]:
+    """Precision and engine: as given, else as the user has measured the model on this machine, else what is usual."""
+    from llama_client.crossover.precisions import canonical, gguf_names
+
+    precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
+    machine = (model.name, gpu.name, host.n_gpus)
+    own = [
+        point
+        for point in measured
+        if (point.model, point.gpu, point.n_gpus) == machine
+        and precision in (None, point.precision)
+        and host.engine in (None, point.engine)
+    ]
+    best = max(own, key=lambda point: point.output_tokens_per_s, default=None)
+    engine = host.engine or (None if best is None else best.engine)
+    precision = precision or (None if best is None else best.precision)
+    if engine is None:
+        alone = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
+        engine = "llama.cpp" if alone or precision in gguf_names() else "trtllm"
+    if precision is None:
+        precision = "Q4_K_M" if engine == "llama.cpp" else "fp8" if gpu.fp8_tflops else "bf16"
+    return precision, engine
+
+
+def _full_rate(host: SelfHost, rate: Rate | None, book: Book) -> tuple[float, bool]:
     """A replica's rate under full load, and whether it counts input too."""
     if host.total_tokens_per_second is not None:
         said = given(
@@ -260,22 +269,23 @@ def _full_rate(host: SelfHost, rate: Rate | None, book: _Book) -> tuple[float, b
         unit="output tokens/s",
         source=rate.source,
         as_of=rate.as_of,
-        low=rate.output_tokens_per_s * 2.718281828 ** (-1.2816 * rate.error),  # the tenth and the ninetieth percentile
-        high=rate.output_tokens_per_s * 2.718281828 ** (1.2816 * rate.error),
+        low=rate.output_tokens_per_s * math.exp(-TENTH * rate.error),
+        high=rate.output_tokens_per_s * math.exp(TENTH * rate.error),
         spread="lognormal",
         rung=rate.rung,
     )
     return book.add(found), False
 
 
-def _derate(host: SelfHost, rate: Rate | None, book: _Book) -> float:
+def _derate(host: SelfHost, rate: Rate | None, book: Book) -> float:
     """The share of the full rate that is left within the limits of waiting."""
     if host.slo_derate is not None or rate is None:
         return book.figure("slo_derate", host.slo_derate)
     if rate.slo_output_tokens_per_s <= 0:
+        first = "" if rate.alone_ttft_ms is None else f" and {rate.alone_ttft_ms / 1000:.2g} s to the first one"
         raise InvalidRequestError(
-            "self_host.tpot_limit_ms: on this machine even a single request takes longer than this for a token, or "
-            "longer than ttft_limit_s for the first one; allow more, or give slo_derate",
+            f"self_host.tpot_limit_ms: even a single request takes {rate.alone_tpot_ms:.3g} ms a token{first} on this "
+            "machine; allow more with tpot_limit_ms and ttft_limit_s, or give slo_derate",
             param="self_host.tpot_limit_ms",
         )
     share = min(1.0, rate.slo_output_tokens_per_s / rate.output_tokens_per_s)
@@ -289,114 +299,6 @@ def _derate(host: SelfHost, rate: Rate | None, book: _Book) -> float:
             high=min(1.0, share * 1.25),
         )
     )
-
-
-def _rent(host: SelfHost, gpu: Gpu | None, tables: Tables, book: _Book) -> float:
-    if host.gpu_usd_per_hour is not None:
-        rent = book.add(given("gpu_usd_per_hour", host.gpu_usd_per_hour, unit="USD"))
-        return rent * (1 + host.spot_overhead)
-    if gpu is None:
-        raise InvalidRequestError(
-            "self_host.gpu_usd_per_hour: is required where the GPU is not one of the tables",
-            param="self_host.gpu_usd_per_hour",
-        )
-    quotes = tables.rents(gpu.name)
-    if not quotes:
-        raise InvalidRequestError(
-            f"self_host.gpu_usd_per_hour: nobody is known to rent out a {gpu.title}; give its price by the hour, or a "
-            "purchase",
-            param="self_host.gpu_usd_per_hour",
-        )
-    prices = [float(quote.usd_per_gpu_hour) for quote in quotes]
-    dated = [quote.as_of for quote in quotes if quote.as_of is not None]
-    rent = book.add(
-        Assumption(
-            name="gpu_usd_per_hour",
-            value=statistics.median(prices),
-            unit="USD",
-            source=f"the median of {len(quotes)} quotes from {quotes[0].provider} to {quotes[-1].provider}"
-            if len(quotes) > 1
-            else f"{quotes[0].provider}: {quotes[0].source}",
-            as_of=min(dated, default=None),
-            low=prices[0],
-            high=prices[-1],
-            spread="quotes",
-            quotes=tuple(prices),
-            unverified=quotes[0].unverified if len(quotes) == 1 else None,
-        )
-    )
-    return rent * (1 + host.spot_overhead)
-
-
-def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, book: _Book) -> Owned:
-    quote = None if gpu is None else tables.purchase(gpu.name)
-    if purchase.usd_per_gpu is None and quote is None:
-        raise InvalidRequestError(
-            "purchase.usd_per_gpu: is required, since nobody here knows what this machine costs",
-            param="purchase.usd_per_gpu",
-        )
-    if purchase.usd_per_gpu is not None:
-        price = book.add(given("usd_per_gpu", purchase.usd_per_gpu, unit="USD"))
-    else:
-        assert quote is not None
-        usd = float(quote.usd_per_gpu)
-        found = Assumption(
-            "usd_per_gpu",
-            usd,
-            "USD",
-            quote.source,
-            quote.as_of,
-            low=usd * 0.7,
-            high=usd * 1.3,
-            unverified=quote.unverified,
-        )
-        price = book.add(found)
-    idle, load = _power(purchase, gpu, book)
-    return Owned(
-        usd_per_gpu=price,
-        months=book.figure("months", purchase.months),
-        residual_share=book.figure("residual_share", purchase.residual_share),
-        yearly_interest=book.figure("yearly_interest", purchase.yearly_interest),
-        idle_w=idle,
-        load_w=load,
-        node_factor=book.figure("node_factor", purchase.node_factor),
-        pue=book.figure("pue", purchase.pue),
-        usd_per_kwh=book.figure("usd_per_kwh", purchase.usd_per_kwh, unit="USD"),
-        colocation_usd_per_month=purchase.colocation_usd_per_month,
-        support_share_per_year=purchase.support_share_per_year,
-    )
-
-
-def _power(purchase: Purchase, gpu: Gpu | None, book: _Book) -> tuple[float, float]:
-    """A GPU's watts without work and at full work: as given, else by shares of what its maker names."""
-    tdp = None if gpu is None else gpu.tdp_w
-    watts = []
-    for name, row, value in (
-        ("idle_w", "idle_share_of_tdp", purchase.idle_w),
-        ("load_w", "load_share_of_tdp", purchase.load_w),
-    ):
-        if value is not None:
-            watts.append(book.add(given(name, value, unit="W")))
-            continue
-        if tdp is None:
-            raise InvalidRequestError(
-                f"purchase.{name}: is required, since nobody here knows what this machine draws",
-                param=f"purchase.{name}",
-            )
-        share = default(row)
-        watts.append(
-            book.add(
-                Assumption(
-                    name,
-                    tdp * float(share.value),
-                    "W",
-                    f"{float(share.value):g} of {tdp:g} W: {share.source}",
-                    share.as_of,
-                    is_judgement=share.is_judgement,
-                )
-            )
-        )
-    return min(watts), max(watts)
 
 
 def _apis(

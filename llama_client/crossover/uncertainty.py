@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_client.crossover.assumptions import Assumption
+from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.economics import Plan, line, staircase
 from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
 
@@ -188,7 +188,7 @@ def _draw(each: Assumption, random: Any, count: int) -> Any:
     assert each.high is not None
     if each.spread == "lognormal":
         # Its bounds are the tenth and the ninetieth of a hundred.
-        return value * np.exp(random.normal(0.0, math.log(each.high / each.low) / (2 * 1.2816), count))
+        return value * np.exp(random.normal(0.0, math.log(each.high / each.low) / (2 * TENTH), count))
     return random.triangular(each.low, min(max(value, each.low), each.high), each.high, count)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client import InvalidRequestError
-from llama_client.crossover import ApiPrice, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
+from llama_client.crossover import ApiPrice, MeasuredPoint, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 
 TODAY = date(2026, 11, 26)
@@ -278,3 +278,42 @@ def test_users_own_rows_are_taken_for_the_tables() -> None:
 def test_a_volume_must_be_one() -> None:
     with pytest.raises(InvalidRequestError, match=r"^tokens_per_day: must be a number of tokens above 0, got 0"):
         asked(CHEAP, **B200).replicas(0)
+
+
+def _on_cpu(concurrency: int, tokens_per_s: float, tpot_ms: float) -> MeasuredPoint:
+    return MeasuredPoint(
+        "llama-3.2-3b", "cpu", 1, "Q4_K_M", "llama.cpp", 512, 128, concurrency, tokens_per_s, tpot_ms, 300.0, TODAY
+    )
+
+
+def test_a_processor_has_the_rate_that_was_measured_and_no_other() -> None:
+    scenario = Scenario(model="llama-3.2-3b", self_host=SelfHost(gpu="cpu", gpu_usd_per_hour=0.2), apis=[price(0.06)])
+    with pytest.raises(InvalidRequestError, match=r"^self_host\.gpu: nothing was measured of llama-3\.2-3b"):
+        evaluate(scenario, today=TODAY)
+    found = evaluate(scenario, measured=[_on_cpu(1, 11.0, 40.0), _on_cpu(4, 30.0, 90.0)], today=TODAY)
+    assert found.plan.tokens_per_second == 30.0
+    assert found.plan.slo_derate == pytest.approx(11 / 30)  # with four at once a token takes longer than 50 ms
+    assert found.resolved.rate is not None
+    assert found.resolved.rate.rung == "measured"
+
+
+def test_what_was_measured_runs_whatever_the_tables_reckon() -> None:
+    host = SelfHost(gpu="h100_sxm", precision="bf16", tokens_per_second=20, slo_derate=1)
+    found = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[price(0.88)]), today=TODAY)
+    assert found.plan.tokens_per_second == 20
+
+
+def test_what_the_user_has_measured_is_compared_without_naming_precision_and_engine_again() -> None:
+    point = MeasuredPoint("llama-3.1-8b", "rtx_4090", 1, "Q4_K_M", "llama.cpp", 1600, 400, 8, 400.0, 20.0, 300.0, TODAY)
+    scenario = Scenario(model="llama-3.1-8b", self_host=SelfHost(gpu="rtx_4090"), apis=[price(0.88)])
+    before, after = (evaluate(scenario, measured=points, today=TODAY).resolved for points in ([], [point]))
+    assert before.rate is not None
+    assert after.rate is not None
+    assert (before.precision, before.rate.rung) == ("fp8", "estimated")
+    assert (after.precision, after.rate.rung) == ("Q4_K_M", "measured")
+
+
+def test_a_precision_of_gguf_is_served_by_llama_cpp() -> None:
+    host = SelfHost(gpu="rtx_4090", precision="Q4_K_M")
+    found = evaluate(Scenario(model="llama-3.1-8b", self_host=host, apis=[price(0.88)]), today=TODAY)
+    assert found.resolved.precision == "Q4_K_M"

@@ -24,6 +24,18 @@ from llama_client import (
     LlamaClient,
     ProviderInfo,
     TargetHealth,
+    TrafficReport,
+)
+from llama_client.crossover import (
+    ApiPrice,
+    Crossover,
+    Purchase,
+    Scenario,
+    SelfHost,
+    Traffic,
+    decode_tpot_ms,
+    evaluate,
+    max_throughput,
 )
 
 plain: list[dict[str, str]] = [{"role": "user", "content": "hi"}]
@@ -75,6 +87,7 @@ def providers() -> None:
         client.ask([{"role": "user", "content": [image]}], model="groq/some-model", max_completion_tokens=5)
         client.sdk("groq").models.list()
         assert_type(client.costs.report(since="7d", by="tag:user"), CostReport)
+        assert_type(client.costs.traffic(since="30d", target="groq/openai/gpt-oss-20b"), TrafficReport)
         assert_type(client.costs.report().groups[0].usd, Decimal)
         assert_type(client.costs.by_day(since=timedelta(days=7)), list[DayCosts])
         assert_type(client.costs.budgets(), list[BudgetState])
@@ -96,6 +109,7 @@ async def asynchronous(prompts: Sequence[str]) -> None:
         assert_type(await client.default_model(), str)
         assert_type(client.health(), dict[str, TargetHealth])
         assert_type(await client.costs.report(since="7d"), CostReport)
+        assert_type(await client.costs.traffic(), TrafficReport)
         assert_type(await client.costs.budgets(), list[BudgetState])
         assert_type(await client.estimate_cost("hi", max_tokens=5), CostEstimate)
         stream = await client.chat.completions.create(messages=plain, stream=True)
@@ -103,6 +117,23 @@ async def asynchronous(prompts: Sequence[str]) -> None:
         async with stream:
             async for chunk in stream:
                 assert_type(chunk.text, str)
+
+
+def crossover() -> None:
+    scenario = Scenario(
+        model="llama-3.3-70b",
+        traffic=Traffic(tokens_per_day=2e9, output_share=0.2),
+        self_host=SelfHost(gpu="h100_sxm", n_gpus=2, purchase=Purchase(usd_per_gpu=30_000)),
+        apis=[ApiPrice(input_usd_per_mtok=0.88, output_usd_per_mtok=0.88)],
+    )
+    found = evaluate(scenario, draws=10)
+    assert_type(found, Crossover)
+    assert_type(found.intervals, list[tuple[float, float | None]])
+    assert_type(found.first_crossing, float | None)
+    assert_type(found.api_usd_per_month(1e9), float | None)
+    assert_type(decode_tpot_ms("llama-3.1-8b", "h100_sxm", isl=1000, osl=1000, batch=8), float)
+    assert_type(max_throughput("llama-3.1-8b", "h100_sxm", isl=1000, osl=1000, engine="vllm"), float)
+    SelfHost(gpus=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def wrong(client: LlamaClient) -> None:

@@ -54,6 +54,22 @@ def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> list[Know
     return list(_own(replica, measured))
 
 
+def known(point: MeasuredPoint) -> KnownPoint:
+    """A point of the user's own, as one of those that rates are taken from."""
+    isl, osl = point.input_tokens, point.output_tokens
+    return KnownPoint(
+        "measured",
+        isl,
+        osl,
+        point.concurrency,
+        point.output_tokens_per_s,
+        f"measured on {point.measured_on} with {_load(point.concurrency)}, {_lengths(isl, osl)}",
+        point.measured_on,
+        tpot_ms=point.tpot_ms,
+        ttft_ms=point.ttft_ms,
+    )
+
+
 def published_points(replica: Replica) -> list[KnownPoint]:
     """The published points of a replica's configuration, without those that left prompts out."""
     return [point for point in _published(replica) if _is_plausible(replica, point)]
@@ -94,18 +110,7 @@ def _own(replica: Replica, measured: Sequence[MeasuredPoint]) -> Iterator[KnownP
         isl, osl = point.input_tokens, point.output_tokens
         field = "measured.output_tokens_per_s"
         require_possible(point.output_tokens_per_s, replica, isl=isl, osl=osl, batch=point.concurrency, param=field)
-        source = f"measured on {point.measured_on} with {_load(point.concurrency)}, {_lengths(isl, osl)}"
-        yield KnownPoint(
-            "measured",
-            isl,
-            osl,
-            point.concurrency,
-            point.output_tokens_per_s,
-            source,
-            point.measured_on,
-            tpot_ms=point.tpot_ms,
-            ttft_ms=point.ttft_ms,
-        )
+        yield known(point)
 
 
 def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architecture]) -> bool:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+# The `gpu` of a point that was measured without one.
+CPU = "cpu"
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPoint:

@@ -19,6 +19,7 @@ from llama_client.crossover.serving.known_points import (
     Rung,
     apart,
     estimated_tokens_per_s,
+    known,
     nearest,
     own_points,
     published_points,
@@ -137,7 +138,7 @@ def replica_rate(
     replica = Replica(model, gpu, n_gpus, precision, engine)
     own, published = own_points(replica, measured), published_points(replica)
     if own and not replica.has_curve:
-        return _of_points_alone(replica, own, input_tokens, output_tokens, tpot_limit_ms, ttft_limit_s)
+        return _of_points_alone(own, input_tokens, output_tokens, tpot_limit_ms, ttft_limit_s)
     full = replica.max_output_tokens_per_s(input_tokens, output_tokens)
     near = nearest(own or published, full, input_tokens, output_tokens)
     factor = 1.0 if near is None else near.output_tokens_per_s / estimated_tokens_per_s(replica, near)
@@ -170,9 +171,22 @@ def replica_rate(
     )
 
 
-def _of_points_alone(
-    replica: Replica, own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_ms: float, ttft_limit_s: float
+def measured_rate(
+    points: Sequence[MeasuredPoint], isl: int, osl: int, *, tpot_limit_ms: float, ttft_limit_s: float
 ) -> Rate:
+    """The rate of a machine of which nothing but measured points is known, such as a processor.
+
+    Args:
+        points: Of one machine and model; at least one.
+        isl: Tokens of a prompt.
+        osl: Tokens of an answer.
+        tpot_limit_ms: The longest time per output token, in milliseconds.
+        ttft_limit_s: The longest time to the first token, in seconds.
+    """
+    return _of_points_alone([known(point) for point in points], isl, osl, tpot_limit_ms, ttft_limit_s)
+
+
+def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_ms: float, ttft_limit_s: float) -> Rate:
     """What the user's points of the nearest lengths say, where there is no curve to scale."""
     least = min(apart(point, isl, osl) for point in own)
     points = [point for point in own if apart(point, isl, osl) == least]
@@ -183,7 +197,7 @@ def _of_points_alone(
         return _tpot_ms(point) <= tpot_limit_ms and (first is None or first <= ttft_limit_s * 1e3)
 
     held = max(filter(keeps, points), key=lambda point: point.output_tokens_per_s, default=None)
-    alone = replica.alone(isl, osl)
+    alone = min(points, key=lambda point: point.batch or 1)
     return Rate(
         output_tokens_per_s=full.output_tokens_per_s,
         rung="measured",
@@ -197,7 +211,7 @@ def _of_points_alone(
         slo_output_tokens_per_s=0.0 if held is None else held.output_tokens_per_s,
         slo_batch=0 if held is None else round(held.batch or 1),
         slo_binding="bandwidth" if held is full else "slo",
-        alone_tpot_ms=alone.tpot_ms,
+        alone_tpot_ms=_tpot_ms(alone),
         alone_ttft_ms=alone.ttft_ms,
     )
 
