@@ -1,6 +1,6 @@
 """How long `llama-client crossover` takes as a whole process, without a band and with one of 10,000 draws; interleaved.
 
-python benchmarks/crossover.py [--rounds 11]
+python benchmarks/crossover_command.py [--rounds 11]
 """
 
 from __future__ import annotations
