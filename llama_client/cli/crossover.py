@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,9 +186,11 @@ def _known(config: str | None) -> _Known:
     from llama_client.crossover.users_rows import tables_of
 
     loaded = load_config(config)
+    today = datetime.now(UTC).date()
     prices = [
         OwnPrice(row.target, row.input_usd_per_mtok, row.output_usd_per_mtok, row.cached_usd_per_mtok)
         for row in loaded.prices
+        if row.service_tier is None and row.holds_on(today)
     ]
     return _Known(
         config=loaded,
@@ -227,12 +230,12 @@ def _traffic(options: dict[str, Any], config: Config) -> Traffic:
 
     with LlamaClient(config) as client:
         report = client.costs.traffic(since=options["since"], target=options["ledger_target"])
-    return replace(traffic_of(report), **said)
+    traffic = replace(traffic_of(report), **said)
+    # Another peak than the ledger's is another curve.
+    return replace(traffic, hourly_tokens=()) if "peak_to_mean" in said else traffic
 
 
 def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None:
-    from datetime import UTC, datetime
-
     from llama_client.crossover.offers import offer_named
 
     found = []
@@ -265,8 +268,6 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
 
 def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) -> Choice:
     """The scenario on its machine, or on the cheapest; drawn where numpy is there or was asked for."""
-    from datetime import UTC, datetime
-
     from llama_client.crossover.offers import offers_of
 
     today = datetime.now(UTC).date()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llama_client.crossover.assumptions import Assumption, default, given
 from llama_client.crossover.scenario import ApiPrice, Scenario
+from llama_client.crossover.tables import Architecture, Gpu
 
 
 class Book:
@@ -31,6 +32,16 @@ class Book:
         if value is not None:
             return self.add(given(name, value, unit=unit, source=source))
         return self.add(default(row or name, name=name, unit=unit))
+
+    def note_rows(self, model: Architecture | None, gpu: Gpu | None) -> None:
+        """Which rows of the tables the scenario rests on."""
+        if model is not None:
+            size = f"{model.all_parameters / 1e9:.3g} B parameters"
+            row = Assumption("model", model.name, size, model.source, model.checked_on, unverified=model.unverified)
+            self._kept.append(row)
+        if gpu is not None:
+            size = f"{gpu.memory_gib:g} GiB, {gpu.bandwidth_gb_per_s:g} GB/s"
+            self._kept.append(Assumption("gpu", gpu.name, size, gpu.source, gpu.checked_on, unverified=gpu.unverified))
 
     def note_given(self, traffic: object, host: object) -> None:
         """What else the user said that is not its usual self."""

@@ -64,6 +64,7 @@ class Plan:
         max_utilisation: What is planned with of that.
         n_gpus: GPUs of a replica.
         gpu_usd_per_hour: The rent of one; 0 where it is bought.
+        spot_overhead: What interruptions add to that, as a share.
         owned: The bought machine.
         min_replicas: Never fewer.
         spare: On top.
@@ -87,6 +88,7 @@ class Plan:
     max_utilisation: float
     n_gpus: int
     gpu_usd_per_hour: float
+    spot_overhead: float
     owned: Owned | None
     min_replicas: int
     spare: int
@@ -195,7 +197,7 @@ def capital_usd_per_month(price_usd: float, *, months: float, residual_usd: floa
 def _usd_per_replica(plan: Plan) -> float:
     owned = plan.owned
     if owned is None:
-        return plan.n_gpus * plan.gpu_usd_per_hour * plan.powered_hours_per_month
+        return plan.n_gpus * plan.gpu_usd_per_hour * (1 + plan.spot_overhead) * plan.powered_hours_per_month
     price = plan.n_gpus * owned.usd_per_gpu
     return running_usd_per_replica(plan) + capital_usd_per_month(
         price,

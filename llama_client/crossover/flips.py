@@ -57,7 +57,7 @@ def _at(crossover: Crossover, volume: float) -> tuple[Flip, ...]:
     # What is left of the API's bill for machines, staff aside.
     left = api - stairs.fixed_usd - stairs.usd_per_daily_token * volume
     if plan.owned is None and left > 0:
-        hours = plan.n_gpus * plan.powered_hours_per_month
+        hours = plan.n_gpus * (1 + plan.spot_overhead) * plan.powered_hours_per_month
         found.append(Flip("gpu_usd_per_hour", plan.gpu_usd_per_hour, left / replicas / hours, "USD"))
     staff = api - (own - plan.ops_usd_per_month)
     if staff > 0 and plan.ops_usd_per_month > 0:

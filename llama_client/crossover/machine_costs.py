@@ -19,8 +19,7 @@ def rent(host: SelfHost, gpu: Gpu | None, tables: Tables, book: Book) -> float:
         InvalidRequestError: Nobody is known to rent it out.
     """
     if host.gpu_usd_per_hour is not None:
-        usd = book.add(given("gpu_usd_per_hour", host.gpu_usd_per_hour, unit="USD"))
-        return usd * (1 + host.spot_overhead)
+        return book.add(given("gpu_usd_per_hour", host.gpu_usd_per_hour, unit="USD"))
     if gpu is None:
         raise InvalidRequestError(
             "self_host.gpu_usd_per_hour: is required where the GPU is not one of the tables",
@@ -35,23 +34,23 @@ def rent(host: SelfHost, gpu: Gpu | None, tables: Tables, book: Book) -> float:
         )
     prices = [float(quote.usd_per_gpu_hour) for quote in quotes]
     dated = [quote.as_of for quote in quotes if quote.as_of is not None]
-    usd = book.add(
+    doubts = [quote.unverified for quote in quotes if quote.unverified]
+    one = quotes[0]
+    between = f"the median of {len(quotes)} quotes from {one.provider} to {quotes[-1].provider}"
+    return book.add(
         Assumption(
             name="gpu_usd_per_hour",
             value=statistics.median(prices),
             unit="USD",
-            source=f"the median of {len(quotes)} quotes from {quotes[0].provider} to {quotes[-1].provider}"
-            if len(quotes) > 1
-            else f"{quotes[0].provider}: {quotes[0].source}",
+            source=between if len(quotes) > 1 else f"{one.provider}: {one.source}",
             as_of=min(dated, default=None),
             low=prices[0],
             high=prices[-1],
             spread="quotes",
             quotes=tuple(prices),
-            unverified=quotes[0].unverified if len(quotes) == 1 else None,
+            unverified=f"{len(doubts)} of {len(quotes)}: {'; '.join(sorted(set(doubts)))}" if doubts else None,
         )
     )
-    return usd * (1 + host.spot_overhead)
 
 
 def owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, book: Book) -> Owned:

@@ -135,6 +135,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "investment": None if bought is None else asdict(bought),
         "binding": told.binding,
         "rung": None if rate is None else rate.rung,
+        "limited_by": None if rate is None else rate.binding,
         "table": [asdict(row) for row in told.volumes],
         "what_would_flip": [asdict(flip) for flip in told.flips],
         "notes": list(told.notes),

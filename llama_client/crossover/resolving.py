@@ -85,6 +85,7 @@ def resolve(
     length = book.figure("tokens_per_request", traffic.tokens_per_request, traffic.source, unit="tokens")
     peak = book.figure("peak_to_mean", traffic.peak_to_mean, traffic.source)
     utilisation = book.figure("max_utilisation", host.max_utilisation)
+    book.note_rows(model, gpu)
     precision, rate = _rate(host, model, gpu, share=share, length=length, measured=measured, book=book)
     full, counts_input = _full_rate(host, rate, book)
     derate = _derate(host, rate, book)
@@ -106,6 +107,7 @@ def resolve(
         max_utilisation=utilisation,
         n_gpus=host.n_gpus,
         gpu_usd_per_hour=0.0 if bought else rent(host, gpu, tables, book),
+        spot_overhead=host.spot_overhead,
         owned=bought,
         min_replicas=host.min_replicas,
         spare=spare,
@@ -305,8 +307,11 @@ def _apis(
     scenario: Scenario, model: Architecture | None, tables: Tables, today: date, offers: Offers | None
 ) -> tuple[tuple[ApiPrice, ...], tuple[ApiPrice, ...], tuple[str, ...]]:
     if scenario.apis is not None:
-        return tuple(scenario.apis), (), ()
+        ended = tuple(api for api in scenario.apis if api.available_until is not None and api.available_until <= today)
+        return tuple(api for api in scenario.apis if api not in ended), ended, ()
     if model is None:
+        if scenario.model is not None:
+            tables.model(scenario.model)  # says which names there are
         raise InvalidRequestError("apis: is required where the model is not one of the tables", param="apis")
     found = offers or offers_of(model, tables=tables, today=today)
     return found.current, found.ended, found.unpriced

@@ -238,12 +238,17 @@ class Tables:
         gpus: Iterable[Gpu] = (),
         gpu_prices: Iterable[GpuPrice] = (),
     ) -> Tables:
-        """These tables with the user's own rows; a row of a known name takes the place of ours."""
+        """These tables with the user's own rows.
+
+        A row of a known name takes the place of ours, and a price of a GPU that of all quotes of its kind.
+        """
         own_models, own_gpus = {row.name: row for row in models}, {row.name: row for row in gpus}
+        own_prices = tuple(gpu_prices)
+        priced = {(price.gpu, price.kind) for price in own_prices}
         return Tables(
             tuple(({row.name: row for row in self.models} | own_models).values()),
             tuple(({row.name: row for row in self.gpus} | own_gpus).values()),
-            (*self.gpu_prices, *gpu_prices),
+            (*(price for price in self.gpu_prices if (price.gpu, price.kind) not in priced), *own_prices),
             self.gpu_purchases,
         )
 

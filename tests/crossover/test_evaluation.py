@@ -317,3 +317,43 @@ def test_a_precision_of_gguf_is_served_by_llama_cpp() -> None:
     host = SelfHost(gpu="rtx_4090", precision="Q4_K_M")
     found = evaluate(Scenario(model="llama-3.1-8b", self_host=host, apis=[price(0.88)]), today=TODAY)
     assert found.resolved.precision == "Q4_K_M"
+
+
+def test_spot_costs_what_interruptions_add() -> None:
+    plain, spot = (asked(price(0.88), spot_overhead=share, **B200) for share in (0.0, 0.25))
+    assert spot.self_host_usd_per_month(1e8) - 2000 == pytest.approx(1.25 * (plain.self_host_usd_per_month(1e8) - 2000))
+
+
+def test_an_api_that_has_ended_is_none() -> None:
+    gone = price(0.88, available_until=TODAY)
+    scenario = Scenario(model="llama-3.1-8b", self_host=SelfHost(gpu="h100_sxm"), apis=[gone])
+    found = evaluate(scenario, today=TODAY)
+    assert (found.verdict, found.resolved.ended) == ("no-api", (gone,))
+
+
+def test_the_rows_of_the_tables_are_among_what_it_rests_on() -> None:
+    found = evaluate(Scenario(model="llama-3.3-70b", self_host=SelfHost(gpu="h100_sxm", n_gpus=2)), today=TODAY)
+    for name in ("model", "gpu"):
+        row = found.resolved.assumption(name)
+        assert row is not None
+        assert row.as_of == date(2026, 11, 23)
+        assert row.is_stale(date(2027, 2, 1))
+
+
+def test_a_misspelt_model_is_named_also_where_its_rate_is_given() -> None:
+    host = SelfHost(gpu_usd_per_hour=1, tokens_per_second=100)
+    with pytest.raises(InvalidRequestError, match=r"^model: 'lama-3\.3-70b' .* did you mean 'llama-3\.3-70b'"):
+        evaluate(Scenario(model="lama-3.3-70b", self_host=host))
+
+
+def test_ones_own_price_of_a_gpu_takes_the_place_of_all_quotes() -> None:
+    from decimal import Decimal
+
+    from llama_client.crossover import GpuPrice
+
+    tables = Tables.bundled().extended(gpu_prices=[GpuPrice("h100_sxm", "our contract", Decimal("2.10"), as_of=TODAY)])
+    host = SelfHost(gpu="h100_sxm", n_gpus=2)
+    found = evaluate(Scenario(model="llama-3.3-70b", self_host=host), tables=tables, today=TODAY)
+    rent = found.resolved.assumption("gpu_usd_per_hour")
+    assert rent is not None
+    assert (rent.value, rent.source) == (2.1, "our contract: the configuration")
