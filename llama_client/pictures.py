@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import warnings
 from collections.abc import Iterator
@@ -42,13 +43,15 @@ def drawing(what: str) -> Iterator[None]:
         what: Is drawn, as the error names it.
 
     Raises:
-        ProviderNotInstalledError: matplotlib is missing.
+        ProviderNotInstalledError: matplotlib is missing, or what it needs; the message names which.
     """
     try:
         from matplotlib import style
     except ImportError as error:
+        # Not always matplotlib itself: numpy, say, which it needs.
+        missing = (error.name or "matplotlib").partition(".")[0]
         raise ProviderNotInstalledError(
-            f'{what} needs matplotlib: pip install "llama-client[plot]"', extra="plot"
+            f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot"
         ) from error
     with style.context(["default", _SETTINGS]), warnings.catch_warnings():
         # Fonts lack characters; a box stands for them.
@@ -63,7 +66,12 @@ def form_settings(form: str) -> dict[str, Any]:
 
 @contextmanager
 def moved_into(path: Path) -> Iterator[IO[bytes]]:
-    """A file in the same folder, moved to its place once it is whole."""
+    """A file in the same folder, moved to its place once it is whole.
+
+    A symbolic link stays one: what it points to is written.
+    """
+    # Not `Path.resolve`, which raises a `RuntimeError` for links in a circle.
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".llama-client-{secrets.token_hex(8)}")
     try:
         with beside.open("xb") as file:

@@ -10,19 +10,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llama_client import AsyncLlamaClient, LlamaClient, load_config
-from llama_client.cli.bench_output import document, show
-from llama_client.cli.bench_subject import Said, Subject, is_loopback, subject_of
+from llama_client.cli.bench_output import Keeping, document, show
+from llama_client.cli.bench_subject import Said, Subject, is_loopback, subject_of, what_is_possible
 from llama_client.cli.terminal import printable
 from llama_client.costs.money import shown
 from llama_client.crossover.bench.measure import BenchRun, Step, measure
-from llama_client.crossover.bench.plan import DEFAULT_CONCURRENCIES, BenchPlan, without_retries
+from llama_client.crossover.bench.plan import DEFAULT_CONCURRENCIES, BenchPlan, patience_s, without_retries
 from llama_client.crossover.bench.prompts import Prompts
+from llama_client.crossover.users_rows import tables_of
 from llama_client.types.report import BENCH_TAG
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from llama_client.types.estimate import CostEstimate
 
 _FAILED = 1
+# After so long without an answer, somebody wonders.
+_SILENT_S = 5.0
 _LEVELS = ",".join(map(str, DEFAULT_CONCURRENCIES))
 
 
@@ -95,6 +97,8 @@ def command(
       llama-client bench vllm/meta-llama/Llama-3.1-8B-Instruct --gpu h100_sxm --precision fp8 --engine vllm
       llama-client bench groq/openai/gpt-oss-20b --requests 8 --yes --json | jq .levels
     """
+    if gpus is not None and gpu is None:
+        raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu h100_sxm")
     plan = BenchPlan(target, concurrency, input_tokens, output_tokens, requests, seconds, ignore_eos)
     loaded = load_config(config)
     estimate = _estimate(plan, loaded)
@@ -102,30 +106,48 @@ def command(
     plan = BenchPlan(estimate.target, concurrency, input_tokens, output_tokens, requests, seconds, ignore_eos)
     subject = _subject(plan.target, loaded, Said(model, gpu, gpus, precision, engine))
     _require_consent(plan, estimate, loaded, said_yes=yes, may_ask=not as_json)
-    with _progress(plan) as progress:
-        run = asyncio.run(_run(plan, loaded, progress))
-    _tell(run, subject, wants_to_store=not no_store, as_json=as_json)
+    with _progress(plan) as (progress, say):
+        run = asyncio.run(_run(plan, loaded, progress, say))
+    _tell(run, subject, loaded, wants_to_store=not no_store, as_json=as_json)
     if run.stopped is None:
         return 0
     click.echo(f"llama-client: {printable(run.stopped)}", err=True)
     return _FAILED
 
 
-def _tell(run: BenchRun, subject: Subject, *, wants_to_store: bool, as_json: bool) -> None:
+def _tell(run: BenchRun, subject: Subject, config: Config, *, wants_to_store: bool, as_json: bool) -> None:
     """Keeps what is worth it, and shows all."""
     day = datetime.now(UTC).date()
-    points = subject.points(run.levels, day) if wants_to_store else []
-    file = _store(points, run.plan.target) if points else None
+    points, impossible = what_is_possible(subject.points(run.levels, day), tables_of(config))
+    keeping = Keeping(wants_to_store, impossible=impossible)
+    if wants_to_store and points:
+        keeping = _stored(points, run.plan.target, impossible)
     if as_json:
-        click.echo(json.dumps(document(run, subject, file, len(points), day)))
+        click.echo(json.dumps(document(run, subject, keeping, day)))
     else:
-        show(run, subject, file, len(points), wants_to_store=wants_to_store)
+        show(run, subject, keeping)
+    if as_json and keeping.problem is not None:
+        click.echo(f"llama-client: not stored: {printable(keeping.problem)}", err=True)
 
 
-async def _run(plan: BenchPlan, config: Config, progress: Callable[[Step], None]) -> BenchRun:
+async def _run(
+    plan: BenchPlan, config: Config, progress: Callable[[Step], None], say: Callable[[str], None]
+) -> BenchRun:
     key, value = BENCH_TAG
-    async with AsyncLlamaClient(without_retries(config, plan), tags={key: value}) as client:
-        return await measure(client, plan, progress=progress)
+    patient = without_retries(config, plan)
+    told = f"waiting for the first answer (a model may be loading), up to {patience_s(patient, plan.target):g} s"
+    waiting = asyncio.get_running_loop().call_later(_SILENT_S, say, told)
+
+    def step(made: Step) -> None:
+        if made.concurrency:
+            waiting.cancel()
+        progress(made)
+
+    try:
+        async with AsyncLlamaClient(patient, tags={key: value}) as client:
+            return await measure(client, plan, progress=step)
+    finally:
+        waiting.cancel()
 
 
 def _estimate(plan: BenchPlan, config: Config) -> CostEstimate:
@@ -175,7 +197,7 @@ def _costs_by_token(estimate: CostEstimate, table: object) -> bool:
     return bool(estimate.most_usd is None or estimate.most_usd > 0)
 
 
-def _store(points: Sequence[MeasuredPoint], target: str) -> Path | None:
+def _stored(points: Sequence[MeasuredPoint], target: str, impossible: Sequence[str]) -> Keeping:
     """Keeps the measurement; a disk that is full costs only that."""
     from llama_client.crossover.serving.measurements import Measurements
 
@@ -183,19 +205,18 @@ def _store(points: Sequence[MeasuredPoint], target: str) -> Path | None:
     try:
         kept.add(points, target=target)
     except OSError as error:
-        click.echo(f"llama-client: not stored: {error.strerror or error} ({kept.file})", err=True)
-        return None
-    return kept.file
+        return Keeping(wanted=True, impossible=impossible, problem=f"{error.strerror or error} ({kept.file})")
+    return Keeping(True, kept.file, len(points), impossible)
 
 
 @contextmanager
-def _progress(plan: BenchPlan) -> Iterator[Callable[[Step], None]]:
-    """A bar on stderr, where that is a terminal."""
+def _progress(plan: BenchPlan) -> Iterator[tuple[Callable[[Step], None], Callable[[str], None]]]:
+    """A bar on stderr, where that is a terminal, and what says something there in any case."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _: None
+        yield lambda _: None, lambda text: click.echo(f"llama-client: {text}", err=True)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -209,4 +230,4 @@ def _progress(plan: BenchPlan) -> Iterator[Callable[[Step], None]]:
                 done = 1 + sum(map(plan.requests_at, passed)) + step.done
                 bar.update(task, description=f"{step.concurrency} at once", completed=done)
 
-        yield draw
+        yield draw, lambda text: bar.console.print(text, markup=False, highlight=False)

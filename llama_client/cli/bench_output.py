@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_client.cli.terminal import printable
+from llama_client.cli.terminal import printable, table_of
 from llama_client.costs.money import shown
 from llama_client.crossover.serving.measured_point import CPU
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from llama_client.cli.bench_subject import Subject
     from llama_client.crossover.bench.levels import Level, Spread
@@ -24,17 +25,47 @@ _NEAR = 0.1
 _FINE_PIECES = 0.5
 # Of the time to the first token, a wait of more than this share is told.
 _LONG_QUEUE = 0.1
+# Each column's name, and what stands above it in two lines where there is room for a table.
+_COLUMNS = {
+    "at once": "at once",
+    "tokens/s": "tokens/s",
+    "ttft ms p50": "ttft ms\np50",
+    "ttft ms p95": "\np95",
+    "tpot ms p50": "tpot ms\np50",
+    "tpot ms p95": "\np95",
+    "tokens in": "tokens\nin",
+    "tokens out": "\nout",
+    "requests": "requests",
+    "failed": "failed",
+}
 
 
-def show(run: BenchRun, subject: Subject, file: Path | None, stored: int, *, wants_to_store: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What became of a measurement.
+
+    Attributes:
+        wanted: Whether it was to be kept.
+        file: Where it is; None: nowhere.
+        levels: How many levels of it are.
+        impossible: What is wrong with those that no such machine gives, each in a sentence.
+        problem: Why it could not be written; None: it was, or nothing was to be.
+    """
+
+    wanted: bool
+    file: Path | None = None
+    levels: int = 0
+    impossible: Sequence[str] = ()
+    problem: str | None = None
+
+
+def show(run: BenchRun, subject: Subject, keeping: Keeping) -> None:
     """Prints it for people.
 
     Args:
         run: The measurement.
         subject: What was measured.
-        file: Where it is kept; None: nowhere.
-        stored: How many levels are.
-        wants_to_store: Whether it was to be kept.
+        keeping: What became of it.
     """
     from rich.console import Console
     from rich.text import Text
@@ -43,16 +74,16 @@ def show(run: BenchRun, subject: Subject, file: Path | None, stored: int, *, wan
     console.print(Text(_sentence(run, subject)))
     if any(level.answered for level in run.levels):
         console.print()
-        console.print(_table(run.levels))
-    lines = [*notes(run, subject), _cost(run)]
-    if wants_to_store:
-        lines += _kept(run, subject, file, stored)
+        console.print(_table(run.levels, console.width))
+    lines = [*notes(run, subject), *_impossible(keeping), _cost(run)]
+    if keeping.wanted:
+        lines += _kept(run, subject, keeping)
     for line in lines:
         console.print()
         console.print(Text(printable(line)))
 
 
-def document(run: BenchRun, subject: Subject, file: Path | None, stored: int, day: date) -> dict[str, Any]:
+def document(run: BenchRun, subject: Subject, keeping: Keeping, day: date) -> dict[str, Any]:
     """The same for programs. Money is text, so that it is exact; what is not known is null."""
     plan = run.plan
     return {
@@ -67,9 +98,9 @@ def document(run: BenchRun, subject: Subject, file: Path | None, stored: int, da
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",
         "unpriced_requests": 0 if run.is_free else run.unpriced_requests,
-        "notes": notes(run, subject),
-        "stored_in": None if file is None else str(file),
-        "stored_levels": stored if file is not None else 0,
+        "notes": [*notes(run, subject), *_impossible(keeping)],
+        "stored_in": None if keeping.file is None else str(keeping.file),
+        "stored_levels": keeping.levels,
         "stopped": run.stopped,
     }
 
@@ -87,7 +118,12 @@ def notes(run: BenchRun, subject: Subject) -> list[str]:
         )
     if levels and abs(read - plan.input_tokens) > plan.input_tokens * _NEAR:
         found.append(f"The prompts have {read:.0f} tokens on average, not {plan.input_tokens}.")
-    if any(level.estimated for level in levels):
+    if any(level.overcounted for level in levels):
+        found.append(
+            f"The server told of more output tokens than the {plan.output_tokens} that it was asked for at most, which "
+            "is not believed: these answers are estimated by their bytes, and such a level is not stored."
+        )
+    if any(level.estimated > level.overcounted for level in levels):
         found.append("The server told no counts of tokens for some answers; they are estimated by their bytes.")
     if any((level.pieces_per_token or 1.0) < _FINE_PIECES for level in levels):
         found.append("The answers came in pieces of several tokens: the first token is there when the first piece is.")
@@ -132,16 +168,9 @@ def _sentence(run: BenchRun, subject: Subject) -> str:
     )
 
 
-def _table(levels: Sequence[Level]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("at once", "tokens/s", "ttft ms\np50", "\np95", "tpot ms\np50", "\np95", "tokens\nin", "\nout"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("failed", justify="right", no_wrap=True)
-    for level in levels:
-        table.add_row(
+def _table(levels: Sequence[Level], width: int) -> RenderableType:
+    rows = [
+        [
             f"{level.concurrency}",
             f"{_number(level.output_tokens_per_s)}{'' if level.is_steady or not level.answered else '*'}",
             *_spread(level.ttft_ms),
@@ -150,17 +179,28 @@ def _table(levels: Sequence[Level]) -> Table:
             _number(level.mean_output_tokens),
             f"{level.answered}",
             f"{level.failed}" if level.failed else "",
-        )
-    return table
+        ]
+        for level in levels
+    ]
+    return table_of([(name, True) for name in _COLUMNS], rows, width=width, headings=list(_COLUMNS.values()))
 
 
-def _kept(run: BenchRun, subject: Subject, file: Path | None, stored: int) -> list[str]:
-    if file is None:
+def _impossible(keeping: Keeping) -> list[str]:
+    return [text[:1].upper() + text[1:] for text in keeping.impossible]
+
+
+def _kept(run: BenchRun, subject: Subject, keeping: Keeping) -> list[str]:
+    if keeping.file is None:
+        if keeping.problem is not None:
+            return [f"Not stored: {keeping.problem}"]
+        if keeping.impossible:
+            # Said already.
+            return []
         if subject.missing:
             options = ", ".join(f"--{name}" for name in subject.missing)
             return [f"Not stored, as not all is known of what was measured: say {options}, and `crossover` can use it."]
         return ["Not stored: no level had a steady phase with the server's own counts."]
-    lines = [f"{stored} of {len(run.levels)} levels stored in {file}"]
+    lines = [f"{keeping.levels} of {len(run.levels)} levels stored in {keeping.file}"]
     if subject.gpu != CPU:
         many = f" --gpus {subject.n_gpus}" if subject.n_gpus != 1 else ""
         engine = "" if subject.engine is None else f" --engine {subject.engine}"

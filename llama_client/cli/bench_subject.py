@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from llama_client.crossover.bench.levels import Level
 from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, this_machine
 from llama_client.crossover.precisions import canonical
-from llama_client.crossover.serving.engines import canonical_engine
+from llama_client.crossover.serving.engines import ENGINES, canonical_engine
 from llama_client.crossover.serving.measured_point import CPU, MeasuredPoint
 from llama_client.crossover.users_rows import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Tables
     from llama_client.providers.gguf.store import ModelStore
 
-"""The GPU's name where there is none. The tables have no such row, but the user's own may (`[[crossover.gpus]]`)."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 # A level in which more than one request of twenty failed was not at its concurrency all the time.
 _MOST_FAILED = 0.05
@@ -102,6 +101,45 @@ class Subject:
             and level.failed <= _MOST_FAILED * (level.answered + level.failed)
             and (self.at_once is None or level.concurrency <= self.at_once)
         ]
+
+
+def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[list[MeasuredPoint], list[str]]:
+    """The points that the data sheets allow, and what is wrong with the others.
+
+    Of a model or GPU that the tables do not have nothing can be said, nor of a precision that no such engine runs; these
+    points are among the first.
+
+    Args:
+        points: What was measured.
+        tables: With the user's own rows.
+    """
+    possible, wrong = [], []
+    for point in points:
+        try:
+            _require_possible(point, tables)
+        except InvalidRequestError as error:
+            wrong.append(f"{error}.")
+        else:
+            possible.append(point)
+    return possible, wrong
+
+
+def _require_possible(point: MeasuredPoint, tables: Tables) -> None:
+    """Refuses a point that is above the ceiling; of an engine that nobody named, of the one that goes furthest."""
+    from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s, require_possible
+    from llama_client.crossover.serving.replica import Replica
+
+    replicas = []
+    for engine in ENGINES if point.engine is None else (point.engine,):
+        with suppress(InvalidRequestError):
+            model, gpu = tables.model(point.model), tables.gpu(point.gpu)
+            replicas.append(Replica(model, gpu, point.n_gpus, point.precision, engine))
+    if not replicas:
+        return
+    isl, osl, batch = point.input_tokens, point.output_tokens, point.concurrency
+    furthest = max(replicas, key=lambda each: ceiling_tokens_per_s(each, isl=isl, osl=osl, batch=batch))
+    param = f"not stored, at {batch} at once"
+    require_possible(point.output_tokens_per_s, furthest, isl=isl, osl=osl, batch=batch, param=param)
 
 
 def subject_of(

@@ -30,10 +30,16 @@ DEFAULT_DRAWS = 10_000
 _PICTURES = (".png", ".svg")
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-# Fields of a scenario whose option has another name.
+# Fields whose option has another name.
 _OPTIONS = {
-    "traffic.tokens_per_day": "--volume",
+    "model": "MODEL",
+    "api": "--api",
+    "apis": "--api",
+    "n_gpus": "--gpus",
     "self_host.n_gpus": "--gpus",
+    "traffic.tokens_per_day": "--volume",
+    "input_tokens": "--tokens-per-request",
+    "output_tokens": "--tokens-per-request",
     "purchase.usd_per_gpu": "--buy",
     "api.input_usd_per_mtok": "--api-input",
     "api.output_usd_per_mtok": "--api-output",
@@ -152,6 +158,9 @@ def command(
 
 def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> None:
     """What contradicts itself, before anything is read or written."""
+    for name in ("gpu", "precision", "engine", "since", "ledger_target"):
+        if options[name] is not None and not options[name].strip():
+            raise click.UsageError(f"--{name.replace('_', '-')}: must not be empty")
     if plot is not None and plot.suffix.lower() not in _PICTURES:
         raise click.UsageError(f"--plot: the file must end in {' or '.join(_PICTURES)}, got {str(plot)!r}")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
@@ -227,6 +236,9 @@ def _traffic(options: dict[str, Any], config: Config) -> Traffic:
         return Traffic(**said)
     from llama_client import LlamaClient
     from llama_client.crossover.ledger_traffic import traffic_of
+
+    if not config.ledger.enabled:
+        raise click.UsageError("--from-ledger: the ledger is switched off (ledger.enabled = false)")
 
     with LlamaClient(config) as client:
         report = client.costs.traffic(since=options["since"], target=options["ledger_target"])
@@ -320,10 +332,12 @@ def _write(write: Callable[[Path], None], path: Path, option: str) -> None:
 
 
 def _by_option(error: InvalidRequestError) -> InvalidRequestError:
-    """The same error with the option's name in place of the field's."""
-    field = error.param or ""
-    option = _OPTIONS.get(field) or f"--{field.rpartition('.')[2].replace('_', '-')}"
-    known = {f"--{each.name.replace('_', '-')}" for each in command.params if each.name}
-    if not field or not str(error).startswith(f"{field}: ") or (option not in known and field not in _OPTIONS):
+    """The same error in the words of the command line: options in the place of fields."""
+    options = {each.name: each.opts[0] for each in command.params if isinstance(each, click.Option) and each.name}
+    options |= {name.rpartition(".")[2]: option for name, option in _OPTIONS.items()}
+    field, text = error.param or "", str(error)
+    name = _OPTIONS.get(field) or options.get(field.rpartition(".")[2])
+    if name is None or not text.startswith(f"{field}: "):
         return error
-    return InvalidRequestError(option + str(error).removeprefix(field), param=option)
+    rest = re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda word: options.get(word[0], word[0]), text.removeprefix(field))
+    return InvalidRequestError(name + rest, param=name)

@@ -10,6 +10,7 @@ import click
 
 from llama_client import load_config
 from llama_client.clock import Clock
+from llama_client.crossover.fitting.machines import MAX_GPUS
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Architecture, Tables
 
 _MAX_COUNT = 10**9
-_COUNT = click.IntRange(1, _MAX_COUNT)
+_COUNT, _GPUS = click.IntRange(1, _MAX_COUNT), click.IntRange(1, MAX_GPUS)
 
 
 @click.command("fit", short_help="Whether a model fits this machine, or a named one.")
 @click.argument("model")
 @click.option("--gpu", metavar="NAME", help="A GPU such as rtx_4090 or h100_sxm; by default this machine.")
-@click.option("--gpus", metavar="N", type=_COUNT, help="How many of --gpu; by default 1.")
+@click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu; by default 1.")
 @click.option("--precision", metavar="P", help="Q4_K_M, Q8_0, bf16, fp8, ...; by default the best that fits.")
 @click.option("--context", metavar="TOKENS", type=_COUNT, help="Of each sequence; by default 8192.")
 @click.option("--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="Answered at once.")

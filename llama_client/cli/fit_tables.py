@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from llama_client.cli.terminal import printable
+from llama_client.cli.terminal import printable, table_of
 from llama_client.crossover.fitting.fit import Fit, Option
 from llama_client.crossover.fitting.licences import LicenceNote
 from llama_client.crossover.fitting.machines import Machine
@@ -43,16 +42,16 @@ def show(
     say()
     say(_machine_line(answer.machine))
     say()
-    console.print(_needs(answer))
+    console.print(_needs(answer, console.width))
     if len(answer.options) > 1:
         say()
-        console.print(_options(answer))
+        console.print(_options(answer, console.width))
     say()
     for line in _limits(answer):
         say(line)
     if training:
         say()
-        console.print(_training(answer, training))
+        console.print(_training(answer, training, console.width))
         say(_TRAINING)
     say()
     _show_notes(console, answer, notes, rests_on)
@@ -71,38 +70,36 @@ def _machine_line(machine: Machine) -> str:
     return f"There: {'; '.join(parts)}."
 
 
-def _needs(answer: Fit) -> Table:
-    need, table = answer.answer.need, Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("")
-    table.add_column("", justify="right", no_wrap=True)
+def _needs(answer: Fit, width: int) -> RenderableType:
+    need = answer.answer.need
     length = f"{answer.context_tokens:,} tokens" + (f" x {answer.sequences:,}" if answer.sequences > 1 else "")
     buffers = need.compute_bytes + need.runtime_bytes
     engine = "llama.cpp's buffers" if answer.answer.engine == "llama.cpp" else "set aside by the server (10% and 3 GB)"
-    table.add_row(f"weights in {answer.answer.precision}", gib(need.weights_bytes))
-    table.add_row(f"KV cache of {length}", gib(need.kv_cache_bytes))
-    table.add_row(engine, gib(buffers))
-    table.add_row("together", gib(need.total_bytes))
-    return table
+    rows = [
+        [f"weights in {answer.answer.precision}", gib(need.weights_bytes)],
+        [f"KV cache of {length}", gib(need.kv_cache_bytes)],
+        [engine, gib(buffers)],
+        ["together", gib(need.total_bytes)],
+    ]
+    return table_of([("what", False), ("needs", True)], rows, width=width, shows_headings=False)
 
 
-def _options(answer: Fit) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("precision")
-    table.add_column("engine")
-    for name in ("needs", "longest context", "sequences"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits")
+def _options(answer: Fit, width: int) -> RenderableType:
+    figures = [(name, True) for name in ("needs", "longest context", "sequences")]
+    rows = []
     for option in answer.options:
         longest = option.longest_context_tokens
-        table.add_row(
-            option.precision,
-            option.engine,
-            gib(option.need.total_bytes),
-            "-" if longest is None else f"{longest:,}",
-            f"{option.max_sequences:,}" if option.max_sequences else "-",
-            _place(option),
+        rows.append(
+            [
+                option.precision,
+                option.engine,
+                gib(option.need.total_bytes),
+                "-" if longest is None else f"{longest:,}",
+                f"{option.max_sequences:,}" if option.max_sequences else "-",
+                _place(option),
+            ]
         )
-    return table
+    return table_of([("precision", False), ("engine", False), *figures, ("fits", False)], rows, width=width)
 
 
 def _place(option: Option) -> str:
@@ -136,24 +133,23 @@ def _limits(answer: Fit) -> list[str]:
     return lines
 
 
-def _training(answer: Fit, needs: tuple[TrainingNeed, ...]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("training", no_wrap=True)
-    for name in ("weights", "optimizer", "activations", "together"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits")
+def _training(answer: Fit, needs: tuple[TrainingNeed, ...], width: int) -> RenderableType:
     room = answer.machine.usable_gpu_bytes
+    rows = []
     for need in needs:
         missing = need.total_bytes - room
-        table.add_row(
-            _NAMES[need.method],
-            gib(need.weights_bytes),
-            gib(need.gradient_bytes + need.optimizer_bytes),
-            gib(need.activation_bytes),
-            gib(need.total_bytes),
-            "no GPU" if not answer.machine.gpus else "yes" if missing <= 0 else f"{gib(missing)} short",
+        rows.append(
+            [
+                _NAMES[need.method],
+                gib(need.weights_bytes),
+                gib(need.gradient_bytes + need.optimizer_bytes),
+                gib(need.activation_bytes),
+                gib(need.total_bytes),
+                "no GPU" if not answer.machine.gpus else "yes" if missing <= 0 else f"{gib(missing)} short",
+            ]
         )
-    return table
+    figures = [(name, True) for name in ("weights", "optimizer", "activations", "together")]
+    return table_of([("training", False), *figures, ("fits", False)], rows, width=width)
 
 
 def _show_notes(console: Console, answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...]) -> None:

@@ -76,7 +76,11 @@ def net_present_value_usd(flows_usd: list[float], monthly_interest: float) -> fl
         flows_usd: The first one now, then one a month.
         monthly_interest: What money costs.
     """
-    return sum(flow / (1 + monthly_interest) ** month for month, flow in enumerate(flows_usd))
+    # By Horner's rule: powers of a rate that is far off would be too large for a float.
+    worth, kept = 0.0, 1 / (1 + monthly_interest)
+    for flow in reversed(flows_usd):
+        worth = worth * kept + flow
+    return worth
 
 
 def internal_rate_per_year(flows_usd: list[float]) -> float | None:

@@ -80,6 +80,7 @@ class Plan:
         peak_to_mean: The busiest hour against the mean one.
         tokens_per_request: Of a mean call.
         apis: Who sells it.
+        escalation: To whom the escalated share goes; None: there is none.
     """
 
     tokens_per_second: float
@@ -104,6 +105,7 @@ class Plan:
     peak_to_mean: float
     tokens_per_request: float
     apis: tuple[ApiPrice, ...]
+    escalation: ApiPrice | None = None
 
     @property
     def days_per_month(self) -> float:
@@ -152,12 +154,12 @@ def staircase(plan: Plan) -> Staircase:
     A replica carries what it answers within its limits, divided by the peak: the fleet is sized for the busiest hour
     and paid for in all of them.
     """
-    escalated = min((line(api, plan).usd_per_daily_token for api in plan.apis), default=0.0) * plan.escalated_share
+    escalated = Line(0.0) if plan.escalation is None else line(plan.escalation, plan)
     return Staircase(
         tokens_per_day_per_replica=plan.usable_tokens_per_day / plan.peak_to_mean,
         usd_per_replica=_usd_per_replica(plan),
-        fixed_usd=plan.ops_usd_per_month + plan.storage_usd_per_month,
-        usd_per_daily_token=_energy_usd_per_daily_token(plan) + escalated,
+        fixed_usd=plan.ops_usd_per_month + plan.storage_usd_per_month + escalated.fixed_usd,
+        usd_per_daily_token=_energy_usd_per_daily_token(plan) + plan.escalated_share * escalated.usd_per_daily_token,
         min_replicas=plan.min_replicas,
         spare=plan.spare,
     )

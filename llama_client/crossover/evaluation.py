@@ -29,6 +29,8 @@ _UNSURE_FROM, _UNSURE_TO = 0.2, 0.8
 # Volumes of a chart or a band: so many, spread evenly over orders of magnitude.
 _VOLUMES = 61
 _DAYS_A_YEAR = 365.25
+# In the middle of a step.
+_MANY_REPLICAS = 19.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,12 @@ class Crossover:
 
     @property
     def reference_volume(self) -> float:
-        """The volume of tables and pictures: the scenario's own, else where it crosses, else one full replica."""
+        """The volume of tables and pictures: the scenario's own, else where it crosses, else one full replica.
+
+        Where it never crosses, so many replicas that a step more or less says nothing.
+        """
+        if self.verdict == "never" and self.volume is None:
+            return _MANY_REPLICAS * self.replica_tokens_per_day
         return self.volume or self.permanent_crossing or self.first_crossing or self.replica_tokens_per_day
 
     def volumes(self) -> tuple[float, ...]:
@@ -201,18 +208,24 @@ class Crossover:
         )
 
     def _api_usd_in_month(self, volume: float, month: int) -> float | None:
-        """What the cheapest API that is still sold costs in a month to come, and leaving one that no longer is."""
-        costs, leaving = [], 0.0
-        for api, each in zip(self.plan.apis, self._lines, strict=True):
-            left = None if api.available_until is None else (api.available_until - self.today).days / _DAYS_A_YEAR * 12
-            if left is None or month <= left:
-                usd = each.fixed_usd + each.usd_per_daily_token * volume * (1 - api.yearly_decline) ** (
-                    (month - 1) / 12
-                )
-                costs.append(usd)
-            elif month - 1 <= left:
-                leaving += api.migration_usd
-        return min(costs) + leaving if costs else None
+        """What the cheapest API that is still sold costs in a month to come, and leaving the one that no longer is."""
+        now = self._cheapest_in_month(volume, month)
+        if now is None:
+            return None
+        before = self._cheapest_in_month(volume, month - 1) if month > 1 else None
+        is_left = before is not None and not self._is_sold_in_month(before[1], month)
+        return now[0] + (before[1].migration_usd if before is not None and is_left else 0.0)
+
+    def _cheapest_in_month(self, volume: float, month: int) -> tuple[float, ApiPrice] | None:
+        sold = [
+            (each.fixed_usd + each.usd_per_daily_token * volume * (1 - api.yearly_decline) ** ((month - 1) / 12), api)
+            for api, each in zip(self.plan.apis, self._lines, strict=True)
+            if self._is_sold_in_month(api, month)
+        ]
+        return min(sold, key=lambda each: each[0], default=None)
+
+    def _is_sold_in_month(self, api: ApiPrice, month: int) -> bool:
+        return api.available_until is None or month <= (api.available_until - self.today).days / _DAYS_A_YEAR * 12
 
 
 def evaluate(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llama_client.crossover.economics import line, staircase
+from llama_client.crossover.crossings import crossings
+from llama_client.crossover.economics import Plan, line, staircase, usd_per_mtok
 
 if TYPE_CHECKING:
     from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.scenario import ApiPrice
+
+# A figure that must be this many times larger or smaller is out of reach.
+_FARTHEST = 1e4
+_STEPS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +24,7 @@ class Flip:
     """One figure, and where it would have to be for the other side to be the cheaper one.
 
     Attributes:
-        name: The figure.
+        name: The figure; `api price` stands for the cheapest API's, with all others changed by the same factor.
         now: What it is.
         at: Where both sides cost the same.
         unit: Of both.
@@ -29,11 +36,22 @@ class Flip:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Lever:
+    """A figure that may be changed: `helps` is where to, for one's own machines to become cheaper."""
+
+    name: str
+    now: float
+    unit: str
+    helps: float
+    hurts: float
+    change: Callable[[Plan, float], Plan]
+
+
 def flips(crossover: Crossover) -> tuple[Flip, ...]:
     """What would change the answer, each figure on its own.
 
-    With a volume, at that volume. Without one, where the answer is "never": for large volumes, where only what a full
-    replica's token costs counts against the API's.
+    With a volume, at that volume. Without one, where the answer is "never": where there would be a volume at all.
 
     Args:
         crossover: The answer.
@@ -41,51 +59,80 @@ def flips(crossover: Crossover) -> tuple[Flip, ...]:
     Returns:
         The figures that alone could do it; empty where there is no API, or no one volume to ask at.
     """
-    if not crossover.plan.apis:
+    plan, volume = crossover.plan, crossover.volume
+    if not plan.apis or (volume is None and crossover.verdict != "never"):
         return ()
-    if crossover.volume is not None:
-        return _at(crossover, crossover.volume)
-    return _for_good(crossover) if crossover.verdict == "never" else ()
 
+    def wins(changed: Plan) -> bool:
+        if volume is None:
+            return bool(crossings(staircase(changed), [line(api, changed) for api in changed.apis]).intervals)
+        return staircase(changed).usd(volume) < min(line(api, changed).usd(volume) for api in changed.apis)
 
-def _at(crossover: Crossover, volume: float) -> tuple[Flip, ...]:
-    plan, stairs = crossover.plan, staircase(crossover.plan)
-    api, own = crossover.api_usd_per_month(volume), crossover.self_host_usd_per_month(volume)
-    assert api is not None
-    replicas, tokens_a_month = stairs.replicas(volume), volume * plan.days_per_month / 1e6
-    found = [Flip("api price", api / tokens_a_month, own / tokens_a_month, "USD per million tokens")]
-    # What is left of the API's bill for machines, staff aside.
-    left = api - stairs.fixed_usd - stairs.usd_per_daily_token * volume
-    if plan.owned is None and left > 0:
-        hours = plan.n_gpus * (1 + plan.spot_overhead) * plan.powered_hours_per_month
-        found.append(Flip("gpu_usd_per_hour", plan.gpu_usd_per_hour, left / replicas / hours, "USD"))
-    staff = api - (own - plan.ops_usd_per_month)
-    if staff > 0 and plan.ops_usd_per_month > 0:
-        found.append(Flip("ops_usd_per_month", plan.ops_usd_per_month, staff, "USD"))
-    affordable = math.floor(left / stairs.usd_per_replica) - stairs.spare if left > 0 else 0
-    if affordable >= stairs.min_replicas and (own >= api or volume > stairs.edge(stairs.min_replicas)):
-        # The rate, or the peak, at which so many replicas and no more carry the volume.
-        factor = volume / affordable / stairs.tokens_per_day_per_replica
-        found.append(Flip("tokens_per_second", plan.tokens_per_second, plan.tokens_per_second * factor, "tokens/s"))
-        if plan.peak_to_mean / factor >= 1:
-            found.append(Flip("peak_to_mean", plan.peak_to_mean, plan.peak_to_mean / factor, ""))
+    found = []
+    for lever in _levers(plan, crossover.reference_volume):
+        at = _turning_point(lever, plan, wins)
+        if at is not None:
+            found.append(Flip(lever.name, lever.now, at, lever.unit))
     return tuple(found)
 
 
-def _for_good(crossover: Crossover) -> tuple[Flip, ...]:
-    plan, stairs = crossover.plan, staircase(crossover.plan)
-    price = min(line(api, plan).usd_per_daily_token for api in plan.apis)
-    of_ours = stairs.usd_per_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
-    mtok = plan.days_per_month / 1e6
-    found = [Flip("api price", price / mtok, of_ours / mtok, "USD per million tokens")]
-    gain = price - stairs.usd_per_daily_token
-    if gain <= 0:
-        return tuple(found)
-    # By how much too dear a full replica is.
-    factor = stairs.usd_per_replica / (gain * stairs.tokens_per_day_per_replica)
-    if plan.owned is None:
-        found.append(Flip("gpu_usd_per_hour", plan.gpu_usd_per_hour, plan.gpu_usd_per_hour / factor, "USD"))
-    found.append(Flip("tokens_per_second", plan.tokens_per_second, plan.tokens_per_second * factor, "tokens/s"))
-    if plan.peak_to_mean / factor >= 1:
-        found.append(Flip("peak_to_mean", plan.peak_to_mean, plan.peak_to_mean / factor, ""))
-    return tuple(found)
+def _levers(plan: Plan, volume: float) -> list[_Lever]:
+    cheapest = min(plan.apis, key=lambda api: line(api, plan).usd(volume))
+    price = usd_per_mtok(cheapest, plan)
+    rent, rate, peak, staff = plan.gpu_usd_per_hour, plan.tokens_per_second, plan.peak_to_mean, plan.ops_usd_per_month
+    levers = [
+        _Lever(
+            "api price",
+            price,
+            "USD per million tokens",
+            price * _FARTHEST,
+            price / _FARTHEST,
+            lambda plan, value: _with_prices(plan, value / price),
+        ),
+        _Lever("gpu_usd_per_hour", rent, "USD", rent / _FARTHEST, rent * _FARTHEST, _setting("gpu_usd_per_hour")),
+        _Lever("ops_usd_per_month", staff, "USD", staff / _FARTHEST, staff * _FARTHEST, _setting("ops_usd_per_month")),
+        _Lever(
+            "tokens_per_second", rate, "tokens/s", rate * _FARTHEST, rate / _FARTHEST, _setting("tokens_per_second")
+        ),
+        _Lever("peak_to_mean", peak, "", 1.0, peak * _FARTHEST, _setting("peak_to_mean")),
+    ]
+    return [lever for lever in levers if lever.now > 0]
+
+
+def _setting(name: str) -> Callable[[Plan, float], Plan]:
+    return lambda plan, value: replace(plan, **{name: value})  # type: ignore[arg-type]
+
+
+def _with_prices(plan: Plan, factor: float) -> Plan:
+    def scaled(api: ApiPrice) -> ApiPrice:
+        cached = api.cached_usd_per_mtok
+        return replace(
+            api,
+            input_usd_per_mtok=min(1e6, api.input_usd_per_mtok * factor),
+            output_usd_per_mtok=min(1e6, api.output_usd_per_mtok * factor),
+            cached_usd_per_mtok=None if cached is None else min(1e6, cached * factor),
+            cache_write_usd_per_mtok=min(1e6, api.cache_write_usd_per_mtok * factor),
+            usd_per_request=min(1e6, api.usd_per_request * factor),
+        )
+
+    escalation = None if plan.escalation is None else scaled(plan.escalation)
+    return replace(plan, apis=tuple(scaled(api) for api in plan.apis), escalation=escalation)
+
+
+def _turning_point(lever: _Lever, plan: Plan, wins: Callable[[Plan], bool]) -> float | None:
+    """Where the winner changes, between what a figure is and as far as it may go; None: it does not.
+
+    The cost of either side only rises or only falls with each figure, so halving the distance finds it.
+    """
+    now = wins(plan)
+    far = lever.hurts if now else lever.helps
+    if wins(lever.change(plan, far)) == now:
+        return None
+    near = lever.now
+    for _ in range(_STEPS):
+        middle = math.sqrt(near * far)
+        if wins(lever.change(plan, middle)) == now:
+            near = middle
+        else:
+            far = middle
+    return far

@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from llama_client.crossover.crossings import Line, Staircase
@@ -96,19 +97,23 @@ def cheapest_mix(
     if not lines:
         return None
 
-    def usd(base: int) -> float:
-        to_api = tokens_per_day * share(base)
-        own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api) if base else 0.0
-        return own + (min(line.usd(to_api) for line in lines) if to_api > 0 else 0.0)
-
     def share(base: int) -> float:
         return curve.share_above(base * usable_tokens_per_day / tokens_per_day)
 
+    def usd(base: int, line: Line) -> float:
+        to_api = tokens_per_day * share(base)
+        own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api) if base else 0.0
+        return own + (line.usd(to_api) if to_api > 0 else 0.0)
+
     most = max(stairs.min_replicas, math.ceil(curve.peak_to_mean * tokens_per_day / usable_tokens_per_day))
-    # From the first machine on, each further one saves less than the one before: costs fall, then rise.
-    base = min((_lowest(usd, stairs.min_replicas, most), most, 0), key=usd)
+    tried = [(usd(base, line), base) for line in lines for base in (0, most)]
+    if most > stairs.min_replicas:
+        # While something goes to one API, each further machine saves less than the one before: costs fall, then rise.
+        found = ((line, _lowest(partial(usd, line=line), stairs.min_replicas, most - 1)) for line in lines)
+        tried += [(usd(base, line), base) for line, base in found]
+    cost, base = min(tried)
     pure = min(stairs.usd(tokens_per_day), *(line.usd(tokens_per_day) for line in lines))
-    return Hybrid(base + stairs.spare if base else 0, share(base), usd(base), max(0.0, pure - usd(base)))
+    return Hybrid(base + stairs.spare if base else 0, share(base), cost, max(0.0, pure - cost))
 
 
 def _lowest(usd: Callable[[int], float], low: int, high: int) -> int:

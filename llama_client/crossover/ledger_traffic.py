@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from llama_client.crossover.scenario import Traffic
 from llama_client.errors import InvalidRequestError
 from llama_client.types.report import TrafficReport
+
+# Fewer are no sample of a day.
+_FEW_CALLS = 100
 
 
 def traffic_of(report: TrafficReport) -> Traffic:
@@ -20,11 +25,15 @@ def traffic_of(report: TrafficReport) -> Traffic:
         traffic = traffic_of(client.costs.traffic(since="30d"))
         evaluate(Scenario(model="llama-3.3-70b", traffic=traffic, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)))
     """
-    if not report.tokens_per_day or not report.output_share:
-        since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
+    since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
+    if not report.calls:
         raise InvalidRequestError(
-            f"from_ledger: no answered call with tokens is written down{since}; give the volume by hand, or make some "
-            "calls first",
+            f"from_ledger: no answered call is written down{since}; give the volume by hand, or make some calls first",
+            param="from_ledger",
+        )
+    if not report.tokens_per_day or not report.output_share:
+        raise InvalidRequestError(
+            f"from_ledger: the calls that are written down{since} have no output tokens; give the volume by hand",
             param="from_ledger",
         )
     assert report.mean_input_tokens is not None
@@ -38,4 +47,18 @@ def traffic_of(report: TrafficReport) -> Traffic:
         peak_to_mean=report.peak_to_mean,
         hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
         source=f"your ledger: {report.calls:,} calls in {days}",
+        notes=tuple(_notes(report)),
     )
+
+
+def _notes(report: TrafficReport) -> Iterator[str]:
+    """What the ledger does not know, or only guesses."""
+    if report.calls < _FEW_CALLS:
+        yield f"Your ledger has {report.calls:,} calls: so few tell more of chance than of load and its peak."
+    if report.unrecorded_calls:
+        count = f"{report.unrecorded_calls:,} calls"
+        yield f"{count} were not written down, or not wholly; the volume holds nothing of them."
+    if report.estimated_calls:
+        yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
+    if report.older_calls:
+        yield f"{report.older_calls:,} calls are older than 400 days, and left out."

@@ -28,8 +28,8 @@ def rent(host: SelfHost, gpu: Gpu | None, tables: Tables, book: Book) -> float:
     quotes = tables.rents(gpu.name)
     if not quotes:
         raise InvalidRequestError(
-            f"self_host.gpu_usd_per_hour: nobody is known to rent out a {gpu.title}; give its price by the hour, or a "
-            "purchase",
+            f"self_host.gpu_usd_per_hour: nobody is known to rent out a {gpu.title}; give gpu_usd_per_hour, or "
+            "buy it",
             param="self_host.gpu_usd_per_hour",
         )
     prices = [float(quote.usd_per_gpu_hour) for quote in quotes]
@@ -62,7 +62,7 @@ def owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, book: Book) -> Ow
     quote = None if gpu is None else tables.purchase(gpu.name)
     if purchase.usd_per_gpu is None and quote is None:
         raise InvalidRequestError(
-            "purchase.usd_per_gpu: is required, since nobody here knows what this machine costs",
+            "purchase.usd_per_gpu: nobody here knows what this machine costs; give its price",
             param="purchase.usd_per_gpu",
         )
     if purchase.usd_per_gpu is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Literal
@@ -18,6 +19,11 @@ _WIDE_EMBEDDINGS = frozenset({"fp8", "fp8_block", "nvfp4", "int4"})
 _FAMILIES: dict[str, Family] = {"bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int4": "int4"}
 # NVIDIA's checkpoints of 8 and 4 bits cache keys and values in 8 bits; vLLM's and llama.cpp's default is 16.
 _BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "int4": 2.0}
+# Bits a weight of GGUF's plain formats, which have one kind of block all through: ggml's structs of blocks
+# (ggml-common.h) take 18, 20, 22 and 24 bytes for 32 weights, and 110 for 256 of Q3_K.
+_PLAIN_BITS = {"Q3_K_S": 110 * 8 / 256, "Q4_0": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0}
+# But for the matrix that answers are read from, be it the embeddings: that is Q6_K, 210 bytes for 256 (llama-quant.cpp).
+_PLAIN_OUTPUT_BITS = 210 * 8 / 256
 
 
 def canonical(precision: str, *, param: str = "precision") -> str:
@@ -30,13 +36,21 @@ def canonical(precision: str, *, param: str = "precision") -> str:
     Raises:
         InvalidRequestError: It is not known; the message has the nearest name that is.
     """
+    if not isinstance(precision, str):
+        kind = type(precision).__name__
+        raise InvalidRequestError(f"{param}: must be a name, as in 'fp8' or 'Q4_K_M', not {kind}", param=param)
     lower = precision.strip().lower().replace("-", "_")
     name = _SPELLINGS.get(lower, lower)
     if name in _BYTES_A_WEIGHT:
         return name
-    if name.upper() in gguf_names():
+    if name.upper() in all_gguf_names():
         return name.upper()
-    raise unknown(param, precision, (*_BYTES_A_WEIGHT, "fp16", *gguf_names()))
+    known = (*_BYTES_A_WEIGHT, "fp16", *all_gguf_names())
+    # Underscores are what people leave out.
+    meant = [each for each in known if _letters(each) == _letters(lower)]
+    if meant:
+        raise InvalidRequestError(f"{param}: {precision!r} is not known; did you mean {meant[0]!r}?", param=param)
+    raise unknown(param, precision, known)
 
 
 def family(precision: str) -> Family:
@@ -59,7 +73,7 @@ def weight_bytes(model: Architecture, precision: str) -> float:
         >>> round(weight_bytes(tables.model("llama-3.3-70b"), "fp8") / 1e9)
         73
     """
-    if precision in gguf_names():
+    if precision in all_gguf_names():
         return model.all_parameters * _gguf_bits(model, precision) / 8
     narrow = _BYTES_A_WEIGHT[precision]
     if precision not in _WIDE_EMBEDDINGS:
@@ -75,7 +89,7 @@ def layer_weight_bytes(model: Architecture, precision: str) -> float:
         model: Its shape: GGUF's mean depends on it.
         precision: A canonical name.
     """
-    if precision in gguf_names():
+    if precision in all_gguf_names():
         return _gguf_bits(model, precision) / 8
     return _BYTES_A_WEIGHT[precision]
 
@@ -91,16 +105,29 @@ def cached_value_bytes(precision: str) -> float:
 
 
 def gguf_names() -> tuple[str, ...]:
-    """GGUF's names that we know, fewest bits first."""
+    """GGUF's names that people choose from today, fewest bits first."""
     names = {name for bits, _ in _gguf_tables() for name in bits}
     return tuple(sorted(names, key=lambda name: min(bits[name] for bits, _ in _gguf_tables() if name in bits)))
+
+
+def all_gguf_names() -> tuple[str, ...]:
+    """The same, then the plain formats: as large, and further from the model than those that mix kinds of blocks."""
+    return (*gguf_names(), *_PLAIN_BITS)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _gguf_bits(model: Architecture, name: str) -> float:
     """Bits a weight: the layers' own, and more for embeddings, whose share tells how many more.
 
-    A straight line through the sizes that are known, each at its model's share of embeddings.
+    Of plain formats exactly. Of others a straight line through the sizes that are known, each at its model's share of
+    embeddings.
     """
+    if name in _PLAIN_BITS:
+        output = model.vocab * model.hidden / model.all_parameters
+        return _PLAIN_BITS[name] + (_PLAIN_OUTPUT_BITS - _PLAIN_BITS[name]) * output
     points = sorted((share, bits[name]) for bits, share in _gguf_tables() if name in bits)
     if not points:
         raise InvalidRequestError(f"precision: {name!r} has no known size", param="precision")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.amounts import figure, share, tokens, usd
+from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.flips import Flip, flips
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # As many intervals as a table shows.
 _MAX_INTERVALS_SHOWN = 6
+# A chance below this goes without saying.
+_WORTH_SAYING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +175,10 @@ def _sentence(crossover: Crossover) -> str:
     assert api is not None
     if crossover.verdict == "never":
         of_ours = _usd_per_full_mtok(crossover)
-        price = _usd_per_api_mtok(crossover)
+        price = min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis)
         return (
             f"Never: a full replica of {what} costs {usd(of_ours)} per million tokens, and {cheapest.provider} sells "
-            f"them for {usd(price)}; no volume changes that."
+            f"them for {usd(price)}; no volume changes that.{_doubt(crossover)}"
         )
     edges = _edges(crossover)
     if volume is None:
@@ -192,6 +195,14 @@ def _sentence(crossover: Crossover) -> str:
     return f"An API is cheaper at {tokens(at)} tokens a day: {costs}. Your own is cheaper {edges}."
 
 
+def _doubt(crossover: Crossover) -> str:
+    """What is to be said beside a "never" that not all draws share."""
+    likely = crossover.probability
+    if likely is None or likely < _WORTH_SAYING:
+        return ""
+    return f" But that hangs on figures that are uncertain: in {share(likely)} of all cases your own is cheaper."
+
+
 def _edges(crossover: Crossover) -> str:
     first, forever = crossover.first_crossing, crossover.permanent_crossing
     assert first is not None
@@ -206,18 +217,9 @@ def _edges(crossover: Crossover) -> str:
 
 def _usd_per_full_mtok(crossover: Crossover) -> float:
     """A full replica's cost of a million tokens, staff apart."""
-    full = crossover.replica_tokens_per_day
-    more = crossover.self_host_usd_per_month(full * 2) - crossover.self_host_usd_per_month(full)
-    return more / (full * crossover.plan.days_per_month) * 1e6
-
-
-def _usd_per_api_mtok(crossover: Crossover) -> float:
-    """The cheapest API's price of a million tokens, fees apart."""
-    plan, far = crossover.plan, 1e15
-    one, two = crossover.api_usd_per_month(far), crossover.api_usd_per_month(2 * far)
-    assert one is not None
-    assert two is not None
-    return (two - one) / (far * plan.days_per_month) * 1e6
+    stairs, days = staircase(crossover.plan), crossover.plan.days_per_month
+    per_daily_token = stairs.usd_per_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
+    return per_daily_token / days * 1e6
 
 
 def _binding(crossover: Crossover) -> str:
@@ -287,7 +289,7 @@ def _probability(crossover: Crossover, volume: float) -> float | None:
 
 
 def _notes(crossover: Crossover) -> list[str]:
-    notes = []
+    notes = list(crossover.scenario.traffic.notes)
     mix, at = crossover.hybrid(), tokens(crossover.reference_volume)
     if mix is not None and mix.saves_usd_per_month > 0.01 * mix.usd_per_month:
         base = f"{mix.replicas} replica{'' if mix.replicas == 1 else 's'}"

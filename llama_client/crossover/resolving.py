@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-from llama_client.crossover.assumptions import TENTH, Assumption, given
+from llama_client.crossover.assumptions import TENTH, Assumption, default, given
 from llama_client.crossover.book import Book
-from llama_client.crossover.economics import Plan
+from llama_client.crossover.economics import Plan, line
 from llama_client.crossover.machine_costs import owned, rent
 from llama_client.crossover.offers import Offers, offers_of
 from llama_client.crossover.scenario import ApiPrice, Scenario, SelfHost
@@ -24,6 +24,7 @@ from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from llama_client.crossover.serving.rates import Rate
+    from llama_client.crossover.serving.replica import Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,55 +77,71 @@ def resolve(
         InvalidRequestError: A name is unknown, the model does not fit, or a figure is missing that nobody knows.
     """
     book = Book(scenario)
-    host = scenario.self_host
+    host, traffic = scenario.self_host, scenario.traffic
     model = None if scenario.model is None else _model(scenario.model, host, tables)
     gpu = None if host.gpu in (None, CPU) else tables.gpu(host.gpu, param="self_host.gpu")
-    traffic = scenario.traffic
     share = book.figure("output_share", traffic.output_share, traffic.source)
-    cached = book.figure("cached_share", traffic.cached_share, traffic.source)
     length = book.figure("tokens_per_request", traffic.tokens_per_request, traffic.source, unit="tokens")
-    peak = book.figure("peak_to_mean", traffic.peak_to_mean, traffic.source)
-    utilisation = book.figure("max_utilisation", host.max_utilisation)
     book.note_rows(model, gpu)
-    precision, rate = _rate(host, model, gpu, share=share, length=length, measured=measured, book=book)
-    full, counts_input = _full_rate(host, rate, book)
-    derate = _derate(host, rate, book)
-    spare = int(book.figure("spare", host.spare, unit="replicas"))
-    staff = "ops_usd_per_month_owned" if host.purchase else "ops_usd_per_month_rented"
-    ops = book.figure("ops_usd_per_month", host.ops_usd_per_month, unit="USD", row=staff)
-    bought = owned(host.purchase, gpu, tables, book) if host.purchase else None
+    precision, rate = _rate(host, model, gpu, lengths=_lengths(share, length), measured=measured, book=book)
     apis, ended, unpriced = _apis(scenario, model, tables, today, offers)
-    if host.escalated_share and not apis:
-        raise InvalidRequestError(
-            "self_host.escalated_share: nobody sells this model, so there is no API for a share of it; give apis",
-            param="self_host.escalated_share",
-        )
+    plan = _plan(scenario, gpu, rate, apis, share=share, length=length, tables=tables, book=book)
     book.note_given(traffic, host)
+    return Resolved(plan, book.all(apis), model, gpu, precision, rate, ended, unpriced)
+
+
+def _plan(
+    scenario: Scenario,
+    gpu: Gpu | None,
+    rate: Rate | None,
+    apis: tuple[ApiPrice, ...],
+    *,
+    share: float,
+    length: float,
+    tables: Tables,
+    book: Book,
+) -> Plan:
+    """The numbers, once model, machine and sellers are known."""
+    host, traffic = scenario.self_host, scenario.traffic
+    staff = "ops_usd_per_month_owned" if host.purchase else "ops_usd_per_month_rented"
+    tokens_per_second, counts_input = _full_rate(host, rate, book)
+    bought = owned(host.purchase, gpu, tables, book) if host.purchase else None
     plan = Plan(
-        tokens_per_second=full,
+        tokens_per_second=tokens_per_second,
         counts_input=counts_input,
-        slo_derate=derate,
-        max_utilisation=utilisation,
+        slo_derate=_derate(host, rate, book),
+        max_utilisation=book.figure("max_utilisation", host.max_utilisation),
         n_gpus=host.n_gpus,
         gpu_usd_per_hour=0.0 if bought else rent(host, gpu, tables, book),
         spot_overhead=host.spot_overhead,
         owned=bought,
         min_replicas=host.min_replicas,
-        spare=spare,
-        ops_usd_per_month=ops,
+        spare=int(book.figure("spare", host.spare, unit="replicas")),
+        ops_usd_per_month=book.figure("ops_usd_per_month", host.ops_usd_per_month, unit="USD", row=staff),
         storage_usd_per_month=host.storage_usd_per_month,
         powered_hours_per_month=min(host.powered_hours_per_month or scenario.hours_per_month, scenario.hours_per_month),
         hours_per_month=scenario.hours_per_month,
         escalated_share=host.escalated_share,
         output_share=share,
-        cached_share=cached,
+        cached_share=book.figure("cached_share", traffic.cached_share, traffic.source),
         batch_share=traffic.batch_share,
         retry_share=traffic.retry_share,
-        peak_to_mean=peak,
+        peak_to_mean=book.figure("peak_to_mean", traffic.peak_to_mean, traffic.source),
         tokens_per_request=length,
         apis=apis,
     )
-    return Resolved(plan, book.all(apis), model, gpu, precision, rate, ended, unpriced)
+    return replace(plan, escalation=_escalation(plan, traffic.tokens_per_day)) if host.escalated_share else plan
+
+
+def _escalation(plan: Plan, tokens_per_day: float | None) -> ApiPrice:
+    """To whom the escalated share goes: who is cheapest for it at the volume; without one, by the token."""
+    if not plan.apis:
+        raise InvalidRequestError(
+            "self_host.escalated_share: nobody sells this model, so there is no API for a share of it; give apis",
+            param="self_host.escalated_share",
+        )
+    far = 1e18 if tokens_per_day is None else tokens_per_day * plan.escalated_share
+    return min(plan.apis, key=lambda api: line(api, plan).usd(far))
 
 
 def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
@@ -142,8 +159,7 @@ def _rate(
     model: Architecture | None,
     gpu: Gpu | None,
     *,
-    share: float,
-    length: float,
+    lengths: tuple[int, int],
     measured: Sequence[MeasuredPoint],
     book: Book,
 ) -> tuple[str | None, Rate | None]:
@@ -153,17 +169,16 @@ def _rate(
         if is_measured:
             return host.precision, None
         if model is not None and host.gpu == CPU:
-            return _on_cpu(host, model, measured, _lengths(share, length), book)
+            return _on_cpu(host, model, measured, lengths, book)
         field = "model" if model is None else "self_host.gpu"
         raise InvalidRequestError(f"{field}: is required where no tokens_per_second was measured", param=field)
-    from llama_client.crossover.serving.ceiling import require_possible
     from llama_client.crossover.serving.rates import replica_rate
     from llama_client.crossover.serving.replica import Replica
 
     precision, engine = _served_as(host, model, gpu, measured)
     tpot_ms = book.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms")
     ttft_s = book.figure("ttft_limit_s", host.ttft_limit_s, unit="s")
-    isl, osl = _lengths(share, length)
+    isl, osl = lengths
     rate = None
     try:
         rate = replica_rate(
@@ -182,18 +197,19 @@ def _rate(
         # Who has measured it knows that it runs, whatever we reckon.
         if not is_measured:
             raise
+    _require_possible(host, Replica(model, gpu, host.n_gpus, precision, engine), isl, osl)
+    return precision, rate
+
+
+def _require_possible(host: SelfHost, replica: Replica, isl: int, osl: int) -> None:
+    """Refuses a rate of the user's that no machine reaches."""
+    from llama_client.crossover.serving.ceiling import require_possible
+
     said = host.tokens_per_second
     if host.total_tokens_per_second is not None:
-        said = host.total_tokens_per_second * share
+        said = host.total_tokens_per_second * osl / (isl + osl)
     if said is not None:
-        require_possible(
-            said,
-            Replica(model, gpu, host.n_gpus, precision, engine),
-            isl=isl,
-            osl=osl,
-            param="self_host.tokens_per_second",
-        )
-    return precision, rate
+        require_possible(said, replica, isl=isl, osl=osl, param="self_host.tokens_per_second")
 
 
 def _lengths(share: float, length: float) -> tuple[int, int]:
@@ -284,11 +300,14 @@ def _derate(host: SelfHost, rate: Rate | None, book: Book) -> float:
     if host.slo_derate is not None or rate is None:
         return book.figure("slo_derate", host.slo_derate)
     if rate.slo_output_tokens_per_s <= 0:
-        first = "" if rate.alone_ttft_ms is None else f" and {rate.alone_ttft_ms / 1000:.2g} s to the first one"
+        limit = host.tpot_limit_ms or float(default("tpot_limit_ms").value)
+        is_slow = rate.alone_tpot_ms > limit or rate.alone_ttft_ms is None
+        field = "tpot_limit_ms" if is_slow else "ttft_limit_s"
+        takes = f"{rate.alone_tpot_ms:.3g} ms a token" if is_slow else f"{(rate.alone_ttft_ms or 0) / 1e3:.3g} s"
         raise InvalidRequestError(
-            f"self_host.tpot_limit_ms: even a single request takes {rate.alone_tpot_ms:.3g} ms a token{first} on this "
-            "machine; allow more with tpot_limit_ms and ttft_limit_s, or give slo_derate",
-            param="self_host.tpot_limit_ms",
+            f"self_host.{field}: even a single request takes {takes}{'' if is_slow else ' to the first token'} on this "
+            f"machine; allow more, or give slo_derate",
+            param=f"self_host.{field}",
         )
     share = min(1.0, rate.slo_output_tokens_per_s / rate.output_tokens_per_s)
     return book.add(

@@ -7,6 +7,7 @@ float here, since a forecast is an estimate; only prices of tables stay decimal,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from decimal import Decimal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # 365 days of 24 hours, by twelve.
 HOURS_A_MONTH = 730.0
 _MAX_HOURS_A_MONTH = 744.0
+# A trillion; what is more is a slip of the keyboard.
+_MOST_USD = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Traffic:
         tokens_per_request: Input and output of a mean call; None: assumed.
         hourly_tokens: The load of each hour of some days, in any unit; empty: a curve with that peak to mean.
         source: Where the figures come from.
+        notes: What is to be known about them.
 
     Raises:
         InvalidRequestError: A figure is out of its range; the message names the field.
@@ -57,6 +61,7 @@ class Traffic:
     tokens_per_request: float | None = None
     hourly_tokens: tuple[float, ...] = ()
     source: str = "given"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check = _Fields(self, "traffic")
@@ -66,7 +71,7 @@ class Traffic:
         check.number("batch_share", at_least=0, at_most=1)
         check.number("retry_share", at_least=0, at_most=10)
         check.number("peak_to_mean", at_least=1, at_most=10_000)
-        check.number("tokens_per_request", above=0, at_most=1e9)
+        check.number("tokens_per_request", above=0, at_most=1e18)
         hours = tuple(_number(each, "traffic.hourly_tokens", at_least=0) for each in self.hourly_tokens)
         if hours and not any(hours):
             raise _wrong("traffic.hourly_tokens", "must have an hour with a load", hours[0])
@@ -123,11 +128,11 @@ class ApiPrice:
         for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok", "cache_write_usd_per_mtok"):
             check.number(name, at_least=0, at_most=1e6)
         check.number("batch_discount", at_least=0, at_most=1)
-        check.number("usd_per_request", at_least=0)
-        check.number("fees_usd_per_month", at_least=0)
+        check.number("usd_per_request", at_least=0, at_most=1e6)
+        check.number("fees_usd_per_month", at_least=0, at_most=_MOST_USD)
         check.number("yearly_decline", at_least=-1, at_most=0.999)
-        check.number("token_ratio", above=0)
-        check.number("migration_usd", at_least=0)
+        check.number("token_ratio", above=0, at_most=1000)
+        check.number("migration_usd", at_least=0, at_most=_MOST_USD)
 
     @property
     def name(self) -> str:
@@ -170,14 +175,15 @@ class Purchase:
 
     def __post_init__(self) -> None:
         check = _Fields(self, "purchase")
-        check.number("usd_per_gpu", above=0)
+        check.number("usd_per_gpu", above=0, at_most=1e9)
         check.number("months", above=0, at_most=600)
         check.number("residual_share", at_least=0, at_most=1)
         check.number("yearly_interest", at_least=0, at_most=10)
-        for name in ("idle_w", "load_w", "usd_per_kwh", "colocation_usd_per_month", "support_share_per_year"):
-            check.number(name, at_least=0)
-        check.number("node_factor", at_least=1)
-        check.number("pue", at_least=1)
+        for name in ("idle_w", "load_w", "usd_per_kwh", "support_share_per_year"):
+            check.number(name, at_least=0, at_most=1e6)
+        check.number("colocation_usd_per_month", at_least=0, at_most=_MOST_USD)
+        check.number("node_factor", at_least=1, at_most=100)
+        check.number("pue", at_least=1, at_most=100)
         if self.idle_w is not None and self.load_w is not None and self.idle_w > self.load_w:
             raise _wrong("purchase.idle_w", f"must be at most load_w ({self.load_w:g})", self.idle_w)
 
@@ -241,12 +247,17 @@ class SelfHost:
         check.number("max_utilisation", above=0, at_most=1)
         check.whole("min_replicas", at_least=1, at_most=1_000_000)
         check.whole("spare", at_least=0, at_most=1_000_000)
-        for name in ("ops_usd_per_month", "storage_usd_per_month", "spot_overhead"):
-            check.number(name, at_least=0)
+        for name in ("ops_usd_per_month", "storage_usd_per_month"):
+            check.number(name, at_least=0, at_most=_MOST_USD)
+        check.number("spot_overhead", at_least=0, at_most=100)
         check.number("powered_hours_per_month", above=0, at_most=_MAX_HOURS_A_MONTH)
         check.number("escalated_share", at_least=0, at_most=1)
-        check.number("tpot_limit_ms", above=0)
-        check.number("ttft_limit_s", above=0)
+        check.number("tpot_limit_ms", above=0, at_most=1e9)
+        check.number("ttft_limit_s", above=0, at_most=1e6)
+        for name in ("gpu", "precision", "engine"):
+            check.text(name)
+        if self.purchase is not None and not isinstance(self.purchase, Purchase):
+            raise _wrong("self_host.purchase", "must be a Purchase", self.purchase)
         if self.purchase is not None and self.gpu_usd_per_hour is not None:
             raise InvalidRequestError(
                 "self_host.purchase: a machine is bought or rented; leave out purchase or gpu_usd_per_hour",
@@ -294,9 +305,17 @@ class Scenario:
     hours_per_month: float = HOURS_A_MONTH
 
     def __post_init__(self) -> None:
-        _Fields(self, "scenario").number("hours_per_month", above=0, at_most=_MAX_HOURS_A_MONTH)
-        if self.apis is not None:
-            object.__setattr__(self, "apis", tuple(self.apis))
+        check = _Fields(self, "")
+        check.number("hours_per_month", above=0, at_most=_MAX_HOURS_A_MONTH)
+        check.text("model")
+        for name, kind in (("traffic", Traffic), ("self_host", SelfHost)):
+            if not isinstance(getattr(self, name), kind):
+                raise _wrong(name, f"must be a {kind.__name__}", getattr(self, name))
+        apis: object = self.apis
+        if apis is not None:
+            if not isinstance(apis, Iterable) or not all(isinstance(api, ApiPrice) for api in apis):
+                raise _wrong("apis", "must be a list of ApiPrice", apis)
+            object.__setattr__(self, "apis", tuple(apis))
 
     def at(self, tokens_per_day: float | None) -> Scenario:
         """The same scenario at another volume."""
@@ -316,15 +335,23 @@ class _Fields:
         value = getattr(self._owner, name)
         if value is None and name in self._optional:
             return
-        number = _number(value, f"{self._place}.{name}", above=above, at_least=at_least, at_most=at_most)
+        number = _number(value, self._field(name), above=above, at_least=at_least, at_most=at_most)
         object.__setattr__(self._owner, name, number)
+
+    def text(self, name: str) -> None:
+        value = getattr(self._owner, name)
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            raise _wrong(self._field(name), "must be a name", value)
+
+    def _field(self, name: str) -> str:
+        return f"{self._place}.{name}" if self._place else name
 
     def whole(self, name: str, *, at_least: int, at_most: int) -> None:
         value = getattr(self._owner, name)
         if value is None and name in self._optional:
             return
         if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
-            raise _wrong(f"{self._place}.{name}", f"must be a whole number from {at_least} to {at_most}", value)
+            raise _wrong(self._field(name), f"must be a whole number from {at_least} to {at_most}", value)
 
 
 def _number(

@@ -126,7 +126,7 @@ class Gpu:
 
     Attributes:
         name: In lower snake case, as in `h100_sxm`.
-        title: As its maker writes it.
+        title: As its maker writes it; empty: the name.
         vendor: `nvidia`, `amd` or `apple`.
         memory_kind: `hbm`, `gddr` or `unified`.
         memory_gib: As sold, in 2^30 bytes; what the driver keeps for itself is up to 1% of it.
@@ -153,6 +153,10 @@ class Gpu:
     unverified: str | None = None
     source: str = _USERS_OWN
     checked_on: date | None = None
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_DRAWS = 1_000_000
+MAX_DRAWS, MAX_SEED = 1_000_000, 2**63 - 1
 # Draws are made in parts, so that a million of them take no more memory than this many.
 _DRAWS_AT_ONCE = 10_000
 _LOWER, _UPPER = 0.1, 0.9
@@ -109,11 +109,11 @@ def band(
         at: The scenario's own volume.
 
     Raises:
-        InvalidRequestError: `draws` is out of its range.
+        InvalidRequestError: `draws` or `seed` is out of its range.
         ProviderNotInstalledError: numpy is missing.
     """
-    if isinstance(draws, bool) or not 1 <= draws <= MAX_DRAWS:
-        raise InvalidRequestError(f"draws: must be a whole number from 1 to {MAX_DRAWS:,}, got {draws}", param="draws")
+    _require_whole("draws", draws, 1, MAX_DRAWS)
+    _require_whole("seed", seed, 0, MAX_SEED)
     try:
         import numpy as np
     except ImportError as error:
@@ -147,6 +147,11 @@ def band(
         high_usd_per_month=tuple(upper.tolist()[:count]),
         at_volume=shares[count] if at is not None and plan.apis else None,
     )
+
+
+def _require_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidRequestError(f"{name}: must be a whole number from {least} to {most:,}, got {value!r}", param=name)
 
 
 def _usd_per_mtok(plan: Plan, tokens_per_day: float) -> float:

@@ -80,7 +80,7 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (("lama-3.3-70b",), "did you mean 'llama-3.3-70b'?"),
+        (("lama-3.3-70b",), "MODEL: 'lama-3.3-70b' is not in the tables; did you mean 'llama-3.3-70b'?"),
         (("llama-3.3-70b", "--gpu", "h100"), "--gpu: 'h100' is not in the tables; did you mean"),
         (("llama-3.3-70b", "--gpu", "h100_sxm"), "so 4.0 GB are missing; would fit: 2 GPUs"),
         ((*PAIR, "--gpu-usd-per-hour", "-2"), "--gpu-usd-per-hour: must be a number above 0, got -2"),
@@ -96,13 +96,21 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         ((*PAIR, "--api", "groq/llama-3.3-70b-versatile"), "groq retired llama-3.3-70b-versatile on 2026-08-16"),
         ((*PAIR, "--buy", "30000", "--gpu-usd-per-hour", "2"), "a machine is bought or rented"),
         ((*PAIR, "--draws", "-5"), "--draws: must be a whole number from 1 to 1,000,000, got -5"),
+        ((*PAIR, "--seed", "-1"), "--seed: must be a whole number from 0 to"),
+        (("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "2000"), "--gpus: must be from 1 to 1024, got 2000"),
+        ((*PAIR, "--api", "foo"), "--api: 'foo' is not in the tables"),
+        ((*PAIR, "--ttft-limit-s", "1e-9"), "--ttft-limit-s: even a single request takes"),
+        ((*PAIR, "--tpot-limit-ms", "1e-9"), "allow more, or give --slo-derate"),
+        ((*PAIR, "--tokens-per-request", "1e9"), "--tokens-per-request: "),
+        ((*PAIR, "--ops-usd-per-month", "1e308"), "--ops-usd-per-month: must be a number up to 1e+12"),
+        (("llama-3.3-70b", "--gpu", ""), "--gpu: must not be empty"),
         ((*PAIR, "--plot", "x.jpg"), "--plot: the file must end in .png or .svg"),
         ((*PAIR, "--html", "x.txt"), "--html: the file must end in .html"),
         ((*PAIR, "--plot", "no/where/x.png"), "--plot: no/where/x.png cannot be written"),
         ((*PAIR, "--since", "7d"), "--since and --ledger-target go with --from-ledger"),
         (("llama-3.3-70b", "--gpus", "2"), "--gpus: needs --gpu"),
         (("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"), "--gpu-usd-per-hour: nobody is known to rent out"),
-        ((*PAIR, "--from-ledger"), "--from-ledger: no answered call with tokens is written down"),
+        ((*PAIR, "--from-ledger"), "--from-ledger: the ledger is switched off"),
     ],
 )
 def test_wrong_use_names_the_option_and_what_would_be_right(arguments: tuple[str, ...], wanted: str) -> None:
@@ -134,6 +142,14 @@ def test_pictures_and_the_page_are_written_whole(nobody: Path) -> None:
     assert page.rstrip().endswith("</html>")
 
 
+def test_an_empty_ledger_says_so(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
+    (nobody / "work" / "llama-client.toml").write_text("[ledger]\nurl = 'sqlite:///ledger.db'\n", encoding="utf-8")
+    done = run("crossover", *PAIR, "--from-ledger")
+    assert (done.code, done.out) == (2, "")
+    assert "--from-ledger: no answered call is written down" in done.err
+
+
 def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     url = f"sqlite:///{nobody / 'work' / 'ledger.db'}"
@@ -155,6 +171,7 @@ def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pyt
     assert named["output_share"]["source"] == "your ledger: 5 calls in a day"
     # All in one of its 24 hours; or, where that ended meanwhile, in two.
     assert 12 < named["peak_to_mean"]["value"] <= 24
+    assert any("Your ledger has 5 calls" in note for note in found["notes"])
     said = document(*PAIR, *PRICED, "--from-ledger", "--volume", "3G")
     assert said["volume"] == 3e9
 

@@ -103,6 +103,16 @@ def test_the_worked_table(
         assert found.permanent_crossing == pytest.approx(edges[-1], rel=near)
 
 
+def test_the_row_next_to_never_exactly() -> None:
+    """In closed form, with a month of 730 hours; what the table says lies 6% beside it."""
+    found = asked(price(0.88), gpu_usd_per_hour=2.69, **H100_PAIR)
+    gain = 0.88e-6 * 730 / 24 * found.replica_tokens_per_day - 2 * 2.69 * 730
+    first = math.floor(2000 / gain) + 1
+    assert found.first_crossing == pytest.approx((first * 2 * 2.69 * 730 + 2000) / (0.88e-6 * 730 / 24))
+    assert found.first_crossing == pytest.approx(7.411e9, rel=1e-3)
+    assert found.crossings.flips == 197
+
+
 def test_a_full_pair_of_h100_costs_1_29_dollars_per_million_tokens() -> None:
     found = asked(price(0.88), gpu_usd_per_hour=3.99, **H100_PAIR)
     full = found.replica_tokens_per_day

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import ApiPrice, MeasuredPoint, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
+from llama_client.crossover.hybrid import LoadCurve
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 
 TODAY = date(2026, 11, 26)
@@ -357,3 +358,59 @@ def test_ones_own_price_of_a_gpu_takes_the_place_of_all_quotes() -> None:
     rent = found.resolved.assumption("gpu_usd_per_hour")
     assert rent is not None
     assert (rent.value, rent.source) == (2.1, "our contract: the configuration")
+
+
+def test_who_still_sends_a_share_to_an_api_pays_its_monthly_fee() -> None:
+    api = price(1.0, fees_usd_per_month=20_000)
+    found = asked(api, volume=1e7, escalated_share=1.0, **B200)
+    assert found.self_host_usd_per_month(1e7) > 20_000
+    assert found.verdict == "never"
+
+
+def test_leaving_costs_something_only_where_one_was() -> None:
+    bought = Purchase(usd_per_gpu=30_000, idle_w=50, load_w=300)
+
+    def months(*apis: ApiPrice) -> float | None:
+        scenario = Scenario(
+            model=None,
+            traffic=Traffic(tokens_per_day=3e8, output_share=0.5, peak_to_mean=1),
+            self_host=SelfHost(purchase=bought, n_gpus=2, tokens_per_second=4205),
+            apis=apis,
+        )
+        found = evaluate(scenario, today=TODAY).investment()
+        assert found is not None
+        return found.payback_months
+
+    dear = price(5.0, available_until=date(2027, 3, 1), migration_usd=1e6)
+    assert months(price(0.8), dear) == months(price(0.8))
+    ends = price(0.8, available_until=date(2027, 3, 1), migration_usd=1e6)
+    assert months(ends, price(5.0)) == pytest.approx(3, abs=1.1)
+
+
+def test_the_mix_is_the_cheapest_of_all_numbers_also_where_an_api_has_a_fee() -> None:
+    for fee in (500, 5_000, 20_000):
+        for volume in (4e8, 9e8, 3e9):
+            apis = (price(0.88), price(0.5, fees_usd_per_month=fee))
+            found = asked(*apis, volume=volume, **B200)
+            mix = found.hybrid()
+            assert mix is not None
+            curve = LoadCurve(peak_to_mean=2.5)
+            costs = []
+            for count in range(found.replicas(volume) + 1):
+                over = curve.share_above(count * found.plan.usable_tokens_per_day / volume) * volume
+                own = count * 6.69 * 730 + 2000 if count else 0.0
+                costs.append(own + ((found.api_usd_per_month(over) or 0.0) if over > 0 else 0.0))
+            assert mix.usd_per_month == pytest.approx(min(costs))
+
+
+def test_an_even_load_has_a_mix_too() -> None:
+    mix = asked(price(0.88), volume=9e8, peak=1, **B200).hybrid()
+    assert mix is not None
+    assert mix.usd_per_month > 0
+
+
+def test_a_purchase_that_is_written_off_over_decades_has_a_rate_of_return() -> None:
+    bought = Purchase(usd_per_gpu=30_000, months=500, idle_w=50, load_w=300)
+    found = asked(price(1.0), volume=3e8, peak=1, purchase=bought, **H100_PAIR).investment()
+    assert found is not None
+    assert found.irr_per_year is not None

@@ -110,6 +110,25 @@ def test_what_would_flip_a_never_does() -> None:
     }
 
 
+@pytest.mark.parametrize("volume", [50e6, 450e6, 5e9])
+def test_what_would_flip_the_answer_does_also_with_a_share_that_goes_to_the_api(volume: float) -> None:
+    found = asked(price(0.88), volume=volume, escalated_share=0.2, **B200)
+    flip = next(flip for flip in report(found).flips if flip.name == "api price")
+    for beyond, verdict in ((1e-6, None), (-1e-6, found.verdict)):
+        usd = flip.at + (flip.at - flip.now) * beyond
+        after = asked(price(usd), volume=volume, escalated_share=0.2, **B200).verdict
+        assert (after == verdict) if verdict else (after != found.verdict)
+
+
+def test_a_gpu_of_the_users_own_has_a_name() -> None:
+    from llama_client.crossover import Gpu, Tables
+
+    tables = Tables.bundled().extended(gpus=[Gpu("own_card", 80, 2000, bf16_tflops=500)])
+    host = SelfHost(gpu="own_card", gpu_usd_per_hour=1)
+    found = evaluate(Scenario(model="llama-3.1-8b", self_host=host, apis=[price(0.01)]), tables=tables, today=TODAY)
+    assert "a full replica of 1 x own_card, bf16 costs" in report(found).sentence
+
+
 def test_a_flip_reads_as_a_sentence() -> None:
     found = asked(price(0.88), volume=550e6, **B200)
     assert [sentence_of(flip) for flip in report(found).flips][:2] == [

@@ -32,6 +32,22 @@ from llama_client.crossover import ApiPrice, Purchase, Scenario, SelfHost, Traff
         (lambda: SelfHost(gpu_usd_per_hour="2"), "self_host.gpu_usd_per_hour", "got '2'"),  # type: ignore[arg-type]
         (lambda: SelfHost(max_utilisation=1.2), "self_host.max_utilisation", "up to 1, got 1.2"),
         (lambda: SelfHost(spare=-1), "self_host.spare", "a whole number from 0"),
+        (lambda: SelfHost(ops_usd_per_month=1e308), "self_host.ops_usd_per_month", "a number up to 1e+12, got 1e+308"),
+        (lambda: SelfHost(gpu=3), "self_host.gpu", "must be a name, got 3"),  # type: ignore[arg-type]
+        (lambda: SelfHost(precision=""), "self_host.precision", "must be a name, got ''"),
+        (lambda: SelfHost(purchase=30_000), "self_host.purchase", "must be a Purchase"),  # type: ignore[arg-type]
+        (lambda: Scenario(model=3, self_host=SelfHost()), "model", "must be a name, got 3"),  # type: ignore[arg-type]
+        (
+            lambda: Scenario(model=None, traffic=None, self_host=SelfHost()),  # type: ignore[arg-type]
+            "traffic",
+            "must be a Traffic",
+        ),
+        (
+            lambda: Scenario(model=None, self_host=SelfHost(), apis=3),  # type: ignore[arg-type]
+            "apis",
+            "must be a list of ApiPrice, got 3",
+        ),
+        (lambda: Purchase(usd_per_kwh=1e305), "purchase.usd_per_kwh", "up to 1e+06, got 1e+305"),
         (lambda: Purchase(usd_per_gpu=0), "purchase.usd_per_gpu", "above 0, got 0"),
         (lambda: Purchase(idle_w=500, load_w=300), "purchase.idle_w", "at most load_w (300), got 500"),
         (
@@ -77,7 +93,8 @@ def test_a_wrong_figure_names_its_field_and_what_would_be_right(
             "self_host.tpot_limit_ms",
             "allow more",
         ),
-        ({"purchase": Purchase(), "gpu": "l40s"}, "purchase.usd_per_gpu", "is required"),
+        ({"ttft_limit_s": 1e-9}, "self_host.ttft_limit_s", "even a single request takes 0."),
+        ({"purchase": Purchase(), "gpu": "l40s"}, "purchase.usd_per_gpu", "give its price"),
     ],
 )
 def test_what_cannot_be_calculated_names_the_field_and_the_nearest_name_or_the_shortage(

@@ -1,9 +1,12 @@
 """The band of uncertainty: drawn from what was assumed, the same for the same seed, and sure where nothing varies."""
 
+from typing import Any
+
 import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import Crossover, Scenario, SelfHost, Traffic, evaluate
+from llama_client.crossover.report import report
 from tests.crossover.asking import B200, asked, price
 
 
@@ -99,10 +102,16 @@ def test_a_band_is_drawn_in_parts_without_changing_its_meaning() -> None:
     assert small.probability == pytest.approx(large.probability, abs=0.05)
 
 
-@pytest.mark.parametrize("draws", [-1, 1_000_001, True])
-def test_draws_are_bounded(draws: int) -> None:
+@pytest.mark.parametrize("draws", [-1, 1_000_001, True, 1.5, "3"])
+def test_draws_are_bounded(draws: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"^draws: must be a whole number from 1 to 1,000,000"):
         _open(draws)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "a"])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^seed: must be a whole number from 0 to"):
+        _open(seed=seed)
 
 
 def test_the_widest_swing_comes_first_and_each_is_the_models_own_cost() -> None:
@@ -111,3 +120,24 @@ def test_the_widest_swing_comes_first_and_each_is_the_models_own_cost() -> None:
     assert widths == sorted(widths, reverse=True)
     staff = next(swing for swing in swings if swing.name == "ops_usd_per_month")
     assert staff.usd_per_mtok_at_high - staff.usd_per_mtok_at_low == pytest.approx(3000 / (1e9 * 730 / 24) * 1e6)
+
+
+def test_a_never_says_where_chance_has_another_opinion() -> None:
+    scenario = Scenario(
+        model="llama-3.3-70b",
+        traffic=Traffic(tokens_per_day=50e9, peak_to_mean=1),
+        self_host=SelfHost(gpu="h100_sxm", n_gpus=2),
+        apis=[price(0.3)],
+    )
+    found = evaluate(scenario, draws=2000)
+    assert found.verdict == "never"
+    assert found.probability is not None
+    assert found.probability > 0.2
+    assert "of all cases your own is cheaper" in report(found).sentence
+
+
+def test_where_it_never_pays_a_step_more_or_less_does_not_decide_what_matters() -> None:
+    """At exactly one full replica anything worse would double the fleet, and all figures would seem to matter alike."""
+    found = asked(price(0.3), **(B200 | {"spare": None}))
+    widths = {swing.name: swing.width / 0.65 for swing in found.swings()}
+    assert widths["spare"] < 0.1

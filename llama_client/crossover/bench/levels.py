@@ -28,7 +28,8 @@ class Sample:
         input_tokens: Of its prompt; None: unknown.
         output_tokens: Of its answer; None: unknown, as it was stopped.
         hidden_tokens: Of these, those that were never shown: they were made before the first piece.
-        are_estimated: The server told no counts, so these are made of bytes.
+        are_estimated: The server told no counts, or none to be believed, so these are made of bytes.
+        is_overcounted: The server told more tokens than it was asked for at most.
         error: The class of its error; None: it was answered, or stopped.
         is_cut: The level ended before it did.
         queue_s: How long it waited within this process for a free slot of the model; None: nobody knows.
@@ -45,6 +46,7 @@ class Sample:
     are_estimated: bool = False
     error: str | None = None
     is_cut: bool = False
+    is_overcounted: bool = False
     queue_s: float | None = None
 
     @property
@@ -114,7 +116,8 @@ class Level:
         tpot_ms: The time of an output token after the first; None: the answers came in one piece each.
         mean_input_tokens: Of the prompts; None: nothing was answered.
         mean_output_tokens: Of the answers.
-        estimated: Answers whose tokens the server did not count.
+        estimated: Answers whose tokens the server did not count, or not so that it can be believed.
+        overcounted: Of these, those of which it told more tokens than it was asked for at most.
         pieces_per_token: In how many pieces a token came, on average; far below 1: the server sends bursts.
         mean_queue_s: The mean wait within this process for a free slot of the model; None: nobody knows.
     """
@@ -131,6 +134,7 @@ class Level:
     mean_input_tokens: float | None = None
     mean_output_tokens: float | None = None
     estimated: int = 0
+    overcounted: int = 0
     pieces_per_token: float | None = None
     mean_queue_s: float | None = None
 
@@ -173,6 +177,7 @@ def level_of(concurrency: int, samples: Sequence[Sample]) -> Level:
         _mean([each.input_tokens for each in settled if each.input_tokens is not None]),
         _mean([each.output_tokens for each in settled if each.output_tokens is not None]),
         sum(each.are_estimated for each in answered),
+        sum(each.is_overcounted for each in answered),
         pieces / tokens if tokens else None,
         _mean(queues),
     )

@@ -200,7 +200,7 @@ class _LevelRun:
 
     async def _ask(self) -> LlamaClientError | None:
         """Makes one request; returns its error."""
-        watch = Watch(time.perf_counter())
+        watch = Watch(time.perf_counter(), self._plan.output_tokens)
         stream: AsyncChatStream | None = None
         try:
             stream = await self._client.chat.completions.create(

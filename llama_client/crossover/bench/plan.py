@@ -19,6 +19,8 @@ _ROUNDS, _LEAST_REQUESTS = 4, 8
 _REQUESTS_IN_A_TIME = 1000
 # A first request may have to wait until the model is loaded.
 _LOADING_S = 600.0
+# While these load a model, only the deadline holds.
+_SAY_THAT_THEY_LOAD = ("gguf", "ollama")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,11 @@ class BenchPlan:
 
 
 def without_retries(config: Config, plan: BenchPlan) -> Config:
-    """The configuration for measuring: each request is one attempt, and may wait as long as its level lasts."""
+    """The configuration for measuring: each request is one attempt, and may wait as long as its level lasts.
+
+    What the user has set of `deadline_s` and `first_content_s` stays; defaults are too short for a model that has yet
+    to be loaded.
+    """
     patience_s = max(_LOADING_S, 2 * plan.seconds_a_level)
     rules = {
         "retries": 0,
@@ -89,7 +95,23 @@ def without_retries(config: Config, plan: BenchPlan) -> Config:
         "deadline_s": patience_s,
         "first_content_s": patience_s,
     }
+    own = config.routing.model_fields_set & {"deadline_s", "first_content_s"}
+    rules = {name: value for name, value in rules.items() if name not in own}
     return config.model_copy(update={"routing": config.routing.model_copy(update=rules)})
+
+
+def patience_s(config: Config, target: str) -> float:
+    """How long the first content of a target's first answer is waited for, in seconds.
+
+    Args:
+        config: One of `without_retries`.
+        target: `provider/model`.
+    """
+    provider = target.partition("/")[0]
+    table = config.providers.get(provider)
+    if (provider if table is None else table.kind) in _SAY_THAT_THEY_LOAD:
+        return config.routing.deadline_s
+    return min(config.routing.deadline_s, config.routing.first_content_s)
 
 
 def _wrong(param: str, rule: str, value: object) -> InvalidRequestError:

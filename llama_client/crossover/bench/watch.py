@@ -11,16 +11,23 @@ if TYPE_CHECKING:
     from llama_client.errors import LlamaClientError
     from llama_client.types.completion import ChatCompletion
 
+# Some servers count the sign that ends an answer, too.
+_ENDING_TOKENS = 1
+# Of English text, with the vocabularies of Llama 3 and GPT.
+_BYTES_A_TOKEN = 4.0
+
 
 class Watch:
     """One request's times and tokens.
 
     Args:
         started: When it was sent, by `time.perf_counter`.
+        most_tokens: The length of the answer that was asked for, at most.
     """
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, started: float, most_tokens: int) -> None:
         self._started = started
+        self._most_tokens = most_tokens
         self._first: float | None = None
         self._last: float | None = None
         self._pieces = 0
@@ -39,8 +46,12 @@ class Watch:
         guessed = completion.attempts[-1].estimated_usage if completion.attempts else None
         if guessed is not None:
             usage, is_estimated = guessed, True
+        told, counted = usage.completion_tokens, usage.completion_tokens
+        is_overcounted = guessed is None and told is not None and told > self._most_tokens + _ENDING_TOKENS
+        if is_overcounted:
+            counted, is_estimated = max(round(_bytes(completion) / _BYTES_A_TOKEN), 1), True
         # Thinking that is not shown is over before the first piece.
-        hidden = 0 if self._has_reasoning else usage.reasoning_tokens or 0
+        hidden = 0 if self._has_reasoning or is_overcounted else usage.reasoning_tokens or 0
         return Sample(
             self._started,
             time.perf_counter(),
@@ -48,9 +59,10 @@ class Watch:
             self._last,
             self._pieces,
             usage.prompt_tokens,
-            usage.completion_tokens,
+            counted,
             hidden,
             is_estimated,
+            is_overcounted=is_overcounted,
             queue_s=completion.timing.queue_s,
         )
 
@@ -61,3 +73,9 @@ class Watch:
     def failed(self, error: LlamaClientError) -> Sample:
         """It came to a bad end."""
         return Sample(self._started, time.perf_counter(), error=type(error).__name__)
+
+
+def _bytes(completion: ChatCompletion) -> int:
+    """Of all that was shown."""
+    texts = [text for choice in completion.choices for text in (choice.message.content, choice.message.reasoning)]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts if text)

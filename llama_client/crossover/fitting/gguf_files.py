@@ -117,7 +117,13 @@ def _reader(path: Path) -> Any:
 
 
 def _model(values: dict[str, Any], tensors: list[Any], path: Path, tables: Tables) -> Architecture:
-    kind = values.get("general.architecture", "")
+    kind = values.get("general.architecture")
+    if not kind or not isinstance(kind, str):
+        raise ModelLoadError(
+            f"cannot read {path}: its head does not say of which architecture the model is (general.architecture), so "
+            "nothing follows from it; download it again, or take another file",
+            path=str(path),
+        )
     missing = next((name for name in _DIMENSIONS if not _largest(values.get(f"{kind}.{name}"))), None)
     if missing is not None:
         raise ModelLoadError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 from llama_client.crossover.fitting.memory import SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
 from llama_client.crossover.precisions import cached_value_bytes, weight_bytes
@@ -37,20 +38,69 @@ def usable_bytes(gpu: Gpu, engine: str) -> float:
     return memory - _LLAMA_CPP_RESERVE_BYTES
 
 
-def require_lengths(model: Architecture, isl: int, osl: int) -> None:
+def require_lengths(
+    model: Architecture, isl: int, osl: int, *, params: tuple[str, str] = ("isl", "osl")
+) -> None:
     """Refuses lengths that no request can have.
 
+    Args:
+        model: The shape.
+        isl: Tokens of a prompt.
+        osl: Tokens of an answer.
+        params: What the caller calls the two, for the error.
+
     Raises:
-        InvalidRequestError: One is not positive, or both are more than the model's context.
+        InvalidRequestError: One is no whole positive number, or both are more than the model's context.
     """
-    for param, value in (("isl", isl), ("osl", osl)):
-        if not value >= 1:
+    for param, value in zip(params, (isl, osl), strict=True):
+        require_whole(param, value, "tokens")
+        if value < 1:
             raise InvalidRequestError(f"{param}: must be at least 1 token, got {value}", param=param)
     if isl + osl > model.context_tokens:
         raise InvalidRequestError(
-            f"isl: {isl} and {osl} tokens of answer are more than the {model.context_tokens} of {model.name}'s context",
-            param="isl",
+            f"{params[0]}: {isl} and {osl} tokens of answer are more than the {model.context_tokens} of "
+            f"{model.name}'s context",
+            param=params[0],
         )
+
+
+def require_whole(param: str, value: object, unit: str) -> None:
+    """Refuses what is no whole number.
+
+    Args:
+        param: The field that the error names.
+        value: Whatever was given.
+        unit: What is counted, for the message.
+
+    Raises:
+        InvalidRequestError: It is text, a fraction, a boolean or nothing.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InvalidRequestError(f"{param}: must be a whole number of {unit}, got {_told(value)}", param=param)
+
+
+def require_number(param: str, value: object, *, above: float = 0.0) -> None:
+    """Refuses what is no number above another; infinity is none.
+
+    Args:
+        param: The field that the error names.
+        value: Whatever was given.
+        above: What it has to exceed.
+
+    Raises:
+        InvalidRequestError: It is text, a boolean, nothing, too small or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidRequestError(f"{param}: must be a number, got {_told(value)}", param=param)
+    if not value > above:
+        raise InvalidRequestError(f"{param}: must be above {above:g}, got {value:g}", param=param)
+    if math.isinf(value):
+        raise InvalidRequestError(f"{param}: must be a finite number, got {value:g}", param=param)
+
+
+def _told(value: object) -> str:
+    """A number as it is, of anything else the kind: it may be long, or nobody's business."""
+    return str(value) if isinstance(value, Real) else type(value).__name__
 
 
 def require_known_flops(gpu: Gpu) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llama_client.crossover.precisions import weight_bytes
+from llama_client.crossover.serving.capacity import require_number
 from llama_client.crossover.serving.replica import Replica
 from llama_client.crossover.serving.single_stream import active_bytes
 from llama_client.crossover.serving.work import hardware, read_weight_bytes, work_of
@@ -74,8 +75,7 @@ def require_possible(
     Raises:
         InvalidRequestError: It is above, or not a positive number; the message has the ceiling.
     """
-    if not tokens_per_s > 0:
-        raise InvalidRequestError(f"{param}: must be above 0, got {tokens_per_s:g}", param=param)
+    require_number(param, tokens_per_s)
     ceiling = ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=batch)
     if tokens_per_s > ceiling:
         load = "" if batch is None else f" with {batch:g} at once"

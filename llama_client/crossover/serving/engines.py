@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_client.crossover.precisions import canonical, family, gguf_names
+from llama_client.crossover.precisions import all_gguf_names, canonical, family
 from llama_client.crossover.tables import Gpu, unknown
 from llama_client.errors import InvalidRequestError
 
@@ -20,6 +20,8 @@ def canonical_engine(engine: str, *, param: str = "engine") -> str:
     Raises:
         InvalidRequestError: It is not known; the message has the nearest name that is.
     """
+    if not isinstance(engine, str):
+        raise InvalidRequestError(f"{param}: must be a name, as in 'vllm', not {type(engine).__name__}", param=param)
     lower = engine.strip().lower()
     name = _SPELLINGS.get(lower.replace("_", "-").replace(" ", "-"), lower)
     if name not in ENGINES:
@@ -44,7 +46,7 @@ def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
         >>> precision_for("", "trtllm", h100), precision_for("fp16", "llama.cpp", h100)
         ('bf16', 'F16')
     """
-    name = canonical(precision or "bf16")
+    name = canonical("bf16" if precision == "" else precision)
     if gpu.vendor == "apple" and engine != "llama.cpp":
         raise InvalidRequestError(
             f"engine: {engine!r} does not run on {gpu.title or gpu.name}; give 'llama.cpp'", param="engine"
@@ -53,7 +55,7 @@ def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
         if name == "bf16":
             return "F16"
         if family(name) != "gguf":
-            known = ", ".join(gguf_names())
+            known = ", ".join(all_gguf_names())
             raise InvalidRequestError(
                 f"precision: llama.cpp runs GGUF files, not {precision!r}; known are {known}", param="precision"
             )

@@ -13,13 +13,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from llama_client.clock import Clock
 from llama_client.crossover.serving.measured_point import MeasuredPoint
+from llama_client.errors import ConfigError
 
 _APP_NAME, _FILE_NAME = "llama-client", "measurements.jsonl"
 # About ten thousand points; older ones than these are not read.
@@ -28,6 +30,8 @@ _MAX_LINE_BYTES = 4096
 _TEXTS, _COUNTS = ("model", "gpu", "precision"), ("n_gpus", "input_tokens", "output_tokens", "concurrency")
 # How much of a length the same one may differ by.
 _SAME_LENGTH = 0.1
+# Whoever wrote a point may have had a clock that was ahead of ours around midnight.
+_CLOCKS_APART = timedelta(days=1)
 # Windows locks bytes, also such as are not there; no line is ever so far on.
 _LOCKED_BYTE = 1 << 30
 
@@ -38,7 +42,7 @@ class Kept:
 
     Attributes:
         points: The newest of each model, machine, concurrency and length (within a tenth).
-        broken_lines: Lines that are no points, which are passed over.
+        broken_lines: Lines that are no points, or of a day to come, which are passed over.
     """
 
     points: tuple[MeasuredPoint, ...] = ()
@@ -50,6 +54,7 @@ class Measurements:
 
     Args:
         file: The file; it need not be there.
+        clock: The time, which no measurement is ahead of.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -61,8 +66,9 @@ class Measurements:
         [300.0]
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, clock: Clock | None = None) -> None:
         self.file = file
+        self._clock = clock or Clock()
 
     @classmethod
     def of_user(cls) -> Measurements:
@@ -103,13 +109,14 @@ class Measurements:
         """All points, the newest of each configuration.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            ConfigError: The file is there and cannot be read; the message names it.
         """
+        latest = self._clock.today() + _CLOCKS_APART
         newest: dict[tuple[object, ...], list[MeasuredPoint]] = {}
         broken = 0
         for line in self._lines():
             point = _point(line)
-            if point is None:
+            if point is None or point.measured_on > latest:
                 broken += 1
                 continue
             machine = (point.model, point.gpu, point.n_gpus, point.precision, point.engine, point.concurrency)
@@ -128,7 +135,7 @@ class Measurements:
             engine: Which one; None: any. Points whose engine nobody named are found for each.
 
         Raises:
-            OSError: The file is there and cannot be read.
+            ConfigError: The file is there and cannot be read; the message names it.
         """
         wanted = (model, gpu, n_gpus, precision)
         found = [
@@ -151,6 +158,11 @@ class Measurements:
                 text = file.read(MAX_FILE_BYTES)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise ConfigError(
+                f"{self.file}: the measurements of `llama-client bench` cannot be read there: "
+                f"{error.strerror or error}; make it a file that you may read, or move it away"
+            ) from error
         yield from (line for line in text.splitlines() if line.strip())
 
 

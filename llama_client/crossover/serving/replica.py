@@ -14,7 +14,14 @@ from typing import Literal
 
 from llama_client.crossover.precisions import cached_value_bytes, family
 from llama_client.crossover.serving import single_stream
-from llama_client.crossover.serving.capacity import cache_room_bytes, require_known_flops, require_lengths, require_room
+from llama_client.crossover.serving.capacity import (
+    cache_room_bytes,
+    require_known_flops,
+    require_lengths,
+    require_number,
+    require_room,
+    require_whole,
+)
 from llama_client.crossover.serving.engines import canonical_engine, precision_for
 from llama_client.crossover.serving.fitted import Constants, fitted
 from llama_client.crossover.serving.work import Hardware, StepTime, hardware, prompt_ms, step_time, work_of
@@ -86,6 +93,7 @@ class Replica:
     constants: Constants | None = None
 
     def __post_init__(self) -> None:
+        require_whole("n_gpus", self.n_gpus, "GPUs")
         if not 1 <= self.n_gpus <= MAX_GPUS:
             raise InvalidRequestError(f"n_gpus: must be from 1 to {MAX_GPUS}, got {self.n_gpus}", param="n_gpus")
         engine = canonical_engine(self.engine)
@@ -144,7 +152,8 @@ class Replica:
         Raises:
             InvalidRequestError: The batch is below 1, the model does not fit, or the GPU's FLOPS are unknown.
         """
-        if not batch >= 1:
+        require_number("batch", batch)
+        if batch < 1:
             raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
         running = min(batch, self.largest_batch(isl, osl))
         return self._tpot_ms(running, isl, osl, served=served)

@@ -6,9 +6,11 @@ same configuration goes before an estimate in `rates.py`.
 
 from __future__ import annotations
 
+from llama_client.crossover.serving.capacity import require_lengths
 from llama_client.crossover.serving.ceiling import require_possible
 from llama_client.crossover.serving.replica import Replica
 from llama_client.crossover.tables import Architecture, Gpu, Tables
+from llama_client.errors import InvalidRequestError
 
 
 def decode_tpot_ms(
@@ -40,7 +42,8 @@ def decode_tpot_ms(
         tables: Where names are looked up; None: the bundled ones.
 
     Raises:
-        InvalidRequestError: A name is unknown, the model does not fit, or the GPU's FLOPS are unknown and needed.
+        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
+            FLOPS are unknown and needed.
 
     Examples:
         >>> 15 < decode_tpot_ms("llama-3.1-70b", "h200_sxm", isl=1024, osl=1024, batch=4) < 25
@@ -78,7 +81,8 @@ def max_throughput(
         tables: Where names are looked up; None: the bundled ones.
 
     Raises:
-        InvalidRequestError: A name is unknown, the model does not fit, or the GPU's FLOPS are unknown and needed.
+        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
+            FLOPS are unknown and needed.
 
     Examples:
         >>> 3500 < max_throughput("llama-3.3-70b", "h100_sxm", n_gpus=2, isl=1000, osl=1000) < 5000
@@ -114,7 +118,7 @@ def refuse_impossible(
         param: The field that the error names.
 
     Raises:
-        InvalidRequestError: It is above the ceiling; the message says how high that is.
+        InvalidRequestError: It is above the ceiling, and the message says how high that is; or a length is none.
 
     Examples:
         >>> tables = Tables.bundled()
@@ -124,9 +128,13 @@ def refuse_impossible(
         llama_client.errors.InvalidRequestError: tokens_per_second: 1,000,000 output tokens per second are impossible...
     """
     replica = Replica(model, gpu, n_gpus, precision, engine)
+    require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))
     require_possible(tokens_per_second, replica, isl=input_tokens, osl=output_tokens, param=param)
 
 
 def _replica(model: str, gpu: str, n_gpus: int, precision: str, engine: str, tables: Tables | None) -> Replica:
+    for param, name in (("model", model), ("gpu", gpu)):
+        if not isinstance(name, str):
+            raise InvalidRequestError(f"{param}: must be a name of the tables, not {type(name).__name__}", param=param)
     known = tables or Tables.bundled()
     return Replica(known.model(model), known.gpu(gpu), n_gpus, precision, engine)
