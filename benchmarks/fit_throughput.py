@@ -15,17 +15,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from statistics import median
 
 from throughput_rows import (
     Row,
+    by_configuration,
     cross_validated,
     cross_validated_single,
     fit,
     fit_single,
+    lengths_apart,
     offline_rows,
     predicted_ms,
+    scalings,
     served_rows,
     single_points,
     untuned_rows,
@@ -110,7 +114,8 @@ def errors(constants: Constants, singles: dict[str, SingleStream]) -> dict[str, 
     }
     found = {"served": within_two_thirds(by_load["served"]), "offline": root_mean_square(by_load["offline"])}
     logs = [math.log(predicted_ms(row, constants) / constants.moe_factor / row.tpot_ms) for row in moe]
-    found["nearby"] = nearby_error(constants)
+    found["drift"] = drift(cross_validated([*served, *offline], key=lambda row: row.group))
+    found["unscaled_drift"] = unscaled_drift()
     found["untuned"] = untuned_error(constants)
     found["moe"] = math.sqrt(sum(log**2 for log in logs) / (len(logs) - 1))
     pairs = cross_validated_single(single_points())
@@ -121,28 +126,25 @@ def errors(constants: Constants, singles: dict[str, SingleStream]) -> dict[str, 
     return found
 
 
-def nearby_error(constants: Constants) -> float:
-    """Of a maximum that the nearest published one of the same configuration scales."""
-    rows = [*offline_rows(moe=False)]
-    pairs = []
-    for row in rows:
-        others = [other for other in rows if other is not row and configuration(other) == configuration(row)]
-        if others:
-            near = min(others, key=lambda other: apart(other.point, row.point))
-            scaled = predicted_ms(row, constants) * near.tpot_ms / predicted_ms(near, constants)
-            pairs.append((scaled, row.tpot_ms))
-    return root_mean_square(pairs)
+def drift(both: Sequence[tuple[Row, float]]) -> float:
+    """By how much the estimator's errors at two points of one configuration differ, for each unit of their distance.
+
+    Of pairs from a lower load to one that is as high or higher: what a point is scaled to is a full load.
+    """
+    pairs = [(scaled, row, apart) for _, row, scaled, apart in scalings(both)]
+    squares = sum(math.log(scaled / row.tpot_ms) ** 2 for scaled, row, _ in pairs)
+    return math.sqrt(squares / sum(apart for *_, apart in pairs))
 
 
-def configuration(row: Row) -> tuple[object, ...]:
-    """What is the same where the ladder scales by a published point."""
-    return (*row.group, row.point.n_gpus)
-
-
-def apart(one: PublishedPoint, other: PublishedPoint) -> float:
-    """How far the lengths of two points are from one another."""
-    pairs = ((one.isl, other.isl), (one.osl, other.osl))
-    return sum(abs(math.log((a or 1) / (b or 1))) for a, b in pairs)
+def unscaled_drift() -> float:
+    """The same of rates at one load that nothing is scaled by, for each unit of the distance of their lengths."""
+    squares = total = 0.0
+    for rows in by_configuration(served_rows()).values():
+        for one, other in permutations(rows, 2):
+            if one.point.batch == other.point.batch:
+                squares += math.log(other.point.output_tokens_per_s / one.point.output_tokens_per_s) ** 2
+                total += lengths_apart(one, other)
+    return math.sqrt(squares / total)
 
 
 def untuned_error(constants: Constants) -> float:
@@ -168,7 +170,8 @@ def written(constants: Constants, singles: dict[str, SingleStream], bands: dict[
         lines += ["", f"[llama_cpp.{kind}]", *(f"{name} = {value:.4g}" for name, value in asdict(single).items())]
     lines += [
         "",
-        "# Sigmas of lognormal bands around rows that were left out of the fit.",
+        "# Sigmas of lognormal bands around rows that were left out of the fit. The two of drift are for a distance of",
+        "# 1, and grow with its root: distances are logarithms of ratios of lengths and loads, added up.",
         "[errors]",
         *(f"{name} = {value:.2g}" for name, value in bands.items()),
         "",

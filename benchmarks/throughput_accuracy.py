@@ -3,8 +3,9 @@
 python benchmarks/throughput_accuracy.py
 
 Dense servers and llama.cpp by cross-validation (every fifth row, then whole groups of engine, model, GPU and precision
-left out), experts and other people's servers against the constants that come with the package. An ideal roofline, the
-larger of memory and arithmetic at 100% of the data sheets, stands beside it. Needs scipy.
+left out), experts and other people's servers against the constants that come with the package; then rates that one
+point of a configuration tells of another. An ideal roofline, the larger of memory and arithmetic at 100% of the data
+sheets, stands beside it. Needs scipy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from throughput_rows import (
     cross_validated_single,
     offline_rows,
     predicted_ms,
+    scalings,
     served_rows,
     single_points,
     untuned_rows,
@@ -28,6 +30,7 @@ from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s
 from llama_client.crossover.serving.fitted import fitted
 from llama_client.crossover.serving.published import published_rows
 from llama_client.crossover.serving.replica import Replica
+from llama_client.crossover.serving.weighing import MEASURED_ERROR, scaled_error, weigh
 from llama_client.crossover.tables import Tables
 
 Pairs = Sequence[tuple[float, float]]
@@ -115,6 +118,30 @@ def others() -> None:
         print(f"{title:58}{untuned.work.batch:5.0f} at once:{told:7.1f} ms for {untuned.tpot_ms:.1f}")
 
 
+def ladder() -> None:
+    """Rates that are told from one point of the same configuration, at other lengths or a lower load."""
+    constants = fitted().errors
+    told = cross_validated([*served_rows(), *offline_rows(moe=False)], key=lambda row: row.group)
+    of_row = {id(row): ms for row, ms in told}
+    every = list(scalings(told))
+    sets = {
+        "all pairs": every,
+        "from a load of an eighth or less": [p for p in every if 8 * p[0].work.batch <= p[1].work.batch],
+    }
+    for title, pairs in sets.items():
+        heading(f"Rates told from one point, {title}: error in %")
+        line("estimated", [(row.tpot_ms, of_row[id(row)]) for _, row, _, _ in pairs])
+        line("scaled by the point alone", [(row.tpot_ms, scaled) for _, row, scaled, _ in pairs])
+        for kind in ("offline", "untuned"):
+            moved, inside = [], 0
+            for _, row, scaled, apart in pairs:
+                ms = of_row[id(row)]
+                by, error = weigh(math.log(ms / scaled), constants[kind], scaled_error(MEASURED_ERROR, apart))
+                moved.append((row.tpot_ms, ms / math.exp(by)))
+                inside += abs(math.log(ms / math.exp(by) / row.tpot_ms)) < error
+            line(f"weighed, against {constants[kind]}: {inside / len(pairs):.0%} within the band", moved)
+
+
 def ceilings() -> None:
     """How many measured rates are above the ceiling: none may be."""
     above = 0
@@ -131,6 +158,7 @@ def main() -> None:
     dense()
     llama_cpp()
     others()
+    ladder()
     ceilings()
 
 

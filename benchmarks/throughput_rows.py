@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
+from itertools import permutations
 
 from llama_client.crossover.serving import single_stream
 from llama_client.crossover.serving.fitted import Constants, SingleStream, fitted
+from llama_client.crossover.serving.known_points import MOST_OF_ESTIMATE
 from llama_client.crossover.serving.published import PublishedPoint, bundled_points
 from llama_client.crossover.serving.replica import Replica
 from llama_client.crossover.serving.work import Hardware, Work, hardware, step_time, work_of
@@ -179,3 +181,34 @@ def untuned_rows() -> list[Row]:
     """The published rows of servers that NVIDIA did not tune, with their lengths told."""
     points = (point for point in bundled_points() if point.load == "served" and point.osl is not None)
     return [row_of(point) for point in points if not point.id.startswith("measured_throughput.csv")]
+
+
+def by_configuration(rows: Sequence[Row]) -> dict[tuple[object, ...], list[Row]]:
+    """Rows of the same engine, model, GPU, precision and number of GPUs: such as the ladder scales by one another."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault((*row.group, row.point.n_gpus), []).append(row)
+    return found
+
+
+def lengths_apart(one: Row, other: Row) -> float:
+    """How far the lengths of two rows are from one another, as `known_points.apart` has it."""
+    pairs = ((one.point.isl, other.point.isl), (one.point.osl, other.point.osl))
+    return sum(abs(math.log((a or 1) / (b or 1))) for a, b in pairs)
+
+
+def scalings(told: Sequence[tuple[Row, float]]) -> Iterator[tuple[Row, Row, float, float]]:
+    """Each row with each one that is to be told from it: scaled by it, in milliseconds, and how far off it is.
+
+    Without the rows that the ladder does not take, whose prompts came from a cache.
+
+    Args:
+        told: Rows with what the estimator, fitted without them, says of their step in milliseconds.
+    """
+    of_row = {id(row): ms for row, ms in told}
+    for rows in by_configuration([row for row, ms in told if ms <= MOST_OF_ESTIMATE * row.tpot_ms]).values():
+        for one, other in permutations(rows, 2):
+            if other.work.batch >= one.work.batch:
+                scaled = of_row[id(other)] * one.tpot_ms / of_row[id(one)]
+                apart = math.log(other.work.batch / one.work.batch) + lengths_apart(one, other)
+                yield one, other, scaled, apart

@@ -126,7 +126,7 @@ def _tell(run: BenchRun, subject: Subject, config: Config, *, wants_to_store: bo
         click.echo(json.dumps(document(run, subject, keeping, day)))
     else:
         show(run, subject, keeping)
-    if as_json and keeping.problem is not None:
+    if keeping.problem is not None:
         click.echo(f"llama-client: not stored: {printable(keeping.problem)}", err=True)
 
 

@@ -191,9 +191,7 @@ def _impossible(keeping: Keeping) -> list[str]:
 
 def _kept(run: BenchRun, subject: Subject, keeping: Keeping) -> list[str]:
     if keeping.file is None:
-        if keeping.problem is not None:
-            return [f"Not stored: {keeping.problem}"]
-        if keeping.impossible:
+        if keeping.problem is not None or keeping.impossible:
             # Said already.
             return []
         if subject.missing:

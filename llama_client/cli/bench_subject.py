@@ -106,8 +106,8 @@ class Subject:
 def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[list[MeasuredPoint], list[str]]:
     """The points that the data sheets allow, and what is wrong with the others.
 
-    Of a model or GPU that the tables do not have nothing can be said, nor of a precision that no such engine runs; these
-    points are among the first.
+    Of a model or GPU that the tables do not have nothing can be said, nor of a precision that no such engine runs:
+    these points are among the first.
 
     Args:
         points: What was measured.
@@ -118,7 +118,7 @@ def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[l
         try:
             _require_possible(point, tables)
         except InvalidRequestError as error:
-            wrong.append(f"{error}.")
+            wrong.append(f"{error}. Is it another model, precision or GPU, or does it guess ahead?")
         else:
             possible.append(point)
     return possible, wrong

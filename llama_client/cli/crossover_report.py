@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama_client.cli.terminal import printable
+from llama_client.cli.terminal import printable, table_of
 from llama_client.crossover import report_tables
 from llama_client.crossover.report import report, sentence_of
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from llama_client.crossover.report_tables import Table
 
 # Columns of words; all others hold figures, and stand on the right.
-_WORDS = frozenset({"", "figure", "replica", "source"})
-_MAX_VALUE_WIDTH = 20
+_WORDS = frozenset({"", "figure", "replica", "value", "source"})
 
 
 def show(choice: Choice) -> None:
@@ -52,23 +51,8 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _print(console: Console, table: Table | None) -> None:
-    from rich.table import Table as Grid
-    from rich.text import Text
-
     if table is None:
         return
     _heading(console, table.heading)
-    grid = Grid(box=None, pad_edge=False)
-    for name in table.columns:
-        is_words = name in _WORDS
-        narrow = _MAX_VALUE_WIDTH if name == "value" else None
-        grid.add_column(
-            name,
-            justify="left" if is_words else "right",
-            overflow="fold",
-            no_wrap=not is_words and not narrow,
-            max_width=narrow,
-        )
-    for row in table.rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
+    columns = [(name, name not in _WORDS) for name in table.columns]
+    console.print(table_of(columns, table.rows, width=console.width))

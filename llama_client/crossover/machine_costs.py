@@ -28,8 +28,7 @@ def rent(host: SelfHost, gpu: Gpu | None, tables: Tables, book: Book) -> float:
     quotes = tables.rents(gpu.name)
     if not quotes:
         raise InvalidRequestError(
-            f"self_host.gpu_usd_per_hour: nobody is known to rent out a {gpu.title}; give gpu_usd_per_hour, or "
-            "buy it",
+            f"self_host.gpu_usd_per_hour: nobody is known to rent out a {gpu.title}; give gpu_usd_per_hour, or buy it",
             param="self_host.gpu_usd_per_hour",
         )
     prices = [float(quote.usd_per_gpu_hour) for quote in quotes]

@@ -22,7 +22,7 @@ _BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0
 # Bits a weight of GGUF's plain formats, which have one kind of block all through: ggml's structs of blocks
 # (ggml-common.h) take 18, 20, 22 and 24 bytes for 32 weights, and 110 for 256 of Q3_K.
 _PLAIN_BITS = {"Q3_K_S": 110 * 8 / 256, "Q4_0": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0}
-# But for the matrix that answers are read from, be it the embeddings: that is Q6_K, 210 bytes for 256 (llama-quant.cpp).
+# But for the matrix that answers are read from, be it the embeddings': Q6_K, 210 bytes for 256 (llama-quant.cpp).
 _PLAIN_OUTPUT_BITS = 210 * 8 / 256
 
 

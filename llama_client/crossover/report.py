@@ -138,6 +138,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "investment": None if bought is None else asdict(bought),
         "binding": told.binding,
         "rung": None if rate is None else rate.rung,
+        "is_scaled": None if rate is None else rate.is_scaled,
         "limited_by": None if rate is None else rate.binding,
         "table": [asdict(row) for row in told.volumes],
         "what_would_flip": [asdict(flip) for flip in told.flips],
@@ -241,11 +242,13 @@ def _binding(crossover: Crossover) -> str:
         if plan.slo_derate < 1
         else ""
     )
-    said = "as you measured" if crossover.scenario.self_host.tokens_per_second else rate.rung
-    return (
-        f"A replica gives {figure(round(plan.tokens_per_second))} tokens/s ({said}), limited {limits[rate.binding]}"
-        f"{quick}; {idle}."
-    )
+    said: str = rate.rung
+    if crossover.scenario.self_host.tokens_per_second is not None:
+        said = "as you measured"
+    elif rate.is_scaled:
+        said = f"scaled from what was {rate.rung}"
+    by = "" if rate.binding is None else f", limited {limits[rate.binding]}"
+    return f"A replica gives {figure(round(plan.tokens_per_second))} tokens/s ({said}){by}{quick}; {idle}."
 
 
 def _volumes(crossover: Crossover) -> tuple[VolumeRow, ...]:
@@ -289,7 +292,8 @@ def _probability(crossover: Crossover, volume: float) -> float | None:
 
 
 def _notes(crossover: Crossover) -> list[str]:
-    notes = list(crossover.scenario.traffic.notes)
+    rate = crossover.resolved.rate
+    notes = [*crossover.scenario.traffic.notes, *(() if rate is None else rate.skipped)]
     mix, at = crossover.hybrid(), tokens(crossover.reference_volume)
     if mix is not None and mix.saves_usd_per_month > 0.01 * mix.usd_per_month:
         base = f"{mix.replicas} replica{'' if mix.replicas == 1 else 's'}"

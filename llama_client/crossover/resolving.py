@@ -248,7 +248,8 @@ def _on_cpu(
 
 def _served_as(host: SelfHost, model: Architecture, gpu: Gpu, measured: Sequence[MeasuredPoint]) -> tuple[str, str]:
     """Precision and engine: as given, else as the user has measured the model on this machine, else what is usual."""
-    from llama_client.crossover.precisions import canonical, gguf_names
+    from llama_client.crossover.precisions import canonical, family
+    from llama_client.crossover.serving.known_points import is_usable
 
     precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
     machine = (model.name, gpu.name, host.n_gpus)
@@ -258,13 +259,15 @@ def _served_as(host: SelfHost, model: Architecture, gpu: Gpu, measured: Sequence
         if (point.model, point.gpu, point.n_gpus) == machine
         and precision in (None, point.precision)
         and host.engine in (None, point.engine)
+        and is_usable(point, model, gpu)
     ]
     best = max(own, key=lambda point: point.output_tokens_per_s, default=None)
     engine = host.engine or (None if best is None else best.engine)
     precision = precision or (None if best is None else best.precision)
     if engine is None:
         alone = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
-        engine = "llama.cpp" if alone or precision in gguf_names() else "trtllm"
+        is_gguf = precision is not None and family(precision) == "gguf"
+        engine = "llama.cpp" if alone or is_gguf else "trtllm"
     if precision is None:
         precision = "Q4_K_M" if engine == "llama.cpp" else "fp8" if gpu.fp8_tflops else "bf16"
     return precision, engine

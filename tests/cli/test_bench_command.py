@@ -16,10 +16,11 @@ from llama_client import LlamaClient
 from llama_client.crossover.serving.measurements import Measurements
 from tests.cli.conftest import Ran, finished, on_terminal, run, running
 from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, streamed
+from tests.wire.server import Answer, Received, ReplayServer, as_json, silence, streamed
 
 BRIEF = ("--concurrency", "1,2", "--input-tokens", "64", "--output-tokens", "6", "--requests", "8")
-ON_A_CARD = ("--model", "llama-3.1-8b", "--gpu", "l4", "--precision", "fp8", "--engine", "vllm")
+# A card that is faster than the server.
+ON_A_CARD = ("--model", "llama-3.1-8b", "--gpu", "b200_sxm", "--precision", "fp8", "--engine", "vllm")
 PRICE = "[[prices]]\ntarget = 'vllm/m'\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n"
 
 
@@ -50,7 +51,7 @@ def words(text: str) -> str:
 def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplayServer) -> None:
     ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
     assert (ran.code, ran.err) == (0, "")
-    assert re.match(r"vllm/m on 1 x l4 gives [\d,.]+ output tokens a second to [12] at once", words(ran.out))
+    assert re.match(r"vllm/m on 1 x b200_sxm gives [\d,.]+ output tokens a second to [12] at once", words(ran.out))
     lines = ran.out.splitlines()
     [header] = [number for number, line in enumerate(lines) if line.startswith("at once")]
     rows = [line.split() for line in lines[header + 1 : header + 3]]
@@ -58,8 +59,8 @@ def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplaySer
     assert max(map(len, lines)) <= 80
     file = Measurements.of_user().file
     assert f"2 of 2 levels stored in {file}".replace(" ", "") in "".join(ran.out.split())
-    assert "llama-client crossover llama-3.1-8b --gpu l4 --precision fp8 --engine vllm" in words(ran.out)
-    kept = Measurements.of_user().find("llama-3.1-8b", "l4", 1, "fp8", "vllm")
+    assert "llama-client crossover llama-3.1-8b --gpu b200_sxm --precision fp8 --engine vllm" in words(ran.out)
+    kept = Measurements.of_user().find("llama-3.1-8b", "b200_sxm", 1, "fp8", "vllm")
     assert [(point.concurrency, point.input_tokens, point.output_tokens) for point in kept] == [(1, 64, 6), (2, 64, 6)]
 
 
@@ -70,7 +71,7 @@ def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
     assert {name: document[name] for name in ("target", "model", "gpu", "n_gpus", "precision", "engine")} == {
         "target": "vllm/m",
         "model": "llama-3.1-8b",
-        "gpu": "l4",
+        "gpu": "b200_sxm",
         "n_gpus": 2,
         "precision": "fp8",
         "engine": "vllm",
@@ -80,7 +81,7 @@ def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
     assert (document["stopped"], document["usd"], document["unpriced_requests"]) == (None, None, 17)
     first, second = document["levels"]
     assert (first["concurrency"], second["concurrency"]) == (1, 2)
-    point = Measurements.of_user().find("llama-3.1-8b", "l4", 2, "fp8", "vllm")[0]
+    point = Measurements.of_user().find("llama-3.1-8b", "b200_sxm", 2, "fp8", "vllm")[0]
     assert first["output_tokens_per_s"] == point.output_tokens_per_s
     assert (first["ttft_ms"]["mean"], first["tpot_ms"]["mean"]) == (point.ttft_ms, point.tpot_ms)
     assert (first["answered"], first["failed"], first["errors"], first["estimated"]) == (8, 0, {}, 0)
@@ -93,6 +94,66 @@ def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: Re
     assert "tored" not in unwanted.out
     assert "Not stored, as not all is known of what was measured: say --model, --precision" in words(unknown.out)
     assert not Measurements.of_user().file.exists()
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_in_a_narrow_terminal_each_figure_stands_whole_beside_its_name(server: ReplayServer, width: int) -> None:
+    ran = run("bench", "vllm/m", *BRIEF[:-1], "4", env={"COLUMNS": f"{width}"})
+    assert max(map(len, ran.out.splitlines())) <= width
+    for name, figure in (("tokens in", "64.0"), ("tokens out", "6.0"), ("requests", "4"), ("at once", "2")):
+        assert re.search(rf"^{name} +{re.escape(figure)} *$", ran.out, re.MULTILINE)
+    assert re.search(r"^tpot ms p95 +\d[\d,.]*\d *$", ran.out, re.MULTILINE)
+
+
+def test_a_rate_above_the_data_sheet_is_not_kept_and_said_to_be_impossible(server: ReplayServer) -> None:
+    # 8 GB of weights at 300 GB/s: 37 tokens a second to one, at most.
+    ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--gpu", "l4")
+    assert ran.code == 0
+    for part in ("Not stored, at 1 at once: ", "output tokens per second are impossible", "cannot exceed 37, the data"):
+        assert part in words(ran.out)
+    assert "levels stored" not in words(ran.out)
+    assert "steady" not in words(ran.out)
+    told = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--gpu", "l4", "--json").document
+    assert (told["stored_in"], told["stored_levels"]) == (None, 0)
+    assert any("Not stored, at 2 at once: " in note for note in told["notes"])
+    assert not Measurements.of_user().file.exists()
+
+
+def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(nobody: Path) -> None:
+    def boasting(_: Received) -> Answer:
+        usage = {"prompt_tokens": 64, "completion_tokens": 4000}
+        told = [
+            OPENAI.event(OPENAI._chunk({}, "stop")),
+            OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": usage}),
+        ]
+        return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
+
+    with ReplayServer(boasting) as replay:
+        configure(nobody, replay)
+        ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
+    assert ran.code == 0
+    assert "The server told of more output tokens than the 6 that it was asked for at most" in words(ran.out)
+    assert "Not stored: no level had a steady phase with the server's own counts." in words(ran.out)
+    assert not Measurements.of_user().file.exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_once_with_its_name(server: ReplayServer) -> None:
+    file = Measurements.of_user().file
+    file.mkdir(parents=True)
+    ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
+    assert ran.code == 0
+    assert ran.err.startswith("llama-client: not stored: ")
+    assert str(file) in ran.err
+    assert "tored" not in ran.out
+
+
+def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(nobody: Path) -> None:
+    with ReplayServer(lambda _: silence()) as silent:
+        configure(nobody, silent, "[routing]\nfirst_content_s = 5.5\n")
+        ran = run("bench", "vllm/m", *BRIEF)
+    first, *last = ran.err.splitlines()
+    assert first == "llama-client: waiting for the first answer (a model may be loading), up to 5.5 s"
+    assert (ran.code, ran.out, len(last)) == (1, "", 1)
 
 
 def test_answers_that_are_shorter_than_asked_for_are_told(server: ReplayServer) -> None:
@@ -174,6 +235,7 @@ def test_a_target_that_refuses_is_one_line(nobody: Path) -> None:
         (["vllm/m", "--concurrency", "1,two"], "must be whole numbers such as 1,8,32, got '1,two'"),
         (["vllm/m", "--concurrency", "0"], "concurrency: must be from 1 to 512, got 0"),
         (["vllm/m", "--seconds", "0"], "seconds: must be above 0"),
+        (["vllm/m", "--gpus", "2"], "--gpus says how many of --gpu: name one"),
         (["vllm/m", "--gpu", "h100_smx"], "gpu: 'h100_smx' is not in the tables; did you mean 'h100_sxm'?"),
         (["vllm/m", "--model", "llama-3.1-9b"], "model: 'llama-3.1-9b' is not in the tables; did you mean"),
         (["vllm/m", "--precision", "fp7"], "precision: 'fp7' is not in the tables; did you mean"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,27 @@ def test_what_fits_says_how_far_context_and_concurrency_go() -> None:
     assert text.startswith("llama-3.1-8b on 1 x RTX 4090? Yes: Q4_K_M needs 6.2 GiB for 8,192 tokens, and 24.0 GiB")
     assert "Longest context in Q4_K_M: 131,072 tokens, what it was trained for." in text
     assert "At once: 18 sequences of 8,192 tokens." in text
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_in_a_narrow_terminal_each_figure_stands_whole_beside_its_name(width: int) -> None:
+    asked = ("fit", "llama-3.1-8b", "--gpu", "rtx_4090", "--training")
+    narrow = run(*asked, env={"COLUMNS": f"{width}"}).out
+    assert max(map(len, narrow.splitlines())) <= width
+    assert "…" not in narrow
+    # A row of training has six columns, too many for either.
+    assert re.search(r"^training +in full\s+weights +15\.0 GiB\s+optimizer +104\.7 GiB", narrow, re.MULTILINE)
+    if width == 40:
+        option = (
+            r"^precision +Q4_K_M\s+engine +llama\.cpp\s+needs +6\.2 GiB\s+longest context +131,072\s+sequences +18\s"
+        )
+    else:
+        option = r"^Q4_K_M +llama\.cpp +6\.2 GiB +131,072 +18 +on 1 GPU *$"
+    assert re.search(option, narrow, re.MULTILINE)
+
+
+def test_no_more_gpus_are_offered_than_are_taken() -> None:
+    assert "1<=x<=1024" in run("fit", "--help").out
 
 
 def test_json_is_one_document_with_sizes_in_bytes() -> None:

@@ -190,6 +190,28 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_numpy_the_error_says_so(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['numpy'] = None\nfrom pathlib import Path\nfrom llama_client.costs.plots import save\n"
+        "save([], Path(sys.argv[1]), title='t')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "costs.png")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert 'a picture of costs needs numpy: pip install "llama-client[plot]"' in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights there that not everybody has")
+def test_a_link_stays_one_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "real.svg").write_text("the old one")
+    for name, target in (("link.svg", "reports/real.svg"), ("dangling.svg", "reports/new.svg")):
+        (tmp_path / name).symlink_to(target)
+        save(DAYS, tmp_path / name, title="Costs")
+        assert (tmp_path / name).is_symlink()
+        assert "Costs" in texts(tmp_path / target)
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["new.svg", "real.svg"]
+
+
 def test_what_a_ledger_holds_is_drawn(tmp_path: Path) -> None:
     calls = [Spent("groq/m", "0.25", ago(2)), Spent("groq/m", "0.5", ago(0)), Spent("vllm/m", None, ago(0))]
     fill(tmp_path / "ledger.db", calls)

@@ -13,9 +13,16 @@ from typing import Any
 
 import pytest
 
-from llama_client import AsyncLlamaClient, InvalidRequestError, LocalOnlyError, RateLimitError, load_config
+from llama_client import (
+    APITimeoutError,
+    AsyncLlamaClient,
+    InvalidRequestError,
+    LocalOnlyError,
+    RateLimitError,
+    load_config,
+)
 from llama_client.crossover.bench.measure import BenchRun, Step, measure
-from llama_client.crossover.bench.plan import BenchPlan, without_retries
+from llama_client.crossover.bench.plan import BenchPlan, patience_s, without_retries
 from tests.routing.asking import config, failing
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
@@ -97,6 +104,40 @@ def test_counts_that_the_server_does_not_tell_are_said_to_be_estimated() -> None
     assert level.estimated == 4
     # Four bytes a token.
     assert level.mean_output_tokens == 8
+
+
+@pytest.mark.parametrize(("claimed", "overcounted"), [(4000, 4), (9, 0)])
+def test_more_tokens_than_were_asked_for_are_not_believed(claimed: int, overcounted: int) -> None:
+    with ReplayServer(lambda _: told(claimed, pieces=8)) as server:
+        [level] = measured(server).levels
+    assert (level.overcounted, level.estimated) == (overcounted, overcounted)
+    # By the bytes of what came; a sign of the end that is counted, too, is no lie.
+    assert level.mean_output_tokens == (8 if overcounted else 9)
+
+
+@pytest.mark.parametrize(
+    ("own", "deadline_s", "first_content_s", "waits_s"),
+    [
+        ({}, 600, 600, 600),
+        ({"deadline_s": 20}, 20, 600, 20),
+        ({"first_content_s": 7}, 600, 7, 7),
+        ({"deadline_s": 30, "first_content_s": 120}, 30, 120, 30),
+    ],
+)
+def test_a_patience_that_the_user_has_set_stays(
+    own: dict[str, float], deadline_s: float, first_content_s: float, waits_s: float
+) -> None:
+    loaded = without_retries(load_config({"routing": own}), PLAN)
+    assert (loaded.routing.deadline_s, loaded.routing.first_content_s) == (deadline_s, first_content_s)
+    assert loaded.routing.retries == 0
+    assert patience_s(loaded, "vllm/m") == waits_s
+    # Which says that it is loading its model, and is waited for.
+    assert patience_s(loaded, "ollama/m") == deadline_s
+
+
+def test_a_server_that_never_answers_is_left_when_the_users_patience_is_over() -> None:
+    with ReplayServer(lambda _: silence()) as server, pytest.raises(APITimeoutError):
+        measured(server, routing={"first_content_s": 0.3})
 
 
 def test_prompts_are_corrected_by_what_the_first_one_had() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from llama_client import InvalidRequestError, load_config
-from llama_client.cli.bench_subject import Said, Subject, subject_of
+from llama_client.cli.bench_subject import Said, Subject, subject_of, what_is_possible
 from llama_client.crossover.bench.levels import Level, Spread
 from llama_client.crossover.fitting.machines import Machine, MachineGpu
+from llama_client.crossover.tables import Tables
 from llama_client.providers.gguf.store import ModelStore
 from tests.providers.gguf.conftest import write_gguf
 
@@ -132,3 +133,24 @@ def test_a_doubtful_level_is_not_kept(bad: dict[str, Any]) -> None:
 def test_what_is_not_wholly_known_is_not_kept(name: str) -> None:
     unknown = replace(KNOWN, **{name: None})  # type: ignore[arg-type]
     assert (unknown.points([GOOD], DAY), unknown.missing) == ([], (name,))
+
+
+def test_what_the_data_sheet_forbids_is_told_apart_with_its_ceiling() -> None:
+    # 8 GB of weights at 300 GB/s: no more than 37 a second to one, and four times that to four.
+    slow, fast = (KNOWN.points([replace(GOOD, output_tokens_per_s=rate)], DAY)[0] for rate in (100.0, 200.0))
+    possible, wrong = what_is_possible([slow, fast], Tables.bundled())
+    assert possible == [slow]
+    [told] = wrong
+    assert told.startswith("not stored, at 4 at once: 200 output tokens per second are impossible: llama-3.1-8b in fp8")
+    assert "1 x l4 with 4 at once cannot exceed 1" in told
+
+
+@pytest.mark.parametrize("unknown", [{"gpu": "cpu"}, {"model": "my-own"}, {"engine": "llama.cpp"}])
+def test_what_no_table_knows_the_ceiling_of_is_believed(unknown: dict[str, str]) -> None:
+    points = replace(KNOWN, **unknown).points([GOOD], DAY)  # type: ignore[arg-type]
+    assert what_is_possible(points, Tables.bundled()) == (points, [])
+
+
+def test_of_an_engine_that_nobody_named_the_one_that_goes_furthest_counts() -> None:
+    points = replace(KNOWN, engine=None).points([GOOD], DAY)
+    assert what_is_possible(points, Tables.bundled())[0] == []

@@ -1,6 +1,7 @@
 """The answer as a whole: verdicts, costs by volume, mixes, purchases, and what it rests on."""
 
 import math
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from llama_client import InvalidRequestError
 from llama_client.crossover import ApiPrice, MeasuredPoint, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
 from llama_client.crossover.hybrid import LoadCurve
+from llama_client.crossover.report import report
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 
 TODAY = date(2026, 11, 26)
@@ -414,3 +416,25 @@ def test_a_purchase_that_is_written_off_over_decades_has_a_rate_of_return() -> N
     found = asked(price(1.0), volume=3e8, peak=1, purchase=bought, **H100_PAIR).investment()
     assert found is not None
     assert found.irr_per_year is not None
+
+
+def test_a_point_that_cannot_be_chooses_nothing_and_is_told() -> None:
+    wrong = MeasuredPoint("llama-3.1-8b", "h100_sxm", 1, "fp8", "vllm", 512, 128, 1, 237_964.0, 1.0, 1.0, TODAY)
+    scenario = Scenario(model="llama-3.1-8b", self_host=SelfHost(gpu="h100_sxm"), apis=[price(0.18)])
+    with_it, without = (evaluate(scenario, measured=points, today=TODAY) for points in ([wrong], []))
+    assert with_it.plan.tokens_per_second == without.plan.tokens_per_second
+    named = replace(scenario, self_host=replace(scenario.self_host, precision="fp8", engine="vllm"))
+    notes = report(evaluate(named, measured=[wrong], today=TODAY)).notes
+    assert any("237,964 tokens/s" in note and "was left out" in note for note in notes)
+
+
+def test_a_rate_that_was_scaled_is_called_so() -> None:
+    point = MeasuredPoint("llama-3.1-8b", "h100_sxm", 1, "fp8", "vllm", 512, 128, 1, 120.0, 8.0, 30.0, TODAY)
+    scenario = Scenario(model="llama-3.1-8b", self_host=SelfHost(gpu="h100_sxm"), apis=[price(0.18)])
+    assert "(scaled from what was measured)" in report(evaluate(scenario, measured=[point], today=TODAY)).binding
+
+
+def test_old_forms_of_gguf_are_served_by_llama_cpp_too() -> None:
+    host = SelfHost(gpu="rtx_4090", precision="q4_0")
+    found = evaluate(Scenario(model="llama-3.1-8b", self_host=host, apis=[price(0.88)]), today=TODAY)
+    assert (found.resolved.precision, found.verdict) == ("Q4_0", "depends")

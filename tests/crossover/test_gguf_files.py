@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -101,6 +102,10 @@ def test_a_name_alone_brings_no_licence_of_another_shape(tmp_path: Path) -> None
         (lambda path: path.write_bytes(b"not a model at all"), "not a GGUF file"),
         (lambda path: path.mkdir(), "that is a folder"),
         (lambda path: write_gguf(path, file_type="adapter"), "it is a LoRA adapter"),
+        (
+            lambda path: path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0)),
+            "its head does not say of which archit",
+        ),
         (lambda path: write_gguf(path), "it has no llama.block_count"),
         (lambda path: write_model(path, leave_out="attention.head_count"), "it has no llama.attention.head_count"),
         (lambda path: write_model(path, architecture="clip", leave_out="embedding_length"), "no clip.embedding_length"),

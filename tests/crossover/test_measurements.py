@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import platformdirs
 import pytest
 
+from llama_client import ConfigError
+from llama_client.clock import Clock
 from llama_client.crossover.serving.measured_point import MeasuredPoint
 from llama_client.crossover.serving.measurements import MAX_FILE_BYTES, Measurements
 
@@ -85,6 +87,7 @@ _WRONG: list[dict[str, object]] = [
     {"output_tokens_per_s": -1},
     {"tpot_ms": "fast"},
     {"measured_on": "today"},
+    {"measured_on": "2999-01-01"},
     {"gpu": ""},
     {"engine": 3},
 ]
@@ -151,3 +154,23 @@ def test_the_users_own_are_beside_the_ledger(nobody: Path) -> None:
     assert found(Measurements.of_user()) == [POINT]
     if sys.platform != "win32":
         assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_day_to_come_is_no_day_of_a_measurement(tmp_path: Path) -> None:
+    def kept_at(day: str) -> Measurements:
+        wall = datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
+        return Measurements(tmp_path / "points.jsonl", clock=Clock(wall=lambda: wall))
+
+    kept_at("2026-11-26").add([POINT])
+    # A day: clocks differ around midnight.
+    assert found(kept_at("2026-11-25")) == [POINT]
+    assert found(kept_at("2026-11-24")) == []
+    assert kept_at("2026-11-24").read().broken_lines == 1
+
+
+def test_what_cannot_be_read_is_an_error_that_names_the_file(kept: Measurements) -> None:
+    kept.file.mkdir(parents=True)
+    for read in (kept.read, lambda: found(kept)):
+        with pytest.raises(ConfigError) as refused:
+            read()
+        assert str(refused.value).startswith(f"{kept.file}: the measurements of `llama-client bench` cannot be read")

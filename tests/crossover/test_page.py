@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import combinations
@@ -235,3 +236,12 @@ def test_a_page_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
         save(Page(title="t", sentence="s"), tmp_path / "nowhere" / "page.html")
     assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights there that not everybody has")
+def test_a_link_to_a_page_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "page.html").symlink_to("folder/real.html")
+    save(Page(title="t", sentence="s"), tmp_path / "page.html")
+    assert (tmp_path / "page.html").is_symlink()
+    assert "<h1>t</h1>" in (tmp_path / "folder" / "real.html").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client.crossover import MeasuredPoint, Tables
-from llama_client.crossover.serving.rates import Rate, replica_rate
+from llama_client.crossover.serving.rates import Rate, measured_rate, replica_rate
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()
@@ -76,7 +76,8 @@ def test_other_lengths_scale_the_estimate_through_the_nearest_published_ones() -
     near, exact = rate(lengths=(1000, 1000)), rate()
     assert near.rung == "published"
     assert near.source.endswith("5000 tokens in and 500 out; scaled to these lengths and a full load by the estimator")
-    assert near.factor == exact.factor
+    assert exact.factor < near.factor < 1, "moved the same way, by less than where it was measured"
+    assert (near.is_scaled, exact.is_scaled) == (True, False)
     # Published, and not among the rows: 4,205.
     assert near.output_tokens_per_s == pytest.approx(4205, rel=0.1)
     assert near.error > exact.error
@@ -123,7 +124,8 @@ def test_ones_own_point_scales_the_whole_curve() -> None:
         (slow.tpot_ms, fast.tpot_ms),
         (slow.ttft_ms, fast.ttft_ms),
     ):
-        assert more / less == pytest.approx(1800 / 1500)
+        # Nearly all of it: what a curve without a point is sure of is much less.
+        assert more / less == pytest.approx(1800 / 1500, rel=0.05)
     assert fast.slo_output_tokens_per_s > slow.slo_output_tokens_per_s
     assert slow.source.endswith("scaled to these lengths and a full load by the estimator")
 
@@ -133,7 +135,7 @@ def test_of_ones_own_points_the_nearest_counts_and_of_equals_the_newest() -> Non
     old = replace(OWN, measured_on=date(2026, 1, 1), output_tokens_per_s=1000.0)
     light = replace(OWN, concurrency=2, output_tokens_per_s=100.0)
     assert l40s(far, old, light, OWN) == l40s(OWN) == l40s(OWN, light, old, far)
-    assert l40s(far, OWN, lengths=(120, 500)).factor == l40s(far).factor
+    assert l40s(far, OWN, lengths=(120, 500)) == l40s(far, lengths=(120, 500))
 
 
 def test_a_point_of_an_unknown_engine_suits_each() -> None:
@@ -156,10 +158,42 @@ def test_a_point_of_another_configuration_counts_for_nothing(other: dict[str, ob
     assert l40s(replace(OWN, **other)) == l40s()  # type: ignore[arg-type]
 
 
-def test_a_point_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match=r"with 64 at once cannot exceed") as caught:
-        l40s(replace(OWN, output_tokens_per_s=9000.0))
-    assert caught.value.param == "measured.output_tokens_per_s"
+def test_a_point_that_cannot_be_is_left_out_and_told_of() -> None:
+    impossible = replace(OWN, output_tokens_per_s=237_964.0, measured_on=date(2026, 11, 26))
+    found = l40s(impossible, OWN)
+    assert replace(found, skipped=()) == l40s(OWN)
+    assert found.skipped == (
+        "a measured rate of 237,964 tokens/s (2026-11-26) is above what the data sheet allows and was left out",
+    )
+    assert replace(l40s(impossible), skipped=()) == l40s()
+    assert l40s(OWN).skipped == l40s().skipped == ()
+    alone = replace(impossible, model="llama-3-8b", gpu="gb10", precision="Q4_K_M", engine="llama.cpp")
+    assert (
+        len(rate("llama-3-8b", "gb10", 1, "Q4_K_M", "llama.cpp", lengths=(1000, 500), measured=(alone,)).skipped) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"output_tokens": 0}, "counts too few tokens or requests"),
+        ({"concurrency": 0}, "counts too few tokens or requests"),
+        ({"output_tokens_per_s": float("nan")}, "counts too few tokens or requests"),
+        ({"input_tokens": 200_000}, "is of lengths that the model or the memory has no room for"),
+    ],
+    ids=str,
+)
+def test_so_is_one_that_nothing_can_be_made_of(changed: dict[str, object], says: str) -> None:
+    found = l40s(replace(OWN, **changed))  # type: ignore[arg-type]
+    assert replace(found, skipped=()) == l40s()
+    assert says in found.skipped[0]
+
+
+def test_what_was_published_of_a_shape_with_a_longer_context_does_not_stand_in_the_way() -> None:
+    # 20,000 tokens in, of Llama 3.1: Llama 3 is the same shape, and was trained for 8,192.
+    found = rate("llama-3-8b", "h100_sxm", 1, lengths=(1000, 1000))
+    assert found.rung == "published"
+    assert "20000 tokens in" not in found.source
 
 
 def test_one_request_under_llama_cpp_is_known_where_flops_are_not() -> None:
@@ -180,6 +214,20 @@ def test_several_requests_on_such_a_chip_are_known_where_the_user_measured_them(
     patient = rate(*arguments, lengths=(1000, 500), limits=(60, 2), measured=(one, four))
     assert (patient.slo_output_tokens_per_s, patient.slo_batch) == (70, 4)
     assert rate(*arguments, lengths=(1000, 500), limits=(5, 2), measured=(one, four)).slo_batch == 0
+    assert found.binding is patient.binding is patient.slo_binding is None, "nobody knows what holds it back"
+    other = rate(*arguments, lengths=(500, 500), measured=(one, four))
+    assert (found.is_scaled, other.is_scaled) == (False, True)
+    assert other.error > 4 * found.error
+    assert "taken for these lengths as it is" in other.source
+
+
+def test_of_a_processor_nothing_is_known_but_what_was_measured() -> None:
+    point = replace(OWN, gpu="cpu", engine="llama.cpp", concurrency=1)
+    found = measured_rate([point], 1000, 500, tpot_limit_ms=50, ttft_limit_s=2)
+    assert (found.output_tokens_per_s, found.binding, found.slo_binding) == (1500, None, None)
+    assert measured_rate([point], 1000, 500, tpot_limit_ms=30, ttft_limit_s=2).slo_binding == "slo"
+    with pytest.raises(InvalidRequestError, match=r"^points: at least one"):
+        measured_rate([], 1000, 500, tpot_limit_ms=50, ttft_limit_s=2)
 
 
 def test_several_requests_under_llama_cpp_have_the_widest_band() -> None:
@@ -225,6 +273,22 @@ def test_a_limit_that_is_none_is_refused(limits: tuple[float, float], param: str
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ((0, 500), "input_tokens: must be at least 1 token, got 0"),
+        ((1000, -1), "output_tokens: must be at least 1 token, got -1"),
+        ((1000.5, 500), "input_tokens: must be a whole number of tokens, got 1000.5"),
+        ((140_000, 500), "input_tokens: 140000 and 500 tokens of answer are more than the 131072"),
+    ],
+)
+def test_lengths_are_named_as_they_were_given(lengths: tuple[int, int], says: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        rate(lengths=lengths)
+    assert str(caught.value).startswith(says)
+    assert caught.value.param == says.partition(":")[0]
+
+
 @given(st.integers(1, 8000), st.integers(1, 4000), st.floats(10, 5000), st.integers(1, 400))
 @settings(max_examples=100, deadline=None)
 def test_the_same_lengths_and_load_give_back_what_was_measured(isl: int, osl: int, share: float, batch: int) -> None:
@@ -235,7 +299,7 @@ def test_the_same_lengths_and_load_give_back_what_was_measured(isl: int, osl: in
     if batch >= found.batch:
         assert found.output_tokens_per_s == pytest.approx(point.output_tokens_per_s)
     else:
-        assert found.output_tokens_per_s >= point.output_tokens_per_s
+        assert found.output_tokens_per_s >= point.output_tokens_per_s * (1 - 1e-9)
 
 
 def test_a_published_rate_that_left_prompts_out_is_not_taken() -> None:

@@ -149,6 +149,19 @@ def test_a_batch_of_64_meets_this_share_of_the_experts(model: str, share: float)
         ({"batch": 0}, "batch", "at least 1, got 0"),
         ({"isl": 0}, "isl", "at least 1 token, got 0"),
         ({"osl": -1}, "osl", "at least 1 token, got -1"),
+        ({"model": None}, "model", "must be a name of the tables, not NoneType"),
+        ({"gpu": 3}, "gpu", "must be a name of the tables, not int"),
+        ({"precision": 8}, "precision", "must be a name, as in 'fp8' or 'Q4_K_M', not int"),
+        ({"precision": None}, "precision", "must be a name"),
+        ({"engine": None}, "engine", "must be a name, as in 'vllm', not NoneType"),
+        ({"n_gpus": 1.5}, "n_gpus", "must be a whole number of GPUs, got 1.5"),
+        ({"n_gpus": True}, "n_gpus", "must be a whole number of GPUs"),
+        ({"batch": "3"}, "batch", "must be a finite number, got str"),
+        ({"batch": float("inf")}, "batch", "must be a finite number, got inf"),
+        ({"batch": float("nan")}, "batch", "must be a finite number, got nan"),
+        ({"isl": 100.5}, "isl", "must be a whole number of tokens, got 100.5"),
+        ({"osl": "100"}, "osl", "must be a whole number of tokens, got str"),
+        ({"osl": 0}, "osl", "at least 1 token, got 0"),
         ({"isl": 131_072}, "isl", "more than the 131072 of llama-3.1-8b's context"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -200,6 +213,10 @@ def test_a_rate_above_the_ceiling_is_refused_with_the_ceiling() -> None:
     assert caught.value.param == "tokens_per_second"
     with pytest.raises(InvalidRequestError, match="must be above 0"):
         refuse_impossible(0, model, gpu, input_tokens=1000, output_tokens=1000)
+    with pytest.raises(InvalidRequestError, match="tokens_per_second: must be a finite number, got str"):
+        refuse_impossible("9", model, gpu, input_tokens=1000, output_tokens=1000)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match=r"^input_tokens: must be at least 1 token"):
+        refuse_impossible(9, model, gpu, input_tokens=0, output_tokens=1000)
 
 
 def test_no_measured_rate_is_above_the_ceiling() -> None:

@@ -38,9 +38,7 @@ def usable_bytes(gpu: Gpu, engine: str) -> float:
     return memory - _LLAMA_CPP_RESERVE_BYTES
 
 
-def require_lengths(
-    model: Architecture, isl: int, osl: int, *, params: tuple[str, str] = ("isl", "osl")
-) -> None:
+def require_lengths(model: Architecture, isl: int, osl: int, *, params: tuple[str, str] = ("isl", "osl")) -> None:
     """Refuses lengths that no request can have.
 
     Args:
@@ -79,23 +77,18 @@ def require_whole(param: str, value: object, unit: str) -> None:
         raise InvalidRequestError(f"{param}: must be a whole number of {unit}, got {_told(value)}", param=param)
 
 
-def require_number(param: str, value: object, *, above: float = 0.0) -> None:
-    """Refuses what is no number above another; infinity is none.
+def require_number(param: str, value: object) -> None:
+    """Refuses what is no finite number.
 
     Args:
         param: The field that the error names.
         value: Whatever was given.
-        above: What it has to exceed.
 
     Raises:
-        InvalidRequestError: It is text, a boolean, nothing, too small or not finite.
+        InvalidRequestError: It is text, a boolean, nothing or not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidRequestError(f"{param}: must be a number, got {_told(value)}", param=param)
-    if not value > above:
-        raise InvalidRequestError(f"{param}: must be above {above:g}, got {value:g}", param=param)
-    if math.isinf(value):
-        raise InvalidRequestError(f"{param}: must be a finite number, got {value:g}", param=param)
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise InvalidRequestError(f"{param}: must be a finite number, got {_told(value)}", param=param)
 
 
 def _told(value: object) -> str:

@@ -76,6 +76,8 @@ def require_possible(
         InvalidRequestError: It is above, or not a positive number; the message has the ceiling.
     """
     require_number(param, tokens_per_s)
+    if tokens_per_s <= 0:
+        raise InvalidRequestError(f"{param}: must be above 0, got {tokens_per_s:g}", param=param)
     ceiling = ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=batch)
     if tokens_per_s > ceiling:
         load = "" if batch is None else f" with {batch:g} at once"

@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from llama_client.crossover.serving.ceiling import require_possible
+from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s
 from llama_client.crossover.serving.engines import canonical_engine, precision_for
 from llama_client.crossover.serving.measured_point import MeasuredPoint
 from llama_client.crossover.serving.published import bundled_points, same_shape
 from llama_client.crossover.serving.replica import Replica, Saturation
-from llama_client.crossover.tables import Architecture, Tables
+from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.errors import InvalidRequestError
 
 Rung = Literal["measured", "published", "estimated"]
 # Published rates of dense models that are faster than this had their prompts in a cache: at 2000 tokens in and 100 out,
 # those of vLLM 0.12 with an 8B on an H200 need all of the data sheet's FLOPS.
-_MOST_OF_ESTIMATE = 1.5
+MOST_OF_ESTIMATE = 1.5
+# Lengths within this factor of one another are the same.
+_SAME_LENGTH = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,34 @@ class KnownPoint:
     ttft_ms: float | None = None
 
 
-def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> list[KnownPoint]:
-    """The user's own points that are of a replica's configuration.
+def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[list[KnownPoint], tuple[str, ...]]:
+    """The user's own points that are of a replica's configuration, and sentences on those that cannot be used.
 
-    Raises:
-        InvalidRequestError: One of them is above what the data sheets allow.
+    One that cannot be, or that nothing can be made of, must not keep the others from being used: it lies in a file that
+    nobody looks into.
     """
-    return list(_own(replica, measured))
+    # Read only where there is a point whose model has to be looked up.
+    shapes = {row.name: row for row in Tables.bundled().models} if measured else {}
+    taken, skipped = [], []
+    for point in measured:
+        if not _is_of(point, replica, shapes):
+            continue
+        why = _unusable(point, replica)
+        if why is None:
+            taken.append(known(point))
+        else:
+            rate = f"{point.output_tokens_per_s:,.0f} tokens/s ({point.measured_on})"
+            skipped.append(f"a measured rate of {rate} {why} and was left out")
+    return taken, tuple(skipped)
+
+
+def is_usable(point: MeasuredPoint, model: Architecture, gpu: Gpu) -> bool:
+    """Whether a point of the user's own, of this model on this GPU, can be one: by its names and the data sheet."""
+    try:
+        replica = Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")
+        return _unusable(point, replica) is None
+    except InvalidRequestError:
+        return False
 
 
 def known(point: MeasuredPoint) -> KnownPoint:
@@ -71,7 +94,7 @@ def known(point: MeasuredPoint) -> KnownPoint:
 
 
 def published_points(replica: Replica) -> list[KnownPoint]:
-    """The published points of a replica's configuration, without those that left prompts out."""
+    """The published points of a replica's configuration, without those that left prompts out or do not fit it."""
     return [point for point in _published(replica) if _is_plausible(replica, point)]
 
 
@@ -81,16 +104,26 @@ def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) 
     All three weigh the same: that is how one measured row predicts another best.
     """
 
-    def distance(point: KnownPoint) -> float:
-        load = 0.0 if point.batch is None else max(0.0, math.log(full.batch / point.batch))
-        return apart(point, isl, osl) + load
+    def order(point: KnownPoint) -> tuple[float, int]:
+        return distance(point, full.batch, isl, osl), -(point.as_of or date.min).toordinal()
 
-    return min(points, key=lambda point: (distance(point), -(point.as_of or date.min).toordinal()), default=None)
+    return min(points, key=order, default=None)
+
+
+def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:
+    """How far a point is from a full load at other lengths: logarithms of their ratios, added up."""
+    load = 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
+    return apart(point, isl, osl) + load
 
 
 def apart(point: KnownPoint, isl: int, osl: int) -> float:
     """How far a point's lengths are from others: 0 where they are the same."""
     return abs(math.log(point.isl / isl)) + abs(math.log(point.osl / osl))
+
+
+def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
+    """Whether a point's lengths are others, but for what they vary by from run to run."""
+    return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in ((point.isl, isl), (point.osl, osl)))
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
@@ -101,16 +134,25 @@ def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
     return replica.output_tokens_per_s(running, point.isl, point.osl, own_prompt=point.own_prompt)
 
 
-def _own(replica: Replica, measured: Sequence[MeasuredPoint]) -> Iterator[KnownPoint]:
-    # Read only where there is a point whose model has to be looked up.
-    shapes = {row.name: row for row in Tables.bundled().models} if measured else {}
-    for point in measured:
-        if not _is_of(point, replica, shapes):
-            continue
-        isl, osl = point.input_tokens, point.output_tokens
-        field = "measured.output_tokens_per_s"
-        require_possible(point.output_tokens_per_s, replica, isl=isl, osl=osl, batch=point.concurrency, param=field)
-        yield known(point)
+def _unusable(point: MeasuredPoint, replica: Replica) -> str | None:
+    """Why a point of the replica's configuration cannot be used, to stand after its rate; None: it can."""
+    if min(point.input_tokens, point.output_tokens, point.concurrency) < 1 or not point.output_tokens_per_s > 0:
+        return "counts too few tokens or requests"
+    isl, osl = point.input_tokens, point.output_tokens
+    if replica.has_curve and not _has_room(replica, isl, osl):
+        return "is of lengths that the model or the memory has no room for"
+    if point.output_tokens_per_s > ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=point.concurrency):
+        return "is above what the data sheet allows"
+    return None
+
+
+def _has_room(replica: Replica, isl: int, osl: int) -> bool:
+    """Whether the estimator can say anything of lengths: a model of the same shape may have a shorter context."""
+    try:
+        replica.largest_batch(isl, osl)
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architecture]) -> bool:
@@ -137,6 +179,8 @@ def _published(replica: Replica) -> Iterator[KnownPoint]:
             continue
         if (point.isl is None and point.load != "single") or point.osl is None:
             continue
+        if not _has_room(replica, point.isl or 1, point.osl):
+            continue
         rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
         if point.tpot_ms is not None and point.batch is not None:
             # Without the time to first tokens, in which the start of a short run weighs too much.
@@ -152,7 +196,7 @@ def _is_plausible(replica: Replica, point: KnownPoint) -> bool:
     """Whether a server can have read its prompts, too."""
     if replica.model.moe is not None:
         return True
-    return point.output_tokens_per_s <= _MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
+    return point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
 
 
 def _load(batch: float) -> str:

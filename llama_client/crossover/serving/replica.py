@@ -13,15 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 from llama_client.crossover.precisions import cached_value_bytes, family
-from llama_client.crossover.serving import single_stream
-from llama_client.crossover.serving.capacity import (
-    cache_room_bytes,
-    require_known_flops,
-    require_lengths,
-    require_number,
-    require_room,
-    require_whole,
-)
+from llama_client.crossover.serving import capacity, single_stream
 from llama_client.crossover.serving.engines import canonical_engine, precision_for
 from llama_client.crossover.serving.fitted import Constants, fitted
 from llama_client.crossover.serving.work import Hardware, StepTime, hardware, prompt_ms, step_time, work_of
@@ -93,7 +85,7 @@ class Replica:
     constants: Constants | None = None
 
     def __post_init__(self) -> None:
-        require_whole("n_gpus", self.n_gpus, "GPUs")
+        capacity.require_whole("n_gpus", self.n_gpus, "GPUs")
         if not 1 <= self.n_gpus <= MAX_GPUS:
             raise InvalidRequestError(f"n_gpus: must be from 1 to {MAX_GPUS}, got {self.n_gpus}", param="n_gpus")
         engine = canonical_engine(self.engine)
@@ -124,7 +116,9 @@ class Replica:
         """
         each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
         most = LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH
-        return min(most, cache_room_bytes(self.model, self.gpu, self.n_gpus, self.precision, self.engine) / each)
+        return min(
+            most, capacity.cache_room_bytes(self.model, self.gpu, self.n_gpus, self.precision, self.engine) / each
+        )
 
     def largest_batch(self, isl: int, osl: int) -> int:
         """How many requests run at once at most.
@@ -136,8 +130,10 @@ class Replica:
         Raises:
             InvalidRequestError: Not even one fits; the message says how much is missing and what would fit.
         """
-        require_lengths(self.model, isl, osl)
-        require_room(self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes)
+        capacity.require_lengths(self.model, isl, osl)
+        capacity.require_room(
+            self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes
+        )
         return math.floor(self.room_for(isl, osl))
 
     def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
@@ -152,7 +148,7 @@ class Replica:
         Raises:
             InvalidRequestError: The batch is below 1, the model does not fit, or the GPU's FLOPS are unknown.
         """
-        require_number("batch", batch)
+        capacity.require_number("batch", batch)
         if batch < 1:
             raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
         running = min(batch, self.largest_batch(isl, osl))
@@ -264,7 +260,7 @@ class Replica:
 
     def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
         if self.is_llama_cpp:
-            require_known_flops(self.gpu)
+            capacity.require_known_flops(self.gpu)
             prompts = batch if own_prompt else batch - 1
             return single_stream.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
         work = work_of(

@@ -1,0 +1,82 @@
+"""Names of precisions, and the sizes of files in GGUF's plain formats against what was published."""
+
+from __future__ import annotations
+
+import gguf
+import pytest
+
+from llama_client.crossover import Tables, decode_tpot_ms
+from llama_client.crossover.precisions import all_gguf_names, canonical, gguf_names, weight_bytes
+from llama_client.errors import InvalidRequestError
+
+TABLES = Tables.bundled()
+
+
+@pytest.mark.parametrize(
+    ("precision", "gib"),
+    # What `llama-quantize --help` says of Llama-3-8B, some 8 MB of vocabulary included.
+    [("Q3_K_S", 3.41), ("Q4_0", 4.34), ("Q4_1", 4.78), ("Q5_0", 5.21), ("Q5_1", 5.65)],
+)
+def test_a_plain_format_is_as_large_as_its_makers_say(precision: str, gib: float) -> None:
+    assert weight_bytes(TABLES.model("llama-3-8b"), precision) / 2**30 == pytest.approx(gib, abs=0.015)
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "llama-3.3-70b", "llama-3.2-1b"])
+@pytest.mark.parametrize("precision", ["Q3_K_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_its_layers_are_its_blocks_and_its_output_is_q6_k(model: str, precision: str) -> None:
+    shape = TABLES.model(model)
+
+    def size(weights: int, block: str) -> float:
+        of, in_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[block]]
+        return weights / of * in_bytes
+
+    output = shape.vocab * shape.hidden
+    expected = size(shape.all_parameters - output, precision.removesuffix("_S")) + size(output, "Q6_K")
+    assert weight_bytes(shape, precision) == pytest.approx(expected)
+
+
+def test_plain_formats_are_run_by_llama_cpp_but_are_not_among_what_one_would_choose() -> None:
+    assert not set(gguf_names()) & {"Q3_K_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1"}
+    assert set(gguf_names()) < set(all_gguf_names())
+
+    def tpot_ms(precision: str) -> float:
+        return decode_tpot_ms(
+            "llama-3-8b", "rtx_4090", precision=precision, isl=16, osl=256, batch=1, engine="llama.cpp"
+        )
+
+    assert tpot_ms("Q3_K_S") < tpot_ms("q4_0") < tpot_ms("Q4_K_M") < tpot_ms("Q4_1")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("Q4_k_m", "Q4_K_M"), ("q5-1", "Q5_1"), (" FP8 ", "fp8"), ("fp16", "bf16"), ("f16", "F16")]
+)
+def test_a_name_in_whatever_case_is_known(written: str, name: str) -> None:
+    assert canonical(written) == name
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("q4km", "Q4_K_M"), ("Q40", "Q4_0"), ("iq4xs", "IQ4_XS"), ("fp8block", "fp8_block")]
+)
+def test_a_name_without_its_underscores_is_told_the_one_with_them(written: str, meant: str) -> None:
+    with pytest.raises(
+        InvalidRequestError, match=rf"^precision: {written!r} is not known; did you mean {meant!r}"
+    ) as caught:
+        canonical(written)
+    assert caught.value.param == "precision"
+
+
+@pytest.mark.parametrize("value", [8, None, True, ["fp8"]])
+def test_what_is_no_name_is_refused(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^self_host\.precision: must be a name"):
+        canonical(value, param="self_host.precision")  # type: ignore[arg-type]
+
+
+def test_the_licence_of_the_measured_rows_comes_with_them() -> None:
+    from importlib import resources
+
+    folder = resources.files("llama_client.crossover.data")
+    text = folder.joinpath("LICENSE-Apache-2.0.txt").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "4. Redistribution." in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "LICENSE-Apache-2.0.txt" in folder.joinpath("NOTICE").read_text(encoding="utf-8")
