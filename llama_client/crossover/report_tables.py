@@ -46,7 +46,7 @@ def volumes(told: Report) -> Table:
             *map(_money, (row.self_host_usd, row.api_usd, row.hybrid_usd)),
         ]
         rows.append([*cells, *([likely] if drawn else [])])
-    columns = ["tokens a day", "", "replicas", "own", "API", "mix", *(["own wins"] if drawn else [])]
+    columns = ["tokens/day", "", "replicas", "own", "API", "mix", *(["own wins"] if drawn else [])]
     return Table("What a month costs", columns, rows)
 
 
