@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llama_client.crossover.crossings import crossings
+from llama_client.crossover.crossings import is_ever_below
 from llama_client.crossover.economics import Plan, line, staircase, usd_per_mtok
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def flips(crossover: Crossover) -> tuple[Flip, ...]:
 
     def wins(changed: Plan) -> bool:
         if volume is None:
-            return bool(crossings(staircase(changed), [line(api, changed) for api in changed.apis]).intervals)
+            return is_ever_below(staircase(changed), [line(api, changed) for api in changed.apis])
         return staircase(changed).usd(volume) < min(line(api, changed).usd(volume) for api in changed.apis)
 
     found = []

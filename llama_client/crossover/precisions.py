@@ -104,12 +104,14 @@ def cached_value_bytes(precision: str) -> float:
     return _BYTES_A_CACHED_VALUE.get(precision, 2.0)
 
 
+@cache
 def gguf_names() -> tuple[str, ...]:
     """GGUF's names that people choose from today, fewest bits first."""
     names = {name for bits, _ in _gguf_tables() for name in bits}
     return tuple(sorted(names, key=lambda name: min(bits[name] for bits, _ in _gguf_tables() if name in bits)))
 
 
+@cache
 def all_gguf_names() -> tuple[str, ...]:
     """The same, then the plain formats: as large, and further from the model than those that mix kinds of blocks."""
     return (*gguf_names(), *_PLAIN_BITS)

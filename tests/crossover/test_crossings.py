@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llama_client.crossover.crossings import MAX_INTERVALS, Line, Staircase, crossings
+from llama_client.crossover.crossings import MAX_INTERVALS, Line, Staircase, crossings, is_ever_below
 from tests.crossover.asking import B200, H100_PAIR, H100_WITH_8B, asked, price
 
 SCENARIOS, VOLUMES = 1_000, 60
@@ -20,6 +20,7 @@ def test_intervals_equal_a_scan_over_volume_for_a_thousand_random_scenarios() ->
     for _ in range(SCENARIOS):
         stairs, lines = _scenario(chance)
         found = crossings(stairs, lines)
+        assert is_ever_below(stairs, lines) == bool(found.intervals)
         for volume in _volumes(chance, stairs, found.intervals):
             gap = stairs.usd(volume) - min(line.usd(volume) for line in lines)
             if abs(gap) <= 1e-9 * stairs.usd(volume) or not found.is_complete:
