@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _NEAR = 0.1
 # A server that sends fewer pieces for a token sends bursts.
 _FINE_PIECES = 0.5
-# Of the time to the first token, a wait of more than this share is told.
-_LONG_QUEUE = 0.1
 # Each column's name, and what stands above it in two lines where there is room for a table.
 _COLUMNS = {
     "at once": "at once",

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ class _Known:
     """What the configuration and this machine know beside the bundled tables."""
 
     config: Config
+    today: date
     tables: Tables
     catalog: Catalog
     own_prices: tuple[OwnPrice, ...]
@@ -203,6 +204,7 @@ def _known(config: str | None) -> _Known:
     ]
     return _Known(
         config=loaded,
+        today=today,
         tables=tables_of(loaded),
         catalog=Catalog.bundled().extended([row.as_row() for row in loaded.models]),
         own_prices=tuple(prices),
@@ -251,7 +253,6 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
     from llama_client.crossover.offers import offer_named
 
     found = []
-    today = datetime.now(UTC).date()
     for target in options["apis"]:
         try:
             model = known.tables.model(options["model"])
@@ -262,7 +263,7 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
                 target,
                 model=model,
                 tables=known.tables,
-                today=today,
+                today=known.today,
                 catalog=known.catalog,
                 own_prices=known.own_prices,
             )
@@ -282,18 +283,17 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
     """The scenario on its machine, or on the cheapest; drawn where numpy is there or was asked for."""
     from llama_client.crossover.offers import offers_of
 
-    today = datetime.now(UTC).date()
     offers = None
     if scenario.apis is None and scenario.model is not None:
         offers = offers_of(
             known.tables.model(scenario.model),
             tables=known.tables,
-            today=today,
+            today=known.today,
             catalog=known.catalog,
             own_prices=known.own_prices,
         )
     run: Callable[..., Crossover] = partial(
-        evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=today
+        evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=known.today
     )
     choice = Choice(run(scenario), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
     if draws == 0:
@@ -310,9 +310,9 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
 
 def _draw(crossover: Crossover, path: Path) -> None:
     from llama_client.crossover.pictures.plots import save
-    from llama_client.crossover.report import report
+    from llama_client.crossover.report import title_of
 
-    save(crossover, path, title=report(crossover).title)
+    save(crossover, path, title=title_of(crossover))
 
 
 def _write_page(choice: Choice, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 # After a hundred years nobody asks any more.
-_MAX_MONTHS = 1_200
+MAX_MONTHS = 1_200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def payback_months(
         True
     """
     left = price_usd
-    for month in range(1, _MAX_MONTHS + 1):
+    for month in range(1, MAX_MONTHS + 1):
         saved = saved_usd(month)
         if saved is None:
             return None

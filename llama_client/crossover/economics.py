@@ -123,11 +123,6 @@ class Plan:
         """The same while answers stay quick and with room to spare: what an even load may fill."""
         return self.full_tokens_per_day * self.slo_derate * self.max_utilisation
 
-    @property
-    def usd_per_replica_hour(self) -> float:
-        """What a replica costs for each hour that it runs, staff apart."""
-        return staircase(self).usd_per_replica / self.powered_hours_per_month
-
 
 def usd_per_mtok(api: ApiPrice, plan: Plan) -> float:
     """What a million of the traffic's tokens costs at an API, monthly fees apart.

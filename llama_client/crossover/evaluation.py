@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal
 
-from llama_client.crossover.buying import Investment, internal_rate_per_year, net_present_value_usd, payback_months
+from llama_client.crossover.buying import (
+    MAX_MONTHS,
+    Investment,
+    internal_rate_per_year,
+    net_present_value_usd,
+    payback_months,
+)
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
 from llama_client.crossover.economics import Plan, line, running_usd_per_replica, staircase
 from llama_client.crossover.hybrid import Hybrid, LoadCurve, cheapest_mix
@@ -190,8 +196,8 @@ class Crossover:
             api = self._api_usd_in_month(volume, month)
             return None if api is None else api - running
 
-        known = next((month - 1 for month in range(1, 1201) if saved(month) is None), None)
-        months = min(math.ceil(owned.months), 1200 if known is None else known)
+        known = next((month - 1 for month in range(1, MAX_MONTHS + 1) if saved(month) is None), None)
+        months = min(math.ceil(owned.months), MAX_MONTHS if known is None else known)
         flows = [-price, *(saved(month) or 0.0 for month in range(1, months + 1))]
         sold = [*flows[:-1], flows[-1] + price * owned.residual_share]
         return Investment(

@@ -72,7 +72,7 @@ def report(crossover: Crossover) -> Report:
         crossover: The answer.
     """
     return Report(
-        title=f"{_model(crossover)} on {machine(crossover)}",
+        title=title_of(crossover),
         sentence=_sentence(crossover),
         binding=_binding(crossover),
         volumes=_volumes(crossover),
@@ -80,6 +80,11 @@ def report(crossover: Crossover) -> Report:
         flips=flips(crossover),
         stale=tuple(each for each in crossover.assumptions if each.is_stale(crossover.today)),
     )
+
+
+def title_of(crossover: Crossover) -> str:
+    """What is compared, as in `llama-3.3-70b on 2 x H100 SXM, fp8`."""
+    return f"{_model(crossover)} on {machine(crossover)}"
 
 
 def machine(crossover: Crossover) -> str:

@@ -10,9 +10,9 @@ from statistics import mean
 import pytest
 
 from llama_client.crossover import Tables, decode_tpot_ms, max_throughput
-from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s
+from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s, require_possible
+from llama_client.crossover.serving.rates import replica_rate
 from llama_client.crossover.serving.replica import Replica
-from llama_client.crossover.serving.throughput import refuse_impossible
 from llama_client.crossover.serving.work import read_weight_bytes
 from llama_client.errors import InvalidRequestError
 
@@ -207,16 +207,16 @@ def test_a_rate_above_the_ceiling_is_refused_with_the_ceiling() -> None:
     # 3,350 GB/s over the 15 GB that a token reads: the 6,000 that a list of GPUs claims are impossible.
     assert 200 < ceiling_tokens_per_s(one, isl=1, osl=1, batch=1) < 225
     most = ceiling_tokens_per_s(one, isl=1000, osl=1000)
-    refuse_impossible(most * 0.99, model, gpu, precision="bf16", input_tokens=1000, output_tokens=1000)
+    require_possible(most * 0.99, one, isl=1000, osl=1000)
     with pytest.raises(InvalidRequestError, match=f"cannot exceed {most:,.0f}") as caught:
-        refuse_impossible(most * 1.01, model, gpu, precision="bf16", input_tokens=1000, output_tokens=1000)
+        require_possible(most * 1.01, one, isl=1000, osl=1000)
     assert caught.value.param == "tokens_per_second"
     with pytest.raises(InvalidRequestError, match="must be above 0"):
-        refuse_impossible(0, model, gpu, input_tokens=1000, output_tokens=1000)
+        require_possible(0, one, isl=1000, osl=1000)
     with pytest.raises(InvalidRequestError, match="tokens_per_second: must be a finite number, got str"):
-        refuse_impossible("9", model, gpu, input_tokens=1000, output_tokens=1000)  # type: ignore[arg-type]
+        require_possible("9", one, isl=1000, osl=1000)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match=r"^input_tokens: must be at least 1 token"):
-        refuse_impossible(9, model, gpu, input_tokens=0, output_tokens=1000)
+        replica_rate(model, gpu, input_tokens=0, output_tokens=1000)
 
 
 def test_no_measured_rate_is_above_the_ceiling() -> None:

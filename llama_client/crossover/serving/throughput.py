@@ -6,10 +6,8 @@ same configuration goes before an estimate in `rates.py`.
 
 from __future__ import annotations
 
-from llama_client.crossover.serving.capacity import require_lengths
-from llama_client.crossover.serving.ceiling import require_possible
 from llama_client.crossover.serving.replica import Replica
-from llama_client.crossover.tables import Architecture, Gpu, Tables
+from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
 
@@ -90,46 +88,6 @@ def max_throughput(
     """
     replica = _replica(model, gpu, n_gpus, precision, engine, tables)
     return replica.max_output_tokens_per_s(isl, osl).output_tokens_per_s
-
-
-def refuse_impossible(
-    tokens_per_second: float,
-    model: Architecture,
-    gpu: Gpu,
-    *,
-    n_gpus: int = 1,
-    precision: str = "fp8",
-    engine: str = "trtllm",
-    input_tokens: int,
-    output_tokens: int,
-    param: str = "tokens_per_second",
-) -> None:
-    """Refuses a claimed rate that no engine can reach: `ceiling.ceiling_tokens_per_s` says why.
-
-    Args:
-        tokens_per_second: Output tokens per second of one replica, all requests together.
-        model: The shape.
-        gpu: The data sheet.
-        n_gpus: How many GPUs the replica has.
-        precision: Of the weights.
-        engine: What runs it.
-        input_tokens: Of a prompt.
-        output_tokens: Of an answer.
-        param: The field that the error names.
-
-    Raises:
-        InvalidRequestError: It is above the ceiling, and the message says how high that is; or a length is none.
-
-    Examples:
-        >>> tables = Tables.bundled()
-        >>> model, gpu = tables.model("llama-3.3-70b"), tables.gpu("h100_sxm")
-        >>> refuse_impossible(1e6, model, gpu, n_gpus=2, input_tokens=1000, output_tokens=1000)
-        Traceback (most recent call last):
-        llama_client.errors.InvalidRequestError: tokens_per_second: 1,000,000 output tokens per second are impossible...
-    """
-    replica = Replica(model, gpu, n_gpus, precision, engine)
-    require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))
-    require_possible(tokens_per_second, replica, isl=input_tokens, osl=output_tokens, param=param)
 
 
 def _replica(model: str, gpu: str, n_gpus: int, precision: str, engine: str, tables: Tables | None) -> Replica:
