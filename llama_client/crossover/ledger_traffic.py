@@ -46,7 +46,7 @@ def traffic_of(report: TrafficReport) -> Traffic:
         tokens_per_request=report.mean_input_tokens + report.mean_output_tokens,
         peak_to_mean=report.peak_to_mean,
         hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
-        source=f"your ledger: {report.calls:,} calls in {days}",
+        source=f"your ledger: {_calls(report.calls)} in {days}",
         notes=tuple(_notes(report)),
     )
 
@@ -54,7 +54,7 @@ def traffic_of(report: TrafficReport) -> Traffic:
 def _notes(report: TrafficReport) -> Iterator[str]:
     """What the ledger does not know, or only guesses."""
     if report.calls < _FEW_CALLS:
-        yield f"Your ledger has {report.calls:,} calls: so few tell more of chance than of load and its peak."
+        yield f"Your ledger has {_calls(report.calls)}: so few tell more of chance than of load and its peak."
     if report.unrecorded_calls:
         count = f"{report.unrecorded_calls:,} calls"
         yield f"{count} were not written down, or not wholly; the volume holds nothing of them."
@@ -62,3 +62,7 @@ def _notes(report: TrafficReport) -> Iterator[str]:
         yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
     if report.older_calls:
         yield f"{report.older_calls:,} calls are older than 400 days, and left out."
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' * (count != 1)}"
