@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from typing import Any, Literal, get_args
 
 Ability = Literal["tools", "vision", "reasoning", "json_schema", "prefill"]
@@ -134,8 +135,9 @@ class Catalog:
         object.__setattr__(self, "_targets", {_place(o.provider_kind, o.id): o for o in self.all_offers})
 
     @classmethod
+    @cache
     def bundled(cls) -> Catalog:
-        """The catalogue that comes with the package, read anew by each call."""
+        """The catalogue that comes with the package, read once: it never changes."""
         import tomllib
         from importlib import resources
 
@@ -159,6 +161,8 @@ class Catalog:
             >>> catalog.offer("groq", "llama-3.3-70b-versatile").is_served(date(2026, 11, 23))
             True
         """
+        if not rows:
+            return self
         models = {model.name: model for model in self.models}
         names = {word: model.name for word, model in self._names.items()}
         offers = dict(self._targets)

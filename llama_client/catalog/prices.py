@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 _BUNDLED = "prices.toml"
@@ -71,8 +72,9 @@ class ListPrices:
             self._rows.setdefault((row.provider_kind, row.id), []).append(row)
 
     @classmethod
+    @cache
     def bundled(cls) -> ListPrices:
-        """The prices that come with the package, read anew by each call."""
+        """The prices that come with the package, read once: they never change."""
         import tomllib
         from importlib import resources
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from llama_client.errors import InvalidRequestError
@@ -226,8 +226,9 @@ class Tables:
         object.__setattr__(self, "_names", {_plain(model.name): model for model in self.models})
 
     @classmethod
+    @cache
     def bundled(cls) -> Tables:
-        """The rows that come with the package, read anew by each call."""
+        """The rows that come with the package, read once: they never change."""
         return cls(
             tuple(_architecture(row) for row in rows("architectures.toml", "models")),
             tuple(Gpu(**row) for row in rows("gpus.toml", "gpus")),
