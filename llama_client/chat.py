@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import InvalidRequestError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llama_client.telemetry.instrumentation import Instrumentation
     from llama_client.types.estimate import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
+
+    ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class DefaultModel:
@@ -247,7 +249,7 @@ def checked_tags(tags: object) -> dict[str, str]:
 
 
 class Completions:
-    """`client.chat.completions`."""
+    """What `client.chat.completions` offers: answers, whole or as streams, and answers as objects."""
 
     def __init__(self, context: CallContext) -> None:
         self._context = context
@@ -290,7 +292,7 @@ class Completions:
             return ChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
+    def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
         """Asks for an answer as an object.
 
         The model's schema travels in whichever way the target supports: enforced by the server, or in words.
@@ -300,7 +302,7 @@ class Completions:
             **params: As of `create`.
 
         Returns:
-            The answer; `choices[i].message.parsed` is an instance of the model.
+            The answer; `choices[i].message.parsed` is an instance of the model, which type checkers know.
 
         Raises:
             GenerationFailedError: The answer does not validate.
@@ -313,15 +315,15 @@ class Completions:
             reply = client.chat.completions.parse(
                 messages=[{"role": "user", "content": "What is the capital of Japan?"}], response_format=Capital
             )
-            print(reply.choices[0].message.parsed.city)
+            print(reply.choices[0].message.parsed)
         """
         given, form = _with_form(params, response_format)
         call = self._context.begin(given, stream=False, form=form)
-        return call.record.won(call.drive().trial)
+        return cast("ChatCompletion[ModelT]", call.record.won(call.drive().trial))
 
 
 class AsyncCompletions:
-    """`client.chat.completions` of an `AsyncLlamaClient`."""
+    """`Completions` for an `AsyncLlamaClient`: the same calls, awaited."""
 
     def __init__(self, context: CallContext) -> None:
         self._context = context
@@ -347,25 +349,25 @@ class AsyncCompletions:
             return AsyncChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    async def parse(self, *, response_format: type[BaseModel], **params: Unpack[ParseParams]) -> ChatCompletion:
+    async def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
         """`Completions.parse`, awaited."""
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
-        return call.record.won((await call.adrive()).trial)
+        return cast("ChatCompletion[ModelT]", call.record.won((await call.adrive()).trial))
 
 
 class Chat:
     """`client.chat`."""
 
     def __init__(self, context: CallContext) -> None:
-        self.completions = Completions(context)
+        self.completions: Completions = Completions(context)
 
 
 class AsyncChat:
     """`client.chat` of an `AsyncLlamaClient`."""
 
     def __init__(self, context: CallContext) -> None:
-        self.completions = AsyncCompletions(context)
+        self.completions: AsyncCompletions = AsyncCompletions(context)
 
 
 def _flag(stream: object) -> bool:

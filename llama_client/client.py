@@ -31,9 +31,38 @@ if TYPE_CHECKING:
     from llama_client.telemetry.instrumentation import Instrumentation
     from llama_client.types.estimate import CostEstimate, TokenCount
 
+# What an error says where this switched `local_only` on.
+_ARGUMENT = "local_only=True"
+
 
 class ProviderOptions(TypedDict, total=False):
-    """The keys of a provider's table, for `for_provider`."""
+    """The keys of a provider's table, for `for_provider`.
+
+    Attributes:
+        kind: The kind of provider, where its name is none.
+        api_key: The key itself; better one of the next three.
+        api_key_env: The environment variable that holds it.
+        api_key_file: The file that holds it.
+        api_key_command: The command that prints it.
+        base_url: Where the provider is.
+        headers: Headers of every request.
+        timeout_s: The longest silence in seconds before and within an answer.
+        proxy: The proxy to go through.
+        ca_file: The certificates to trust instead of the usual ones.
+        max_concurrency: How many requests are under way at once; more wait their turn.
+        options: Ollama's `options` for every request, such as `num_ctx`.
+        keep_alive: How long Ollama keeps a model in memory.
+        model_path: The GGUF file behind `default`.
+        n_ctx: The context of one request in tokens.
+        n_parallel: How many requests a model in this process works on at once.
+        n_gpu_layers: Layers on the GPU.
+        n_threads: CPU threads.
+        mmproj: The projector file that lets the model see images.
+        lora: Adapters, as tables of `path` and `scale`.
+        usd_per_hour: What an hour of the machine costs.
+        watts: What it draws while it answers.
+        usd_per_kwh: What its power costs.
+    """
 
     kind: str
     api_key: str | SecretStr
@@ -81,7 +110,7 @@ class _BaseClient:
 
         loaded = load_config(config)
         if local_only:
-            loaded = loaded.model_copy(update={"local_only": True})
+            loaded = loaded.made_local_only(_ARGUMENT)
         self._context = self._context_of(loaded, tags=tags, http_client=http_client)
         self._bind()
 
@@ -90,24 +119,7 @@ class _BaseClient:
         raise NotImplementedError
 
     def sdk(self, provider: str) -> Any:
-        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
-
-        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
-
-        Args:
-            provider: The provider's name.
-
-        Returns:
-            A `groq.Groq` or `groq.AsyncGroq` for kind `groq`, an `openai.OpenAI` or `openai.AsyncOpenAI` for kinds
-            `together` and `openai`; asynchronous for an `AsyncLlamaClient`.
-
-        Raises:
-            ConfigError: There is no such provider.
-            InvalidRequestError: It has no official client (`ollama`, `gguf`).
-
-        Example:
-            models = client.sdk("groq").models.list()
-        """
+        """The official client of a provider, in this client's colour."""
         raise NotImplementedError
 
     def health(self) -> dict[str, TargetHealth]:
@@ -145,12 +157,16 @@ class _BaseClient:
             ConfigError: There is no such provider, or an option is wrong.
 
         Example:
-            client = LlamaClient.for_provider("groq", api_key="...")
-            reply = client.chat.completions.create(model="openai/gpt-oss-20b", messages=[...])
+            messages = [{"role": "user", "content": "Why do llamas hum?"}]
+            with LlamaClient.for_provider("groq", api_key="...") as client:
+                reply = client.chat.completions.create(model="openai/gpt-oss-20b", messages=messages)
+                print(reply.choices[0].message.content)
         """
         from llama_client.config.schema import read_config
 
-        config = read_config({"local_only": bool(local_only), "providers": {provider: dict(options)}}, origin="options")
+        config = read_config({"providers": {provider: dict(options)}}, origin="options")
+        if local_only:
+            config = config.made_local_only(_ARGUMENT)
         return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
 
     def with_options(
@@ -166,6 +182,16 @@ class _BaseClient:
             tags: Labels to add to every call.
             timeout_s: The `timeout` of calls that give none, in seconds.
             model: What `model` means where a call omits it.
+
+        Returns:
+            The view. Closing it closes what it shares.
+
+        Raises:
+            InvalidRequestError: A default is wrong.
+
+        Example:
+            mine = client.with_options(tags={"user": "ann"}, timeout_s=20)
+            print(mine.ask("Why do llamas hum?").text)
         """
         return self._of(self._context.with_options(tags=tags, timeout_s=timeout_s, model=model))
 
@@ -179,7 +205,7 @@ class _BaseClient:
         only_provider: str | None = None,
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
-        from llama_client.config.discovery import says_local_only
+        from llama_client.config.discovery import local_only_source
         from llama_client.costs.opening import Database, open_accounting
         from llama_client.costs.prices import Seller
         from llama_client.costs.reporting import CostSource
@@ -192,10 +218,10 @@ class _BaseClient:
         from llama_client.routing.turns import Closing
         from llama_client.routing.waits import Backoff
 
-        if says_local_only(os.environ):
-            # Any source that says true wins, also where no file was looked for.
-            config = config.model_copy(update={"local_only": True})
-
+        # Any source that says true wins, also where no file was looked for.
+        users = local_only_source(os.environ)
+        if users is not None and not config.local_only:
+            config = config.made_local_only(users.variable or str(users.file))
         closing = Closing()
         clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
@@ -276,6 +302,11 @@ class LlamaClient(_BaseClient):
         http_client: Your own `httpx.Client`, used for every provider behind HTTP and never closed here.
         local_only: True: refuse whatever would leave this machine, whatever the configuration says.
 
+    Attributes:
+        chat: `chat.completions.create` and `chat.completions.parse`: see `Completions`.
+        models: Who is reached, and what each serves: see `Models`.
+        costs: What was spent, and what of it is not known: see `Costs`.
+
     Raises:
         ConfigError: The configuration is wrong.
         InvalidRequestError: A tag is no text, or `http_client` is none.
@@ -311,7 +342,24 @@ class LlamaClient(_BaseClient):
         self.models = Models(self._context.providers)
 
     def sdk(self, provider: str) -> Any:
-        """See the base class."""
+        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
+
+        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+
+        Args:
+            provider: The provider's name.
+
+        Returns:
+            A `groq.Groq` for kind `groq`, an `openai.OpenAI` for kinds `together` and `openai`.
+
+        Raises:
+            ConfigError: There is no such provider.
+            InvalidRequestError: It has no official client (`ollama`, `gguf`).
+
+        Example:
+            groq = client.sdk("groq")
+            print(groq.base_url)
+        """
         return self._context.providers.sdk(provider)
 
     def default_model(self) -> str:
@@ -331,8 +379,15 @@ class LlamaClient(_BaseClient):
             prompt: What to ask.
             **params: As of `create`.
 
+        Returns:
+            The answer.
+
         Raises:
             LlamaClientError: As `create`.
+
+        Example:
+            reply = client.ask("What is the capital of Japan?", temperature=0)
+            print(reply.text, reply.cost.usd, reply.target)
         """
         return self.chat.completions.create(**asked(prompt, params))
 
@@ -396,6 +451,20 @@ class LlamaClient(_BaseClient):
 class AsyncLlamaClient(_BaseClient):
     """`LlamaClient` for asyncio: `await` each call, `async with`, `aclose()`. Safe to share between one loop's tasks.
 
+    Args:
+        config: As of `LlamaClient`.
+        tags: As of `LlamaClient`.
+        http_client: Your own `httpx.AsyncClient`, used for every provider behind HTTP and never closed here.
+        local_only: As of `LlamaClient`.
+
+    Attributes:
+        chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
+        models: Who is reached, and what each serves: see `AsyncModels`.
+        costs: What was spent, and what of it is not known: see `AsyncCosts`.
+
+    Raises:
+        LlamaClientError: As `LlamaClient`.
+
     Example:
         async with AsyncLlamaClient() as client:
             reply = await client.ask("Why do llamas hum?")
@@ -424,7 +493,22 @@ class AsyncLlamaClient(_BaseClient):
         self.models = AsyncModels(self._context.providers, self._context.loop)
 
     def sdk(self, provider: str) -> Any:
-        """See the base class. The first call for a provider imports its package, which takes up to half a second."""
+        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
+
+        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+
+        Args:
+            provider: The provider's name.
+
+        Returns:
+            A `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for kinds `together` and `openai`.
+
+        Raises:
+            ConfigError: There is no such provider.
+            InvalidRequestError: It has no official client (`ollama`, `gguf`).
+
+        The first call for a provider imports its package, which takes up to half a second.
+        """
         return self._context.providers.async_sdk(provider)
 
     async def default_model(self) -> str:
@@ -439,7 +523,7 @@ class AsyncLlamaClient(_BaseClient):
     async def ask(
         self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
     ) -> ChatCompletion:
-        """The short form of `chat.completions.create`: a text, or a list of messages."""
+        """`LlamaClient.ask`, awaited."""
         return await self.chat.completions.create(**asked(prompt, params))
 
     async def count_tokens(

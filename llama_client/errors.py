@@ -4,7 +4,7 @@
     ├── ConfigError                     the configuration, or the `model` argument, names something that is not there
     ├── InvalidRequestError             caught before anything is sent; .param names the field
     ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
-    ├── LocalOnlyError                  refused by `local_only`
+    ├── LocalOnlyError                  refused by `local_only`; .rule says by which of its rules, .source who wants it
     ├── ProviderNotInstalledError       an optional package is missing; .extra names what to install
     └── ProviderError                   one target failed; .retryable and .failover decide what happens next
         ├── AuthenticationError         the key is missing or refused
@@ -35,7 +35,7 @@ row, and the target is left alone for a while.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
     from llama_client.types.attempt import Attempt
     from llama_client.types.completion import ChatCompletion
+
+LocalOnlyRule = Literal[
+    "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull"
+]
+"""The rules of `local_only`, by names that stay: see `LocalOnlyError`."""
 
 
 class LlamaClientError(Exception):
@@ -114,7 +119,27 @@ class BudgetExceededError(LlamaClientError):
 
 
 class LocalOnlyError(LlamaClientError):
-    """`local_only` is on and this would have left the machine."""
+    """`local_only` is on and this would have left the machine.
+
+    Attributes:
+        rule: Which of its rules forbids it.
+            `connection`: a connection, or the lookup of a name, to what is neither this machine nor in
+            `privacy.allow_hosts`.
+            `proxy`: a provider's `proxy`.
+            `remote_image`: an image behind an address, which somebody would have to fetch.
+            `cloud_model`: a model that an Ollama server hands on to a cloud.
+            `http_client`: an HTTP client of the caller's own, whose connections nobody here can judge.
+            `key_command`: a provider's `api_key_command`, for the same reason.
+            `ledger`: a database elsewhere.
+            `pull`: a model that would have to be downloaded.
+        source: What switched `local_only` on: `local_only=True` (the argument), `LLAMA_CLIENT_LOCAL_ONLY` (the
+            variable), the path of a file, or `config` (a dict or a `Config`); None where that is not known.
+    """
+
+    def __init__(self, message: str = "", *, rule: LocalOnlyRule = "connection", source: str | None = None) -> None:
+        super().__init__(message)
+        self.rule: LocalOnlyRule = rule
+        self.source = source
 
 
 class ProviderNotInstalledError(LlamaClientError):
@@ -168,8 +193,8 @@ class ProviderError(LlamaClientError):
         self.http_status = http_status
         self.provider_code = provider_code
         self.request_id = request_id
-        self.retryable = self.retryable_by_default if retryable is None else retryable
-        self.failover = self.failover_by_default if failover is None else failover
+        self.retryable: bool = self.retryable_by_default if retryable is None else retryable
+        self.failover: bool = self.failover_by_default if failover is None else failover
         self.retry_after_s = retry_after_s
         self.body = body
 
@@ -368,4 +393,4 @@ class AllTargetsFailedError(ProviderError):
 
     def __init__(self, message: str = "", *, errors: Sequence[LlamaClientError] = ()) -> None:
         super().__init__(message)
-        self.errors = list(errors)
+        self.errors: list[LlamaClientError] = list(errors)

@@ -76,13 +76,16 @@ class ProviderInfo(AnswerModel):
 
 
 class Models:
-    """`client.models` of a `LlamaClient`."""
+    """What `client.models` offers: who is reached, and what each serves."""
 
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
 
     def list(self) -> list[ProviderInfo]:
         """Asks every provider in use for its models, all at once.
+
+        Returns:
+            The providers, in the order of the configuration; one that did not answer says why.
 
         Example:
             for provider in client.models.list():
@@ -106,14 +109,14 @@ class Models:
 
 
 class AsyncModels:
-    """`client.models` of an `AsyncLlamaClient`."""
+    """`Models` for an `AsyncLlamaClient`: the same, awaited."""
 
     def __init__(self, providers: Providers, loop: EventLoop) -> None:
         self._providers = providers
         self._loop = loop
 
     async def list(self) -> list[ProviderInfo]:
-        """The same on the event loop."""
+        """`Models.list`, awaited."""
         import asyncio
 
         self._loop.check()

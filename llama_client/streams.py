@@ -141,7 +141,8 @@ class ChatStream(_Stream[SyncChunks]):
     Close it (or leave its `with` block) to stop the model early; dropping it does the same.
 
     Example:
-        with client.chat.completions.create(messages=[...], stream=True) as stream:
+        messages = [{"role": "user", "content": "What is the capital of Japan?"}]
+        with client.chat.completions.create(messages=messages, stream=True) as stream:
             for chunk in stream:
                 print(chunk.text, end="")
         print(stream.completion.usage)
@@ -231,7 +232,16 @@ class ChatStream(_Stream[SyncChunks]):
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
-    """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`."""
+    """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`.
+
+    Example:
+        messages = [{"role": "user", "content": "What is the capital of Japan?"}]
+        async with AsyncLlamaClient() as client:
+            async with await client.chat.completions.create(messages=messages, stream=True) as stream:
+                async for chunk in stream:
+                    print(chunk.text, end="")
+            print(stream.completion.usage)
+    """
 
     def __init__(self, opened: Opened[AsyncChunks], call: Call) -> None:
         super().__init__(opened, call)

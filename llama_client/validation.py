@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    Detail: TypeAlias = ErrorDetails
 
 RULE = "rule"
 SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
@@ -34,7 +39,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing that is wrong: the field's place, and a sentence about it."""
+    """A thing that is wrong: the field's place, and a sentence about it."""
 
     field: str
     sentence: str
@@ -48,13 +53,35 @@ def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_val
         known: The names that exist where an unknown one was found; the nearest is suggested.
         show_values: Whether short values may be quoted; not where one could be a secret.
     """
-    details = error.errors(include_url=False)
+    return problem_of(most_telling(error.errors(include_url=False)), known=known, show_values=show_values)
+
+
+def most_telling(details: Sequence[Detail]) -> Detail:
+    """The error to tell of where only one is told of."""
     # A wrong item of a list also makes the list "too short"; the item is the cause.
     detail = next((d for d in details if d["type"] != "too_short"), details[0])
     if detail["type"] == "missing":
         # What is missing may be there under a name that is not quite right.
         beside = detail["loc"][:-1]
         detail = next((d for d in details if d["type"] == "extra_forbidden" and d["loc"][:-1] == beside), detail)
+    return detail
+
+
+def all_telling(details: Sequence[Detail]) -> list[Detail]:
+    """Every error but those that another one explains: see `most_telling`."""
+    return [detail for detail in details if not any(_explains(other, detail) for other in details)]
+
+
+def _explains(one: Detail, other: Detail) -> bool:
+    if other["type"] == "too_short":
+        return len(one["loc"]) > len(other["loc"]) and one["loc"][: len(other["loc"])] == other["loc"]
+    if other["type"] != "missing" or one["type"] != "extra_forbidden" or one["loc"][:-1] != other["loc"][:-1]:
+        return False
+    return nearest(str(one["loc"][-1]), [str(other["loc"][-1])]) is not None
+
+
+def problem_of(detail: Detail, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
+    """One of pydantic's errors as a sentence; see `first_problem`."""
     context: dict[str, Any] = detail.get("ctx") or {}
     location = detail["loc"]
     if detail["type"] == RULE and context["field"]:

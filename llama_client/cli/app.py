@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from llama_client import __version__
-from llama_client.cli.terminal import printable
+from llama_client.cli import failures
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderNotInstalledError
 
+# The variable by which a shell's script asks what to complete a line with.
+VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-# Command -> the module that holds it, imported only when it is called.
+# Command -> what the list of commands says of it. Its module is imported only when it is called: Tab and `--help` would
+# wait for all of them.
 _COMMANDS = {
-    "bench": "llama_client.cli.bench",
-    "chat": "llama_client.cli.chat",
-    "costs": "llama_client.cli.costs",
-    "crossover": "llama_client.cli.crossover",
-    "fit": "llama_client.cli.fit",
-    "models": "llama_client.cli.models",
-    "pull": "llama_client.cli.pull",
+    "bench": "How fast a target answers, alone and many at once.",
+    "chat": "Ask a model.",
+    "completion": "Print the script that completes commands in a shell.",
+    "config": "Write, show or check the configuration.",
+    "costs": "What was spent, and what budgets have left.",
+    "crossover": "When a machine of your own is cheaper than an API.",
+    "doctor": "Check what is configured, and say what to do.",
+    "fit": "Whether a model fits this machine, or a named one.",
+    "models": "What is configured, reached and served.",
+    "pull": "Get a model to run in this process.",
 }
 
 
@@ -31,11 +39,29 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(module).command
+        command: click.Command = importlib.import_module(f"llama_client.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or ctx.resilient_parsing or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from llama_client.validation import suggestion
+
+        known = "" if (hint := suggestion(name, _COMMANDS)) else f" (commands: {', '.join(_COMMANDS)})"
+        raise click.UsageError(f"no command is named {name!r}{hint or known}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        named = [CompletionItem(name, help=told) for name, told in _COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,12 +71,18 @@ def app() -> None:
 
     \b
     Examples:
-      llama-client chat "Why do llamas hum?"
-      llama-client models
-      llama-client costs --since 7d
+      llama-client chat "Why do llamas hum?"   ask; the first time, a tiny model
+                                               is downloaded if there is no other
+      llama-client doctor                      what works here, and what to do
+      llama-client config init                 write a configuration file
+      llama-client models                      who serves what
+      llama-client costs --since 7d            what was spent
       llama-client fit llama-3.3-70b --gpu rtx_4090 --gpus 2
-      llama-client crossover llama-3.3-70b --from-ledger
-      llama-client pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
+      llama-client crossover llama-3.3-70b --volume 500M
+
+    \b
+    Each command has its own examples: llama-client chat --help
+    The Tab key completes commands and models: llama-client completion --help
     """
 
 
@@ -65,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _write_any_text()
+    if asked := os.environ.get(VARIABLE):
+        from llama_client.cli.completion import answer
+
+        return answer(app, asked)
     try:
         result = app.main(arguments, prog_name="llama-client", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -81,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"llama-client: {error.strerror or error}", err=True)
         return EXIT_FAILED
     except LlamaClientError as error:
-        click.echo(f"llama-client: {printable(str(error))}", err=True)
+        failures.show(error)
         if "--json" in arguments:
             _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
         return (

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llama_client import AsyncLlamaClient, LlamaClient, load_config
+from llama_client.cli import suggestions
 from llama_client.cli.bench_output import Keeping, document, show
 from llama_client.cli.bench_subject import Said, Subject, is_loopback, subject_of, what_is_possible
-from llama_client.cli.terminal import printable
+from llama_client.cli.help_pages import HelpPage, config_option, json_option
+from llama_client.cli.terminal import printable, progress_console
 from llama_client.costs.money import shown
 from llama_client.crossover.bench.measure import BenchRun, Step, measure
 from llama_client.crossover.bench.plan import DEFAULT_CONCURRENCIES, BenchPlan, patience_s, without_retries
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from llama_client.crossover.serving.measured_point import MeasuredPoint
     from llama_client.types.estimate import CostEstimate
 
+_SECTIONS = {
+    "What is sent": ("concurrency", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos", "yes"),
+    "What is measured, kept with the result": ("model", "gpu", "gpus", "precision", "engine", "no_store"),
+}
 _FAILED = 1
 # After so long without an answer, somebody wonders.
 _SILENT_S = 5.0
@@ -50,23 +57,48 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
             self.fail(f"must be whole numbers such as 1,8,32, got {value!r}", param, ctx)
 
 
-@click.command("bench", short_help="How fast a target answers, alone and many at once.")
-@click.argument("target")
-@click.option("--concurrency", type=_Numbers(), default=_LEVELS, show_default=True, help="Requests open at once.")
-@click.option("--input-tokens", type=int, default=512, show_default=True, help="The length of prompts, about.")
-@click.option("--output-tokens", type=int, default=128, show_default=True, help="The length of answers, at most.")
-@click.option("--requests", type=int, help="How many at each concurrency; by default 4 times it, at least 8.")
-@click.option("--seconds", type=float, help="Start no more after so long at each concurrency; by default 60.")
+@click.command("bench", cls=HelpPage, sections=_SECTIONS)
+@click.argument("target", shell_complete=suggestions.targets)
+@click.option(
+    "--concurrency",
+    type=_Numbers(),
+    default=_LEVELS,
+    show_default=True,
+    help="Requests open at once, one level after another.",
+)
+@click.option(
+    "--input-tokens", metavar="N", type=int, default=512, show_default=True, help="The length of prompts, about."
+)
+@click.option(
+    "--output-tokens", metavar="N", type=int, default=128, show_default=True, help="The length of answers, at most."
+)
+@click.option("--requests", metavar="N", type=int, help="How many at each level. [default: 4 times it, at least 8]")
+@click.option("--seconds", metavar="S", type=float, help="Start no more after so long at each level. [default: 60]")
 @click.option("--ignore-eos", is_flag=True, help="Let no model stop early: vLLM, SGLang, llama.cpp.")
-@click.option("--model", help="Which model it is; by default as the catalogue or the file says.")
-@click.option("--gpu", help="What it runs on: h100_sxm, rtx_4090, ... or cpu.")
-@click.option("--gpus", type=int, help="How many of them serve one replica; by default 1.")
-@click.option("--precision", help="Of its weights: bf16, fp8, Q4_K_M, ...")
-@click.option("--engine", help="trtllm, vllm, sglang or llama.cpp.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=suggestions.architectures,
+    help="Which model it is. [default: as the catalogue or the file says]",
+)
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=suggestions.gpus_or_cpu,
+    help="What it runs on: h100_sxm, rtx_4090, cpu, ...",
+)
+@click.option("--gpus", metavar="N", type=int, help="How many of them serve one replica. [default: 1]")
+@click.option(
+    "--precision",
+    metavar="NAME",
+    shell_complete=suggestions.precisions,
+    help="Of its weights: bf16, fp8, Q4_K_M, ... [default: as the file says]",
+)
+@click.option("--engine", metavar="NAME", shell_complete=suggestions.engines, help="trtllm, vllm, sglang or llama.cpp.")
 @click.option("--no-store", is_flag=True, help="Do not keep the result for `llama-client crossover`.")
 @click.option("--yes", is_flag=True, help="Spend what it costs without asking.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--config", type=click.Path(), help="The configuration file.")
+@json_option
+@config_option
 def command(
     target: str,
     concurrency: tuple[int, ...],
@@ -87,15 +119,17 @@ def command(
 ) -> int:
     """How fast a target answers: time to the first token, time of each further one, tokens a second.
 
-    Each prompt is a new one, so that no cache helps. The counts are those that the server reports. Where the machine is
-    known, the result is kept, and `llama-client crossover` reckons with it instead of an estimate.
+    TARGET is what `chat -m` takes. Each prompt is a new one, so that no cache helps. The counts are those that the
+    server reports. Where the machine is known, the result is kept, and `llama-client crossover` reckons with it
+    instead of an estimate. What costs money by the token asks first.
 
     \b
     Examples:
       llama-client bench gguf/default
       llama-client bench ollama/llama3.1:8b --concurrency 1,2,4 --precision Q4_K_M
-      llama-client bench vllm/meta-llama/Llama-3.1-8B-Instruct --gpu h100_sxm --precision fp8 --engine vllm
-      llama-client bench groq/openai/gpt-oss-20b --requests 8 --yes --json | jq .levels
+      llama-client bench vllm/meta-llama/Llama-3.1-8B-Instruct \\
+        --gpu h100_sxm --precision fp8 --engine vllm
+      llama-client bench groq/openai/gpt-oss-20b --requests 8 --yes --json
     """
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu h100_sxm")
@@ -179,12 +213,17 @@ def _require_consent(plan: BenchPlan, estimate: CostEstimate, config: Config, *,
         told = f"{requests:,} requests to {plan.target}, whose price nobody here knows"
     else:
         told = (
-            f"{requests:,} requests to {plan.target} will cost about {shown(estimate.usd * requests)}, and at most "
-            f"{shown(estimate.most_usd * requests)}"
+            f"{requests:,} requests to {plan.target} will cost about {_rounded_up(estimate.usd * requests)}, and at "
+            f"most {_rounded_up(estimate.most_usd * requests)}"
         )
     if not may_ask or sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"{printable(told)}: say --yes to spend it, or ask for less with --requests")
     click.confirm(f"{printable(told)}. Go on?", abort=True, err=True)
+
+
+def _rounded_up(usd: Decimal) -> str:
+    """An estimate, to two digits that count or the cent."""
+    return shown(usd.quantize(Decimal(1).scaleb(min(-2, usd.adjusted() - 1)), ROUND_UP))
 
 
 def _costs_by_token(estimate: CostEstimate, table: object) -> bool:
@@ -212,9 +251,7 @@ def _stored(points: Sequence[MeasuredPoint], target: str, impossible: Sequence[s
 @contextmanager
 def _progress(plan: BenchPlan) -> Iterator[tuple[Callable[[Step], None], Callable[[str], None]]]:
     """A bar on stderr, where that is a terminal, and what says something there in any case."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = progress_console()
     if not console.is_terminal:
         yield lambda _: None, lambda text: click.echo(f"llama-client: {text}", err=True)
         return

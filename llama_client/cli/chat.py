@@ -7,15 +7,17 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import click
 
-from llama_client import ChatCompletion, Config, ConfigError, LlamaClient, LlamaClientError, Message, load_config
+from llama_client import Config, ConfigError, LlamaClient, load_config
+from llama_client.cli import suggestions
+from llama_client.cli.conversation import Conversation, answer, converse, said
+from llama_client.cli.help_pages import HelpPage, config_option, json_option
 from llama_client.cli.pull import shown_progress
-from llama_client.cli.terminal import printable
+from llama_client.cli.terminal import say
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.types.params import CallParams
@@ -26,18 +28,25 @@ _REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_
 _STDIN_WAITS_S = (1.0, 9.0)
 _MAX_STDIN_BYTES = 16 << 20
 
-Conversation = list[dict[str, object] | Message]
 
-
-@click.command("chat", short_help="Ask a model.")
+@click.command("chat", cls=HelpPage)
 @click.argument("prompt", nargs=-1)
-@click.option("-m", "--model", help="provider/model-id; by default the configuration's default_model.")
-@click.option("--system", help="Instructions for the model.")
-@click.option("--temperature", type=float, help="Randomness, 0 to 2; by default the model's own.")
-@click.option("--max-tokens", type=int, help="The longest answer in tokens.")
-@click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--config", type=click.Path(), help="The configuration file.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    shell_complete=suggestions.targets,
+    help="Who answers: provider/model-id, a route, or a model's name. [default: default_model of the configuration; "
+    "without one a running Ollama's model, else the one pulled last]",
+)
+@click.option("--system", metavar="TEXT", help="Instructions for the model, before the prompt.")
+@click.option(
+    "--temperature", type=float, metavar="0..2", help="Randomness; 0: as little as can be. [default: the model's]"
+)
+@click.option("--max-tokens", type=int, metavar="N", help="The longest answer, in tokens. [default: the model's limit]")
+@click.option("--no-stream", is_flag=True, help="Print the answer when it is whole, not word by word.")
+@json_option
+@config_option
 def command(
     prompt: tuple[str, ...],
     model: str | None,
@@ -48,16 +57,20 @@ def command(
     as_json: bool,
     config: str | None,
 ) -> None:
-    """Ask a model. Without PROMPT, standard input is the prompt, or on a terminal a conversation begins.
+    """Ask a model.
 
-    Text that is piped in is added below PROMPT.
+    Text that is piped in is added below PROMPT. Without either, on a terminal, a conversation begins. Only the answer
+    goes to standard output.
 
     \b
     Examples:
       llama-client chat "Why do llamas hum?"
-      llama-client chat --system "Answer in French." < question.txt
+      llama-client chat -m groq/openai/gpt-oss-20b "Why do llamas hum?"
+      llama-client chat -m ollama/llama3.1:8b --temperature 0 "Why do llamas hum?"
       cat notes.txt | llama-client chat "Summarise:"
+      llama-client chat --system "Answer in French." < question.txt
       llama-client chat --json "Why do llamas hum?" | jq .cost
+      llama-client chat
     """
     interactive = sys.stdin is not None and sys.stdin.isatty()
     text = _with_stdin(" ".join(prompt), interactive=interactive)
@@ -70,12 +83,12 @@ def command(
         if model is None:
             _provide_a_model(client, loaded)
         if not text:
-            _converse(client, conversation, params, stream=not no_stream)
+            converse(client, conversation, params, stream=not no_stream)
         elif as_json:
-            reply = client.ask([*conversation, _said(text)], **params)
+            reply = client.ask([*conversation, said(text)], **params)
             click.echo(json.dumps({"text": reply.text, **reply.model_dump(mode="json")}))
         else:
-            _answer(client, [*conversation, _said(text)], params, stream=not no_stream)
+            answer(client, [*conversation, said(text)], params, stream=not no_stream)
 
 
 def _provide_a_model(client: LlamaClient, config: Config) -> None:
@@ -91,13 +104,12 @@ def _provide_a_model(client: LlamaClient, config: Config) -> None:
         pass
     else:
         return
-    click.echo(
+    say(
         f"No model is configured, so this uses {DEMO_NAME}: 135 million parameters, which only prove the plumbing.\n"
-        f"For a real one: llama-client pull {_REAL_MODEL}",
-        err=True,
+        f"For a real one: llama-client pull {_REAL_MODEL}"
     )
     with shown_progress(DEMO_NAME) as progress:
-        pull(DEMO_NAME, ModelStore.of_user(), progress=progress, local_only=config.local_only)
+        pull(DEMO_NAME, ModelStore.of_user(), progress=progress, guard=ConnectionGuard.of(config))
 
 
 def _with_stdin(prompt: str, *, interactive: bool) -> str:
@@ -110,7 +122,7 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     piped = bytearray()
     block = _first_block(arrived) if prompt else arrived.get()
     if block is None:
-        click.echo("llama-client: nothing came from standard input; going on without it", err=True)
+        say("llama-client: nothing came from standard input; going on without it")
         return prompt
     while block:
         piped += block
@@ -124,7 +136,7 @@ def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes | None:
     soon_s, later_s = _STDIN_WAITS_S
     with suppress(queue.Empty):
         return arrived.get(timeout=soon_s)
-    click.echo(f"llama-client: waiting {later_s:.0f} s for standard input", err=True)
+    say(f"llama-client: waiting {later_s:.0f} s for standard input")
     with suppress(queue.Empty):
         return arrived.get(timeout=later_s)
     return None
@@ -139,59 +151,3 @@ def _read_stdin(arrived: queue.SimpleQueue[bytes]) -> None:
     except (OSError, ValueError):  # closed
         pass
     arrived.put(b"")
-
-
-def _answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, stream: bool) -> ChatCompletion:
-    if not stream:
-        reply = client.ask(messages, **params)
-        click.echo(_printable(reply.text))
-    else:
-        with client.chat.completions.create(messages=messages, stream=True, **params) as chunks:
-            for chunk in chunks:
-                _show_thinking(chunk.choices[0].delta.reasoning if chunk.choices else None)
-                click.echo(_printable(chunk.text), nl=False)  # echo flushes
-        click.echo()
-        reply = chunks.completion
-    for warning in reply.warnings:
-        click.echo(f"llama-client: {printable(warning)}", err=True)
-    if reply.choices[0].finish_reason == "length":
-        click.echo("llama-client: the answer was cut at its longest", err=True)
-    return reply
-
-
-def _converse(client: LlamaClient, conversation: Conversation, params: CallParams, *, stream: bool) -> None:
-    with suppress(ImportError):
-        import readline  # noqa: F401 - gives input() a history and line editing, where the platform has it
-    click.echo("Ctrl-C stops an answer, Ctrl-D ends the conversation.", err=True)
-    while True:
-        try:
-            text = input("> ").strip()
-        except EOFError:
-            click.echo()
-            return
-        except UnicodeDecodeError as error:
-            click.echo(f"llama-client: that line is not {error.encoding} text", err=True)
-            continue
-        if not text:
-            continue
-        try:
-            reply = _answer(client, [*conversation, _said(text)], params, stream=stream)
-        except KeyboardInterrupt:
-            click.echo("\n(stopped)", err=True)
-        except LlamaClientError as error:
-            click.echo(f"llama-client: {printable(str(error))}", err=True)
-        else:
-            conversation += [_said(text), reply.choices[0].message]
-
-
-def _said(text: str) -> dict[str, object]:
-    return {"role": "user", "content": text}
-
-
-def _show_thinking(reasoning: str | None) -> None:
-    if reasoning and sys.stderr is not None and sys.stderr.isatty():
-        click.secho(_printable(reasoning), nl=False, dim=True, err=True)
-
-
-def _printable(text: str) -> str:
-    return printable(text) if sys.stdout is not None and sys.stdout.isatty() else text

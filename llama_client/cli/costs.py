@@ -14,45 +14,56 @@ from zoneinfo import ZoneInfo
 import click
 
 from llama_client import LlamaClient, load_config
-from llama_client.cli.terminal import printable
+from llama_client.cli import failures, suggestions
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
+from llama_client.cli.terminal import printable, table_of
 from llama_client.costs.money import shown
 from llama_client.costs.stacks import is_unpriced, readable
+from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
     from llama_client.config.schema import Config
     from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
 
 _TERMINAL = "-"
+_UNREADABLE = "the ledger cannot be read"
 _COLUMNS = ("key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors")
 # Of what may be many (a budget for each user, say), as many as are read.
 _MAX_BUDGETS, _MAX_NAMED = 20, 5
 
 
-@click.command("costs", short_help="What was spent, and what budgets have left.")
-@click.option("--since", metavar="WHEN", help="From when on: 7d, 24h, 30m or a day; by default everything.")
+@click.command("costs", cls=HelpPage, exits={0: "also where nothing was spent", 1: _UNREADABLE, 2: EXITS[2]})
 @click.option(
-    "--by", default="target", show_default=True, metavar="WHAT", help="provider, target, route, day or tag:KEY."
+    "--since", metavar="WHEN", help="From when on: an age (7d, 24h, 30m) or a day (2026-11-01). [default: everything]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option(
+    "--by",
+    default="target",
+    show_default=True,
+    metavar="WHAT",
+    shell_complete=suggestions.groups,
+    help="Add up by provider, target, route, day or tag:KEY.",
+)
+@json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the rows as CSV, for spreadsheets.")
 @click.option(
     "--plot",
     is_flag=False,
     flag_value=_TERMINAL,
     metavar="[FILE]",
-    help="Draw each day: on the terminal, or into a FILE.png or FILE.svg.",
+    shell_complete=suggestions.files,
+    help="Draw a bar for each day: on the terminal, or into a FILE.png or FILE.svg (which needs the extra plot).",
 )
-@click.option("--config", type=click.Path(), help="The configuration file.")
+@config_option
 def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str | None, config: str | None) -> None:
     """What was spent, what of it nobody knows, and what budgets have left.
 
-    Every call through this package is written down, whichever program made it; this adds them up. A call whose price
-    nobody knows is counted apart, never as 0.
+    Every call through this package is written down, whichever program made it: times, tokens and money, never what
+    was said. This adds them up, in US dollars. A call whose price nobody knows is counted apart, never as 0.
 
     \b
     Examples:
@@ -66,7 +77,10 @@ def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str |
     _require_one_form(as_json=as_json, as_csv=as_csv, charts=plot is not None and picture is None)
     loaded = load_config(config)
     with LlamaClient(loaded) as client:
-        report = client.costs.report(since=since, by=by)
+        try:
+            report = client.costs.report(since=since, by=by)
+        except InvalidRequestError as error:
+            raise failures.in_options(error, command) from error
         # A chart has a bar a day anyway.
         days = client.costs.by_day(since=since, by="target" if by == "day" else by) if plot is not None else []
         budgets = [] if as_json or as_csv else client.costs.budgets()
@@ -150,7 +164,7 @@ def _show(
         for line in terminal_chart(days, console.width, ascii_only=console.options.ascii_only):
             console.print(line)
     else:
-        console.print(_table(report.groups, by))
+        console.print(_table(report.groups, by, console.width))
     lines = [] if not report.groups else [_spent(report), _unpriced(report)]
     if report.unrecorded_calls:
         lines.append(f"{_calls(report.unrecorded_calls)} not written down, or not wholly; nothing above counts them.")
@@ -171,27 +185,23 @@ def _nothing(report: CostReport, config: Config) -> str:
     )
 
 
-def _table(groups: Sequence[CostGroup], by: str) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
+def _table(groups: Sequence[CostGroup], by: str, width: int) -> RenderableType:
     from llama_client.costs.charts import money_column
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column(Text(printable(by)), overflow="fold")
-    for name in ("calls", "input", "output", "spent", "unpriced", "errors"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for group, usd in zip(groups, money_column([group.usd for group in groups]), strict=True):
-        table.add_row(
-            Text(readable(group.key)),
+    names = ("calls", "input", "output", "spent", "unpriced", "errors")
+    rows = [
+        [
+            readable(group.key),
             f"{group.calls:,}",
             f"{group.input_tokens:,}",
             f"{group.output_tokens:,}",
             "-" if is_unpriced(group) else usd,
             f"{group.unpriced_calls:,}" if group.unpriced_calls else "",
             f"{group.errors:,}" if group.errors else "",
-        )
-    return table
+        ]
+        for group, usd in zip(groups, money_column([group.usd for group in groups]), strict=True)
+    ]
+    return table_of([(by, False), *((name, True) for name in names)], rows, width=width)
 
 
 def _spent(report: CostReport) -> str:

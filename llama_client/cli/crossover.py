@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -13,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llama_client.cli import failures, suggestions
+from llama_client.cli.crossover_options import DEFAULT_DRAWS, SECTIONS, crossover_options
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import printable
 from llama_client.crossover.choosing import Choice, choose
 from llama_client.crossover.evaluation import Crossover, evaluate
@@ -26,10 +28,7 @@ if TYPE_CHECKING:
     from llama_client.crossover.serving.measured_point import MeasuredPoint
     from llama_client.crossover.tables import Tables
 
-DEFAULT_DRAWS = 10_000
 _PICTURES = (".png", ".svg")
-_AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
-_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 # Fields whose option has another name.
 _OPTIONS = {
     "model": "MODEL",
@@ -47,20 +46,6 @@ _OPTIONS = {
 }
 
 
-class _Tokens(click.ParamType[float]):
-    """A number of tokens, as people write it: `500M`, `1.2G`, `20000`."""
-
-    name = "tokens"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        match = _AMOUNT.fullmatch(str(value).strip().replace(",", "").replace("_", ""))
-        if match is None:
-            self.fail(f"{value!r} is no number of tokens, such as 20000, 500M or 1.2G", param, ctx)
-        return float(match["number"]) * _UNITS[match["unit"].lower()]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
     """What the configuration and this machine know beside the bundled tables."""
@@ -73,44 +58,11 @@ class _Known:
     measured: tuple[MeasuredPoint, ...]
 
 
-@click.command("crossover", short_help="When a machine of your own is cheaper than an API.")
-@click.argument("model")
-@click.option("--gpu", help="The GPU, as in h100_sxm; by default the cheapest that can be rented and holds the model.")
-@click.option("--gpus", "n_gpus", type=int, default=1, show_default=True, help="GPUs of one replica.")
-@click.option("--precision", help="bf16, fp8, nvfp4, int4, or GGUF's, as in Q4_K_M; by default the GPU's usual one.")
-@click.option("--engine", help="trtllm, vllm, sglang or llama.cpp.")
-@click.option("--gpu-usd-per-hour", type=float, help="The rent of one GPU; by default the median of known quotes.")
-@click.option("--buy", type=float, metavar="USD", help="Buy instead of rent, at so much a GPU; 0: at the known price.")
-@click.option("--months", type=float, help="How long a purchase is written off. [36]")
-@click.option("--usd-per-kwh", type=float, help="Electricity of what is bought. [0.13]")
-@click.option("--load-w", type=float, help="Watts of a bought GPU at full work; by default from its data sheet.")
-@click.option("--idle-w", type=float, help="The same without work.")
-@click.option("--tokens-per-second", type=float, help="Output tokens/s of one replica, as you measured it.")
-@click.option("--api", "apis", multiple=True, metavar="TARGET", help="provider/model to compare with; may be repeated.")
-@click.option("--api-input", type=float, help="An API's price: USD per million input tokens.")
-@click.option("--api-output", type=float, help="The same for output.")
-@click.option("--api-cached", type=float, help="The same for input that its cache has.")
-@click.option("--volume", type=_Tokens(), help="Tokens a day, input and output: 500M, 1.2G; by default all volumes.")
-@click.option("--output-share", type=float, help="The share of tokens that is output. [0.2]")
-@click.option("--cached-share", type=float, help="The share of input that the API's cache has. [0]")
-@click.option("--tokens-per-request", type=float, help="Input and output of a mean call. [2000]")
-@click.option("--peak-to-mean", type=float, help="The busiest hour against the mean one. [2.5]")
-@click.option("--slo-derate", type=float, help="What is left of the full rate once answers must stay quick.")
-@click.option("--tpot-limit-ms", type=float, help="The longest time between two tokens of an answer. [50]")
-@click.option("--ttft-limit-s", type=float, help="The longest wait for the first one. [2]")
-@click.option("--max-utilisation", type=float, help="What is planned with of that. [0.8]")
-@click.option("--min-replicas", type=int, default=1, show_default=True, help="Never fewer.")
-@click.option("--spare", type=int, help="Replicas that stand by. [0]")
-@click.option("--ops-usd-per-month", type=float, help="Staff. [600 rented, 1500 bought]")
-@click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls.")
-@click.option("--since", metavar="WHEN", help="With --from-ledger: from when on, as in 30d.")
-@click.option("--ledger-target", metavar="TARGET", help="With --from-ledger: the calls of one target alone.")
-@click.option("--draws", type=int, help=f"Draws of the uncertainty band; 0: none. [{DEFAULT_DRAWS}]")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same band.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it into a FILE.png or FILE.svg.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one self-contained page.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--config", type=click.Path(), help="The configuration file.")
+@click.command("crossover", cls=HelpPage, sections=SECTIONS, exits={0: "whatever the answer is", 2: EXITS[2]})
+@click.argument("model", shell_complete=suggestions.architectures)
+@crossover_options
+@json_option
+@config_option
 def command(
     as_json: bool,
     config: str | None,
@@ -129,10 +81,11 @@ def command(
     \b
     Examples:
       llama-client crossover llama-3.3-70b
-      llama-client crossover llama-3.3-70b --gpu b200_sxm --precision nvfp4 --volume 500M
-      llama-client crossover llama-3.1-8b --gpu h100_sxm --api-input 0.18 --api-output 0.18
-      llama-client crossover llama-3.3-70b --from-ledger --since 30d --html report.html
-      llama-client crossover llama-3.1-8b --gpu rtx_4090 --buy 2000 --plot payback.png
+      llama-client crossover llama-3.3-70b --gpu b200_sxm --volume 500M
+      llama-client crossover llama-3.1-8b --gpu h100_sxm \\
+        --api-input 0.18 --api-output 0.18
+      llama-client crossover llama-3.3-70b --from-ledger --html report.html
+      llama-client crossover llama-3.1-8b --gpu rtx_4090 --buy 2000 --plot x.png
       llama-client crossover llama-3.3-70b --volume 2G --json | jq -r .verdict
     """
     _check(options, plot, html)
@@ -141,7 +94,7 @@ def command(
         scenario = _scenario(options, known)
         choice = _evaluated(scenario, known, draws, seed)
     except InvalidRequestError as error:
-        raise _by_option(error) from error
+        raise failures.in_options(error, command, names=_OPTIONS) from error
     if plot is not None:
         _write(partial(_draw, choice.best), plot, "--plot")
     if html is not None:
@@ -329,15 +282,3 @@ def _write(write: Callable[[Path], None], path: Path, option: str) -> None:
             f"{option}: {printable(str(path))} cannot be written: {error.strerror or error}"
         ) from error
     click.echo(f"{'The picture' if option == '--plot' else 'The page'} is in {printable(str(path))}", err=True)
-
-
-def _by_option(error: InvalidRequestError) -> InvalidRequestError:
-    """The same error in the words of the command line: options in the place of fields."""
-    options = {each.name: each.opts[0] for each in command.params if isinstance(each, click.Option) and each.name}
-    options |= {name.rpartition(".")[2]: option for name, option in _OPTIONS.items()}
-    field, text = error.param or "", str(error)
-    name = _OPTIONS.get(field) or options.get(field.rpartition(".")[2])
-    if name is None or not text.startswith(f"{field}: "):
-        return error
-    rest = re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda word: options.get(word[0], word[0]), text.removeprefix(field))
-    return InvalidRequestError(name + rest, param=name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llama_client import load_config
+from llama_client.cli import failures, suggestions
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.clock import Clock
 from llama_client.crossover.fitting.machines import MAX_GPUS
 from llama_client.errors import InvalidRequestError
@@ -18,21 +20,52 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Architecture, Tables
 
 _MAX_COUNT = 10**9
-_COUNT, _GPUS = click.IntRange(1, _MAX_COUNT), click.IntRange(1, MAX_GPUS)
+_SECTIONS = {
+    "The machine": ("gpu", "gpus"),
+    "The model": ("precision", "context", "sequences", "cache_precision", "chunked_attention", "training"),
+}
 
 
-@click.command("fit", short_help="Whether a model fits this machine, or a named one.")
-@click.argument("model")
-@click.option("--gpu", metavar="NAME", help="A GPU such as rtx_4090 or h100_sxm; by default this machine.")
-@click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu; by default 1.")
-@click.option("--precision", metavar="P", help="Q4_K_M, Q8_0, bf16, fp8, ...; by default the best that fits.")
-@click.option("--context", metavar="TOKENS", type=_COUNT, help="Of each sequence; by default 8192.")
-@click.option("--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="Answered at once.")
-@click.option("--cache-precision", metavar="P", help="Of the KV cache: f16, q8_0, q4_0, fp8, ...")
+class _Count(click.ParamType[int]):
+    """A whole number from 1 on. Its bound is beyond all use, so that help says nothing of it."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return click.IntRange(1, _MAX_COUNT).convert(value, param, ctx)
+
+
+_COUNT, _GPUS = _Count(), click.IntRange(1, MAX_GPUS)
+
+
+@click.command("fit", cls=HelpPage, sections=_SECTIONS, exits={0: "also where it does not fit", 2: EXITS[2]})
+@click.argument("model", shell_complete=suggestions.architectures_or_files)
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=suggestions.gpus,
+    help="A GPU such as rtx_4090 or h100_sxm. [default: this machine]",
+)
+@click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu. [default: 1]")
+@click.option(
+    "--precision",
+    metavar="NAME",
+    shell_complete=suggestions.precisions,
+    help="Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]",
+)
+@click.option("--context", metavar="TOKENS", type=_COUNT, help="Prompt and answer of one sequence. [default: 8192]")
+@click.option(
+    "--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="How many are answered at once."
+)
+@click.option(
+    "--cache-precision",
+    metavar="NAME",
+    help="Of the KV cache, where attention remembers: f16, q8_0, q4_0, fp8, ... [default: the engine's]",
+)
 @click.option("--chunked-attention", is_flag=True, help="The engine makes use of Llama 4's chunks of attention.")
-@click.option("--training", is_flag=True, help="Also what fine-tuning needs: LoRA, QLoRA and in full.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--config", type=click.Path(), help="The configuration file.")
+@click.option("--training", is_flag=True, help="Also tell what fine-tuning needs: LoRA, QLoRA and in full.")
+@json_option
+@config_option
 def command(
     model: str,
     gpu: str | None,
@@ -48,8 +81,8 @@ def command(
 ) -> None:
     """Whether MODEL fits this machine or a named one, and what it needs.
 
-    MODEL is a name such as llama-3.3-70b, a GGUF file, whose weights are then counted exactly, or a name that
-    `llama-client pull` stored. It is no error if it does not fit.
+    MODEL is a name such as llama-3.3-70b, a GGUF file, whose weights are then counted exactly (with the extra
+    crossover), or a name that `llama-client pull` stored. Sizes are in GiB (2^30 bytes).
 
     \b
     Examples:
@@ -68,19 +101,22 @@ def command(
     from llama_client.crossover.users_rows import tables_of
 
     tables = tables_of(load_config(config))
-    shape, weights_bytes, own_precision = _model(model, tables)
-    if precision is not None and own_precision is not None:
-        raise click.UsageError(f"--precision: the file's own is {own_precision}; leave it out")
-    answer = fit(
-        shape,
-        _machine(gpu, gpus, tables),
-        precision=own_precision or precision,
-        context_tokens=context,
-        sequences=sequences,
-        cache_precision=cache_precision,
-        chunked_attention=chunked_attention,
-        weights_bytes=weights_bytes,
-    )
+    try:
+        shape, weights_bytes, own_precision = _model(model, tables)
+        if precision is not None and own_precision is not None:
+            raise click.UsageError(f"--precision: the file's own is {own_precision}; leave it out")
+        answer = fit(
+            shape,
+            _machine(gpu, gpus, tables),
+            precision=own_precision or precision,
+            context_tokens=context,
+            sequences=sequences,
+            cache_precision=cache_precision,
+            chunked_attention=chunked_attention,
+            weights_bytes=weights_bytes,
+        )
+    except InvalidRequestError as error:
+        raise failures.in_options(error, command, names={"context_tokens": "--context"}) from error
     notes = licence_notes(shape)
     rests_on = sources(answer, tables, Clock().today())
     needs = tuple(training_need(shape, method) for method in METHODS) if training else ()

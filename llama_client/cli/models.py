@@ -10,27 +10,35 @@ from typing import TYPE_CHECKING
 import click
 
 from llama_client import LlamaClient, load_config
-from llama_client.cli.terminal import printable
+from llama_client.cli.help_pages import HelpPage, config_option, json_option
+from llama_client.cli.terminal import printable, say, table_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from llama_client.models import ModelInfo, ProviderInfo
 
+# Each column's name, and whether it holds figures.
+_COLUMNS = [("model", False), ("context", True), ("in/out $/M", True), ("abilities", False), ("note", False)]
 
-@click.command("models", short_help="What is configured, reached and served.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-@click.option("--config", type=click.Path(), help="The configuration file.")
+
+@click.command(
+    "models", cls=HelpPage, exits={0: "also where a provider is not reached", 2: "wrong usage or configuration"}
+)
+@json_option
+@config_option
 def command(as_json: bool, config: str | None) -> None:
-    """What is configured, reached and served, with context, abilities, list prices and retirement.
+    """Who can answer here, and with which models.
 
-    Each provider in use is asked for its models: the configured ones, Groq and Together where their key is in the
-    environment, Ollama, and what was pulled.
+    Asks each provider in use for its models: the configured ones, Groq and Together where their key is in the
+    environment (GROQ_API_KEY, TOGETHER_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens,
+    the list price in US dollars for a million tokens in and out, what a model can do, and until when it is served.
 
     \b
     Examples:
       llama-client models
-      llama-client models --json | jq '.providers[] | select(.is_reachable).models[].target'
+      llama-client chat -m gguf/smollm2-135m "Why do llamas hum?"
+      llama-client models --json | jq -r '.providers[].models[].target'
     """
     with LlamaClient(load_config(config)) as client:
         providers = client.models.list()
@@ -44,8 +52,13 @@ def command(as_json: bool, config: str | None) -> None:
     for provider in providers:
         console.print(printable(_headline(provider)), style="bold")
         if provider.models:
-            console.print(_table(provider.models))
+            console.print(_table(provider.models, console.width))
         console.print()
+    if not any(provider.is_reachable and provider.models for provider in providers):
+        say(
+            "Nothing can answer yet.\n"
+            "Try: llama-client pull smollm2-135m (93 MB), or set GROQ_API_KEY or TOGETHER_API_KEY, or start Ollama"
+        )
 
 
 def _headline(provider: ProviderInfo) -> str:
@@ -56,26 +69,20 @@ def _headline(provider: ProviderInfo) -> str:
     return f"{provider.provider}{kind}: {state}{nothing}{listed}"
 
 
-def _table(models: Sequence[ModelInfo]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", overflow="fold")
-    for name in ("context", "in/out $/M"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("abilities")
-    table.add_column("")
-    for model in models:
-        row = (
+def _table(models: Sequence[ModelInfo], width: int) -> RenderableType:
+    """What is known of them; a column of which nothing is known is left out."""
+    rows = [
+        (
             model.target,
             _tokens(model.context_tokens),
             _prices(model),
             " ".join(model.abilities or ()),
             _note(model),
         )
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+        for model in models
+    ]
+    kept = [place for place in range(len(_COLUMNS)) if place == 0 or any(row[place] for row in rows)]
+    return table_of([_COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows], width=width)
 
 
 def _tokens(count: int | None) -> str:

@@ -8,50 +8,65 @@ from contextlib import contextmanager
 
 import click
 
+from llama_client.cli import failures, suggestions
+from llama_client.cli.help_pages import EXITS, HelpPage, json_option
+from llama_client.cli.terminal import progress_console, say
 from llama_client.config.discovery import load_config
+from llama_client.errors import InvalidRequestError
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.gguf.checksum import Progress
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
 
 
-@click.command("pull", short_help="Get a model to run in this process.")
-@click.argument("source", metavar="NAME")
-@click.option("--name", help="What to call it; by default a name made from its own.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.command(
+    "pull", cls=HelpPage, exits={**EXITS, 1: "it could not be downloaded or read", 2: "no such name, or wrong usage"}
+)
+@click.argument("source", metavar="NAME", shell_complete=suggestions.sources)
+@click.option("--name", metavar="TEXT", help="What to call it: gguf/TEXT. [default: made from its own name]")
+@json_option
 def command(source: str, name: str | None, as_json: bool) -> None:
-    """Get a model to run in this process.
+    """Get a model to run in this process, without a server.
 
     \b
     NAME is one of
-      smollm2-135m              a tiny demo model, which proves the plumbing
-      hf:ORG/REPO/FILE.gguf     a file of the Hugging Face hub
-      ollama:NAME               what a local Ollama has downloaded, read in place
-      PATH                      a .gguf file, read in place
+      smollm2-135m            a tiny demo model (93 MB), which proves the plumbing
+      hf:ORG/REPO/FILE.gguf   a file of the Hugging Face hub
+      ollama:MODEL            what a local Ollama has downloaded, read in place
+      PATH                    a .gguf file, read in place
+
+    What is here already is not fetched again. This needs the extra gguf: pip install "llama-client[gguf]"
 
     \b
     Examples:
-      llama-client pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf --name llama-3.2-3b
+      llama-client pull smollm2-135m
+      llama-client pull ollama:llama3.1:8b --name llama-3.1-8b
+      llama-client pull --name llama-3.2-3b \\
+        hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
       llama-client chat -m gguf/llama-3.2-3b "Why do llamas hum?"
     """
-    local_only = load_config().local_only
+    guard = ConnectionGuard.of(load_config())
     with shown_progress(source) as progress:
-        model = pull(source, ModelStore.of_user(), progress=progress, name=name, local_only=local_only)
+        try:
+            model = pull(source, ModelStore.of_user(), progress=progress, name=name, guard=guard)
+        except InvalidRequestError as error:
+            # Both say "name": what is pulled, and what it is to be called.
+            raise failures.in_options(error, command, names={} if name else {"name": "NAME"}) from error
     if as_json:
         document = {"name": model.name, "path": str(model.path), "sha256": model.sha256, "bytes": model.bytes}
         click.echo(json.dumps(document))
     else:
         click.echo(f"{model.name} is ready ({model.bytes / 1e6:,.0f} MB, {model.path})")
-        click.echo(f'Try it: llama-client chat -m gguf/{model.name} "Why do llamas hum?"', err=True)
+        say(f'Try: llama-client chat -m gguf/{model.name} "Why do llamas hum?"')
 
 
 @contextmanager
 def shown_progress(what: str) -> Iterator[Progress]:
     """A progress bar on stderr; where that is no terminal, a line at each step."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    console = progress_console()
     if not console.is_terminal:
         steps: set[str] = set()
 

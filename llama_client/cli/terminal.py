@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+import click
+
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 # What could move the cursor, colour the screen, turn a line around or worse. Line ends and tabs stay.
 _CONTROLS = dict.fromkeys(
@@ -21,6 +27,9 @@ _CONTROLS = dict.fromkeys(
         *range(0x2066, 0x206A),
     ]
 )
+_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
+# It stands for a space that no line ends at; as a control character, no text that is shown has it.
+_NO_BREAK = "\x1f"
 _GAP = 2
 # A column of words gets at least this (or its longest word), so that sentences do not become ladders. A word that is
 # longer than the second, such as an address, is broken.
@@ -32,6 +41,51 @@ _LEAST_SIDE_BY_SIDE = 20
 def printable(text: str) -> str:
     """The text without characters that steer a terminal."""
     return text.translate(_CONTROLS)
+
+
+def say(text: str) -> None:
+    """Writes what is not the answer to standard error, on a terminal in lines that end between words.
+
+    Args:
+        text: One or more lines. What stands in backquotes or double quotes is a command, and stays in one line.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = wrapped(text, shutil.get_terminal_size().columns)
+    click.echo(printable(text), err=True)
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of that width, as far as its words and commands allow.
+
+    Examples:
+        >>> print(wrapped("Ollama is not running: start it with `ollama serve`", 34))
+        Ollama is not running: start it
+        with `ollama serve`
+    """
+    lines = []
+    for line in text.splitlines():
+        whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _NO_BREAK), line)
+        indent = re.match(" *", line)
+        lines += textwrap.wrap(
+            whole,
+            width,
+            subsequent_indent=indent[0] if indent else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines).replace(_NO_BREAK, " ")
+
+
+def progress_console() -> Console:
+    """A console on standard error for a progress bar, in colours that can be seen on black and on white."""
+    from rich.console import Console
+    from rich.theme import Theme
+
+    plain = dict.fromkeys(
+        ("progress.download", "progress.data.speed", "progress.elapsed", "progress.remaining"), "none"
+    )
+    bars = dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse"), "magenta") | {"bar.back": "bright_black"}
+    return Console(stderr=True, theme=Theme(plain | bars))
 
 
 def table_of(

@@ -127,7 +127,7 @@ class BudgetTable(ConfigTable):
     on_unpriced: Literal["refuse", "allow"] = "refuse"
 
     def name_for(self, value: str | None) -> str:
-        """For people: `all a day`, or `tag:user=ann a month`.
+        """What people call it: `all a day`, or `tag:user=ann a month`.
 
         Args:
             value: The tag's, where the scope is a tag.

@@ -6,12 +6,13 @@ providers and models; it may not send the user's keys to addresses of its own, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from llama_client.config.schema import kind_of
 from llama_client.errors import ConfigError
+from llama_client.validation import Problem
 
 # Each built-in provider's key variables, and the hosts that may see them.
 _HOSTS_OF_VARIABLE: Mapping[str, frozenset[str]] = {
@@ -22,7 +23,7 @@ _HOSTS_OF_VARIABLE: Mapping[str, frozenset[str]] = {
     "OLLAMA_API_KEY": frozenset({"ollama.com"}),
 }
 # What a kind reads by itself, and where it is without a base_url.
-_VARIABLE_OF_KIND = {
+VARIABLE_OF_KIND = {
     "groq": "GROQ_API_KEY",
     "together": "TOGETHER_API_KEY",
     "openai": "OPENAI_API_KEY",
@@ -44,34 +45,52 @@ def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides:
         values: What the file says.
         origin: Where it is, for messages.
         folder: The folder that it was found in.
-        overrides: What the user's own variables say, by the same keys.
+        overrides: What the user's own variables say, by the same keys; of `local_only` also what the user's own file
+            says.
 
     Raises:
         ConfigError: It would send a key of the user's elsewhere, or what the user's calls cost, read a file outside its
-            folder as a key, or run a command.
+            folder as a key, run a command, or open what the user's own `local_only` closes.
     """
-    _check_ledger(values, origin, folder)
+    for problem in redirections(values, folder, overrides):
+        raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field)
+
+
+def redirections(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
+    """Everything that `refuse_redirected_keys` refuses, of which that raises the first."""
+    yield from _of_ledger(values, folder)
+    yield from _of_privacy(values, overrides)
     providers = values.get("providers") if isinstance(values, Mapping) else None
     variables = overrides.get("providers")
     by_name = {_plain(name): table for name, table in variables.items()} if isinstance(variables, Mapping) else {}
     for name, table in providers.items() if isinstance(providers, Mapping) else ():
         if isinstance(name, str) and isinstance(table, Mapping):
             users = by_name.get(_plain(name))
-            _check(name, table, users if isinstance(users, Mapping) else {}, origin, folder)
+            yield from _of_provider(name, table, users if isinstance(users, Mapping) else {}, folder)
 
 
-def _check_ledger(values: object, origin: str, folder: Path) -> None:
-    """Refuses a ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`."""
+def _refused(key: str, rule: str) -> Problem:
+    return Problem(key, f"{key}: a file found in the working directory may {rule}{_REMEDY}")
+
+
+def _of_ledger(values: object, folder: Path) -> Iterator[Problem]:
+    """A ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`."""
     ledger = values.get("ledger") if isinstance(values, Mapping) else None
     url = ledger.get("url", "sqlite") if isinstance(ledger, Mapping) else "sqlite"
     if url == "sqlite" or not isinstance(url, str):
         return
     if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
-        raise ConfigError(
-            f"{origin}: ledger.url: a file found in the working directory may only name a file beside or below itself; "
-            f"{_REMEDY}",
-            key="ledger.url",
-        )
+        yield _refused("ledger.url", "only name a file beside or below itself; ")
+
+
+def _of_privacy(values: object, overrides: Mapping[str, object]) -> Iterator[Problem]:
+    """Exceptions from a `local_only` that is the user's own, not this file's."""
+    privacy = values.get("privacy") if isinstance(values, Mapping) else None
+    users = overrides.get("privacy")
+    if overrides.get("local_only") is not True or (isinstance(users, Mapping) and "allow_hosts" in users):
+        return
+    if isinstance(privacy, Mapping) and privacy.get("allow_hosts"):
+        yield _refused("privacy.allow_hosts", "not name exceptions from your own local_only; ")
 
 
 def _plain(name: str) -> str:
@@ -79,50 +98,39 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _check(name: str, table: Mapping[str, object], users: Mapping[str, object], origin: str, folder: Path) -> None:
+def _of_provider(
+    name: str, table: Mapping[str, object], users: Mapping[str, object], folder: Path
+) -> Iterator[Problem]:
     where, kind = f"providers.{name}", kind_of(name, table)
-    remedy = _REMEDY
     if "api_key_command" in table:
-        raise ConfigError(
-            f"{origin}: {where}.api_key_command: a file found in the working directory may not run commands; {remedy}",
-            key=f"{where}.api_key_command",
-        )
+        yield _refused(f"{where}.api_key_command", "not run commands; ")
     file = table.get("api_key_file")
     if isinstance(file, str) and not _is_inside(file, folder):
-        raise ConfigError(
-            f"{origin}: {where}.api_key_file: a file found in the working directory may only name a key file beside "
-            f"or below itself; {remedy}",
-            key=f"{where}.api_key_file",
-        )
+        yield _refused(f"{where}.api_key_file", "only name a key file beside or below itself; ")
     culprit = next((key for key in (*_ADDRESS_KEYS, "kind") if key in table and key not in users), None)
     if culprit is not None and (culprit != "kind" or kind != name) and _names_a_built_in_key(name, users):
-        raise ConfigError(
-            f"{origin}: {where}.{culprit}: a file found in the working directory may not decide where the key in "
-            f"your own variables is sent; {remedy}",
-            key=f"{where}.{culprit}",
-        )
+        yield _refused(f"{where}.{culprit}", "not decide where the key in your own variables is sent; ")
     named = table.get("api_key_env")
     # Some systems do not tell GROQ_API_KEY from groq_api_key.
     named = named.upper() if isinstance(named, str) else ""
     if named.startswith(_OUR_OWN_VARIABLES):
-        raise ConfigError(
-            f"{origin}: {where}.api_key_env: a file found in the working directory may not read {named}; {remedy}",
-            key=f"{where}.api_key_env",
-        )
+        yield _refused(f"{where}.api_key_env", f"not read {named}; ")
     own = _own_variable(kind, table)
     usual_host = _HOST_OF_KIND.get(str(kind))
+    refused: list[Problem] = []
     if named in _HOSTS_OF_VARIABLE:
-        _require_home(named, usual_host, where, table, origin, remedy)
+        refused += _away_from_home(named, usual_host, where, table)
     if own in _HOSTS_OF_VARIABLE:
         # Without a base_url it goes where the user's own environment says.
-        _require_home(own, next(iter(_HOSTS_OF_VARIABLE[own])), where, table, origin, remedy)
+        refused += _away_from_home(own, next(iter(_HOSTS_OF_VARIABLE[own])), where, table)
+    yield from dict.fromkeys(refused)
 
 
 def _names_a_built_in_key(name: str, users: Mapping[str, object]) -> bool:
     """Whether the user's own variables give a built-in provider's key to the provider of that name."""
     if str(users.get("api_key_env")).upper() in _HOSTS_OF_VARIABLE:
         return True
-    return _plain(name) in _VARIABLE_OF_KIND and any(key in users for key in _KEY_SOURCES)
+    return _plain(name) in VARIABLE_OF_KIND and any(key in users for key in _KEY_SOURCES)
 
 
 def _own_variable(kind: object, table: Mapping[str, object]) -> str:
@@ -135,17 +143,13 @@ def _own_variable(kind: object, table: Mapping[str, object]) -> str:
         return ""
     if kind == "ollama" and "base_url" in table and _host(table["base_url"])[1] != "ollama.com":
         return ""
-    return _VARIABLE_OF_KIND.get(str(kind), "")
+    return VARIABLE_OF_KIND.get(str(kind), "")
 
 
-def _require_home(
-    variable: str, usual_host: str | None, where: str, table: Mapping[str, object], origin: str, remedy: str
-) -> None:
-    """Refuses to send a variable anywhere but to the host that it belongs to.
-
-    Raises:
-        ConfigError: It would be.
-    """
+def _away_from_home(
+    variable: str, usual_host: str | None, where: str, table: Mapping[str, object]
+) -> Iterator[Problem]:
+    """A variable that would be sent anywhere but to the host that it belongs to."""
     hosts = _HOSTS_OF_VARIABLE[variable]
     culprit = next((key for key in _DETOURS if key in table), None)
     if culprit is None and "base_url" in table and _host(table["base_url"]) not in [("https", host) for host in hosts]:
@@ -153,10 +157,9 @@ def _require_home(
     if culprit is None and "base_url" not in table and usual_host not in hosts:
         culprit = "api_key_env"
     if culprit is not None:
-        raise ConfigError(
-            f"{origin}: {where}.{culprit}: a file found in the working directory may not send {variable} to another "
-            f'address; use kind = "openai" with a key of its own, or {remedy}',
-            key=f"{where}.{culprit}",
+        yield _refused(
+            f"{where}.{culprit}",
+            f'not send {variable} to another address; use kind = "openai" with a key of its own, or ',
         )
 
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from llama_client.config.cloned import refuse_redirected_keys
 from llama_client.config.schema import Config, read_config
+from llama_client.config.sources import Document, Found, Place, ValueSource
+from llama_client.config.variables import CACHE_VARIABLE, CONFIG_VARIABLE, PREFIX, Overrides, value_of
 from llama_client.errors import ConfigError
+
+__all__ = [
+    "APP_NAME",
+    "CACHE_VARIABLE",
+    "FILE_NAME",
+    "Source",
+    "expanded",
+    "find_config",
+    "load_config",
+    "local_only_source",
+    "says_local_only",
+    "user_config_file",
+]
 
 APP_NAME = "llama-client"
 FILE_NAME = "llama-client.toml"
-_PREFIX = "LLAMA_CLIENT_"
-# These are no keys of the configuration: where it is, and where pulled models are.
-_CONFIG_VARIABLE = "LLAMA_CLIENT_CONFIG"
-CACHE_VARIABLE = "LLAMA_CLIENT_CACHE_DIR"
 # A configuration is a page or two; more than this is some other file.
 _MAX_FILE_BYTES = 1 << 20
 
@@ -40,6 +50,9 @@ def load_config(
         environ: The environment; None: the process's own.
         working_folder: Where to look; None: the process's own.
 
+    Returns:
+        The configuration; without any file it is that of the defaults.
+
     Raises:
         ConfigError: The file is missing or wrong; names the key and the nearest known one.
 
@@ -49,46 +62,91 @@ def load_config(
     """
     if isinstance(source, Config):
         return source
+    found = find_config(source, environ=environ, working_folder=working_folder)
+    for problem in found.redirections():
+        raise ConfigError(f"{found.document.origin}: {problem.sentence}", key=problem.field)
+    config = read_config(found.values, origin=found.origin, folder=found.document.folder)
+    return config.made_local_only(found.local_only_by) if config.local_only else config
+
+
+def find_config(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    working_folder: Path | None = None,
+) -> Found:
+    """What `load_config` checks: the values, and where each comes from.
+
+    Args:
+        source: As in `load_config`.
+        environ: As in `load_config`.
+        working_folder: As in `load_config`.
+
+    Raises:
+        ConfigError: There is no such file, or it is no TOML.
+    """
     environ = os.environ if environ is None else environ
     # Relative: a process whose working folder is gone can still use a configuration that needs none.
     folder = working_folder or Path()
+    places: list[Place] = []
     match source:
         case Mapping():
-            values, origin, base = dict(source), "config", folder
+            document = Document(dict(source), "config", folder)
         case str() | os.PathLike():
-            values, origin, base = _read(expanded(str(source)), folder)
-        case None if _CONFIG_VARIABLE in environ:
-            values, origin, base = _read(expanded(environ[_CONFIG_VARIABLE]), folder)
+            document = _file(expanded(str(source)), folder)
         case None:
-            values, origin, base = _discover(folder)
+            document, places = _first(environ, folder)
         case _:
             raise ConfigError(f"config: must be a path, a dict, a Config or None, got a {type(source).__name__}")
-    overrides = _from_environment(environ)
-    if source is None and _CONFIG_VARIABLE not in environ and base == folder:
-        refuse_redirected_keys(values, origin, base, overrides)
+    is_only_found = source is None and CONFIG_VARIABLE not in environ and document.folder == folder
+    overrides = Overrides.of(environ)
+    values, variables = overrides.laid_over(document.values)
+    wins = local_only_source(environ)
     # Any source that says true wins: an environment cannot switch the guard off.
-    if values.get("local_only") is True:
-        overrides.pop("local_only", None)
-    if says_local_only(environ):
-        overrides["local_only"] = True
-    if overrides:
-        values, origin = _merged(values, overrides), f"{origin} with {_PREFIX}* variables"
-    return read_config(values, origin=origin, folder=base)
+    if wins is not None or document.values.get("local_only") is True:
+        values["local_only"] = True
+        variables.pop(("local_only",), None)
+    return Found(
+        document=document,
+        overrides=overrides,
+        values=values,
+        variables=variables,
+        origin=f"{document.origin} with {PREFIX}* variables" if variables else document.origin,
+        is_only_found=is_only_found,
+        local_only=wins,
+        places=tuple(places),
+    )
+
+
+def local_only_source(environ: Mapping[str, str]) -> ValueSource | None:
+    """What says `local_only`, whatever else configures a client: a variable, or the user's own file; None: neither.
+
+    Raises:
+        ConfigError: The user's file cannot be read, or one of them says something else than true or false, so that
+            nobody knows.
+    """
+    variable = f"{PREFIX}LOCAL_ONLY"
+    if variable in environ and _is_true(value_of(environ[variable]), variable):
+        return ValueSource("environment", variable=variable)
+    user_file = user_config_file()
+    if user_file.is_file() and _is_true(_toml(user_file).get("local_only", False), f"{user_file}: local_only"):
+        return ValueSource("file", file=user_file)
+    return None
+
+
+def _is_true(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: must be true or false, got {str(value)[:40]!r}", key="local_only")
+    return value
 
 
 def says_local_only(environ: Mapping[str, str]) -> bool:
-    """Whether the environment or the user's own file says `local_only`, which holds whatever else configures a client.
-
-    Raises:
-        ConfigError: The user's file cannot be read, so that nobody knows.
-    """
-    if _value(environ.get(f"{_PREFIX}LOCAL_ONLY", "")) is True:
-        return True
-    user_file = _user_file()
-    return user_file.is_file() and _toml(user_file).get("local_only") is True
+    """Whether the environment or the user's own file says `local_only`; see `local_only_source`."""
+    return local_only_source(environ) is not None
 
 
-def _user_file() -> Path:
+def user_config_file() -> Path:
+    """The configuration in the user's config folder, whether it is there or not."""
     return platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
 
 
@@ -106,23 +164,42 @@ def expanded(path: str) -> Path:
         raise ConfigError(f"{path}: there is no such place: {error}") from None
 
 
-def _discover(folder: Path) -> tuple[dict[str, Any], str, Path]:
-    if (folder / FILE_NAME).is_file():
-        return _read(folder / FILE_NAME, folder)
-    pyproject = folder / "pyproject.toml"
-    if pyproject.is_file():
-        tool = _toml(pyproject).get("tool", {})
-        if isinstance(tool, dict) and APP_NAME in tool:
-            return tool[APP_NAME], f"{pyproject} [tool.{APP_NAME}]", folder
-    user_file = _user_file()
-    if user_file.is_file():
-        return _read(user_file, folder)
-    return {}, "config", folder
+def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[Place]]:
+    """The first document that is found, and what became of each place."""
+    taken: Document | None = None
+    places = []
+    for where, document in _candidates(environ, folder):
+        if taken is not None:
+            places.append(Place(where, "passed over"))
+            continue
+        taken = document()
+        places.append(Place(where, "absent" if taken is None else "taken"))
+    return taken or Document({}, "config", folder), places
 
 
-def _read(path: Path, folder: Path) -> tuple[dict[str, Any], str, Path]:
+def _candidates(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[str, Callable[[], Document | None]]]:
+    """Where a configuration is looked for, in this order, each with what reads it; that gives None where none is."""
+    named = environ.get(CONFIG_VARIABLE)
+    yield f"${CONFIG_VARIABLE}", lambda: None if named is None else _file(expanded(named), folder)
+    local, pyproject, user = folder / FILE_NAME, folder / "pyproject.toml", user_config_file()
+    yield f"./{FILE_NAME}", lambda: _file(local, folder) if local.is_file() else None
+    yield f"./pyproject.toml [tool.{APP_NAME}]", lambda: _in_pyproject(pyproject, folder)
+    yield str(user), lambda: _file(user, folder) if user.is_file() else None
+
+
+def _in_pyproject(pyproject: Path, folder: Path) -> Document | None:
+    tool = _toml(pyproject).get("tool", {}) if pyproject.is_file() else {}
+    if not isinstance(tool, dict) or APP_NAME not in tool:
+        return None
+    origin = f"{pyproject} [tool.{APP_NAME}]"
+    if not isinstance(tool[APP_NAME], dict):
+        raise ConfigError(f"{origin}: must be a table of keys")
+    return Document(tool[APP_NAME], origin, folder, pyproject, ("tool", APP_NAME))
+
+
+def _file(path: Path, folder: Path) -> Document:
     path = folder / path
-    return _toml(path), str(path), path.parent
+    return Document(_toml(path), str(path), path.parent, path)
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -138,39 +215,3 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, text in sorted(environ.items()):
-        if not name.startswith(_PREFIX) or name in (_CONFIG_VARIABLE, CACHE_VARIABLE):
-            continue
-        *tables, key = name.removeprefix(_PREFIX).lower().split("__")
-        table = found
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"{name}: another variable gives {part!r} a value of its own", key=part)
-        # A key of nothing but digits is no number.
-        table[key] = text if key == "api_key" else _value(text)
-    return found
-
-
-def _value(text: str) -> Any:
-    """A variable's text as TOML would read it (`4096`, `true`), else as the text it is."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-    return parsed["value"] if len(parsed) == 1 else text
-
-
-def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`overrides` on top of `values`. Variables know neither case nor hyphens, so a key is found without them."""
-    merged = dict(values)
-    names = {key.lower().replace("-", "_"): key for key in merged}
-    for key, value in overrides.items():
-        name = names.get(key, key)
-        below = merged.get(name)
-        merged[name] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, dict) else value
-    return merged

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from llama_client.config.masking import is_variable_name
 from llama_client.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ def read_key(
         return _checked(table.api_key.get_secret_value(), f"{where}.api_key")
     if table.api_key_env is not None:
         if not environ.get(table.api_key_env):
-            raise ConfigError(
-                f"{where}.api_key_env: the variable {table.api_key_env} is not set", key=f"{where}.api_key_env"
-            )
+            # Who puts the key itself there must not read it in an error.
+            is_name = is_variable_name(table.api_key_env, environ)
+            what = f"the variable {table.api_key_env} is not set" if is_name else "names no variable that is set"
+            raise ConfigError(f"{where}.api_key_env: {what}", key=f"{where}.api_key_env")
         return _checked(environ[table.api_key_env], f"${table.api_key_env}")
     if table.api_key_file is not None:
         return _checked(_from_file(table.api_key_file, f"{where}.api_key_file"), f"{where}.api_key_file")

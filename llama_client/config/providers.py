@@ -103,7 +103,11 @@ class HttpProvider(ConfigTable):
 
 
 class GroqProvider(HttpProvider):
-    """Groq's cloud."""
+    """Groq's cloud.
+
+    Attributes:
+        timeout_s: As of every provider, but shorter: Groq is either quick or broken.
+    """
 
     kind: Literal["groq"] = "groq"
     # The official client's own patience; Groq is either quick or broken.
@@ -137,7 +141,12 @@ class OllamaProvider(HttpProvider, OwnMachine):
 
 
 class LoraAdapter(ConfigTable):
-    """A fine-tuned adapter that changes a model's answers, and how strongly."""
+    """A fine-tuned adapter that changes a model's answers.
+
+    Attributes:
+        path: Its GGUF file.
+        scale: How strongly it does.
+    """
 
     path: FilePath
     scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0

@@ -143,7 +143,11 @@ class PriceRow(ConfigTable):
         return self
 
     def holds_on(self, day: date) -> bool:
-        """Whether it is the price of that day."""
+        """Whether it is the price of that day.
+
+        Args:
+            day: In the configuration's time zone.
+        """
         return (self.effective_from is None or self.effective_from <= day) and (
             self.effective_until is None or day < self.effective_until
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     StrictBool,
     Tag,
     ValidationError,
@@ -19,6 +20,7 @@ from pydantic import (
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.accounting import BudgetTable, LedgerTable, Telemetry, time_zone
 from llama_client.config.crossover import Crossover, ExpertsTable, GpuPriceTable, GpuTable, ModelTable
+from llama_client.config.privacy import Privacy
 from llama_client.config.providers import (
     GgufProvider,
     GroqProvider,
@@ -31,7 +33,10 @@ from llama_client.config.providers import (
 from llama_client.config.routing import PriceRow, Route, RouteTarget, Routing, is_target
 from llama_client.config.tables import ConfigTable, Name
 from llama_client.errors import ConfigError
-from llama_client.validation import broken_rule, first_problem, suggestion
+from llama_client.validation import Problem, broken_rule, most_telling, problem_of, suggestion
+
+if TYPE_CHECKING:
+    from llama_client.validation import Detail
 
 TABLES: dict[str, type[HttpProvider] | type[GgufProvider]] = {
     "groq": GroqProvider,
@@ -44,7 +49,7 @@ PROVIDER_KINDS = tuple(TABLES)
 # These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
 BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
 # What must not be shown, whatever is wrong with it.
-_SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
+SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
 
 
 Provider = Annotated[
@@ -92,16 +97,6 @@ class ModelRow(ConfigTable):
         return UserRow(**dict(self))
 
 
-class Privacy(ConfigTable):
-    """What `local_only` may reach beside this machine.
-
-    Attributes:
-        allow_hosts: Names and IP addresses.
-    """
-
-    allow_hosts: tuple[Name, ...] = ()
-
-
 def _is_route_name(name: str) -> str:
     if not name or "/" in name:
         raise broken_rule("", f"a route's name must not be empty or hold '/', got {name!r}")
@@ -140,6 +135,22 @@ class Config(ConfigTable):
     telemetry: Telemetry = Telemetry()
     crossover: Crossover = Crossover()
     privacy: Privacy = Privacy()
+    _local_only_source: str | None = PrivateAttr(None)
+
+    @property
+    def local_only_source(self) -> str | None:
+        """What switched `local_only` on, as `LocalOnlyError.source` names it; None where it is off."""
+        return (self._local_only_source or "config") if self.local_only else None
+
+    def made_local_only(self, source: str) -> Config:
+        """The same with `local_only` on.
+
+        Args:
+            source: What wants it so.
+        """
+        made = self.model_copy(update={"local_only": True})
+        made._local_only_source = source
+        return made
 
     @model_validator(mode="after")
     def _names_are_of_providers(self) -> Config:
@@ -171,17 +182,23 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
         folder: Where relative paths start; None: the working directory.
 
     Raises:
-        ConfigError: Names the key, what was wrong and what would be right.
+        ConfigError: Names the key, what was wrong and what would be right. It tells of one thing that is wrong;
+            `problems.all_problems` tells of all.
     """
-    values = _with_kinds(values, origin)
+    values, wrong = with_kinds(values)
+    if wrong:
+        raise ConfigError(f"{origin}: {wrong[0].sentence}", key=wrong[0].field)
     try:
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        problem = first_problem(
-            error, known=_names_beside(detail["loc"]), show_values=not _SECRET_KEYS.intersection(detail["loc"])
-        )
+        problem = problem_at(most_telling(error.errors(include_url=False)))
         raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None) from None
+
+
+def problem_at(detail: Detail) -> Problem:
+    """What pydantic found, as a sentence that suggests the keys of its table and never shows a secret."""
+    show_values = not SECRET_KEYS.intersection(str(part) for part in detail["loc"])
+    return problem_of(detail, known=_names_beside(detail["loc"]), show_values=show_values)
 
 
 def kind_of(name: str, table: object) -> object:
@@ -189,30 +206,40 @@ def kind_of(name: str, table: object) -> object:
     return table.get("kind", name) if isinstance(table, dict) else name
 
 
-def _with_kinds(values: dict[str, Any], origin: str) -> dict[str, Any]:
-    """The values with each provider's kind written out."""
+def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The values with each provider's kind written out, and what is wrong with kinds and names of providers.
+
+    In the place of a table that is wrong there is an empty one that is right, so that the rest can be checked.
+    """
     providers = values.get("providers")
     if not isinstance(providers, dict):
-        return values
-    if not all(isinstance(name, str) for name in providers):
-        raise ConfigError(f"{origin}: providers: every name must be text", key="providers")
+        return values, []
     written: dict[str, Any] = {}
+    wrong = []
     for name, table in providers.items():
-        kind = kind_of(name, table)
-        if kind not in PROVIDER_KINDS:
-            known = ", ".join(repr(known) for known in PROVIDER_KINDS)
-            key = f"providers.{name}.kind"
-            raise ConfigError(
-                f"{origin}: {key}: must be one of {known}, got {kind!r}{suggestion(str(kind), PROVIDER_KINDS)}", key=key
-            )
-        if "/" in name or not name:
-            raise ConfigError(
-                f"{origin}: providers: a name must not be empty or hold '/', got {name!r}", key="providers"
-            )
-        if not isinstance(table, dict):
-            raise ConfigError(f"{origin}: providers.{name}: must be a table of keys", key=f"providers.{name}")
-        written[name] = {**table, "kind": kind}
-    return {**values, "providers": written}
+        problem = _wrong_kind(name, table)
+        if problem is None:
+            written[name] = {**table, "kind": kind_of(name, table)}
+            continue
+        wrong.append(problem)
+        if isinstance(name, str):
+            written[name] = {"kind": "gguf"}
+    return {**values, "providers": written}, wrong
+
+
+def _wrong_kind(name: object, table: object) -> Problem | None:
+    if not isinstance(name, str):
+        return Problem("providers", "providers: every name must be text")
+    kind = kind_of(name, table)
+    if kind not in PROVIDER_KINDS:
+        known = ", ".join(repr(known) for known in PROVIDER_KINDS)
+        key = f"providers.{name}.kind"
+        return Problem(key, f"{key}: must be one of {known}, got {kind!r}{suggestion(str(kind), PROVIDER_KINDS)}")
+    if "/" in name or not name:
+        return Problem("providers", f"providers: a name must not be empty or hold '/', got {name!r}")
+    if not isinstance(table, dict):
+        return Problem(f"providers.{name}", f"providers.{name}: must be a table of keys")
+    return None
 
 
 def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:

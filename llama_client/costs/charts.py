@@ -46,7 +46,9 @@ def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = F
         The lines.
 
     Example:
-        console = rich.console.Console()
+        from rich.console import Console
+
+        console = Console()
         for line in terminal_chart(client.costs.by_day(since="7d"), console.width):
             console.print(line)
     """

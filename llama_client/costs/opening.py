@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ import platformdirs
 from llama_client.costs.accounting import Accounting, Machines
 from llama_client.costs.ledger import Ledger
 from llama_client.costs.prices import PriceBook
-from llama_client.errors import ConfigError, ProviderNotInstalledError
+from llama_client.errors import ProviderNotInstalledError
 
 if TYPE_CHECKING:
     from llama_client.catalog.prices import ListPrices
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from llama_client.privacy import ConnectionGuard
 
 _APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
+_PORT = 5432
 _CONNECT_TIMEOUT_S = 5
 
 
@@ -80,9 +80,8 @@ class Database:
         guard: What may be reached.
 
     Raises:
-        LocalOnlyError: `local_only` is on and it is elsewhere.
+        LocalOnlyError: `local_only` is on and it is elsewhere, or its address does not say where.
         ProviderNotInstalledError: It is PostgreSQL, and the extra is missing.
-        ConfigError: `local_only` is on and its address does not say where it is.
     """
 
     def __init__(self, config: Config, guard: ConnectionGuard) -> None:
@@ -91,21 +90,24 @@ class Database:
         is_needed = config.ledger.enabled or bool(config.budgets)
         self._file = _file_of(self._url.get_secret_value())
         self.name = f"sqlite:///{self._file}" if self._file is not None else _without_password(self._url)
+        # None: it is a file, or its address names no host.
+        self.host = None if self._file is not None else urlsplit(self._url.get_secret_value()).hostname
         if self._file is None and is_needed:
             if find_spec("psycopg") is None:
                 raise ProviderNotInstalledError(
                     'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )
-            self._require_allowed()
+            self._judged_host()
 
     def open(self) -> Storage:
         """The database. Imports SQLAlchemy, which takes a third of a second: not for an event loop."""
         from llama_client.costs.storage import Storage
 
-        return Storage(self._place())
+        return Storage(self.place())
 
-    def _place(self) -> Place:
+    def place(self) -> Place:
+        """Where it is, and how it is reached."""
         from llama_client.costs.storage import Place
 
         return Place(self.name, file=self._file, connect=None if self._file is not None else self._connect)
@@ -113,32 +115,34 @@ class Database:
     def _connect(self) -> Any:
         import psycopg
 
-        host, addresses = self._require_allowed()
-        # What was judged is what is connected to; each of a name's addresses is tried.
         pinned: dict[str, Any] = {}
-        if addresses:
-            pinned = {"hostaddr": ",".join(addresses), "host": ",".join([host] * len(addresses))}
+        host = self._judged_host()
+        if host is not None:
+            addresses = self._guard.addresses(host, urlsplit(self._url.get_secret_value()).port or _PORT, rule="ledger")
+            # What was judged is what is connected to; each of a name's addresses is tried. Kerberos would ask its own
+            # server first.
+            pinned = {
+                "hostaddr": ",".join(addresses),
+                "host": ",".join([host] * len(addresses)),
+                "gssencmode": "disable",
+            }
         return psycopg.connect(self._url.get_secret_value(), connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
 
-    def _require_allowed(self) -> tuple[str, list[str]]:
-        """Refuses what `local_only` forbids; returns the host and the addresses that it judged, where there are any."""
+    def _judged_host(self) -> str | None:
+        """Where it is, judged by `local_only`; None where that is off."""
         if not self._guard.local_only:
-            return "", []
+            return None
         parts = urlsplit(self._url.get_secret_value())
         host = parts.hostname
         if not host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
-            raise ConfigError(
-                "ledger.url: under local_only it must name one host itself, as in postgresql://user@localhost/name",
-                key="ledger.url",
+            self._guard.refuse(
+                "ledger",
+                "a ledger whose address does not name one host itself, as postgresql://user@localhost/name does "
+                "(ledger.url)",
             )
-        addresses: list[str] = []
-        try:
-            addresses = [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
-        except OSError as error:
-            raise ConfigError(f"ledger.url: {host} cannot be found: {error}", key="ledger.url") from error
-        for address in addresses:
-            self._guard.check(host, address)
-        return host, list(dict.fromkeys(addresses))
+        assert host is not None
+        self._guard.require_allowed(host, rule="ledger")
+        return host
 
 
 def _file_of(url: str) -> Path | None:

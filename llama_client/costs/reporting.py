@@ -151,7 +151,7 @@ class CostSource:
 
 
 class Costs:
-    """`client.costs` of a `LlamaClient`."""
+    """What `client.costs` offers: what was spent, what is left of budgets, and how much traffic there was."""
 
     def __init__(self, source: CostSource) -> None:
         self._source = source
@@ -174,7 +174,19 @@ class Costs:
         return self._source.report(since, by)
 
     def by_day(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
-        """The same, each day by itself; days without a call are left out."""
+        """The same as `report`, each day by itself; days without a call are left out.
+
+        Args:
+            since: As of `report`.
+            by: As of `report`.
+
+        Returns:
+            The days, in order.
+
+        Raises:
+            InvalidRequestError: One of them is none of these.
+            ConfigError: The ledger cannot be read.
+        """
         return self._source.by_day(since, by)
 
     def budgets(self) -> list[BudgetState]:
@@ -218,7 +230,7 @@ class Costs:
 
 
 class AsyncCosts:
-    """`client.costs` of an `AsyncLlamaClient`: read in a thread."""
+    """`Costs` for an `AsyncLlamaClient`: the same, read in a thread and awaited."""
 
     def __init__(self, source: CostSource, loop: EventLoop) -> None:
         self._source = source

@@ -111,6 +111,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE llama_client_owners (id TEXT NOT NULL PRIMARY KEY, alive_until BIGINT NOT NULL)",
     ),
 )
+SCHEMA_VERSION = len(_MIGRATIONS)
 # A version that only adds tables and columns is still read and written by those before it; one that changes what is
 # there would raise this, and they would refuse.
 _OLDEST_THAT_UNDERSTANDS = 1
@@ -166,7 +167,7 @@ class Storage:
         Raises:
             StorageError: There is none, or what was done with it failed.
         """
-        with _told(self.place):
+        with told_of(self.place):
             if self._engine is None:
                 engine = _engine(self.place)
                 with engine.connect() as connection:
@@ -199,7 +200,7 @@ class Storage:
     @contextmanager
     def told(self) -> Iterator[None]:
         """Turns what the database says is wrong into a `StorageError`."""
-        with _told(self.place):
+        with told_of(self.place):
             yield
 
     def is_there(self) -> bool:
@@ -208,7 +209,8 @@ class Storage:
 
 
 @contextmanager
-def _told(place: Place) -> Iterator[None]:
+def told_of(place: Place) -> Iterator[None]:
+    """Turns what the database says is wrong into a `StorageError`."""
     try:
         yield
     except SQLAlchemyError as error:

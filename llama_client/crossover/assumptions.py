@@ -49,11 +49,19 @@ class Assumption:
     unverified: str | None = None
 
     def age_days(self, today: date) -> int | None:
-        """How old it is; None: undated."""
+        """How old it is; None: undated.
+
+        Args:
+            today: The day of the question.
+        """
         return None if self.as_of is None else (today - self.as_of).days
 
     def is_stale(self, today: date) -> bool:
-        """Whether it is older than 60 days."""
+        """Whether it is older than 60 days.
+
+        Args:
+            today: The day of the question.
+        """
         age = self.age_days(today)
         return age is not None and age > STALE_AFTER_DAYS
 

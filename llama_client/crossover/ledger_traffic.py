@@ -28,12 +28,12 @@ def traffic_of(report: TrafficReport) -> Traffic:
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     if not report.calls:
         raise InvalidRequestError(
-            f"from_ledger: no answered call is written down{since}; give the volume by hand, or make some calls first",
+            f"from_ledger: no answered call is written down{since}; give tokens_per_day, or make some calls first",
             param="from_ledger",
         )
     if not report.tokens_per_day or not report.output_share:
         raise InvalidRequestError(
-            f"from_ledger: the calls that are written down{since} have no output tokens; give the volume by hand",
+            f"from_ledger: the calls that are written down{since} have no output tokens; give tokens_per_day",
             param="from_ledger",
         )
     assert report.mean_input_tokens is not None

@@ -318,7 +318,11 @@ class Scenario:
             object.__setattr__(self, "apis", tuple(apis))
 
     def at(self, tokens_per_day: float | None) -> Scenario:
-        """The same scenario at another volume."""
+        """The same scenario at another volume.
+
+        Args:
+            tokens_per_day: The volume; None: it is not known.
+        """
         return replace(self, traffic=replace(self.traffic, tokens_per_day=tokens_per_day))
 
 

@@ -205,6 +205,12 @@ class GpuPurchase:
 class Tables:
     """Every row, looked up by name.
 
+    Attributes:
+        models: Models, as far as memory and speed hang on them.
+        gpus: GPUs, by their data sheets.
+        gpu_prices: What an hour of each is rented for.
+        gpu_purchases: What each costs to buy.
+
     Examples:
         >>> tables = Tables.bundled()
         >>> tables.model("Meta-Llama-3.1-70B-Instruct").name
@@ -246,6 +252,11 @@ class Tables:
         """These tables with the user's own rows.
 
         A row of a known name takes the place of ours, and a price of a GPU that of all quotes of its kind.
+
+        Args:
+            models: The user's own models.
+            gpus: The user's own GPUs.
+            gpu_prices: The user's own rents.
         """
         own_models, own_gpus = {row.name: row for row in models}, {row.name: row for row in gpus}
         own_prices = tuple(gpu_prices)
@@ -289,12 +300,21 @@ class Tables:
         raise unknown(param, name, (gpu.name for gpu in self.gpus))
 
     def rents(self, gpu: str, *, kind: RentKind = "on_demand") -> tuple[GpuPrice, ...]:
-        """What is asked for an hour of a GPU, cheapest first; empty: nobody is known to rent it out."""
+        """What is asked for an hour of a GPU, cheapest first; empty: nobody is known to rent it out.
+
+        Args:
+            gpu: The GPU's name.
+            kind: How it is rented.
+        """
         quotes = (price for price in self.gpu_prices if price.gpu == gpu and price.kind == kind)
         return tuple(sorted(quotes, key=lambda price: price.usd_per_gpu_hour))
 
     def purchase(self, gpu: str) -> GpuPurchase | None:
-        """What a GPU costs to buy, by the newest quote; None: unknown."""
+        """What a GPU costs to buy, by the newest quote; None: unknown.
+
+        Args:
+            gpu: The GPU's name.
+        """
         quotes = [row for row in self.gpu_purchases if row.gpu == gpu]
         return max(quotes, key=lambda row: row.as_of or date.min, default=None)
 

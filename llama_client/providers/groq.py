@@ -76,6 +76,7 @@ class Groq(Service):
 
     key_variable = "GROQ_API_KEY"
     needs_key = True
+    keys_url = "https://console.groq.com/keys"
     is_cloud = True
     # "Assistant Message Prefilling" in Groq's documentation.
     continues = True

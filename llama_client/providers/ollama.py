@@ -10,12 +10,11 @@ from pydantic import SecretStr
 
 from llama_client.config.providers import HttpProvider, OllamaProvider
 from llama_client.errors import ModelNotFoundError, ProviderError
-from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.carrier import Address
 from llama_client.providers.http.failures import is_refused
 from llama_client.providers.http.official import headers_of, own_headers
-from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.http.service import Opened, Service, is_cloud_model
 from llama_client.providers.wire.measures import count
 from llama_client.providers.wire.ollama import OllamaCodec
 from llama_client.providers.wire.openai import Abilities
@@ -63,14 +62,9 @@ class Ollama(Service):
         """See `Service`."""
         return not is_cloud_model(model) and urlsplit(url).hostname != _CLOUD_HOST
 
-    def require_local(self, model: str, guard: ConnectionGuard) -> None:
-        """See `Service`."""
-        if is_cloud_model(model):
-            guard.refuse(f"{model}, which Ollama hands on to its cloud")
-
     def is_same_model(self, one: str, other: str) -> bool:
-        """See `Service`. A name without a tag means the latest."""
-        return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")
+        """See `Service`."""
+        return _full_name(one) == _full_name(other)
 
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """See `Service`."""
@@ -78,7 +72,7 @@ class Ollama(Service):
             return f"Ollama is not running at {url}: start it with `ollama serve`, or set OLLAMA_HOST"
         if isinstance(error, ModelNotFoundError) and model:
             return f"run `ollama pull {model}`"
-        return None
+        return super().explain(error, url, model)
 
     def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
         """See `Service`. Newest first, as Ollama lists them."""
@@ -121,9 +115,13 @@ def ollama_url(host: str) -> str:
     return f"{parts.scheme}://{shown}{f':{port}' if port is not None else ''}{parts.path}"
 
 
-def is_cloud_model(model: str) -> bool:
-    """Whether the daemon hands requests for this model on to Ollama's cloud."""
-    return model.lower().endswith(("-cloud", ":cloud"))
+def _full_name(model: str) -> str:
+    """A model's name with all that Ollama adds to a short one: `registry.ollama.ai/library/llama3.2:latest`."""
+    name = model.lower().rpartition("://")[2]
+    *above, last = name.split("/")
+    namespace = above[-1] if above else "library"
+    host = above[-2] if len(above) > 1 else "registry.ollama.ai"
+    return f"{host}/{namespace}/{last if ':' in last else f'{last}:latest'}"
 
 
 def _rows(body: Any) -> list[dict[str, Any]]:

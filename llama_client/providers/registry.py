@@ -11,7 +11,7 @@ from llama_client.clock import Clock
 from llama_client.config.accounting import OwnMachine
 from llama_client.config.providers import GgufProvider
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderError
+from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, LocalOnlyError, ProviderError
 from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
@@ -61,9 +61,11 @@ class Providers:
         self._config = config
         self._store = store
         self._environ = environ
-        self.guard = ConnectionGuard(local_only=config.local_only, allow_hosts=config.privacy.allow_hosts)
+        self.guard = ConnectionGuard.of(config)
         if http_client is not None:
-            self.guard.refuse("an HTTP client of your own (http_client), whose connections it could not judge")
+            self.guard.refuse(
+                "http_client", "an HTTP client of your own (http_client), whose connections it could not judge"
+            )
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: Connections | None = None
@@ -159,18 +161,29 @@ class Providers:
         """The model that an Ollama server has loaded, else its newest chat model; None: it is not running, or has none.
 
         A model that it would hand on to its cloud is no default.
+
+        Raises:
+            LocalOnlyError: `local_only` forbids to ask it, and the configuration names it. One that only the
+                environment names is passed over.
         """
         try:
             return _default_of(self.get(name).served_models())
-        except ProviderError:
+        except (ProviderError, LocalOnlyError) as error:
+            self._require_passable(name, error)
             return None
 
     async def aollama_default(self, name: str) -> str | None:
         """The same on the event loop."""
         try:
             return _default_of(await self.get(name).aserved_models())
-        except ProviderError:
+        except (ProviderError, LocalOnlyError) as error:
+            self._require_passable(name, error)
             return None
+
+    def _require_passable(self, name: str, error: LlamaClientError) -> None:
+        """Raises why a server has not been asked, where the configuration wants it and not only the environment."""
+        if isinstance(error, LocalOnlyError) and self.is_configured(name):
+            raise error
 
     def require_open(self) -> None:
         """Refuses further use.
@@ -221,7 +234,7 @@ class Providers:
         if isinstance(table, GgufProvider):
             from llama_client.providers.gguf.provider import GgufProvider as Gguf
 
-            return Gguf(table, self._store, self.clock)
+            return Gguf(table, self._store, self.clock, guard=self.guard)
         return self._make_http(name, table)
 
     def _make_http(self, name: str, table: HttpTable) -> HttpProvider:

@@ -75,6 +75,7 @@ class Together(Service):
 
     key_variable = "TOGETHER_API_KEY"
     needs_key = True
+    keys_url = "https://api.together.ai/settings/api-keys"
     is_cloud = True
     codec_class = TogetherCodec
 

@@ -13,14 +13,26 @@ from llama_client.types.usage import Usage
 
 
 class FunctionDelta(AnswerModel):
-    """A piece of a function call: the name once, the arguments bit by bit."""
+    """A piece of a function call.
+
+    Attributes:
+        name: The function's name, once.
+        arguments: The next bit of its arguments, which together are a JSON string.
+    """
 
     name: str | None = None
     arguments: str | None = None
 
 
 class ToolCallDelta(AnswerModel):
-    """A piece of a tool call; pieces with the same `index` belong together."""
+    """A piece of a tool call.
+
+    Attributes:
+        index: Pieces with the same one belong together.
+        id: The call's id, once.
+        type: Always `function`, once.
+        function: What it adds to the function.
+    """
 
     index: int = Field(ge=0)
     id: str | None = None
@@ -29,7 +41,15 @@ class ToolCallDelta(AnswerModel):
 
 
 class Delta(AnswerModel):
-    """What a chunk adds to the message."""
+    """What a chunk adds to the message.
+
+    Attributes:
+        role: `assistant`, once.
+        content: Text.
+        tool_calls: Pieces of tool calls.
+        reasoning: The model's thinking, where it is told apart from the answer.
+        refusal: The text of a refusal.
+    """
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -44,7 +64,14 @@ class Delta(AnswerModel):
 
 
 class ChunkChoice(AnswerModel):
-    """What a chunk adds to one choice."""
+    """What a chunk adds to one choice.
+
+    Attributes:
+        index: Which choice.
+        delta: What it adds.
+        finish_reason: Why the answer ends there; None as long as it does not.
+        logprobs: The log probabilities of the tokens that it adds, where they were asked for.
+    """
 
     index: int = Field(ge=0)
     delta: Delta
@@ -57,6 +84,18 @@ class ChatCompletionChunk(AnswerModel):
 
     The chunk that carries only usage (no choices) is handed on only to who passed
     `stream_options={"include_usage": True}`.
+
+    Attributes:
+        id: The provider's id of the answer, the same in all of its chunks.
+        created: Unix time in seconds.
+        model: The model, as the provider names it.
+        choices: What it adds to each choice.
+        usage: Token counts, in the last chunk alone.
+        system_fingerprint: The provider's word for its setup.
+        service_tier: The tier that serves it, as the provider names it.
+        target: Who answers: `provider/model`.
+        provider: The provider's name in the configuration.
+        request_id: Ours, the same in logs and attempts.
     """
 
     id: str

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 from pydantic_core import from_json
 
 from llama_client.types.attempt import Attempt, Timing
-from llama_client.types.base import AnswerModel
+from llama_client.types.base import AnswerModel, Parsed_co, ParsedModel
 from llama_client.types.cost import Cost
 from llama_client.types.usage import Usage
 
@@ -17,14 +17,25 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "functi
 
 
 class FunctionCall(AnswerModel):
-    """The function that a tool call names. `arguments` is always a JSON string, as the model wrote it."""
+    """The function that a tool call names.
+
+    Attributes:
+        name: Its name.
+        arguments: Always a JSON string, as the model wrote it.
+    """
 
     name: str
     arguments: str
 
 
 class ToolCall(AnswerModel):
-    """One tool call of an answer."""
+    """One tool call of an answer.
+
+    Attributes:
+        id: What the message with the tool's result refers to, as its `tool_call_id`.
+        type: Always `function`.
+        function: What to call.
+    """
 
     id: str
     type: Literal["function"] = "function"
@@ -32,7 +43,13 @@ class ToolCall(AnswerModel):
 
 
 class TopLogprob(AnswerModel):
-    """One candidate for a token, with its log probability."""
+    """One candidate for a token.
+
+    Attributes:
+        token: Its text.
+        bytes: Its bytes, where the provider tells them.
+        logprob: Its log probability.
+    """
 
     token: str
     bytes: list[int] | None = None
@@ -40,19 +57,28 @@ class TopLogprob(AnswerModel):
 
 
 class TokenLogprob(TopLogprob):
-    """A token of the answer, with the candidates that it was chosen from."""
+    """A token of the answer.
+
+    Attributes:
+        top_logprobs: The candidates that it was chosen from, as many as `top_logprobs` asked for.
+    """
 
     top_logprobs: list[TopLogprob] = Field(default_factory=list)
 
 
 class ChoiceLogprobs(AnswerModel):
-    """The log probabilities of an answer's tokens."""
+    """The log probabilities of an answer's tokens.
+
+    Attributes:
+        content: Of its text.
+        refusal: Of its refusal.
+    """
 
     content: list[TokenLogprob] | None = None
     refusal: list[TokenLogprob] | None = None
 
 
-class Message(AnswerModel):
+class Message(ParsedModel[Parsed_co]):
     """The message of an answer. It may be handed back as it is in the next request's `messages`.
 
     Attributes:
@@ -69,19 +95,26 @@ class Message(AnswerModel):
     tool_calls: list[ToolCall] | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    parsed: Any = None
+    parsed: Parsed_co | None = None
 
 
-class Choice(AnswerModel):
-    """One of the answers asked for by `n`. `finish_reason` is None only in the partial answer of a broken stream."""
+class Choice(ParsedModel[Parsed_co]):
+    """One of the answers asked for by `n`.
+
+    Attributes:
+        index: Its place among them.
+        message: The answer.
+        finish_reason: Why it ends there; None only in the partial answer of a broken stream.
+        logprobs: The log probabilities of its tokens, where they were asked for.
+    """
 
     index: int
-    message: Message
+    message: Message[Parsed_co]
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
 
 
-class ChatCompletion(AnswerModel):
+class ChatCompletion(ParsedModel[Parsed_co]):
     """A whole answer: OpenAI's fields, and what is known of its making.
 
     Attributes:
@@ -90,6 +123,8 @@ class ChatCompletion(AnswerModel):
         model: The model, as the provider names it.
         choices: The answers, by index.
         usage: Token counts of the attempt that answered.
+        system_fingerprint: The provider's word for its setup.
+        service_tier: The tier that served it, as the provider names it.
         target: Who answered: `provider/model`.
         provider: The provider's name in the configuration.
         request_id: Ours, the same in logs and attempts.
@@ -103,7 +138,7 @@ class ChatCompletion(AnswerModel):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[Choice[Parsed_co]]
     usage: Usage = Field(default_factory=Usage)
     system_fingerprint: str | None = None
     service_tier: str | None = None
@@ -130,7 +165,13 @@ class ChatCompletion(AnswerModel):
     def with_raw(
         cls, body: dict[str, Any] | None, chunks: Sequence[bytes | dict[str, Any]], **values: Any
     ) -> ChatCompletion:
-        """An answer with the provider's own body, or the pieces that it came in."""
+        """An answer with the provider's own body, or the pieces that it came in.
+
+        Args:
+            body: The body, where there was one.
+            chunks: Else the pieces.
+            **values: Its fields.
+        """
         completion = cls(**values)
         if body is not None:
             completion._raw = body

@@ -70,7 +70,12 @@ class CostReport(AnswerModel):
 
 
 class DayCosts(AnswerModel):
-    """One day's costs, by what was asked for."""
+    """One day's costs.
+
+    Attributes:
+        day: In the configuration's time zone.
+        groups: Its costs by what was asked for.
+    """
 
     day: date
     groups: list[CostGroup]

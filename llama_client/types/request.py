@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -142,7 +142,7 @@ class ChatRequest(BaseModel):
     `schema_in_words` allows a schema to travel as text, since whoever asked checks the answer.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     messages: Annotated[tuple[RequestMessage, ...], BeforeValidator(plain_messages), Field(min_length=1)]
     stream: StrictBool = False

@@ -6,22 +6,34 @@ from llama_client.types.base import AnswerModel
 
 
 class PromptTokensDetails(AnswerModel):
-    """What the prompt's tokens were."""
+    """What the prompt's tokens were.
+
+    Attributes:
+        cached_tokens: Those that came from a cache.
+    """
 
     cached_tokens: int | None = None
 
 
 class CompletionTokensDetails(AnswerModel):
-    """What the answer's tokens were."""
+    """What the answer's tokens were.
+
+    Attributes:
+        reasoning_tokens: Those that were spent on thinking.
+    """
 
     reasoning_tokens: int | None = None
 
 
 class Usage(AnswerModel):
-    """Token counts under OpenAI's names.
+    """Token counts under OpenAI's names. A count that the provider did not report is None, never 0.
 
-    `prompt_tokens` includes the cached ones and is counted once for `n > 1`; `completion_tokens` is the sum over all
-    choices.
+    Attributes:
+        prompt_tokens: Of the prompt, the cached ones included; counted once for `n > 1`.
+        completion_tokens: Of the answer, the sum over all choices.
+        total_tokens: Both together.
+        prompt_tokens_details: What the prompt's tokens were.
+        completion_tokens_details: What the answer's tokens were.
     """
 
     prompt_tokens: int | None = None

@@ -109,8 +109,12 @@ class Terminal:
 
     def end(self) -> int:
         """Waits for the command's end; its exit code."""
-        self._read(None)
+        self.read_to_the_end()
         return self._process.wait(TIMEOUT_S)
+
+    def read_to_the_end(self) -> str:
+        """Everything that appears until the command ends."""
+        return self._read(None)
 
     @property
     def pid(self) -> int:
@@ -136,17 +140,20 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(*arguments: str) -> Iterator[Terminal]:
-    """The command on a terminal of its own."""
+def on_terminal(
+    *arguments: str, columns: int = 80, term: str = "dumb", env: dict[str, str] | None = None
+) -> Iterator[Terminal]:
+    """The command on a terminal of its own, by default one that knows no colours."""
     pty = pytest.importorskip("pty", reason="this platform has no pseudo-terminals")
     screen, keyboard = pty.openpty()
+    _set_size(screen, columns)
     process = subprocess.Popen(
         [sys.executable, "-c", _AS_A_SHELL_DOES, "terminal", *arguments],
         stdin=keyboard,
         stdout=keyboard,
         stderr=keyboard,
         start_new_session=True,
-        env={**os.environ, "TERM": "dumb"},
+        env={**_without_size(), "TERM": term, **(env or {})},
     )
     os.close(keyboard)
     with process:
@@ -156,6 +163,20 @@ def on_terminal(*arguments: str) -> Iterator[Terminal]:
             process.kill()
             with contextlib.suppress(OSError):
                 os.close(screen)
+
+
+def _set_size(screen: int, columns: int) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+
+
+def _without_size() -> dict[str, str]:
+    """The environment without what would hide a terminal's own size and colours."""
+    hidden = ("COLUMNS", "LINES", "COLORTERM", "NO_COLOR", "FORCE_COLOR")
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 @pytest.fixture

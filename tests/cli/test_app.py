@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import run
 
-COMMANDS = ["bench", "chat", "costs", "crossover", "fit", "models", "pull"]
+COMMANDS = ["bench", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull"]
 
 
 def test_the_version_is_the_distribution_s() -> None:

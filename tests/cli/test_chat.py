@@ -263,7 +263,7 @@ def test_a_question_that_fails_does_not_end_the_conversation(config_file: Path) 
     with on_terminal("chat", *EXACT) as terminal:
         terminal.read_until("> ")
         terminal.type("hello " * 400 + "\n")
-        assert "tokens and the context holds 256" in terminal.read_until("raise n_ctx")
+        assert "tokens and the context holds 256" in " ".join(terminal.read_until("raise n_ctx").split())
         terminal.read_until("> ")
         terminal.type(f"{JAPAN}\n")
         assert TOKYO in terminal.read_until("> ")
@@ -278,7 +278,10 @@ def test_a_question_that_fails_does_not_end_the_conversation(config_file: Path) 
 def test_a_prompt_that_is_too_long_ends_with_1(config_file: Path, mode: list[str]) -> None:
     ran = run("chat", *mode, stdin="hello " * 5000)
     assert (ran.code, ran.out) == (1, "")
-    assert re.fullmatch(r"llama-client: the prompt has \d+ tokens and the context holds 2048: .*\n", ran.err)
+    first, second = ran.err.splitlines()
+    told = r"llama-client: laptop/default: the prompt has \d+ tokens and the context holds 2048: .*"
+    assert re.fullmatch(told, first)
+    assert second.startswith("Try: a shorter prompt, ")
 
 
 def test_with_json_a_failed_request_is_one_document_on_stdout(config_file: Path) -> None:

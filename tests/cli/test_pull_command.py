@@ -50,7 +50,7 @@ def test_a_file_that_is_no_model_ends_with_1(nobody: Path) -> None:
 def test_a_source_of_no_known_form_ends_with_2(arguments: list[str]) -> None:
     ran = run("pull", *arguments)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.splitlines()[-1].startswith("llama-client: name: ")
+    assert ran.err.splitlines()[-1].startswith("llama-client: NAME: ")
 
 
 def test_a_name_that_is_none_ends_with_2(demo_model: Path) -> None:

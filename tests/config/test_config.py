@@ -272,3 +272,10 @@ def test_a_wrong_key_of_a_provider_behind_http_is_named(table: dict[str, Any], k
     with pytest.raises(ConfigError) as caught:
         load_config({"providers": {"ollama": table}}, environ={})
     assert caught.value.key == f"providers.ollama.{key}"
+
+
+def test_who_puts_the_key_itself_where_its_variable_belongs_does_not_read_it_in_the_error() -> None:
+    with LlamaClient({"providers": {"groq": {"api_key_env": "gsk_the-key-itself"}}}) as client:
+        with pytest.raises(ConfigError, match=r"providers\.groq\.api_key_env: names no variable that is set") as caught:
+            client.ask("hi", model="groq/x")
+    assert "gsk_" not in str(caught.value)

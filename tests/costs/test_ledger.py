@@ -399,8 +399,10 @@ def test_local_only_refuses_a_database_elsewhere() -> None:
     assert "hush" not in str(error.value)
     LlamaClient({"local_only": True, "ledger": {"url": "postgresql://u:hush@127.0.0.1/x"}}).close()
     LlamaClient(elsewhere | {"privacy": {"allow_hosts": ["192.0.2.1"]}}).close()
-    with pytest.raises(ConfigError, match="must name one host"):
-        LlamaClient({"local_only": True, "ledger": {"url": "postgresql:///x"}})
+    for nowhere in ("postgresql:///x", "postgresql://u@127.0.0.1/x?host=192.0.2.1", "postgresql://a,b/x"):
+        with pytest.raises(LocalOnlyError, match="does not name one host") as nobody_knows:
+            LlamaClient({"local_only": True, "ledger": {"url": nowhere}})
+        assert nobody_knows.value.rule == "ledger"
 
 
 def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture, new_postgres: Callable[[], str]) -> None:

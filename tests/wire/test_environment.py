@@ -1,12 +1,9 @@
-"""What the environment, files and options around a call decide: keys, addresses, proxies, clients, and `local_only`."""
+"""What the environment, files and options around a call decide: keys, addresses, proxies, clients."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import ipaddress
-import json
 import os
 import socket
 import stat
@@ -29,21 +26,17 @@ from llama_client import (
     InvalidRequestError,
     LlamaClient,
     LlamaClientError,
-    LocalOnlyError,
     load_config,
 )
 from tests.asking import MODES, Asker
-from tests.wire import sending
 from tests.wire.asking import KEY, PLENTY_S, PROMPT
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
-from tests.wire.sending import IMAGE_URL, MODEL, forget_variables
+from tests.wire.sending import MODEL, forget_variables
 from tests.wire.server import Answer, Received, ReplayServer, as_json, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 FOREIGN = "leaked-value-of-openai"
-# Nobody answers there, and nobody is asked: names below .test are never resolved but by the tests themselves.
-FAR_ADDRESS = "203.0.113.5"
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +68,25 @@ def proxy() -> Iterator[ReplayServer]:
 
     with ReplayServer(answer) as server:
         yield server
+
+
+ADDRESSES = {"near.test": ["127.0.0.1"]}
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that somebody asked the system for; those of the tests have the addresses above."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        if host in ADDRESSES:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ADDRESSES[host]]
+        return resolve(host, port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    return asked
 
 
 def ask(mode: str, config: Mapping[str, Any], model: Any, prompt: Any = PROMPT) -> ChatCompletion:
@@ -899,255 +911,3 @@ def test_a_proxy_that_is_not_there_is_told_without_its_password(mode: str) -> No
     while error is not None:
         assert "pa55word" not in f"{error} {error!r}"
         error = error.__cause__ or error.__context__
-
-
-# Local only.
-
-ADDRESSES = {"near.test": ["127.0.0.1"], "far.test": [FAR_ADDRESS], "both.test": ["127.0.0.1", FAR_ADDRESS]}
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that somebody asked the system for; those of the tests have the addresses above."""
-    asked: list[str] = []
-    resolve = socket.getaddrinfo
-
-    def resolved(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
-        asked.append(host)
-        if host in ADDRESSES:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in ADDRESSES[host]]
-        if host != "localhost" and not is_address(host):
-            raise socket.gaierror(socket.EAI_NONAME, "unknown to the tests")
-        return resolve(host, port, *rest, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    return asked
-
-
-def is_address(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host)
-        return True
-    return False
-
-
-@pytest.fixture
-def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Where somebody tried to connect to; nobody gets there."""
-    tried: list[Any] = []
-
-    def connect(self: socket.socket, address: Any) -> None:
-        tried.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    return tried
-
-
-def local(kind: str, *, allow: list[str] | None = None, **table: Any) -> dict[str, Any]:
-    return {"local_only": True, "privacy": {"allow_hosts": allow or []}, **of(kind, **table)}
-
-
-def refused(mode: str, config: Mapping[str, Any], model: Any, prompt: Any = PROMPT) -> LocalOnlyError:
-    with pytest.raises(LocalOnlyError) as caught:
-        ask(mode, config, model, prompt)
-    assert [(attempt.outcome, attempt.sent) for attempt in caught.value.attempts] == [("skipped", False)]
-    return caught.value
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "near.test"])
-@each_mode
-def test_local_only_reaches_this_machine(host: str, mode: str, there: ReplayServer, names: list[str]) -> None:
-    assert ask(mode, local("openai", base_url=f"http://{host}:{there.port}/v1"), f"openai/{MODEL}").text == "Hello"
-
-
-@pytest.mark.parametrize("host", ["far.test", "both.test", FAR_ADDRESS])
-@each_mode
-def test_local_only_reaches_no_name_or_address_elsewhere(
-    host: str, mode: str, there: ReplayServer, names: list[str]
-) -> None:
-    error = refused(mode, local("openai", base_url=f"http://{host}:{there.port}/v1"), f"openai/{MODEL}")
-    assert host in str(error)
-    assert "allow_hosts" in str(error)
-    assert there.accepted == 0
-
-
-@pytest.mark.parametrize("host", ["[::ffff:203.0.113.5]", "[2001:db8::1]", "0.0.0.0"])
-@calls
-def test_local_only_knows_addresses_in_every_form(host: str, mode: str, there: ReplayServer, names: list[str]) -> None:
-    refused(mode, local("openai", base_url=f"http://{host}:{there.port}/v1"), f"openai/{MODEL}")
-    assert there.accepted == 0
-
-
-@pytest.mark.parametrize("form", ["3405803781", "203.113", "0"])
-@calls
-def test_a_number_in_the_place_of_an_address_gets_around_nothing(form: str, mode: str, dialled: list[Any]) -> None:
-    with pytest.raises(LlamaClientError):
-        ask(mode, local("openai", base_url=f"http://{form}/v1"), f"openai/{MODEL}")
-    assert dialled == []
-
-
-@pytest.mark.parametrize("allowed", ["both.test", "BOTH.test", FAR_ADDRESS])
-@calls
-def test_what_allow_hosts_names_is_reached(allowed: str, mode: str, there: ReplayServer, names: list[str]) -> None:
-    config = local("openai", base_url=f"http://both.test:{there.port}/v1", allow=[allowed])
-    assert ask(mode, config, f"openai/{MODEL}").text == "Hello"
-
-
-@calls
-def test_what_allow_hosts_does_not_name_is_not_reached(mode: str, there: ReplayServer, names: list[str]) -> None:
-    config = local("openai", base_url=f"http://far.test:{there.port}/v1", allow=["other.test", "test", "ar.test"])
-    refused(mode, config, f"openai/{MODEL}")
-
-
-@pytest.mark.parametrize("kind", ["groq", "together"])
-@pytest.mark.parametrize("key", [KEY, None])
-@each_mode
-def test_local_only_refuses_clouds_without_asking_for_their_names(
-    kind: str, key: str | None, mode: str, names: list[str]
-) -> None:
-    table: dict[str, Any] = {"api_key": key} if key else {}
-    refused(mode, local(kind, **table), f"{kind}/{MODEL}")
-    assert names == []
-
-
-@pytest.mark.parametrize("kind", ["groq", "together"])
-@calls
-def test_a_cloud_that_allow_hosts_names_is_tried(kind: str, mode: str, names: list[str]) -> None:
-    host = {"groq": "api.groq.com", "together": "api.together.ai"}[kind]
-    with pytest.raises(LlamaClientError) as caught:
-        ask(mode, local(kind, api_key=KEY, allow=[host]), f"{kind}/{MODEL}")
-    assert not isinstance(caught.value, LocalOnlyError)
-    assert host in names
-
-
-@calls
-def test_openai_itself_is_refused(mode: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADDRESSES, "api.openai.com", [FAR_ADDRESS])
-    refused(mode, local("openai", api_key=KEY), f"openai/{MODEL}")
-
-
-@pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "kimi-k2:cloud"])
-@each_mode
-def test_local_only_refuses_models_that_ollama_hands_on(model: str, mode: str, there: ReplayServer) -> None:
-    assert model in str(refused(mode, local("ollama", base_url=there.url), f"ollama/{model}"))
-    assert not there.requests
-
-
-@calls
-def test_without_local_only_ollama_may_hand_on(mode: str, there: ReplayServer) -> None:
-    assert ask(mode, of("ollama", base_url=there.url), "ollama/gpt-oss:120b-cloud").text == "Hello"
-
-
-@pytest.mark.parametrize("kind", ["openai", "ollama"])
-@each_mode
-def test_local_only_refuses_images_behind_addresses(
-    kind: str, mode: str, there: ReplayServer, names: list[str]
-) -> None:
-    prompt = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE_URL}}]}]
-    base = there.url + ("" if kind == "ollama" else "/v1")
-    refused(mode, local(kind, base_url=base), f"{kind}/{MODEL}", prompt)
-    assert not there.requests
-    assert "images.test" not in names
-
-
-@pytest.mark.parametrize("kind", ["openai", "ollama"])
-@calls
-def test_local_only_sends_images_that_are_here(kind: str, mode: str, there: ReplayServer) -> None:
-    prompt = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": sending.PNG}}]}]
-    base = there.url + ("" if kind == "ollama" else "/v1")
-    assert ask(mode, local(kind, base_url=base), f"{kind}/{MODEL}", prompt).text == "Hello"
-
-
-def test_local_only_refuses_a_client_whose_connections_nobody_can_judge() -> None:
-    with httpx.Client() as mine:
-        with pytest.raises(LocalOnlyError, match="http_client"):
-            LlamaClient({"local_only": True}, http_client=mine)
-        with pytest.raises(LocalOnlyError, match="http_client"):
-            LlamaClient({}, local_only=True, http_client=mine)
-        with pytest.raises(LocalOnlyError, match="http_client"):
-            LlamaClient.for_provider("ollama", local_only=True, http_client=mine)
-
-
-def test_local_only_refuses_an_async_client_whose_connections_nobody_can_judge() -> None:
-    async def use() -> None:
-        async with httpx.AsyncClient() as mine:
-            with pytest.raises(LocalOnlyError, match="http_client"):
-                AsyncLlamaClient({"local_only": True}, http_client=mine)
-
-    asyncio.run(use())
-
-
-@pytest.mark.parametrize("first", [f"groq/{MODEL}", f"far/{MODEL}", "ollama/kimi-k2:cloud"])
-@each_mode
-def test_local_only_goes_on_to_the_target_that_is_here(
-    first: str, mode: str, there: ReplayServer, names: list[str]
-) -> None:
-    config = local("ollama", base_url=there.url)
-    config["providers"]["far"] = {"kind": "openai", "base_url": "http://far.test/v1"}
-    reply = ask(mode, config, [first, f"ollama/{MODEL}"])
-    assert [(attempt.target, attempt.outcome, attempt.sent) for attempt in reply.attempts] == [
-        (first, "skipped", False),
-        (f"ollama/{MODEL}", "ok", True),
-    ]
-    assert reply.attempts[0].error == "LocalOnlyError"
-
-
-@each_mode
-def test_local_only_passes_the_environments_proxy_over(
-    mode: str, proxy: ReplayServer, there: ReplayServer, names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(variable, proxy.url)
-    ask(mode, local("openai", base_url=f"http://near.test:{there.port}/v1"), f"openai/{MODEL}")
-    assert (len(there.requests), proxy.accepted) == (1, 0)
-
-
-@each_mode
-def test_local_only_refuses_a_proxy(mode: str, proxy: ReplayServer, there: ReplayServer) -> None:
-    config = local("openai", base_url=f"{there.url}/v1", proxy=proxy.url)
-    assert "proxy" in str(refused(mode, config, f"openai/{MODEL}"))
-    assert (there.accepted, proxy.accepted) == (0, 0)
-
-
-@each_mode
-def test_local_only_follows_no_redirect(mode: str, there: ReplayServer, names: list[str]) -> None:
-    def away(request: Received) -> Answer:
-        return whole(b"", status=307, headers={"location": f"http://far.test:{there.port}/v1/chat/completions"})
-
-    with ReplayServer(away) as server, pytest.raises(LlamaClientError):
-        ask(mode, local("openai", base_url=f"{server.url}/v1"), f"openai/{MODEL}")
-    assert "far.test" not in names
-    assert there.accepted == 0
-
-
-def test_the_official_client_is_held_to_local_only_too(names: list[str]) -> None:
-    with LlamaClient(local("openai", base_url="http://far.test/v1", api_key=KEY)) as client:
-        sdk = client.sdk("openai").with_options(max_retries=0)
-        with pytest.raises(Exception, match=r"Connection error|local_only") as caught:
-            sdk.models.list()
-    assert isinstance(caught.value.__cause__ or caught.value, LocalOnlyError)
-
-
-def test_the_official_async_client_is_held_to_local_only_too(names: list[str]) -> None:
-    async def use() -> None:
-        async with AsyncLlamaClient(local("openai", base_url="http://far.test/v1", api_key=KEY)) as client:
-            await client.sdk("openai").with_options(max_retries=0).models.list()
-
-    with pytest.raises(Exception, match=r"Connection error|local_only") as caught:
-        asyncio.run(use())
-    assert isinstance(caught.value.__cause__ or caught.value, LocalOnlyError)
-
-
-@pytest.mark.parametrize("where", ["argument", "variable", "file"])
-def test_any_source_that_says_local_only_wins(where: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    says = {"argument": False, "variable": False, "file": False} | {where: True}
-    Path("llama-client.toml").write_text(f"local_only = {json.dumps(says['file'])}", encoding="utf-8")
-    monkeypatch.setenv("LLAMA_CLIENT_LOCAL_ONLY", json.dumps(says["variable"]))
-    with LlamaClient(local_only=says["argument"]) as client, pytest.raises(LocalOnlyError):
-        client.ask(PROMPT, model=f"groq/{MODEL}")
-
-
-def test_a_view_is_held_to_local_only_too(names: list[str]) -> None:
-    with LlamaClient({}, local_only=True) as client, pytest.raises(LocalOnlyError):
-        client.with_options(model=f"groq/{MODEL}").ask(PROMPT)

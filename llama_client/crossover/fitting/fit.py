@@ -108,7 +108,7 @@ class Fit:
         return self.answer.where is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: sizes in bytes."""
+        """The same for JSON: sizes in bytes."""
         return {
             "model": self.model.name,
             "machine": self.machine.as_dict(),

@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from llama_client.errors import APIConnectionError, LocalOnlyError, ModelLoadError
+from llama_client.errors import APIConnectionError, ModelLoadError
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.gguf.checksum import Progress, checksum
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
 
@@ -36,7 +37,7 @@ _POLL_S = 0.1
 _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
 
 
-def pull_demo(store: ModelStore, progress: Progress, *, local_only: bool = False) -> StoredModel:
+def pull_demo(store: ModelStore, progress: Progress, guard: ConnectionGuard) -> StoredModel:
     """The demo model, fetched where it is not there or not whole.
 
     Raises:
@@ -46,16 +47,15 @@ def pull_demo(store: ModelStore, progress: Progress, *, local_only: bool = False
     """
     from filelock import FileLock
 
-    if local_only and store.find(DEMO_NAME) is None:
-        raise _refusal()
+    if store.find(DEMO_NAME) is None:
+        _refuse(guard)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(store.folder / f".{DEMO_NAME}.lock"):
             known = store.find(DEMO_NAME)
             if known is not None and known.bytes == _MODEL_BYTES and checksum(known.path, progress) == SHA256:
                 return known
-            if local_only:
-                raise _refusal()
+            _refuse(guard)
             return _fetch(store, progress)
     except OSError as error:
         raise ModelLoadError(
@@ -63,8 +63,8 @@ def pull_demo(store: ModelStore, progress: Progress, *, local_only: bool = False
         ) from error
 
 
-def _refusal() -> LocalOnlyError:
-    return LocalOnlyError(f"local_only is on, and pulling {DEMO_NAME} would leave this machine")
+def _refuse(guard: ConnectionGuard) -> None:
+    guard.refuse("pull", f"pulling {DEMO_NAME}")
 
 
 def _fetch(store: ModelStore, progress: Progress) -> StoredModel:

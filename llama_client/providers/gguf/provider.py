@@ -16,12 +16,14 @@ from pathlib import Path
 from llama_client.clock import Clock, Deadline
 from llama_client.config.providers import GgufProvider as GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Capabilities, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, Generation, arun, closed_error, run
 from llama_client.providers.gguf.loaded import Lease, lease
 from llama_client.providers.gguf.loading import EngineOptions
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.wire.openai import has_remote_images
 from llama_client.types.chunk import ChatCompletionChunk
 from llama_client.validation import suggestion
 
@@ -31,10 +33,13 @@ DEFAULT_MODEL = "default"
 class GgufProvider:
     """Runs GGUF files inside this process; a model is loaded at its first request and shared within the process."""
 
-    def __init__(self, config: GgufConfig, store: ModelStore, clock: Clock) -> None:
+    def __init__(
+        self, config: GgufConfig, store: ModelStore, clock: Clock, *, guard: ConnectionGuard | None = None
+    ) -> None:
         self._config = config
         self._store = store
         self._clock = clock
+        self._guard = guard or ConnectionGuard()
         self._lock = threading.RLock()
         self._models: dict[str, _Model] = {}
         self._loading: dict[tuple[int, str], Future[_Model]] = {}
@@ -59,6 +64,8 @@ class GgufProvider:
 
     def require(self, call: ProviderCall) -> None:
         """See `Provider`. What hangs on the model's template is known once it is loaded."""
+        if has_remote_images(call.request):
+            self._guard.refuse("remote_image", "images behind addresses")
         Capabilities(PARAMETERS).require(call)
 
     def continues(self, model: str) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llama_client.config.discovery import expanded
-from llama_client.errors import InvalidRequestError, LocalOnlyError, ModelLoadError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, ModelLoadError, ProviderNotInstalledError
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.gguf.checksum import Progress, checksum
 from llama_client.providers.gguf.header import read_header
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel, checked_name, name_from
@@ -19,7 +20,7 @@ FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a pa
 
 
 def pull(
-    source: str, store: ModelStore, *, progress: Progress, name: str | None = None, local_only: bool = False
+    source: str, store: ModelStore, *, progress: Progress, name: str | None = None, guard: ConnectionGuard | None = None
 ) -> StoredModel:
     """Gets a model and records it.
 
@@ -28,11 +29,11 @@ def pull(
         store: Where to record it.
         progress: Told how far it has come.
         name: What to call it; None: a name made from its own.
-        local_only: Refuse what would leave this machine.
+        guard: Refuses what would leave this machine, where it is to.
 
     Raises:
         InvalidRequestError: The source or the name has none of these forms.
-        LocalOnlyError: It would leave this machine.
+        LocalOnlyError: It would leave this machine. Nothing that `privacy.allow_hosts` names changes that.
         ModelNotFoundError: There is no such repository, file or model.
         ModelLoadError: The file is no model, is damaged, or cannot be written.
         PermissionDeniedError: The hub wants a licence accepted first.
@@ -40,19 +41,19 @@ def pull(
         ProviderNotInstalledError: The `gguf` extra is missing.
     """
     _require_extra()
+    guard = guard or ConnectionGuard()
     if name is not None:
         checked_name(name)
     scheme, _, rest = source.partition(":")
     if source == DEMO_NAME:
         from llama_client.providers.gguf.demo import pull_demo
 
-        demo = pull_demo(store, progress, local_only=local_only)
+        demo = pull_demo(store, progress, guard)
         return demo if name in (None, DEMO_NAME) else _record(store, name, demo.path, demo.sha256, demo.source)
     if scheme == "hf":
         from llama_client.providers.gguf.hub import download
 
-        if local_only:
-            raise LocalOnlyError(f"local_only is on, and pulling {source} would leave this machine")
+        guard.refuse("pull", f"pulling {source}")
         path, sha256 = download(rest, progress)
         return _record(store, name or name_from(path.name), path, sha256, source)
     if scheme == "ollama":

@@ -78,7 +78,7 @@ class Connections:
                 raise ConfigError("proxy and ca_file belong to the HTTP client, and http_client brings its own")
             return WayOut()
         if proxy is not None:
-            self.guard.refuse("a proxy")
+            self.guard.refuse("proxy", "a proxy, which hands on what it is sent")
             return WayOut(_checked_proxy(proxy.get_secret_value()), ca_file)
         return WayOut(None if self.guard.local_only else _proxy_of_environment(url), ca_file)
 

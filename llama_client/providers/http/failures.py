@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +12,8 @@ import httpx
 
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
 
+# The operating system's number says nothing that its words do not.
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 # The request was not sent: there was no connection to send it over.
 _UNSENT = (
     httpx.ConnectError,
@@ -34,7 +38,7 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
         return APITimeoutError("no answer in time" if waited_s is None else f"no answer within {waited_s:.3g} s")
     if isinstance(error, httpx.DecodingError):
         return InvalidResponseError("the answer is compressed in a way that cannot be undone")
-    reason = str(_root(error)) or type(error).__name__
+    reason = _ERRNO.sub("", str(_root(error))) or type(error).__name__
     if was_unsent(error):
         return APIConnectionError(f"no connection: {reason}")
     if isinstance(error, httpx.TransportError):
@@ -61,6 +65,11 @@ def was_unsent(error: Exception) -> bool:
 def is_refused(error: BaseException) -> bool:
     """Whether nobody listens at the address."""
     return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+
+
+def is_unresolved(error: BaseException) -> bool:
+    """Whether the host's name has no address, as on a machine that is offline."""
+    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -93,7 +93,6 @@ class HttpProvider:
         self._codec = service.codec(table, knowledge.abilities)
         self._url = _checked_url(name, service, table, environ)
         self._secrets = Secrets(())
-        self._local_models: set[str] = set()
         self._running: set[AttemptFacts] = set()
         self._lock = threading.Lock()
         self._sync: _Ready[httpx.Client] | None = None
@@ -110,8 +109,9 @@ class HttpProvider:
 
     def require(self, call: ProviderCall) -> None:
         """See `Provider`."""
-        self._codec.require(call)
+        # Before anything else: what must not leave is not judged by what the target could make of it.
         self._require_local(call)
+        self._codec.require(call)
 
     def continues(self, model: str) -> bool:
         """See `Provider`."""
@@ -122,8 +122,8 @@ class HttpProvider:
         """Answers, blocking. See `Provider`."""
         try:
             ready = self._opened_sync()
-            if self._asks_for_remote_models(call.model):
-                self._note_local(call.model, self.served_models())
+            if self._asks_for_remote_models:
+                self._require_here(call.model, self.served_models())
             for url in self._images_to_fetch(call):
                 client = self._connections.sync_client(self._way_out(url))
                 try:
@@ -143,8 +143,8 @@ class HttpProvider:
         """Answers, on the event loop. See `Provider`."""
         try:
             ready = await self._opened_async()
-            if self._asks_for_remote_models(call.model):
-                self._note_local(call.model, await self.aserved_models())
+            if self._asks_for_remote_models:
+                self._require_here(call.model, await self.aserved_models())
             for url in self._images_to_fetch(call):
                 client = self._connections.async_client(self._way_out(url))
                 try:
@@ -178,19 +178,36 @@ class HttpProvider:
         """The official asynchronous client."""
         return self._sdk_of(self._open_async().sdk)
 
+    def open(self) -> None:
+        """Reads the key and makes the way to the provider, so that whoever times what follows times nothing else.
+
+        Raises:
+            AuthenticationError: It needs a key, and there is none.
+            ConfigError: The key's source has none, or a setting is wrong.
+            LocalOnlyError: It may not be reached, or not in this way.
+        """
+        self._opened_sync()
+
     def served_models(self) -> Sequence[ServedModel]:
         """See `Provider`."""
+        return self._service.served([self.look_up(path) for path in self._service.listing_paths])
+
+    def look_up(self, path: str) -> Any:
+        """A small document of the provider's own, such as Ollama's `api/version`, parsed.
+
+        Raises:
+            ProviderError: There is none, or it is no JSON.
+        """
         ready = self._opened_sync()
-        bodies = []
-        for path in self._service.listing_paths:
-            try:
-                answer = fetch(
-                    ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES, self._listing_deadline()
-                )
-                bodies.append(self._listing(answer))
-            except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
-                raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
-        return self._service.served(bodies)
+        try:
+            answer = fetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES, self._listing_deadline())
+            return self._listing(answer)
+        except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
+            raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
+
+    def cleaned(self, text: str) -> str:
+        """What the provider says, without the secrets that were sent to it."""
+        return self._secrets.cleaned(text)
 
     async def aserved_models(self) -> Sequence[ServedModel]:
         """See `Provider`."""
@@ -218,33 +235,52 @@ class HttpProvider:
         guard = self._connections.guard
         if not guard.local_only:
             return
-        if self._service.is_cloud and self._table.base_url is None:
-            # Refused by its name: not even that is asked of anybody.
-            host = urlsplit(self._url).hostname or ""
-            guard.check(host, host)
+        self._require_way()
         self._service.require_local(call.model, guard)
         if has_remote_images(call.request):
-            guard.refuse("remote images")
+            guard.refuse("remote_image", "images behind addresses")
 
-    def _asks_for_remote_models(self, model: str) -> bool:
-        """Whether it must be asked first if this model is one that it hands on."""
-        return self._connections.guard.local_only and self._service.forwards and model not in self._local_models
+    def _require_way(self) -> None:
+        """Refuses the way to the provider, before its key is read and before anybody is asked where it is.
 
-    def _note_local(self, model: str, served: Sequence[ServedModel]) -> None:
-        """Refuses a model that its server hands on; remembers one that it does not.
+        Raises:
+            LocalOnlyError: It leads elsewhere.
+        """
+        guard = self._connections.guard
+        guard.require_allowed(urlsplit(self._url).hostname or "")
+        if self._table.proxy is not None:
+            guard.refuse("proxy", "a proxy, which hands on what it is sent")
+        if self._table.api_key_command is not None:
+            guard.refuse(
+                "key_command",
+                f"the command that prints the key of {self._name}, since nobody here can judge whom it asks (read the "
+                "key from api_key_file or api_key_env)",
+            )
+
+    @property
+    def _asks_for_remote_models(self) -> bool:
+        """Whether it must be asked first if a model is one that it hands on."""
+        return self._connections.guard.local_only and self._service.forwards
+
+    def _require_here(self, model: str, served: Sequence[ServedModel]) -> None:
+        """Refuses a model that its server hands on, or does not have, so that nobody knows what it would do.
 
         Raises:
             LocalOnlyError: It would leave this machine.
+            ModelNotFoundError: The server does not have it.
         """
-        if any(known.is_remote and self._service.is_same_model(known.id, model) for known in served):
-            self._connections.guard.refuse(f"{model}, which {self._name} hands on to a cloud")
-        self._local_models.add(model)
+        known = [each for each in served if self._service.is_same_model(each.id, model)]
+        if any(each.is_remote for each in known):
+            self._connections.guard.refuse("cloud_model", f"{model}, which {self._name} hands on to a cloud")
+        if not known:
+            raise ModelNotFoundError(f"{self._name} has no model {model} on this machine")
 
     def _opened_sync(self) -> _Ready[httpx.Client]:
         ready = self._sync
         if ready is None or ready.pid != os.getpid():
             with self._lock:
                 if self._sync is None or self._sync.pid != os.getpid():
+                    self._require_way()
                     client = self._connections.sync_client(self._way_out(self._url))
                     opened = self._open(client, is_async=False)
                     self._sync = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
@@ -260,6 +296,7 @@ class HttpProvider:
     def _open_async(self) -> _Ready[httpx.AsyncClient]:
         with self._lock:
             if self._async is None:
+                self._require_way()
                 client = self._connections.async_client(self._way_out(self._url))
                 opened = self._open(client, is_async=True)
                 self._async = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
@@ -272,8 +309,9 @@ class HttpProvider:
         variable = self._service.key_variable_for(self._table, self._environ)
         key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
         if key is None and self._service.needs_key_at(self._table):
+            made = f" (keys are made at {self._service.keys_url})" if self._service.keys_url else ""
             raise AuthenticationError(
-                f"no API key for {self._name}: set {variable}, or providers.{self._name}.api_key_env "
+                f"no API key for {self._name}: set {variable}{made}, or providers.{self._name}.api_key_env "
                 "(or api_key_file, api_key_command, api_key)"
             )
         opened = self._service.open(self._table, key, client, self._environ, is_async=is_async)

@@ -42,6 +42,10 @@ class Secrets:
     def __repr__(self) -> str:
         return f"Secrets({len(self._values)})"
 
+    def cleaned(self, text: str) -> str:
+        """A text without them."""
+        return str(self._without(text))
+
     def clean(self, error: ProviderError, facts: AttemptFacts | None = None) -> None:
         """Takes them out of an error, out of what it was raised from, and out of what the provider sent."""
         if not self._values:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from llama_client.config.providers import HttpProvider
-from llama_client.errors import ProviderError
+from llama_client.errors import AuthenticationError, ProviderError
 from llama_client.privacy import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.carrier import Address
+from llama_client.providers.http.failures import is_refused, is_unresolved
 from llama_client.providers.http.official import OfficialClient
 from llama_client.providers.wire.measures import count
 from llama_client.providers.wire.openai import Abilities, OpenAICodec
@@ -32,6 +34,8 @@ class Service:
     # The variable that holds the key where the table names no source.
     key_variable: ClassVar[str | None] = None
     needs_key: ClassVar[bool] = False
+    # Where its users make their keys.
+    keys_url: ClassVar[str | None] = None
     # Whether its usual address is somebody else's machine.
     is_cloud: ClassVar[bool] = False
     # Whether images behind addresses are fetched here, since the server takes none.
@@ -77,11 +81,14 @@ class Service:
         return False
 
     def require_local(self, model: str, guard: ConnectionGuard) -> None:
-        """Refuses, under `local_only`, a model that its server would ask another for.
+        """Refuses, under `local_only`, a model that its server would ask another for, as far as its name tells.
 
         Raises:
             LocalOnlyError: It is one.
         """
+        # Ollama answers in OpenAI's shape too, so any server of that shape may be one.
+        if not self.is_cloud and is_cloud_model(model):
+            guard.refuse("cloud_model", f"{model}, as Ollama hands models of such a name on to its cloud")
 
     def is_same_model(self, one: str, other: str) -> bool:
         """Whether two ids mean the same model."""
@@ -89,6 +96,13 @@ class Service:
 
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """What a user can do about an error, where this kind knows."""
+        if is_refused(error):
+            return f"nobody listens at {url}: is the server running?"
+        if is_unresolved(error):
+            return f"{urlsplit(url).hostname} has no address here: is this machine online?"
+        # Without an answer there was no key, which is said already.
+        if isinstance(error, AuthenticationError) and error.http_status is not None and self.keys_url is not None:
+            return f"is the key right? Keys are made at {self.keys_url}"
         return None
 
     def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
@@ -102,6 +116,11 @@ class Service:
             for row in (rows if isinstance(rows, list) else ())
             if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"]
         ]
+
+
+def is_cloud_model(model: str) -> bool:
+    """Whether an Ollama server hands requests for this model on to Ollama's cloud."""
+    return model.lower().endswith(("-cloud", ":cloud"))
 
 
 def _context(row: Mapping[str, Any]) -> int | None:

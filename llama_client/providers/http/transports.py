@@ -6,6 +6,7 @@ stream's patience changes once content has arrived, which HTTPX fixes for a whol
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import ipaddress
@@ -20,6 +21,8 @@ from llama_client.privacy import ConnectionGuard
 
 if TYPE_CHECKING:
     import ssl
+
+    import aiohttp
 
 # More requests at once than this wait for a connection. Both libraries' own default, 100, is below what one process
 # can usefully keep in flight.
@@ -110,23 +113,19 @@ class _GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> PatientStream:
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in self._allowed_addresses(host, port) if self._guard.local_only else [host]:
+        try:
+            addresses = self._guard.addresses(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        failure: Exception | None = None
+        # What was judged is what is connected to.
+        for address in addresses:
             try:
                 return PatientStream(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        raise failure
-
-    def _allowed_addresses(self, host: str, port: int) -> list[str]:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-        # All of them must be allowed: which one is used is up to the system, and may change.
-        for *_, address in found:
-            self._guard.check(host, str(address[0]))
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+                # The first says most: where a machine has no IPv6, the second is about that.
+                failure = failure or error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class GuardedTransport(httpx.BaseTransport):
@@ -217,16 +216,15 @@ def aiohttp_transport(
         async def resolve(
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> list[aiohttp.abc.ResolveResult]:
-            found = await super().resolve(host, port, family)
-            for address in found:
-                guard.check(host, address["host"])
-            return found
+            if not guard.local_only:
+                return await super().resolve(host, port, family)
+            addresses = await asyncio.to_thread(guard.addresses, host, port)
+            return [_resolved(host, address, port) for address in addresses]
 
     class Transport(AiohttpTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            # aiohttp asks its resolver for names alone.
-            if guard.local_only and is_address(request.url.host):
-                guard.check(request.url.host, request.url.host)
+            # Addresses, and what looks like one to aiohttp, its resolver is not asked for.
+            guard.require_allowed(request.url.host)
             if credentials and request.url.scheme == "http":
                 # A proxy is told who asks by the request itself, where there is no tunnel to open first.
                 request.headers.update(credentials)
@@ -240,6 +238,12 @@ def aiohttp_transport(
 
     # `verify` is what the transport would give a connector of its own; this one's has the context already.
     return Transport(verify=ssl_context, proxy=through, client=session)
+
+
+def _resolved(host: str, address: str, port: int) -> aiohttp.abc.ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": flags}
 
 
 def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:

@@ -23,6 +23,7 @@ from llama_client import (
     ModelLoadError,
     ModelNotFoundError,
 )
+from llama_client.privacy import ConnectionGuard
 from llama_client.providers.gguf import demo
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
@@ -684,8 +685,8 @@ def test_local_only_refuses_what_would_leave_the_machine_before_anything_is_fetc
     store: ModelStore, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it was fetched"))
-    with pytest.raises(LocalOnlyError, match=f"local_only is on, and pulling {source}"):
-        get(source, store, local_only=True)
+    with pytest.raises(LocalOnlyError, match=f"local_only is on, which forbids pulling {source}"):
+        get(source, store, guard=ConnectionGuard(local_only=True))
     assert not store.folder.exists()
 
 
@@ -695,10 +696,13 @@ def test_local_only_refuses_to_fetch_a_damaged_demo_model_anew(
     record_demo(big_store, demo_model, cut_off)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it was fetched"))
     with pytest.raises(LocalOnlyError):
-        get(DEMO_NAME, big_store, local_only=True)
+        get(DEMO_NAME, big_store, guard=ConnectionGuard(local_only=True))
 
 
 def test_local_only_allows_what_is_here(demo_pulled: ModelStore, small_gguf: Path, ollama_folder: OllamaFolder) -> None:
     ollama_folder.add("registry.ollama.ai/library/mine/latest", small_gguf)
-    names = [get(source, demo_pulled, local_only=True).name for source in (DEMO_NAME, small_gguf, "ollama:mine")]
+    names = [
+        get(source, demo_pulled, guard=ConnectionGuard(local_only=True)).name
+        for source in (DEMO_NAME, small_gguf, "ollama:mine")
+    ]
     assert names == [DEMO_NAME, "small-model", "mine"]

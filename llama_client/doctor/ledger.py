@@ -1,0 +1,238 @@
+"""The ledger and the budgets: whether they can be read and written, what they hold, and whether it is whole.
+
+Nothing is made or changed: where there is no ledger yet, the first call makes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from llama_client.costs.money import shown
+from llama_client.costs.opening import Database
+from llama_client.costs.windows import Calendar
+from llama_client.doctor.findings import Fact, Finding, Status
+from llama_client.doctor.machine import gib, nearest_folder
+from llama_client.doctor.reach import is_this_machine
+from llama_client.errors import ConfigError, LlamaClientError, LocalOnlyError, ProviderNotInstalledError
+
+if TYPE_CHECKING:
+    from llama_client.clock import Clock
+    from llama_client.config.schema import Config
+    from llama_client.costs.looking import Seen
+    from llama_client.privacy import ConnectionGuard
+    from llama_client.types.report import BudgetState
+
+# How long one question to the database may take; a check that takes longer is left.
+_QUESTION_S = 3.0
+_NEARLY_SPENT = Decimal("0.8")
+_MAX_BUDGETS = 20
+
+
+def ledger_file(config: Config, guard: ConnectionGuard) -> Path | None:
+    """Where the ledger's file is, or will be; None: there is none."""
+    if not (config.ledger.enabled or config.budgets):
+        return None
+    try:
+        return Database(config, guard).place().file
+    except LlamaClientError:
+        return None
+
+
+def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offline: bool) -> list[Finding]:
+    """What is found of it. May take as long as a database takes to answer.
+
+    Args:
+        config: The configuration.
+        guard: What may be reached.
+        clock: The time.
+        offline: Nothing beyond this machine is asked.
+    """
+    if not (config.ledger.enabled or config.budgets):
+        message = "switched off (ledger.enabled = false): no call is written down"
+        return [Finding("ledger", "money", "ledger", "info", message)]
+    try:
+        database = Database(config, guard)
+    except LlamaClientError as error:
+        return [_unusable("ledger", error)]
+    place = database.place()
+    if place.file is not None:
+        return list(_of_file(place.file, config, database, clock))
+    if offline and database.host is not None and not is_this_machine(database.host):
+        return [Finding("ledger", "money", database.name, "skipped", "not asked: --offline")]
+    return list(_seen(database.name, config, database, clock, {}))
+
+
+def _unusable(subject: str, error: LlamaClientError) -> Finding:
+    match error:
+        case LocalOnlyError():
+            remedy = 'Set ledger.url = "sqlite", or add its host to privacy.allow_hosts.'
+            return Finding("ledger", "money", subject, "problem", str(error), remedy, {"rule": "local_only"})
+        case ProviderNotInstalledError():
+            return Finding(
+                "ledger", "money", subject, "problem", str(error), 'Run `pip install "llama-client[postgres]"`.'
+            )
+        case _:
+            key = error.key if isinstance(error, ConfigError) and error.key else "ledger.url"
+            return Finding("ledger", "money", subject, "problem", str(error), f"Correct {key}.")
+
+
+def _of_file(file: Path, config: Config, database: Database, clock: Clock) -> Iterator[Finding]:
+    from llama_client.costs.looking import StorageError, damage_in
+
+    why_not = _not_writable(file)
+    if why_not is not None:
+        remedy = f"Make {file} writable for you, or name another file in ledger.url."
+        yield Finding("ledger", "money", str(file), "problem", f"it cannot be written: {why_not}", remedy)
+    if not file.is_file():
+        if why_not is None:
+            yield Finding("ledger", "money", str(file), "info", "there is none yet; the first call makes it")
+            yield from _budgets([], config)
+        return
+    size = sum(_size(file.with_name(f"{file.name}{ending}")) for ending in ("", "-wal"))
+    is_whole = False
+    for finding in _seen(str(file), config, database, clock, {"size_bytes": size}, is_told=why_not is None):
+        is_whole |= finding.check == "ledger" and finding.status != "problem"
+        yield finding
+    if not is_whole and why_not is None:
+        return
+    try:
+        damage = damage_in(file, within_s=_QUESTION_S)
+    except StorageError:
+        return
+    yield _integrity(file, damage)
+
+
+def _seen(
+    subject: str, config: Config, database: Database, clock: Clock, facts: dict[str, Fact], *, is_told: bool = True
+) -> Iterator[Finding]:
+    from llama_client.costs.looking import StorageError, look
+
+    calendar = Calendar(config.timezone)
+    try:
+        seen = look(database.place(), calendar=calendar, now=clock.wall(), budgets=config.budgets, within_s=_QUESTION_S)
+    except StorageError as error:
+        yield _unreadable(subject, str(error), database)
+        return
+    except LlamaClientError as error:
+        yield _unusable(subject, error)
+        return
+    if is_told:
+        yield _contents(subject, seen, facts, config.timezone)
+    if seen.is_newer and seen.is_understood:
+        message = f"a newer llama-client has written it (version {seen.schema_version}); this one still understands it"
+        yield Finding("ledger_schema", "money", subject, "info", message)
+    if seen.unrecorded_calls:
+        message = f"{seen.unrecorded_calls:,} calls could not be written down, or not wholly; reports count them apart"
+        remedy = "See that its disk has room and is quick enough; what was lost does not come back."
+        unrecorded: dict[str, Fact] = {"unrecorded_calls": seen.unrecorded_calls}
+        yield Finding("ledger_unrecorded", "money", subject, "warning", message, remedy, unrecorded)
+    yield from _budgets(seen.budgets, config)
+
+
+def _unreadable(subject: str, said: str, database: Database) -> Finding:
+    message = f"it cannot be read: {said.removeprefix(f'{database.name}: ')}"
+    file = database.place().file
+    if file is None:
+        remedy = "See that the server runs and that ledger.url names it, its user and its password rightly."
+    else:
+        remedy = f"Move {file} away: the next call begins a new one."
+    return Finding("ledger", "money", subject, "problem", message, remedy)
+
+
+def _contents(subject: str, seen: Seen, facts: dict[str, Fact], zone: str) -> Finding:
+    if not seen.is_understood:
+        message = f"its version {seen.schema_version} is of a newer llama-client, which this one does not understand"
+        remedy = "Run `pip install --upgrade llama-client`."
+        return Finding("ledger", "money", subject, "problem", message, remedy, {"schema_version": seen.schema_version})
+    if seen.schema_version is None:
+        return Finding("ledger", "money", subject, "info", "it is empty; the first call fills it", facts=facts)
+    size = facts.get("size_bytes")
+    last = "" if seen.last_row_at is None else f", the last of {_moment(seen.last_row_at, zone)}"
+    rows = "1 attempt" if seen.rows == 1 else f"{seen.rows or 0:,} attempts"
+    told = f"{rows} written down{last}" + (f"; {gib(size)}" if isinstance(size, int) else "")
+    more: dict[str, Fact] = {
+        "rows": seen.rows,
+        "last_row_at": None if seen.last_row_at is None else seen.last_row_at.isoformat(),
+        "schema_version": seen.schema_version,
+    }
+    return Finding("ledger", "money", subject, "ok", told, facts={**facts, **more})
+
+
+def _integrity(file: Path, damage: str | None) -> Finding:
+    subject = str(file)
+    if damage is None:
+        message = f"not checked to its end, which would take longer than {_QUESTION_S:g} s"
+        return Finding("ledger_integrity", "money", subject, "skipped", message)
+    if damage == "ok":
+        return Finding("ledger_integrity", "money", subject, "ok", "whole, as SQLite's quick check says")
+    remedy = f"Move {file} away: the next call begins a new one. SQLite's `.recover` may save what is in the old one."
+    return Finding("ledger_integrity", "money", subject, "problem", f"it is damaged: {damage}", remedy)
+
+
+def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]:
+    """Each budget; of many, those of which least is left."""
+    if config.budgets and not states:
+        for table in config.budgets:
+            message = f"{shown(table.usd)}, of which nothing is spent"
+            yield Finding("budget", "money", table.name_for(None), "ok", message)
+        return
+    listed = sorted(states, key=lambda state: (state.spent_usd + state.reserved_usd) / state.usd, reverse=True)
+    for state in listed[:_MAX_BUDGETS]:
+        yield _budget(state, config.timezone)
+
+
+def _budget(state: BudgetState, zone: str) -> Finding:
+    taken = state.spent_usd + state.reserved_usd
+    until = f", until {_moment(state.resets_at, zone)}" if state.resets_at is not None else ""
+    message = f"{shown(state.spent_usd)} of {shown(state.usd)} spent, {shown(state.reserved_usd)} set aside{until}"
+    facts: dict[str, Fact] = {
+        "usd": f"{state.usd:f}",
+        "spent_usd": f"{state.spent_usd:f}",
+        "reserved_usd": f"{state.reserved_usd:f}",
+        "on_exceeded": state.on_exceeded,
+    }
+    if taken < state.usd:
+        status: Status = "warning" if taken >= state.usd * _NEARLY_SPENT else "ok"
+        nearly = "Raise its usd in [[budgets]] if more may be spent." if status == "warning" else None
+        return Finding("budget", "money", state.budget, status, message, nearly, facts)
+    effect = {
+        "block": "calls that cost anything are refused",
+        "local": "only free local targets are asked",
+        "warn": "calls go on, with a warning",
+    }[state.on_exceeded]
+    wait = f"Wait until {_moment(state.resets_at, zone)}, or raise" if state.resets_at is not None else "Raise"
+    status = "problem" if state.on_exceeded == "block" else "warning"
+    return Finding(
+        "budget", "money", state.budget, status, f"{message}; {effect}", f"{wait} its usd in [[budgets]].", facts
+    )
+
+
+def _not_writable(file: Path) -> str | None:
+    """Why the ledger could not be written; None: it could be, as far as can be seen without trying."""
+    if file.exists():
+        if not file.is_file():
+            return "that is a folder"
+        if not os.access(file, os.W_OK):
+            return "the file is read-only for you"
+        return None if os.access(file.parent, os.W_OK) else "its folder is read-only for you"
+    folder = nearest_folder(file.parent)
+    if not folder.is_dir():
+        return f"{folder} is a file, not a folder"
+    return None if os.access(folder, os.W_OK) else f"{folder} is read-only for you"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _moment(moment: datetime, zone: str) -> str:
+    return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
