@@ -28,6 +28,8 @@ def test_an_example_prints_what_it_promises(
     example: Path, demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
+    # Threads that wait for each other by turning in circles are slow where other processes want the cores too.
+    monkeypatch.setenv("LLAMA_CLIENT_PROVIDERS__GGUF__N_THREADS", "1")
     run = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     expected = expected_output(example)
