@@ -76,8 +76,11 @@ def demo_pulled(store: ModelStore, demo_model: Path) -> ModelStore:
 
 @pytest.fixture
 def config(demo_model: Path) -> dict[str, Any]:
-    """A configuration whose default is the demo model with two slots, asked once."""
-    laptop = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2}
+    """A configuration whose default is the demo model with two slots, asked once.
+
+    One thread: those that wait for each other by turning in circles are slow where other processes want the cores too.
+    """
+    laptop = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2, "n_threads": 1}
     return {"default_model": "laptop/default", "providers": {"laptop": laptop}, "routing": {"retries": 0}}
 
 
@@ -86,7 +89,7 @@ def warm_engine(demo_model: Path) -> Iterator[None]:
     """Keeps the engine of `config` loaded, so that each test's own client finds it."""
     from llama_client import LlamaClient
 
-    laptop = {"model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2}
+    laptop = {"model_path": str(demo_model), "n_ctx": 2048, "n_parallel": 2, "n_threads": 1}
     configuration = {"providers": {"gguf": laptop}, "default_model": "gguf/default", "ledger": {"enabled": False}}
     with LlamaClient(configuration) as client:
         client.ask("Say hello.", max_tokens=1)
