@@ -14,7 +14,7 @@ after `llama-client pull smollm2-135m`. Expected output:
 import tempfile
 from pathlib import Path
 
-from standin.server import standin
+from standin import standin
 
 from llama_client import LlamaClient
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from standin.server import standin
+from standin import standin
 
 from llama_client import LlamaClient
 from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate

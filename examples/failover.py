@@ -17,7 +17,7 @@ after `llama-client pull smollm2-135m`. Expected output:
 import threading
 import time
 
-from standin.server import standin
+from standin import standin
 
 from llama_client import LlamaClient
 

@@ -22,7 +22,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from standin.server import standin
+from standin import standin
 
 from llama_client import InvalidRequestError, LlamaClient, UnsupportedFeatureError
 

@@ -21,7 +21,8 @@ from typing import Any
 import groq
 import httpx
 from groq import AsyncGroq, Groq
-from standin.server import BREAKING_MODEL, BUSY_MODEL, UNKNOWN_MODEL, WRONG_KEY, standin
+from standin import standin
+from standin.server import BREAKING_MODEL, BUSY_MODEL, UNKNOWN_MODEL, WRONG_KEY
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient
@@ -32,7 +33,8 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]
 
 
-# What changes. Retries are a parameter there; here they belong to the configuration ([routing] retries).
+# What changes. Retries are a parameter there; here they belong to the configuration of a `LlamaClient(config)`
+# ([routing] retries), and `for_provider` keeps the usual 2.
 def before(url: str, key: str = "a-key") -> Any:
     return Groq(api_key=key, base_url=url, max_retries=0)
 

@@ -2,7 +2,8 @@
 
 The two have other shapes, so that more lines change than with Groq's or OpenAI's package; what is gained is that the
 same program runs with every provider. Each step runs with both, against a stand-in that plays Ollama, and has to give
-the same. For the real Ollama leave out `host` and `base_url`. Expected output:
+the same. For the real Ollama leave out `host` and `base_url`. At the end a model in this process answers: run it after
+`pip install ollama` and `llama-client pull smollm2-135m`. Expected output:
 
     a call: The capital of Japan is Tokyo. (14 + 8 tokens, stop, 0.05 s)
     a stream: The capital of Japan is Tokyo.
@@ -22,7 +23,8 @@ from typing import Any
 
 import ollama
 from pydantic import BaseModel
-from standin.server import UNKNOWN_MODEL, standin
+from standin import standin
+from standin.server import UNKNOWN_MODEL
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient
@@ -68,7 +70,7 @@ def options_before(client: ollama.Client) -> str:
 
 
 def options_after(client: LlamaClient) -> str:
-    # What only Ollama knows goes into its table of the configuration (options, keep_alive), or here.
+    # What only Ollama knows (options, keep_alive) goes into its table of a configuration, to `for_provider`, or here.
     params: Any = {"temperature": 0, "max_tokens": 50, "top_k": 20, "extra_body": {"options": {"num_ctx": 8192}}}
     return client.ask(MESSAGES, model=MODEL, reasoning_effort="none", **params).text
 

@@ -23,7 +23,8 @@ import openai
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
-from standin.server import BREAKING_MODEL, BUSY_MODEL, UNKNOWN_MODEL, WRONG_KEY, standin
+from standin import standin
+from standin.server import BREAKING_MODEL, BUSY_MODEL, UNKNOWN_MODEL, WRONG_KEY
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient
@@ -41,7 +42,8 @@ class Weather(BaseModel):
 TOOLS = [openai.pydantic_function_tool(Weather)]
 
 
-# What changes. Retries are a parameter there; here they belong to the configuration ([routing] retries).
+# What changes. Retries are a parameter there; here they belong to the configuration of a `LlamaClient(config)`
+# ([routing] retries), and `for_provider` keeps the usual 2.
 def before(url: str, key: str = "a-key") -> Any:
     return OpenAI(api_key=key, base_url=url, max_retries=0)
 

@@ -14,7 +14,7 @@ process is a real one: run it after `llama-client pull smollm2-135m`. Expected o
 import tempfile
 from pathlib import Path
 
-from standin.server import standin
+from standin import standin
 
 from llama_client import LlamaClient
 

@@ -1,7 +1,8 @@
 """A model that uses your functions: it asks for them, your program runs them, and it answers with what they said.
 
 The model is played by a stand-in here, so that this runs without keys: it reads a question's names and numbers, and
-knows no better. The tools, the round and what happens to wrong arguments are as with any model. Expected output:
+knows no better. The tools, the round and what happens to wrong arguments are as with any model. At the end a model in
+this process is asked, which has no tools: run it after `llama-client pull smollm2-135m`. Expected output:
 
     asks for: forecast {"city": "Tokyo", "days": 2}
     tool: Tokyo: 2 days of sun.
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
-from standin.server import standin
+from standin import standin
 
 from llama_client import LlamaClient, ToolCall, UnsupportedFeatureError
 

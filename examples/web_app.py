@@ -1,7 +1,7 @@
 """Answers streamed from an asynchronous web handler: FastAPI, one client for the process, a model in this process.
 
-The program starts the server, asks it as browsers would, and stops it. Run it after `llama-client pull smollm2-135m`
-and `pip install fastapi uvicorn`; the cloud is played by a stand-in. Expected output:
+The program starts the server, asks it as browsers would, and stops it. The cloud is played by a stand-in. Run it after
+`pip install fastapi uvicorn` and `llama-client pull smollm2-135m`. Expected output:
 
     200: The capital of Japan is Tokyo.
     four at once: Tokyo. Berlin. Tokyo. Berlin.
@@ -29,7 +29,8 @@ import uvicorn
 from fastapi import Body, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
-from standin.server import BREAKING_MODEL, standin
+from standin import standin
+from standin.server import BREAKING_MODEL
 
 from llama_client import (
     APITimeoutError,

@@ -207,7 +207,6 @@ class _BaseClient:
         # What only an open client needs is imported here, so that importing the package stays cheap.
         from llama_client.config.discovery import local_only_source
         from llama_client.costs.opening import Database, open_accounting
-        from llama_client.costs.prices import Seller
         from llama_client.costs.reporting import CostSource
         from llama_client.costs.windows import Calendar
         from llama_client.providers.gguf.store import ModelStore
@@ -231,8 +230,7 @@ class _BaseClient:
             config,
             calendar,
             clock=clock,
-            lists=lambda: providers.list_prices,
-            seller=lambda name: Seller(name, providers.kind(name), providers.url(name), providers.usd_per_hour(name)),
+            sellers=providers,
             database=database,
         )
         router = Router(
@@ -345,6 +343,9 @@ class LlamaClient(_BaseClient):
         """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
 
         What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+
+        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
+        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
 
         Args:
             provider: The provider's name.
@@ -496,6 +497,9 @@ class AsyncLlamaClient(_BaseClient):
         """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
 
         What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+
+        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
+        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
 
         Args:
             provider: The provider's name.

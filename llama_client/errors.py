@@ -40,14 +40,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
+    from pathlib import Path
 
     from llama_client.types.attempt import Attempt
     from llama_client.types.completion import ChatCompletion
 
 LocalOnlyRule = Literal[
-    "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull"
+    "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull", "redirect"
 ]
 """The rules of `local_only`, by names that stay: see `LocalOnlyError`."""
+ConfigErrorReason = Literal["missing", "unreadable", "wrong"]
+"""Why a configuration cannot be used: see `ConfigError`."""
 
 
 class LlamaClientError(Exception):
@@ -67,11 +70,26 @@ class ConfigError(LlamaClientError):
 
     Attributes:
         key: The dotted key that is at fault (`providers.laptop.n_ctx`), where there is one.
+        file: The configuration's file that is at fault, where there is one.
+        variable: The environment variable that is at fault, where there is one.
+        reason: `missing`: there is no such file; `unreadable`: there is, and nothing of it can be read; `wrong`: what
+            the configuration says is wrong.
     """
 
-    def __init__(self, message: str = "", *, key: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        key: str | None = None,
+        file: Path | None = None,
+        variable: str | None = None,
+        reason: ConfigErrorReason = "wrong",
+    ) -> None:
         super().__init__(message)
         self.key = key
+        self.file = file
+        self.variable = variable
+        self.reason: ConfigErrorReason = reason
 
 
 class InvalidRequestError(LlamaClientError):
@@ -132,6 +150,7 @@ class LocalOnlyError(LlamaClientError):
             `key_command`: a provider's `api_key_command`, for the same reason.
             `ledger`: a database elsewhere.
             `pull`: a model that would have to be downloaded.
+            `redirect`: what a server that was asked redirects to, wherever that is.
         source: What switched `local_only` on: `local_only=True` (the argument), `LLAMA_CLIENT_LOCAL_ONLY` (the
             variable), the path of a file, or `config` (a dict or a `Config`); None where that is not known.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -145,7 +146,10 @@ def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaC
         # What a machine of the user's own has installed is nothing that a catalogue could know.
         models = [] if kind == "ollama" else [_model(providers, name, None, offer) for offer in offers]
     else:
-        models = [_model(providers, name, m, providers.offer(name, m.id)) for m in answer]
+        # A server may repeat the key that it was sent, as a model's id too.
+        cleaned = providers.get(name).cleaned
+        served = [replace(model, id=cleaned(model.id)) for model in answer]
+        models = [_model(providers, name, model, providers.offer(name, model.id)) for model in served]
     failed = isinstance(answer, LlamaClientError)
     return ProviderInfo(
         provider=name,

@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def standin(outage: threading.Event | None = None) -> Iterator[str]:
+def serve(outage: threading.Event | None = None) -> Iterator[str]:
     """The address of a running stand-in, which is down while `outage` is set."""
     handler = type("_HandlerWithOutage", (_Handler,), {"outage": outage})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -20,7 +20,7 @@ from llama_client.cli import suggestions
 from llama_client.cli.bench_output import Keeping, document, show
 from llama_client.cli.bench_subject import Said, Subject, is_loopback, subject_of, what_is_possible
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import printable, progress_console
+from llama_client.cli.terminal import one_line, printable, progress_console
 from llama_client.costs.money import shown
 from llama_client.crossover.bench.measure import BenchRun, Step, measure
 from llama_client.crossover.bench.plan import DEFAULT_CONCURRENCIES, BenchPlan, patience_s, without_retries
@@ -145,7 +145,7 @@ def command(
     _tell(run, subject, loaded, wants_to_store=not no_store, as_json=as_json)
     if run.stopped is None:
         return 0
-    click.echo(f"llama-client: {printable(run.stopped)}", err=True)
+    click.echo(f"llama-client: {one_line(run.stopped)}", err=True)
     return _FAILED
 
 
@@ -161,7 +161,7 @@ def _tell(run: BenchRun, subject: Subject, config: Config, *, wants_to_store: bo
     else:
         show(run, subject, keeping)
     if keeping.problem is not None:
-        click.echo(f"llama-client: not stored: {printable(keeping.problem)}", err=True)
+        click.echo(f"llama-client: not stored: {one_line(keeping.problem)}", err=True)
 
 
 async def _run(

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_client.cli.terminal import printable, table_of
+from llama_client.cli.terminal import one_line, table_of
 from llama_client.costs.money import shown
 from llama_client.crossover.serving.measured_point import CPU
 
@@ -78,7 +78,7 @@ def show(run: BenchRun, subject: Subject, keeping: Keeping) -> None:
         lines += _kept(run, subject, keeping)
     for line in lines:
         console.print()
-        console.print(Text(printable(line)))
+        console.print(Text(one_line(line)))
 
 
 def document(run: BenchRun, subject: Subject, keeping: Keeping, day: date) -> dict[str, Any]:
@@ -156,11 +156,11 @@ def _cost(run: BenchRun) -> str:
 def _sentence(run: BenchRun, subject: Subject) -> str:
     best = max(run.levels, key=lambda level: level.output_tokens_per_s or 0.0, default=None)
     if best is None or best.output_tokens_per_s is None:
-        return printable(f"{run.plan.target} answered nothing that could be measured.")
+        return one_line(f"{run.plan.target} answered nothing that could be measured.")
     one = run.levels[0]
     single = f", {_number(one.output_tokens_per_s)} to one" if one.concurrency == 1 and best is not one else ""
     where = f" on {subject.n_gpus} x {subject.gpu}" if subject.gpu not in (None, CPU) else ""
-    return printable(
+    return one_line(
         f"{run.plan.target}{where} gives {_number(best.output_tokens_per_s)} output tokens a second to "
         f"{best.concurrency} at once{single}."
     )

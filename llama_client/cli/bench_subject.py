@@ -6,7 +6,6 @@ looked at, and of a server elsewhere only the user knows the hardware.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from llama_client.crossover.serving.engines import ENGINES, canonical_engine
 from llama_client.crossover.serving.measured_point import CPU, MeasuredPoint
 from llama_client.crossover.users_rows import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
+from llama_client.privacy import is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -205,11 +205,7 @@ def _is_here(kind: str, url: str | None) -> bool:
 
 def is_loopback(url: str) -> bool:
     """Whether an address is this machine's own."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_this_machine(urlsplit(url if "//" in url else f"//{url}").hostname or "")
 
 
 def _gpu_of(machine: Machine, kind: str, n_gpu_layers: int | None) -> str | None:

@@ -35,6 +35,9 @@ _PLACES = {
 }
 # Bash takes these for words of their own, so that it hands over `ollama/llama3.1`, `:` and `8b`.
 _BREAKS = re.compile(r"[:=]+")
+# What stands on a line as it is, in every shell: no quote, no substitution, no pattern, no end of a word or a command.
+# Names come from files that others may have written, so a shell that does not quote them is told of no others.
+_PLAIN = re.compile(r"(?!@)[\w./:@+=-]*")
 
 
 @click.command("completion", cls=HelpPage, exits={0: "the script was printed", 2: "no such shell, or none given"})
@@ -88,6 +91,15 @@ def answer(app: click.Command, instruction: str) -> int:
     return 0
 
 
+class _Unquoted(ShellComplete):
+    """A shell that puts an answer on the line as it is."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """See `ShellComplete`. Without what the shell would take for more than a word."""
+        items = super().get_completions(args, incomplete)
+        return [item for item in items if item.type != "plain" or _PLAIN.fullmatch(str(item.value))]
+
+
 class _WholeWords(ShellComplete):
     """A shell that puts an answer in the place of the whole word, also where that is `--model=groq/`."""
 
@@ -105,18 +117,27 @@ class _Zsh(_WholeWords, ZshComplete):
 
 
 class _Fish(_WholeWords, FishComplete):
-    """Fish, whose script cuts a line at each comma."""
+    """Fish, whose script cuts a line at each comma, and which does not quote a tilde."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """See `ShellComplete`."""
+        items = super().get_completions(args, incomplete)
+        return [item for item in items if item.type != "plain" or not re.search("[,~]", item.value)]
 
     def format_completion(self, item: CompletionItem[str]) -> str:
         """See `ShellComplete`."""
         return super().format_completion(CompletionItem(item.value, item.type, (item.help or "").replace(",", ";")))
 
 
-class _PowerShell(_WholeWords, PowerShellComplete):
-    """Windows PowerShell and PowerShell."""
+class _PowerShell(_Unquoted, _WholeWords, PowerShellComplete):
+    """Windows PowerShell and PowerShell. Told of nothing it completes files by itself, and quotes them."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """See `ShellComplete`."""
+        return [item for item in super().get_completions(args, incomplete) if item.type == "plain"]
 
 
-class _Bash(BashComplete):
+class _Bash(_Unquoted, BashComplete):
     """Bash, where a word may hold the characters that Bash breaks words at: `ollama/llama3.1:8b`."""
 
     _stem = ""
@@ -142,8 +163,8 @@ class _Bash(BashComplete):
         return args, incomplete
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """See `ShellComplete`. Bash puts its answer behind the last break."""
-        return f"{item.type},{str(item.value).removeprefix(self._stem)}"
+        """See `ShellComplete`. Bash puts its answer behind the last break, and looks for files by what was typed."""
+        return f"{item.type},{str(item.value).removeprefix(self._stem) if item.type == 'plain' else ''}"
 
 
 def _completer(shell: str, app: click.Command | None = None) -> ShellComplete:

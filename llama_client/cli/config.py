@@ -14,7 +14,7 @@ import click
 from llama_client.cli.config_check import check
 from llama_client.cli.config_show import show
 from llama_client.cli.help_pages import HelpPage, json_option
-from llama_client.cli.terminal import printable, say, wrapped
+from llama_client.cli.terminal import one_line, say, wrapped
 
 if TYPE_CHECKING:
     from llama_client.cli.config_detection import Detected
@@ -87,7 +87,7 @@ def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) ->
         document = {"path": where, "default_model": choices.default_model, "providers": choices.providers}
         click.echo(json.dumps(document))
         return
-    told = printable(f"{file} is written. {_summary(choices)}")
+    told = one_line(f"{file} is written. {_summary(choices)}")
     click.echo(wrapped(told, shutil.get_terminal_size().columns) if _is_terminal(sys.stdout) else told)
     say(_next_steps(file, choices, found))
 
@@ -133,8 +133,10 @@ def _summary(choices: Choices) -> str:
 
 def _next_steps(file: Path, choices: Choices, found: dict[str, Detected]) -> str:
     """What to do now: first what is still missing, then what to try."""
+    from llama_client.config.discovery import is_same_file
+
     taken, lines = _found_here(), []
-    option = "" if _is_same(taken, file) else f" --config {file}"
+    option = "" if is_same_file(taken, file) else f" --config {file}"
     for name in choices.providers:
         needs = found[name].needs
         if needs is not None:
@@ -158,13 +160,6 @@ def _found_here() -> Path | None:
         return find_config().document.file
     except ConfigError:
         return None
-
-
-def _is_same(one: Path | None, other: Path) -> bool:
-    try:
-        return one is not None and one.samefile(other)
-    except OSError:
-        return False
 
 
 command.add_command(show)

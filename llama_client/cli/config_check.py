@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llama_client.cli.help_pages import HelpPage, json_option
-from llama_client.cli.terminal import printable, wrapped
+from llama_client.cli.help_pages import HelpPage, config_option, json_option
+from llama_client.cli.terminal import one_line, wrapped
 
 if TYPE_CHECKING:
     from llama_client.config.check import CheckFinding, CheckReport
     from llama_client.config.lint_subject import Knowledge
     from llama_client.config.schema import Config
     from llama_client.config.sources import ValueSource
-    from llama_client.costs.prices import PriceBook
-    from llama_client.providers.registry import Providers
 
 _EXIT_WRONG = 2
 _INDENT = "    "
@@ -34,12 +32,14 @@ _INDENT = "    "
 @click.argument("file", required=False, type=click.Path())
 @click.option("--strict", is_flag=True, help="Let warnings fail it too.")
 @json_option
-def check(file: str | None, strict: bool, as_json: bool) -> int:
+@config_option
+def check(file: str | None, strict: bool, as_json: bool, config: str | None) -> int:
     """Say everything that is wrong with the configuration, at once.
 
-    FILE is checked, or else the file that is found here, with the LLAMA_CLIENT_* variables. Errors: unknown keys, wrong
-    values, names of nobody, files that are not there. Warnings: keys that are not set, models that are retired, budgets
-    that refuse a target. Nothing is asked of the network and no command is run; `llama-client doctor` does that.
+    FILE is checked (--config FILE says the same), or else the file that is found here, with the LLAMA_CLIENT_*
+    variables. Errors: unknown keys, wrong values, names of nobody, files that are not there. Warnings: keys that are
+    not set, models that are retired, budgets that refuse a target. Nothing is asked of the network and no command is
+    run; `llama-client doctor` does that.
 
     \b
     Examples:
@@ -49,7 +49,9 @@ def check(file: str | None, strict: bool, as_json: bool) -> int:
     """
     from llama_client.config.check import check_config
 
-    report = check_config(file, _knowledge, environ=os.environ)
+    if file is not None and config is not None:
+        raise click.UsageError("FILE and --config both name the file: keep one of them")
+    report = check_config(file or config, _knowledge, environ=os.environ)
     if as_json:
         click.echo(json.dumps(_document(report, strict=strict)))
     else:
@@ -87,10 +89,10 @@ def _show(report: CheckReport) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
     for finding in report.findings:
         key = f"{finding.key}: " if finding.key else ""
-        line = printable(f"{_where(finding.source)}{finding.severity}: {key}{finding.message}")
+        line = one_line(f"{_where(finding.source)}{finding.severity}: {key}{finding.message}")
         # For people alone: a program that reads it gets a line a finding.
         click.echo(line if width is None else wrapped(line, width - len(_INDENT)).replace("\n", f"\n{_INDENT}"))
-    click.echo(printable(_summary(report)))
+    click.echo(one_line(_summary(report)))
 
 
 def _where(source: ValueSource | None) -> str:
@@ -113,6 +115,8 @@ def _knowledge(config: Config) -> Knowledge:
     """What the catalogue, the store and the lists of prices know. Nothing of it opens a connection."""
     from llama_client.clock import Clock
     from llama_client.config.lint_subject import Knowledge
+    from llama_client.costs.opening import price_book
+    from llama_client.costs.windows import Calendar
     from llama_client.errors import LlamaClientError
     from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
     from llama_client.providers.registry import Providers
@@ -121,7 +125,7 @@ def _knowledge(config: Config) -> Knowledge:
     store, clock = ModelStore.of_user(), Clock()
     providers = Providers(config, store, clock, environ=os.environ)
     resolver = Resolver(providers, store, config.routes)
-    prices = _prices(config, providers)
+    prices = price_book(config, Calendar(config.timezone), providers)
 
     def why_nobody(model: str) -> str | None:
         try:
@@ -140,13 +144,3 @@ def _knowledge(config: Config) -> Knowledge:
 
     names = store.names()
     return Knowledge(providers.catalog, clock.today(), names, DEMO_NAME in names, why_nobody, has_price)
-
-
-def _prices(config: Config, providers: Providers) -> PriceBook:
-    from llama_client.costs.prices import PriceBook, Seller
-    from llama_client.costs.windows import Calendar
-
-    def seller(name: str) -> Seller:
-        return Seller(name, providers.kind(name), providers.url(name), providers.usd_per_hour(name))
-
-    return PriceBook(config.prices, lambda: providers.list_prices, Calendar(config.timezone), seller)

@@ -11,14 +11,16 @@ from importlib.util import find_spec
 from llama_client.catalog.catalog import Catalog, Offer
 from llama_client.catalog.prices import ListPrices
 from llama_client.clock import Clock
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.discovery import says_local_only
+from llama_client.config.lint_subject import LISTED_KINDS
 from llama_client.config.schema import Config
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.registry import Providers
 
 # In the order in which they are proposed: the clouds, and where they are down what runs here.
-_CLOUDS = {"groq": "GROQ_API_KEY", "together": "TOGETHER_API_KEY"}
+_CLOUDS = {kind: CLOUDS[kind].key_variable for kind in LISTED_KINDS}
 LOCAL = ("ollama", "gguf")
 NAMES = (*_CLOUDS, *LOCAL)
 DEMO_TARGET = f"gguf/{DEMO_NAME}"
@@ -97,7 +99,7 @@ def _ollama(providers: Providers) -> Detected:
 
 def _gguf(store: ModelStore) -> Detected:
     pulled, preferred = store.names(), store.preferred()
-    demo = f"run `llama-client pull {DEMO_NAME}` (a tiny demo model, 93 MB)"
+    demo = f"run `llama-client pull {DEMO_NAME}` (a tiny demo model, 93 MB to download)"
     if preferred is None:
         return Detected("gguf", False, "no model has been pulled", (DEMO_NAME,), is_listed=True, needs=demo)
     pulled.sort(key=lambda name: name != preferred.name)

@@ -13,7 +13,7 @@ import click
 
 from llama_client.catalog.catalog import Catalog
 from llama_client.cli.config_detection import DEMO_TARGET, LOCAL, NAMES, Detected
-from llama_client.cli.terminal import printable, say
+from llama_client.cli.terminal import one_line, say
 from llama_client.clock import Clock
 from llama_client.config.accounting import MAX_BUDGET_USD, Window
 from llama_client.config.template import Choices
@@ -76,7 +76,7 @@ def _choices(targets: list[str], *, local_only: bool) -> Choices:
 def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -> _Answer:
     """Asks until there is an answer that will do."""
     while True:
-        brackets = f" [{printable(proposed)}]" if proposed else ""
+        brackets = f" [{one_line(proposed)}]" if proposed else ""
         # Not by `input`, which would write to standard output.
         click.echo(f"{question}{brackets}: ", nl=False, err=True)
         try:
@@ -119,7 +119,7 @@ def _model(found: Detected) -> str:
         say(f"  For {found.name}, {found.needs} before it is asked.")
     proposed = found.models[0] if found.models else None
     if found.is_listed and len(found.models) > 1:
-        say(f"  {found.name} has {', '.join(found.models)}")
+        say(one_line(f"  {found.name} has {', '.join(found.models)}"))
     return _ask(f"Model of {found.name}", proposed, lambda text: _checked_model(text, found))
 
 

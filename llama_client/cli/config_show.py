@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import printable
+from llama_client.cli.terminal import one_line, printable
 
 if TYPE_CHECKING:
     from llama_client.config.effective import EffectiveValue
@@ -100,10 +100,10 @@ def _source(source: ValueSource) -> dict[str, Any]:
 
 def _heading(found: Found) -> list[str]:
     if not found.places:
-        return [f"# {found.document.file}, as it was named", ""]
+        return [one_line(f"# {found.document.file}, as it was named"), ""]
     states = {"taken": "this one", "absent": "not there", "passed over": "not looked at"}
     width = max(len(states[place.state]) for place in found.places)
-    rows = [f"#   {states[place.state]:<{width}}  {place.where}" for place in found.places]
+    rows = [one_line(f"#   {states[place.state]:<{width}}  {place.where}") for place in found.places]
     if found.document.file is None:
         return ["# There is no file, and none is needed. Looked for, in this order:", *rows, ""]
     return ["# Looked for, in this order; the first that is there counts:", *rows, ""]
@@ -131,7 +131,7 @@ def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
     """A line, and what stands behind it."""
     from llama_client.config.toml_text import toml_key, toml_value
 
-    name, comment = toml_key(str(value.path[-1])), _comment(found, value)
+    name, comment = toml_key(str(value.path[-1])), one_line(_comment(found, value))
     if value.value is None:
         return f"# {name}: not set", ""
     if isinstance(value.value, list):

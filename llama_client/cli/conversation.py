@@ -11,7 +11,7 @@ import click
 
 from llama_client import ChatCompletion, LlamaClient, LlamaClientError, Message
 from llama_client.cli import failures
-from llama_client.cli.terminal import printable, say
+from llama_client.cli.terminal import one_line, printable, say
 from llama_client.types.params import CallParams
 
 Conversation = list[dict[str, object] | Message]
@@ -48,7 +48,7 @@ def answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, 
         click.echo()
         reply = chunks.completion
     for warning in reply.warnings:
-        say(f"llama-client: {warning}")
+        say(f"llama-client: {one_line(warning)}")
     if reply.choices[0].finish_reason == "length":
         say("llama-client: the answer was cut at its longest")
     return reply

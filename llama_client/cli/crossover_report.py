@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama_client.cli.terminal import printable, table_of
+from llama_client.cli.terminal import one_line, table_of
 from llama_client.crossover import report_tables
 from llama_client.crossover.report import report, sentence_of
 
@@ -25,10 +25,10 @@ def show(choice: Choice) -> None:
 
     console = Console(markup=False, highlight=False)
     crossover, told = choice.best, report(choice.best)
-    console.print(Text(printable(told.sentence), style="bold"))
+    console.print(Text(one_line(told.sentence), style="bold"))
     console.print()
     for note in (told.binding, *told.notes):
-        console.print(Text(printable(note)))
+        console.print(Text(one_line(note)))
     _print(console, report_tables.volumes(told))
     _print(console, report_tables.machines(choice.others))
     if told.flips:

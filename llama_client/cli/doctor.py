@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import click
 
@@ -12,6 +14,16 @@ from llama_client.doctor.surroundings import DEFAULT_TIMEOUT_S
 
 _EXIT_PROBLEM, _EXIT_CONFIGURATION = 1, 2
 _MAX_TIMEOUT_S = 300
+
+
+class _Seconds(click.FloatRange):
+    """A range that NaN is not in: no comparison with it is true, so click lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
 
 
 @click.command(
@@ -31,10 +43,10 @@ _MAX_TIMEOUT_S = 300
     "--timeout",
     "timeout_s",
     metavar="SECONDS",
-    type=click.FloatRange(0.1, _MAX_TIMEOUT_S),
+    type=_Seconds(0.1, _MAX_TIMEOUT_S),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
-    help="How long each provider, the ledger and the machine may take.",
+    help="How long providers, the ledger and the machine may take; all are asked at once.",
 )
 @json_option
 @config_option

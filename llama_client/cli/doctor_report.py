@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from llama_client.cli.terminal import printable, wrapped
+from llama_client.cli.terminal import one_line, wrapped
 from llama_client.doctor.findings import SECTIONS, Finding, Report, Status
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
 
 def _pieces(text: str, console: Console, width: int) -> list[str]:
     """A text in lines: commands whole where they fit, and a word that is longer than a line broken."""
-    lines = wrapped(printable(text), width).splitlines()
+    text = one_line(text)
+    lines = wrapped(text, width).split("\n")
     if any(cell_len(line) > width for line in lines):
-        lines = [line.plain for line in Text(printable(text)).wrap(console, width, overflow="fold")]
+        lines = [line.plain for line in Text(text).wrap(console, width, overflow="fold")]
     return [line.rstrip() for line in lines]

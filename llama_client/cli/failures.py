@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import click
 
-from llama_client.cli.terminal import say
+from llama_client.cli.terminal import one_line, say
 from llama_client.errors import (
     AllTargetsFailedError,
     APIConnectionError,
@@ -43,9 +43,9 @@ def show(error: LlamaClientError) -> None:
     if isinstance(error, AllTargetsFailedError) and error.errors:
         say("llama-client: every target failed:")
         for each in error.errors:
-            say(f"  {_told(each)}")
+            say(f"  {one_line(_told(each))}")
     else:
-        say(f"llama-client: {_told(error)}")
+        say(f"llama-client: {one_line(_told(error))}")
     step = next_step(error)
     if step is not None:
         say(f"Try: {step}")

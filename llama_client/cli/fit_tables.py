@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from llama_client.cli.terminal import printable, table_of
+from llama_client.cli.terminal import one_line, table_of
 from llama_client.crossover.fitting.fit import Fit, Option
 from llama_client.crossover.fitting.licences import LicenceNote
 from llama_client.crossover.fitting.machines import Machine
@@ -36,7 +36,7 @@ def show(
     console = Console(markup=False, highlight=False)
 
     def say(text: str = "") -> None:
-        console.print(Text(printable(text)))
+        console.print(Text(one_line(text)))
 
     say(verdict(answer))
     say()
@@ -154,9 +154,9 @@ def _training(answer: Fit, needs: tuple[TrainingNeed, ...], width: int) -> Rende
 
 def _show_notes(console: Console, answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...]) -> None:
     def item(text: str) -> None:
-        console.print(Padding(Text(printable(text)), (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(one_line(text)), (0, 0, 0, 2), expand=False))
 
-    console.print(Text(printable(f"Licence: {answer.model.licence}")))
+    console.print(Text(one_line(f"Licence: {answer.model.licence}")))
     for note in notes:
         item(note.text)
         item(f"({note.source})")

@@ -11,7 +11,7 @@ import click
 
 from llama_client import LlamaClient, load_config
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import printable, say, table_of
+from llama_client.cli.terminal import one_line, say, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,14 +50,15 @@ def command(as_json: bool, config: str | None) -> None:
     # Cells hold what servers say: it is text, never markup.
     console = Console(markup=False, highlight=False)
     for provider in providers:
-        console.print(printable(_headline(provider)), style="bold")
+        console.print(one_line(_headline(provider)), style="bold")
         if provider.models:
             console.print(_table(provider.models, console.width))
         console.print()
     if not any(provider.is_reachable and provider.models for provider in providers):
         say(
             "Nothing can answer yet.\n"
-            "Try: llama-client pull smollm2-135m (93 MB), or set GROQ_API_KEY or TOGETHER_API_KEY, or start Ollama"
+            "Try: llama-client pull smollm2-135m (93 MB to download), or set GROQ_API_KEY or TOGETHER_API_KEY, "
+            "or start Ollama"
         )
 
 

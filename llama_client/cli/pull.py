@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import click
 
 from llama_client.cli import failures, suggestions
-from llama_client.cli.help_pages import EXITS, HelpPage, json_option
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import progress_console, say
 from llama_client.config.discovery import load_config
 from llama_client.errors import InvalidRequestError
@@ -25,12 +25,13 @@ from llama_client.providers.gguf.store import ModelStore
 @click.argument("source", metavar="NAME", shell_complete=suggestions.sources)
 @click.option("--name", metavar="TEXT", help="What to call it: gguf/TEXT. [default: made from its own name]")
 @json_option
-def command(source: str, name: str | None, as_json: bool) -> None:
+@config_option
+def command(source: str, name: str | None, as_json: bool, config: str | None) -> None:
     """Get a model to run in this process, without a server.
 
     \b
     NAME is one of
-      smollm2-135m            a tiny demo model (93 MB), which proves the plumbing
+      smollm2-135m            a tiny demo model (93 MB to download)
       hf:ORG/REPO/FILE.gguf   a file of the Hugging Face hub
       ollama:MODEL            what a local Ollama has downloaded, read in place
       PATH                    a .gguf file, read in place
@@ -45,7 +46,7 @@ def command(source: str, name: str | None, as_json: bool) -> None:
         hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf
       llama-client chat -m gguf/llama-3.2-3b "Why do llamas hum?"
     """
-    guard = ConnectionGuard.of(load_config())
+    guard = ConnectionGuard.of(load_config(config))
     with shown_progress(source) as progress:
         try:
             model = pull(source, ModelStore.of_user(), progress=progress, name=name, guard=guard)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from llama_client.cli.terminal import one_line
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
@@ -95,11 +96,14 @@ def groups(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 
 
 def _matching(incomplete: str, suggested: Suggested) -> list[CompletionItem[str]]:
-    """Each name once, in the order in which it comes."""
+    """Each name once, in the order in which it comes.
+
+    A name with a line end would be several answers, one that begins with a dash an option; neither is offered.
+    """
     found: dict[str, str] = {}
     for name, told in suggested:
-        if name.startswith(incomplete):
-            found.setdefault(name, told)
+        if name.startswith(incomplete) and name.isprintable() and not name.startswith("-"):
+            found.setdefault(name, one_line(told))
     return [CompletionItem(name, help=told or None) for name, told in found.items()]
 
 

@@ -27,6 +27,11 @@ _CONTROLS = dict.fromkeys(
         *range(0x2066, 0x206A),
     ]
 )
+# The same, what ends a line or a cell, and what nobody sees: in a name or a message each is shown as what it is.
+_ESCAPES = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*_CONTROLS, 0x09, 0x0A, 0xAD, 0x200B, 0x2028, 0x2029, 0x2060, 0xFEFF)
+}
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
 # It stands for a space that no line ends at; as a control character, no text that is shown has it.
 _NO_BREAK = "\x1f"
@@ -43,15 +48,28 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def one_line(text: str) -> str:
+    """A name, a path or a message of somebody else's, in one line: line ends and other controls shown escaped.
+
+    It is for whatever a configuration, a server or a ledger says, so that no text of theirs looks like a line of ours.
+
+    Examples:
+        >>> print(one_line("chat\\nall: is well\\x1b[2J"))
+        chat\\nall: is well\\x1b[2J
+    """
+    return text.translate(_ESCAPES)
+
+
 def say(text: str) -> None:
     """Writes what is not the answer to standard error, on a terminal in lines that end between words.
 
     Args:
         text: One or more lines. What stands in backquotes or double quotes is a command, and stays in one line.
     """
+    text = printable(text)
     if sys.stderr is not None and sys.stderr.isatty():
         text = wrapped(text, shutil.get_terminal_size().columns)
-    click.echo(printable(text), err=True)
+    click.echo(text, err=True)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -63,7 +81,7 @@ def wrapped(text: str, width: int) -> str:
         with `ollama serve`
     """
     lines = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _NO_BREAK), line)
         indent = re.match(" *", line)
         lines += textwrap.wrap(
@@ -104,7 +122,7 @@ def table_of(
     Args:
         columns: Each column's name, and whether it holds figures: these stand on the right and are never broken. Words
             stand on the left, and are broken between each other where there is no room.
-        rows: Text, a cell for each column. Control characters are taken out.
+        rows: Text, a cell for each column, each shown as `one_line` does.
         width: Of the console, in characters: `console.width`.
         headings: What stands above the columns, if that is not their names: of several lines, say.
         shows_headings: Whether names stand above the columns at all; in blocks they always stand before the values.
@@ -129,7 +147,7 @@ def table_of(
         engine     server
         needs      16.5 GiB
     """
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     above = [printable(text) for text in headings or [name for name, _ in columns]]
     if not shows_headings:
         above = [""] * len(columns)

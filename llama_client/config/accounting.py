@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool, ValidationInfo, model_validator
 
 from llama_client.config.tables import ConfigTable
-from llama_client.validation import broken_rule, suggestion
+from llama_client.validation import broken_rule, quoted, suggestion
 
 Window = Literal["hour", "day", "month", "total"]
 OnExceeded = Literal["block", "local", "warn"]
@@ -47,7 +47,8 @@ def time_zone(name: str) -> str:
         zoneinfo.ZoneInfo(name)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
         near = suggestion(name, zoneinfo.available_timezones())
-        raise broken_rule("", f"must be a time zone such as 'UTC' or 'Europe/Berlin', got {name!r}{near}") from None
+        told = f"must be a time zone such as 'UTC' or 'Europe/Berlin', got {quoted(name)}{near}"
+        raise broken_rule("", told) from None
     return name
 
 
@@ -103,7 +104,7 @@ def _check_postgres(url: str) -> None:
 def _scope(scope: str) -> str:
     kind, _, name = scope.partition(":")
     if scope != "all" and not (kind in ("tag", "provider") and name):
-        raise broken_rule("", f"must be 'all', 'tag:<key>' or 'provider:<name>', got {scope!r}")
+        raise broken_rule("", f"must be 'all', 'tag:<key>' or 'provider:<name>', got {quoted(scope)}")
     return scope
 
 

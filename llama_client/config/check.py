@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from llama_client.config.cloned import redirections
-from llama_client.config.discovery import FILE_NAME, find_config
+from llama_client.config.discovery import APP_NAME, FILE_NAME, find_config, is_same_file
 from llama_client.config.lint_subject import Knowledge, Lint
 from llama_client.config.lints import lints
 from llama_client.config.problems import all_problems, nearest_path, paths_by_place
+from llama_client.config.reading import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.schema import Config
 from llama_client.config.sources import Found, Place, ValueSource
 from llama_client.config.variables import KeyPath
@@ -81,7 +82,7 @@ def check_config(
     try:
         found = find_config(source, environ=environ, working_folder=working_folder)
     except ConfigError as error:
-        return _unreadable(error, environ)
+        return _unreadable(error)
     config, problems = all_problems(found.values, folder=found.document.folder)
     findings = [
         CheckFinding("error", problem.field, problem.what, _source(found, problem.path)) for problem in problems
@@ -102,16 +103,18 @@ def _is_said(lint: Lint, findings: list[CheckFinding]) -> bool:
     return any(finding.severity == "error" and finding.key == lint.key for finding in findings)
 
 
-def _unreadable(error: ConfigError, environ: Mapping[str, str]) -> CheckReport:
-    """What there is no checking of. The message begins with whose fault it is: a file's or a variable's."""
-    origin, _, message = str(error).partition(": ")
-    if origin in environ:
-        where = ValueSource("environment", variable=origin)
-        return CheckReport(None, (CheckFinding("error", error.key or "", message, where),))
-    # A part of a file is named behind it.
-    path = Path(origin.partition(" [")[0])
-    where = ValueSource("file", file=path, line=_line_of_toml(message, path))
-    return CheckReport(path, (CheckFinding("error", "", message, where),))
+def _unreadable(error: ConfigError) -> CheckReport:
+    """What there is no checking of. Where it stands is said beside the message, so its beginning is cut off."""
+    message, where = str(error), None
+    if error.variable is not None:
+        message = message.removeprefix(f"{error.variable}: ")
+        where = ValueSource("environment", variable=error.variable)
+    elif error.file is not None:
+        message = message.removeprefix(str(error.file)).removeprefix(f" [tool.{APP_NAME}]").removeprefix(": ")
+        where = ValueSource("file", file=error.file, line=_line_of_toml(message, error.file))
+    if error.key is not None:
+        message = message.removeprefix(f"{error.key}: ")
+    return CheckReport(error.file, (CheckFinding("error", error.key or "", message, where),))
 
 
 def _line_of_toml(message: str, path: Path) -> int | None:
@@ -121,7 +124,7 @@ def _line_of_toml(message: str, path: Path) -> int | None:
     if "(at end of document)" not in message:
         return None
     try:
-        return path.read_text(encoding="utf-8").count("\n") + 1
+        return text_of(read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)).count("\n") + 1
     except (OSError, UnicodeDecodeError):  # gone since it was read
         return None
 
@@ -130,7 +133,7 @@ def _of_cloned(found: Found, source: str | os.PathLike[str] | None, folder: Path
     """What the rule for files that were only found refuses; of one that was named, what it would refuse."""
     places = paths_by_place(found.document.values)
     refused, is_named = list(found.redirections()), False
-    if source is not None and found.document.file is not None and _is_same(found.document.file, folder / FILE_NAME):
+    if source is not None and is_same_file(found.document.file, folder / FILE_NAME):
         refused = list(redirections(found.document.values, found.document.folder, found.overrides.values))
         is_named = True
     for problem in refused:
@@ -140,13 +143,6 @@ def _of_cloned(found: Found, source: str | os.PathLike[str] | None, folder: Path
             what = f"works while the file is named (--config), and is refused where it is found: {what}"
         severity: Severity = "warning" if is_named else "error"
         yield CheckFinding(severity, problem.field, what, _source(found, path))
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _source(found: Found, path: KeyPath) -> ValueSource | None:

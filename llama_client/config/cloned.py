@@ -10,55 +10,38 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.schema import kind_of
-from llama_client.errors import ConfigError
 from llama_client.validation import Problem
 
-# Each built-in provider's key variables, and the hosts that may see them.
+# The built-in kinds' key variables, and the hosts that may see them.
 _HOSTS_OF_VARIABLE: Mapping[str, frozenset[str]] = {
-    "GROQ_API_KEY": frozenset({"api.groq.com"}),
-    "TOGETHER_API_KEY": frozenset({"api.together.ai", "api.together.xyz"}),
-    "OPENAI_API_KEY": frozenset({"api.openai.com"}),
-    "OPENAI_ADMIN_KEY": frozenset({"api.openai.com"}),
-    "OLLAMA_API_KEY": frozenset({"ollama.com"}),
+    **{cloud.key_variable: frozenset(cloud.hosts) for cloud in CLOUDS.values()},
+    "OPENAI_ADMIN_KEY": frozenset(CLOUDS["openai"].hosts),
 }
-# What a kind reads by itself, and where it is without a base_url.
-VARIABLE_OF_KIND = {
-    "groq": "GROQ_API_KEY",
-    "together": "TOGETHER_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "ollama": "OLLAMA_API_KEY",
-}
-_HOST_OF_KIND = {"groq": "api.groq.com", "together": "api.together.ai", "openai": "api.openai.com"}
 # Each decides who else sees what is sent.
 _DETOURS = ("proxy", "ca_file")
 _ADDRESS_KEYS = ("base_url", *_DETOURS)
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
+# What is done to the user's own ledger: how long its rows are kept, and whether calls are written down there.
+_OF_USERS_LEDGER = ("retention_days", "enabled")
 _OUR_OWN_VARIABLES = "LLAMA_CLIENT_"
 _REMEDY = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
 
 
-def refuse_redirected_keys(values: object, origin: str, folder: Path, overrides: Mapping[str, object]) -> None:
-    """Checks a configuration that nobody chose but was found.
+def redirections(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
+    """What a configuration says that nobody chose but was found, and that it may not say.
+
+    It would send a key of the user's elsewhere, or what the user's calls cost, read a file outside its folder as a key,
+    run a command, do away with the user's own ledger, or open what the user's own `local_only` closes.
 
     Args:
         values: What the file says.
-        origin: Where it is, for messages.
         folder: The folder that it was found in.
         overrides: What the user's own variables say, by the same keys; of `local_only` also what the user's own file
             says.
-
-    Raises:
-        ConfigError: It would send a key of the user's elsewhere, or what the user's calls cost, read a file outside its
-            folder as a key, run a command, or open what the user's own `local_only` closes.
     """
-    for problem in redirections(values, folder, overrides):
-        raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field)
-
-
-def redirections(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
-    """Everything that `refuse_redirected_keys` refuses, of which that raises the first."""
-    yield from _of_ledger(values, folder)
+    yield from _of_ledger(values, folder, overrides)
     yield from _of_privacy(values, overrides)
     providers = values.get("providers") if isinstance(values, Mapping) else None
     variables = overrides.get("providers")
@@ -73,10 +56,22 @@ def _refused(key: str, rule: str) -> Problem:
     return Problem(key, f"{key}: a file found in the working directory may {rule}{_REMEDY}")
 
 
-def _of_ledger(values: object, folder: Path) -> Iterator[Problem]:
-    """A ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`."""
+def _of_ledger(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
+    """A ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`.
+
+    And what is done to the user's own: rows that are older than a file likes would be gone for ever.
+    """
     ledger = values.get("ledger") if isinstance(values, Mapping) else None
-    url = ledger.get("url", "sqlite") if isinstance(ledger, Mapping) else "sqlite"
+    if not isinstance(ledger, Mapping):
+        return
+    said = overrides.get("ledger")
+    users = said if isinstance(said, Mapping) else {}
+    url = ledger.get("url", "sqlite")
+    if url == "sqlite" or "url" in users:
+        for key in _OF_USERS_LEDGER:
+            # What a variable says holds, whatever the file says.
+            if key in ledger and key not in users and ledger[key] is not True:
+                yield _refused(f"ledger.{key}", "only say that of a ledger beside or below itself (ledger.url); ")
     if url == "sqlite" or not isinstance(url, str):
         return
     if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
@@ -116,7 +111,7 @@ def _of_provider(
     if named.startswith(_OUR_OWN_VARIABLES):
         yield _refused(f"{where}.api_key_env", f"not read {named}; ")
     own = _own_variable(kind, table)
-    usual_host = _HOST_OF_KIND.get(str(kind))
+    usual_host = CLOUDS[str(kind)].usual_host if kind in CLOUDS else None
     refused: list[Problem] = []
     if named in _HOSTS_OF_VARIABLE:
         refused += _away_from_home(named, usual_host, where, table)
@@ -130,7 +125,7 @@ def _names_a_built_in_key(name: str, users: Mapping[str, object]) -> bool:
     """Whether the user's own variables give a built-in provider's key to the provider of that name."""
     if str(users.get("api_key_env")).upper() in _HOSTS_OF_VARIABLE:
         return True
-    return _plain(name) in VARIABLE_OF_KIND and any(key in users for key in _KEY_SOURCES)
+    return _plain(name) in CLOUDS and any(key in users for key in _KEY_SOURCES)
 
 
 def _own_variable(kind: object, table: Mapping[str, object]) -> str:
@@ -141,9 +136,9 @@ def _own_variable(kind: object, table: Mapping[str, object]) -> str:
     """
     if kind == "openai" and "base_url" in table:
         return ""
-    if kind == "ollama" and "base_url" in table and _host(table["base_url"])[1] != "ollama.com":
+    if kind == "ollama" and "base_url" in table and _host(table["base_url"])[1] not in CLOUDS["ollama"].hosts:
         return ""
-    return VARIABLE_OF_KIND.get(str(kind), "")
+    return CLOUDS[str(kind)].key_variable if kind in CLOUDS else ""
 
 
 def _away_from_home(

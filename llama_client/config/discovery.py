@@ -10,10 +10,12 @@ from typing import Any
 
 import platformdirs
 
+from llama_client.config.reading import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.schema import Config, read_config
 from llama_client.config.sources import Document, Found, Place, ValueSource
 from llama_client.config.variables import CACHE_VARIABLE, CONFIG_VARIABLE, PREFIX, Overrides, value_of
 from llama_client.errors import ConfigError
+from llama_client.validation import quoted
 
 __all__ = [
     "APP_NAME",
@@ -22,6 +24,7 @@ __all__ = [
     "Source",
     "expanded",
     "find_config",
+    "is_same_file",
     "load_config",
     "local_only_source",
     "says_local_only",
@@ -30,8 +33,6 @@ __all__ = [
 
 APP_NAME = "llama-client"
 FILE_NAME = "llama-client.toml"
-# A configuration is a page or two; more than this is some other file.
-_MAX_FILE_BYTES = 1 << 20
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
@@ -64,8 +65,8 @@ def load_config(
         return source
     found = find_config(source, environ=environ, working_folder=working_folder)
     for problem in found.redirections():
-        raise ConfigError(f"{found.document.origin}: {problem.sentence}", key=problem.field)
-    config = read_config(found.values, origin=found.origin, folder=found.document.folder)
+        raise ConfigError(f"{found.document.origin}: {problem.sentence}", key=problem.field, file=found.document.file)
+    config = read_config(found.values, origin=found.origin, folder=found.document.folder, file=found.document.file)
     return config.made_local_only(found.local_only_by) if config.local_only else config
 
 
@@ -126,17 +127,20 @@ def local_only_source(environ: Mapping[str, str]) -> ValueSource | None:
             nobody knows.
     """
     variable = f"{PREFIX}LOCAL_ONLY"
-    if variable in environ and _is_true(value_of(environ[variable]), variable):
+    if variable in environ and _is_true(value_of(environ[variable]), variable, variable=variable):
         return ValueSource("environment", variable=variable)
     user_file = user_config_file()
-    if user_file.is_file() and _is_true(_toml(user_file).get("local_only", False), f"{user_file}: local_only"):
+    if not user_file.is_file():
+        return None
+    if _is_true(_toml(user_file).get("local_only", False), f"{user_file}: local_only", file=user_file):
         return ValueSource("file", file=user_file)
     return None
 
 
-def _is_true(value: object, where: str) -> bool:
+def _is_true(value: object, where: str, *, file: Path | None = None, variable: str | None = None) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{where}: must be true or false, got {str(value)[:40]!r}", key="local_only")
+        told = f"{where}: must be true or false, got {quoted(value)}"
+        raise ConfigError(told, key="local_only", file=file, variable=variable)
     return value
 
 
@@ -161,7 +165,16 @@ def expanded(path: str) -> Path:
             raise ConfigError(f"{path!r} can be no path")
         return Path(path).expanduser()
     except RuntimeError as error:  # the home of a user that is not there
-        raise ConfigError(f"{path}: there is no such place: {error}") from None
+        told = f"{path}: there is no such place: {error}"
+        raise ConfigError(told, file=Path(path), reason="missing") from None
+
+
+def is_same_file(one: Path | None, other: Path) -> bool:
+    """Whether two paths lead to the same file; one that is not there is none."""
+    try:
+        return one is not None and one.samefile(other)
+    except OSError:
+        return False
 
 
 def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[Place]]:
@@ -193,7 +206,7 @@ def _in_pyproject(pyproject: Path, folder: Path) -> Document | None:
         return None
     origin = f"{pyproject} [tool.{APP_NAME}]"
     if not isinstance(tool[APP_NAME], dict):
-        raise ConfigError(f"{origin}: must be a table of keys")
+        raise ConfigError(f"{origin}: must be a table of keys", file=pyproject)
     return Document(tool[APP_NAME], origin, folder, pyproject, ("tool", APP_NAME))
 
 
@@ -204,14 +217,19 @@ def _file(path: Path, folder: Path) -> Document:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, so no configuration")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise _unreadable(path, f"larger than {MAX_CONFIG_BYTES} bytes, so no configuration")
+        return tomllib.loads(text_of(content))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        raise ConfigError(f"{path}: there is no such file", file=path, reason="missing") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise _unreadable(path, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
+        raise _unreadable(path, "is not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+        raise _unreadable(path, f"is not valid TOML: {error}") from None
+
+
+def _unreadable(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path}: {why}", file=path, reason="unreadable")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from llama_client.config.masking import is_variable_name
+from llama_client.config.reading import read_regular_file
 from llama_client.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,6 +23,44 @@ if TYPE_CHECKING:
 _COMMAND_TIMEOUT_S = 30.0
 # Keys have some hundred characters at most; a larger file is some other file.
 _MAX_KEY_BYTES = 64 << 10
+_commands: ContextVar[KeyCommands | None] = ContextVar("llama_client_key_commands", default=None)
+
+
+class KeyCommands:
+    """The commands that `read_key` runs for threads which may be given up: a process that ends leaves such threads
+    where they are, and what they run would outlive it."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._is_over = False
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Within it this thread's commands are among these."""
+        token = _commands.set(self)
+        try:
+            yield
+        finally:
+            _commands.reset(token)
+
+    @contextmanager
+    def holding(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Within it a command is one that `end` ends."""
+        self._running.append(process)
+        try:
+            # Whichever of the two comes second, here and in `end`, sees what the other did.
+            if self._is_over:
+                process.kill()
+            yield
+        finally:
+            self._running.remove(process)
+
+    def end(self) -> None:
+        """Ends those that run, and those that will begin."""
+        self._is_over = True
+        for process in tuple(self._running):
+            with contextlib.suppress(OSError):
+                process.kill()
 
 
 def read_key(
@@ -67,20 +109,31 @@ def _checked(text: str, source: str) -> SecretStr:
 
 def _from_file(path: Path, key: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_KEY_BYTES).decode("utf-8", "replace")
+        return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})", key=key) from None
 
 
 def _from_command(words: tuple[str, ...], key: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - the user's own configuration names it
-            words, capture_output=True, stdin=subprocess.DEVNULL, timeout=_COMMAND_TIMEOUT_S, check=False
-        )
+        code, printed = _ran(words)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         # Neither the command nor what it printed is shown: either could hold the key.
         raise ConfigError(f"{key}: the command could not be run ({type(error).__name__})", key=key) from None
-    if done.returncode != 0:
-        raise ConfigError(f"{key}: the command failed with exit code {done.returncode}", key=key)
-    return done.stdout.decode("utf-8", "replace")
+    if code != 0:
+        raise ConfigError(f"{key}: the command failed with exit code {code}", key=key)
+    return printed.decode("utf-8", "replace")
+
+
+def _ran(words: tuple[str, ...]) -> tuple[int, bytes]:
+    """A command's exit code, and what it printed."""
+    commands = _commands.get()
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=nothing, stdout=pipe, stderr=pipe) as process:  # noqa: S603 - the user's own
+        with commands.holding(process) if commands is not None else contextlib.nullcontext():
+            try:
+                printed, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, printed

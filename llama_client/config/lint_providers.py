@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from llama_client.config.cloned import VARIABLE_OF_KIND
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.lint_subject import LISTED_KINDS, Lint, Subject
 from llama_client.config.masking import is_variable_name
 from llama_client.config.providers import GgufProvider, HttpProvider
@@ -24,9 +24,10 @@ def _keys(subject: Subject) -> Iterator[Lint]:
         if isinstance(table, HttpProvider) and not subject.is_broken(name):
             yield from _key(subject, name, table)
     for named in subject.names:
-        variable = VARIABLE_OF_KIND.get(named.provider)
-        is_needed = named.provider in LISTED_KINDS and named.provider not in providers
-        if is_needed and variable and not subject.environ.get(variable):
+        if named.provider not in LISTED_KINDS or named.provider in providers:
+            continue
+        variable = CLOUDS[named.provider].key_variable
+        if not subject.environ.get(variable):
             what = f"there is no key for {named.provider}: the variable {variable} is not set"
             yield Lint("warning", named.key, what)
 
@@ -46,9 +47,11 @@ def _key(subject: Subject, name: str, table: HttpProvider) -> Iterator[Lint]:
     if table.api_key_command is not None and shutil.which(table.api_key_command[0]) is None:
         yield Lint("warning", f"{where}.api_key_command", "there is no such command on this machine")
     has_source = any((table.api_key, table.api_key_env, table.api_key_file, table.api_key_command))
-    variable = VARIABLE_OF_KIND.get(table.kind)
     needs_one = table.kind in LISTED_KINDS or (table.kind == "openai" and table.base_url is None)
-    if needs_one and variable and not has_source and not subject.environ.get(variable):
+    if not needs_one or has_source:
+        return
+    variable = CLOUDS[table.kind].key_variable
+    if not subject.environ.get(variable):
         what = f"there is no key: set the variable {variable}, or api_key_env, api_key_file or api_key_command"
         yield Lint("warning", where, what)
 

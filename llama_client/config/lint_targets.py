@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.lint_subject import LISTED_KINDS, Lint, Named, Subject
 from llama_client.config.providers import GgufProvider
-from llama_client.validation import suggestion
+from llama_client.validation import quoted, suggestion
 
-_HOSTS = {"groq": "api.groq.com", "together": "api.together.ai", "openai": "api.openai.com"}
 _DEMO = "llama-client pull smollm2-135m"
 
 
@@ -38,7 +38,7 @@ def _served(subject: Subject, named: Named, kind: str) -> Iterator[Lint]:
         near = catalog.nearest(f"{kind}/{named.model}", day=today)
         is_there = near is not None and near.startswith(f"{kind}/")
         hint = f"; did you mean {named.provider + near.removeprefix(kind)!r}?" if near and is_there else ""
-        yield Lint("warning", named.key, f"the catalogue knows no {named.model!r} at {kind}{hint}")
+        yield Lint("warning", named.key, f"the catalogue knows no {quoted(named.model)} at {kind}{hint}")
 
 
 def _pulled(subject: Subject, named: Named) -> Iterator[Lint]:
@@ -52,11 +52,12 @@ def _pulled(subject: Subject, named: Named) -> Iterator[Lint]:
         there = f"there are {', '.join(names)}" if names else "there is none"
         hint = suggestion(named.model, names)
         get = _DEMO if named.model == _DEMO.rpartition(" ")[2] else "llama-client pull"
-        what = f"no model named {named.model!r} has been pulled ({there}){hint or f': `{get}` gets it'}"
+        what = f"no model named {quoted(named.model)} has been pulled ({there}){hint or f': `{get}` gets it'}"
         yield Lint("warning", named.key, what)
 
 
 def _forbidden(subject: Subject, named: Named, kind: str) -> Iterator[Lint]:
-    host = None if subject.has_address(named.provider) else _HOSTS.get(kind)
+    is_usual = kind in CLOUDS and not subject.has_address(named.provider)
+    host = CLOUDS[kind].usual_host if is_usual else None
     if subject.config.local_only and host and host not in subject.config.privacy.allow_hosts:
         yield Lint("warning", named.key, f"local_only is on, which refuses {host}: this target is never asked")

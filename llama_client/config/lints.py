@@ -14,7 +14,7 @@ from llama_client.config.lint_targets import target_lints
 from llama_client.config.schema import BUILT_IN_PROVIDERS, Config
 from llama_client.config.sources import Found
 from llama_client.config.variables import KeyPath
-from llama_client.validation import suggestion
+from llama_client.validation import quoted, suggestion
 
 
 def lints(
@@ -121,4 +121,4 @@ def _rows(subject: Subject) -> Iterator[Lint]:
     for key, target in rows:
         provider = target.partition("/")[0]
         if provider not in known:
-            yield Lint("warning", key, f"no provider is named {provider!r}{suggestion(provider, known)}")
+            yield Lint("warning", key, f"no provider is named {quoted(provider)}{suggestion(provider, known)}")

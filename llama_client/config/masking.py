@@ -5,14 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from pydantic import SecretStr
 
+from llama_client.validation import without_secrets
+
+# It stands for a whole value; in the midst of a text, where stars may be anything, MASK_IN_TEXT does.
 MASK = "***"
+MASK_IN_TEXT = "[secret]"
+# A shorter text would be found in ordinary words.
+_MIN_SECRET_CHARS = 6
+# What is given in the place of a key to servers that want none. To hide "ollama" would make messages unreadable.
+_PLACEHOLDERS = frozenset({"ollama", "lm-studio", "not-needed", "no-key-required", "sk-no-key-required", "xxxxxx"})
+# Names of variables and keys whose values are secret, also those that users put into free tables (Ollama's `options`, a
+# target's `extra_body`).
+SECRET_NAME = re.compile(
+    r"key|token|secret|passw|auth|credential|cookie|bearer|pwd|(?<![a-z])pass(?![a-z])", re.IGNORECASE
+)
+# A number below such a name is none: `max_tokens`, `budget_tokens`.
+_COUNT_NAME = re.compile(r"tokens$", re.IGNORECASE)
 _VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-# Names of texts that users put into free tables (Ollama's `options`, a target's `extra_body`).
-_SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie", re.IGNORECASE)
 _WITHOUT_SECRETS = "sqlite"
 
 
@@ -40,7 +53,8 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
         case "base_url", str():
             return _address(value)
         case "headers", Mapping():
-            return dict.fromkeys(value, MASK), bool(value)
+            # A name that is none can hold the whole line of a header.
+            return dict.fromkeys((without_secrets(str(name)) for name in value), MASK), bool(value)
         case "api_key_env", str():
             return (value, False) if is_variable_name(value, environ) else (MASK, True)
         case "api_key_command", _:
@@ -57,33 +71,74 @@ def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
-def _address(text: str) -> tuple[str, bool]:
-    """An address without user, password, query and fragment."""
-    if text == _WITHOUT_SECRETS or text.startswith("sqlite:///"):
-        return text, False
+def can_be_secret(text: str) -> bool:
+    """Whether a key, password or header's value is to be taken out of messages: no short or well-known word is."""
+    return len(text) >= _MIN_SECRET_CHARS and text.lower() not in _PLACEHOLDERS
+
+
+def without_credentials(url: str, *, mark: str = "") -> str:
+    """An address without user, password, query and fragment.
+
+    Args:
+        url: An address; where nobody can tell which part of it is the host, nothing is left of it but `***`.
+        mark: What stands in the place of what was taken out.
+
+    Examples:
+        >>> without_credentials("https://ann:pw@api.example/v1?key=k")
+        'https://api.example/v1'
+        >>> without_credentials("https://ann:pw@api.example/v1?key=k", mark="***")
+        'https://***@api.example/v1?***'
+    """
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(url)
     except ValueError:
-        return MASK, True
+        return MASK
     beyond = f"{parts.path}{parts.query}{parts.fragment}"
     if not parts.netloc or "@" in beyond:
         # A password that holds a slash, say, is cut in the wrong place: nobody knows what is the host.
-        return (text, False) if not {"@", "?", "#"} & set(text) else (MASK, True)
-    at, host = "@" in parts.netloc, parts.netloc.rpartition("@")[2]
-    shown = parts._replace(
-        netloc=f"{MASK}@{host}" if at else host, query=MASK if parts.query else "", fragment=""
+        return MASK if {"@", "?", "#"} & set(url) else url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(
+        netloc=f"{mark}@{host}" if user and mark else host, query=mark if parts.query else "", fragment=""
     ).geturl()
+
+
+def secrets_of_address(url: str) -> list[str]:
+    """What `without_credentials` takes out of an address: its user and password, and its query as a whole and in parts.
+
+    Each as it is written and as it is meant. A version, as Azure has one in its query, is no secret.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
+    pieces = [parts.netloc.rpartition("@")[0], parts.password or ""]
+    fields = [field.partition("=") for field in parts.query.split("&")]
+    told = [(name, value) if equals else ("", name) for name, equals, value in fields]
+    pieces += [value for name, value in told if "version" not in name.lower()]
+    return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece), unquote_plus(piece)))]
+
+
+def _address(text: str) -> tuple[str, bool]:
+    """An address as it may be shown, and whether something of it was masked."""
+    if text == _WITHOUT_SECRETS or text.startswith("sqlite:///"):
+        return text, False
+    shown = without_credentials(text, mark=MASK)
     return shown, shown != text
 
 
-def _free(value: Any) -> Any:
+def _free(value: Any, name: str = "") -> Any:
+    """What may be shown of a table that anything may stand in."""
+    is_number = isinstance(value, int | float)
+    if SECRET_NAME.search(name) and not isinstance(value, bool) and not (is_number and _COUNT_NAME.search(name)):
+        # Whatever it is: a list of keys, or a table whose names could be the secrets.
+        return MASK
     match value:
         case Mapping():
-            return {
-                name: MASK if isinstance(below, str) and _SECRET_NAME.search(str(name)) else _free(below)
-                for name, below in value.items()
-            }
+            return {key: _free(below, str(key)) for key, below in value.items()}
         case list():
             return [_free(item) for item in value]
+        case str() if "://" in value:
+            return _address(value)[0]
         case _:
             return value

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from llama_client.config.tables import ConfigTable, Name
-from llama_client.validation import broken_rule
+from llama_client.validation import broken_rule, quoted
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 # What looks like a number is read as an address by some systems and as a name by others.
@@ -42,7 +42,7 @@ def _name(text: str) -> str:
             name = ""
     if len(name) > 253 or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
         without = " without scheme, port, path or wildcard" if any(mark in text for mark in ":/*[") else ""
-        raise broken_rule("", f"{_EXPECTED}{without}, got {text!r}")
+        raise broken_rule("", f"{_EXPECTED}{without}, got {quoted(text)}")
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from llama_client.validation import broken_rule
 
 Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
+# A name in any letters, or an address.
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%.+)?")
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 
 
@@ -30,13 +33,31 @@ def web_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked
-    except ValueError as error:
-        raise broken_rule("", f"must be an address such as https://example.com/v1: {error}") from None
+    except ValueError:
+        # What it says quotes the port, which is the password where somebody forgot what stands behind it.
+        raise broken_rule("", "must be an address such as https://example.com/v1, its port a number") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise broken_rule("", "must be an address such as https://example.com/v1")
     if parts.username or parts.password:
         raise broken_rule("", "must hold no user name or password: those belong into api_key or headers")
     return url
+
+
+def proxy_address(proxy: str) -> str:
+    """Checks the address of a proxy. It may hold a password, so that it is never repeated."""
+    try:
+        parts = urlsplit(proxy)
+        is_one = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        is_one = None
+    if not is_one:
+        raise broken_rule("", "must be an address such as http://proxy.example:3128 (http and https are known)")
+    return proxy
+
+
+def _proxy(proxy: SecretStr) -> SecretStr:
+    proxy_address(proxy.get_secret_value())
+    return proxy
 
 
 def _header_value(value: SecretStr) -> SecretStr:
@@ -90,7 +111,7 @@ class HttpProvider(ConfigTable):
     base_url: WebAddress | None = None
     headers: Headers = Field(default_factory=dict)
     timeout_s: Seconds = 600.0
-    proxy: Secret | None = None
+    proxy: Annotated[Secret, AfterValidator(_proxy)] | None = None
     ca_file: FilePath | None = None
     max_concurrency: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_v
 from llama_client.config.accounting import PositiveUsd, Usd
 from llama_client.config.providers import Seconds
 from llama_client.config.tables import ConfigTable, Name
-from llama_client.validation import broken_rule, suggestion
+from llama_client.validation import broken_rule, quoted, suggestion
 
 Policy = Literal["ordered", "cheapest", "fastest", "weighted"]
 
@@ -31,7 +31,7 @@ _Price = Annotated[Usd, Field(le=1_000_000)]
 def is_target(target: str) -> str:
     """Checks that a text is `provider/model-id`."""
     if not all(target.partition("/")):
-        raise broken_rule("", f"must be 'provider/model-id', got {target!r}")
+        raise broken_rule("", f"must be 'provider/model-id', got {quoted(target)}")
     return target
 
 

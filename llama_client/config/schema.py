@@ -33,7 +33,7 @@ from llama_client.config.providers import (
 from llama_client.config.routing import PriceRow, Route, RouteTarget, Routing, is_target
 from llama_client.config.tables import ConfigTable, Name
 from llama_client.errors import ConfigError
-from llama_client.validation import Problem, broken_rule, most_telling, problem_of, suggestion
+from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
 
 if TYPE_CHECKING:
     from llama_client.validation import Detail
@@ -99,7 +99,7 @@ class ModelRow(ConfigTable):
 
 def _is_route_name(name: str) -> str:
     if not name or "/" in name:
-        raise broken_rule("", f"a route's name must not be empty or hold '/', got {name!r}")
+        raise broken_rule("", f"a route's name must not be empty or hold '/', got {quoted(name)}")
     return name
 
 
@@ -161,25 +161,28 @@ class Config(ConfigTable):
                 where = f"routes.{name}.targets[{number}]"
                 if slash and not (model and provider in known):
                     hint = suggestion(provider, known)
-                    raise broken_rule(where, f"no provider is named {provider!r} (providers: {', '.join(known)}){hint}")
+                    who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
+                    raise broken_rule(where, f"{who}{hint}")
                 if row.target in self.routes:
-                    raise broken_rule(where, f"{row.target!r} is a route itself; a route lists targets")
+                    raise broken_rule(where, f"{quoted(row.target)} is a route itself; a route lists targets")
         for number, budget in enumerate(self.budgets):
             kind, _, provider = budget.scope.partition(":")
             if kind == "provider" and provider not in known:
                 hint = suggestion(provider, known)
                 where = f"budgets[{number}].scope"
-                raise broken_rule(where, f"no provider is named {provider!r} (providers: {', '.join(known)}){hint}")
+                who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
+                raise broken_rule(where, f"{who}{hint}")
         return self
 
 
-def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None) -> Config:
+def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
     """Checks a configuration's values.
 
     Args:
         values: The tables and keys of the TOML.
         origin: Where they come from, for messages.
         folder: Where relative paths start; None: the working directory.
+        file: The file that they come from, for errors; None: they come from none.
 
     Raises:
         ConfigError: Names the key, what was wrong and what would be right. It tells of one thing that is wrong;
@@ -187,12 +190,13 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
     """
     values, wrong = with_kinds(values)
     if wrong:
-        raise ConfigError(f"{origin}: {wrong[0].sentence}", key=wrong[0].field)
+        raise ConfigError(f"{origin}: {wrong[0].sentence}", key=wrong[0].field, file=file)
     try:
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         problem = problem_at(most_telling(error.errors(include_url=False)))
-        raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None) from None
+        told = f"{origin}: {problem.sentence}"
+        raise ConfigError(told, key=problem.field or None, file=file) from None
 
 
 def problem_at(detail: Detail) -> Problem:
@@ -233,12 +237,13 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
     kind = kind_of(name, table)
     if kind not in PROVIDER_KINDS:
         known = ", ".join(repr(known) for known in PROVIDER_KINDS)
-        key = f"providers.{name}.kind"
-        return Problem(key, f"{key}: must be one of {known}, got {kind!r}{suggestion(str(kind), PROVIDER_KINDS)}")
+        key = place(("providers", name, "kind"))
+        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), PROVIDER_KINDS)}")
     if "/" in name or not name:
-        return Problem("providers", f"providers: a name must not be empty or hold '/', got {name!r}")
+        return Problem("providers", f"providers: a name must not be empty or hold '/', got {quoted(name)}")
     if not isinstance(table, dict):
-        return Problem(f"providers.{name}", f"providers.{name}: must be a table of keys")
+        key = place(("providers", name))
+        return Problem(key, f"{key}: must be a table of keys")
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama_client.config.cloned import redirections
+from llama_client.config.reading import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.variables import KeyPath, Overrides
 from llama_client.validation import Problem
 
@@ -132,7 +133,7 @@ def _lines_of(file: Path) -> Mapping[KeyPath, int]:
     from llama_client.config.positions import key_lines
 
     try:
-        return key_lines(file.read_text(encoding="utf-8"))
+        return key_lines(text_of(read_regular_file(file, max_bytes=MAX_CONFIG_BYTES)))
     except (OSError, UnicodeDecodeError):  # gone since it was read
         return {}
 

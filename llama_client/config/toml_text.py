@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+# What JSON leaves as it is, and what TOML forbids, or a terminal takes for an order, or nobody sees.
+_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 def toml_key(*parts: str) -> str:
@@ -46,8 +48,8 @@ def toml_value(value: object) -> str:
             # As a float: TOML has no decimal numbers. Read back, its shortest text is what was written.
             return repr(float(value)) if value % 1 else f"{int(value)}.0"
         case str() | Path():
-            # JSON escapes what TOML must have escaped, but for DEL, in the same way.
-            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+            # JSON escapes most of what TOML must have escaped, and in the same way.
+            return _UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(str(value), ensure_ascii=False))
         case date():
             return value.isoformat()
         case Mapping():

@@ -47,7 +47,8 @@ class Overrides:
             for part in tables:
                 table = table.setdefault(part, {})
                 if not isinstance(table, dict):
-                    raise ConfigError(f"{name}: another variable gives {part!r} a value of its own", key=part)
+                    told = f"{name}: another variable gives {part!r} a value of its own"
+                    raise ConfigError(told, key=part, variable=name)
             # A key of nothing but digits is no number.
             table[key] = text if key == "api_key" else value_of(text)
             names[(*tables, key)] = name

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from llama_client.costs.accounting import Accounting, Machines
 from llama_client.costs.ledger import Ledger
-from llama_client.costs.prices import PriceBook
+from llama_client.costs.prices import PriceBook, Seller
 from llama_client.errors import ProviderNotInstalledError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from llama_client.catalog.prices import ListPrices
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
-    from llama_client.costs.prices import Seller
     from llama_client.costs.storage import Place, Storage
     from llama_client.costs.windows import Calendar
     from llama_client.privacy import ConnectionGuard
@@ -29,13 +29,48 @@ _PORT = 5432
 _CONNECT_TIMEOUT_S = 5
 
 
+class Sellers(Protocol):
+    """The providers of a configuration, as far as prices hang on them: `providers.registry.Providers` is it."""
+
+    @property
+    def list_prices(self) -> ListPrices:
+        """What they ask for their tokens."""
+        ...
+
+    def kind(self, name: str) -> str:
+        """The kind of one."""
+        ...
+
+    def url(self, name: str) -> str | None:
+        """Where one is; None: here, or nobody knows."""
+        ...
+
+    def usd_per_hour(self, name: str) -> Decimal | None:
+        """What an hour of one's machine costs; None: it does not cost by time."""
+        ...
+
+
+def price_book(config: Config, calendar: Calendar, sellers: Sellers) -> PriceBook:
+    """The prices of a configuration's providers. Nothing is read yet.
+
+    Args:
+        config: The configuration, whose own prices come first.
+        calendar: The user's days.
+        sellers: The providers, and what they ask.
+    """
+
+    def seller(name: str) -> Seller:
+        return Seller(name, sellers.kind(name), sellers.url(name), sellers.usd_per_hour(name))
+
+    return PriceBook(config.prices, lambda: sellers.list_prices, calendar, seller)
+
+
 def open_accounting(
     config: Config,
     calendar: Calendar,
     *,
     clock: Clock,
-    lists: Callable[[], ListPrices],
-    seller: Callable[[str], Seller],
+    sellers: Sellers,
     database: Database,
 ) -> Accounting:
     """The books of one client. Nothing is opened yet.
@@ -44,8 +79,7 @@ def open_accounting(
         config: The configuration.
         calendar: The user's days.
         clock: The time.
-        lists: The list prices.
-        seller: A provider by its name.
+        sellers: The providers, and what they ask.
         database: Where rows and budgets are.
     """
     machines = frozenset(name for name, table in config.providers.items() if _costs_by_time(table))
@@ -64,7 +98,7 @@ def open_accounting(
         from llama_client.costs.budgets import Budgets
 
         budgets = Budgets(config.budgets, database.open, calendar, clock)
-    return Accounting(PriceBook(config.prices, lists, calendar, seller), Machines(machines), ledger, budgets)
+    return Accounting(price_book(config, calendar, sellers), Machines(machines), ledger, budgets)
 
 
 def _costs_by_time(table: object) -> bool:

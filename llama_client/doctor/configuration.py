@@ -89,9 +89,7 @@ def _file(found: Found, config: Config, wrong: Sequence[ConfigProblem]) -> list[
         return [
             _wrong(
                 subject,
-                f"{problem.field}: {problem.what.removeprefix(f'{problem.field}: ')}"
-                if problem.field
-                else problem.what,
+                _sentence(problem),
                 f"Correct {problem.field or 'it'}, then run `llama-client config check`.",
                 {**facts, "key": problem.field},
             )
@@ -115,7 +113,7 @@ def _wrong(subject: str, message: str, remedy: str, facts: Mapping[str, Fact]) -
 
 
 def _remedy_unreadable(error: ConfigError) -> str:
-    if "there is no such" in str(error):
+    if error.reason == "missing":
         return f"Name a file that is there, in --config or {CONFIG_VARIABLE}, or make one: `llama-client config init`."
     return "Correct it, then run `llama-client config check`."
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from llama_client.config.keys import KeyCommands
 from llama_client.config.providers import GgufProvider, HttpProvider
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES
 from llama_client.doctor import configuration
 from llama_client.doctor.findings import Fact, Finding, Report, in_order
 from llama_client.doctor.gguf import engine_findings, examine_files
 from llama_client.doctor.ledger import examine_ledger, ledger_file
+from llama_client.doctor.ledger import load as load_ledger
 from llama_client.doctor.machine import Hardware, disk_findings, examine_hardware, hardware_findings
 from llama_client.doctor.masking import Masks
 from llama_client.doctor.money import price_findings
@@ -35,8 +38,9 @@ _SIGN = "/"
 def examine(wanted: Wanted | None = None, surroundings: Surroundings | None = None) -> Report:
     """Looks at everything that a call will need.
 
-    It asks providers for their models, the database for what it holds and the system for its memory, each no longer
-    than `timeout_s`. It asks no model anything, writes nothing, and raises nothing: what is wrong is in the report.
+    It asks providers for their models, the database for what it holds and the system for its memory, all at once and
+    no longer than `timeout_s`. It asks no model anything, writes nothing, and raises nothing: what is
+    wrong is in the report.
 
     Args:
         wanted: What is to be looked at; None: the configuration that is found.
@@ -96,13 +100,25 @@ class _Examination:
 
     def _asked(self) -> tuple[dict[str, View], list[Finding], Hardware | None]:
         """All that may take its time, asked at once."""
-        visits = self._visits()
-        jobs: dict[str, Callable[[], object]] = {name: visit.look for name, visit in visits.items()}
+        visits, commands = self._visits(), KeyCommands()
+        # Packages take seconds to import on a busy machine, which says nothing of whoever is asked.
+        load_ledger(self._config, self._providers.guard)
+        for visit in visits.values():
+            visit.load()
+
+        def looked(visit: Visit) -> View:
+            with commands.followed():
+                return visit.look()
+
+        jobs: dict[str, Callable[[], object]] = {name: partial(looked, visit) for name, visit in visits.items()}
         jobs[_SIGN + _LEDGER] = lambda: examine_ledger(
             self._config, self._providers.guard, self._surroundings.clock, offline=self._wanted.offline
         )
         jobs[_SIGN + _HARDWARE] = lambda: examine_hardware(self._surroundings)
-        results = run_all(jobs, within_s=self._wanted.timeout_s)
+        try:
+            results = run_all(jobs, within_s=self._wanted.timeout_s)
+        finally:
+            commands.end()
         views = {name: _view(visit, results[name], self._wanted.timeout_s) for name, visit in visits.items()}
         ledger = results[_SIGN + _LEDGER]
         hardware = results[_SIGN + _HARDWARE]

@@ -10,17 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_client.doctor.findings import Fact, Finding
+from llama_client.providers.registry import service_of
 
 if TYPE_CHECKING:
     from llama_client.config.providers import HttpProvider
 
-_VARIABLES = {
-    "groq": "GROQ_API_KEY",
-    "together": "TOGETHER_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "ollama": "OLLAMA_API_KEY",
-}
-_OTHER_CONSOLES = {"openai": "https://platform.openai.com/api-keys", "ollama": "https://ollama.com/settings/keys"}
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -58,40 +52,38 @@ def key_source(
     if table.api_key_command is not None:
         # Its arguments could hold the key itself.
         return KeySource(f"the command `{Path(table.api_key_command[0]).name}`")
-    variable = own_variable(table, kind)
+    variable = _own_variable(table, kind, environ)
     return KeySource(f"${variable}" if variable and environ.get(variable) else None)
 
 
-def own_variable(table: HttpProvider, kind: str) -> str | None:
-    """The variable that is read where the table names no source; None: a server of the user's own, which has none."""
-    return None if kind == "openai" and table.base_url is not None else _VARIABLES.get(kind)
-
-
-def get_one(name: str, table: HttpProvider, kind: str) -> str:
+def get_one(name: str, table: HttpProvider, kind: str, environ: Mapping[str, str]) -> str:
     """How to give a provider a key."""
-    variable = own_variable(table, kind)
-    console = _console(table, kind)
+    variable = _own_variable(table, kind, environ)
+    console = _console(table, kind, environ)
     where = f"Get a key at {console} and set" if console else "Set"
     how = f"{variable}, or providers.{name}.api_key_env" if variable else f"providers.{name}.api_key_env"
     return f"{where} {how} to the variable that holds it." if not variable else f"{where} {how}."
 
 
-def replace_it(name: str, table: HttpProvider, kind: str, source: KeySource) -> str:
+def replace_it(name: str, table: HttpProvider, kind: str, source: KeySource, environ: Mapping[str, str]) -> str:
     """What to do about a key that was refused."""
     if source.name is None:
-        return get_one(name, table, kind)
-    console = _console(table, kind)
+        return get_one(name, table, kind, environ)
+    console = _console(table, kind, environ)
     where = f" a new one is made at {console}" if console else " ask whoever runs the server for one"
     return f"Put a valid key into {source.name};{where}."
 
 
-def _console(table: HttpProvider, kind: str) -> str | None:
-    """Where a provider's users make their keys; None: it is a server of somebody's own."""
-    from llama_client.providers.groq import Groq
-    from llama_client.providers.together import Together
+def _own_variable(table: HttpProvider, kind: str, environ: Mapping[str, str]) -> str | None:
+    """The variable that is read where the table names no source; None: a server of the user's own, which has none."""
+    return service_of(kind).key_variable_for(table, environ)
 
-    own = None if kind == "openai" and table.base_url is not None else _OTHER_CONSOLES.get(kind)
-    return {"groq": Groq.keys_url, "together": Together.keys_url}.get(kind, own)
+
+def _console(table: HttpProvider, kind: str, environ: Mapping[str, str]) -> str | None:
+    """Where a provider's users make their keys; None: it is a server of somebody's own."""
+    if _own_variable(table, kind, environ) is None:
+        return None
+    return service_of(kind).keys_url
 
 
 def read_by_others(source: KeySource) -> Finding | None:

@@ -18,20 +18,22 @@ from llama_client.costs.opening import Database
 from llama_client.costs.windows import Calendar
 from llama_client.doctor.findings import Fact, Finding, Status
 from llama_client.doctor.machine import gib, nearest_folder
-from llama_client.doctor.reach import is_this_machine
 from llama_client.errors import ConfigError, LlamaClientError, LocalOnlyError, ProviderNotInstalledError
+from llama_client.privacy import is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
-    from llama_client.costs.looking import Seen
+    from llama_client.costs.looking import Seen, StorageError
     from llama_client.privacy import ConnectionGuard
     from llama_client.types.report import BudgetState
 
-# How long one question to the database may take; a check that takes longer is left.
+# How long it may take to read the database; a check that takes longer is left.
 _QUESTION_S = 3.0
 _NEARLY_SPENT = Decimal("0.8")
 _MAX_BUDGETS = 20
+_BUSY = {"took too long": f"that took longer than {_QUESTION_S:g} s", "locked": "somebody else has locked it"}
+_MOVE_AWAY = "Move {} away: the next call begins a new one."
 
 
 def ledger_file(config: Config, guard: ConnectionGuard) -> Path | None:
@@ -42,6 +44,25 @@ def ledger_file(config: Config, guard: ConnectionGuard) -> Path | None:
         return Database(config, guard).place().file
     except LlamaClientError:
         return None
+
+
+def load(config: Config, guard: ConnectionGuard) -> None:
+    """Imports what it takes to look at the database, so that this counts against nobody.
+
+    Args:
+        config: The configuration.
+        guard: What may be reached.
+    """
+    if not (config.ledger.enabled or config.budgets):
+        return
+    try:
+        place = Database(config, guard).place()
+    except LlamaClientError:
+        return
+    if place.file is None or place.file.is_file():
+        from llama_client.costs import looking
+
+        looking.load(place)
 
 
 def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offline: bool) -> list[Finding]:
@@ -83,29 +104,22 @@ def _unusable(subject: str, error: LlamaClientError) -> Finding:
 
 
 def _of_file(file: Path, config: Config, database: Database, clock: Clock) -> Iterator[Finding]:
-    from llama_client.costs.looking import StorageError, damage_in
-
-    why_not = _not_writable(file)
-    if why_not is not None:
+    not_writable = _not_writable(file)
+    if not_writable is not None:
         remedy = f"Make {file} writable for you, or name another file in ledger.url."
-        yield Finding("ledger", "money", str(file), "problem", f"it cannot be written: {why_not}", remedy)
+        yield Finding("ledger", "money", str(file), "problem", f"it cannot be written: {not_writable}", remedy)
     if not file.is_file():
-        if why_not is None:
+        if not_writable is None:
             yield Finding("ledger", "money", str(file), "info", "there is none yet; the first call makes it")
             yield from _budgets([], config)
         return
     size = sum(_size(file.with_name(f"{file.name}{ending}")) for ending in ("", "-wal"))
-    is_whole = False
-    for finding in _seen(str(file), config, database, clock, {"size_bytes": size}, is_told=why_not is None):
-        is_whole |= finding.check == "ledger" and finding.status != "problem"
+    is_read = True
+    for finding in _seen(str(file), config, database, clock, {"size_bytes": size}, is_told=not_writable is None):
+        is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
         yield finding
-    if not is_whole and why_not is None:
-        return
-    try:
-        damage = damage_in(file, within_s=_QUESTION_S)
-    except StorageError:
-        return
-    yield _integrity(file, damage)
+    if is_read:
+        yield _integrity(file)
 
 
 def _seen(
@@ -117,7 +131,7 @@ def _seen(
     try:
         seen = look(database.place(), calendar=calendar, now=clock.wall(), budgets=config.budgets, within_s=_QUESTION_S)
     except StorageError as error:
-        yield _unreadable(subject, str(error), database)
+        yield _unreadable(subject, error, database)
         return
     except LlamaClientError as error:
         yield _unusable(subject, error)
@@ -135,13 +149,20 @@ def _seen(
     yield from _budgets(seen.budgets, config)
 
 
-def _unreadable(subject: str, said: str, database: Database) -> Finding:
-    message = f"it cannot be read: {said.removeprefix(f'{database.name}: ')}"
+def _unreadable(subject: str, error: StorageError, database: Database) -> Finding:
+    from llama_client.costs.looking import why_not
+
+    why = why_not(error)
+    if why in ("took too long", "locked"):
+        return Finding("ledger", "money", subject, "skipped", f"not read: {_BUSY[why]}")
+    message = f"it cannot be read: {str(error).removeprefix(f'{database.name}: ')}"
     file = database.place().file
     if file is None:
         remedy = "See that the server runs and that ledger.url names it, its user and its password rightly."
+    elif why == "damaged":
+        remedy = _MOVE_AWAY.format(file)
     else:
-        remedy = f"Move {file} away: the next call begins a new one."
+        remedy = f"See that {file} can be read, or name another file in ledger.url."
     return Finding("ledger", "money", subject, "problem", message, remedy)
 
 
@@ -164,15 +185,22 @@ def _contents(subject: str, seen: Seen, facts: dict[str, Fact], zone: str) -> Fi
     return Finding("ledger", "money", subject, "ok", told, facts={**facts, **more})
 
 
-def _integrity(file: Path, damage: str | None) -> Finding:
-    subject = str(file)
-    if damage is None:
-        message = f"not checked to its end, which would take longer than {_QUESTION_S:g} s"
-        return Finding("ledger_integrity", "money", subject, "skipped", message)
+def _integrity(file: Path) -> Finding:
+    from llama_client.costs.looking import StorageError, damage_in, why_not
+
+    check, subject = "ledger_integrity", str(file)
+    try:
+        damage = damage_in(file, within_s=_QUESTION_S)
+    except StorageError as error:
+        why = why_not(error)
+        if why != "damaged":
+            message = f"not checked to its end: {_BUSY.get(why, str(error))}"
+            return Finding(check, "money", subject, "skipped", message)
+        damage = str(error).removeprefix(f"sqlite:///{file}: ")
     if damage == "ok":
-        return Finding("ledger_integrity", "money", subject, "ok", "whole, as SQLite's quick check says")
-    remedy = f"Move {file} away: the next call begins a new one. SQLite's `.recover` may save what is in the old one."
-    return Finding("ledger_integrity", "money", subject, "problem", f"it is damaged: {damage}", remedy)
+        return Finding(check, "money", subject, "ok", "whole, as SQLite's quick check says")
+    remedy = f"{_MOVE_AWAY.format(file)} SQLite's `.recover` may save what is in the old one."
+    return Finding(check, "money", subject, "problem", f"it is damaged: {damage}", remedy)
 
 
 def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]:

@@ -9,21 +9,26 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
+
+from llama_client.config.masking import MASK_IN_TEXT, SECRET_NAME, can_be_secret, secrets_of_address
+from llama_client.config.reading import read_regular_file
+from llama_client.config.schema import TABLES
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
 
-_MASK = "[secret]"
-# A shorter text would be found in ordinary words; servers without keys are often given one such as "none" or "ollama".
-_MIN_SECRET_CHARS = 8
+# Words that a report needs. Servers without keys are often given one of them, and whoever's key is one has none.
+_ORDINARY = frozenset({*TABLES, "default", "password", "postgres", "secret", "sqlite"})
 # A user and a password in an address.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
-# Names of variables and of keys whose values are secret, or hold a secret in an address.
-_SECRET_NAME = re.compile(r"(^|[_-])(api_?)?(key|secret|token|password|headers?|proxy|url)($|[_-])", re.IGNORECASE)
-_OPEN_NAME = re.compile(r"(_env|_file|^no_proxy)$", re.IGNORECASE)
+# Names whose values may hold a secret, beside those that say so.
+_HOLDS_A_SECRET = re.compile(r"(^|[_-])(headers?|proxy|url|uri|dsn)($|[_-])", re.IGNORECASE)
+# Names of what is no secret itself: a variable, a place.
+_OPEN_NAME = re.compile(r"(_env|_file|_path|_dir|_home|_sock|^no_proxy|^xauthority|^(old)?pwd)$", re.IGNORECASE)
+# Below these, users choose names, which say nothing of what is below them.
+_NAMED_BY_USERS = ("providers", "routes")
 _MAX_KEY_BYTES = 64 << 10
 _MAX_DEPTH = 20
 
@@ -40,15 +45,15 @@ class Masks:
     def __init__(self, environ: Mapping[str, str], config: Config, values: Mapping[str, Any]) -> None:
         found = [*_below(environ, is_secret=False, depth=0), *_of_config(config)]
         found += _below(values, is_secret=False, depth=0)
-        pieces = {piece.strip() for text in found for piece in _pieces(text)} - set(config.providers)
+        pieces = {piece.strip() for text in found for piece in _pieces(text)} - _ORDINARY - set(config.providers)
         # The longest first, so that none is left in part.
-        self._values = sorted((p for p in pieces if len(p) >= _MIN_SECRET_CHARS), key=len, reverse=True)
+        self._values = sorted((p for p in pieces if can_be_secret(p)), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """A text without them."""
         for value in self._values:
-            text = text.replace(value, _MASK)
-        return _CREDENTIALS.sub(f"{_MASK}@", text)
+            text = text.replace(value, MASK_IN_TEXT)
+        return _CREDENTIALS.sub(f"{MASK_IN_TEXT}@", text)
 
 
 def _of_config(config: Config) -> Iterator[str]:
@@ -68,13 +73,12 @@ def _of_config(config: Config) -> Iterator[str]:
 
 def _of_file(file: Path) -> Iterator[str]:
     try:
-        with file.open("rb") as opened:
-            yield opened.read(_MAX_KEY_BYTES).decode("utf-8", "replace")
+        yield read_regular_file(file, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
     except OSError:
         return
 
 
-def _below(value: Any, *, is_secret: bool, depth: int) -> Iterator[str]:
+def _below(value: Any, *, is_secret: bool, depth: int, is_named_by_users: bool = False) -> Iterator[str]:
     """The texts below names that say that they hold a secret."""
     if depth > _MAX_DEPTH:
         return
@@ -86,21 +90,20 @@ def _below(value: Any, *, is_secret: bool, depth: int) -> Iterator[str]:
                 yield from _below(each, is_secret=is_secret, depth=depth + 1)
         case Mapping():
             for name, each in value.items():
-                told = bool(_SECRET_NAME.search(str(name))) and not _OPEN_NAME.search(str(name))
-                yield from _below(each, is_secret=is_secret or told, depth=depth + 1)
+                told = not is_named_by_users and _tells(str(name))
+                users = depth == 0 and name in _NAMED_BY_USERS
+                yield from _below(each, is_secret=is_secret or told, depth=depth + 1, is_named_by_users=users)
+
+
+def _tells(name: str) -> bool:
+    """Whether a name says that there is a secret below it."""
+    return bool(SECRET_NAME.search(name) or _HOLDS_A_SECRET.search(name)) and not _OPEN_NAME.search(name)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """What of a text is the secret: of an address its user and password, else the whole and what follows `Bearer`."""
-    if "://" in text or "@" in text or text == "sqlite":
-        try:
-            parts = urlsplit(text if "://" in text else f"//{text}")
-            pieces = (parts.netloc.rpartition("@")[0], parts.password or "", parts.query)
-        except ValueError:
-            pieces = (text, "", "")
-        for piece in pieces:
-            yield piece
-            yield unquote(piece)
-        return
-    yield text
-    yield text.partition(" ")[2]
+    """What of a text is the secret: of an address what nobody needs, else the whole and what follows `Bearer`."""
+    if "://" in text or "@" in text:
+        yield from secrets_of_address(text if "://" in text else f"//{text}")
+    else:
+        yield text
+        yield text.partition(" ")[2]

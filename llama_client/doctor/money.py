@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, PriceBook, Seller, TokenPrice
+from llama_client.costs.opening import price_book
+from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, TokenPrice
 from llama_client.costs.windows import Calendar
 from llama_client.doctor.findings import Fact, Finding, Status
-from llama_client.doctor.reach import is_this_machine
 from llama_client.errors import LlamaClientError
+from llama_client.privacy import is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -29,11 +30,7 @@ def price_findings(config: Config, providers: Providers, states: Sequence[Target
     """
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
-
-    def seller(name: str) -> Seller:
-        return Seller(name, providers.kind(name), providers.url(name), providers.usd_per_hour(name))
-
-    book = PriceBook(config.prices, lambda: providers.list_prices, calendar, seller)
+    book = price_book(config, calendar, providers)
     refuses = any(b.on_unpriced == "refuse" and b.on_exceeded != "warn" for b in config.budgets)
     for state in states:
         try:

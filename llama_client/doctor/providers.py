@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from llama_client.config.masking import without_credentials
 from llama_client.doctor.findings import Fact, Finding, Section, Status
 from llama_client.doctor.keys import KeySource, get_one, key_source, read_by_others, replace_it
-from llama_client.doctor.reach import Barred, Reach, forbidden, shown_url
+from llama_client.doctor.reach import Barred, Reach, forbidden
+from llama_client.doctor.software import load_official
 from llama_client.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -97,13 +99,22 @@ class Visit:
         source = key_source(self.name, self.table, kind=self.kind, environ=self.environ, file=self.config_file)
         object.__setattr__(self, "source", source)
 
+    def load(self) -> None:
+        """Imports what it takes to ask it, so that this counts against nobody."""
+        try:
+            provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
+            if self.reach.bars(self.name, provider.url, is_configured=self.is_configured) is None:
+                load_official(self.kind)
+        except Exception:  # noqa: BLE001 - whoever looks meets it again, and tells it
+            return
+
     def look(self) -> View:
         """Asks it. Blocks for as long as it likes; whoever calls this waits no longer than they want to."""
         try:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
         except LlamaClientError as error:
             return self._ended("not reached", None, self._wrong(error))
-        url = shown_url(provider.url)
+        url = without_credentials(provider.url)
         barred = self.reach.bars(self.name, provider.url, is_configured=self.is_configured)
         if barred is not None:
             return self._barred(url, barred)
@@ -120,7 +131,7 @@ class Visit:
         url = self.providers.url(self.name)
         why = f"it did not answer within {timeout_s:g} s"
         remedy = "Ask again with a longer --timeout; if that does not help, its key's command or its server hangs."
-        return self._ended("not reached", url and shown_url(url), self._reach("problem", why, remedy))
+        return self._ended("not reached", url and without_credentials(url), self._reach("problem", why, remedy))
 
     def _asked(self, provider: HttpProvider, url: str) -> View:
         # With the HTTP library behind it, which not every configuration needs.
@@ -174,9 +185,11 @@ class Visit:
         if isinstance(error, ConfigError) and not (key and ("api_key" in key or key.startswith("$"))):
             return self._wrong(error)
         if isinstance(error, AuthenticationError):
-            return self._key("problem", "it needs a key, and there is none", get_one(self.name, self.table, self.kind))
+            return self._key(
+                "problem", "it needs a key, and there is none", get_one(self.name, self.table, self.kind, self.environ)
+            )
         message = str(error).removeprefix(f"{key}: ")
-        return self._key("problem", message, replace_it(self.name, self.table, self.kind, self.source))
+        return self._key("problem", message, replace_it(self.name, self.table, self.kind, self.source, self.environ))
 
     def _key_finding(self, error: LlamaClientError | None) -> Iterator[Finding]:
         """What is said of the key, once it was sent."""
@@ -184,7 +197,7 @@ class Visit:
             code = f" ({error.http_status})" if error.http_status else ""
             sent = f"the key in {self.source.name}" if self.source.name else "a request without a key"
             what = "refused" if isinstance(error, AuthenticationError) else "does not allow"
-            remedy = replace_it(self.name, self.table, self.kind, self.source)
+            remedy = replace_it(self.name, self.table, self.kind, self.source, self.environ)
             yield self._key("problem", f"it {what} {sent}{code}", remedy)
         elif self.source.name is not None:
             taken = "" if error is None else "; whether it is right is not known"

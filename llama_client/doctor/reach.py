@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from llama_client.doctor.findings import Status
 from llama_client.errors import LocalOnlyError
+from llama_client.privacy import is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.privacy import ConnectionGuard
@@ -75,21 +75,3 @@ def forbidden(error: LocalOnlyError, host: str, *, is_configured: bool) -> Barre
     remedy = remedies.get(error.rule, "Remove its table, or switch local_only off.")
     status: Status = "warning" if is_configured else "info"
     return Barred(status, f"never asked: {error}", remedy if is_configured else None, "local_only")
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a host is this machine for certain, which a name but `localhost` is not."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def shown_url(url: str) -> str:
-    """An address without what may be secret in it: user, password, query."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port is not None else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path.rstrip('/')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ EXTRAS = {
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
 }
+# Each kind's official client; the others need none.
+_OFFICIAL = {"groq": "groq", "together": "openai", "openai": "openai"}
 
 
 def software_findings(config: Config, *, needs_gguf: bool) -> list[Finding]:
@@ -45,6 +48,12 @@ def software_findings(config: Config, *, needs_gguf: bool) -> list[Finding]:
         message += f"; not installed, and not needed here: {', '.join(others)}"
     facts = {"installed": installed, "missing": sorted(missing)}
     return [*found, Finding("extras", "configuration", "extras", "ok", message, facts=facts)]
+
+
+def load_official(kind: str) -> None:
+    """Imports the official client of a kind of provider, if it has one."""
+    if kind in _OFFICIAL:
+        import_module(_OFFICIAL[kind])
 
 
 def _reasons(config: Config, *, needs_gguf: bool) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Wanted:
         source: The configuration, as of `load_config`.
         model: What a call would ask for; None: the default.
         offline: Ask nobody beyond this machine.
-        timeout_s: How long each provider, the database and the machine may take.
+        timeout_s: How long providers, the database and the machine may take, which are asked at once.
     """
 
     source: Source = None

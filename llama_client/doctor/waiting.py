@@ -14,8 +14,8 @@ from typing import TypeVar
 
 R = TypeVar("R")
 
-# As many at once: a configuration has a handful, and one of hundreds is asked in turns.
-MAX_AT_ONCE = 16
+# A configuration has a handful; one of hundreds is asked by so many at once, who take the next one when they are done.
+MAX_AT_ONCE = 128
 
 
 def run_all(jobs: Mapping[str, Callable[[], R]], *, within_s: float) -> dict[str, R | Exception | None]:
@@ -23,31 +23,31 @@ def run_all(jobs: Mapping[str, Callable[[], R]], *, within_s: float) -> dict[str
 
     Args:
         jobs: By name.
-        within_s: How long each may take.
+        within_s: How long all of them together may take.
 
     Returns:
         By name: its result, what it raised, or None where it was late.
     """
-    names = list(jobs)
-    results: dict[str, R | Exception | None] = {}
-    for start in range(0, len(names), MAX_AT_ONCE):
-        results |= _run({name: jobs[name] for name in names[start : start + MAX_AT_ONCE]}, within_s)
-    return results
-
-
-def _run(jobs: Mapping[str, Callable[[], R]], within_s: float) -> dict[str, R | Exception | None]:
+    waiting: SimpleQueue[tuple[str, Callable[[], R]]] = SimpleQueue()
     done: SimpleQueue[tuple[str, R | Exception]] = SimpleQueue()
-
-    def run(name: str, job: Callable[[], R]) -> None:
-        try:
-            done.put((name, job()))
-        except Exception as error:  # noqa: BLE001 - handed to who waits
-            done.put((name, error))
-
     for name, job in jobs.items():
-        threading.Thread(target=run, args=(name, job), name=f"llama-client-doctor-{name}", daemon=True).start()
-    results: dict[str, R | Exception | None] = dict.fromkeys(jobs)
+        waiting.put((name, job))
     until = monotonic() + within_s
+
+    def work() -> None:
+        while monotonic() < until:
+            try:
+                name, job = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                done.put((name, job()))
+            except Exception as error:  # noqa: BLE001 - handed to who waits
+                done.put((name, error))
+
+    for number in range(min(len(jobs), MAX_AT_ONCE)):
+        threading.Thread(target=work, name=f"llama-client-doctor-{number}", daemon=True).start()
+    results: dict[str, R | Exception | None] = dict.fromkeys(jobs)
     for _ in jobs:
         try:
             name, result = done.get(timeout=max(until - monotonic(), 0.0))

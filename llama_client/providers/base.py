@@ -156,6 +156,10 @@ class Provider(Protocol):
         """The same, on the event loop."""
         ...
 
+    def cleaned(self, text: str) -> str:
+        """What it says, without the secrets that were sent to it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:

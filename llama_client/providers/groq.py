@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.providers import HttpProvider
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.http.official import OfficialClient, address_of, headers_of, made
@@ -74,9 +75,8 @@ class GroqCodec(OpenAICodec):
 class Groq(Service):
     """Groq's cloud, through the `groq` package."""
 
-    key_variable = "GROQ_API_KEY"
+    cloud = CLOUDS["groq"]
     needs_key = True
-    keys_url = "https://console.groq.com/keys"
     is_cloud = True
     # "Assistant Message Prefilling" in Groq's documentation.
     continues = True

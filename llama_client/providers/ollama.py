@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from llama_client.config.clouds import CLOUDS
+from llama_client.config.masking import without_credentials
 from llama_client.config.providers import HttpProvider, OllamaProvider
 from llama_client.errors import ModelNotFoundError, ProviderError
 from llama_client.providers.base import Codec, ServedModel
@@ -20,12 +22,12 @@ from llama_client.providers.wire.ollama import OllamaCodec
 from llama_client.providers.wire.openai import Abilities
 
 _PORT = 11434
-_CLOUD_HOST = "ollama.com"
 
 
 class Ollama(Service):
     """An Ollama server. It has no client of its own to hand out: HTTP is all that its API needs."""
 
+    cloud = CLOUDS["ollama"]
     listing_paths = ("api/tags", "api/ps")
     liveness_path = "api/ps"
     # Its templates leave a last assistant message open.
@@ -42,8 +44,8 @@ class Ollama(Service):
 
     def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
         """See `Service`. Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
-        is_cloud = urlsplit(self.url(table, environ)).hostname == _CLOUD_HOST
-        return "OLLAMA_API_KEY" if is_cloud or (table.base_url is None and environ.get("OLLAMA_HOST")) else None
+        is_cloud = urlsplit(self.url(table, environ)).hostname in self.cloud.hosts
+        return self.key_variable if is_cloud or (table.base_url is None and environ.get("OLLAMA_HOST")) else None
 
     def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
         """See `Service`."""
@@ -60,7 +62,7 @@ class Ollama(Service):
 
     def is_free(self, model: str, url: str) -> bool:
         """See `Service`."""
-        return not is_cloud_model(model) and urlsplit(url).hostname != _CLOUD_HOST
+        return not is_cloud_model(model) and urlsplit(url).hostname not in self.cloud.hosts
 
     def is_same_model(self, one: str, other: str) -> bool:
         """See `Service`."""
@@ -69,7 +71,8 @@ class Ollama(Service):
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """See `Service`."""
         if is_refused(error):
-            return f"Ollama is not running at {url}: start it with `ollama serve`, or set OLLAMA_HOST"
+            where = without_credentials(url)
+            return f"Ollama is not running at {where}: start it with `ollama serve`, or set OLLAMA_HOST"
         if isinstance(error, ModelNotFoundError) and model:
             return f"run `ollama pull {model}`"
         return super().explain(error, url, model)
@@ -98,10 +101,14 @@ def ollama_url(host: str) -> str:
         ('http://127.0.0.1:11434', 'http://gpu:8080', 'https://ollama.com')
     """
     text = host.strip().rstrip("/")
-    if text.count(":") > 1 and not text.startswith("[") and "://" not in text:
+    if text.count(":") > 1 and not any(mark in text for mark in ("[", "@", "://")):
         text = f"[{text}]"  # an IPv6 address as it is
     has_scheme = "://" in text
-    parts = urlsplit(text if has_scheme else f"http://{text}")
+    try:
+        parts = urlsplit(text if has_scheme else f"http://{text}")
+    except ValueError:
+        # An address of nobody, which is refused where it is used: what was written may hold a password.
+        return "http://"
     name = parts.hostname or "127.0.0.1"
     # Where a server listens on every address, this is the one to reach it at.
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - it is compared, not bound

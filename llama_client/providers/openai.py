@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.providers import HttpProvider
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.http.official import address_of, headers_of, made, openai_client
@@ -35,11 +36,12 @@ class OpenAI(Service):
     `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_ORG_ID` and the rest mean what they mean to the official client.
     """
 
+    cloud = CLOUDS["openai"]
     codec_class = CompatibleCodec
 
     def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
         """See `Service`."""
-        return "OPENAI_API_KEY" if table.base_url is None else None
+        return self.key_variable if table.base_url is None else None
 
     def needs_key_at(self, table: HttpProvider) -> bool:
         """See `Service`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
 from llama_client.config.accounting import OwnMachine
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.providers import GgufProvider
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, LocalOnlyError, ProviderError
@@ -81,9 +82,9 @@ class Providers:
     @property
     def in_use(self) -> list[str]:
         """Who is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
-        keys = {"groq": "GROQ_API_KEY", "together": "TOGETHER_API_KEY"}
         unnamed = [name for name in BUILT_IN_PROVIDERS if name not in self._config.providers and name != "gguf"]
-        return [*self._config.providers, *(n for n in unnamed if n not in keys or self._environ.get(keys[n]))]
+        clouds = {name: CLOUDS[name].key_variable for name in unnamed if CLOUDS[name].is_usual}
+        return [*self._config.providers, *(n for n in unnamed if n not in clouds or self._environ.get(clouds[n]))]
 
     def is_configured(self, name: str) -> bool:
         """Whether the configuration has a table for that provider."""
@@ -245,7 +246,7 @@ class Providers:
             self._connections = Connections(self.guard)
         return HttpProvider(
             name,
-            _service(table.kind),
+            service_of(table.kind),
             table,
             connections=self._connections,
             knowledge=self._knowledge(name, table.kind),
@@ -282,8 +283,12 @@ def _default_of(served: Sequence[ServedModel]) -> str | None:
     return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
 
 
-def _service(kind: str) -> Service:
-    """Each kind's own module, imported with its first use."""
+def service_of(kind: str) -> Service:
+    """What a kind of provider behind HTTP is; its own module is imported with its first use.
+
+    Args:
+        kind: The kind.
+    """
     match kind:
         case "groq":
             from llama_client.providers.groq import Groq

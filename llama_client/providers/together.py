@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from llama_client.config.clouds import CLOUDS
 from llama_client.config.providers import HttpProvider
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.http.official import address_of, openai_client
@@ -73,9 +74,8 @@ class TogetherCodec(OpenAICodec):
 class Together(Service):
     """Together's cloud, through the `openai` package."""
 
-    key_variable = "TOGETHER_API_KEY"
+    cloud = CLOUDS["together"]
     needs_key = True
-    keys_url = "https://api.together.ai/settings/api-keys"
     is_cloud = True
     codec_class = TogetherCodec
 

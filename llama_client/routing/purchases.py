@@ -65,7 +65,7 @@ class Purchases:
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
         most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
         request = candidate.request
-        if any(name in _ENLARGING for name in request.extra_body or ()):
+        if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
             # It may ask for more than its parameters say.
             most = None
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]

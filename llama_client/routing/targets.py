@@ -210,12 +210,12 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
-    where = f"no provider is named {provider!r}"
-    if not slash or not model:
-        where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {name!r}"
-        # Here, because it brings difflib.
-        from llama_client.validation import nearest
+    # Here, because it brings difflib.
+    from llama_client.validation import nearest, quoted
 
+    where = f"no provider is named {quoted(provider)}"
+    if not slash or not model:
+        where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {quoted(name)}"
         hint = nearest(name, routes) or hint
     suggested = f"; did you mean {hint!r}?" if hint else ""
     raise ConfigError(f"model: {where} (providers: {', '.join(providers.names)}){suggested}")
@@ -242,8 +242,10 @@ def _of_catalogue(name: str, providers: Providers) -> list[Target]:
         if offer.provider_kind in (provider, providers.kind(provider))
     ]
     if model is None and len({target.provider_name for target in targets}) > 1:
+        from llama_client.validation import quoted
+
         choices = ", ".join(target.name for target in targets)
-        raise ConfigError(f"model: {name!r} could be any of {choices}: name one of them")
+        raise ConfigError(f"model: {quoted(name)} could be any of {choices}: name one of them")
     if not targets:
         raise ConfigError(f"model: no provider in use serves {name} today{_reasons(offers, providers, today)}")
     return list({target.name: target for target in targets}.values())

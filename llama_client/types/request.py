@@ -99,12 +99,15 @@ def _tool_choice_tag(choice: object) -> str:
 
 
 # What decides whom is asked what, how the answer is read and what it costs: there is a parameter for each.
-_NOT_IN_EXTRA_BODY = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens")
+_NOT_IN_EXTRA_BODY = frozenset(
+    {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
+)
 
 
 def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:
-    for name in _NOT_IN_EXTRA_BODY:
-        if name in body:
+    for name in body:
+        # Servers written in Go, Ollama among them, match names so, and of several spellings the last one wins.
+        if name.casefold() in _NOT_IN_EXTRA_BODY:
             raise broken_rule(name, "belongs into the parameter of that name")
     return body
 

@@ -237,9 +237,12 @@ kind = "openai"
 base_url = "http://127.0.0.1:8000/v1?key=SECRET-5"
 api_key_command = ["echo", "SECRET-6"]
 [providers.ollama]
-options = { num_ctx = 8192, access_token = "SECRET-7" }
+options = { num_ctx = 8192, access_token = "SECRET-7", api_keys = ["SECRET-16"], auth = { user = "SECRET-17" } }
 [routes.chat]
-targets = [{ target = "vllm/x", params = { extra_body = { password = "SECRET-8" } } }, "groq/openai/gpt-oss-20b"]
+targets = [
+    { target = "vllm/x", params = { extra_body = { password = "SECRET-8", bearer = ["SECRET-18"] } } },
+    "groq/openai/gpt-oss-20b",
+]
 [ledger]
 url = "postgresql://ann:SECRET-9@db.example/costs?sslpassword=SECRET-10"
 """
@@ -480,3 +483,15 @@ def test_on_a_terminal_lines_end_between_words() -> None:
     lines = seen.replace("\r", "").splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[1].startswith("    ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no name of a file holds a colon there")
+@pytest.mark.parametrize("content", ["a = = b", None], ids=["no TOML", "not there"])
+def test_the_name_of_a_file_that_cannot_be_read_is_whole(content: str | None) -> None:
+    file = Path("it: mine [x].toml")
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    ran = run("config", "check", str(file), "--json")
+    document = json.loads(ran.out)
+    assert (ran.code, document["file"], document["errors"][0]["file"]) == (2, str(file), str(file))
+    assert document["errors"][0]["message"].startswith("is not valid TOML" if content else "there is no such file")

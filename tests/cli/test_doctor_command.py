@@ -93,7 +93,7 @@ def test_a_server_that_hangs_does_not_hang_it_nor_its_end(work: Path, demo_pulle
 def test_no_key_is_printed(work: Path) -> None:
     with ReplayServer(lambda asked: as_json({"error": {"message": str(asked.headers)}}, status=401)) as server:
         write(work, f'[providers.cloud]\nkind = "openai"\nbase_url = "{server.url}"\napi_key = "{KEY}"\n')
-        ran, shown = run("doctor", "--json"), run("doctor")
+        ran, shown = run("doctor", "--json", "--timeout", "30"), run("doctor")
     assert "it refused the key in providers.cloud.api_key (401)" in ran.out
     assert KEY not in ran.out + ran.err + shown.out + shown.err
 
@@ -177,3 +177,10 @@ def test_an_encoding_without_signs_gets_others(demo_pulled: ModelStore) -> None:
     shown = run("doctor", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert "+ ok" in shown.out
     assert "?" not in shown.out
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-nan", "inf", "0", "301"])
+def test_a_wait_that_is_none_is_wrong_usage(seconds: str) -> None:
+    ran = run("doctor", "--json", "--timeout", seconds)
+    assert (ran.code, ran.document["error"]["type"]) == (2, "BadParameter")
+    assert "Invalid value for '--timeout'" in ran.err

@@ -81,6 +81,6 @@ def test_what_servers_say_cannot_steer_the_terminal(nobody: Path) -> None:
             encoding="utf-8",
         )
         listing, asking = run("models"), run("chat", "-m", "b/m", "hi")
-    assert "m/x" in listing.out
+    assert r"a/\x1b]0;owned\x07\x1b[2Jm\u202e/x\r" in listing.out
     shown = listing.out + listing.err + asking.out + asking.err
     assert not any(sign in shown for sign in ("\x1b", "\x07", "\u202e", "\r"))

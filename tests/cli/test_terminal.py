@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from llama_client.cli.terminal import table_of
+from llama_client.cli.terminal import one_line, printable, table_of, wrapped
 
 COLUMNS = [("", False), ("figure", False), ("value", True), ("source", False)]
 ROWS = [
@@ -50,7 +50,7 @@ def test_without_room_each_row_is_a_block_of_names_and_values() -> None:
         "        once",
         "",
         "figure  cut",
-        "source  [31mred",
+        r"source  \x1b[31mred\u202e",
     ]
 
 
@@ -63,3 +63,20 @@ def test_headings_are_broken_between_words_before_the_table_is() -> None:
 def test_a_table_without_rows_is_its_headings() -> None:
     assert printed(40, rows=[]).split() == ["figure", "value", "source"]
     assert printed(5, rows=[]).strip() == ""
+
+
+def test_in_one_line_each_control_is_shown_as_what_it_is() -> None:
+    told = "a\nb\r\tc\x00\x1b\x7f\x85\xad\u061c\u200b\u200f\u2028\u2029\u202e\u2060\u2069\ufeffd"
+    assert one_line(told) == (r"a\nb\r\tc\x00\x1b\x7f\x85\xad\u061c\u200b\u200f\u2028\u2029\u202e\u2060\u2069\ufeffd")
+
+
+@pytest.mark.parametrize("text", ["C:\\Users\\new", "Grüße, 世界…", "می‌خواهم", "👩‍👧", "$(touch x)", ""])
+def test_in_one_line_text_stays_as_it_is(text: str) -> None:
+    assert one_line(text) == text
+
+
+def test_only_a_line_feed_begins_a_line() -> None:
+    assert wrapped(printable("one\x0btwo\x85three\x1cfour\u2028five\nsix"), 80).split("\n") == [
+        "onetwothreefour\u2028five",
+        "six",
+    ]

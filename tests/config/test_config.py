@@ -279,3 +279,24 @@ def test_who_puts_the_key_itself_where_its_variable_belongs_does_not_read_it_in_
         with pytest.raises(ConfigError, match=r"providers\.groq\.api_key_env: names no variable that is set") as caught:
             client.ask("hi", model="groq/x")
     assert "gsk_" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "missing"), (b"\xff", "unreadable"), (b"a = = b", "unreadable"), (b"n_ctx = 1", "wrong")],
+    ids=["not there", "no text", "no TOML", "wrong key"],
+)
+def test_an_error_says_which_file_and_why(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    file = tmp_path / "it: mine.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, environ={})
+    assert (caught.value.file, caught.value.variable, caught.value.reason) == (file, None, reason)
+
+
+def test_an_error_says_which_variable() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={"LLAMA_CLIENT_LOCAL_ONLY": "perhaps"})
+    error = caught.value
+    assert (error.variable, error.key, error.file) == ("LLAMA_CLIENT_LOCAL_ONLY", "local_only", None)

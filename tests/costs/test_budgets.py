@@ -446,11 +446,14 @@ def test_what_has_a_parameter_cannot_be_said_beside_it(extra: dict[str, Any], tm
         client.ask("hi", extra_body=extra)
 
 
-def test_what_makes_answers_longer_beside_the_parameters_has_no_bound(tmp_path: Path, paid: ReplayServer) -> None:
+@pytest.mark.parametrize("name", ["best_of", "Best_Of"])
+def test_what_makes_answers_longer_beside_the_parameters_has_no_bound(
+    name: str, tmp_path: Path, paid: ReplayServer
+) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
     with LlamaClient(config) as client:
         with pytest.raises(BudgetExceededError, match="nobody knows"):
-            client.ask("hi", max_tokens=5, extra_body={"best_of": 100})
+            client.ask("hi", max_tokens=5, extra_body={name: 100})
         assert client.ask("hi", max_tokens=MAX_TOKENS, extra_body={"guided_regex": ".*"}).cost.usd == WORST
 
 

@@ -229,7 +229,7 @@ def test_the_verdict_names_need_room_shortage_and_what_would_do() -> None:
     several = verdict(asked("llama-3.1-8b", named("rtx_4090", 4), sequences=3, precision="Q8_0"))
     assert "Yes: Q8_0 needs 11.6 GiB for 3 sequences of 8,192 tokens on 1 of 4 GPUs, and 24.0 GiB are there" in several
     nothing = verdict(asked("llama-3.1-405b", of(8, 9)))
-    assert "Nothing that we know of fits: Q2_K needs 14" in nothing
+    assert "No known precision fits: Q2_K, the smallest, needs 14" in nothing
 
 
 def test_the_document_is_json_and_says_where_it_is_from_and_how_old() -> None:

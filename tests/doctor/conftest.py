@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,13 +58,25 @@ class Doctor:
             probe=self.probe,
             machine=lambda _: self.machine,
         )
-        wanted.setdefault("timeout_s", 10.0)
+        # A good server is slow on a busy machine.
+        wanted.setdefault("timeout_s", 30.0)
         return examine(Wanted(**wanted), surroundings)
 
 
 @pytest.fixture
 def doctor(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
     return Doctor(nobody / "work", monkeypatch)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a ledger is, or will be."""
+    return tmp_path / "books" / "ledger.db"
+
+
+def ledger(file: Path, more: str = "") -> str:
+    """A configuration with its ledger there."""
+    return f"[ledger]\nurl = 'sqlite:///{file}'\n{more}"
 
 
 def of(report: Report, check: str, subject: str | None = None) -> Finding:
@@ -75,6 +89,11 @@ def of(report: Report, check: str, subject: str | None = None) -> Finding:
 def listing(*ids: str) -> Callable[[Received], Answer]:
     """A server that serves these models, as OpenAI's shape has it."""
     return lambda _: as_json({"object": "list", "data": [{"id": each} for each in ids]})
+
+
+def key_command(program: str) -> str:
+    """The setting of a command for a key, which is a program in Python: there is no `printf` on Windows."""
+    return f"api_key_command = {json.dumps([sys.executable, '-S', '-E', '-c', program])}"
 
 
 def compatible(name: str, url: str, more: str = "") -> str:

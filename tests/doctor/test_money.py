@@ -22,7 +22,7 @@ from llama_client.doctor.findings import Finding
 from tests.costs.conftest import new_postgres
 from tests.costs.filling import Spent, fill
 from tests.costs.postgres import PASSWORD
-from tests.doctor.conftest import Doctor, compatible, listing, of
+from tests.doctor.conftest import Doctor, compatible, ledger, listing, of
 from tests.wire.server import ReplayServer
 
 __all__ = ["new_postgres"]
@@ -31,15 +31,6 @@ __all__ = ["new_postgres"]
 @pytest.fixture(autouse=True)
 def ledger_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "books" / "ledger.db"
-
-
-def ledger(file: Path, more: str = "") -> str:
-    return f"[ledger]\nurl = 'sqlite:///{file}'\n{more}"
 
 
 def at(year: int, month: int, day: int) -> Clock:
@@ -124,62 +115,6 @@ def test_a_ledger_that_somebody_writes_to_is_read_with_what_is_not_in_the_file_y
         writer.commit()
         assert file.with_name("ledger.db-wal").exists()
         assert of(doctor.says(ledger(file)), "ledger_unrecorded").facts["unrecorded_calls"] == 7
-
-
-def damaged(file: Path) -> None:
-    fill(file, [Spent(f"a/{number}", "0.5") for number in range(300)])
-    data = bytearray(file.read_bytes())
-    data[8192 : len(data) // 2] = b"\xff" * (len(data) // 2 - 8192)
-    file.write_bytes(data)
-
-
-def no_database(file: Path) -> None:
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"no database at all, but long enough to be taken for one" * 100)
-
-
-@pytest.mark.parametrize("harm", [damaged, no_database])
-def test_a_damaged_ledger_is_a_problem_and_says_what_to_do_with_it(
-    doctor: Doctor, file: Path, harm: Callable[[Path], None]
-) -> None:
-    harm(file)
-    wrong = [f for f in doctor.says(ledger(file)).findings if f.section == "money" and f.status == "problem"]
-    assert wrong
-    assert all(f"Move {file} away" in str(finding.remedy) for finding in wrong)
-
-
-def test_a_ledger_of_a_newer_version_says_to_upgrade(doctor: Doctor, file: Path) -> None:
-    fill(file, [Spent("a/b", "0.5")])
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("UPDATE llama_client_schema SET version = 99, understood_from = 98")
-        connection.commit()
-    found = of(doctor.says(ledger(file)), "ledger")
-    assert (found.status, found.remedy) == ("problem", "Run `pip install --upgrade llama-client`.")
-
-
-def test_a_ledger_of_a_newer_version_that_is_still_understood_is_told(doctor: Doctor, file: Path) -> None:
-    fill(file, [Spent("a/b", "0.5")])
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("UPDATE llama_client_schema SET version = 99")
-        connection.commit()
-    report = doctor.says(ledger(file))
-    assert (of(report, "ledger").status, of(report, "ledger_schema").status) == ("ok", "info")
-
-
-def a_folder(file: Path) -> None:
-    file.mkdir(parents=True)
-
-
-def below_a_file(file: Path) -> None:
-    file.parent.write_text("a file where a folder should be")
-
-
-@pytest.mark.parametrize("harm", [a_folder, below_a_file])
-def test_a_ledger_that_cannot_be_written_is_a_problem(doctor: Doctor, file: Path, harm: Callable[[Path], None]) -> None:
-    harm(file)
-    found = of(doctor.says(ledger(file)), "ledger")
-    assert found.status == "problem"
-    assert "ledger.url" in str(found.remedy)
 
 
 def spend(file: Path, usd: str, spent: str, on_exceeded: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 
 from llama_client.clock import Clock
-from tests.doctor.conftest import KEY, Doctor, compatible, listing, of
+from tests.doctor.conftest import KEY, Doctor, compatible, key_command, listing, of
 from tests.wire.server import (
     Answer,
     Received,
@@ -72,11 +73,27 @@ def test_a_missing_key_names_the_variable_to_set(doctor: Doctor) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "is_read"),
+    [("[providers.ollama]\nbase_url = '{}'\n", False), ("[providers.ollama]\n", True), ("[providers.v]\n", False)],
+)
+def test_a_variable_that_is_not_read_at_that_address_is_no_source_of_a_key(
+    doctor: Doctor, table: str, is_read: bool
+) -> None:
+    with ReplayServer(ollama) as server:
+        kind = f"kind = 'openai'\nbase_url = '{server.url}'\n" if "providers.v" in table else ""
+        environ = {"OLLAMA_HOST": server.url, "OLLAMA_API_KEY": KEY, "OPENAI_API_KEY": KEY}
+        report = doctor.says(table.format(server.url) + kind, environ)
+    name = table[len("[providers.") : table.index("]")]
+    told = [f for f in report.findings if f.check == "provider_key" and f.subject == name]
+    assert any(f.facts["source"] for f in told) == is_read
+
+
+@pytest.mark.parametrize(
     ("table", "source"),
     [
         ('api_key_env = "NOT_SET"', "NOT_SET is not set"),
         ('api_key_file = "there-is-none"', "cannot be read"),
-        ('api_key_command = "false"', "exit code 1"),
+        (key_command("raise SystemExit(1)"), "exit code 1"),
     ],
 )
 def test_a_source_without_a_key_is_a_problem_of_the_key(doctor: Doctor, table: str, source: str) -> None:
@@ -125,9 +142,25 @@ MISBEHAVING = {
 
 @pytest.mark.parametrize("answer", MISBEHAVING.values(), ids=MISBEHAVING.keys())
 def test_a_server_that_misbehaves_is_a_problem_and_nothing_more(doctor: Doctor, answer: Answer) -> None:
-    with ReplayServer(lambda _: answer) as server, ReplayServer(listing("a")) as good:
-        report = doctor.says(compatible("bad", server.url) + compatible("good", good.url), timeout_s=3.0)
+    with ReplayServer(lambda _: answer) as server:
+        report = doctor.says(compatible("bad", server.url), timeout_s=2.0)
     assert of(report, "provider_reachable", "bad").status == "problem"
+    assert of(report, "disk", "room for models").facts["free_bytes"] is not None
+
+
+def test_one_that_does_not_answer_holds_up_no_other(doctor: Doctor) -> None:
+    answered = threading.Event()
+
+    def once_the_other_has_answered(_: Received) -> Answer:
+        return hangup() if answered.wait(30) else silence()
+
+    def good(asked: Received) -> Answer:
+        answered.set()
+        return listing("a")(asked)
+
+    with ReplayServer(once_the_other_has_answered) as server, ReplayServer(good) as other:
+        report = doctor.says(compatible("slow", server.url) + compatible("good", other.url))
+    assert of(report, "provider_reachable", "slow").status == "problem"
     assert of(report, "provider_reachable", "good").status == "ok"
 
 
@@ -139,7 +172,7 @@ def test_a_list_of_nonsense_serves_nothing(doctor: Doctor) -> None:
 
 
 def test_a_command_for_the_key_that_hangs_is_left_behind(doctor: Doctor) -> None:
-    table = compatible("cloud", "http://127.0.0.1:1", "api_key_command = ['sleep', '20']")
+    table = compatible("cloud", "http://127.0.0.1:1", key_command("import time; time.sleep(60)"))
     report = doctor.says(table, timeout_s=0.5)
     assert "did not answer within 0.5 s" in of(report, "provider_reachable", "cloud").message
 
@@ -157,7 +190,7 @@ def ollama(asked: Received) -> Answer:
             "/api/tags": {"models": tags},
             "/api/ps": {"models": [{"name": "llama3.1:8b"}]},
             "/api/version": {"version": "0.33.1"},
-        }[asked.path]
+        }.get(asked.path, {"data": []})
     )
 
 

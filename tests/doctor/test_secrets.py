@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from llama_client.config.problems import all_problems
 from llama_client.config.schema import Config
 from llama_client.doctor.masking import Masks
-from tests.doctor.conftest import Doctor, compatible
+from tests.doctor.conftest import Doctor, compatible, key_command
 from tests.wire.server import Answer, Received, ReplayServer, as_json, garbage, whole
 
 SECRET = "planted-9f8e7d6c5b4a"
@@ -45,7 +47,7 @@ def seen(doctor: Doctor, text: str | None, environ: dict[str, str] | None = None
         f'api_key = "{SECRET}"',
         'api_key_env = "A_VARIABLE"',
         'api_key_file = "key.txt"',
-        f'api_key_command = ["printf", "{SECRET}"]',
+        key_command(f"print('{SECRET}')"),
         f'headers = {{ "X-Team" = "Token {SECRET}" }}',
     ],
 )
@@ -98,6 +100,7 @@ def test_a_secret_in_the_environment_is_not_in_the_report(doctor: Doctor, name: 
     assert SECRET not in seen(doctor, None, surrounded | {"LLAMA_CLIENT_LEDGER__ENABLED": "true"})
 
 
+@pytest.mark.skipif(os.name != "posix", reason="who else may read a file is not in its mode there")
 def test_a_file_with_a_key_that_others_may_read_is_a_warning(doctor: Doctor) -> None:
     report = doctor.says(compatible("cloud", "http://127.0.0.1:1", f'api_key = "{SECRET}"'))
     file = doctor.folder / "llama-client.toml"
@@ -110,11 +113,11 @@ def test_a_file_with_a_key_that_others_may_read_is_a_warning(doctor: Doctor) -> 
     assert report.is_configured
 
 
-def test_the_command_is_named_without_its_arguments(doctor: Doctor, tmp_path: Path) -> None:
-    table = compatible("cloud", "http://127.0.0.1:1", f'api_key_command = ["printf", "{SECRET}"]')
+def test_the_command_is_named_without_its_arguments(doctor: Doctor) -> None:
+    table = compatible("cloud", "http://127.0.0.1:1", key_command(f"print('{SECRET}')"))
     report = doctor.says(table)
     [key] = [finding for finding in report.findings if finding.check == "provider_key"]
-    assert key.facts["source"] == "the command `printf`"
+    assert key.facts["source"] == f"the command `{Path(sys.executable).name}`"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,14 @@ def test_the_command_is_named_without_its_arguments(doctor: Doctor, tmp_path: Pa
         ({}, f"[providers.groq]\nheaders = {{ x = 'Bearer {SECRET}' }}\n", SECRET),
         ({}, f"[providers.groq]\napi_key = ['{SECRET}']\n", SECRET),
         ({}, f"[ledger]\nurl = 'postgresql://user:{SECRET}@host/name'\n", SECRET),
+        ({}, f"[providers.groq]\nbearer = ['{SECRET}']\n", SECRET),
+        ({}, f"[providers.ollama.options.auth]\na = '{SECRET}'\n", SECRET),
+        ({}, f"[providers.my]\nkind = 'openai'\nbase_url = 'https://h/v1?sig={SECRET}'\n", SECRET),
+        ({"PGPASSWORD": SECRET}, "", SECRET),
+        ({"PGPASSWORD": SECRET[-6:]}, "", SECRET),
+        ({"DB_PASS": SECRET}, "", SECRET),
+        ({"SESSION_COOKIE": SECRET}, "", SECRET),
+        ({"BASIC_AUTH": f"user:{SECRET}@"}, "", SECRET),
         ({}, "", f"https://user:{SECRET}@host"),
     ],
 )
@@ -140,5 +151,14 @@ def test_whatever_a_check_would_say_secrets_are_taken_out(environ: dict[str, str
 
 def test_words_that_are_no_secrets_stay(doctor: Doctor) -> None:
     environ = {"NO_PROXY": "localhost", "OPENAI_API_KEY": "ollama", "X_API_KEY_FILE": "/home/me/key.txt"}
-    said = "ollama on localhost, /home/me/key.txt"
-    assert Masks(environ, Config(), {})(said) == said
+    environ |= {"SECRETS_DIR": "/home/me", "POSTGRES_PASSWORD": "postgres", "ACCESS_TOKEN": "default"}
+    values = {"routes": {"author": {"targets": ["groq/openai/gpt-oss-20b"]}}, "providers": {"keys": {"kind": "ollama"}}}
+    said = "ollama on localhost, /home/me/key.txt: default_model groq/openai/gpt-oss-20b, postgresql"
+    assert Masks(environ, Config(), values)(said) == said
+
+
+def test_the_folder_that_a_shell_is_in_is_no_secret() -> None:
+    """Shells call it PWD, which elsewhere is short for a password."""
+    environ = {"PWD": "/home/ann/work", "OLDPWD": "/home/ann", "DB_PWD": SECRET}
+    said = Masks(environ, Config(), {})(f"/home/ann/work/llama-client.toml {SECRET}")
+    assert said == "/home/ann/work/llama-client.toml [secret]"

@@ -35,15 +35,16 @@ def standin() -> Iterator[str]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with module.standin() as url:
+    with module.serve() as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines() -> Iterator[None]:
     """What a block has loaded stays loaded for the next one, computes in one thread, and ends its answers some time.
 
-    One thread: llama.cpp's threads wait for each other by spinning, which on a busy machine takes minutes.
+    One thread: llama.cpp's threads wait for each other by spinning, which on a busy machine takes minutes. It ends
+    with the last test of these, as others count loaded engines.
     """
     kept: dict[EngineOptions, Lease] = {}
 

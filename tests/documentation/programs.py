@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codeop
 import contextlib
 import gc
 import io
@@ -65,9 +66,9 @@ def run(source: str, place: str) -> Ran:
 def _as_a_program() -> Iterator[types.ModuleType]:
     """An empty `__main__`, with logging and warnings as in a new process but that a warning is an error."""
     module = types.ModuleType("__main__")
-    main, root, hook, arguments = sys.modules["__main__"], logging.getLogger(), sys.unraisablehook, sys.argv
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = []
+    main, hook, arguments = sys.modules["__main__"], sys.unraisablehook, sys.argv
+    as_they_were = {logger: (logger.handlers[:], logger.level) for logger in _loggers()}
+    logging.getLogger().handlers[:] = []
     sys.modules["__main__"], sys.argv, sys.unraisablehook = module, ["-c"], sys.__unraisablehook__
     try:
         with warnings.catch_warnings():
@@ -76,8 +77,33 @@ def _as_a_program() -> Iterator[types.ModuleType]:
             yield module
     finally:
         sys.modules["__main__"], sys.argv, sys.unraisablehook = main, arguments, hook
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        for logger in _loggers():
+            handlers, level = as_they_were.get(logger, ([], logging.NOTSET))
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    root = logging.getLogger()
+    return [root, *(logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+
+
+def cut_at_the_prompt(source: str) -> int | None:
+    """The line at which a program breaks that is pasted at the prompt of Python before 3.13; None: it does not.
+
+    There an empty line ends an indented block, and nothing else does.
+    """
+    compiler, begun = codeop.CommandCompiler(), list[str]()
+    lines = [*source.splitlines(), ""]
+    for number, line in enumerate(lines, start=1):
+        begun.append(line)
+        try:
+            is_whole = compiler("\n".join(begun), symbol="single") is not None
+        except (SyntaxError, OverflowError, ValueError):
+            return number
+        if is_whole:
+            begun.clear()
+    return len(lines) if begun else None
 
 
 def promises(source: str) -> list[str]:

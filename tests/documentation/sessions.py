@@ -6,15 +6,15 @@ What is not run is never passed over in silence: whatever is not named here is a
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import itertools
 import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
-import tomllib
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from llama_client.cli.app import main
 from llama_client.providers.gguf import ollama_blobs
 from llama_client.providers.gguf.checksum import checksum
 from tests.documentation.models import stand_in_for
+from tests.documentation.named import WrongSessionError, require_extras, require_script
 from tests.documentation.pages import ROOT
 from tests.documentation.programs import is_like
 
@@ -32,11 +33,6 @@ _EXIT_CODE = re.compile(r"# exits with (\d+)$")
 _ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
 # Programs of others, which are not here: a reader starts them, the test does not.
 OTHERS = ("ollama", "vllm", "git", "cd", "nvidia-smi", "free")
-_MODULES = ("venv", "pytest", "mkdocs", "http.server")
-
-
-class WrongSessionError(Exception):
-    """A session that does not go as its page says."""
 
 
 @dataclass
@@ -177,8 +173,7 @@ class _Shell:
             case "echo":
                 return 0, " ".join(arguments) + "\n"
             case "jq":
-                json.loads(stdin or "")
-                return 0, stdin or ""
+                return _jq(arguments, stdin or "")
             case "eval":
                 inner = re.fullmatch(r"\$\((.*)\)", " ".join(arguments))
                 if inner is None:
@@ -188,7 +183,7 @@ class _Shell:
             case "pip":
                 require_extras(arguments)
             case "python":
-                _require_script(arguments)
+                require_script(arguments)
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -266,6 +261,17 @@ def _divided(words: Sequence[str], by: str) -> Iterator[list[str]]:
     yield part
 
 
+def _jq(arguments: Sequence[str], text: str) -> tuple[int, str]:
+    """The real one; where there is none, only what it is given is looked at."""
+    jq = shutil.which("jq")
+    if jq is None:
+        json.loads(text)
+        return 0, text
+    command = [jq, *arguments]
+    ran = subprocess.run(command, input=text, capture_output=True, timeout=60, check=False, encoding="utf-8")
+    return ran.returncode, ran.stdout + ran.stderr
+
+
 @contextlib.contextmanager
 def _piped(text: str) -> Iterator[None]:
     """A real file as standard input, as the command reads from its number."""
@@ -274,43 +280,3 @@ def _piped(text: str) -> Iterator[None]:
         pipe.write(text.encode())  # short enough for a pipe's buffer
     with os.fdopen(reading, encoding="utf-8") as stdin, mock.patch.object(sys, "stdin", stdin):
         yield
-
-
-def require_extras(arguments: Sequence[str]) -> None:
-    """`pip install` names this package, by its name or its folder, with extras that there are.
-
-    Raises:
-        WrongSessionError: It names something else.
-    """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    if arguments[:1] != ["install"]:
-        raise WrongSessionError("pip is only there to install")
-    for wanted in (word for word in arguments[1:] if not word.startswith("-")):
-        named = re.fullmatch(r"(?P<name>[\w.-]+)(\[(?P<extras>[\w,-]+)\])?", wanted)
-        if named is None:
-            raise WrongSessionError(f"pip install {wanted}: not understood")
-        if named["name"] not in (".", project["name"]):
-            if named["extras"] is None and importlib.util.find_spec(named["name"].replace("-", "_").split(".")[0]):
-                continue
-            raise WrongSessionError(f"pip install {wanted}: it is neither this package nor one that its tests use")
-        unknown = set((named["extras"] or "").split(",")) - {"", *project["optional-dependencies"]}
-        if unknown:
-            raise WrongSessionError(f"pip install {wanted}: there is no extra {', '.join(sorted(unknown))}")
-
-
-def _require_script(arguments: Sequence[str]) -> None:
-    """`python FILE` of this repository, or `python -m MODULE`.
-
-    Raises:
-        WrongSessionError: There is no such file or module.
-    """
-    if arguments[:1] == ["-m"] and len(arguments) > 1:
-        module = arguments[1]
-        places = (ROOT / f"{module.replace('.', '/')}.py", ROOT / module.replace(".", "/") / "__main__.py")
-        if module in _MODULES or any(place.exists() for place in places):
-            return
-        raise WrongSessionError(f"python -m {module}: there is no such module here")
-    if not arguments or not re.fullmatch(r"(examples|benchmarks)/[\w/]+\.py", arguments[0]):
-        raise WrongSessionError(f"python {' '.join(arguments)}: only files of examples/ and benchmarks/ are run")
-    if not (ROOT / arguments[0]).exists():
-        raise WrongSessionError(f"there is no {arguments[0]}")

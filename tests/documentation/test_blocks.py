@@ -58,6 +58,12 @@ def test_a_program_runs_and_prints_what_it_says(block: Block, folder: Path) -> N
         assert sessions.matches(ran.out.splitlines(), output.splitlines()), f"it printed:\n{ran.out}"
 
 
+@each("python")
+def test_a_program_can_be_pasted_at_the_prompt_of_python(block: Block) -> None:
+    line = programs.cut_at_the_prompt(block.source)
+    assert line is None, f"{block.page}:{block.line + (line or 0)}: a comment instead of an empty line, or one after it"
+
+
 @each("toml")
 def test_a_configuration_is_a_whole_one(block: Block) -> None:
     config = load_config(tomllib.loads(block.source), environ={})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.documentation import programs, sessions
+from tests.documentation.named import WrongSessionError
 from tests.documentation.pages import blocks_of
-from tests.documentation.sessions import WrongSessionError, commands_of, matches
+from tests.documentation.sessions import commands_of, matches
 
 PAGE = """\
 Text.
@@ -94,6 +96,22 @@ def test_a_program_is_main_and_leaves_nothing_behind() -> None:
     assert sys.path == path
 
 
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("for x in y:\n    print(x)\n\nprint(y)\n", None),
+        ("with x:\n    print(x)\n    # a remark\n    print(x)\n", None),
+        ("@x\ndef f():\n    return 1\n\n\nprint(f())\n", None),
+        ("print(\n\n    1,\n)\n", None),
+        ("with x:\n    print(x)\n\n    print(x)\n", 4),
+        ("for x in y:\n    print(x)\nprint(y)\n", 3),
+        ("print(\n", 2),
+    ],
+)
+def test_a_program_that_the_prompt_of_python_would_cut_is_seen(source: str, place: int | None) -> None:
+    assert programs.cut_at_the_prompt(source) == place
+
+
 def test_a_comment_behind_a_print_is_the_whole_line_that_is_printed() -> None:
     source = "print('a b c')  # a b c\nprint('b')  # …\nprint('a b c')  # a … c\nprint('a b c')  # b c\n"
     assert programs.broken_promises(source, programs.run(source, "page.md:1").out) == ["b c"]
@@ -154,6 +172,14 @@ def test_commands_have_prompts_or_every_line_is_one() -> None:
 def test_a_session_that_is_wrong_is_seen(session: str, complaint: str, reader: Path, demo_model: Path) -> None:
     with pytest.raises(WrongSessionError, match=complaint.replace("(", r"\(")):
         sessions.run(session, demo_model=demo_model)
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq here")
+def test_a_filter_is_run_by_jq(reader: Path, demo_model: Path) -> None:
+    sessions.run('$ echo "{\\"usd\\": 2}" | jq .usd\n2\n', demo_model=demo_model)
+    for wrong in ("jq .usd[", "jq .usd.more"):
+        with pytest.raises(WrongSessionError, match="exits with"):
+            sessions.run(f'echo "{{\\"usd\\": 2}}" | {wrong}\n', demo_model=demo_model)
 
 
 def test_a_block_below_that_is_not_the_output_is_seen(reader: Path, demo_model: Path) -> None:

@@ -26,7 +26,7 @@ ASKED: Any = [{"role": "user", "content": "What is the capital of Japan?"}]
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    with STANDIN.standin() as url:
+    with STANDIN.serve() as url:
         yield url
 
 

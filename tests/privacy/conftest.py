@@ -35,7 +35,7 @@ def hosts_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines += [f"{address}\t{name.upper()} other-{name}" for name, all_of in ADDRESSES.items() for address in all_of]
     file = tmp_path / "hosts"
     file.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    monkeypatch.setattr(privacy, "HOSTS_FILE", file)
+    monkeypatch.setattr(privacy, "hosts_file", lambda: file)
     return file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClientError, LocalOnlyError
+from llama_client.privacy import ConnectionGuard, is_this_machine
 from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ask, calls, each_mode, local, refused
 from tests.wire.server import Answer, Received, ReplayServer, whole
 
@@ -126,6 +128,39 @@ def test_a_name_that_leads_elsewhere_from_one_connection_to_the_next_is_judged_a
 
 
 @calls
+def test_the_file_of_hosts_is_read_anew_only_when_it_has_changed(
+    mode: str, there: ReplayServer, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be large, and every request asks what it says, also on an event loop."""
+    text = hosts_file.read_text(encoding="utf-8")
+    opened: list[Path] = []
+    to_open = Path.open
+
+    def counted(path: Path, *rest: Any, **more: Any) -> Any:
+        if path == hosts_file:
+            opened.append(path)
+        return to_open(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", counted)
+    os.utime(hosts_file, (0, 0))
+    config = at("near.test", there)
+    for _ in range(3):
+        assert ask(mode, config, f"openai/{MODEL}").text == "Hello"
+    assert len(opened) == 1
+    hosts_file.write_text(text.replace("127.0.0.1", FAR_ADDRESS), encoding="utf-8")
+    refused(mode, config, f"openai/{MODEL}")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("comment", ["# plain", "# m\u00fcnchen"])
+def test_a_name_in_the_file_of_hosts_is_found_however_it_is_written(hosts_file: Path, end: str, comment: str) -> None:
+    guard = ConnectionGuard(local_only=True)
+    lines = [f"{FAR_ADDRESS} x-near.test near.test.example", f"::1 NEAR.test.{comment}", "127.0.0.2 a near.test"]
+    hosts_file.write_text(end.join(["", *lines, ""]), encoding="utf-8", newline="")
+    assert guard.addresses("near.test", 80) == ["::1", "127.0.0.2"]
+
+
+@calls
 def test_without_a_file_of_hosts_no_name_but_localhost_is_this_machine(
     mode: str, there: ReplayServer, hosts_file: Path
 ) -> None:
@@ -175,10 +210,23 @@ def test_the_environments_proxy_is_passed_over(mode: str, there: ReplayServer, m
         assert proxy.accepted == 0
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @each_mode
 def test_a_proxy_is_refused_also_on_this_machine(mode: str, scheme: str, there: ReplayServer) -> None:
     with ReplayServer(lambda _: whole(b"", status=500)) as proxy:
         config = at("127.0.0.1", there, proxy=proxy.url.replace("http", scheme))
         assert "proxy" in str(refused(mode, config, f"openai/{MODEL}", rule="proxy"))
         assert (there.accepted, proxy.accepted) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_it"),
+    [
+        ("localhost", True), ("LocalHost.", True), ("vllm.localhost", True), ("127.8.8.8", True), ("::1", True),
+        ("::ffff:127.0.0.1", True), ("::1%lo", True), ("near.test", False), ("localhost.evil.test", False),
+        ("0.0.0.0", False), (FAR_ADDRESS, False), ("", False),
+    ],
+)  # fmt: skip
+def test_what_is_this_machine_for_certain_is_told_without_asking(host: str, is_it: bool, lookups: list[str]) -> None:
+    assert is_this_machine(host) == is_it
+    assert lookups == []

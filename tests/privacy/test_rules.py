@@ -11,7 +11,14 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from llama_client import AsyncLlamaClient, LlamaClient, LocalOnlyError, ModelNotFoundError
+from llama_client import (
+    AsyncLlamaClient,
+    ConfigError,
+    InvalidRequestError,
+    LlamaClient,
+    LocalOnlyError,
+    ModelNotFoundError,
+)
 from llama_client.errors import LocalOnlyRule
 from llama_client.privacy import ConnectionGuard
 from tests.cli.conftest import run
@@ -103,6 +110,22 @@ def test_a_model_that_ollama_does_not_have_is_not_asked_for(mode: str) -> None:
         with pytest.raises(ModelNotFoundError, match="ollama pull mine"):
             ask(mode, local("ollama", base_url=server.url), "ollama/mine")
         assert "/api/chat" not in [request.path for request in server.requests]
+
+
+@pytest.mark.parametrize("body", [{"Model": "gpt-oss:120b-cloud"}, {"Messages": picture(IMAGE_URL)}], ids=str)
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+@each_mode
+def test_no_other_spelling_in_extra_body_takes_the_place_of_what_was_judged(
+    kind: str, body: dict[str, Any], mode: str, there: ReplayServer
+) -> None:
+    config = local(kind, base_url=there.url)
+    (name,) = body
+    with pytest.raises(InvalidRequestError, match=f"extra_body.{name}: belongs into the parameter"):
+        ask(mode, config, f"{kind}/{MODEL}", extra_body=body)
+    routes = {"notes": {"targets": [{"target": f"{kind}/{MODEL}", "params": {"extra_body": body}}]}}
+    with pytest.raises(ConfigError, match=f"extra_body.{name}: belongs into the parameter"):
+        ask(mode, config | {"routes": routes}, "notes")
+    assert there.requests == []
 
 
 @calls
@@ -259,6 +282,12 @@ def test_the_official_async_client_of_what_is_here_reaches_nobody_else(there: Re
     with pytest.raises(LocalOnlyError, match="rule: connection"):
         asyncio.run(use())
     assert lookups == []
+
+
+def test_what_an_official_client_asks_of_a_server_that_is_here_is_not_judged(there: ReplayServer) -> None:
+    with LlamaClient(local("openai", base_url=there.url, api_key=KEY)) as client:
+        client.sdk("openai").chat.completions.create(model="gpt-oss:120b-cloud", messages=picture(IMAGE_URL))
+    assert [request.json["model"] for request in there.requests] == ["gpt-oss:120b-cloud"]
 
 
 def test_whoever_may_not_be_reached_is_listed_with_the_rule_and_its_key_is_not_asked_for(

@@ -56,7 +56,15 @@ def before_anything_is_sent(client: LlamaClient) -> None:
         assert_type(
             error.rule,
             Literal[
-                "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull"
+                "connection",
+                "proxy",
+                "remote_image",
+                "cloud_model",
+                "http_client",
+                "key_command",
+                "ledger",
+                "pull",
+                "redirect",
             ],
         )
         assert_type(error.source, str | None)

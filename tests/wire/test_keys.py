@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llama_client import AuthenticationError, LlamaClient, ProviderError, StreamInterruptedError
-from tests.asking import MODES
-from tests.wire.asking import KEY, ask, check_no_key, failure
+from tests.asking import MODES, Asker
+from tests.wire.asking import KEY, PLENTY_S, ask, check_no_key, failure
 from tests.wire.dialects import DIALECTS, Dialect
-from tests.wire.server import ReplayServer, as_json, streamed, whole
+from tests.wire.server import ReplayServer, as_json, closed_port, streamed, whole
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -87,3 +89,49 @@ def test_custom_headers_of_the_environment_are_not_repeated_by_us(
             client.ask("hi")
     if dialect.kind == "groq":
         assert "a-team-secret-1234" not in f"{caught.value!r} {caught.value.body} {logs.text}"
+
+
+QUERY = "?api-version=2024-10-21&code=a-code%2Fsecret-1234"
+
+
+def with_query(dialect: Dialect, url: str) -> dict[str, Any]:
+    config = dialect.config(url, api_key=KEY)
+    config["providers"]["x"]["base_url"] += QUERY
+    return config
+
+
+@each_mode
+def test_the_query_of_an_address_is_in_no_error(dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture) -> None:
+    with closed_port() as url, pytest.raises(ProviderError) as caught:
+        Asker(mode, with_query(dialect, url), [])("hi", model="x/some/model", timeout=PLENTY_S)
+    error = caught.value
+    assert url in str(error)
+    assert "secret-1234" not in f"{error!r} {error.attempts!r} {logs.text}"
+
+
+@pytest.mark.parametrize("written", ["a-code%2Fsecret-1234", "a-code/secret-1234"])
+def test_a_query_that_the_server_repeats_is_not_repeated_by_us(dialect: Dialect, written: str) -> None:
+    told = dialect.failure(f"2024-10-21 does not know {written}")
+    with ReplayServer(lambda _: as_json(told, status=400)) as server:
+        with LlamaClient(with_query(dialect, server.url)) as client, pytest.raises(ProviderError) as caught:
+            client.ask("hi")
+    error = caught.value
+    if dialect.kind != "ollama":  # which has no query: its address is a host's
+        assert "secret-1234" not in f"{error!r} {error.body} {error.attempts!r}"
+    assert "2024-10-21" in str(error)
+
+
+def test_the_query_of_an_address_is_in_no_list_of_models(dialect: Dialect) -> None:
+    with closed_port() as url, LlamaClient(with_query(dialect, url)) as client:
+        assert "secret-1234" not in repr(client.models.list())
+
+
+def test_a_word_in_the_place_of_a_key_is_no_secret(dialect: Dialect) -> None:
+    told = dialect.failure("ollama does not like this")
+    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+        with (
+            LlamaClient(dialect.config(server.url, api_key="ollama")) as client,
+            pytest.raises(ProviderError) as caught,
+        ):
+            client.ask("hi")
+    assert "ollama does not like this" in str(caught.value)

@@ -63,6 +63,18 @@ def row(id_: str, **more: Any) -> dict[str, Any]:
     return {"id": id_, "object": "model", "created": 1, "owned_by": "somebody", **more}
 
 
+@each_dialect
+@each_colour
+def test_a_key_that_the_server_repeats_as_a_model_is_not_shown(dialect: Dialect, colour: str) -> None:
+    def echo(request: Received) -> Answer:
+        ids = [request.headers["authorization"], f"m-{KEY}"]
+        return as_json({"data": [row(id_) for id_ in ids], "models": [{"name": id_} for id_ in ids]})
+
+    found = one(dialect, colour, echo)
+    assert KEY not in found.model_dump_json()
+    assert [model.target for model in found.models] == ["x/[secret]", "x/m-[secret]"]
+
+
 SHAPES: list[Any] = [
     pytest.param(
         GROQ,

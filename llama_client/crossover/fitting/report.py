@@ -144,7 +144,9 @@ def _remedies(fit: Fit) -> str:
     if remedies:
         return f" {'; '.join(remedies)}."
     least = _least(fit)
-    return f" Nothing that we know of fits: {least.precision} needs {gib(least.need.total_bytes)}." if least else ""
+    if least is None:
+        return ""
+    return f" No known precision fits: {least.precision}, the smallest, needs {gib(least.need.total_bytes)}."
 
 
 def _least(fit: Fit) -> Option | None:

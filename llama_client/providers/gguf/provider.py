@@ -62,6 +62,10 @@ class GgufProvider:
         """See `Provider`."""
         return await asyncio.to_thread(self.served_models)
 
+    def cleaned(self, text: str) -> str:
+        """See `Provider`. There are none."""
+        return text
+
     def require(self, call: ProviderCall) -> None:
         """See `Provider`. What hangs on the model's template is known once it is loaded."""
         if has_remote_images(call.request):

@@ -22,6 +22,7 @@ from llama_client.errors import (
     APITimeoutError,
     InvalidResponseError,
     LlamaClientError,
+    LocalOnlyError,
     ProviderError,
 )
 from llama_client.providers.base import Codec, HttpAnswer, HttpCall, ProviderCall, StreamDecoder
@@ -285,6 +286,8 @@ class Exchange:
         if isinstance(error, LlamaClientError):
             if isinstance(error, ProviderError) and error.http_status is None:
                 error.http_status = facts.http_status
+            # The server that redirects had the request.
+            facts.sent = facts.sent or (isinstance(error, LocalOnlyError) and error.rule == "redirect")
             return error
         if not isinstance(error, Exception):
             # Interrupted, cancelled or closed early, perhaps while the request was on its way.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import threading
 import urllib.request
@@ -12,17 +11,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic_core import PydanticCustomError
 
+from llama_client.config.providers import proxy_address
 from llama_client.errors import ConfigError, InvalidRequestError
-from llama_client.privacy import ConnectionGuard
-from llama_client.providers.http.transports import GuardedTransport, aiohttp_transport, is_address
+from llama_client.privacy import ConnectionGuard, is_this_machine
+from llama_client.providers.http.transports import GuardedTransport, aiohttp_transport
 
 if TYPE_CHECKING:
     import ssl
 
     from pydantic import SecretStr
 
-_PROXY_SCHEMES = ("http", "https")
+# Where the operating system has settings of its own, these are among them.
+_OF_ENVIRONMENT = "the proxy in the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Connections:
             return WayOut()
         if proxy is not None:
             self.guard.refuse("proxy", "a proxy, which hands on what it is sent")
-            return WayOut(_checked_proxy(proxy.get_secret_value()), ca_file)
+            return WayOut(_checked_proxy(proxy.get_secret_value(), "proxy:"), ca_file)
         return WayOut(None if self.guard.local_only else _proxy_of_environment(url), ca_file)
 
     def sync_client(self, way: WayOut) -> httpx.Client:
@@ -136,10 +138,13 @@ class Connections:
             await client.aclose()
 
 
-def _checked_proxy(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
-        raise ConfigError("proxy: must be an address such as http://proxy.example:3128 (http and https are known)")
+def _checked_proxy(proxy: str, whose: str) -> str:
+    try:
+        httpx.Proxy(proxy_address(proxy))
+    except (ValueError, httpx.InvalidURL) as error:
+        # Ours says what would be right; HTTPX's could quote a password.
+        told = str(error) if isinstance(error, PydanticCustomError) else "must be an address that HTTP clients know"
+        raise ConfigError(f"{whose} {told}") from None
     return proxy
 
 
@@ -147,13 +152,13 @@ def _proxy_of_environment(url: str) -> str | None:
     """The environment's proxy for an address, as other programs find it; this machine is never asked through one."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback):
+    if is_this_machine(host):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(host):
         return None
-    return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}")
+    return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}", _OF_ENVIRONMENT)
 
 
 def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:

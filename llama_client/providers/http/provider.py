@@ -16,6 +16,7 @@ import httpx
 
 from llama_client.clock import Clock, Deadline
 from llama_client.config.keys import read_key
+from llama_client.config.masking import secrets_of_address, without_credentials
 from llama_client.config.providers import HttpProvider as HttpTable
 from llama_client.config.providers import web_address
 from llama_client.errors import (
@@ -92,7 +93,8 @@ class HttpProvider:
         self._environ = environ
         self._codec = service.codec(table, knowledge.abilities)
         self._url = _checked_url(name, service, table, environ)
-        self._secrets = Secrets(())
+        # The rest is known once the key is read.
+        self._secrets = Secrets(secrets_of_address(self._url))
         self._running: set[AttemptFacts] = set()
         self._lock = threading.Lock()
         self._sync: _Ready[httpx.Client] | None = None
@@ -309,7 +311,8 @@ class HttpProvider:
         variable = self._service.key_variable_for(self._table, self._environ)
         key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
         if key is None and self._service.needs_key_at(self._table):
-            made = f" (keys are made at {self._service.keys_url})" if self._service.keys_url else ""
+            keys_url = self._service.keys_url_at(self._url)
+            made = f" (keys are made at {keys_url})" if keys_url else ""
             raise AuthenticationError(
                 f"no API key for {self._name}: set {variable}{made}, or providers.{self._name}.api_key_env "
                 "(or api_key_file, api_key_command, api_key)"
@@ -317,7 +320,8 @@ class HttpProvider:
         opened = self._service.open(self._table, key, client, self._environ, is_async=is_async)
         # Also what the environment's custom headers and a user's own client add.
         held = secrets_in({**dict(client.headers), **opened.address.headers})
-        self._secrets = Secrets([*held, *self._proxy_secrets(), *([key.get_secret_value()] if key else [])])
+        held += [*secrets_of_address(self._url), *self._proxy_secrets()]
+        self._secrets = Secrets([*held, *([key.get_secret_value()] if key else [])])
         return opened
 
     def _proxy_secrets(self) -> list[str]:
@@ -437,7 +441,9 @@ def _image_failure(url: str, error: Exception) -> LlamaClientError:
 
 
 def _shown(url: str) -> str:
-    return url if len(url) <= 100 else f"{url[:100]}…"
+    # A signed address holds its signature in its query.
+    shown = without_credentials(url)
+    return shown if len(shown) <= 100 else f"{shown[:100]}…"
 
 
 def _timeouts(timeout_s: float) -> dict[str, float]:

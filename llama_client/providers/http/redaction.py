@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llama_client.config.masking import MASK_IN_TEXT, can_be_secret
 from llama_client.errors import GenerationFailedError, ProviderError
 from llama_client.providers.base import AttemptFacts
 
-_MASK = "[secret]"
-# A shorter text would be found in ordinary words.
-_MIN_SECRET_CHARS = 6
 _MAX_CHAIN = 20
 
 
@@ -33,7 +31,7 @@ class Secrets:
 
     def __init__(self, values: Collection[str]) -> None:
         # The longest first, so that none is left in part.
-        self._values = tuple(sorted({v for v in values if len(v) >= _MIN_SECRET_CHARS}, key=len, reverse=True))
+        self._values = tuple(sorted({value for value in values if can_be_secret(value)}, key=len, reverse=True))
 
     def plus(self, values: Collection[str]) -> Secrets:
         """These and more."""
@@ -81,11 +79,11 @@ class Secrets:
         match value:
             case str():
                 for secret in self._values:
-                    value = value.replace(secret, _MASK)
+                    value = value.replace(secret, MASK_IN_TEXT)
                 return value
             case bytes():
                 for secret in self._values:
-                    value = value.replace(secret.encode(), _MASK.encode())
+                    value = value.replace(secret.encode(), MASK_IN_TEXT.encode())
                 return value
             case dict():
                 return {self._without(key): self._without(inner) for key, inner in value.items()}

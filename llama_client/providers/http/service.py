@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from llama_client.config.clouds import Cloud
+from llama_client.config.masking import without_credentials
 from llama_client.config.providers import HttpProvider
 from llama_client.errors import AuthenticationError, ProviderError
 from llama_client.privacy import ConnectionGuard
@@ -31,11 +34,9 @@ class Opened:
 class Service:
     """One kind of provider. What is here holds for OpenAI-shaped ones; each kind says what is different."""
 
-    # The variable that holds the key where the table names no source.
-    key_variable: ClassVar[str | None] = None
+    # The cloud that its kind belongs to, whether or not it is there.
+    cloud: ClassVar[Cloud]
     needs_key: ClassVar[bool] = False
-    # Where its users make their keys.
-    keys_url: ClassVar[str | None] = None
     # Whether its usual address is somebody else's machine.
     is_cloud: ClassVar[bool] = False
     # Whether images behind addresses are fetched here, since the server takes none.
@@ -49,6 +50,20 @@ class Service:
     # What to ask for the models that it serves.
     listing_paths: ClassVar[tuple[str, ...]] = ("models",)
     codec_class: ClassVar[type[OpenAICodec]] = OpenAICodec
+
+    @property
+    def key_variable(self) -> str:
+        """The variable that holds the key where the table names no source."""
+        return self.cloud.key_variable
+
+    @property
+    def keys_url(self) -> str:
+        """Where users of its cloud make their keys."""
+        return self.cloud.keys_url
+
+    def keys_url_at(self, url: str) -> str | None:
+        """Where keys for a provider at an address are made; None: it is a server of somebody's own."""
+        return self.keys_url if self.is_cloud or urlsplit(url).hostname in self.cloud.hosts else None
 
     def codec(self, table: HttpProvider, abilities: Abilities) -> Codec:
         """Its codec."""
@@ -97,12 +112,13 @@ class Service:
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """What a user can do about an error, where this kind knows."""
         if is_refused(error):
-            return f"nobody listens at {url}: is the server running?"
+            return f"nobody listens at {without_credentials(url)}: is the server running?"
         if is_unresolved(error):
             return f"{urlsplit(url).hostname} has no address here: is this machine online?"
         # Without an answer there was no key, which is said already.
-        if isinstance(error, AuthenticationError) and error.http_status is not None and self.keys_url is not None:
-            return f"is the key right? Keys are made at {self.keys_url}"
+        keys_url = self.keys_url_at(url)
+        if isinstance(error, AuthenticationError) and error.http_status is not None and keys_url is not None:
+            return f"is the key right? Keys are made at {keys_url}"
         return None
 
     def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
@@ -120,7 +136,10 @@ class Service:
 
 def is_cloud_model(model: str) -> bool:
     """Whether an Ollama server hands requests for this model on to Ollama's cloud."""
-    return model.lower().endswith(("-cloud", ":cloud"))
+    # Without what nobody sees, and in plain letters: a server may read the name so.
+    plain = unicodedata.normalize("NFKC", model)
+    seen = "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "CZ")
+    return seen.casefold().endswith(("-cloud", ":cloud"))
 
 
 def _context(row: Mapping[str, Any]) -> int | None:

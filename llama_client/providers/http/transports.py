@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -132,6 +131,7 @@ class GuardedTransport(httpx.BaseTransport):
     """HTTPX's own transport over httpcore, but for the guard and the patience."""
 
     def __init__(self, guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext) -> None:
+        self._guard = guard
         options: dict[str, Any] = {
             "ssl_context": ssl_context,
             "max_connections": MAX_CONNECTIONS,
@@ -166,13 +166,25 @@ class GuardedTransport(httpx.BaseTransport):
             if renamed is None:
                 raise
             raise renamed from error
-        return httpx.Response(
+        answer = httpx.Response(
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )
+        try:
+            _require_no_redirect(self._guard, request, answer)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
 
     def close(self) -> None:
         """Closes every connection; threads that wait for an answer wake up with an error."""
         self._pool.close()
+
+
+def _require_no_redirect(guard: ConnectionGuard, request: httpx.Request, answer: httpx.Response) -> None:
+    """Nobody here follows one, but under `local_only` its rule is named."""
+    if answer.has_redirect_location:
+        guard.refuse_redirect(str(request.url), answer.headers["location"])
 
 
 class _Body(httpx.SyncByteStream):
@@ -224,11 +236,19 @@ def aiohttp_transport(
     class Transport(AiohttpTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             # Addresses, and what looks like one to aiohttp, its resolver is not asked for.
-            guard.require_allowed(request.url.host)
+            if guard.local_only:
+                # It may have to read a file.
+                await asyncio.to_thread(guard.require_allowed, request.url.host)
             if credentials and request.url.scheme == "http":
                 # A proxy is told who asks by the request itself, where there is no tunnel to open first.
                 request.headers.update(credentials)
-            return await super().handle_async_request(request)
+            answer = await super().handle_async_request(request)
+            try:
+                _require_no_redirect(guard, request, answer)
+            except BaseException:
+                await answer.aclose()
+                raise
+            return answer
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -256,12 +276,3 @@ def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[
     pair = base64.b64encode(b":".join(proxy.raw_auth)).decode()
     credentials = {"Proxy-Authorization": f"Basic {pair}"}
     return httpx.Proxy(proxy.url, headers=credentials), credentials
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address and not a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
