@@ -20,7 +20,9 @@ from dataclasses import dataclass
 
 TIMEOUT_S = 120
 # What changes a whole process, and cannot be undone: who imports one of these gets a process of their own.
-ALONE = re.compile(r"^\s*(?:import|from) (?:opentelemetry|multiprocessing|signal|subprocess)\b", flags=re.MULTILINE)
+ALONE = re.compile(
+    r"^\s*(?:import|from) (?:opentelemetry|multiprocessing|ollama|signal|subprocess)\b", flags=re.MULTILINE
+)
 # `print(...)  # what it prints`: the comment is the whole line that is printed, where `…` stands for any text.
 _PROMISE = re.compile(r"^ *print\(.*\) +# (?P<line>.*)$", flags=re.MULTILINE)
 
@@ -78,7 +80,8 @@ def _as_a_program() -> Iterator[types.ModuleType]:
     finally:
         sys.modules["__main__"], sys.argv, sys.unraisablehook = main, arguments, hook
         for logger in _loggers():
-            handlers, level = as_they_were.get(logger, ([], logging.NOTSET))
+            own = [handler for handler in logger.handlers if isinstance(handler, logging.NullHandler)]
+            handlers, level = as_they_were.get(logger, (own, logging.NOTSET))
             logger.handlers[:] = handlers
             logger.setLevel(level)
 

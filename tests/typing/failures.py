@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal, assert_type
 
 from llama_client import (
@@ -43,6 +44,9 @@ def before_anything_is_sent(client: LlamaClient) -> None:
         client.ask("hi")
     except ConfigError as error:
         assert_type(error.key, str | None)
+        assert_type(error.file, Path | None)
+        assert_type(error.variable, str | None)
+        assert_type(error.reason, Literal["missing", "unreadable", "wrong"])
     except InvalidRequestError as error:
         assert_type(error.param, str | None)
     except BudgetExceededError as error:
