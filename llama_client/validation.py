@@ -69,6 +69,11 @@ class Problem:
     field: str
     sentence: str
 
+    @property
+    def what(self) -> str:
+        """The sentence without the field that it begins with."""
+        return self.sentence.removeprefix(f"{self.field}: ")
+
 
 def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
     """The most telling of a validation's errors.

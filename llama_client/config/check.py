@@ -138,7 +138,7 @@ def _of_cloned(found: Found, source: str | os.PathLike[str] | None, folder: Path
         is_named = True
     for problem in refused:
         path, _ = nearest_path(problem.field, places)
-        what = problem.sentence.removeprefix(f"{problem.field}: ")
+        what = problem.what
         if is_named:
             what = f"works while the file is named (--config), and is refused where it is found: {what}"
         severity: Severity = "warning" if is_named else "error"

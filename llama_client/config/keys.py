@@ -107,9 +107,18 @@ def _checked(text: str, source: str) -> SecretStr:
     return SecretStr(key)
 
 
+def text_of_key_file(path: Path) -> str:
+    """What a file that holds a key says.
+
+    Raises:
+        OSError: It is not there, cannot be read, or is no regular file.
+    """
+    return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
+
+
 def _from_file(path: Path, key: str) -> str:
     try:
-        return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
+        return text_of_key_file(path)
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})", key=key) from None
 

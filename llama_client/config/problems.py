@@ -31,6 +31,11 @@ class ConfigProblem:
     what: str
     path: KeyPath = ()
 
+    @property
+    def sentence(self) -> str:
+        """Both as one."""
+        return f"{self.field}: {self.what}" if self.field else self.what
+
 
 def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple[Config, list[ConfigProblem]]:
     """Checks a configuration's values and tells of everything that is wrong.
@@ -56,7 +61,7 @@ def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple
     found = []
     for kind in kinds:
         path, _ = nearest_path(kind.field, places)
-        found.append(ConfigProblem(kind.field, kind.sentence.removeprefix(f"{kind.field}: "), path))
+        found.append(ConfigProblem(kind.field, kind.what, path))
     removed: set[KeyPath] = set()
     for _ in range(_MAX_ROUNDS):
         originals: dict[str, KeyPath] = {}
@@ -72,8 +77,7 @@ def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple
             # What was there and wrong is not missing.
             was_there = detail["type"] == "missing" and (*path, rest.removeprefix(".")) in removed
             if detail in telling and not was_there:
-                what = problem.sentence.removeprefix(f"{problem.field}: ")
-                found.append(ConfigProblem(place(path) + rest, what, path))
+                found.append(ConfigProblem(place(path) + rest, problem.what, path))
             removed |= {path} if path else set()
         if len(removed) == before:
             break

@@ -55,7 +55,7 @@ def read(wanted: Wanted, surroundings: Surroundings) -> Loaded:
     except ConfigError as error:
         finding = _wrong("configuration", str(error), _remedy_unreadable(error), {"key": error.key})
         return Loaded(Config(local_only=True), False, False, findings=(finding, *_variables(environ)))
-    redirected = [ConfigProblem(problem.field, problem.sentence) for problem in found.redirections()]
+    redirected = [ConfigProblem(problem.field, problem.what) for problem in found.redirections()]
     if redirected:
         # It would send keys elsewhere, so nothing is asked of anybody with it.
         config = Config(local_only=True)
@@ -89,7 +89,7 @@ def _file(found: Found, config: Config, wrong: Sequence[ConfigProblem]) -> list[
         return [
             _wrong(
                 subject,
-                _sentence(problem),
+                problem.sentence,
                 f"Correct {problem.field or 'it'}, then run `llama-client config check`.",
                 {**facts, "key": problem.field},
             )
@@ -101,11 +101,6 @@ def _file(found: Found, config: Config, wrong: Sequence[ConfigProblem]) -> list[
         remedy = "For settings of your own, run `llama-client config init`."
         return [Finding("config_file", "configuration", subject, "info", message, remedy, facts)]
     return [Finding("config_file", "configuration", subject, "ok", "read", facts=facts)]
-
-
-def _sentence(problem: ConfigProblem) -> str:
-    what = problem.what.removeprefix(f"{problem.field}: ")
-    return f"{problem.field}: {what}" if problem.field else what
 
 
 def _wrong(subject: str, message: str, remedy: str, facts: Mapping[str, Fact]) -> Finding:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from llama_client.config.masking import MASK_IN_TEXT, SECRET_NAME, can_be_secret, secrets_of_address
-from llama_client.config.reading import read_regular_file
+from llama_client.config.keys import text_of_key_file
+from llama_client.config.masking import MASK_IN_TEXT, SECRET_NAME, secrets_of_address
 from llama_client.config.schema import TABLES
+from llama_client.providers.http.redaction import Secrets
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -29,7 +30,6 @@ _HOLDS_A_SECRET = re.compile(r"(^|[_-])(headers?|proxy|url|uri|dsn)($|[_-])", re
 _OPEN_NAME = re.compile(r"(_env|_file|_path|_dir|_home|_sock|^no_proxy|^xauthority|^(old)?pwd)$", re.IGNORECASE)
 # Below these, users choose names, which say nothing of what is below them.
 _NAMED_BY_USERS = ("providers", "routes")
-_MAX_KEY_BYTES = 64 << 10
 _MAX_DEPTH = 20
 
 
@@ -45,15 +45,12 @@ class Masks:
     def __init__(self, environ: Mapping[str, str], config: Config, values: Mapping[str, Any]) -> None:
         found = [*_below(environ, is_secret=False, depth=0), *_of_config(config)]
         found += _below(values, is_secret=False, depth=0)
-        pieces = {piece.strip() for text in found for piece in _pieces(text)} - _ORDINARY - set(config.providers)
-        # The longest first, so that none is left in part.
-        self._values = sorted((p for p in pieces if can_be_secret(p)), key=len, reverse=True)
+        pieces = {piece.strip() for text in found for piece in _pieces(text)}
+        self._secrets = Secrets(pieces - _ORDINARY - set(config.providers))
 
     def __call__(self, text: str) -> str:
         """A text without them."""
-        for value in self._values:
-            text = text.replace(value, MASK_IN_TEXT)
-        return _CREDENTIALS.sub(f"{MASK_IN_TEXT}@", text)
+        return _CREDENTIALS.sub(f"{MASK_IN_TEXT}@", self._secrets.cleaned(text))
 
 
 def _of_config(config: Config) -> Iterator[str]:
@@ -73,7 +70,7 @@ def _of_config(config: Config) -> Iterator[str]:
 
 def _of_file(file: Path) -> Iterator[str]:
     try:
-        yield read_regular_file(file, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
+        yield text_of_key_file(file)
     except OSError:
         return
 

@@ -320,8 +320,8 @@ class HttpProvider:
         opened = self._service.open(self._table, key, client, self._environ, is_async=is_async)
         # Also what the environment's custom headers and a user's own client add.
         held = secrets_in({**dict(client.headers), **opened.address.headers})
-        held += [*secrets_of_address(self._url), *self._proxy_secrets()]
-        self._secrets = Secrets([*held, *([key.get_secret_value()] if key else [])])
+        held += self._proxy_secrets()
+        self._secrets = self._secrets.plus([*held, *([key.get_secret_value()] if key else [])])
         return opened
 
     def _proxy_secrets(self) -> list[str]:
