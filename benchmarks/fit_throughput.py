@@ -35,10 +35,10 @@ from throughput_rows import (
     untuned_rows,
 )
 
-from llama_client.crossover.serving.fitted import Constants, SingleStream
-from llama_client.crossover.serving.published import PublishedPoint, bundled_points
-from llama_client.crossover.serving.replica import Replica
 from llama_client.crossover.tables import Tables
+from llama_client.crossover.throughput.engines import Constants, SingleStream
+from llama_client.crossover.throughput.points import PublishedPoint, bundled_points
+from llama_client.crossover.throughput.replica import Replica
 
 FILE = Path(__file__).resolve().parent.parent / "llama_client" / "crossover" / "data" / "throughput.toml"
 LONG_PROMPT_TOKENS = 4000

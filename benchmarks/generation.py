@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import AsyncLlamaClient, LlamaClient
-from llama_client.providers.gguf.loaded import lease
-from llama_client.providers.gguf.loading import EngineOptions
+from llama_client.providers.gguf.engine import EngineOptions
+from llama_client.providers.gguf.engine_registry import lease
 from llama_client.providers.gguf.store import ModelStore
 
 MESSAGES = [{"role": "user", "content": "Tell me a long story about a llama."}]

@@ -30,12 +30,10 @@ import psutil
 
 from llama_client import AsyncLlamaClient, CostReport, LlamaClient, TrafficReport
 from llama_client.costs.bills import Tokens
-from llama_client.costs.ledger import Ledger
-from llama_client.costs.rows import COLUMNS, Row
-from llama_client.costs.storage import Place, Storage, attempts, labels
-from llama_client.routing.entries import Entries
-from llama_client.types.attempt import Attempt
-from llama_client.types.cost import Cost
+from llama_client.costs.database import DatabaseLocation, Storage, attempts, labels
+from llama_client.costs.ledger import COLUMNS, Ledger, Row
+from llama_client.routing.recorder import LedgerEntries
+from llama_client.types.completion import Attempt, Cost
 
 MESSAGES = [{"role": "user", "content": "Why do llamas hum?"}]
 IN_FLIGHT = 32
@@ -112,7 +110,7 @@ def _handing_over(folder: Path) -> None:
     times = []
     for number in range(20_000):
         started = time.perf_counter()
-        Entries(ledger, "req_1", {}).add(attempt, candidate, 1, 1.0, tokens)
+        LedgerEntries(ledger, "req_1", {}).add(attempt, candidate, 1, 1.0, tokens)
         times.append(time.perf_counter() - started)
         if number % 100 == 99:
             time.sleep(0.005)
@@ -151,16 +149,16 @@ def writer(folder: Path, rows: int, postgres: str | None) -> None:
 
 
 def _ledger(file: Path) -> Ledger:
-    return _made(Place(str(file), file=file))
+    return _made(DatabaseLocation(str(file), file=file))
 
 
 def _ledger_in(url: str) -> Ledger:
     import psycopg
 
-    return _made(Place("PostgreSQL", connect=lambda: psycopg.connect(url)))
+    return _made(DatabaseLocation("PostgreSQL", connect=lambda: psycopg.connect(url)))
 
 
-def _made(place: Place) -> Ledger:
+def _made(place: DatabaseLocation) -> Ledger:
     return Ledger(partial(Storage, place), place.name, flush_interval_s=0.2, retention_days=36_500, wall=time.time)
 
 
@@ -197,7 +195,7 @@ def reports(folder: Path, rows: int) -> None:
         for n, name in enumerate(names)
     ]
     started = time.perf_counter()
-    with Storage(Place("reports", file=file)).connection() as connection:
+    with Storage(DatabaseLocation("reports", file=file)).connection() as connection:
         with connection.begin():
             connection.execute(labels.insert(), words)
         for start in range(0, rows, 20_000):

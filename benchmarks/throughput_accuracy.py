@@ -26,12 +26,11 @@ from throughput_rows import (
     untuned_rows,
 )
 
-from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s
-from llama_client.crossover.serving.fitted import fitted
-from llama_client.crossover.serving.published import published_rows
-from llama_client.crossover.serving.replica import Replica
-from llama_client.crossover.serving.weighing import MEASURED_ERROR, scaled_error, weigh
 from llama_client.crossover.tables import Tables
+from llama_client.crossover.throughput.engines import fitted
+from llama_client.crossover.throughput.points import published_rows
+from llama_client.crossover.throughput.rates import MEASURED_ERROR, scaled_error, weigh
+from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s
 
 Pairs = Sequence[tuple[float, float]]
 """What was told, and what was true."""

@@ -12,12 +12,11 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from itertools import permutations
 
-from llama_client.crossover.serving import single_stream
-from llama_client.crossover.serving.fitted import Constants, SingleStream, fitted
-from llama_client.crossover.serving.known_points import MOST_OF_ESTIMATE
-from llama_client.crossover.serving.published import PublishedPoint, bundled_points
-from llama_client.crossover.serving.replica import Replica
-from llama_client.crossover.serving.work import Hardware, Work, hardware, step_time, work_of
+from llama_client.crossover.throughput import llama_cpp as single_stream
+from llama_client.crossover.throughput.engines import Constants, SingleStream, fitted
+from llama_client.crossover.throughput.points import MOST_OF_ESTIMATE, PublishedPoint, bundled_points
+from llama_client.crossover.throughput.replica import Replica
+from llama_client.crossover.throughput.work import ServingHardware, Work, hardware, step_time, work_of
 
 FOLDS = 5
 # An offline maximum is one row where a configuration measured online has ten. At 3, unseen maximums are off by a fifth
@@ -49,7 +48,7 @@ class Row:
 
     point: PublishedPoint
     work: Work
-    sheet: Hardware
+    sheet: ServingHardware
     tpot_ms: float
 
     @property

@@ -19,7 +19,7 @@ from standin import standin
 
 from llama_client import LlamaClient
 from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate
-from llama_client.crossover.ledger_traffic import traffic_of
+from llama_client.crossover.user_tables import traffic_of
 
 TODAY = date(2026, 11, 26)
 PAIR = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", gpu_usd_per_hour=2.69)

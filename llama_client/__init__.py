@@ -38,20 +38,33 @@ from llama_client.errors import (
 )
 from llama_client.models import ModelInfo, ProviderInfo
 from llama_client.streams import AsyncChatStream, ChatStream
-from llama_client.types.attempt import Attempt, Timing
-from llama_client.types.chunk import ChatCompletionChunk
-from llama_client.types.completion import ChatCompletion, Choice, Message, ToolCall
-from llama_client.types.cost import Cost
-from llama_client.types.health import TargetHealth
-from llama_client.types.params import CallParams, ChatParams
-from llama_client.types.usage import Usage
+from llama_client.types.completion import (
+    Attempt,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    Cost,
+    Message,
+    TargetHealth,
+    Timing,
+    ToolCall,
+    Usage,
+)
+from llama_client.types.request import CallParams, ChatParams
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
-    from llama_client.config.discovery import load_config
+    from llama_client.config.load import load_config
     from llama_client.config.schema import Config
-    from llama_client.types.estimate import CostEstimate, TokenCount
-    from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts, TrafficReport
+    from llama_client.types.report import (
+        BudgetState,
+        CostEstimate,
+        CostGroup,
+        CostReport,
+        DayCosts,
+        TokenCount,
+        TrafficReport,
+    )
 
 __all__ = [
     "APIConnectionError",
@@ -114,13 +127,13 @@ __all__ = [
 _LATER = {
     "BudgetState": "llama_client.types.report",
     "Config": "llama_client.config.schema",
-    "CostEstimate": "llama_client.types.estimate",
+    "CostEstimate": "llama_client.types.report",
     "CostGroup": "llama_client.types.report",
     "CostReport": "llama_client.types.report",
     "DayCosts": "llama_client.types.report",
-    "TokenCount": "llama_client.types.estimate",
+    "TokenCount": "llama_client.types.report",
     "TrafficReport": "llama_client.types.report",
-    "load_config": "llama_client.config.discovery",
+    "load_config": "llama_client.config.load",
 }
 
 

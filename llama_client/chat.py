@@ -1,50 +1,92 @@
-"""`chat.completions.create` in two colours, and what a call needs from its client."""
+"""Chat completions, sync and async: arguments to requests, token counts and cost estimates before sending."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
-from llama_client.clock import Clock, Deadline
+from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
-from llama_client.event_loop import EventLoop
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.params import CallParams, ChatParams, ParseParams
-from llama_client.types.sendable import MAX_TIMEOUT_S
+from llama_client.types.messages import MAX_TIMEOUT_S
+from llama_client.types.report import CostEstimate, TokenCount
+from llama_client.types.request import CallParams, ChatParams, ParseParams
+
+if TYPE_CHECKING:
+    from llama_client.routing.targets import TargetList
+    from llama_client.types.request import ChatRequest
+
+
+def token_count(request: ChatRequest) -> TokenCount:
+    """How many tokens the prompt of a checked request has."""
+    from llama_client.routing.request_size import RequestSize
+
+    size = RequestSize(request)
+    return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
+
+
+def cost_estimate(context: CallContext, request: ChatRequest, choices: list[TargetList]) -> CostEstimate:
+    """What a checked request would cost with the first target that it would ask."""
+    from llama_client.routing.billing import longest_answer, worst_case
+
+    router, providers = context.router, context.providers
+    candidates = router.candidates(choices, request)
+    may_drop = context.config.routing.drop_unsupported
+    candidate = next((each for each in candidates if each.is_fit(may_drop=may_drop)), candidates[0])
+    target, size = candidate.target, candidate.size
+    price = router.prices.price(
+        target.provider_name,
+        target.model,
+        context.clock.wall(),
+        is_free=target.provider.is_free(target.model),
+        service_tier=request.service_tier,
+    )
+    longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
+    timeout_s = context.config.routing.deadline_s if request.timeout is None else request.timeout
+    worst = worst_case(price, candidate.request, size, longest, timeout_s)
+    known: dict[str, Any] = {}
+    if price is not None:
+        known = {
+            "usd": Decimal(0) if price.is_nothing else router.expected_usd(candidate),
+            "most_usd": Decimal(0) if price.is_nothing else worst.usd if worst is not None else None,
+            "status": "free" if price.is_nothing else "estimated",
+            "source": price.origin.source,
+        }
+    return CostEstimate(
+        target=target.name,
+        input_tokens=round(size.input_tokens),
+        output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
+        **known,
+    )
+
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
-    from llama_client.costs.reporting import CostSource
+    from llama_client.costs.api import CostSource
     from llama_client.providers.registry import Providers
-    from llama_client.routing.call import Call
+    from llama_client.routing.billing import Reservations
+    from llama_client.routing.concurrency import ClosingEvent
+    from llama_client.routing.drive import Call
+    from llama_client.routing.plan import Backoff
     from llama_client.routing.policies import Router
-    from llama_client.routing.purchases import Purchases
-    from llama_client.routing.targets import Choice, Resolver
-    from llama_client.routing.turns import Closing
-    from llama_client.routing.waits import Backoff
+    from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
-    from llama_client.telemetry.instrumentation import Instrumentation
-    from llama_client.types.estimate import CostEstimate, TokenCount
+    from llama_client.telemetry import Instrumentation
+    from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
     ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class DefaultModel:
-    """What `model` means where it is omitted: found out once for a client and its views.
-
-    Args:
-        ollama: The Ollama to be asked for it; None where no question is needed.
-        ask: Asks it for a model, blocking.
-        aask: The same on the event loop.
-        name_of: The model's name, by what Ollama said.
-    """
+    """What `model` means where it is omitted: found out once for a client and its views."""
 
     def __init__(
         self,
@@ -60,11 +102,7 @@ class DefaultModel:
         self._name: str | None = None
 
     def name(self) -> str:
-        """The model.
-
-        Raises:
-            ConfigError: There is none.
-        """
+        """The model."""
         if self._name is None:
             # Two threads may both ask; they hear the same.
             self._name = self._name_of(self._ask(self._ollama) if self._ollama is not None else None)
@@ -79,38 +117,19 @@ class DefaultModel:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a client and its views hand to each call.
-
-    Attributes:
-        config: The configuration.
-        providers: Who there is; shared by all views of a client.
-        resolver: Turns `model` into targets.
-        clock: The time.
-        router: Orders targets; shared by all views of a client, as is what it has learned.
-        accounting: What calls cost; shared by all views too.
-        purchases: Sets money aside for attempts; None: there is no budget.
-        cost_source: Where reports come from.
-        telemetry: Makes spans and metrics; None: it is off.
-        backoff: How long to wait before a target is asked again.
-        closing: Ends the waits of calls when the client is closed.
-        loop: The loop of an asynchronous client.
-        default: What `model` means where neither a call nor a view says.
-        model: What `model` means where a call omits it; None: the configuration's default.
-        timeout_s: The `timeout` of calls that give none.
-        tags: Labels of every call.
-    """
+    """What a client and its views hand to each call."""
 
     config: Config
     providers: Providers
-    resolver: Resolver
+    resolver: TargetResolver
     clock: Clock
     router: Router
     accounting: Accounting
-    purchases: Purchases | None
+    purchases: Reservations | None
     cost_source: CostSource
     telemetry: Instrumentation | None
     backoff: Backoff
-    closing: Closing
+    closing: ClosingEvent
     loop: EventLoop
     default: DefaultModel
     model: str | Sequence[str] | None = None
@@ -118,12 +137,7 @@ class CallContext:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """Checks a call and finds who may answer it.
-
-        Raises:
-            InvalidRequestError: A parameter is wrong.
-            ConfigError: `model` names nobody.
-        """
+        """Checks a call and finds who may answer it."""
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
     async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
@@ -139,31 +153,24 @@ class CallContext:
         return self._call(request, choices, form)
 
     async def prepare(self, model: object) -> None:
-        """Finds the default model, where it is needed, so that what follows has nothing to wait for.
-
-        Raises:
-            InvalidRequestError: This is another event loop than the client's.
-            ConfigError: There is no default model.
-        """
+        """Finds the default model, where it is needed, so that what follows has nothing to wait for."""
         self.loop.check()
         if model is None and self.model is None:
             await self.default.aname()
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
         """See `LlamaClient.count_tokens`."""
-        from llama_client.estimates import token_count
 
         request, _ = self._checked({"messages": messages, "model": model}, stream=False, form=None)
         return token_count(request)
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
         """See `LlamaClient.estimate_cost`."""
-        from llama_client.estimates import cost_estimate
 
         params = {"messages": messages, "model": model, "max_tokens": max_tokens}
         return cost_estimate(self, *self._checked(params, stream=False, form=None))
 
-    async def _load_prices(self, choices: list[Choice]) -> None:
+    async def _load_prices(self, choices: list[TargetList]) -> None:
         import asyncio
 
         if not self.router.has_prices_at_hand(choices):
@@ -171,7 +178,7 @@ class CallContext:
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
-    ) -> tuple[ChatRequest, list[Choice]]:
+    ) -> tuple[ChatRequest, list[TargetList]]:
         # Building the request's schema takes as long as importing all the rest, so it waits for the first call.
         from llama_client.types.request import check_request
 
@@ -184,10 +191,10 @@ class CallContext:
             model = self.model if self.model is not None else self.default.name()
         return request, self.resolver.choices(model)
 
-    def _call(self, request: ChatRequest, choices: list[Choice], form: AnswerForm | None) -> Call:
+    def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
         # So does what only a call needs.
-        from llama_client.routing.call import Call
-        from llama_client.routing.record import CallRecord
+        from llama_client.routing.drive import Call
+        from llama_client.routing.recorder import CallRecord
 
         if self.accounting.ledger is not None:
             self.accounting.ledger.open()
@@ -202,11 +209,7 @@ class CallContext:
     def with_options(
         self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
-        """The same with other defaults; what is None stays as it is.
-
-        Raises:
-            InvalidRequestError: A default is wrong.
-        """
+        """The same with other defaults; what is None stays as it is."""
         _check_timeout(timeout_s)
         return replace(
             self,
@@ -217,11 +220,7 @@ class CallContext:
 
 
 def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallParams) -> ChatParams:
-    """What `ask` was given as the parameters of `create`.
-
-    Raises:
-        InvalidRequestError: The prompt is empty or neither text nor messages.
-    """
+    """What `ask` was given as the parameters of `create`."""
     if isinstance(prompt, bytes | bytearray):
         raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
     if isinstance(prompt, str) and not prompt.strip():
@@ -233,11 +232,7 @@ def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallPa
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """A client's labels; None is none.
-
-    Raises:
-        InvalidRequestError: They are not names and texts.
-    """
+    """A client's labels; None is none."""
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):

@@ -11,25 +11,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags
-from llama_client.clock import Clock
-from llama_client.event_loop import EventLoop
+from llama_client.clock import Clock, EventLoop
 from llama_client.models import AsyncModels, Models
-from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.health import TargetHealth
-from llama_client.types.params import CallParams
+from llama_client.types.completion import ChatCompletion, Message, TargetHealth
+from llama_client.types.request import CallParams
 
 if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-    from llama_client.config.discovery import Source
+    from llama_client.config.load import Source
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
-    from llama_client.costs.reporting import AsyncCosts, Costs
+    from llama_client.costs.api import AsyncCosts, Costs
     from llama_client.providers.registry import Providers
-    from llama_client.routing.purchases import Purchases
-    from llama_client.telemetry.instrumentation import Instrumentation
-    from llama_client.types.estimate import CostEstimate, TokenCount
+    from llama_client.routing.billing import Reservations
+    from llama_client.telemetry import Instrumentation
+    from llama_client.types.report import CostEstimate, TokenCount
 
 # What an error says where this switched `local_only` on.
 _ARGUMENT = "local_only=True"
@@ -106,7 +104,7 @@ class _BaseClient:
         tags: Mapping[str, str] | None,
         local_only: bool | None,
     ) -> None:
-        from llama_client.config.discovery import load_config
+        from llama_client.config.load import load_config
 
         loaded = load_config(config)
         if local_only:
@@ -146,16 +144,6 @@ class _BaseClient:
         Nor does it read any `LLAMA_CLIENT_*` variable but `LLAMA_CLIENT_LOCAL_ONLY`. Attempts are written to the ledger
         in the user's data folder, as ever.
 
-        Args:
-            provider: A kind of provider (`groq`, `together`, `ollama`, `openai`, `gguf`), or any name with `kind`.
-            http_client: As of the constructor.
-            tags: Labels of every call, for logs, the ledger and budgets.
-            local_only: As of the constructor.
-            **options: The keys that the provider's table in a configuration file may have.
-
-        Raises:
-            ConfigError: There is no such provider, or an option is wrong.
-
         Example:
             messages = [{"role": "user", "content": "Why do llamas hum?"}]
             with LlamaClient.for_provider("groq", api_key="...") as client:
@@ -178,17 +166,6 @@ class _BaseClient:
     ) -> Self:
         """A view with other defaults that shares everything else, loaded models included.
 
-        Args:
-            tags: Labels to add to every call.
-            timeout_s: The `timeout` of calls that give none, in seconds.
-            model: What `model` means where a call omits it.
-
-        Returns:
-            The view. Closing it closes what it shares.
-
-        Raises:
-            InvalidRequestError: A default is wrong.
-
         Example:
             mine = client.with_options(tags={"user": "ann"}, timeout_s=20)
             print(mine.ask("Why do llamas hum?").text)
@@ -205,23 +182,23 @@ class _BaseClient:
         only_provider: str | None = None,
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
-        from llama_client.config.discovery import local_only_source
-        from llama_client.costs.opening import Database, open_accounting
-        from llama_client.costs.reporting import CostSource
-        from llama_client.costs.windows import Calendar
+        from llama_client.config.load import local_only_source
+        from llama_client.costs.accounting import Database, open_accounting
+        from llama_client.costs.api import CostSource
+        from llama_client.costs.money import Calendar
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
+        from llama_client.routing.concurrency import ClosingEvent
         from llama_client.routing.health import HealthBook
+        from llama_client.routing.plan import Backoff
         from llama_client.routing.policies import Router
-        from llama_client.routing.targets import Resolver, default_model, ollama_to_ask
-        from llama_client.routing.turns import Closing
-        from llama_client.routing.waits import Backoff
+        from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
 
         # Any source that says true wins, also where no file was looked for.
         users = local_only_source(os.environ)
         if users is not None and not config.local_only:
             config = config.made_local_only(users.variable or str(users.file))
-        closing = Closing()
+        closing = ClosingEvent()
         clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
         chance, calendar = cls._random(), Calendar(config.timezone)
@@ -243,7 +220,7 @@ class _BaseClient:
         return CallContext(
             config,
             providers,
-            Resolver(providers, store, config.routes, only_provider=only_provider),
+            TargetResolver(providers, store, config.routes, only_provider=only_provider),
             clock,
             router,
             accounting,
@@ -274,19 +251,19 @@ def _as_messages(messages: object) -> object:
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
-def _purchases(accounting: Accounting, providers: Providers) -> Purchases | None:
+def _purchases(accounting: Accounting, providers: Providers) -> Reservations | None:
     if accounting.budgets is None:
         return None
-    from llama_client.routing.purchases import Purchases
+    from llama_client.routing.billing import Reservations
 
-    return Purchases(accounting.budgets, accounting.prices, providers.max_output_tokens, providers.context_tokens)
+    return Reservations(accounting.budgets, accounting.prices, providers.max_output_tokens, providers.context_tokens)
 
 
 def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:
     if not config.telemetry.enabled:
         return None
     # Only who has it on pays for OpenTelemetry.
-    from llama_client.telemetry.instrumentation import Instrumentation
+    from llama_client.telemetry import Instrumentation
 
     return Instrumentation(content=config.telemetry.content, kind=providers.kind, url=providers.url)
 
@@ -333,7 +310,7 @@ class LlamaClient(_BaseClient):
         self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
-        from llama_client.costs.reporting import Costs
+        from llama_client.costs.api import Costs
 
         self.chat = Chat(self._context)
         self.costs = Costs(self._context.cost_source)
@@ -487,7 +464,7 @@ class AsyncLlamaClient(_BaseClient):
         self._open(config, http_client=http_client, tags=tags, local_only=local_only)
 
     def _bind(self) -> None:
-        from llama_client.costs.reporting import AsyncCosts
+        from llama_client.costs.api import AsyncCosts
 
         self.chat = AsyncChat(self._context)
         self.costs = AsyncCosts(self._context.cost_source, self._context.loop)

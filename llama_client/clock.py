@@ -1,4 +1,4 @@
-"""Time as something that is handed in, so that tests need not wait for it."""
+"""Injectable time: clocks, deadlines, and the event loop that an async client belongs to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
-from llama_client.errors import APITimeoutError
+from llama_client.errors import APITimeoutError, InvalidRequestError
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 async def _asleep(seconds: float) -> None:
@@ -19,14 +23,7 @@ async def _asleep(seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the package reads the time, and lets it pass.
-
-    Attributes:
-        monotonic: Seconds from an arbitrary start, never going back: for durations and deadlines.
-        wall: Seconds since the Unix epoch: for what is shown to people and other systems.
-        sleep: Lets seconds pass, blocking.
-        asleep: The same on an event loop.
-    """
+    """Where the package reads the time, and lets it pass."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -40,12 +37,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Deadline:
-    """When to give up.
-
-    Attributes:
-        timeout_s: Seconds from now; None: never.
-        clock: The time.
-    """
+    """When to give up."""
 
     timeout_s: float | None
     clock: Clock
@@ -64,11 +56,7 @@ class Deadline:
         return None if self._at is None else self._at - self.clock.monotonic()
 
     def remaining_s(self) -> float | None:
-        """Seconds that are left, above 0; None: no limit.
-
-        Raises:
-            APITimeoutError: None are left.
-        """
+        """Seconds that are left, above 0; None: no limit."""
         if self._at is None:
             return None
         left = self._at - self.clock.monotonic()
@@ -79,3 +67,22 @@ class Deadline:
     def passed(self) -> APITimeoutError:
         """The error for having passed it."""
         return APITimeoutError(f"no answer within {self.timeout_s:.3g} s")
+
+
+class EventLoop:
+    """The loop that an asynchronous client belongs to: that of its first call."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> None:
+        """Refuses a second loop: what a client has opened belongs to the first."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise InvalidRequestError(
+                "this AsyncLlamaClient belongs to another event loop; make one for each loop (each asyncio.run)"
+            )

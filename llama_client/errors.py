@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from llama_client.types.attempt import Attempt
-    from llama_client.types.completion import ChatCompletion
+    from llama_client.types.completion import Attempt, ChatCompletion
 
 LocalOnlyRule = Literal[
     "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull", "redirect"

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.errors import LlamaClientError
-from llama_client.types.base import AnswerModel
+from llama_client.types.completion import AnswerModel
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
-    from llama_client.event_loop import EventLoop
+    from llama_client.clock import EventLoop
     from llama_client.providers.base import ServedModel
     from llama_client.providers.registry import Providers
 

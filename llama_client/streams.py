@@ -8,12 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
-from llama_client.types.completion import ChatCompletion
+from llama_client.types.completion import AsyncChunks, ChatCompletion, ChatCompletionChunk, Chunks, SyncChunks
 
 if TYPE_CHECKING:
-    from llama_client.routing.call import Call
-    from llama_client.routing.drive import Opened
+    from llama_client.routing.drive import Call, OpenedStream
 
 
 class _Stream(Generic[Chunks]):
@@ -21,7 +19,7 @@ class _Stream(Generic[Chunks]):
 
     _chunks: Chunks
 
-    def __init__(self, opened: Opened[Chunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
         self._chunks = opened.rest
         self._trial = opened.trial
         self._call = call
@@ -45,11 +43,7 @@ class _Stream(Generic[Chunks]):
 
     @property
     def completion(self) -> ChatCompletion:
-        """The whole answer, once the stream has been read to its end.
-
-        Raises:
-            InvalidRequestError: It has not.
-        """
+        """The whole answer, once the stream has been read to its end."""
         if self._completion is None:
             raise InvalidRequestError(
                 "the stream has not been read to its end, so there is no whole answer; see partial"
@@ -92,7 +86,7 @@ class _Stream(Generic[Chunks]):
             self._record.failed(self._trial, _cause(error), outcome="interrupted")
         return call
 
-    def _go_on(self, opened: Opened[Chunks], call: Call) -> bool:
+    def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> bool:
         """Reads on from another target; False where the stream was closed meanwhile."""
         self._chunks, self._trial, self._call = opened.rest, opened.trial, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
@@ -148,7 +142,7 @@ class ChatStream(_Stream[SyncChunks]):
         print(stream.completion.usage)
     """
 
-    def __init__(self, opened: Opened[SyncChunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[SyncChunks], call: Call) -> None:
         super().__init__(opened, call)
         self._reading = threading.Lock()
 
@@ -243,7 +237,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             print(stream.completion.usage)
     """
 
-    def __init__(self, opened: Opened[AsyncChunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
         super().__init__(opened, call)
         self._reading = False
 

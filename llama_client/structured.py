@@ -18,14 +18,7 @@ _FENCED = re.compile(r"```[a-zA-Z]*\n(.*)\n?```", re.DOTALL)
 
 
 class AnswerForm:
-    """The form that an answer must have.
-
-    Args:
-        model: A Pydantic model.
-
-    Raises:
-        InvalidRequestError: It is none, or has no JSON schema.
-    """
+    """The form that an answer must have."""
 
     def __init__(self, model: object) -> None:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -50,11 +43,7 @@ class AnswerForm:
         return {"type": "json_schema", "json_schema": described | ({} if strict is None else {"strict": True})}
 
     def parsed(self, choices: Sequence[Choice]) -> list[BaseModel]:
-        """Each choice's answer as an object.
-
-        Raises:
-            GenerationFailedError: One is none; retryable, except where it was cut by length or refused.
-        """
+        """Each choice's answer as an object."""
         return [self._parsed(choice) for choice in choices]
 
     def _parsed(self, choice: Choice) -> BaseModel:

@@ -76,13 +76,7 @@ class Problem:
 
 
 def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
-    """The most telling of a validation's errors.
-
-    Args:
-        error: What pydantic raised.
-        known: The names that exist where an unknown one was found; the nearest is suggested.
-        show_values: Whether short values may be quoted; not where one could be a secret.
-    """
+    """The most telling of a validation's errors."""
     return problem_of(most_telling(error.errors(include_url=False)), known=known, show_values=show_values)
 
 

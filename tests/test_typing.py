@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import llama_client
 import llama_client.crossover
 from llama_client import chat, models
-from llama_client.costs import reporting
+from llama_client.costs import api as reporting
 
 # Public for the package's own rooms alone.
 _OURS = {"with_raw", "made_local_only", "model_post_init"}

@@ -20,17 +20,7 @@ _USERS_OWN = "the configuration"
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model, whoever serves it.
-
-    Attributes:
-        name: Its canonical name.
-        aliases: Other ways to write it.
-        family: Its generation, as in `llama-3.1`; None where it is the user's own.
-        context_tokens: The context that it was trained for; None: unknown.
-        abilities: What it was trained for; None: unknown.
-        source: Where this comes from.
-        checked_on: When it was last compared with the source; None: the user's own.
-    """
+    """A model, whoever serves it."""
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -43,22 +33,7 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model as one provider serves it.
-
-    Attributes:
-        provider_kind: The provider's kind; in a row of the user's own, its name in the configuration.
-        id: The provider's own id.
-        name: The model's canonical name.
-        context_tokens: The provider's limit; None: unknown, or (Ollama) set where it runs.
-        max_output_tokens: The longest answer; None: unknown.
-        abilities: What may be asked of it there; None: unknown, which is not "none".
-        deprecated_on: The first day on which it is not served; None: no end is known.
-        deprecated_text: When that was, as told to people (`in January 2025`).
-        replacement: The same provider's id to use instead.
-        unverified: What could not be checked about this row.
-        source: Where this comes from.
-        checked_on: When our part of it was last compared with the source; None: all of it is the user's own.
-    """
+    """A model as one provider serves it."""
 
     provider_kind: str
     id: str
@@ -85,18 +60,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A row of the user's own: a `[[models]]` table of the configuration, already validated.
-
-    Attributes:
-        target: `provider/model-id`, with the provider's name in the configuration.
-        name: A canonical name or an alias of one; else the name of a model of the user's own.
-        aliases: More names for the model.
-        context_tokens: As in `Offer`.
-        max_output_tokens: As in `Offer`.
-        abilities: As in `Offer`.
-        deprecated_on: As in `Offer`.
-        replacement: As in `Offer`.
-    """
+    """A row of the user's own: a `[[models]]` table of the configuration, already validated."""
 
     target: str
     name: str
@@ -193,12 +157,7 @@ class Catalog:
         return tuple(offer for offer in self.all_offers if offer.name == name)
 
     def offer(self, provider_kind: str, model_id: str) -> Offer | None:
-        """What is known of a provider's own id; None: nothing, which is no reason to refuse it.
-
-        Args:
-            provider_kind: The provider's kind, or its name for the user's own rows.
-            model_id: Letter for letter; only Ollama's `:latest` may be there or not.
-        """
+        """What is known of a provider's own id; None: nothing, which is no reason to refuse it."""
         return self._targets.get(_place(provider_kind, model_id))
 
     def ids(self, model_id: str) -> tuple[Offer, ...]:
@@ -234,10 +193,6 @@ class Catalog:
 
     def nearest(self, name: str, *, day: date | None = None) -> str | None:
         """The name, alias or target that was probably meant.
-
-        Args:
-            name: What was written.
-            day: Suggests no target that is not served on it; None: any.
 
         Examples:
             >>> Catalog.bundled().nearest("openai/gpt-oss-20b")

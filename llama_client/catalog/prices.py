@@ -17,21 +17,7 @@ _BUNDLED = "prices.toml"
 
 @dataclass(frozen=True, slots=True)
 class ListPrice:
-    """A provider's price of a model's tokens, in US dollars per million.
-
-    Attributes:
-        provider_kind: The provider's kind.
-        id: The provider's own model id.
-        input_usd_per_mtok: For tokens of the prompt.
-        output_usd_per_mtok: For tokens of the answer, reasoning included.
-        cached_usd_per_mtok: For tokens of the prompt that were read from the provider's cache; None: as the others.
-        service_tier: The tier that it is the price of; None: the usual one.
-        effective_from: The first day on which it holds; None: as long as the model has been served.
-        effective_until: The first day on which it no longer does; None: no end is known.
-        unverified: What could not be checked; None: nothing is in doubt.
-        source: Where it comes from.
-        checked_on: When it was last compared with that.
-    """
+    """A provider's price of a model's tokens, in US dollars per million."""
 
     provider_kind: str
     id: str
@@ -82,14 +68,7 @@ class ListPrices:
         return cls(_row(table, model) for table in tomllib.loads(text)["prices"] for model in table["ids"])
 
     def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
-        """The price that held on a day; None: nobody knows, which is not nothing.
-
-        Args:
-            provider_kind: The provider's kind.
-            model: The provider's own id.
-            day: The day of the call.
-            service_tier: The tier that served it; where it has no row of its own, the usual one's is returned.
-        """
+        """The price that held on a day; None: nobody knows, which is not nothing."""
         holding = [row for row in self._rows.get((provider_kind, model), ()) if row.holds_on(day)]
         own = [row for row in holding if row.service_tier == service_tier]
         return next(iter(own or [row for row in holding if row.service_tier is None]), None)

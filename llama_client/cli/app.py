@@ -87,14 +87,7 @@ def app() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        arguments: What follows the command's name; None: the process's own.
-
-    Returns:
-        0 on success, 1 on a failed request, 2 on wrong usage or configuration, 130 after Ctrl-C.
-    """
+    """Runs the command."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _write_any_text()
     if asked := os.environ.get(VARIABLE):

@@ -1,9 +1,11 @@
-"""`llama-client config show`: what holds, each value with its source, as TOML or JSON, without secrets."""
+"""`llama-client config show` and `config check`."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -13,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, printable
+from llama_client.cli.terminal import one_line, printable, wrapped
 
 if TYPE_CHECKING:
-    from llama_client.config.effective import EffectiveValue
-    from llama_client.config.sources import Found, ValueSource
-    from llama_client.config.variables import KeyPath
+    from llama_client.config.effective import EffectiveValue, Found, ValueSource
+    from llama_client.config.environment import KeyPath
+    from llama_client.config.schema import Config
+    from llama_client.diagnostics.config_check import CheckFinding, CheckReport
+    from llama_client.diagnostics.config_rules import CheckFacts
+
 
 # A comment that would make a line longer than this stands above it.
 _WIDTH = 79
@@ -43,8 +48,8 @@ def show(with_defaults: bool, as_json: bool, config: str | None) -> None:
       llama-client config show --config staging.toml > effective.toml
       llama-client config show --json | jq '.values[]'
     """
-    from llama_client.config.discovery import find_config, load_config
     from llama_client.config.effective import effective_values
+    from llama_client.config.load import find_config, load_config
 
     found = find_config(config)
     # Refuses what a call would refuse.
@@ -121,7 +126,7 @@ def _toml(found: Found, values: Sequence[EffectiveValue]) -> list[str]:
 
 
 def _header(table: KeyPath) -> str:
-    from llama_client.config.toml_text import toml_key
+    from llama_client.config.toml_write import toml_key
 
     name = toml_key(*(str(part) for part in table if isinstance(part, str)))
     return f"[[{name}]]" if isinstance(table[-1], int) else f"[{name}]"
@@ -129,7 +134,7 @@ def _header(table: KeyPath) -> str:
 
 def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
     """A line, and what stands behind it."""
-    from llama_client.config.toml_text import toml_key, toml_value
+    from llama_client.config.toml_write import toml_key, toml_value
 
     name, comment = toml_key(str(value.path[-1])), one_line(_comment(found, value))
     if value.value is None:
@@ -143,7 +148,7 @@ def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
 
 
 def _list(name: str, items: Sequence[object]) -> str:
-    from llama_client.config.toml_text import toml_value
+    from llama_client.config.toml_write import toml_value
 
     line = f"{name} = {toml_value(items)}"
     if len(line) <= _WIDTH:
@@ -152,7 +157,7 @@ def _list(name: str, items: Sequence[object]) -> str:
 
 
 def _without_secrets(value: Any) -> Any:
-    from llama_client.config.masking import MASK
+    from llama_client.redaction import MASK
 
     match value:
         case dict():
@@ -193,3 +198,130 @@ def _comment(found: Found, value: EffectiveValue) -> str:
             return f"{source.file}{f', {line}' if line else ''}"
         case _:
             return "default"
+
+
+_EXIT_WRONG = 2
+_INDENT = "    "
+
+
+@click.command(
+    "check",
+    cls=HelpPage,
+    short_help="Say everything that is wrong, at once.",
+    exits={0: "it is right; there may be warnings", 2: "something is wrong, or with --strict in doubt", 130: "Ctrl-C"},
+)
+@click.argument("file", required=False, type=click.Path())
+@click.option("--strict", is_flag=True, help="Let warnings fail it too.")
+@json_option
+@config_option
+def check(file: str | None, strict: bool, as_json: bool, config: str | None) -> int:
+    """Say everything that is wrong with the configuration, at once.
+
+    FILE is checked (--config FILE says the same), or else the file that is found here, with the LLAMA_CLIENT_*
+    variables. Errors: unknown keys, wrong values, names of nobody, files that are not there. Warnings: keys that are
+    not set, models that are retired, budgets that refuse a target. Nothing is asked of the network and no command is
+    run; `llama-client doctor` does that.
+
+    \b
+    Examples:
+      llama-client config check
+      llama-client config check deploy/llama-client.toml --strict
+      llama-client config check --json | jq -r '.errors[].message'
+    """
+    from llama_client.diagnostics.config_check import check_config
+
+    if file is not None and config is not None:
+        raise click.UsageError("FILE and --config both name the file: keep one of them")
+    report = check_config(file or config, _knowledge, environ=os.environ)
+    if as_json:
+        click.echo(json.dumps(_check_document(report, strict=strict)))
+    else:
+        _show(report)
+    return 0 if _is_right(report, strict=strict) else _EXIT_WRONG
+
+
+def _is_right(report: CheckReport, *, strict: bool) -> bool:
+    return not report.count("error") and not (strict and report.count("warning"))
+
+
+def _check_document(report: CheckReport, *, strict: bool) -> dict[str, Any]:
+    return {
+        "file": None if report.file is None else str(report.file),
+        "ok": _is_right(report, strict=strict),
+        **{
+            f"{severity}s": [_as_dict(finding) for finding in report.findings if finding.severity == severity]
+            for severity in ("error", "warning", "note")
+        },
+    }
+
+
+def _as_dict(finding: CheckFinding) -> dict[str, Any]:
+    source = finding.source
+    return {
+        "key": finding.key or None,
+        "message": finding.message,
+        "file": None if source is None or source.file is None else str(source.file),
+        "line": None if source is None else source.line,
+        "variable": None if source is None else source.variable,
+    }
+
+
+def _show(report: CheckReport) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    for finding in report.findings:
+        key = f"{finding.key}: " if finding.key else ""
+        line = one_line(f"{_where(finding.source)}{finding.severity}: {key}{finding.message}")
+        # For people alone: a program that reads it gets a line a finding.
+        click.echo(line if width is None else wrapped(line, width - len(_INDENT)).replace("\n", f"\n{_INDENT}"))
+    click.echo(one_line(_summary(report)))
+
+
+def _where(source: ValueSource | None) -> str:
+    if source is None:
+        return ""
+    if source.variable is not None:
+        return f"${source.variable}: "
+    return f"{source.file}{'' if source.line is None else f':{source.line}'}: "
+
+
+def _summary(report: CheckReport) -> str:
+    if report.file is None and not report.findings:
+        return "No file was found, and none is needed: every key has its default."
+    counts = {"error": report.count("error"), "warning": report.count("warning")}
+    told = [f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items() if count]
+    return f"{report.file or 'The configuration'}: {', '.join(told) or 'all is well'}."
+
+
+def _knowledge(config: Config) -> CheckFacts:
+    """What the catalogue, the store and the lists of prices know. Nothing of it opens a connection."""
+    from llama_client.clock import Clock
+    from llama_client.costs.accounting import price_book
+    from llama_client.costs.money import Calendar
+    from llama_client.diagnostics.config_rules import CheckFacts
+    from llama_client.errors import LlamaClientError
+    from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+    from llama_client.providers.registry import Providers
+    from llama_client.routing.targets import TargetResolver
+
+    store, clock = ModelStore.of_user(), Clock()
+    providers = Providers(config, store, clock, environ=os.environ)
+    resolver = TargetResolver(providers, store, config.routes)
+    prices = price_book(config, Calendar(config.timezone), providers)
+
+    def why_nobody(model: str) -> str | None:
+        try:
+            resolver.choices(model)
+        except LlamaClientError as error:
+            return str(error).removeprefix("model: ")
+        return None
+
+    def has_price(provider: str, model: str) -> bool:
+        try:
+            is_free = providers.get(provider).is_free(model)
+            return prices.price(provider, model, clock.wall(), is_free=is_free) is not None
+        except LlamaClientError:
+            # What is wrong with it is said elsewhere.
+            return True
+
+    names = store.names()
+    return CheckFacts(providers.catalog, clock.today(), names, DEMO_NAME in names, why_nobody, has_price)

@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 import click
 
 from llama_client import LlamaClient, load_config
-from llama_client.cli import failures, suggestions
+from llama_client.cli import completion as suggestions
+from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import printable, table_of
+from llama_client.costs.charts import is_unpriced, readable
 from llama_client.costs.money import shown
-from llama_client.costs.stacks import is_unpriced, readable
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _picture(plot: str | None) -> Path | None:
     """The file to draw into; None: there is none."""
     if plot is None or plot == _TERMINAL:
         return None
-    from llama_client.pictures import ENDINGS
+    from llama_client.figures import ENDINGS
 
     path = Path(plot)
     if path.suffix.lower() not in ENDINGS:
@@ -117,7 +118,7 @@ def _require_one_form(*, as_json: bool, as_csv: bool, charts: bool) -> None:
 
 
 def _draw(days: Sequence[DayCosts], path: Path, report: CostReport, by: str) -> None:
-    from llama_client.costs.plots import save
+    from llama_client.costs.charts import save
 
     if not days:
         click.echo(f"llama-client: no calls, so {printable(str(path))} is not drawn", err=True)

@@ -1,8 +1,9 @@
-"""`llama-client crossover`: when a machine of one's own is cheaper than an API."""
+"""`llama-client crossover`: when self-hosting is cheaper than an API."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -12,25 +13,203 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llama_client.cli import failures, suggestions
-from llama_client.cli.crossover_options import DEFAULT_DRAWS, SECTIONS, crossover_options
+from llama_client.cli import completion as suggestions
+from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import printable
-from llama_client.crossover.choosing import Choice, choose
-from llama_client.crossover.evaluation import Crossover, evaluate
+from llama_client.cli.terminal import one_line, printable, table_of
+from llama_client.crossover.evaluate import Crossover, RankedMachines, choose, evaluate
+from llama_client.crossover.report import (
+    assumptions_table,
+    machines_table,
+    report,
+    sentence_of,
+    swings_table,
+    volumes_table,
+)
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
+    from llama_client.crossover.evaluate import RankedMachines
     from llama_client.crossover.offers import OwnPrice
-    from llama_client.crossover.serving.measured_point import MeasuredPoint
+    from llama_client.crossover.report import Table
     from llama_client.crossover.tables import Tables
+    from llama_client.crossover.throughput.points import MeasuredPoint
+
+
+DEFAULT_DRAWS = 10_000
+_AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+# Heading -> names of the command's parameters.
+SECTIONS = {
+    "The traffic": (
+        *("volume", "from_ledger", "since", "ledger_target"),
+        *("output_share", "cached_share", "tokens_per_request", "peak_to_mean"),
+    ),
+    "Your own machine": ("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second"),
+    "Bought instead of rented": ("buy", "months", "usd_per_kwh", "load_w", "idle_w"),
+    "How it is run": (
+        *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation"),
+        *("min_replicas", "spare", "ops_usd_per_month"),
+    ),
+    "The API": ("apis", "api_input", "api_output", "api_cached"),
+    "The answer": ("plot", "html", "as_json", "draws", "seed"),
+}
+
+
+class _Tokens(click.ParamType[float]):
+    """A number of tokens, as people write it: `500M`, `1.2G`, `20000`."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        match = _AMOUNT.fullmatch(str(value).strip().replace(",", "").replace("_", ""))
+        if match is None:
+            self.fail(f"{value!r} is no number of tokens, such as 20000, 500M or 1.2G", param, ctx)
+        return float(match["number"]) * _UNITS[match["unit"].lower()]
+
+
+_OPTIONS: tuple[Callable[..., Any], ...] = (
+    click.option("--volume", type=_Tokens(), metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"),
+    click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls."),
+    click.option("--since", metavar="WHEN", help="With --from-ledger: from when on, as in 30d. [default: all calls]"),
+    click.option(
+        "--ledger-target",
+        metavar="TARGET",
+        shell_complete=suggestions.targets,
+        help="With --from-ledger: the calls of one target alone.",
+    ),
+    click.option("--output-share", type=float, metavar="0..1", help="Of all tokens, those of answers. [default: 0.2]"),
+    click.option("--cached-share", type=float, metavar="0..1", help="Of input, what the API caches. [default: 0]"),
+    click.option("--tokens-per-request", type=float, metavar="N", help="Of a mean call, in and out. [default: 2000]"),
+    click.option("--peak-to-mean", type=float, metavar="X", help="The busiest hour over the mean one. [default: 2.5]"),
+    click.option(
+        "--gpu",
+        metavar="NAME",
+        shell_complete=suggestions.gpus,
+        help="h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]",
+    ),
+    click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica."),
+    click.option(
+        "--precision",
+        metavar="NAME",
+        shell_complete=suggestions.precisions,
+        help="Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
+    ),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        shell_complete=suggestions.engines,
+        help="trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]",
+    ),
+    click.option("--gpu-usd-per-hour", type=float, metavar="USD", help="Rent of one GPU. [default: median of quotes]"),
+    click.option(
+        "--tokens-per-second",
+        type=float,
+        metavar="N",
+        help="Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
+    ),
+    click.option("--buy", type=float, metavar="USD", help="Price of one GPU; 0: the known one. [default: rent]"),
+    click.option("--months", type=float, metavar="N", help="Until it is written off. [default: 36]"),
+    click.option("--usd-per-kwh", type=float, metavar="USD", help="Electricity. [default: 0.13]"),
+    click.option("--load-w", type=float, metavar="W", help="One GPU at full work. [default: its data sheet's]"),
+    click.option("--idle-w", type=float, metavar="W", help="One GPU without work. [default: from its data sheet]"),
+    click.option("--tpot-limit-ms", type=float, metavar="MS", help="Between two tokens, at most. [default: 50]"),
+    click.option("--ttft-limit-s", type=float, metavar="S", help="To the first token, at most. [default: 2]"),
+    click.option(
+        "--slo-derate",
+        type=float,
+        metavar="0..1",
+        help="What is left of the full rate once answers must be as quick as that. [default: estimated]",
+    ),
+    click.option("--max-utilisation", type=float, metavar="0..1", help="Planned with, of that. [default: 0.8]"),
+    click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Never fewer."),
+    click.option("--spare", type=int, metavar="N", help="Replicas that stand by. [default: 0]"),
+    click.option(
+        "--ops-usd-per-month", type=float, metavar="USD", help="Staff. [default: 600 where rented, 1500 where bought]"
+    ),
+    click.option(
+        "--api",
+        "apis",
+        multiple=True,
+        metavar="TARGET",
+        shell_complete=suggestions.targets,
+        help="provider/model to compare with; may be repeated. [default: all who sell it today]",
+    ),
+    click.option("--api-input", type=float, metavar="USD", help="An API's price for a million input tokens."),
+    click.option("--api-output", type=float, metavar="USD", help="The same for output."),
+    click.option("--api-cached", type=float, metavar="USD", help="The same for cached input. [default: as input]"),
+    click.option(
+        "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it into a FILE.png or FILE.svg."
+    ),
+    click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it as one page to pass on."),
+    click.option(
+        "--draws", type=int, metavar="N", help=f"Of the uncertainty band; 0: none. [default: {DEFAULT_DRAWS}]"
+    ),
+    click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="The same seed: the same band."),
+)
+
+
+def crossover_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+# Columns of words; all others hold figures, and stand on the right.
+_WORDS = frozenset({"", "figure", "replica", "value", "source"})
+
+
+def show(choice: RankedMachines) -> None:
+    """Prints it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(markup=False, highlight=False)
+    crossover, told = choice.best, report(choice.best)
+    console.print(Text(one_line(told.sentence), style="bold"))
+    console.print()
+    for note in (told.binding, *told.notes):
+        console.print(Text(one_line(note)))
+    _print(console, volumes_table(told))
+    _print(console, machines_table(choice.others))
+    if told.flips:
+        _heading(console, "What would change the answer, each on its own")
+        for flip in told.flips:
+            console.print(Text(f"- {sentence_of(flip)}"))
+    _print(console, swings_table(crossover))
+    _print(console, assumptions_table(crossover))
+    if told.stale:
+        console.print()
+        names = ", ".join(each.name.replace("_", " ") for each in told.stale)
+        console.print(Text(f"Older than 60 days, check again: {names}."))
+
+
+def _heading(console: Console, text: str) -> None:
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _print(console: Console, table: Table | None) -> None:
+    if table is None:
+        return
+    _heading(console, table.heading)
+    columns = [(name, name not in _WORDS) for name in table.columns]
+    console.print(table_of(columns, table.rows, width=console.width))
+
 
 _PICTURES = (".png", ".svg")
 # Fields whose option has another name.
-_OPTIONS = {
+_OPTION_NAMES = {
     "model": "MODEL",
     "api": "--api",
     "apis": "--api",
@@ -94,7 +273,7 @@ def command(
         scenario = _scenario(options, known)
         choice = _evaluated(scenario, known, draws, seed)
     except InvalidRequestError as error:
-        raise failures.in_options(error, command, names=_OPTIONS) from error
+        raise failures.in_options(error, command, names=_OPTION_NAMES) from error
     if plot is not None:
         _write(partial(_draw, choice.best), plot, "--plot")
     if html is not None:
@@ -105,8 +284,6 @@ def command(
         others = [{"machine": machine(each), "gpu": each.scenario.self_host.gpu} for each in choice.others]
         click.echo(json.dumps(as_document(choice.best) | {"other_machines": others}, default=str))
     else:
-        from llama_client.cli.crossover_report import show
-
         show(choice)
 
 
@@ -145,8 +322,8 @@ def _known(config: str | None) -> _Known:
     from llama_client import load_config
     from llama_client.catalog.catalog import Catalog
     from llama_client.crossover.offers import OwnPrice
-    from llama_client.crossover.serving.measurements import Measurements
-    from llama_client.crossover.users_rows import tables_of
+    from llama_client.crossover.throughput.measurements import Measurements
+    from llama_client.crossover.user_tables import tables_of
 
     loaded = load_config(config)
     today = datetime.now(UTC).date()
@@ -190,7 +367,7 @@ def _traffic(options: dict[str, Any], config: Config) -> Traffic:
     if not options["from_ledger"]:
         return Traffic(**said)
     from llama_client import LlamaClient
-    from llama_client.crossover.ledger_traffic import traffic_of
+    from llama_client.crossover.user_tables import traffic_of
 
     if not config.ledger.enabled:
         raise click.UsageError("--from-ledger: the ledger is switched off (ledger.enabled = false)")
@@ -232,7 +409,7 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
     return tuple(found) or None
 
 
-def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) -> Choice:
+def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) -> RankedMachines:
     """The scenario on its machine, or on the cheapest; drawn where numpy is there or was asked for."""
     from llama_client.crossover.offers import offers_of
 
@@ -248,7 +425,7 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
     run: Callable[..., Crossover] = partial(
         evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=known.today
     )
-    choice = Choice(run(scenario), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
+    choice = RankedMachines(run(scenario), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
     if draws == 0:
         return choice
     try:
@@ -262,16 +439,16 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
 
 
 def _draw(crossover: Crossover, path: Path) -> None:
-    from llama_client.crossover.pictures.plots import save
+    from llama_client.crossover.plots.plots import save_sheet
     from llama_client.crossover.report import title_of
 
-    save(crossover, path, title=title_of(crossover))
+    save_sheet(crossover, path, title=title_of(crossover))
 
 
-def _write_page(choice: Choice, path: Path) -> None:
-    from llama_client.crossover.pictures.report_page import save
+def _write_page(choice: RankedMachines, path: Path) -> None:
+    from llama_client.crossover.plots.plots import save_page
 
-    save(choice.best, path, others=choice.others)
+    save_page(choice.best, path, others=choice.others)
 
 
 def _write(write: Callable[[Path], None], path: Path, option: str) -> None:

@@ -1,16 +1,83 @@
-"""`llama-client doctor`: looks at all that a call will need, and says what to do about each thing that is wrong."""
+"""`llama-client doctor`: checks everything that a call needs, with a remedy for each finding."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
-from llama_client.cli import suggestions
+from llama_client.cli import completion as suggestions
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.doctor.surroundings import DEFAULT_TIMEOUT_S
+from llama_client.cli.terminal import one_line, wrapped
+from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Finding, Status
+from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# Plain ANSI colours, which each terminal shows so that they can be read on its own background.
+_COLOURS: dict[Status, str] = {"ok": "green", "info": "", "warning": "yellow", "problem": "red", "skipped": ""}
+_SIGNS: dict[Status, str] = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗", "skipped": "-"}
+_ASCII: dict[Status, str] = {"ok": "+", "info": ".", "warning": "!", "problem": "x", "skipped": "-"}
+_ARROW, _ASCII_ARROW = "→ ", "> "
+_STATUS_WIDTH = len("✗ problem  ")
+# In less, the status stands above what it is said of.
+_LEAST_SIDE_BY_SIDE = 50
+_INDENT = 2
+
+
+def show(report: DiagnosticsReport) -> None:
+    """Prints a report, section by section, and in the end what to do first."""
+    # Lines are made here, so that commands stay whole where there is room and no line ends in spaces.
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    for section in SECTIONS:
+        findings = [finding for finding in report.findings if finding.section == section]
+        if findings:
+            console.print(Text(section.capitalize(), style="bold"))
+        for finding in findings:
+            for line in _lines(finding, console):
+                console.print(line)
+        if findings:
+            console.print()
+    for text in _pieces(report.summary(), console, console.width):
+        console.print(Text(text, style="bold"))
+
+
+def _lines(finding: Finding, console: Console) -> Iterator[Text]:
+    is_plain = console.options.ascii_only
+    sign = (_ASCII if is_plain else _SIGNS)[finding.status]
+    status = Text(f"{sign} {finding.status}", style=_COLOURS[finding.status])
+    indent = _STATUS_WIDTH if console.width >= _LEAST_SIDE_BY_SIDE else _INDENT
+    width = max(console.width - indent, 1)
+    texts = _pieces(f"{finding.subject}: {finding.message}", console, width)
+    if finding.remedy is not None:
+        arrow = _ASCII_ARROW if is_plain else _ARROW
+        for piece in _pieces(finding.remedy, console, max(width - len(arrow), 1)):
+            texts.append(f"{arrow}{piece}")
+            arrow = " " * len(arrow)
+    if indent == _STATUS_WIDTH:
+        status.append(" " * (_STATUS_WIDTH - len(status)))
+        # Unstyled, whatever the status.
+        yield Text.assemble(status, texts.pop(0))
+    else:
+        yield status
+    yield from (Text(" " * indent + text) for text in texts)
+
+
+def _pieces(text: str, console: Console, width: int) -> list[str]:
+    """A text in lines: commands whole where they fit, and a word that is longer than a line broken."""
+    text = one_line(text)
+    lines = wrapped(text, width).split("\n")
+    if any(cell_len(line) > width for line in lines):
+        lines = [line.plain for line in Text(text).wrap(console, width, overflow="fold")]
+    return [line.rstrip() for line in lines]
+
 
 _EXIT_PROBLEM, _EXIT_CONFIGURATION = 1, 2
 _MAX_TIMEOUT_S = 300
@@ -65,15 +132,13 @@ def command(model: str | None, offline: bool, timeout_s: float, as_json: bool, c
       llama-client doctor --offline
       llama-client doctor --json | jq -r '.findings[] | select(.remedy) | .remedy'
     """
-    from llama_client.doctor.examination import examine
-    from llama_client.doctor.surroundings import Wanted
+    from llama_client.diagnostics.machine import DiagnosticsOptions
+    from llama_client.diagnostics.run import examine
 
-    report = examine(Wanted(config, model, offline, timeout_s))
+    report = examine(DiagnosticsOptions(config, model, offline, timeout_s))
     if as_json:
         click.echo(json.dumps(report.as_dict()))
     else:
-        from llama_client.cli.doctor_report import show
-
         show(report)
     if not report.is_configured:
         return _EXIT_CONFIGURATION

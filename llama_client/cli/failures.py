@@ -35,11 +35,7 @@ _HAS_COMMAND = re.compile(r"`(ollama|llama-client) |pip install")
 
 
 def show(error: LlamaClientError) -> None:
-    """Writes it to standard error.
-
-    Args:
-        error: What a command ended with.
-    """
+    """Writes it to standard error."""
     if isinstance(error, AllTargetsFailedError) and error.errors:
         say("llama-client: every target failed:")
         for each in error.errors:
@@ -53,9 +49,6 @@ def show(error: LlamaClientError) -> None:
 
 def next_step(error: LlamaClientError) -> str | None:
     """What to do next; None: the message itself says it.
-
-    Args:
-        error: What a command ended with.
 
     Examples:
         >>> next_step(ModelNotFoundError("no such model"))
@@ -119,13 +112,7 @@ def _duration(seconds: float) -> str:
 def in_options(
     error: InvalidRequestError, command: click.Command, *, names: Mapping[str, str] | None = None
 ) -> InvalidRequestError:
-    """The same error in the words of the command line: options in the place of fields.
-
-    Args:
-        error: About a field of a request.
-        command: Whose options these are.
-        names: Fields whose option has another name -> that option.
-    """
+    """The same error in the words of the command line: options in the place of fields."""
     names = names or {}
     options = {each.name: _written(each) for each in command.params if each.name}
     options |= {name.rpartition(".")[2]: option for name, option in names.items()}

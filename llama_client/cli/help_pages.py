@@ -24,12 +24,7 @@ _DEFAULT = re.compile(r" +\[default:")
 
 
 class HelpPage(click.Command):
-    """A command whose `--help` has sections.
-
-    Args:
-        sections: Heading -> names of parameters, in the order in which they are shown. What is in none comes last.
-        exits: Exit code -> what it means; empty: not shown.
-    """
+    """A command whose `--help` has sections."""
 
     def __init__(
         self, *args: Any, sections: Sections | None = None, exits: Mapping[int, str] | None = None, **kwargs: Any

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 import click
 
-from llama_client.cli import failures, suggestions
+from llama_client.cli import completion as suggestions
+from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import progress_console, say
-from llama_client.config.discovery import load_config
+from llama_client.config.load import load_config
 from llama_client.errors import InvalidRequestError
-from llama_client.privacy import ConnectionGuard
-from llama_client.providers.gguf.checksum import Progress
+from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.pull import pull
-from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.gguf.store import ModelStore, Progress
 
 
 @click.command(

@@ -61,11 +61,7 @@ def one_line(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Writes what is not the answer to standard error, on a terminal in lines that end between words.
-
-    Args:
-        text: One or more lines. What stands in backquotes or double quotes is a command, and stays in one line.
-    """
+    """Writes what is not the answer to standard error, on a terminal in lines that end between words."""
     text = printable(text)
     if sys.stderr is not None and sys.stderr.isatty():
         text = wrapped(text, shutil.get_terminal_size().columns)
@@ -118,17 +114,6 @@ def table_of(
 
     Where the width does not do for that, each row becomes a block of lines `name  value`, with an empty line between
     blocks and without the cells that are empty; a column without a name gives a line of the value alone.
-
-    Args:
-        columns: Each column's name, and whether it holds figures: these stand on the right and are never broken. Words
-            stand on the left, and are broken between each other where there is no room.
-        rows: Text, a cell for each column, each shown as `one_line` does.
-        width: Of the console, in characters: `console.width`.
-        headings: What stands above the columns, if that is not their names: of several lines, say.
-        shows_headings: Whether names stand above the columns at all; in blocks they always stand before the values.
-
-    Returns:
-        What `console.print` takes.
 
     Examples:
         >>> from rich.console import Console

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
-    """One of them.
-
-    Attributes:
-        key_variable: The variable that holds its key.
-        hosts: The hosts that may see that key, the usual one first.
-        keys_url: Where its users make their keys.
-        is_usual: Whether the kind is there where nothing says otherwise; Ollama is on this machine.
-    """
+class CloudService:
+    """One of them."""
 
     key_variable: str
     hosts: tuple[str, ...]
@@ -28,11 +21,11 @@ class Cloud:
         return self.hosts[0] if self.is_usual else None
 
 
-CLOUDS: Mapping[str, Cloud] = {
-    "groq": Cloud("GROQ_API_KEY", ("api.groq.com",), "https://console.groq.com/keys"),
-    "together": Cloud(
+CLOUDS: Mapping[str, CloudService] = {
+    "groq": CloudService("GROQ_API_KEY", ("api.groq.com",), "https://console.groq.com/keys"),
+    "together": CloudService(
         "TOGETHER_API_KEY", ("api.together.ai", "api.together.xyz"), "https://api.together.ai/settings/api-keys"
     ),
-    "openai": Cloud("OPENAI_API_KEY", ("api.openai.com",), "https://platform.openai.com/api-keys"),
-    "ollama": Cloud("OLLAMA_API_KEY", ("ollama.com",), "https://ollama.com/settings/keys", is_usual=False),
+    "openai": CloudService("OPENAI_API_KEY", ("api.openai.com",), "https://platform.openai.com/api-keys"),
+    "ollama": CloudService("OLLAMA_API_KEY", ("ollama.com",), "https://ollama.com/settings/keys", is_usual=False),
 }

@@ -1,20 +1,128 @@
-"""The configuration as it holds: every value with its key and its source, ready to be shown, without secrets."""
+"""A configuration with the source of each value: as found, and as effective."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, SecretStr
 
-from llama_client.config.masking import shown_value
-from llama_client.config.routing import RouteTarget
+from llama_client.config.environment import KeyPath, Overrides
+from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.schema import Config
-from llama_client.config.sources import Found, ValueSource
-from llama_client.config.variables import KeyPath
-from llama_client.validation import place
+from llama_client.config.tables import RouteTarget
+from llama_client.config.untrusted_files import redirections
+from llama_client.redaction import shown_value
+from llama_client.validation import Problem, place
+
+SourceKind = Literal["file", "environment", "argument", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSource:
+    """Where one value comes from."""
+
+    kind: SourceKind
+    file: Path | None = None
+    line: int | None = None
+    variable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigLocation:
+    """One of the places where a configuration is looked for."""
+
+    where: str
+    state: Literal["taken", "absent", "passed over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What stands in one place."""
+
+    values: dict[str, Any]
+    origin: str
+    folder: Path
+    file: Path | None = None
+    table: KeyPath = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A configuration as it was found, with the variables on top."""
+
+    document: Document
+    overrides: Overrides
+    values: dict[str, Any]
+    variables: Mapping[KeyPath, str]
+    origin: str
+    is_only_found: bool
+    local_only: ValueSource | None = None
+    places: Sequence[ConfigLocation] = field(default=())
+
+    def redirections(self) -> Iterator[Problem]:
+        """What a file that was only found may not do and this one does; see `cloned`."""
+        if self.is_only_found:
+            users = dict(self.overrides.values)
+            if self.local_only is not None:
+                users["local_only"] = True
+            yield from redirections(self.document.values, self.document.folder, users)
+
+    @property
+    def local_only_by(self) -> str:
+        """What says `local_only`, where anything does: a variable, the path of a file, or the document's name."""
+        wins = self.local_only
+        return self.document.origin if wins is None else wins.variable or str(wins.file)
+
+    def source_of(self, path: KeyPath) -> ValueSource:
+        """Where the value at a place comes from; a value that is not there has its default."""
+        if path == ("local_only",) and self.local_only is not None:
+            return self._with_line(self.local_only, path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.variables:
+                return ValueSource("environment", variable=self.variables[path[:length]])
+        if not _is_there(self.document.values, path):
+            return ValueSource("default")
+        if self.document.file is None:
+            return ValueSource("argument")
+        return self._with_line(ValueSource("file", file=self.document.file), (*self.document.table, *path))
+
+    def _with_line(self, source: ValueSource, path: KeyPath) -> ValueSource:
+        if source.kind != "file" or source.file is None:
+            return source
+        lines = self._lines if source.file == self.document.file else _lines_of(source.file)
+        # A part of a value stands where the value does.
+        line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
+        return ValueSource("file", file=source.file, line=line)
+
+    @cached_property
+    def _lines(self) -> Mapping[KeyPath, int]:
+        return {} if self.document.file is None else _lines_of(self.document.file)
+
+
+def _lines_of(file: Path) -> Mapping[KeyPath, int]:
+    from llama_client.config.line_numbers import key_lines
+
+    try:
+        return key_lines(text_of(read_regular_file(file, max_bytes=MAX_CONFIG_BYTES)))
+    except (OSError, UnicodeDecodeError):  # gone since it was read
+        return {}
+
+
+def _is_there(values: object, path: KeyPath) -> bool:
+    for part in path:
+        match values:
+            case Mapping() if part in values:
+                values = values[part]
+            case list() | tuple() if isinstance(part, int) and part < len(values):
+                values = values[part]
+            case _:
+                return False
+    return True
+
 
 # What is shown as the value of one key, though it is made of tables.
 _AS_VALUES = ("targets", "lora", "moe")
@@ -22,14 +130,7 @@ _AS_VALUES = ("targets", "lora", "moe")
 
 @dataclass(frozen=True, slots=True)
 class EffectiveValue:
-    """A value that holds.
-
-    Attributes:
-        path: Its place.
-        value: The value as TOML would write it; None: it is not set, and has no default. Secrets are masked.
-        source: Where it comes from.
-        is_masked: Whether something of it was masked.
-    """
+    """A value that holds."""
 
     path: KeyPath
     value: Any
@@ -50,14 +151,7 @@ class EffectiveValue:
 def effective_values(
     config: Config, found: Found, environ: Mapping[str, str], *, with_defaults: bool = False
 ) -> list[EffectiveValue]:
-    """Every value of a configuration, in the order of its tables.
-
-    Args:
-        config: The checked configuration.
-        found: What it was made from.
-        environ: The environment.
-        with_defaults: Also what nobody has set. A provider's kind is always there.
-    """
+    """Every value of a configuration, in the order of its tables."""
     values = [EffectiveValue(path, *_split(path, value, environ, found)) for path, value in _walk(config, ())]
     return [value for value in values if with_defaults or value.is_set or _is_kind(value.path)]
 
@@ -106,11 +200,7 @@ def _is_table(name: str, value: object) -> bool:
 
 
 def plain(value: object) -> Any:
-    """A value of the configuration in what TOML has, and secrets.
-
-    Args:
-        value: What a key holds.
-    """
+    """A value of the configuration in what TOML has, and secrets."""
     match value:
         case RouteTarget() if value.model_fields_set == {"target"}:
             return value.target

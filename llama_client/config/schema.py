@@ -18,32 +18,46 @@ from pydantic import (
 )
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
-from llama_client.config.accounting import BudgetTable, LedgerTable, Telemetry, time_zone
-from llama_client.config.crossover import Crossover, ExpertsTable, GpuPriceTable, GpuTable, ModelTable
-from llama_client.config.privacy import Privacy
-from llama_client.config.providers import (
-    GgufProvider,
-    GroqProvider,
-    HttpProvider,
+from llama_client.config.provider_tables import (
+    GgufConfig,
+    GroqConfig,
+    HttpProviderConfig,
     LoraAdapter,
-    OllamaProvider,
-    OpenAIProvider,
-    TogetherProvider,
+    OllamaConfig,
+    OpenAIConfig,
+    TogetherConfig,
 )
-from llama_client.config.routing import PriceRow, Route, RouteTarget, Routing, is_target
-from llama_client.config.tables import ConfigTable, Name
+from llama_client.config.tables import (
+    BudgetTable,
+    ConfigTable,
+    CrossoverConfig,
+    ExpertsTable,
+    GpuPriceTable,
+    GpuTable,
+    LedgerTable,
+    ModelTable,
+    Name,
+    PriceRow,
+    PrivacyConfig,
+    RouteConfig,
+    RouteTarget,
+    RoutingConfig,
+    TelemetryConfig,
+    is_target,
+    time_zone,
+)
 from llama_client.errors import ConfigError
 from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
 
 if TYPE_CHECKING:
     from llama_client.validation import Detail
 
-TABLES: dict[str, type[HttpProvider] | type[GgufProvider]] = {
-    "groq": GroqProvider,
-    "together": TogetherProvider,
-    "ollama": OllamaProvider,
-    "openai": OpenAIProvider,
-    "gguf": GgufProvider,
+TABLES: dict[str, type[HttpProviderConfig] | type[GgufConfig]] = {
+    "groq": GroqConfig,
+    "together": TogetherConfig,
+    "ollama": OllamaConfig,
+    "openai": OpenAIConfig,
+    "gguf": GgufConfig,
 }
 PROVIDER_KINDS = tuple(TABLES)
 # These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
@@ -53,11 +67,11 @@ SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"
 
 
 Provider = Annotated[
-    Annotated[GroqProvider, Tag("=groq")]
-    | Annotated[TogetherProvider, Tag("=together")]
-    | Annotated[OllamaProvider, Tag("=ollama")]
-    | Annotated[OpenAIProvider, Tag("=openai")]
-    | Annotated[GgufProvider, Tag("=gguf")],
+    Annotated[GroqConfig, Tag("=groq")]
+    | Annotated[TogetherConfig, Tag("=together")]
+    | Annotated[OllamaConfig, Tag("=ollama")]
+    | Annotated[OpenAIConfig, Tag("=openai")]
+    | Annotated[GgufConfig, Tag("=gguf")],
     Discriminator(lambda table: f"={table['kind'] if isinstance(table, dict) else table.kind}"),
 ]
 
@@ -126,15 +140,15 @@ class Config(ConfigTable):
     local_only: StrictBool = False
     timezone: Annotated[Name, AfterValidator(time_zone)] = "UTC"
     providers: dict[str, Provider] = Field(default_factory=dict)
-    routes: dict[Annotated[str, AfterValidator(_is_route_name)], Route] = Field(default_factory=dict)
-    routing: Routing = Routing()
+    routes: dict[Annotated[str, AfterValidator(_is_route_name)], RouteConfig] = Field(default_factory=dict)
+    routing: RoutingConfig = RoutingConfig()
     models: tuple[ModelRow, ...] = ()
     prices: tuple[PriceRow, ...] = ()
     ledger: LedgerTable = LedgerTable()
     budgets: tuple[BudgetTable, ...] = ()
-    telemetry: Telemetry = Telemetry()
-    crossover: Crossover = Crossover()
-    privacy: Privacy = Privacy()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    crossover: CrossoverConfig = CrossoverConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     _local_only_source: str | None = PrivateAttr(None)
 
     @property
@@ -259,9 +273,9 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
         case ("routes", _, "targets", int(), *_):
             return tuple(RouteTarget.model_fields)
         case ("routes", *_):
-            return tuple(Route.model_fields)
+            return tuple(RouteConfig.model_fields)
         case ("routing", *_):
-            return tuple(Routing.model_fields)
+            return tuple(RoutingConfig.model_fields)
         case ("prices", *_):
             return tuple(PriceRow.model_fields)
         case ("ledger", *_):
@@ -269,9 +283,9 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
         case ("budgets", *_):
             return tuple(BudgetTable.model_fields)
         case ("telemetry", *_):
-            return tuple(Telemetry.model_fields)
+            return tuple(TelemetryConfig.model_fields)
         case ("privacy", *_):
-            return tuple(Privacy.model_fields)
+            return tuple(PrivacyConfig.model_fields)
         case ("crossover", table, *rest):
             return _names_of_crossover(str(table), rest)
         case _:
@@ -289,4 +303,4 @@ def _names_of_crossover(table: str, rest: list[int | str]) -> tuple[str, ...]:
         case ("gpu_prices", [_, *_]):
             return tuple(GpuPriceTable.model_fields)
         case _:
-            return tuple(Crossover.model_fields)
+            return tuple(CrossoverConfig.model_fields)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.costs.money import added, exactly
 from llama_client.costs.prices import FREE, HourPrice
-from llama_client.types.cost import Cost, CostStatus
-from llama_client.types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+from llama_client.types.completion import CompletionTokensDetails, Cost, CostStatus, PromptTokensDetails, Usage
 
 if TYPE_CHECKING:
     from llama_client.costs.prices import Price
@@ -29,15 +28,7 @@ BYTES_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens that are charged for.
-
-    Attributes:
-        input_tokens: Of the prompt, the cached ones included.
-        output_tokens: Of the answer, reasoning included.
-        cached_tokens: Of the prompt, from a cache; None: the provider does not say.
-        reasoning_tokens: Of the answer, spent on reasoning; None: the provider does not say.
-        are_estimated: Whether nobody has counted them.
-    """
+    """The tokens that are charged for."""
 
     input_tokens: int
     output_tokens: int
@@ -64,10 +55,6 @@ class Tokens:
 
 def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) -> Tokens:
     """The tokens that a provider reported; what it did not is estimated.
-
-    Args:
-        usage: What it reported.
-        estimate: The tokens of the prompt and of the answer, as they are guessed.
 
     Examples:
         >>> counted(Usage(prompt_tokens=10, completion_tokens=5), lambda: (0, 0)).are_estimated
@@ -128,13 +115,7 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
 
 @exactly
 def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost:
-    """What the time of a machine costs.
-
-    Args:
-        price: The price of an hour.
-        seconds: How much of its time the attempt had.
-        reading_share: Which part of that passed before the first content; it is put down to the prompt.
-    """
+    """What the time of a machine costs."""
     usd = price.usd(seconds)
     reading = HourPrice(price.origin, price.usd_per_hour).usd(seconds * min(max(reading_share, 0.0), 1.0))
     reading = min(reading, usd)

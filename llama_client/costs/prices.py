@@ -1,24 +1,27 @@
-"""Whose price holds for a target on a day: the user's own, that of the user's machine, a list price, or nobody's.
-
-In this order: the user's `[[prices]]`; what an hour of the user's own machine costs, or nothing where it costs nothing;
-our own dated list; the package genai-prices, with the data that it comes with; else the price is unknown, never 0.
-"""
+"""Which price holds for a target on a day: the user's, the machine's, the list's, or genai-prices'."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
 
 from llama_client.costs.money import added, exact, exactly, per_million
 
 if TYPE_CHECKING:
+    from genai_prices import types
+
     from llama_client.catalog.prices import ListPrices
-    from llama_client.config.routing import PriceRow
-    from llama_client.costs.genai import GenaiPrices
-    from llama_client.costs.windows import Calendar
+    from llama_client.config.tables import PriceRow
+    from llama_client.costs.money import Calendar
+
 
 _ZERO = Decimal(0)
 # What a list says may have changed since; after so many days an answer says so.
@@ -31,13 +34,7 @@ _MAX_KNOWN = 1024
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """An amount of money, by what it is for; the total is their sum.
-
-    Attributes:
-        input_usd: Tokens of the prompt that were not cached.
-        cached_usd: Tokens of the prompt that were.
-        output_usd: Tokens of the answer.
-    """
+    """An amount of money, by what it is for; the total is their sum."""
 
     input_usd: Decimal
     cached_usd: Decimal
@@ -51,14 +48,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a price comes from.
-
-    Attributes:
-        source: In words.
-        effective_from: Since when it holds; None: nobody says.
-        doubt: Why what it says is only an estimate; None: it is not.
-        warning: What a careful user would want to know of it.
-    """
+    """Where a price comes from."""
 
     source: str
     effective_from: date | None = None
@@ -68,14 +58,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """Tokens at so much a million, in US dollars.
-
-    Attributes:
-        origin: Where it comes from.
-        input_usd_per_mtok: For tokens of the prompt.
-        output_usd_per_mtok: For tokens of the answer, reasoning included.
-        cached_usd_per_mtok: For tokens of the prompt that come from a cache; None: as the others.
-    """
+    """Tokens at so much a million, in US dollars."""
 
     origin: Origin
     input_usd_per_mtok: Decimal
@@ -89,11 +72,6 @@ class TokenPrice:
 
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
         """What tokens cost.
-
-        Args:
-            input_tokens: Of the prompt, the cached ones included.
-            output_tokens: Of the answer.
-            cached_tokens: Of the prompt, from a cache.
 
         Example:
             >>> price = TokenPrice(Origin("mine"), Decimal("0.15"), Decimal("0.60"), Decimal("0.075"))
@@ -126,24 +104,55 @@ class HourPrice:
         return exact(Decimal(seconds) * self.usd_per_hour / 3600)
 
 
-if TYPE_CHECKING:
-    from llama_client.costs.genai import GenaiPrice
+# Its names for our kinds; a compatible server is found by its address.
+_PROVIDERS = {"groq": "groq", "together": "together"}
+# What follows a model's name where an id names one of its versions; anything else may be another model.
+_A_DATE = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{4,8})?")
 
-    Price: TypeAlias = TokenPrice | HourPrice | GenaiPrice
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenaiPrice:
+    """One of its prices, on one day."""
+
+    origin: Origin
+    _provider: types.Provider
+    _model: types.ModelInfo
+    _at: datetime
+    _context: dict[str, str]
+    _package: ModuleType
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nobody is paid at all: some models are offered for nothing."""
+        return not self.parts(1_000_000, 1_000_000).usd
+
+    @exactly
+    def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
+        """What tokens cost."""
+        whole, cached = round(input_tokens), round(cached_tokens)
+        price = self._of(whole, round(output_tokens), cached)
+        # A price by tiers hangs on the length of the whole prompt, so the tokens that were not cached have their share
+        # of a prompt of which none was.
+        rest = self._of(whole, 0, 0).input_price * (whole - cached) / whole if cached else price.input_price
+        return Parts(exact(rest), exact(price.input_price) - exact(rest), exact(price.output_price))
+
+    def _of(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> types.PriceCalculation:
+        usage = self._package.Usage(
+            input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached_tokens or None
+        )
+        return self._model.calc_price(
+            usage, self._provider, genai_request_timestamp=self._at, price_context=self._context or None
+        )
+
+
+Price: TypeAlias = TokenPrice | HourPrice | GenaiPrice
 
 FREE = TokenPrice(Origin("local"), _ZERO, _ZERO, _ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """A provider, as far as its prices hang on it.
-
-    Attributes:
-        name: Its name in the configuration.
-        kind: Its kind.
-        url: Where it is; None: in this process.
-        usd_per_hour: What an hour of its machine costs; None: it is no machine of the user's, or that was not said.
-    """
+    """A provider, as far as its prices hang on it."""
 
     name: str
     kind: str
@@ -152,14 +161,7 @@ class Seller:
 
 
 class PriceBook:
-    """Which price holds for a target on a day.
-
-    Args:
-        rows: The user's own; of several that hold on a day, the last begun.
-        lists: Our dated list, read when it is first needed.
-        calendar: The user's days.
-        seller: A provider by its name.
-    """
+    """Which price holds for a target on a day."""
 
     def __init__(
         self,
@@ -178,15 +180,7 @@ class PriceBook:
     def price(
         self, provider: str, model: str, at: float, *, is_free: bool, service_tier: str | None = None
     ) -> Price | None:
-        """What a target's answers cost on a day; None: nobody knows, which is not nothing.
-
-        Args:
-            provider: The provider's name.
-            model: The provider's own model id.
-            at: The moment of the call, in seconds since the Unix epoch.
-            is_free: Whether it runs on a machine of the user's own.
-            service_tier: The tier that served the call, where the provider says.
-        """
+        """What a target's answers cost on a day; None: nobody knows, which is not nothing."""
         key = (provider, model, service_tier, is_free, self._calendar.day(at))
         if key in self._known:
             return self._known[key]
@@ -199,15 +193,7 @@ class PriceBook:
     def of_any_tier(
         self, provider: str, model: str, at: float, *, is_free: bool, service_tier: str | None
     ) -> list[Price | None]:
-        """What a target's answers may cost, whichever tier the provider serves them with.
-
-        Args:
-            provider: The provider's name.
-            model: The provider's own model id.
-            at: The moment of the call, in seconds since the Unix epoch.
-            is_free: Whether it runs on a machine of the user's own.
-            service_tier: The tier that the call asks for.
-        """
+        """What a target's answers may cost, whichever tier the provider serves them with."""
         target = f"{provider}/{model}"
         tiers = {None, service_tier, *(row.service_tier for row in self._rows if row.target == target)}
         tiers |= self._lists().tiers(self._seller(provider).kind, model)
@@ -227,8 +213,6 @@ class PriceBook:
     def load_package(self) -> GenaiPrices:
         """Imports the package of prices: not for an event loop."""
         if self._genai is None:
-            from llama_client.costs.genai import GenaiPrices
-
             self._genai = GenaiPrices()
         return self._genai
 
@@ -276,3 +260,59 @@ class PriceBook:
 def doubt_of_tier(tier: str | None) -> str | None:
     """Why the usual price may not be that of a tier; None: it is."""
     return None if tier in _USUAL_TIERS else f"the price of the tier {tier!r} is not known; the usual one is taken"
+
+
+class GenaiPrices:
+    """Finds a price among them."""
+
+    def __init__(self) -> None:
+        import genai_prices
+
+        self._package = genai_prices
+        self._source = f"genai-prices {version('genai-prices')}"
+
+    def find(self, kind: str, url: str | None, model: str, at: datetime, tier: str | None) -> GenaiPrice | None:
+        """What a model costs at a moment; None: it does not know."""
+        named = _PROVIDERS.get(kind)
+        if named is None and (url is None or _is_nearby(url)):
+            return None
+        nothing = self._package.Usage(input_tokens=0, output_tokens=0)
+        try:
+            if named is not None:
+                found = self._package.calc_price(nothing, model, provider_id=named, genai_request_timestamp=at)
+            else:
+                found = self._package.calc_price(nothing, model, provider_api_url=url, genai_request_timestamp=at)
+        except (LookupError, ValueError):
+            return None
+        rest = model.lower().removeprefix(found.model.id)
+        doubts = [] if _A_DATE.fullmatch(rest) else [f"the price is that of {found.model.id}"]
+        context = {} if tier is None else {"service_tier": tier}
+        usual, of_tier = (found.model.get_prices(at, each) for each in (None, context or None))
+        doubt = doubt_of_tier(tier)
+        if doubt is not None and usual == of_tier:
+            doubts.append(doubt)
+        since = _begin_of(found.model, at, self._package.types.StartDateConstraint)
+        origin = Origin(self._source, since, "; ".join(doubts) or None)
+        price = GenaiPrice(origin, found.provider, found.model, at, context, self._package)
+        # A model that is paid by the request or by the image has no price of tokens.
+        if usual.output_mtok is None or usual.input_mtok is None:
+            return None
+        return price
+
+
+def _begin_of(model: types.ModelInfo, at: datetime, dated: type[types.StartDateConstraint]) -> date | None:
+    """Since when the price holds, where the model's prices are dated."""
+    if isinstance(model.prices, list):
+        for row in reversed(model.prices):
+            if row.constraint is None or row.constraint.active(at):
+                return row.constraint.start_date if isinstance(row.constraint, dated) else None
+    return None
+
+
+def _is_nearby(url: str) -> bool:
+    """Whether an address is of this machine or its network, where nobody has a public price."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".local", ".internal", ".localhost"))

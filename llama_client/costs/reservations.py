@@ -1,4 +1,4 @@
-"""What is said when money is set aside for an attempt: plain data, and the reservation that is settled once."""
+"""Reservations: plain data for reserving money for an attempt, and the reservation that is settled once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from llama_client.costs.money import MAX_PICO, to_pico
 from llama_client.errors import BudgetExceededError
 
 if TYPE_CHECKING:
-    from llama_client.config.accounting import BudgetTable
-    from llama_client.costs.windows import Span
+    from llama_client.config.tables import BudgetTable
+    from llama_client.costs.money import Span
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The most that an attempt can cost.
-
-    Attributes:
-        usd: All of it.
-        input_usd: The prompt.
-        usd_per_output_token: One more token of the answer (of each answer, where several are wanted); None: it is paid
-            by time.
-    """
+    """The most that an attempt can cost."""
 
     usd: Decimal
     input_usd: Decimal
@@ -32,16 +25,8 @@ class WorstCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
-    """An attempt that will cost something.
-
-    Attributes:
-        target: `provider/model`.
-        provider: The provider's name.
-        tags: The call's labels.
-        at: The moment, in seconds since the Unix epoch.
-        worst: The most that it can cost; None: nobody knows.
-    """
+class ReservationRequest:
+    """An attempt that will cost something."""
 
     target: str
     provider: str
@@ -52,12 +37,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What is counted together: a scope, a kind of window and (for tags) a value, in one window.
-
-    Attributes:
-        budget: The three of them.
-        window_start: When the window began, in seconds since the Unix epoch.
-    """
+    """What is counted together: a scope, a kind of window and (for tags) a value, in one window."""
 
     budget: str
     window_start: int
@@ -80,13 +60,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A reservation as it is asked for.
-
-    Attributes:
-        id: Its own.
-        pico: How much, in pico-dollars.
-        limits: What it must fit into.
-    """
+    """A reservation as it is asked for."""
 
     id: str
     pico: int
@@ -100,15 +74,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of an order.
-
-    Attributes:
-        refused_by: The budget that it does not fit into; None: it was granted.
-        settled_pico: What that budget has settled.
-        reserved_pico: What is set aside in it.
-        left_pico: What is left in the tightest of the budgets that refuse.
-        passed: Budgets that only warn, and that it passes.
-    """
+    """What came of an order."""
 
     refused_by: Limit | None = None
     settled_pico: int = 0
@@ -119,13 +85,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of a reservation.
-
-    Attributes:
-        id: Which.
-        pico: What it came to; None: nobody knows, so its worst case.
-        counters: Where it stands.
-    """
+    """The end of a reservation."""
 
     id: str
     pico: int | None
@@ -141,11 +101,7 @@ class Reservation:
         self._is_settled = False
 
     def settle(self, usd: Decimal | None) -> None:
-        """The attempt is over.
-
-        Args:
-            usd: What it cost; None: nobody knows, so that its worst case counts as spent.
-        """
+        """The attempt is over."""
         if not self._is_settled:
             self._is_settled = True
             pico = None if usd is None else min(to_pico(usd), MAX_PICO)
@@ -158,12 +114,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The attempt may be made.
-
-    Attributes:
-        reservation: To be settled when it is over; None: no budget covers it.
-        warnings: What a careful user would want to know.
-    """
+    """The attempt may be made."""
 
     reservation: Reservation | None
     warnings: Sequence[str] = ()
@@ -171,12 +122,7 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It may not.
-
-    Attributes:
-        error: Why.
-        only_free: Whether nobody else may be asked who costs anything.
-    """
+    """It may not."""
 
     error: BudgetExceededError
     only_free: bool

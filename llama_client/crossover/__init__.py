@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
-    from llama_client.crossover.evaluation import Crossover, evaluate
-    from llama_client.crossover.fitting.fit import Fit, fit
+    from llama_client.crossover.evaluate import Crossover, evaluate
+    from llama_client.crossover.fit.fit import Fit, fit
     from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
-    from llama_client.crossover.serving.measured_point import MeasuredPoint
-    from llama_client.crossover.serving.throughput import decode_tpot_ms, max_throughput
     from llama_client.crossover.tables import Architecture, Gpu, GpuPrice, Tables
+    from llama_client.crossover.throughput.points import MeasuredPoint
+    from llama_client.crossover.throughput.rates import decode_tpot_ms, max_throughput
 
 _PLACES = {
     "ApiPrice": "scenario",

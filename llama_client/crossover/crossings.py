@@ -19,16 +19,7 @@ _MAX_REPLICAS = 2**52
 
 @dataclass(frozen=True, slots=True)
 class Staircase:
-    """What machines cost a month, by volume.
-
-    Attributes:
-        tokens_per_day_per_replica: The volume that fills one.
-        usd_per_replica: A month of one.
-        fixed_usd: What is paid a month whatever is asked.
-        usd_per_daily_token: What each token a day adds to the month, beside the steps.
-        min_replicas: Never fewer.
-        spare: On top.
-    """
+    """What machines cost a month, by volume."""
 
     tokens_per_day_per_replica: float
     usd_per_replica: float
@@ -63,12 +54,7 @@ class Staircase:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an API costs a month, by volume.
-
-    Attributes:
-        usd_per_daily_token: What each token a day costs in a month.
-        fixed_usd: What is paid a month whatever is asked.
-    """
+    """What an API costs a month, by volume."""
 
     usd_per_daily_token: float
     fixed_usd: float = 0.0
@@ -80,13 +66,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Crossings:
-    """On which volumes the staircase is below the cheapest line.
-
-    Attributes:
-        intervals: From above the first to up to the second number of tokens a day; None: for good.
-        is_complete: False where there are more intervals than are listed: then some before the last are left out.
-        flips: How often the winner changes as volume grows from nothing; None: as often as `is_complete` hides.
-    """
+    """On which volumes the staircase is below the cheapest line."""
 
     intervals: list[Interval]
     is_complete: bool
@@ -111,13 +91,6 @@ class Crossings:
 
 def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
     """Where the staircase lies below every line.
-
-    Args:
-        stairs: One's own machines.
-        lines: The APIs, of which each volume takes the cheapest. Empty: there is nothing to be below of.
-
-    Returns:
-        The intervals, in order, none touching another.
 
     Examples:
         >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)

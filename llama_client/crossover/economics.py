@@ -1,11 +1,13 @@
-"""What each side costs a month: an API as a line over volume, machines as a staircase.
-
-Formulas alone, over a plan in which every figure is a number. Where the figures come from: `resolving.py`.
-"""
+"""Monthly costs: an API as a line over volume, machines as a staircase, a mix of both; and what a purchase returns."""
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 from llama_client.crossover.crossings import Line, Staircase
 from llama_client.crossover.scenario import ApiPrice
@@ -15,21 +17,7 @@ HOURS_A_DAY, SECONDS_AN_HOUR, MTOK = 24.0, 3600.0, 1e6
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A bought machine in numbers, for each GPU where nothing else is said.
-
-    Attributes:
-        usd_per_gpu: Its price.
-        months: How long it is written off.
-        residual_share: What it is worth then, as a share of the price.
-        yearly_interest: What money costs.
-        idle_w: Its power without work.
-        load_w: The same at full work.
-        node_factor: The node's power for each watt of its GPUs.
-        pue: The building's for each watt of the node.
-        usd_per_kwh: Electricity.
-        colocation_usd_per_month: For each replica.
-        support_share_per_year: Of the price.
-    """
+    """A bought machine in numbers, for each GPU where nothing else is said."""
 
     usd_per_gpu: float
     months: float
@@ -54,34 +42,8 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A scenario in numbers.
-
-    Attributes:
-        tokens_per_second: Of one replica under full load: output, or all tokens where `counts_input`.
-        counts_input: The rate counts input too.
-        slo_derate: What is left of it once answers must stay quick.
-        max_utilisation: What is planned with of that.
-        n_gpus: GPUs of a replica.
-        gpu_usd_per_hour: The rent of one; 0 where it is bought.
-        spot_overhead: What interruptions add to that, as a share.
-        owned: The bought machine.
-        min_replicas: Never fewer.
-        spare: On top.
-        ops_usd_per_month: Staff.
-        storage_usd_per_month: Disks, traffic and the like.
-        powered_hours_per_month: When it runs.
-        hours_per_month: What a month is.
-        escalated_share: What goes to the API in any case.
-        output_share: Of the traffic.
-        cached_share: Of its input.
-        batch_share: Of all of it.
-        retry_share: Of all calls.
-        peak_to_mean: The busiest hour against the mean one.
-        tokens_per_request: Of a mean call.
-        apis: Who sells it.
-        escalation: To whom the escalated share goes; None: there is none.
-    """
+class CostInputs:
+    """A scenario in numbers."""
 
     tokens_per_second: float
     counts_input: bool
@@ -124,7 +86,7 @@ class Plan:
         return self.full_tokens_per_day * self.slo_derate * self.max_utilisation
 
 
-def usd_per_mtok(api: ApiPrice, plan: Plan) -> float:
+def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
     """What a million of the traffic's tokens costs at an API, monthly fees apart.
 
     The price of input (read from its cache or not) and output by their shares, less what a batch takes off, more for
@@ -138,12 +100,12 @@ def usd_per_mtok(api: ApiPrice, plan: Plan) -> float:
     return (tokens + api.usd_per_request * MTOK / plan.tokens_per_request) * (1 + plan.retry_share)
 
 
-def line(api: ApiPrice, plan: Plan) -> Line:
+def line(api: ApiPrice, plan: CostInputs) -> Line:
     """An API's cost of a month, over tokens a day."""
     return Line(usd_per_mtok(api, plan) / MTOK * plan.days_per_month, api.fees_usd_per_month)
 
 
-def staircase(plan: Plan) -> Staircase:
+def staircase(plan: CostInputs) -> Staircase:
     """The machines' cost of a month, over tokens a day.
 
     A replica carries what it answers within its limits, divided by the peak: the fleet is sized for the busiest hour
@@ -160,7 +122,7 @@ def staircase(plan: Plan) -> Staircase:
     )
 
 
-def running_usd_per_replica(plan: Plan) -> float:
+def running_usd_per_replica(plan: CostInputs) -> float:
     """What a month of a bought replica costs beside its price: idle power, colocation, support."""
     owned = plan.owned
     if owned is None:
@@ -172,12 +134,6 @@ def running_usd_per_replica(plan: Plan) -> float:
 
 def capital_usd_per_month(price_usd: float, *, months: float, residual_usd: float, monthly_interest: float) -> float:
     """The even monthly charge that pays a price off, less what is left of it at the end.
-
-    Args:
-        price_usd: What is paid at the start.
-        months: How long it is written off.
-        residual_usd: What it is worth then.
-        monthly_interest: What money costs; with 0 the price is spread evenly.
 
     Examples:
         >>> round(capital_usd_per_month(36_000, months=36, residual_usd=0, monthly_interest=0))
@@ -191,7 +147,7 @@ def capital_usd_per_month(price_usd: float, *, months: float, residual_usd: floa
     return float((price_usd - residual_usd * left) * monthly_interest / (1 - left))
 
 
-def _usd_per_replica(plan: Plan) -> float:
+def _usd_per_replica(plan: CostInputs) -> float:
     owned = plan.owned
     if owned is None:
         return plan.n_gpus * plan.gpu_usd_per_hour * (1 + plan.spot_overhead) * plan.powered_hours_per_month
@@ -204,10 +160,170 @@ def _usd_per_replica(plan: Plan) -> float:
     )
 
 
-def _energy_usd_per_daily_token(plan: Plan) -> float:
+def _energy_usd_per_daily_token(plan: CostInputs) -> float:
     """What work adds to idle power: in proportion to the tokens, since a full replica draws all of it."""
     owned = plan.owned
     if owned is None:
         return 0.0
     full = plan.n_gpus * owned.usd_per_hour(owned.load_w - owned.idle_w) * plan.powered_hours_per_month
     return full / plan.full_tokens_per_day
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid:
+    """The cheapest mix at one volume."""
+
+    replicas: int
+    api_share: float
+    usd_per_month: float
+    saves_usd_per_month: float
+
+
+class LoadCurve:
+    """How the load is spread over hours: which share of it lies above a capacity.
+
+    Without hours of one's own it is the curve on which the load is R (1 - x)^(R - 1) times the mean once the busiest
+    share x of time is past: its mean is 1, its peak R, and with R = 1 it is flat.
+
+    Examples:
+        >>> round(LoadCurve(peak_to_mean=2).share_above(1.0), 3)
+        0.25
+        >>> LoadCurve(hourly_tokens=(1, 3)).share_above(1.0)
+        0.25
+        >>> LoadCurve(peak_to_mean=1).share_above(0.4)
+        0.6
+    """
+
+    def __init__(self, *, peak_to_mean: float = 1.0, hourly_tokens: Sequence[float] = ()) -> None:
+        self._peak = peak_to_mean
+        self._loads: list[float] = []
+        if hourly_tokens:
+            mean = math.fsum(hourly_tokens) / len(hourly_tokens)
+            self._loads = sorted(load / mean for load in hourly_tokens)
+            # What the hours from each place on carry together.
+            self._above: list[float] = [*list(accumulate(reversed(self._loads)))[::-1], 0.0]
+            self._peak = self._loads[-1]
+
+    @property
+    def peak_to_mean(self) -> float:
+        """The busiest hour against the mean one."""
+        return self._peak
+
+    def share_above(self, capacity: float) -> float:
+        """The share of all tokens that does not fit below a capacity."""
+        if capacity >= self._peak:
+            return 0.0
+        if capacity <= 0:
+            return 1.0
+        if self._loads:
+            place = bisect.bisect_right(self._loads, capacity)
+            busy = len(self._loads) - place
+            return float((self._above[place] - busy * capacity) / len(self._loads))
+        if self._peak == 1:
+            return 1 - capacity
+        left = float((capacity / self._peak) ** (1 / (self._peak - 1)))
+        return float((1 - left**self._peak) - capacity * (1 - left))
+
+
+def cheapest_mix(
+    stairs: Staircase, lines: Sequence[Line], curve: LoadCurve, *, tokens_per_day: float, usable_tokens_per_day: float
+) -> Hybrid | None:
+    """The number of own machines that costs least where the API takes what they cannot."""
+    if not lines:
+        return None
+
+    def share(base: int) -> float:
+        return curve.share_above(base * usable_tokens_per_day / tokens_per_day)
+
+    def usd(base: int, line: Line) -> float:
+        to_api = tokens_per_day * share(base)
+        own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api) if base else 0.0
+        return own + (line.usd(to_api) if to_api > 0 else 0.0)
+
+    most = max(stairs.min_replicas, math.ceil(curve.peak_to_mean * tokens_per_day / usable_tokens_per_day))
+    tried = [(usd(base, line), base) for line in lines for base in (0, most)]
+    if most > stairs.min_replicas:
+        # While something goes to one API, each further machine saves less than the one before: costs fall, then rise.
+        found = ((line, _lowest(partial(usd, line=line), stairs.min_replicas, most - 1)) for line in lines)
+        tried += [(usd(base, line), base) for line, base in found]
+    cost, base = min(tried)
+    pure = min(stairs.usd(tokens_per_day), *(line.usd(tokens_per_day) for line in lines))
+    return Hybrid(base + stairs.spare if base else 0, share(base), cost, max(0.0, pure - cost))
+
+
+def _lowest(usd: Callable[[int], float], low: int, high: int) -> int:
+    while low < high:
+        middle = (low + high) // 2
+        if usd(middle) <= usd(middle + 1):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+# After a hundred years nobody asks any more.
+MAX_MONTHS = 1_200
+
+
+@dataclass(frozen=True, slots=True)
+class Investment:
+    """What buying machines brings against paying an API, at one volume."""
+
+    replicas: int
+    price_usd: float
+    running_usd_per_month: float
+    api_usd_per_month: float
+    payback_months: float | None
+    discounted_payback_months: float | None
+    npv_usd: float
+    irr_per_year: float | None
+    cash_usd: tuple[float, ...]
+    compared_months: int | None
+
+
+def payback_months(
+    price_usd: float, saved_usd: Callable[[int], float | None], *, monthly_interest: float = 0.0
+) -> float | None:
+    """When what is saved has paid for a price; within a month, in proportion.
+
+    Examples:
+        >>> payback_months(1000, lambda month: 400)
+        2.5
+        >>> payback_months(1000, lambda month: -1) is None
+        True
+    """
+    left = price_usd
+    for month in range(1, MAX_MONTHS + 1):
+        saved = saved_usd(month)
+        if saved is None:
+            return None
+        saved /= (1 + monthly_interest) ** month
+        if saved >= left:
+            return month - 1 + (left / saved if saved > 0 else 0.0)
+        left -= saved
+    return None
+
+
+def net_present_value_usd(flows_usd: list[float], monthly_interest: float) -> float:
+    """What payments are worth today."""
+    # By Horner's rule: powers of a rate that is far off would be too large for a float.
+    worth, kept = 0.0, 1 / (1 + monthly_interest)
+    for flow in reversed(flows_usd):
+        worth = worth * kept + flow
+    return worth
+
+
+def internal_rate_per_year(flows_usd: list[float]) -> float | None:
+    """The yearly interest at which payments are worth nothing.
+
+    Examples:
+        >>> round(internal_rate_per_year([-1000] + [0] * 11 + [1100]), 3)
+        0.1
+    """
+    low, high = -0.5, 100.0
+    if not net_present_value_usd(flows_usd, low) > 0 > net_present_value_usd(flows_usd, high):
+        return None
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if net_present_value_usd(flows_usd, middle) > 0 else (low, middle)
+    return float((1 + low) ** 12 - 1)

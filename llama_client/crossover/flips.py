@@ -1,4 +1,4 @@
-"""What would change the answer: at which rent, price, rate, peak or staff both sides cost the same."""
+"""What would flip the verdict: the rent, price, rate, peak or staff at which both sides cost the same."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llama_client.crossover.crossings import is_ever_below
-from llama_client.crossover.economics import Plan, line, staircase, usd_per_mtok
+from llama_client.crossover.economics import CostInputs, line, staircase, usd_per_mtok
 
 if TYPE_CHECKING:
-    from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.evaluate import Crossover
     from llama_client.crossover.scenario import ApiPrice
+
 
 # A figure that must be this many times larger or smaller is out of reach.
 _FARTHEST = 1e4
@@ -21,14 +22,7 @@ _STEPS = 80
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """One figure, and where it would have to be for the other side to be the cheaper one.
-
-    Attributes:
-        name: The figure; `api price` stands for the cheapest API's, with all others changed by the same factor.
-        now: What it is.
-        at: Where both sides cost the same.
-        unit: Of both.
-    """
+    """One figure, and where it would have to be for the other side to be the cheaper one."""
 
     name: str
     now: float
@@ -45,25 +39,19 @@ class _Lever:
     unit: str
     helps: float
     hurts: float
-    change: Callable[[Plan, float], Plan]
+    change: Callable[[CostInputs, float], CostInputs]
 
 
 def flips(crossover: Crossover) -> tuple[Flip, ...]:
     """What would change the answer, each figure on its own.
 
     With a volume, at that volume. Without one, where the answer is "never": where there would be a volume at all.
-
-    Args:
-        crossover: The answer.
-
-    Returns:
-        The figures that alone could do it; empty where there is no API, or no one volume to ask at.
     """
     plan, volume = crossover.plan, crossover.volume
     if not plan.apis or (volume is None and crossover.verdict != "never"):
         return ()
 
-    def wins(changed: Plan) -> bool:
+    def wins(changed: CostInputs) -> bool:
         if volume is None:
             return is_ever_below(staircase(changed), [line(api, changed) for api in changed.apis])
         return staircase(changed).usd(volume) < min(line(api, changed).usd(volume) for api in changed.apis)
@@ -76,7 +64,7 @@ def flips(crossover: Crossover) -> tuple[Flip, ...]:
     return tuple(found)
 
 
-def _levers(plan: Plan, volume: float) -> list[_Lever]:
+def _levers(plan: CostInputs, volume: float) -> list[_Lever]:
     cheapest = min(plan.apis, key=lambda api: line(api, plan).usd(volume))
     price = usd_per_mtok(cheapest, plan)
     rent, rate, peak, staff = plan.gpu_usd_per_hour, plan.tokens_per_second, plan.peak_to_mean, plan.ops_usd_per_month
@@ -99,11 +87,11 @@ def _levers(plan: Plan, volume: float) -> list[_Lever]:
     return [lever for lever in levers if lever.now > 0]
 
 
-def _setting(name: str) -> Callable[[Plan, float], Plan]:
+def _setting(name: str) -> Callable[[CostInputs, float], CostInputs]:
     return lambda plan, value: replace(plan, **{name: value})  # type: ignore[arg-type]
 
 
-def _with_prices(plan: Plan, factor: float) -> Plan:
+def _with_prices(plan: CostInputs, factor: float) -> CostInputs:
     def scaled(api: ApiPrice) -> ApiPrice:
         cached = api.cached_usd_per_mtok
         return replace(
@@ -119,7 +107,7 @@ def _with_prices(plan: Plan, factor: float) -> Plan:
     return replace(plan, apis=tuple(scaled(api) for api in plan.apis), escalation=escalation)
 
 
-def _turning_point(lever: _Lever, plan: Plan, wins: Callable[[Plan], bool]) -> float | None:
+def _turning_point(lever: _Lever, plan: CostInputs, wins: Callable[[CostInputs], bool]) -> float | None:
     """Where the winner changes, between what a figure is and as far as it may go; None: it does not.
 
     The cost of either side only rises or only falls with each figure, so halving the distance finds it.

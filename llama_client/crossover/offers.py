@@ -19,13 +19,7 @@ _LOCAL_KINDS = frozenset({"ollama", "gguf"})
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """Who sells a model.
-
-    Attributes:
-        current: On the day that was asked for, cheapest input and output together first.
-        ended: Who has sold it before.
-        unpriced: Who sells it for a price that nobody here knows.
-    """
+    """Who sells a model."""
 
     current: tuple[ApiPrice, ...]
     ended: tuple[ApiPrice, ...]
@@ -34,14 +28,7 @@ class Offers:
 
 @dataclass(frozen=True, slots=True)
 class OwnPrice:
-    """A price of the user's own, for a target.
-
-    Attributes:
-        target: `provider/model-id`.
-        input_usd_per_mtok: US dollars per million input tokens.
-        output_usd_per_mtok: The same for output.
-        cached_usd_per_mtok: For input that is read from its cache; None: as other input.
-    """
+    """A price of the user's own, for a target."""
 
     target: str
     input_usd_per_mtok: Decimal
@@ -58,13 +45,6 @@ def offers_of(
     own_prices: Iterable[OwnPrice] = (),
 ) -> Offers:
     """Who sells a model by the token.
-
-    Args:
-        model: Which.
-        tables: Where the names of the catalogue's offers are looked up.
-        today: The day for which it is asked.
-        catalog: With the user's own rows; None: as it comes with the package.
-        own_prices: The user's own prices, which win.
 
     Examples:
         >>> tables = Tables.bundled()
@@ -91,19 +71,7 @@ def offer_named(
     catalog: Catalog | None = None,
     own_prices: Iterable[OwnPrice] = (),
 ) -> ApiPrice:
-    """The price of one target, whichever model it is.
-
-    Args:
-        target: `provider/model-id`, as in `groq/openai/gpt-oss-20b`, or a provider of the crossover's own list.
-        model: What it is compared with; another model is marked as such.
-        tables: Where names are looked up.
-        today: The day.
-        catalog: With the user's own rows; None: as it comes with the package.
-        own_prices: The user's own prices, which win.
-
-    Raises:
-        InvalidRequestError: It is not known, not sold any more, or nobody knows its price.
-    """
+    """The price of one target, whichever model it is."""
     catalog = catalog or Catalog.bundled()
     provider, _, model_id = target.partition("/")
     offer = catalog.offer(provider, model_id)

@@ -27,15 +27,7 @@ _PLAIN_OUTPUT_BITS = 210 * 8 / 256
 
 
 def canonical(precision: str, *, param: str = "precision") -> str:
-    """The name of a precision as we write it: `bf16`, `fp8`, `fp8_block`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`.
-
-    Args:
-        precision: In whatever case; `fp16` is as wide as `bf16` and is taken for it.
-        param: The field that an error names.
-
-    Raises:
-        InvalidRequestError: It is not known; the message has the nearest name that is.
-    """
+    """The name of a precision: `bf16`, `fp8`, `fp8_block`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`."""
     if not isinstance(precision, str):
         kind = type(precision).__name__
         raise InvalidRequestError(f"{param}: must be a name, as in 'fp8' or 'Q4_K_M', not {kind}", param=param)
@@ -61,10 +53,6 @@ def family(precision: str) -> Family:
 def weight_bytes(model: Architecture, precision: str) -> float:
     """The bytes of a model's weights, all experts and embeddings included.
 
-    Args:
-        model: Its shape.
-        precision: A canonical name.
-
     Examples:
         >>> from llama_client.crossover.tables import Tables
         >>> tables = Tables.bundled()
@@ -83,12 +71,7 @@ def weight_bytes(model: Architecture, precision: str) -> float:
 
 
 def layer_weight_bytes(model: Architecture, precision: str) -> float:
-    """The bytes of one weight of a layer's matrices, scales included; in GGUF files the mean of the file.
-
-    Args:
-        model: Its shape: GGUF's mean depends on it.
-        precision: A canonical name.
-    """
+    """The bytes of one weight of a layer's matrices, scales included; in GGUF files the mean of the file."""
     if precision in all_gguf_names():
         return _gguf_bits(model, precision) / 8
     return _BYTES_A_WEIGHT[precision]

@@ -1,17 +1,19 @@
-"""The report: the verdict in a sentence, what limits the machine, the tables, and the same as one JSON document."""
+"""The report: verdict, limits, tables, and the same as one JSON document."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_client.crossover.amounts import figure, share, tokens, usd
 from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.flips import Flip, flips
+from llama_client.crossover.format import figure, share, tokens, usd
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
-    from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.evaluate import Crossover
+
 
 # As many intervals as a table shows.
 _MAX_INTERVALS_SHOWN = 6
@@ -21,17 +23,7 @@ _WORTH_SAYING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class VolumeRow:
-    """One volume of the table.
-
-    Attributes:
-        tokens_per_day: The volume.
-        what: Why it is in the table.
-        replicas: Paid for.
-        self_host_usd: A month of one's own.
-        api_usd: A month of the cheapest API; None: there is none.
-        hybrid_usd: A month of the cheapest mix; None: there is none.
-        probability: How likely one's own are cheaper; None: nothing was drawn.
-    """
+    """One volume of the table."""
 
     tokens_per_day: float
     what: str
@@ -43,18 +35,8 @@ class VolumeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A crossover as people read it.
-
-    Attributes:
-        title: Model and machine.
-        sentence: The verdict.
-        binding: What limits a replica.
-        volumes: The table.
-        notes: What else has to be said: a mix that is cheaper, a purchase, who no longer sells the model.
-        flips: What would change the answer.
-        stale: Assumptions that are older than 60 days.
-    """
+class CrossoverReport:
+    """A crossover as people read it."""
 
     title: str
     sentence: str
@@ -65,13 +47,9 @@ class Report:
     stale: tuple[Assumption, ...]
 
 
-def report(crossover: Crossover) -> Report:
-    """Puts a crossover into words and tables.
-
-    Args:
-        crossover: The answer.
-    """
-    return Report(
+def report(crossover: Crossover) -> CrossoverReport:
+    """Puts a crossover into words and tables."""
+    return CrossoverReport(
         title=title_of(crossover),
         sentence=_sentence(crossover),
         binding=_binding(crossover),
@@ -331,3 +309,92 @@ def _notes(crossover: Crossover) -> list[str]:
     if not crossover.crossings.is_complete:
         notes.append("The winner changes more often than is listed; the first and the last change are exact.")
     return notes
+
+
+_MAX_MACHINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, all of it text."""
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+def volumes_table(told: CrossoverReport) -> Table:
+    """What both sides cost a month at the volumes that matter."""
+    drawn = any(row.probability is not None for row in told.volumes)
+    rows = []
+    for row in told.volumes:
+        likely = "" if row.probability is None else share(row.probability)
+        cells = [
+            tokens(row.tokens_per_day),
+            row.what,
+            f"{row.replicas:,}",
+            *map(_money, (row.self_host_usd, row.api_usd, row.hybrid_usd)),
+        ]
+        rows.append([*cells, *([likely] if drawn else [])])
+    columns = ["tokens/day", "", "replicas", "own", "API", "mix", *(["own wins"] if drawn else [])]
+    return Table("What a month costs", columns, rows)
+
+
+def machines_table(others: Sequence[Crossover]) -> Table | None:
+    """Other machines for the same; None: only one was asked for."""
+    if not others:
+        return None
+    rows = [
+        [
+            machine(each),
+            figure(round(each.plan.tokens_per_second)),
+            usd(each.plan.gpu_usd_per_hour),
+            "never" if each.first_crossing is None else f"{tokens(each.first_crossing)} a day",
+        ]
+        for each in others[:_MAX_MACHINES]
+    ]
+    return Table("Other machines, next cheapest first", ["replica", "tokens/s", "a GPU-hour", "cheaper from"], rows)
+
+
+def swings_table(crossover: Crossover) -> Table | None:
+    """What each uncertain figure changes on its own; None: all are given."""
+    found = crossover.swings()
+    if not found:
+        return None
+    rows = []
+    for swing in found:
+        bounds = [figure(swing.low), figure(swing.high)]
+        rows.append([_words(swing.name), *bounds, usd(swing.usd_per_mtok_at_low), usd(swing.usd_per_mtok_at_high)])
+    at = tokens(crossover.reference_volume)
+    heading = f"What matters at {at} tokens a day, and what a million of your own costs then"
+    return Table(heading, ["figure", "from", "to", "own costs", "to"], rows)
+
+
+def assumptions_table(crossover: Crossover) -> Table:
+    """What all of it rests on, with sources and ages."""
+    rows = [
+        [_words(each.name), f"{figure(each.value)} {each.unit}".strip(), _source(each, crossover)]
+        for each in crossover.assumptions
+    ]
+    return Table("What it rests on", ["figure", "value", "source"], rows)
+
+
+def _money(amount: float | None) -> str:
+    return "-" if amount is None else usd(amount)
+
+
+def _words(name: str) -> str:
+    return name if name.startswith("api: ") else name.replace("_", " ")
+
+
+def _source(each: Assumption, crossover: Crossover) -> str:
+    parts = [each.source]
+    if each.rung:
+        parts.append(each.rung)
+    if each.as_of is not None:
+        stale = ", older than 60 days" if each.is_stale(crossover.today) else ""
+        parts.append(f"{each.as_of}{stale}")
+    if each.unverified:
+        parts.append(f"unverified: {each.unverified}")
+    return "; ".join(parts)

@@ -26,15 +26,7 @@ _SUFFIX = re.compile(r"(?:-instruct|-chat|-it|-base)$")
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The part of a mixture of experts that a token does not see as a whole.
-
-    Attributes:
-        experts: How many there are in a layer that has them.
-        experts_per_token: How many answer each token.
-        shared_experts: How many answer every token beside these.
-        every_n_layers: 1: each layer has them; 2: every other one.
-        expert_ffn: The width of one.
-    """
+    """The part of a mixture of experts that a token does not see as a whole."""
 
     experts: int
     experts_per_token: int
@@ -184,15 +176,7 @@ class GpuPrice:
 
 @dataclass(frozen=True, slots=True)
 class GpuPurchase:
-    """What a GPU costs to buy.
-
-    Attributes:
-        gpu: Its name.
-        usd_per_gpu: US dollars.
-        as_of: The day of the quote; None: undated.
-        unverified: What is in doubt.
-        source: Where it comes from.
-    """
+    """What a GPU costs to buy."""
 
     gpu: str
     usd_per_gpu: Decimal

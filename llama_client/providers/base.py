@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llama_client.errors import ProviderError, UnsupportedFeatureError
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
@@ -61,6 +61,13 @@ class AttemptFacts:
         stop = self.stop
         if stop is not None:
             stop()
+
+    def redact(self, without: Callable[[Any], Any]) -> None:
+        """Takes secrets out of what the provider sent."""
+        self.bodies[:] = [without(body) for body in self.bodies]
+        self.body = without(self.body)
+        self.provider_request_id = without(self.provider_request_id)
+        self.warnings[:] = [without(warning) for warning in self.warnings]
 
     def warn(self, warning: str) -> None:
         """Adds a warning, once."""

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from llama_client.config.clouds import CLOUDS
-from llama_client.config.providers import HttpProvider
+from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.providers.base import ProviderCall
-from llama_client.providers.http.official import OfficialClient, address_of, headers_of, made
-from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.http.sdk import OfficialClient, OpenedService, Service, address_of, headers_of, made
 from llama_client.providers.wire.errors import Failure
-from llama_client.providers.wire.openai import PARAMETERS, OpenAICodec
-from llama_client.providers.wire.tool_text import tool_calls_in
+from llama_client.providers.wire.openai_request import PARAMETERS, OpenAICodec
+from llama_client.providers.wire.tool_calls import tool_calls_in
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
@@ -83,8 +82,14 @@ class Groq(Service):
     codec_class = GroqCodec
 
     def open(
-        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
-    ) -> Opened:
+        self,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
+        environ: Mapping[str, str],
+        *,
+        is_async: bool,
+    ) -> OpenedService:
         """See `Service`. `GROQ_BASE_URL` and `GROQ_CUSTOM_HEADERS` are read by the official client."""
         import groq
 
@@ -98,8 +103,8 @@ class Groq(Service):
             http_client=http,
             timeout=table.timeout_s,
         )
-        return Opened(address_of(client, _BELOW), client)
+        return OpenedService(address_of(client, _BELOW), client)
 
-    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+    def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
         """See `Service`."""
         return table.base_url or environ.get("GROQ_BASE_URL") or "https://api.groq.com"

@@ -9,17 +9,16 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from llama_client.config.clouds import CLOUDS
-from llama_client.config.masking import without_credentials
-from llama_client.config.providers import HttpProvider, OllamaProvider
+from llama_client.config.provider_tables import HttpProviderConfig, OllamaConfig
 from llama_client.errors import ModelNotFoundError, ProviderError
 from llama_client.providers.base import Codec, ServedModel
-from llama_client.providers.http.carrier import Address
-from llama_client.providers.http.failures import is_refused
-from llama_client.providers.http.official import headers_of, own_headers
-from llama_client.providers.http.service import Opened, Service, is_cloud_model
-from llama_client.providers.wire.measures import count
-from llama_client.providers.wire.ollama import OllamaCodec
-from llama_client.providers.wire.openai import Abilities
+from llama_client.providers.http.error_mapping import is_refused
+from llama_client.providers.http.exchange import Address
+from llama_client.providers.http.sdk import OpenedService, Service, headers_of, is_cloud_model, own_headers
+from llama_client.providers.wire.ollama_request import OllamaCodec
+from llama_client.providers.wire.openai_request import Abilities
+from llama_client.providers.wire.openai_response import count
+from llama_client.redaction import without_credentials
 
 _PORT = 11434
 
@@ -35,30 +34,36 @@ class Ollama(Service):
     fetches_images = True
     forwards = True
 
-    def codec(self, table: HttpProvider, abilities: Abilities) -> Codec:
+    def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
         """See `Service`."""
         options, keep_alive = ({}, None)
-        if isinstance(table, OllamaProvider):
+        if isinstance(table, OllamaConfig):
             options, keep_alive = table.options, table.keep_alive
         return OllamaCodec(abilities, options=options, keep_alive=keep_alive)
 
-    def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
+    def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
         """See `Service`. Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
         is_cloud = urlsplit(self.url(table, environ)).hostname in self.cloud.hosts
         return self.key_variable if is_cloud or (table.base_url is None and environ.get("OLLAMA_HOST")) else None
 
-    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+    def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
         """See `Service`."""
         return ollama_url(table.base_url or environ.get("OLLAMA_HOST") or "")
 
     def open(
-        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
-    ) -> Opened:
+        self,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
+        environ: Mapping[str, str],
+        *,
+        is_async: bool,
+    ) -> OpenedService:
         """See `Service`."""
         headers = own_headers()
         if key is not None:
             headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-        return Opened(Address(self.url(table, environ), headers | headers_of(table)))
+        return OpenedService(Address(self.url(table, environ), headers | headers_of(table)))
 
     def is_free(self, model: str, url: str) -> bool:
         """See `Service`."""

@@ -8,11 +8,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from llama_client.config.clouds import CLOUDS
-from llama_client.config.providers import HttpProvider
+from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.providers.base import ProviderCall
-from llama_client.providers.http.official import address_of, headers_of, made, openai_client
-from llama_client.providers.http.service import Opened, Service
-from llama_client.providers.wire.openai import OpenAICodec
+from llama_client.providers.http.sdk import OpenedService, Service, address_of, headers_of, made, openai_client
+from llama_client.providers.wire.openai_request import OpenAICodec
 
 _URL = "https://api.openai.com/v1"
 
@@ -39,21 +38,27 @@ class OpenAI(Service):
     cloud = CLOUDS["openai"]
     codec_class = CompatibleCodec
 
-    def key_variable_for(self, table: HttpProvider, environ: Mapping[str, str]) -> str | None:
+    def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
         """See `Service`."""
         return self.key_variable if table.base_url is None else None
 
-    def needs_key_at(self, table: HttpProvider) -> bool:
+    def needs_key_at(self, table: HttpProviderConfig) -> bool:
         """See `Service`."""
         return table.base_url is None
 
     def open(
-        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
-    ) -> Opened:
+        self,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
+        environ: Mapping[str, str],
+        *,
+        is_async: bool,
+    ) -> OpenedService:
         """See `Service`."""
         if table.base_url is not None:
             client = openai_client(table, http, is_async=is_async, key=key, base_url=table.base_url, environ=environ)
-            return Opened(address_of(client, has_key=key is not None), client)
+            return OpenedService(address_of(client, has_key=key is not None), client)
         import openai
 
         kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
@@ -64,8 +69,8 @@ class OpenAI(Service):
             http_client=http,
             timeout=table.timeout_s,
         )
-        return Opened(address_of(client), client)
+        return OpenedService(address_of(client), client)
 
-    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+    def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
         """See `Service`."""
         return table.base_url or environ.get("OPENAI_BASE_URL") or _URL

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
-from llama_client.config.accounting import OwnMachine
 from llama_client.config.clouds import CLOUDS
-from llama_client.config.providers import GgufProvider
+from llama_client.config.provider_tables import GgufConfig
 from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
+from llama_client.config.tables import OwnMachine
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, LocalOnlyError, ProviderError
-from llama_client.privacy import ConnectionGuard
+from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.validation import suggestion
@@ -23,30 +23,17 @@ if TYPE_CHECKING:
 
     from llama_client.catalog.catalog import Catalog, Offer
     from llama_client.catalog.prices import ListPrices
-    from llama_client.config.providers import HttpProvider as HttpTable
-    from llama_client.providers.http.connections import Connections
-    from llama_client.providers.http.provider import HttpProvider, Knowledge
-    from llama_client.providers.http.service import Service
+    from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
+    from llama_client.providers.http.client_pool import ClientPool
+    from llama_client.providers.http.provider import HttpProvider, ModelKnowledge
+    from llama_client.providers.http.sdk import Service
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
 
 
 class Providers:
-    """What a configuration names, and the kinds that need no table of their own.
-
-    Args:
-        config: The configuration.
-        store: The pulled models.
-        clock: The time.
-        environ: The environment, where keys and addresses may be.
-        http_client: The user's own HTTP client, used for all and never closed.
-        is_async: Whether that is to be an asynchronous one.
-
-    Raises:
-        LocalOnlyError: `local_only` is on and there is an HTTP client whose connections nobody here can judge.
-        InvalidRequestError: That is no client of HTTPX.
-    """
+    """What a configuration names, and the kinds that need no table of their own."""
 
     def __init__(
         self,
@@ -69,11 +56,11 @@ class Providers:
             )
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
-        self._connections: Connections | None = None
+        self._connections: ClientPool | None = None
         if http_client is not None:
-            from llama_client.providers.http.connections import Connections
+            from llama_client.providers.http.client_pool import ClientPool
 
-            self._connections = Connections(self.guard, http_client, is_async=is_async)
+            self._connections = ClientPool(self.guard, http_client, is_async=is_async)
         self._closed = False
         unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
         # The configured providers, in their order, and then those that need no table.
@@ -136,12 +123,7 @@ class Providers:
         return table.machine_usd_per_hour if isinstance(table, OwnMachine) else None
 
     def get(self, name: str) -> Provider:
-        """The provider of that name.
-
-        Raises:
-            ConfigError: There is none.
-            InvalidRequestError: The client was closed.
-        """
+        """The provider of that name."""
         if not isinstance(name, str):
             raise InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
         with self._lock:
@@ -162,10 +144,6 @@ class Providers:
         """The model that an Ollama server has loaded, else its newest chat model; None: it is not running, or has none.
 
         A model that it would hand on to its cloud is no default.
-
-        Raises:
-            LocalOnlyError: `local_only` forbids to ask it, and the configuration names it. One that only the
-                environment names is passed over.
         """
         try:
             return _default_of(self.get(name).served_models())
@@ -187,11 +165,7 @@ class Providers:
             raise error
 
     def require_open(self) -> None:
-        """Refuses further use.
-
-        Raises:
-            InvalidRequestError: The client was closed.
-        """
+        """Refuses further use."""
         if self._closed:
             raise InvalidRequestError("the client was closed")
 
@@ -211,7 +185,7 @@ class Providers:
         if connections is not None:
             await connections.aclose()
 
-    def _take_all(self) -> tuple[list[Provider], Connections | None]:
+    def _take_all(self) -> tuple[list[Provider], ClientPool | None]:
         with self._lock:
             self._closed = True
             providers = list(self._open.values())
@@ -232,18 +206,18 @@ class Providers:
             raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
         table = self._config.providers.get(name) or TABLES[name]()
         # Imported with its first use, as every provider's own packages are.
-        if isinstance(table, GgufProvider):
-            from llama_client.providers.gguf.provider import GgufProvider as Gguf
+        if isinstance(table, GgufConfig):
+            from llama_client.providers.gguf.provider import GgufProvider
 
-            return Gguf(table, self._store, self.clock, guard=self.guard)
+            return GgufProvider(table, self._store, self.clock, guard=self.guard)
         return self._make_http(name, table)
 
     def _make_http(self, name: str, table: HttpTable) -> HttpProvider:
-        from llama_client.providers.http.connections import Connections
+        from llama_client.providers.http.client_pool import ClientPool
         from llama_client.providers.http.provider import HttpProvider
 
         if self._connections is None:
-            self._connections = Connections(self.guard)
+            self._connections = ClientPool(self.guard)
         return HttpProvider(
             name,
             service_of(table.kind),
@@ -254,8 +228,8 @@ class Providers:
             environ=self._environ,
         )
 
-    def _knowledge(self, name: str, kind: str) -> Knowledge:
-        from llama_client.providers.http.provider import Knowledge
+    def _knowledge(self, name: str, kind: str) -> ModelKnowledge:
+        from llama_client.providers.http.provider import ModelKnowledge
 
         users = {row.target: row.abilities for row in self._config.models if row.abilities is not None}
 
@@ -275,7 +249,7 @@ class Providers:
                 kind, model, today
             )
 
-        return Knowledge(abilities, retirement)
+        return ModelKnowledge(abilities, retirement)
 
 
 def _default_of(served: Sequence[ServedModel]) -> str | None:
@@ -284,11 +258,7 @@ def _default_of(served: Sequence[ServedModel]) -> str | None:
 
 
 def service_of(kind: str) -> Service:
-    """What a kind of provider behind HTTP is; its own module is imported with its first use.
-
-    Args:
-        kind: The kind.
-    """
+    """What a kind of provider behind HTTP is; its own module is imported with its first use."""
     match kind:
         case "groq":
             from llama_client.providers.groq import Groq

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from llama_client.config.clouds import CLOUDS
-from llama_client.config.providers import HttpProvider
+from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.providers.base import ProviderCall
-from llama_client.providers.http.official import address_of, openai_client
-from llama_client.providers.http.service import Opened, Service
-from llama_client.providers.wire.openai import PARAMETERS, OpenAICodec
+from llama_client.providers.http.sdk import OpenedService, Service, address_of, openai_client
+from llama_client.providers.wire.openai_request import PARAMETERS, OpenAICodec
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
@@ -80,14 +79,20 @@ class Together(Service):
     codec_class = TogetherCodec
 
     def open(
-        self, table: HttpProvider, key: SecretStr | None, http: object, environ: Mapping[str, str], *, is_async: bool
-    ) -> Opened:
+        self,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
+        environ: Mapping[str, str],
+        *,
+        is_async: bool,
+    ) -> OpenedService:
         """See `Service`."""
         client = openai_client(
             table, http, is_async=is_async, key=key, base_url=self.url(table, environ), environ=environ
         )
-        return Opened(address_of(client), client)
+        return OpenedService(address_of(client), client)
 
-    def url(self, table: HttpProvider, environ: Mapping[str, str]) -> str:
+    def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
         """See `Service`. `TOGETHER_BASE_URL` is what Together's own package reads."""
         return table.base_url or environ.get("TOGETHER_BASE_URL") or _URL

@@ -1,7 +1,9 @@
-"""What the attempts of one call cost, and what each settles its budget with."""
+"""What attempts cost: the worst case before, the bill after."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,10 @@ from llama_client.costs.bills import (
     nothing_charged,
     total,
 )
+from llama_client.costs.budgets import Budgets
+from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
+from llama_client.costs.reservations import Refused, ReservationRequest, Reserved, WorstCase
 from llama_client.errors import (
     APIConnectionError,
     GenerationFailedError,
@@ -23,22 +28,18 @@ from llama_client.errors import (
     LlamaClientError,
     ProviderError,
 )
-from llama_client.routing.trial import Trial
-from llama_client.types.attempt import AttemptOutcome
-from llama_client.types.cost import Cost
+from llama_client.routing.attempt import RunningAttempt
+from llama_client.routing.request_size import RequestSize
+from llama_client.types.completion import AttemptOutcome, Cost
 
 if TYPE_CHECKING:
-    from llama_client.costs.prices import Price
+    from llama_client.costs.prices import Price, PriceBook
+    from llama_client.routing.candidate import Candidate
+    from llama_client.types.request import ChatRequest
 
 
 class Billing:
-    """One call's bill.
-
-    Args:
-        prices: Whose price holds.
-        at: When the call began, in seconds since the Unix epoch: it is priced by its own day, however long it takes.
-        clock: The time.
-    """
+    """One call's bill."""
 
     def __init__(self, prices: PriceBook, at: float, clock: Clock) -> None:
         self._prices = prices
@@ -47,7 +48,7 @@ class Billing:
         self._charged: list[Cost] = []
 
     def bill(
-        self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
         """The tokens that are charged for, and what they cost; None: none are, or it was never sent.
 
@@ -58,13 +59,13 @@ class Billing:
             trial.reservation.settle(_settled(cost, tokens))
         return tokens, cost
 
-    def total(self, trial: Trial) -> Cost:
+    def total(self, trial: RunningAttempt) -> Cost:
         """What the call has cost so far, of which this is the last attempt."""
         # While it goes on, nothing is known of what costs anything at all.
         return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(trial) is FREE else Cost()])
 
     def _charged_for(
-        self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
         use, machine_s = trial.machine_use, 0.0
         if use is not None:
@@ -86,7 +87,7 @@ class Billing:
                     trial.facts.warn(f"cost: {doubt}")
         return tokens, cost
 
-    def _price(self, trial: Trial) -> Price | None:
+    def _price(self, trial: RunningAttempt) -> Price | None:
         target = trial.target
         return self._prices.price(
             target.provider_name,
@@ -96,7 +97,7 @@ class Billing:
             service_tier=trial.fold.service_tier or trial.call.request.service_tier,
         )
 
-    def _tokens(self, trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
+    def _tokens(self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
         usage, fold = trial.fold.usage, trial.fold
         if usage is not None:
             # Some count along while they answer: where an answer did not come to its end, that is not the whole.
@@ -109,7 +110,7 @@ class Billing:
                 usage = usage.model_copy(update=known)
         return counted(usage, lambda: self._guessed(trial, error))
 
-    def _guessed(self, trial: Trial, error: LlamaClientError | None) -> tuple[float, float]:
+    def _guessed(self, trial: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
         """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""
         generated = float(trial.fold.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
@@ -120,7 +121,7 @@ class Billing:
             return size.input_tokens, size.output_tokens(trial.candidate.health.usual_output_tokens)
         return size.input_tokens, generated / BYTES_PER_TOKEN
 
-    def _reading_share(self, trial: Trial) -> float:
+    def _reading_share(self, trial: RunningAttempt) -> float:
         """Which part of an attempt passed before its first content."""
         took_s = self._clock.monotonic() - trial.started_at
         return trial.ttft_s / took_s if trial.call.request.stream and trial.ttft_s is not None and took_s > 0 else 0.0
@@ -133,7 +134,7 @@ def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
     return None if tokens is not None and tokens.are_estimated else cost.usd
 
 
-def _was_worked_on(trial: Trial, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
+def _was_worked_on(trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
     """Whether an attempt that was sent is charged for: all are, but those that were refused."""
     if outcome != "error" or trial.fold.usage is not None or trial.fold.has_content:
         return outcome != "skipped"
@@ -145,3 +146,101 @@ def _was_worked_on(trial: Trial, outcome: AttemptOutcome, error: LlamaClientErro
     # Without a status nobody knows how far it had come. An error in the place of an answer is a refusal; an answer that
     # broke off, or cannot be read, is one that was made.
     return status is None or (status < 400 and isinstance(error, InvalidResponseError | APIConnectionError))
+
+
+_MTOK = 1_000_000
+# What servers take beside the parameters that makes an answer longer, or more than one.
+_ENLARGING = frozenset(
+    {"best_of", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict", "options"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """Sets money aside for attempts, for one client."""
+
+    budgets: Budgets
+    prices: PriceBook
+    max_output_tokens: Callable[[str, str], int | None]
+    context_tokens: Callable[[str, str], int | None]
+
+    def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
+        """Whether there is a budget for what it costs."""
+        return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
+
+    def is_free(self, candidate: Candidate, at: float) -> bool:
+        """Whether nobody is paid for what it answers, whichever tier serves it."""
+        return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
+
+    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
+        """Sets aside what an attempt can cost, blocking."""
+        return self.budgets.reserve(self._purchase(candidate, tags, at, timeout_s))
+
+    async def areserve(
+        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
+    ) -> Reserved | Refused:
+        """The same on the event loop."""
+        return await self.budgets.areserve(self._purchase(candidate, tags, at, timeout_s))
+
+    def _purchase(
+        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
+    ) -> ReservationRequest:
+        target = candidate.target
+        # What goes on from a break has more to read than was asked.
+        size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
+        most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
+        request = candidate.request
+        if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
+            # It may ask for more than its parameters say.
+            most = None
+        cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
+        known = [case for case in cases if case is not None]
+        worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
+        return ReservationRequest(target.name, target.provider_name, tags, at, worst)
+
+    def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
+        """What it may cost: the provider decides which tier serves a call."""
+        target = candidate.target
+        return self.prices.of_any_tier(
+            target.provider_name,
+            target.model,
+            at,
+            is_free=target.provider.is_free(target.model),
+            service_tier=candidate.request.service_tier,
+        )
+
+
+def longest_answer(
+    candidate: Candidate,
+    max_output_tokens: Callable[[str, str], int | None],
+    context_tokens: Callable[[str, str], int | None],
+) -> int | None:
+    """The tokens of the longest answer that a candidate can give; None: nobody knows."""
+    name, model = candidate.target.provider_name, candidate.target.model
+    most = candidate.request.max_tokens
+    if most is None:
+        most = max_output_tokens(name, model)
+    if most is None:
+        context = context_tokens(name, model)
+        most = None if context is None else max(context - int(candidate.size.least_input_tokens), 1)
+    return most
+
+
+@exactly
+def worst_case(
+    price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
+) -> WorstCase | None:
+    """The most that an attempt can cost; None: nobody knows.
+
+    A token has at least one byte, so a request has no more tokens than bytes, beside what the model's template adds.
+    """
+    if isinstance(price, HourPrice):
+        return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
+    if price is None or most_output_tokens is None:
+        return None
+    choices = request.n or 1
+    tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
+    # All of the prompt may come from a cache, which may be the dearer way.
+    whole = max((price.parts(tokens, output_tokens, cached) for cached in (0, tokens)), key=lambda parts: parts.usd)
+    a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
+    return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

@@ -1,30 +1,42 @@
-"""Performs a plan's steps, in two colours. Nothing else loops over attempts.
-
-A call and a stream differ only in when an attempt has won: a call when the answer is whole, so that every failure may
-still move on; a stream at its first content, as what was shown cannot be taken back.
-
-An attempt that is not hedged runs right here. One that may get company runs in a thread (a task) of its own, and so
-does the company; the first answer wins, and whoever else is under way is stopped upstream and written down.
-"""
+"""Performs a plan's steps, sync and async. Nothing else loops over attempts."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic
 
+from llama_client.clock import Deadline
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
-from llama_client.routing.plan import Late, Lost, Outcome, Reserve, Rest, Skip, Step, Steps, Try, Wait, Won
-from llama_client.routing.record import CallRecord
-from llama_client.routing.trial import Trial
-from llama_client.routing.turns import await_turn, wait_for
-from llama_client.types.chunk import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
+from llama_client.routing.attempt import RunningAttempt
+from llama_client.routing.candidate import Candidate
+from llama_client.routing.concurrency import await_event, wait_for_event
+from llama_client.routing.plan import (
+    AwaitRunning,
+    Backoff,
+    Late,
+    Lost,
+    Outcome,
+    Plan,
+    Reserve,
+    Skip,
+    Step,
+    Steps,
+    Try,
+    Wait,
+    Won,
+)
+from llama_client.routing.recorder import CallRecord
+from llama_client.types.completion import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
 
 if TYPE_CHECKING:
     import asyncio
+
+    from llama_client.config.tables import RoutingConfig
+
 
 # How long a call waits for the threads that lost a race to notice, so that what they sent is written down truly.
 _LOSERS_S = 0.5
@@ -33,24 +45,18 @@ _POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[Chunks]):
-    """An attempt that has won, and the chunks that are left of it.
+class OpenedStream(Generic[Chunks]):
+    """An attempt that has won, and the chunks that are left of it."""
 
-    Attributes:
-        trial: The attempt.
-        arrived: The chunks that arrived before it had won.
-        rest: The provider's generator for the chunks to come; closed already where the answer is whole.
-    """
-
-    trial: Trial
+    trial: RunningAttempt
     arrived: list[ChatCompletionChunk]
     rest: Chunks
 
 
-def drive(steps: Steps[Opened[SyncChunks]], record: CallRecord) -> Opened[SyncChunks]:
+def drive(steps: Steps[OpenedStream[SyncChunks]], record: CallRecord) -> OpenedStream[SyncChunks]:
     """Runs a plan, blocking."""
     race = _Race(record)
-    won: Opened[SyncChunks] | None = None
+    won: OpenedStream[SyncChunks] | None = None
     try:
         try:
             step = next(steps)
@@ -74,10 +80,10 @@ def drive(steps: Steps[Opened[SyncChunks]], record: CallRecord) -> Opened[SyncCh
         steps.close()
 
 
-async def adrive(steps: Steps[Opened[AsyncChunks]], record: CallRecord) -> Opened[AsyncChunks]:
+async def adrive(steps: Steps[OpenedStream[AsyncChunks]], record: CallRecord) -> OpenedStream[AsyncChunks]:
     """Runs a plan on the event loop."""
     race = _AsyncRace(record)
-    won: Opened[AsyncChunks] | None = None
+    won: OpenedStream[AsyncChunks] | None = None
     try:
         try:
             step = next(steps)
@@ -101,19 +107,19 @@ async def adrive(steps: Steps[Opened[AsyncChunks]], record: CallRecord) -> Opene
         steps.close()
 
 
-def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[Opened[SyncChunks]]:
+def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStream[SyncChunks]]:
     match step:
         case Try():
             trial = record.begin(step)
             if step.late_after_s is None and not race.running:
                 return _attempt(trial, record)
             return race.enter(trial, step.late_after_s)
-        case Rest():
+        case AwaitRunning():
             return race.first(None)
         case Wait(seconds, None):
             record.clock.sleep(seconds)
         case Wait(seconds, turn) if turn is not None:
-            wait_for(turn, seconds)
+            wait_for_event(turn, seconds)
         case Reserve():
             return record.reserve(step)
         case Skip():
@@ -121,19 +127,19 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[Opened[Sync
     return None
 
 
-async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[Opened[AsyncChunks]]:
+async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[OpenedStream[AsyncChunks]]:
     match step:
         case Try():
             trial = record.begin(step)
             if step.late_after_s is None and not race.running:
                 return await _aattempt(trial, record)
             return await race.enter(trial, step.late_after_s)
-        case Rest():
+        case AwaitRunning():
             return await race.first(None)
         case Wait(seconds, None):
             await record.clock.asleep(seconds)
         case Wait(seconds, turn) if turn is not None:
-            await await_turn(turn, seconds)
+            await await_event(turn, seconds)
         case Reserve():
             return await record.areserve(step)
         case Skip():
@@ -141,13 +147,13 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
     return None
 
 
-def _attempt(trial: Trial, record: CallRecord) -> Won[Opened[SyncChunks]] | Lost:
+def _attempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:
     chunks = trial.target.provider.chunks(trial.call)
     arrived: list[ChatCompletionChunk] = []
     try:
         for chunk in chunks:
             if _has_won(trial, chunk, arrived):
-                return Won(Opened(trial, arrived, chunks))
+                return Won(OpenedStream(trial, arrived, chunks))
         trial.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         chunks.close()
@@ -156,16 +162,16 @@ def _attempt(trial: Trial, record: CallRecord) -> Won[Opened[SyncChunks]] | Lost
         chunks.close()
         record.cancelled(trial)
         raise
-    return Won(Opened(trial, arrived, chunks))
+    return Won(OpenedStream(trial, arrived, chunks))
 
 
-async def _aattempt(trial: Trial, record: CallRecord) -> Won[Opened[AsyncChunks]] | Lost:
+async def _aattempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[AsyncChunks]] | Lost:
     chunks = trial.target.provider.achunks(trial.call)
     arrived: list[ChatCompletionChunk] = []
     try:
         async for chunk in chunks:
             if _has_won(trial, chunk, arrived):
-                return Won(Opened(trial, arrived, chunks))
+                return Won(OpenedStream(trial, arrived, chunks))
         trial.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         await chunks.aclose()
@@ -174,10 +180,10 @@ async def _aattempt(trial: Trial, record: CallRecord) -> Won[Opened[AsyncChunks]
         await chunks.aclose()
         record.cancelled(trial)
         raise
-    return Won(Opened(trial, arrived, chunks))
+    return Won(OpenedStream(trial, arrived, chunks))
 
 
-def _has_won(trial: Trial, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
+def _has_won(trial: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
     trial.add(chunk)
     if not trial.call.request.stream:
         return False
@@ -188,7 +194,7 @@ def _has_won(trial: Trial, chunk: ChatCompletionChunk, arrived: list[ChatComplet
     return True
 
 
-def _lost(trial: Trial, record: CallRecord, error: Exception) -> Lost:
+def _lost(trial: RunningAttempt, record: CallRecord, error: Exception) -> Lost:
     """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
     failure = error if isinstance(error, LlamaClientError) else wrapped(error)
     if trial.is_abandoned:
@@ -207,7 +213,7 @@ def wrapped(error: Exception) -> ProviderError:
     return failure
 
 
-def _note_late(running: Iterable[Trial]) -> None:
+def _note_late(running: Iterable[RunningAttempt]) -> None:
     for trial in running:
         trial.is_late = True
 
@@ -217,10 +223,12 @@ class _Race:
 
     def __init__(self, record: CallRecord) -> None:
         self._record = record
-        self._ended: queue.SimpleQueue[tuple[Trial, Outcome[Opened[SyncChunks]] | BaseException]] = queue.SimpleQueue()
-        self.running: dict[Trial, threading.Thread] = {}
+        self._ended: queue.SimpleQueue[tuple[RunningAttempt, Outcome[OpenedStream[SyncChunks]] | BaseException]] = (
+            queue.SimpleQueue()
+        )
+        self.running: dict[RunningAttempt, threading.Thread] = {}
 
-    def enter(self, trial: Trial, late_after_s: float | None) -> Outcome[Opened[SyncChunks]]:
+    def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
         """Starts an attempt; returns the first end of any, or that none has ended in time."""
         thread = threading.Thread(target=self._run, args=(trial,), name="llama-client-attempt")
         self.running[trial] = thread
@@ -232,7 +240,7 @@ class _Race:
             raise
         return self.first(late_after_s)
 
-    def first(self, late_after_s: float | None) -> Outcome[Opened[SyncChunks]]:
+    def first(self, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
         """The first end of any attempt; `Late` where none has ended in time."""
         left = late_after_s
         while True:
@@ -275,9 +283,9 @@ class _Race:
                 if isinstance(outcome, Won):
                     outcome.value.rest.close()
 
-    def _run(self, trial: Trial) -> None:
+    def _run(self, trial: RunningAttempt) -> None:
         try:
-            outcome: Outcome[Opened[SyncChunks]] | BaseException = _attempt(trial, self._record)
+            outcome: Outcome[OpenedStream[SyncChunks]] | BaseException = _attempt(trial, self._record)
         except BaseException as error:  # noqa: BLE001 - raised by the thread that made the call
             outcome = error
         if trial.is_abandoned and isinstance(outcome, Won):
@@ -291,16 +299,16 @@ class _AsyncRace:
 
     def __init__(self, record: CallRecord) -> None:
         self._record = record
-        self.running: dict[asyncio.Task[Won[Opened[AsyncChunks]] | Lost], Trial] = {}
+        self.running: dict[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt] = {}
 
-    async def enter(self, trial: Trial, late_after_s: float | None) -> Outcome[Opened[AsyncChunks]]:
+    async def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
         """Starts an attempt; returns the first end of any, or that none has ended in time."""
         import asyncio
 
         self.running[asyncio.create_task(_aattempt(trial, self._record))] = trial
         return await self.first(late_after_s)
 
-    async def first(self, late_after_s: float | None) -> Outcome[Opened[AsyncChunks]]:
+    async def first(self, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
         """The first end of any attempt; `Late` where none has ended in time."""
         import asyncio
 
@@ -331,3 +339,45 @@ class _AsyncRace:
             for trial in losers.values():
                 # Also those that never began.
                 self._record.cancelled(trial)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that has been checked."""
+
+    record: CallRecord
+    candidates: Sequence[Candidate]
+    deadline: Deadline
+    rules: RoutingConfig
+    backoff: Backoff
+
+    def drive(self) -> OpenedStream[SyncChunks]:
+        """Finds an answer, blocking."""
+        plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        return drive(plan.steps(), self.record)
+
+    async def adrive(self) -> OpenedStream[AsyncChunks]:
+        """The same on the event loop."""
+        plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        return await adrive(plan.steps(), self.record)
+
+    def after(self, broken: RunningAttempt) -> Call | None:
+        """The call that goes on from where a stream broke off; None: it may not, or nobody is left who can.
+
+        It is asked of those who have not broken off and are not out, as any call is.
+        """
+        has_one_answer = self.record.request.n in (None, 1)
+        if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.fold.can_be_continued:
+            return None
+        interrupted = broken.interrupted()
+        left = [
+            candidate.continuing(interrupted)
+            for candidate in self.candidates
+            if candidate is not broken.candidate
+            and not candidate.is_out
+            and candidate.target.provider.continues(candidate.target.model)
+        ]
+        if not left:
+            return None
+        timeout_s = self.record.request.timeout or self.rules.deadline_s
+        return replace(self, candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))

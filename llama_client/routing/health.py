@@ -1,8 +1,4 @@
-"""What a client learns of its targets: who fails, how fast each is, what is left of its limits. No I/O.
-
-A `Permit` is leave to ask a target once. It is settled exactly once, however the attempt ends, and that is all that a
-target's health learns from.
-"""
+"""What a client learns of its targets: failures, latency, rate limits. No I/O."""
 
 from __future__ import annotations
 
@@ -16,16 +12,144 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
 from llama_client.errors import LlamaClientError, ProviderError, RateLimitError
-from llama_client.routing.breaker import Breaker, Probe
-from llama_client.routing.limits import RateLimits
-from llama_client.routing.pace import DecayedMean, Pace
-from llama_client.routing.turns import Places, Turn
-from llama_client.types.health import TargetHealth
-from llama_client.types.usage import Usage
+from llama_client.routing.circuit_breaker import CircuitBreaker, HalfOpenTrial
+from llama_client.routing.concurrency import ConcurrencyLimit, Event
+from llama_client.types.completion import TargetHealth, Usage
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
-    from llama_client.routing.sizes import RequestSize
+    from llama_client.routing.request_size import RequestSize
+
+
+_KINDS = ("requests", "tokens")
+# Whoever asks for more (until tomorrow, or for ever) is asked again after that.
+_LONGEST_S = 3600.0
+
+
+class RateLimits:
+    """What is left of a target's requests and tokens, and until when it wants to be left alone."""
+
+    __slots__ = ("_left", "_resets_at", "blocked_until")
+
+    def __init__(self) -> None:
+        self.blocked_until = 0.0
+        self._left: dict[str, float] = {}
+        self._resets_at: dict[str, float] = {}
+
+    def block(self, seconds: float, now: float) -> None:
+        """The target asked to be left alone for so long."""
+        self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
+
+    def unblock(self) -> None:
+        """It answers again."""
+        self.blocked_until = 0.0
+
+    def blocked_s(self, now: float) -> float:
+        """For how much longer it wants to be left alone."""
+        return max(self.blocked_until - now, 0.0)
+
+    def note(self, told: Mapping[str, Any], now: float) -> None:
+        """Takes in what the headers of an answer say: `AttemptFacts.rate_limit`."""
+        for kind in _KINDS:
+            limit = told.get(kind) or {}
+            left, reset_s = limit.get("remaining"), limit.get("reset_s")
+            # Without an end nobody could tell when to come back.
+            if left is not None and reset_s is not None:
+                self._resets_at[kind] = now + reset_s
+                self._left[kind] = left
+
+    def starts(self, size: RequestSize) -> None:
+        """A request sets out: until an answer's headers tell more, what it needs is taken off what is left."""
+        if "requests" in self._left:
+            self._left["requests"] -= 1
+        if "tokens" in self._left:
+            self._left["tokens"] -= size.reserved_tokens
+
+    def is_low(self, now: float, size: RequestSize) -> bool:
+        """Whether the request would be refused, as far as the headers told."""
+        return self._lacks("requests", 1.0, now) or (
+            "tokens" in self._left and self._lacks("tokens", size.reserved_tokens, now)
+        )
+
+    def left(self, kind: str, now: float) -> int | None:
+        """What is left of the requests or tokens; None: unknown, or the limit has begun anew."""
+        if kind not in self._left or self._resets_at[kind] <= now:
+            return None
+        return max(int(self._left[kind]), 0)
+
+    def _lacks(self, kind: str, needed: float, now: float) -> bool:
+        return kind in self._left and self._left[kind] < needed and self._resets_at[kind] > now
+
+
+# Half of what was measured this long ago counts no more: providers change within minutes.
+_HALF_LIFE_S = 300.0
+# With less than this much of one measurement left, nothing is known any more.
+_LEAST_WEIGHT = 0.05
+
+
+class DecayedMean:
+    """A mean in which a measurement counts the less the older it is: half as much after each half-life."""
+
+    __slots__ = ("_at", "_mean", "_weight")
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._weight = 0.0
+        self._at = 0.0
+
+    def add(self, value: float, now: float) -> None:
+        """Takes in a measurement."""
+        self._weight = self._weight_at(now) + 1.0
+        self._at = now
+        self._mean += (value - self._mean) / self._weight
+
+    def value(self, now: float) -> float | None:
+        """The mean; None where nothing was measured, or too long ago."""
+        return self._mean if self._weight_at(now) >= _LEAST_WEIGHT else None
+
+    def _weight_at(self, now: float) -> float:
+        weight = self._weight
+        return weight * 0.5 ** ((now - self._at) / _HALF_LIFE_S) if weight else 0.0
+
+
+class LatencyStats:
+    """A target's times: to the first token and per token, from streams; of whole answers, by their tokens."""
+
+    __slots__ = ("latency_s", "tokens_per_s", "ttft_s", "whole_tokens_per_s")
+
+    def __init__(self) -> None:
+        self.ttft_s = DecayedMean()
+        self.tokens_per_s = DecayedMean()
+        self.latency_s = DecayedMean()
+        self.whole_tokens_per_s = DecayedMean()
+
+    def note(
+        self, now: float, *, latency_s: float, ttft_s: float | None, tokens: int | None, tokens_per_s: float | None
+    ) -> None:
+        """Takes in an answer."""
+        self.latency_s.add(latency_s, now)
+        if ttft_s is not None:
+            self.ttft_s.add(ttft_s, now)
+        elif tokens and latency_s > 0:
+            self.whole_tokens_per_s.add(tokens / latency_s, now)
+        if tokens_per_s is not None:
+            self.tokens_per_s.add(tokens_per_s, now)
+
+    def expected_s(self, now: float, *, tokens: float, streams: bool) -> float | None:
+        """How long an answer of that many tokens will take; None: nobody knows.
+
+        A stream's is the time to the first token and the tokens at their pace; a whole answer's the tokens at the pace
+        of whole answers, which has the wait for the first token in it.
+        """
+        ttft, pace = self.ttft_s.value(now), self.tokens_per_s.value(now)
+        as_stream = None if ttft is None else ttft + (tokens / pace if pace else 0.0)
+        whole = self.whole_tokens_per_s.value(now)
+        as_whole = tokens / whole if whole else None
+        first, second = (as_stream, as_whole) if streams else (as_whole, as_stream)
+        if first is not None:
+            return first
+        return second if second is not None else self.latency_s.value(now)
+
 
 _log = logging.getLogger("llama_client.routing")
 # Where nobody has set up logging, Python would print warnings to standard error; that is the program's to decide.
@@ -37,17 +161,7 @@ _MAX_TARGETS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended.
-
-    Attributes:
-        error: What it failed with; None: it answered.
-        latency_s: From its start to its end.
-        ttft_s: From there to its first token; None for a whole answer.
-        tokens_per_s: The speed after that.
-        usage: Its tokens.
-        rate_limit: What the headers said.
-        was_loading: The model was being loaded, which is no fault.
-    """
+    """How an attempt ended."""
 
     error: LlamaClientError | None
     latency_s: float
@@ -58,22 +172,17 @@ class Result:
     was_loading: bool = False
 
 
-class Permit:
-    """Leave to ask a target once.
-
-    Attributes:
-        probe: Set where this is the one call that tries a target which the others leave alone.
-        place: Its place at the provider, where these are counted.
-    """
+class Lease:
+    """Leave to ask a target once."""
 
     __slots__ = ("_has_started", "_health", "_is_settled", "place", "probe")
 
-    def __init__(self, health: Health, probe: Probe | None = None) -> None:
+    def __init__(self, health: Health, probe: HalfOpenTrial | None = None) -> None:
         self._health = health
         self._is_settled = False
         self._has_started = False
         self.probe = probe
-        self.place: Turn | None = None
+        self.place: Event | None = None
 
     def settle(self, result: Result | None) -> None:
         """The attempt is over; None: it was stopped, or never made, so nothing was learned."""
@@ -93,24 +202,21 @@ class Permit:
 
 
 class Health:
-    """What is known of one target.
-
-    Args:
-        name: `provider/model`.
-        breaker: Its breaker.
-        places: Its provider's, where these are counted.
-        output_tokens: The length of answers, of all targets.
-        clock: The time.
-    """
+    """What is known of one target."""
 
     def __init__(
-        self, name: str, breaker: Breaker, places: Places | None, output_tokens: DecayedMean, clock: Clock
+        self,
+        name: str,
+        breaker: CircuitBreaker,
+        places: ConcurrencyLimit | None,
+        output_tokens: DecayedMean,
+        clock: Clock,
     ) -> None:
         self.name = name
         self.breaker = breaker
         self.places = places
         self.limits = RateLimits()
-        self.pace = Pace()
+        self.pace = LatencyStats()
         # Which share of its prompts comes from the provider's cache.
         self.cached_share = DecayedMean()
         # Sets of parameters that it is known to honour, whatever they hold.
@@ -126,16 +232,16 @@ class Health:
         """The length of answers of late, whoever gave them; None: there were none."""
         return self._output_tokens.value(self._clock.monotonic())
 
-    def permit(self, now: float) -> Permit | None:
+    def permit(self, now: float) -> Lease | None:
         """Leave to ask it; None: it is left alone, or is being tried by another call."""
         with self._lock:
             if self.limits.blocked_until > now or self.breaker.opens_in_s(now) > 0:
                 return None
             if self.breaker.opened_at is None:
-                return Permit(self)
+                return Lease(self)
             return self._as_probe()
 
-    def permit_all_the_same(self) -> Permit | None:
+    def permit_all_the_same(self) -> Lease | None:
         """Leave to ask it where nobody better is left; None: another call is trying it."""
         with self._lock:
             return self._as_probe()
@@ -160,7 +266,7 @@ class Health:
             self._in_flight += 1
             self.limits.starts(size)
 
-    def settled(self, permit: Permit, result: Result | None, *, has_started: bool) -> None:
+    def settled(self, permit: Lease, result: Result | None, *, has_started: bool) -> None:
         """An attempt is over. Called by its permit."""
         if permit.place is not None and self.places is not None:
             self.places.leave(permit.place)
@@ -172,7 +278,7 @@ class Health:
         if permit.probe is not None:
             self.breaker.end(permit.probe, failure)
 
-    def recovered(self, probe: Probe | None) -> None:
+    def recovered(self, probe: HalfOpenTrial | None) -> None:
         """It has answered, or begun to. Called by a permit."""
         with self._lock:
             self._close()
@@ -200,9 +306,9 @@ class Health:
             queued=self.places.waiting if self.places is not None else 0,
         )
 
-    def _as_probe(self) -> Permit | None:
+    def _as_probe(self) -> Lease | None:
         probe = self.breaker.try_it()
-        return None if probe is None else Permit(self, probe)
+        return None if probe is None else Lease(self, probe)
 
     def _learn(self, result: Result, now: float) -> LlamaClientError | None:
         """Takes in how an attempt ended; returns its error where the next call would hear the same."""
@@ -251,12 +357,7 @@ class Health:
 
 
 class HealthBook:
-    """The health of all targets of one client.
-
-    Args:
-        config: The configuration, for its rules and for who takes only so many requests at once.
-        clock: The time.
-    """
+    """The health of all targets of one client."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._rules = config.routing
@@ -274,22 +375,17 @@ class HealthBook:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._known: OrderedDict[str, Health] = OrderedDict()
-        self._places = {name: Places(limit) for name, limit in self._limits.items()}
+        self._places = {name: ConcurrencyLimit(limit) for name, limit in self._limits.items()}
 
     def of(self, name: str, provider: str) -> Health:
-        """What is known of a target.
-
-        Args:
-            name: `provider/model`.
-            provider: The provider's name.
-        """
+        """What is known of a target."""
         if self._pid != os.getpid():
             # What the parent has under way will never end here.
             self._begin()
         with self._lock:
             health = self._known.get(name)
             if health is None:
-                breaker = Breaker(self._rules.breaker_failures, self._rules.breaker_cooldown_s)
+                breaker = CircuitBreaker(self._rules.breaker_failures, self._rules.breaker_cooldown_s)
                 health = Health(name, breaker, self._places.get(provider), self.output_tokens, self._clock)
                 self._known[name] = health
                 if len(self._known) > _MAX_TARGETS:

@@ -1,20 +1,12 @@
-"""The plan of attempts: decides what is tried next, and does nothing itself.
-
-A generator. It yields a step and is sent what came of it; it returns the winner's value or raises. Tested without a
-network, closed on cancellation.
-
-The rule in short: the first target that is ready and well is asked. One that failed for a reason that may pass is ready
-again after a wait; meanwhile the others are asked, so that nobody waits while somebody else could answer. One that is
-left alone, since it failed again and again or asked to be, is passed over as long as anybody else is left; else it is
-asked all the same, by one call at a time, and who waits for that one shares what comes of it.
-"""
+"""How long to wait before a target is asked again where it does not say so itself."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_client.clock import Deadline
@@ -28,13 +20,45 @@ from llama_client.errors import (
     ProviderError,
     UnsupportedFeatureError,
 )
-from llama_client.routing.candidates import Candidate
-from llama_client.routing.health import Permit
-from llama_client.routing.turns import Turn
-from llama_client.routing.waits import Backoff
+from llama_client.routing.candidate import Candidate
+from llama_client.routing.concurrency import Event
+from llama_client.routing.health import Lease
 
 if TYPE_CHECKING:
-    from llama_client.config.routing import Routing
+    from tenacity.wait import wait_exponential
+
+    from llama_client.config.tables import RoutingConfig
+
+
+# The longest wait doubles from the first to the last of these.
+_FIRST_S = 0.5
+_LAST_S = 8.0
+
+
+class Backoff:
+    """Exponential, with full jitter: at random between nothing and a limit that doubles with each try.
+
+    That spreads callers who failed together best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog.
+    """
+
+    def __init__(self, uniform: Callable[[float, float], float]) -> None:
+        self._uniform = uniform
+
+    @cached_property
+    def _limit(self) -> wait_exponential:
+        # Imported where somebody waits: it takes a thirtieth of a second.
+        from tenacity.wait import wait_exponential
+
+        return wait_exponential(multiplier=_FIRST_S, max=_LAST_S)
+
+    def wait_s(self, tries: int) -> float:
+        """Seconds to wait after that many tries."""
+        from tenacity import RetryCallState
+
+        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+        state.attempt_number = tries
+        return self._uniform(0.0, self._limit(state))
+
 
 T = TypeVar("T")
 # Jitter may come out as nothing; whoever has failed still lets the others go first.
@@ -43,19 +67,10 @@ _LEAST_WAIT_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask this candidate, and give it this many seconds (None: no limit).
-
-    Attributes:
-        candidate: Whom.
-        permit: The leave to do so, to be settled by whoever takes this step.
-        timeout_s: For a call, until its answer is whole; for a stream, until its first content.
-        waited_s: How long the call has waited for this since its last try.
-        late_after_s: Where the attempt has not ended by then, say `Late` and let it go on; None: never.
-        reservation: What was set aside for it, to be settled by whoever takes this step; None: nothing was.
-    """
+    """Ask this candidate, and give it this many seconds (None: no limit)."""
 
     candidate: Candidate
-    permit: Permit
+    permit: Lease
     timeout_s: float | None
     waited_s: float = 0.0
     late_after_s: float | None = None
@@ -63,7 +78,7 @@ class Try:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class AwaitRunning:
     """Wait for what is under way."""
 
 
@@ -72,17 +87,12 @@ class Wait:
     """Wait so many seconds, or until the turn comes."""
 
     seconds: float
-    turn: Turn | None = None
+    turn: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Set aside what asking this candidate may cost, and say whether there is as much: `Reserved` or `Refused`.
-
-    Attributes:
-        candidate: Whom.
-        timeout_s: How long the attempt may take.
-    """
+    """Set aside what asking this candidate may cost, and say whether there is as much: `Reserved` or `Refused`."""
 
     candidate: Candidate
     timeout_s: float
@@ -117,7 +127,7 @@ class Late:
     """The candidate that was tried last has not answered yet."""
 
 
-Step = Try | Rest | Wait | Skip | Reserve
+Step = Try | AwaitRunning | Wait | Skip | Reserve
 Outcome = Won[T] | Lost | Late | Reserved | Refused | None
 R = TypeVar("R")
 Part = Generator[Step, Outcome[T], R]
@@ -125,16 +135,11 @@ Steps = Generator[Step, Outcome[T], T]
 
 
 class Plan(Generic[T]):
-    """One call's plan.
+    """One call's plan."""
 
-    Args:
-        candidates: Who may answer, in order; at least one.
-        rules: What failover does.
-        deadline: When the whole call must be over; for a stream, have its first content.
-        backoff: How long to wait where the target does not say.
-    """
-
-    def __init__(self, candidates: Sequence[Candidate], rules: Routing, deadline: Deadline, backoff: Backoff) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], rules: RoutingConfig, deadline: Deadline, backoff: Backoff
+    ) -> None:
         self._candidates = candidates
         self._rules = rules
         self._deadline = deadline
@@ -144,19 +149,7 @@ class Plan(Generic[T]):
         self._waited_s = 0.0
 
     def steps(self) -> Steps[T]:
-        """Tries the candidates until one answers.
-
-        Returns:
-            The winner's value.
-
-        Raises:
-            ProviderError: A lone target's error, or one that no other target could mend (`failover` is False).
-            UnsupportedFeatureError: No target can honour a parameter.
-            LocalOnlyError: `local_only` is on and no target is local.
-            BudgetExceededError: Every target costs more than the route allows.
-            AllTargetsFailedError: Several were tried and none is left.
-            APITimeoutError: The deadline passed before anything was tried.
-        """
+        """Tries the candidates until one answers."""
         may_hedge = False
         while True:
             step: Try | None = None
@@ -165,7 +158,7 @@ class Plan(Generic[T]):
                 step = yield from self._next_try()
             if step is None and not self._running:
                 raise self._failure()
-            outcome = yield step or Rest()
+            outcome = yield step or AwaitRunning()
             match outcome:
                 case Won(value):
                     return value
@@ -190,7 +183,7 @@ class Plan(Generic[T]):
                 return None
         return None
 
-    def _choose(self) -> Part[T, tuple[Candidate, Permit] | None]:
+    def _choose(self) -> Part[T, tuple[Candidate, Lease] | None]:
         """The first who is ready and well; else, where nobody well is left to wait for, the first who is not."""
         now = self._clock.monotonic()
         passed: list[Candidate] = []
@@ -234,7 +227,7 @@ class Plan(Generic[T]):
                 candidate.is_told = True
                 yield Skip(candidate, candidate.health.why_left_alone(now))
 
-    def _placed(self, candidate: Candidate, permit: Permit) -> Part[T, Try | None]:
+    def _placed(self, candidate: Candidate, permit: Lease) -> Part[T, Try | None]:
         """The try, once its provider has a place for it; None: it had none in time."""
         places = candidate.health.places
         reservation: Reservation | None = None

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from llama_client.clock import Clock
 from llama_client.costs.prices import HourPrice, PriceBook
 from llama_client.errors import BudgetExceededError, ContextLengthError
-from llama_client.routing.candidates import Candidate
+from llama_client.routing.candidate import Candidate
 from llama_client.routing.health import HealthBook
-from llama_client.routing.sizes import RequestSize
+from llama_client.routing.request_size import RequestSize
 
 if TYPE_CHECKING:
-    from llama_client.routing.targets import Choice
+    from llama_client.routing.targets import TargetList
     from llama_client.types.request import ChatRequest
 
 # No model that is served has less.
@@ -30,15 +30,7 @@ _EXPLORED_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Orders targets for a request. One for each client.
-
-    Attributes:
-        health: What is known of each target.
-        prices: What tokens cost.
-        clock: The time.
-        context_tokens: The context that a target is known to have; None: unknown.
-        random: Where chance comes from.
-    """
+    """Orders targets for a request. One for each client."""
 
     health: HealthBook
     prices: PriceBook
@@ -46,13 +38,8 @@ class Router:
     context_tokens: Callable[[str, str], int | None]
     random: random.Random
 
-    def candidates(self, choices: Sequence[Choice], request: ChatRequest) -> list[Candidate]:
-        """Who may answer, in order; who must not is among them, with the reason.
-
-        Args:
-            choices: What `model` means.
-            request: The checked request.
-        """
+    def candidates(self, choices: Sequence[TargetList], request: ChatRequest) -> list[Candidate]:
+        """Who may answer, in order; who must not is among them, with the reason."""
         size = RequestSize(request)
         found: dict[str, Candidate] = {}
         for choice in choices:
@@ -71,7 +58,7 @@ class Router:
         self._refuse_too_long(candidates)
         return self._steered(candidates)
 
-    def has_prices_at_hand(self, choices: Sequence[Choice]) -> bool:
+    def has_prices_at_hand(self, choices: Sequence[TargetList]) -> bool:
         """Whether what any of these costs is known, or known to be unknown, without importing a package."""
         at = self.clock.wall()
         return all(
@@ -103,7 +90,7 @@ class Router:
         cached = tokens * (candidate.health.cached_share.value(now) or 0.0)
         return price.parts(tokens, output_tokens, cached).usd
 
-    def _sorted(self, candidates: list[Candidate], choice: Choice) -> list[Candidate]:
+    def _sorted(self, candidates: list[Candidate], choice: TargetList) -> list[Candidate]:
         if choice.max_price_usd is not None:
             self._refuse_too_dear(candidates, choice.max_price_usd, choice.route)
         match choice.policy:

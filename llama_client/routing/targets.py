@@ -13,8 +13,8 @@ from llama_client.providers.base import Provider
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
-    from llama_client.config.routing import Policy, Route, RouteTarget
     from llama_client.config.schema import Config
+    from llama_client.config.tables import Policy, RouteConfig, RouteTarget
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
 
@@ -25,16 +25,7 @@ _MAX_KNOWN = 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One who may answer.
-
-    Attributes:
-        provider_name: The provider's name in the configuration.
-        model: The provider's own model id.
-        provider: The open provider.
-        weight: Its share under the policy `weighted`.
-        params: Parameters of a request where a call gives none, checked.
-        name: `provider/model`.
-    """
+    """One who may answer."""
 
     provider_name: str
     model: str
@@ -48,15 +39,8 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Targets to choose among, and how.
-
-    Attributes:
-        targets: As they were written.
-        policy: How they are ordered.
-        max_price_usd: The most that a call may be expected to cost; None: no limit.
-        route: The route's name, where it is one.
-    """
+class TargetList:
+    """Targets to choose among, and how."""
 
     targets: Sequence[Target]
     policy: Policy = "ordered"
@@ -73,37 +57,26 @@ class _Row:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Resolver:
-    """Turns `model` into targets, for one client.
-
-    Args:
-        providers: Who there is.
-        store: The pulled models.
-        routes: The configured routes.
-        only_provider: Where `model` is this provider's own id, verbatim.
-    """
+class TargetResolver:
+    """Turns `model` into targets, for one client."""
 
     def __init__(
-        self, providers: Providers, store: ModelStore, routes: Mapping[str, Route], *, only_provider: str | None = None
+        self,
+        providers: Providers,
+        store: ModelStore,
+        routes: Mapping[str, RouteConfig],
+        *,
+        only_provider: str | None = None,
     ) -> None:
         self._providers = providers
         self._store = store
         self._routes = routes
         self._only_provider = only_provider
         # What does not hang on the day is worked out once.
-        self._known: dict[str, Choice] = {}
+        self._known: dict[str, TargetList] = {}
 
-    def choices(self, model: object) -> list[Choice]:
-        """What `model` means, in the order in which it is tried.
-
-        Args:
-            model: `provider/model-id`, a route's name, a catalogue's name, a provider's id that is unique in the
-                catalogue, or a list of these.
-
-        Raises:
-            ConfigError: It names nobody who is there.
-            InvalidRequestError: It is neither a text nor a list of texts, or the client was closed.
-        """
+    def choices(self, model: object) -> list[TargetList]:
+        """What `model` means, in the order in which it is tried."""
         self._providers.require_open()
         names = [model] if isinstance(model, str) else model
         if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
@@ -113,12 +86,12 @@ class Resolver:
             )
         return [self._known.get(name) or self._choice(name) for name in names]
 
-    def _choice(self, name: str) -> Choice:
+    def _choice(self, name: str) -> TargetList:
         if not _is_text(name):
             raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
         if self._only_provider is not None:
             return self._kept(
-                name, Choice([Target(self._only_provider, name, self._providers.get(self._only_provider))])
+                name, TargetList([Target(self._only_provider, name, self._providers.get(self._only_provider))])
             )
         route = self._routes.get(name)
         rows: Sequence[_Row | RouteTarget] = [_Row(name)] if route is None else route.targets
@@ -128,10 +101,10 @@ class Resolver:
             hangs_on_day |= named is None
             found = [named] if named else _of_names(row.target, self._providers, self._store, self._routes)
             targets += [replace(target, weight=row.weight, params=row.params) for target in found]
-        choice = Choice(targets) if route is None else Choice(targets, route.policy, route.max_price_usd, name)
+        choice = TargetList(targets) if route is None else TargetList(targets, route.policy, route.max_price_usd, name)
         return choice if hangs_on_day else self._kept(name, choice)
 
-    def _kept(self, name: str, choice: Choice) -> Choice:
+    def _kept(self, name: str, choice: TargetList) -> TargetList:
         if len(self._known) < _MAX_KNOWN:
             self._known[name] = choice
         return choice
@@ -155,16 +128,6 @@ def default_model(
     The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
     model that a running Ollama has loaded, else its newest chat model, else the model that was pulled last, the demo
     model only where there is no other.
-
-    Args:
-        config: The configuration.
-        providers: Who there is.
-        store: The pulled models.
-        running: What the Ollama that had to be asked said; None: it is not running, or has no chat model.
-        only_provider: Where the default is this provider's own id, verbatim.
-
-    Raises:
-        ConfigError: There is none; says how to get one.
     """
     if config.default_model is not None:
         return config.default_model
@@ -196,12 +159,8 @@ def _named(name: str, providers: Providers) -> Target | None:
     return Target(provider, model, providers.get(provider)) if slash and model and provider in providers.names else None
 
 
-def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, Route]) -> list[Target]:
-    """The targets of a name that the catalogue knows.
-
-    Raises:
-        ConfigError: It knows none.
-    """
+def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, RouteConfig]) -> list[Target]:
+    """The targets of a name that the catalogue knows."""
     provider, slash, model = name.partition("/")
     if not slash:
         found = _of_catalogue(name, providers)
@@ -222,11 +181,7 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
 
 
 def _of_catalogue(name: str, providers: Providers) -> list[Target]:
-    """Every provider in use that serves a catalogue's model today; or the one that an id belongs to, retired or not.
-
-    Raises:
-        ConfigError: The catalogue knows the name, and nobody in use serves it.
-    """
+    """Every provider in use that serves a catalogue's model today; or the one that an id belongs to, retired or not."""
     catalog, today = providers.catalog, providers.clock.today()
     model = catalog.find(name)
     offers = catalog.offers(model.name) if model is not None else catalog.ids(name)

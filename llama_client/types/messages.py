@@ -3,24 +3,91 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    StrictStr,
     Tag,
     model_validator,
 )
 
-from llama_client.types.images import MAX_IMAGE_BYTES, image_type
-from llama_client.types.sendable import SomeText, Text
 from llama_client.validation import broken_rule
+
+# Groq takes 20 MB as an address and 4 MB inline; llama.cpp and Ollama scale down whatever they get.
+MAX_IMAGE_BYTES = 20 << 20
+_TYPES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
+def image_type(data: bytes | bytearray) -> str | None:
+    """The media type of an image, by its first bytes; None: it is none that models take.
+
+    Example:
+        >>> image_type(b"GIF89a...")
+        'image/gif'
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _TYPES if data.startswith(magic)), None)
+
+
+# Far above any model's context, and enough for a large image as a data: URI.
+_MAX_TEXT_CHARS = 1 << 26
+# What models and servers count with; beyond it numbers would wrap around silently.
+MAX_COUNT = 2**31 - 1
+MAX_TIMEOUT_S = 1_000_000
+
+
+def _json_object(value: dict[str, Any]) -> dict[str, Any]:
+    """A copy that the caller cannot change later."""
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise broken_rule("", f"must hold only what JSON can ({type(error).__name__}: {error})") from None
+    return copy
+
+
+# RFC 9110's tokens, and values without line ends: anything else would write headers of its own.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def header_name(name: str) -> str:
+    """Checks the name of a header."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise broken_rule("", "must hold names of headers, such as X-Team")
+    return name
+
+
+def header_value(value: str) -> str:
+    """Checks the value of a header."""
+    if not value.isascii() or not value.isprintable():
+        raise broken_rule("", "must be one line of ASCII text")
+    return value
+
+
+# The bounds also make pydantic refuse what is no Unicode text (lone surrogates), which no JSON can hold.
+Text = Annotated[StrictStr, Field(max_length=_MAX_TEXT_CHARS)]
+SomeText = Annotated[StrictStr, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
+HeaderName = Annotated[Text, AfterValidator(header_name)]
+HeaderValue = Annotated[Text, AfterValidator(header_value)]
+
 
 # What an assistant message of an answer may carry and no request may: thinking and what was parsed from the text are
 # the answer's own, and most providers refuse a message that holds them.

@@ -1,12 +1,9 @@
-"""A request, checked as a whole before anything is sent.
-
-`ChatParams` (params.py) is what callers may write; `ChatRequest` is the same, checked and frozen.
-"""
+"""A request: what a caller may write, and the same checked as a whole before anything is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -23,9 +20,118 @@ from pydantic import (
 )
 
 from llama_client.errors import InvalidRequestError
-from llama_client.types.messages import ImagePart, RequestMessage, RequestPart, as_tuple, plain_messages
-from llama_client.types.sendable import MAX_COUNT, MAX_TIMEOUT_S, HeaderName, HeaderValue, JsonObject, SomeText, Text
+from llama_client.types.completion import Message
+from llama_client.types.messages import (
+    MAX_COUNT,
+    MAX_TIMEOUT_S,
+    HeaderName,
+    HeaderValue,
+    ImagePart,
+    JsonObject,
+    RequestMessage,
+    RequestPart,
+    SomeText,
+    Text,
+    as_tuple,
+    plain_messages,
+)
 from llama_client.validation import broken_rule, first_problem
+
+
+class AskParams(TypedDict, total=False):
+    """What every way of asking takes, all by keyword. None means omitted.
+
+    Attributes:
+        model: `provider/model-id`, a catalogue's name such as `llama-3.1-8b` (whoever serves it), or a list of these as
+            a fallback chain; omitted: the default.
+        temperature: Randomness, 0 to 2.
+        top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+        top_k: Keep this many of the likeliest tokens; 0 keeps all.
+        min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+        max_tokens: The longest answer in tokens.
+        max_completion_tokens: The same under OpenAI's newer name.
+        stop: A text, or several, at which the answer ends.
+        seed: Makes sampling repeatable where the provider can.
+        n: How many answers.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        repetition_penalty: Above 0; 1 is none.
+        logit_bias: Token id to bias, -100 to 100.
+        logprobs: Whether to return the tokens' log probabilities.
+        top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+        tools: Functions that the model may ask to be called, in OpenAI's shape.
+        tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+        parallel_tool_calls: Whether several tools may be called at once.
+        reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+        reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+        service_tier: The provider's own word for how a request is served and billed.
+        user: An id of the end user, for the provider's abuse checks.
+        timeout: Seconds for the whole call; for a stream, until its first content.
+        tags: Labels for logs.
+        extra_body: Fields for the provider's request body that have no parameter here.
+        extra_headers: Headers for the provider.
+    """
+
+    model: str | Sequence[str] | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    stop: str | Sequence[str] | None
+    seed: int | None
+    n: int | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    repetition_penalty: float | None
+    logit_bias: Mapping[str, float] | Mapping[int, float] | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    tools: Sequence[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
+    reasoning_effort: str | None
+    reasoning_format: str | None
+    service_tier: str | None
+    user: str | None
+    timeout: float | None
+    tags: Mapping[str, str] | None
+    extra_body: Mapping[str, object] | None
+    extra_headers: Mapping[str, str] | None
+
+
+class CallParams(AskParams, total=False):
+    """The parameters of `ask`: those of every way of asking, and the form of the answer.
+
+    Attributes:
+        response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
+        stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
+    """
+
+    response_format: Mapping[str, object] | None
+    stream_options: Mapping[str, object] | None
+
+
+class ParseParams(AskParams):
+    """The parameters of `parse`: its `response_format` is a class.
+
+    Attributes:
+        messages: As of `create`.
+    """
+
+    messages: Required[Sequence[Mapping[str, object] | Message]]
+
+
+class ChatParams(CallParams):
+    """The parameters of `create`: those of `ask`, and the messages.
+
+    Attributes:
+        messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
+    """
+
+    messages: Required[Sequence[Mapping[str, object] | Message]]
+
 
 _MAX_TOP_LOGPROBS = 20
 _MAX_CHOICES = 128
@@ -226,16 +332,7 @@ class ChatRequest(BaseModel):
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
-    """Checks a call's parameters and freezes them.
-
-    Args:
-        params: What the caller gave, without `model`.
-        stream: Whether a stream was asked for.
-        schema_in_words: Whether the answer is held against its schema here.
-
-    Raises:
-        InvalidRequestError: Names the field, what was wrong and what would be right.
-    """
+    """Checks a call's parameters and freezes them."""
     given: dict[str, object] = {name: value for name, value in params.items() if value is not None}
     if "max_completion_tokens" in given:
         alias = given["max_completion_tokens"]

@@ -29,8 +29,7 @@ from llama_client import (
     ProviderError,
     StreamInterruptedError,
 )
-from llama_client.types.attempt import Attempt
-from llama_client.types.health import TargetHealth
+from llama_client.types.completion import Attempt, TargetHealth
 from tests.chaos.faults import DIALECTS, DOOMED, FAULTS, GOOD, LATER, FaultServers, Read, Report
 
 MODES = ("call-sync", "call-async", "stream-sync", "stream-async")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClient
-from llama_client.crossover.serving.measurements import Measurements
+from llama_client.crossover.throughput.measurements import Measurements
 from tests.cli.conftest import Ran, finished, on_terminal, run, running
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, as_json, silence, streamed

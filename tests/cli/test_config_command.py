@@ -20,7 +20,7 @@ import pytest
 
 from llama_client import load_config
 from llama_client.cli.app import main
-from llama_client.config.discovery import find_config
+from llama_client.config.load import find_config
 from llama_client.providers.gguf.store import ModelStore
 from tests.cli.conftest import Ran, on_terminal, run
 

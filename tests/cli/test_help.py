@@ -10,7 +10,7 @@ import click
 import pytest
 
 from llama_client.cli.app import app
-from llama_client.cli.crossover_options import SECTIONS
+from llama_client.cli.crossover import SECTIONS
 from tests.cli.conftest import run
 
 WIDTH = 80

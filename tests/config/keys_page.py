@@ -9,35 +9,47 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llama_client.config.accounting import BudgetTable, LedgerTable, OwnMachine, Telemetry
-from llama_client.config.crossover import Crossover, ExpertsTable, GpuPriceTable, GpuTable, ModelTable
 from llama_client.config.effective import plain
-from llama_client.config.privacy import Privacy
-from llama_client.config.providers import GgufProvider, GroqProvider, HttpProvider, LoraAdapter, OllamaProvider
-from llama_client.config.routing import PriceRow, Route, RouteTarget, Routing
+from llama_client.config.provider_tables import GgufConfig, GroqConfig, HttpProviderConfig, LoraAdapter, OllamaConfig
 from llama_client.config.schema import Config, ModelRow
-from llama_client.config.toml_text import toml_value
+from llama_client.config.tables import (
+    BudgetTable,
+    CrossoverConfig,
+    ExpertsTable,
+    GpuPriceTable,
+    GpuTable,
+    LedgerTable,
+    ModelTable,
+    OwnMachine,
+    PriceRow,
+    PrivacyConfig,
+    RouteConfig,
+    RouteTarget,
+    RoutingConfig,
+    TelemetryConfig,
+)
+from llama_client.config.toml_write import toml_value
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "configuration.md"
 # What stands on the page under which name. What a table has from another one stands with that.
 TABLES: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     "top": (Config, ()),
-    "providers": (HttpProvider, ()),
-    "groq": (GroqProvider, (HttpProvider,)),
+    "providers": (HttpProviderConfig, ()),
+    "groq": (GroqConfig, (HttpProviderConfig,)),
     "machine": (OwnMachine, ()),
-    "ollama": (OllamaProvider, (HttpProvider, OwnMachine)),
-    "gguf": (GgufProvider, (OwnMachine,)),
+    "ollama": (OllamaConfig, (HttpProviderConfig, OwnMachine)),
+    "gguf": (GgufConfig, (OwnMachine,)),
     "lora": (LoraAdapter, ()),
-    "routes": (Route, ()),
+    "routes": (RouteConfig, ()),
     "targets": (RouteTarget, ()),
-    "routing": (Routing, ()),
+    "routing": (RoutingConfig, ()),
     "models": (ModelRow, ()),
     "prices": (PriceRow, ()),
     "ledger": (LedgerTable, ()),
     "budgets": (BudgetTable, ()),
-    "telemetry": (Telemetry, ()),
-    "privacy": (Privacy, ()),
-    "crossover": (Crossover, ()),
+    "telemetry": (TelemetryConfig, ()),
+    "privacy": (PrivacyConfig, ()),
+    "crossover": (CrossoverConfig, ()),
     "crossover-models": (ModelTable, ()),
     "crossover-moe": (ExpertsTable, ()),
     "crossover-gpus": (GpuTable, ()),
@@ -61,7 +73,7 @@ def rows(name: str) -> str:
     schema = table.model_json_schema(mode="validation")
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for field, info in table.model_fields.items():
-        is_kind = field == "kind" and issubclass(table, HttpProvider | GgufProvider)
+        is_kind = field == "kind" and issubclass(table, HttpProviderConfig | GgufConfig)
         if is_kind or (field in elsewhere and field not in own):
             # What a kind is stands above the table.
             continue

@@ -11,7 +11,7 @@ import platformdirs
 import pytest
 
 from llama_client import Config, ConfigError, LlamaClient, LocalOnlyError, load_config
-from llama_client.config.providers import GgufProvider
+from llama_client.config.provider_tables import GgufConfig
 
 LAPTOP = '[providers.laptop]\nkind = "gguf"\n'
 
@@ -26,9 +26,9 @@ def found(environ: dict[str, str] | None = None) -> str | None:
     return load_config(environ=environ or {}).default_model
 
 
-def gguf(config: Config, name: str) -> GgufProvider:
+def gguf(config: Config, name: str) -> GgufConfig:
     table = config.providers[name]
-    assert isinstance(table, GgufProvider)
+    assert isinstance(table, GgufConfig)
     return table
 
 

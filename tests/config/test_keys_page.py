@@ -28,8 +28,8 @@ def test_every_key_of_the_schema_is_on_the_page() -> None:
     told = {(base, field) for table, _ in TABLES.values() for base in table.__mro__ for field in fields_of(base)}
     keys = {(base, field) for table in tables_below(Config) for base in table.__mro__ for field in fields_of(base)}
     assert {(base.__name__, field) for base, field in keys - told} == {
-        ("OpenAIProvider", "kind"),
-        ("TogetherProvider", "kind"),
+        ("OpenAIConfig", "kind"),
+        ("TogetherConfig", "kind"),
     }
 
 

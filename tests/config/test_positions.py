@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_client.config.positions import key_lines
-from llama_client.config.toml_text import toml_key, toml_value
+from llama_client.config.line_numbers import key_lines
+from llama_client.config.toml_write import toml_key, toml_value
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = '''# a comment = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llama_client.config.problems import all_problems
+from llama_client.diagnostics.config_check import all_problems
 
 
 def told(values: dict[str, Any]) -> dict[str, str]:

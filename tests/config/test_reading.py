@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llama_client import ConfigError, LlamaClient, load_config
-from llama_client.config.reading import read_regular_file
+from llama_client.config.files import read_regular_file
 from tests.cli.conftest import run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs and device files are of POSIX systems")
@@ -93,12 +93,12 @@ def test_what_is_wrong_behind_such_a_mark_has_its_line() -> None:
 
 
 def test_a_key_in_such_a_file_is_the_key(tmp_path: Path) -> None:
-    from llama_client.config.keys import read_key
-    from llama_client.config.providers import GroqProvider
+    from llama_client.config.api_keys import read_key
+    from llama_client.config.provider_tables import GroqConfig
 
     file = tmp_path / "key"
     file.write_bytes(BOM + b"gsk_the-key\r\n")
-    key = read_key("groq", GroqProvider(api_key_file=file), default_variable=None, environ={})
+    key = read_key("groq", GroqConfig(api_key_file=file), default_variable=None, environ={})
     assert key is not None
     assert key.get_secret_value() == "gsk_the-key"
 

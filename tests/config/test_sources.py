@@ -8,10 +8,9 @@ import platformdirs
 import pytest
 
 from llama_client import ConfigError, load_config
-from llama_client.config.discovery import find_config
-from llama_client.config.effective import effective_values
-from llama_client.config.masking import shown_value
-from llama_client.config.sources import ValueSource
+from llama_client.config.effective import ValueSource, effective_values
+from llama_client.config.load import find_config
+from llama_client.redaction import shown_value
 
 FILE = """
 default_model = "chat"

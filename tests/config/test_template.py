@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 
 from llama_client import load_config
-from llama_client.config.template import Choices, config_text
+from llama_client.config.toml_write import NewConfig, config_text
 
 TARGETS = ("groq/openai/gpt-oss-20b", 'together/a model\'s "id"', "ollama/llama3.1:8b", "gguf/smollm2-135m")
 CHOSEN = [
-    Choices(targets, budget_usd=usd, demo=TARGETS[3], free=targets[2:])
+    NewConfig(targets, budget_usd=usd, demo=TARGETS[3], free=targets[2:])
     for count in range(1, 5)
     for targets in itertools.combinations(TARGETS, count)
     for usd in (None, Decimal("0.5"))
@@ -35,7 +35,7 @@ def switched_on(text: str, numbers: list[int]) -> str:
 
 
 @pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: f"{choices.providers}, {choices.budget_usd}")
-def test_every_example_loads_when_it_is_switched_on(choices: Choices) -> None:
+def test_every_example_loads_when_it_is_switched_on(choices: NewConfig) -> None:
     text = config_text(choices)
     runs = examples(text)
     assert len(runs) > 15
@@ -44,7 +44,7 @@ def test_every_example_loads_when_it_is_switched_on(choices: Choices) -> None:
 
 
 @pytest.mark.parametrize("choices", CHOSEN, ids=lambda choices: f"{choices.providers}, {choices.budget_usd}")
-def test_what_was_chosen_holds(choices: Choices) -> None:
+def test_what_was_chosen_holds(choices: NewConfig) -> None:
     config = load_config(tomllib.loads(config_text(choices)), environ={})
     assert config.default_model == choices.default_model
     assert list(config.providers) == choices.providers
@@ -61,5 +61,5 @@ def test_each_example_says_something_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("choices", CHOSEN[-2:], ids=["no budget", "a budget"])
-def test_it_fits_a_terminal(choices: Choices) -> None:
+def test_it_fits_a_terminal(choices: NewConfig) -> None:
     assert [line for line in config_text(choices).splitlines() if len(line) > 80] == []

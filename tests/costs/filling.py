@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from llama_client.costs.database import DatabaseLocation, Storage, attempts, labels, unrecorded
+from llama_client.costs.ledger import CALL, ERROR, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET
 from llama_client.costs.money import to_pico
-from llama_client.costs.rows import CALL, ERROR, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET
-from llama_client.costs.storage import Place, Storage, attempts, labels, unrecorded
 
 _FIRST = CALL | PROVIDER | TARGET
 _FIRST_UNPRICED = UNPRICED_CALL | UNPRICED_PROVIDER | UNPRICED_TARGET
@@ -65,7 +65,7 @@ def fill(file: Path, calls: Sequence[Spent], *, lost_calls: int = 0) -> None:
             | {"input_tokens": 100, "output_tokens": 20, "tokens_are_estimated": 0, "counts": counts}
             | {"usd_pico": None if call.usd is None else to_pico(Decimal(call.usd))}
         )
-    with Storage(Place("the test's", file=file)).connection() as connection, connection.begin():
+    with Storage(DatabaseLocation("the test's", file=file)).connection() as connection, connection.begin():
         if rows:
             connection.execute(labels.insert(), words)
             connection.execute(attempts.insert(), rows)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, BudgetExceededError, LlamaClient
-from llama_client.costs import keeper
+from llama_client.costs import budgets as keeper
 from tests.costs.buying import MAX_TOKENS, MESSAGES, configuration, in_processes, outcome, rows, spending
 from tests.routing.asking import MODES, Session, ask_all, broken_after, failing, story, timed
 from tests.routing.faketime import FakeTime

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from llama_client.costs.charts import MAX_BARS, terminal_chart
-from llama_client.costs.stacks import MAX_LAYERS, stack
+from llama_client.costs.charts import MAX_BARS, MAX_LAYERS, stack, terminal_chart
 from llama_client.types.report import CostGroup, DayCosts
 
 FIRST = date(2026, 11, 1)

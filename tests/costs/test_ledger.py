@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, ConfigError, LlamaClient, LocalOnlyError
+from llama_client.costs import database as storage
 from llama_client.costs import ledger as ledgers
-from llama_client.costs import storage
 from tests.costs.buying import file_in, in_processes, kept, rows
 from tests.routing.asking import MODES, ask, ask_all, broken_after, config, failing, good, timed
 from tests.routing.faketime import FakeTime

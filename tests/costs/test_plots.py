@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from llama_client import LlamaClient
-from llama_client.costs.plots import save
+from llama_client.costs.charts import save
 from llama_client.errors import ProviderNotInstalledError
 from llama_client.types.report import CostGroup, DayCosts
 from tests.costs.filling import Spent, ago, fill
@@ -39,7 +39,7 @@ _NO_WINDOWS = """
 import sys
 from datetime import date
 from pathlib import Path
-from llama_client.costs.plots import save
+from llama_client.costs.charts import save
 from llama_client.types.report import CostGroup, DayCosts
 save([DayCosts(day=date(2026, 11, 1), groups=[CostGroup(key="a/m", usd=1, calls=1)])], Path(sys.argv[1]), title="t")
 print(sorted(name for name in sys.modules if "pyplot" in name or "tkinter" in name or "backend_tk" in name))
@@ -192,8 +192,8 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatc
 
 def test_without_numpy_the_error_says_so(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['numpy'] = None\nfrom pathlib import Path\nfrom llama_client.costs.plots import save\n"
-        "save([], Path(sys.argv[1]), title='t')"
+        "import sys; sys.modules['numpy'] = None\nfrom pathlib import Path\n"
+        "from llama_client.costs.charts import save\nsave([], Path(sys.argv[1]), title='t')"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "costs.png")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -17,8 +17,8 @@ import pytest
 
 from llama_client import AsyncLlamaClient, ChatCompletion, InvalidRequestError, InvalidResponseError, LlamaClient
 from llama_client.catalog.prices import ListPrices
+from llama_client.costs.money import Calendar
 from llama_client.costs.prices import FREE, HourPrice, PriceBook, Seller
-from llama_client.costs.windows import Calendar
 from tests.routing.asking import MODES, ask, ask_all, broken_after, failing, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI

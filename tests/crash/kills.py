@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import LlamaClient
-from llama_client.config.accounting import LedgerTable
+from llama_client.config.tables import LedgerTable
 from tests.crash.load import MESSAGES, TICK_S, configuration, serving, work
 
 FLUSH_INTERVAL_S = LedgerTable().flush_interval_s

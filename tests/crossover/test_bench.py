@@ -21,8 +21,7 @@ from llama_client import (
     RateLimitError,
     load_config,
 )
-from llama_client.crossover.bench.measure import BenchRun, Step, measure
-from llama_client.crossover.bench.plan import BenchPlan, patience_s, without_retries
+from llama_client.crossover.bench.measure import BenchPlan, BenchRun, Step, measure, patience_s, without_retries
 from tests.routing.asking import config, failing
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, silence, streamed

@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 
 from llama_client import InvalidRequestError, load_config
-from llama_client.cli.bench_subject import Said, Subject, subject_of, what_is_possible
+from llama_client.cli.bench_target import BenchTarget, UserInput, bench_target, what_is_possible
 from llama_client.crossover.bench.levels import Level, Spread
-from llama_client.crossover.fitting.machines import Machine, MachineGpu
+from llama_client.crossover.fit.machines import Machine, MachineGpu
 from llama_client.crossover.tables import Tables
 from llama_client.providers.gguf.store import ModelStore
 from tests.providers.gguf.conftest import write_gguf
 
 DAY = date(2026, 11, 26)
-NO_GPU, NOTHING = Machine("this machine"), Said()
+NO_GPU, NOTHING = Machine("this machine"), UserInput()
 
 
-def subject(target: str, tmp_path: Path, said: Said = NOTHING, machine: Machine = NO_GPU, **tables: Any) -> Subject:
-    return subject_of(target, load_config(tables), said, store=ModelStore(tmp_path), machine=lambda: machine)
+def subject(
+    target: str, tmp_path: Path, said: UserInput = NOTHING, machine: Machine = NO_GPU, **tables: Any
+) -> BenchTarget:
+    return bench_target(target, load_config(tables), said, store=ModelStore(tmp_path), machine=lambda: machine)
 
 
 def gpu(row: str | None, *, kind: Any = "gddr") -> MachineGpu:
@@ -33,15 +35,15 @@ def test_a_model_file_tells_its_name_and_precision(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "Llama-3.2-3B-Instruct-Q4_K_M.gguf")
     laptop = {"kind": "gguf", "model_path": str(path), "n_parallel": 4}
     found = subject("laptop/default", tmp_path, providers={"laptop": laptop})
-    assert found == Subject("llama-3.2-3b", "cpu", 1, "Q4_K_M", "llama.cpp", at_once=4)
+    assert found == BenchTarget("llama-3.2-3b", "cpu", 1, "Q4_K_M", "llama.cpp", at_once=4)
     assert found.missing == ()
 
 
 def test_what_the_user_says_wins(tmp_path: Path) -> None:
-    said = Said("Llama 3.1 8B Instruct", "H100 SXM", 2, "FP8", "TensorRT-LLM")
+    said = UserInput("Llama 3.1 8B Instruct", "H100 SXM", 2, "FP8", "TensorRT-LLM")
     vllm = {"kind": "openai", "base_url": "http://10.0.0.1/v1", "max_concurrency": 32}
     found = subject("vllm/meta-llama/Llama-3.2-1B", tmp_path, said, providers={"vllm": vllm})
-    assert found == Subject("llama-3.1-8b", "h100_sxm", 2, "fp8", "trtllm", at_once=32)
+    assert found == BenchTarget("llama-3.1-8b", "h100_sxm", 2, "fp8", "trtllm", at_once=32)
 
 
 def test_of_a_server_elsewhere_nobody_knows_the_machine(tmp_path: Path) -> None:
@@ -83,14 +85,14 @@ def test_whether_a_model_in_this_process_uses_a_gpu_is_not_guessed(tmp_path: Pat
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        (Said(model="llama-9"), "model: 'llama-9' is not in the tables"),
-        (Said(gpu="h100_smx"), "gpu: 'h100_smx' is not in the tables; did you mean 'h100_sxm'?"),
-        (Said(n_gpus=0), "gpus: must be from 1 to 1024, got 0"),
-        (Said(precision="fp7"), "precision: 'fp7' is not in the tables; did you mean"),
-        (Said(engine="vlm"), "engine: 'vlm' is not in the tables; did you mean 'vllm'?"),
+        (UserInput(model="llama-9"), "model: 'llama-9' is not in the tables"),
+        (UserInput(gpu="h100_smx"), "gpu: 'h100_smx' is not in the tables; did you mean 'h100_sxm'?"),
+        (UserInput(n_gpus=0), "gpus: must be from 1 to 1024, got 0"),
+        (UserInput(precision="fp7"), "precision: 'fp7' is not in the tables; did you mean"),
+        (UserInput(engine="vlm"), "engine: 'vlm' is not in the tables; did you mean 'vllm'?"),
     ],
 )
-def test_an_unknown_name_is_refused(said: Said, says: str, tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused(said: UserInput, says: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         subject("ollama/x", tmp_path, said)
     assert str(refused.value).startswith(says)
@@ -98,7 +100,7 @@ def test_an_unknown_name_is_refused(said: Said, says: str, tmp_path: Path) -> No
 
 
 GOOD = Level(4, 16, {}, 0, 9.0, 200.0, True, Spread(90, 95, 91), Spread(20, 25, 21), 511.6, 127.5)
-KNOWN = Subject("llama-3.1-8b", "l4", 1, "fp8", "vllm", at_once=8)
+KNOWN = BenchTarget("llama-3.1-8b", "l4", 1, "fp8", "vllm", at_once=8)
 
 
 def test_a_good_level_is_kept_with_its_means() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import ApiPrice, MeasuredPoint, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
-from llama_client.crossover.hybrid import LoadCurve
+from llama_client.crossover.economics import LoadCurve
 from llama_client.crossover.report import report
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 

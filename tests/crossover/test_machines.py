@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.fitting.gpu_names import row_name
-from llama_client.crossover.fitting.machines import Machine, named, this_machine
-from llama_client.crossover.fitting.memory import GIB
-from llama_client.crossover.fitting.probes import Probe
+from llama_client.crossover.fit.machines import Machine, SystemProbe, named, row_name, this_machine
+from llama_client.crossover.fit.memory import GIB
 from llama_client.crossover.tables import Gpu, Tables
 from llama_client.errors import InvalidRequestError
 
@@ -38,7 +36,7 @@ def seen(
         known = programs or {}
         return known.get(" ".join(command), known.get(command[0]))
 
-    return this_machine(Probe(system, (files or {}).get, run, lambda: windows))
+    return this_machine(SystemProbe(system, (files or {}).get, run, lambda: windows))
 
 
 def linux(gpus: str) -> Machine:
@@ -189,7 +187,7 @@ def test_windows_is_asked_by_its_own_structure(monkeypatch: pytest.MonkeyPatch) 
             return 1
 
     monkeypatch.setattr(ctypes, "windll", type("Dlls", (), {"kernel32": Kernel()}), raising=False)
-    assert Probe.real().windows_ram_bytes() == 64 * GIB
+    assert SystemProbe.real().windows_ram_bytes() == 64 * GIB
     assert asked == [(64, 64)], "MEMORYSTATUSEX has 64 bytes and wants to be told so"
 
 
@@ -202,7 +200,7 @@ def test_a_machine_that_tells_nothing_is_unknown_and_no_error(system: str) -> No
 
 def test_tools_that_are_missing_fail_or_hang_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    run = Probe.real().run
+    run = SystemProbe.real().run
     assert run(("nvidia-smi", "--version")) is None
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho broken\nexit 9\n")

@@ -14,8 +14,8 @@ import pytest
 
 from llama_client import ConfigError
 from llama_client.clock import Clock
-from llama_client.crossover.serving.measured_point import MeasuredPoint
-from llama_client.crossover.serving.measurements import MAX_FILE_BYTES, Measurements
+from llama_client.crossover.throughput.measurements import MAX_FILE_BYTES, Measurements
+from llama_client.crossover.throughput.points import MeasuredPoint
 
 POINT = MeasuredPoint("llama-3.1-8b", "h100_sxm", 1, "fp8", "vllm", 512, 128, 8, 900.5, 8.25, 41.0, date(2026, 11, 26))
 _ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ _WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from llama_client.crossover.serving.measurements import Measurements
+from llama_client.crossover.throughput.measurements import Measurements
 from tests.crossover.test_measurements import POINT
 kept = Measurements(Path(sys.argv[1]))
 sys.stdin.readline()

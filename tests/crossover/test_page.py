@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.pictures.page import Page, Picture, render, save
-from llama_client.crossover.pictures.plots import pictures
-from llama_client.crossover.pictures.plots import save as save_sheet
-from llama_client.crossover.report_tables import Table
+from llama_client.crossover.plots.plots import Page, Picture, pictures, render, save_sheet, write_page
+from llama_client.crossover.report import Table
 from tests.crossover.chromium import PROBE, Measured, contrast, measure, program
 from tests.crossover.picture_scenarios import EVIL, crossover
 
@@ -231,10 +229,10 @@ def test_the_same_page_is_the_same_text(pages: dict[str, str]) -> None:
 
 
 def test_a_page_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
-    save(Page(title="日本", sentence="s"), tmp_path / "page.html")
+    write_page(Page(title="日本", sentence="s"), tmp_path / "page.html")
     assert "<h1>日本</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the system
-        save(Page(title="t", sentence="s"), tmp_path / "nowhere" / "page.html")
+        write_page(Page(title="t", sentence="s"), tmp_path / "nowhere" / "page.html")
     assert [each.name for each in tmp_path.iterdir()] == ["page.html"]
 
 
@@ -242,6 +240,6 @@ def test_a_page_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_link_to_a_page_stays_one(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "page.html").symlink_to("folder/real.html")
-    save(Page(title="t", sentence="s"), tmp_path / "page.html")
+    write_page(Page(title="t", sentence="s"), tmp_path / "page.html")
     assert (tmp_path / "page.html").is_symlink()
     assert "<h1>t</h1>" in (tmp_path / "folder" / "real.html").read_text(encoding="utf-8")

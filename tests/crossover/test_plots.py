@@ -17,17 +17,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
-from llama_client.crossover.pictures.curves import curves, shades, where
-from llama_client.crossover.pictures.plots import pictures, save
+from llama_client.crossover.plots.costs import curves, shades, where
+from llama_client.crossover.plots.plots import pictures, save_sheet
 from llama_client.errors import ProviderNotInstalledError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
 _NO_WINDOWS = """
 import sys
 from pathlib import Path
-from llama_client.crossover.pictures.plots import save
+from llama_client.crossover.plots.plots import save_sheet
 from tests.crossover.picture_scenarios import crossover
-save(crossover("depends"), Path(sys.argv[1]), title="t")
+save_sheet(crossover("depends"), Path(sys.argv[1]), title="t")
 print(sorted(name for name in sys.modules if "pyplot" in name or "tkinter" in name or "backend_tk" in name))
 """
 
@@ -44,7 +44,7 @@ def sheets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The texts of every crossover's sheet."""
     folder = tmp_path_factory.mktemp("sheets")
     for name in NAMES:
-        save(crossover(name), folder / f"{name}.svg", title=f"About {name}")
+        save_sheet(crossover(name), folder / f"{name}.svg", title=f"About {name}")
     return {name: texts((folder / f"{name}.svg").read_text(encoding="utf-8")) for name in NAMES}
 
 
@@ -120,7 +120,7 @@ def test_each_swing_has_its_bounds(sheets: dict[str, list[str]]) -> None:
 
 def test_a_png_is_one(tmp_path: Path) -> None:
     path = tmp_path / "crossover.PNG"
-    save(crossover("depends"), path, title="Crossover")
+    save_sheet(crossover("depends"), path, title="Crossover")
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", data[16:24])
@@ -183,12 +183,12 @@ def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     answer = crossover("depends")
     plan = replace(answer.plan, apis=(replace(answer.plan.apis[0], provider=name),))
     other = replace(answer, resolved=replace(answer.resolved, plan=plan))
-    save(other, tmp_path / "crossover.svg", title=name)
+    save_sheet(other, tmp_path / "crossover.svg", title=name)
     found = texts((tmp_path / "crossover.svg").read_text(encoding="utf-8"))
     assert any(text.endswith(": $0.88/M") for text in found)
     if not name.isascii():
         # Letters that no font has are a matter of pixels alone.
-        save(other, tmp_path / "crossover.png", title=name)
+        save_sheet(other, tmp_path / "crossover.png", title=name)
 
 
 def test_a_name_that_looks_like_a_colour_or_a_tag_stays_a_name_on_a_page() -> None:
@@ -203,7 +203,7 @@ def test_a_name_that_looks_like_a_colour_or_a_tag_stays_a_name_on_a_page() -> No
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_same_crossover_gives_the_same_file(tmp_path: Path, ending: str) -> None:
     for name in ("one", "two"):
-        save(crossover("purchase"), tmp_path / f"{name}.{ending}", title="Crossover")
+        save_sheet(crossover("purchase"), tmp_path / f"{name}.{ending}", title="Crossover")
     assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
 
 
@@ -234,20 +234,20 @@ def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="No space left"):
-        save(crossover("depends"), path, title="Crossover")
+        save_sheet(crossover("depends"), path, title="Crossover")
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.png or \.svg, got 'crossover\.pdf'"):
-        save(crossover("depends"), tmp_path / "crossover.pdf", title="Crossover")
+        save_sheet(crossover("depends"), tmp_path / "crossover.pdf", title="Crossover")
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     answer = crossover("depends")
-    for draw in (lambda: save(answer, tmp_path / "crossover.png", title="t"), lambda: pictures(answer)):
+    for draw in (lambda: save_sheet(answer, tmp_path / "crossover.png", title="t"), lambda: pictures(answer)):
         with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
             draw()
         assert raised.value.extra == "plot"

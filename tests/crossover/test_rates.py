@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client.crossover import MeasuredPoint, Tables
-from llama_client.crossover.serving.rates import Rate, measured_rate, replica_rate
+from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()

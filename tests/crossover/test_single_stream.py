@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 
 from llama_client.crossover import Tables, decode_tpot_ms, max_throughput
-from llama_client.crossover.serving.replica import Replica
+from llama_client.crossover.throughput.replica import Replica
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()

@@ -10,10 +10,9 @@ from statistics import mean
 import pytest
 
 from llama_client.crossover import Tables, decode_tpot_ms, max_throughput
-from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s, require_possible
-from llama_client.crossover.serving.rates import replica_rate
-from llama_client.crossover.serving.replica import Replica
-from llama_client.crossover.serving.work import read_weight_bytes
+from llama_client.crossover.throughput.rates import replica_rate
+from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
+from llama_client.crossover.throughput.work import read_weight_bytes
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()

@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llama_client.crossover import Gpu, Tables
-from llama_client.crossover.serving.ceiling import ceiling_tokens_per_s
-from llama_client.crossover.serving.replica import Replica
+from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()

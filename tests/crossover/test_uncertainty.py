@@ -54,7 +54,7 @@ def test_a_draw_costs_what_the_model_says_for_its_figures() -> None:
 
     from llama_client.crossover.assumptions import Assumption
     from llama_client.crossover.economics import staircase
-    from llama_client.crossover.uncertainty import band
+    from llama_client.crossover.sensitivity import band
 
     plan = _open(0).plan
     for name, value in (
@@ -77,7 +77,7 @@ def test_a_draw_of_a_purchase_costs_what_the_model_says_too() -> None:
     from llama_client.crossover import Purchase
     from llama_client.crossover.assumptions import Assumption
     from llama_client.crossover.economics import staircase
-    from llama_client.crossover.uncertainty import band
+    from llama_client.crossover.sensitivity import band
 
     plan = asked(
         price(0.88), purchase=Purchase(usd_per_gpu=30_000, idle_w=80, load_w=400), n_gpus=2, tokens_per_second=4205

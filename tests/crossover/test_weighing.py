@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_client.crossover.serving.replica import Replica
+from llama_client.crossover.throughput.replica import Replica
 from tests.crossover.test_rates import OWN, TABLES, l40s, rate
 
 

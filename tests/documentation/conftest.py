@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf import provider
-from llama_client.providers.gguf.checksum import checksum
 from llama_client.providers.gguf.codec import bodies
-from llama_client.providers.gguf.loaded import Lease, lease
-from llama_client.providers.gguf.loading import EngineOptions
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.gguf.engine import EngineOptions
+from llama_client.providers.gguf.engine_registry import EngineLease, lease
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, checksum
 from llama_client.types.request import ChatRequest
 from tests.documentation.models import stand_in_for
 from tests.documentation.pages import ROOT
@@ -46,9 +45,9 @@ def engines() -> Iterator[None]:
     One thread: llama.cpp's threads wait for each other by spinning, which on a busy machine takes minutes. It ends
     with the last test of these, as others count loaded engines.
     """
-    kept: dict[EngineOptions, Lease] = {}
+    kept: dict[EngineOptions, EngineLease] = {}
 
-    def keeping(options: EngineOptions) -> Lease:
+    def keeping(options: EngineOptions) -> EngineLease:
         options = replace(options, n_threads=1)
         if options not in kept:
             kept[options] = lease(options)

@@ -22,8 +22,8 @@ from pathlib import Path
 from unittest import mock
 
 from llama_client.cli.app import main
-from llama_client.providers.gguf import ollama_blobs
-from llama_client.providers.gguf.checksum import checksum
+from llama_client.providers.gguf import pull as ollama_blobs
+from llama_client.providers.gguf.store import checksum
 from tests.documentation.models import stand_in_for
 from tests.documentation.named import WrongSessionError, require_extras, require_script
 from tests.documentation.pages import ROOT

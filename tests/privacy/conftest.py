@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import privacy
+from llama_client import local_only as privacy
 from tests.privacy.asking import ADDRESSES, answer_all
 from tests.wire.sending import forget_variables
 from tests.wire.server import ReplayServer

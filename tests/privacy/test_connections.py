@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClientError, LocalOnlyError
-from llama_client.privacy import ConnectionGuard, is_this_machine
+from llama_client.local_only import ConnectionGuard, is_this_machine
 from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ask, calls, each_mode, local, refused
 from tests.wire.server import Answer, Received, ReplayServer, whole
 

@@ -20,7 +20,7 @@ from llama_client import (
     ModelNotFoundError,
 )
 from llama_client.errors import LocalOnlyRule
-from llama_client.privacy import ConnectionGuard
+from llama_client.local_only import ConnectionGuard
 from tests.cli.conftest import run
 from tests.privacy.asking import KEY, MODEL, PROMPT, ask, calls, each_mode, local, refused
 from tests.wire.dialects import OLLAMA

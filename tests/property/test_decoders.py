@@ -21,11 +21,11 @@ from llama_client.providers.groq import GroqCodec
 from llama_client.providers.together import TogetherCodec
 from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent, SseDecoder
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.ollama import OllamaCodec
-from llama_client.providers.wire.openai import OpenAICodec, abilities_unknown
-from llama_client.providers.wire.tool_text import tool_calls_in
-from llama_client.providers.wire.waits import duration_s, rate_limit, retry_after_s
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.providers.wire.ollama_request import OllamaCodec
+from llama_client.providers.wire.openai_request import OpenAICodec, abilities_unknown
+from llama_client.providers.wire.rate_limits import duration_s, rate_limit, retry_after_s
+from llama_client.providers.wire.tool_calls import tool_calls_in
+from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.request import Tool, check_request
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient, LlamaClientError, StreamInterruptedError
 from llama_client.clock import Clock
-from llama_client.types.cost import Cost
+from llama_client.types.completion import Cost
 from tests.chaos.accounts import DEEDS, TARGETS, TOOL, AccountServers, Deed, Handed
 
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "14"))

@@ -9,12 +9,11 @@ from typing import Any, cast
 from llama_client.config.schema import Config, read_config
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.base import Provider, ProviderCall
-from llama_client.routing.candidates import Candidate
+from llama_client.routing.candidate import Candidate
 from llama_client.routing.health import HealthBook, Result
-from llama_client.routing.plan import Late, Lost, Outcome, Plan, Rest, Skip, Step, Try, Wait, Won
-from llama_client.routing.sizes import RequestSize
+from llama_client.routing.plan import AwaitRunning, Backoff, Late, Lost, Outcome, Plan, Skip, Step, Try, Wait, Won
+from llama_client.routing.request_size import RequestSize
 from llama_client.routing.targets import Target
-from llama_client.routing.waits import Backoff
 from llama_client.types.request import check_request
 from tests.routing.faketime import FakeTime
 
@@ -104,7 +103,7 @@ class Play:
                     return Lost(candidate, script)
                 assert isinstance(script, str)
                 return Late() if script == "late" else Won(script)
-            case Rest():
+            case AwaitRunning():
                 self.story.append("rest")
                 return Won("the late one")
             case Wait(seconds, turn):

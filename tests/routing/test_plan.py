@@ -304,8 +304,7 @@ def test_a_lone_target_has_nobody_to_be_hedged_with() -> None:
 
 def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
     play = Play({"a": ["answer"]})
-    from llama_client.routing.plan import Plan
-    from llama_client.routing.waits import Backoff
+    from llama_client.routing.plan import Backoff, Plan
 
     plan: Plan[str] = Plan(
         play.candidates("a"), play.config.routing, play.time.deadline(10), Backoff(lambda low, high: high)

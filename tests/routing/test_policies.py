@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from llama_client import BudgetExceededError, ChatCompletion, ConfigError, LlamaClient, LocalOnlyError
-from llama_client.config.discovery import load_config
-from llama_client.routing.pace import DecayedMean, Pace
+from llama_client.config.load import load_config
+from llama_client.routing.health import DecayedMean, LatencyStats
 from tests.routing.asking import MESSAGES, MODES, Session, ask_all, config, failing, good, in_turn, story, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import OPENAI
@@ -299,7 +299,7 @@ def test_a_mean_forgets() -> None:
 
 
 def test_a_pace_tells_a_stream_from_a_whole_answer() -> None:
-    pace = Pace()
+    pace = LatencyStats()
     assert pace.expected_s(0.0, tokens=100, streams=True) is None
     pace.note(0.0, latency_s=3.0, ttft_s=1.0, tokens=100, tokens_per_s=50.0)
     assert pace.expected_s(0.0, tokens=100, streams=True) == 3.0

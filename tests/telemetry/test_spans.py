@@ -10,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from llama_client import AsyncLlamaClient, LlamaClient, StreamInterruptedError
-from llama_client.telemetry.conventions import of_server
+from llama_client.telemetry import of_server
 from tests.routing.asking import MESSAGES, ask, ask_all, broken_after, config, failing, good, in_turn
 from tests.telemetry.program import (
     LABELS,

@@ -17,23 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request, with its times in seconds of one clock.
-
-    Attributes:
-        started: When it was sent.
-        ended: When it was over.
-        first: When its first content came; None: none did.
-        last: When its last content came.
-        pieces: In how many pieces that came.
-        input_tokens: Of its prompt; None: unknown.
-        output_tokens: Of its answer; None: unknown, as it was stopped.
-        hidden_tokens: Of these, those that were never shown: they were made before the first piece.
-        are_estimated: The server told no counts, or none to be believed, so these are made of bytes.
-        is_overcounted: The server told more tokens than it was asked for at most.
-        error: The class of its error; None: it was answered, or stopped.
-        is_cut: The level ended before it did.
-        queue_s: How long it waited within this process for a free slot of the model; None: nobody knows.
-    """
+    """One request, with its times in seconds of one clock."""
 
     started: float
     ended: float
@@ -73,13 +57,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Values of several requests, in milliseconds.
-
-    Attributes:
-        p50: The median.
-        p95: The 95th percentile by nearest rank: of fewer than 20 values the largest.
-        mean: The mean.
-    """
+    """Values of several requests, in milliseconds."""
 
     p50: float
     p95: float
@@ -102,25 +80,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What was measured with a number of requests open at once.
-
-    Attributes:
-        concurrency: How many.
-        answered: Requests that came to a good end.
-        errors: Those that did not, by the class of their error.
-        cut: Those that were under way when the level's time was over.
-        wall_s: How long it took, in seconds.
-        output_tokens_per_s: Of all requests together, over the steady phase; None: nothing was answered.
-        is_steady: Whether there was a steady phase to take it over.
-        ttft_ms: From sending a request to its first content; of those that began in the steady phase.
-        tpot_ms: The time of an output token after the first; None: the answers came in one piece each.
-        mean_input_tokens: Of the prompts; None: nothing was answered.
-        mean_output_tokens: Of the answers.
-        estimated: Answers whose tokens the server did not count, or not so that it can be believed.
-        overcounted: Of these, those of which it told more tokens than it was asked for at most.
-        pieces_per_token: In how many pieces a token came, on average; far below 1: the server sends bursts.
-        mean_queue_s: The mean wait within this process for a free slot of the model; None: nobody knows.
-    """
+    """What was measured with a number of requests open at once."""
 
     concurrency: int
     answered: int
@@ -145,12 +105,7 @@ class Level:
 
 
 def level_of(concurrency: int, samples: Sequence[Sample]) -> Level:
-    """The numbers of a level.
-
-    Args:
-        concurrency: How many requests were open at once.
-        samples: All of its requests, at least one.
-    """
+    """The numbers of a level."""
     answered = [sample for sample in samples if sample.is_answered and sample.output_tokens is not None]
     errors = Counter(sample.error for sample in samples if sample.error is not None)
     began, over = min(sample.started for sample in samples), max(sample.ended for sample in samples)

@@ -12,11 +12,10 @@ from typing import Any
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.wire.errors import error_from_llama_cpp
-from llama_client.providers.wire.openai import body_of, has_remote_images
-from llama_client.providers.wire.reading import ChunkReader
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.providers.wire.openai_request import body_of, has_remote_images
+from llama_client.providers.wire.openai_response import ChunkReader
+from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
 from llama_client.types.request import ChatRequest
-from llama_client.types.usage import PromptTokensDetails, Usage
 
 _SAME_NAME = frozenset(
     {
@@ -44,11 +43,7 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
-    """Refuses parameters that are honoured, but not with this value.
-
-    Raises:
-        UnsupportedFeatureError: Names the parameter.
-    """
+    """Refuses parameters that are honoured, but not with this value."""
     if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
         raise call.unsupported("reasoning_format", "'parsed' and 'raw' are known here")
     if not call.request.has_images:
@@ -99,11 +94,7 @@ class Decoder:
         self._first_index = first_index
 
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
-        """A chunk of ours; None for what is only progress or only usage.
-
-        Raises:
-            ProviderError: The chunk is an error, or none at all.
-        """
+        """A chunk of ours; None for what is only progress or only usage."""
         if "error" in body:
             raise error_from_llama_cpp(body["error"])
         if "prompt_progress" in body:

@@ -1,12 +1,4 @@
-"""A GGUF model that runs inside this process: generations wait for slots, run, and are stopped.
-
-Each generation has a thread of its own, as the library's call blocks, and hands its chunks to an inbox: a plain queue
-for synchronous callers, a loop's queue for asynchronous ones. The generators that read the inboxes are at the end.
-
-What was measured about xllamacpp and shapes this file: its call ends when the callback returns True; a Ctrl-C inside
-the callback is swallowed, so callers never run it themselves; a call without a callback cannot be stopped, so every
-call has one; daemon threads abort the interpreter at exit, so ours are not, and stop once the main thread has ended.
-"""
+"""A GGUF model loaded in this process: loading, generation, cancellation."""
 
 from __future__ import annotations
 
@@ -14,18 +6,176 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import queue
+import re
 import secrets
+import subprocess
+import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from llama_client.clock import Deadline
-from llama_client.errors import APIConnectionError, OverloadedError
+from llama_client.errors import APIConnectionError, ModelLoadError, OverloadedError, ProviderNotInstalledError
 from llama_client.providers.base import AttemptFacts
-from llama_client.providers.gguf.loading import EngineOptions, load_server
+from llama_client.providers.gguf.header import GgufHeader, read_header
+
+# The context where the configuration names none: enough for a long chat, and 1 GiB of cache for an 8B model.
+DEFAULT_CONTEXT_TOKENS = 8192
+# A prompt can be stopped once a batch, when its progress is reported. On a CPU 256 tokens at a time read a prompt at
+# 0.98 of the speed of the library's own 512 (measured, 135M model), and are done twice as soon; a GPU needs the larger.
+_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 512
+_DIAGNOSIS_TIMEOUT_S = 120.0
+_SILENT, _ERRORS_ONLY = 0, 1
+# A line of llama.cpp's log at level "error": `0.00.121.281 E llama_model_load: error loading model: ...`.
+_LOG_ERROR = re.compile(r"^[\d.]+ E (?:\S+ +)*?\w+: (?:error loading model: |error: )?(?P<reason>.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """All that makes one loaded engine differ from another."""
+
+    model_path: Path
+    n_ctx: int | None = None
+    n_parallel: int = 1
+    n_gpu_layers: int | None = None
+    n_threads: int | None = None
+    mmproj: Path | None = None
+    lora: tuple[tuple[Path, float], ...] = ()
+
+
+def load_server(options: EngineOptions, api_key: str) -> Any:
+    """The library's server for a model, its loopback port closed to all who lack the key."""
+    xllamacpp = _library()
+    header = read_header(options.model_path)
+    _check_kinds(options, header)
+    n_ctx = options.n_ctx or min(header.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
+    parameters = _parameters(xllamacpp, options, n_ctx, verbosity=_SILENT)
+    parameters.api_keys = [api_key]
+    try:
+        return xllamacpp.Server(parameters)
+    except Exception as error:
+        # The library's own text is one for all cases: "Failed to init server, please check the input params."
+        reason = _diagnose(options, n_ctx) or "llama.cpp refused it without saying why"
+        raise ModelLoadError(f"cannot load {options.model_path}: {reason}", path=str(options.model_path)) from error
+
+
+def _library() -> Any:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise ProviderNotInstalledError(
+            'running GGUF files needs the "gguf" extra: pip install "llama-client[gguf]"', extra="gguf"
+        ) from error
+    return xllamacpp
+
+
+def _check_kinds(options: EngineOptions, header: GgufHeader) -> None:
+    if header.is_adapter:
+        raise ModelLoadError(
+            f"cannot load {options.model_path}: it is a LoRA adapter, not a model; "
+            "name the model in model_path and the adapter in lora",
+            path=str(options.model_path),
+        )
+    if options.mmproj is not None:
+        read_header(options.mmproj)
+    for path, _ in options.lora:
+        if not read_header(path).is_adapter:
+            raise ModelLoadError(f"cannot load {path} as a LoRA adapter: it is not one", path=str(path))
+
+
+def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity: int) -> Any:
+    parameters = xllamacpp.CommonParams()
+    parameters.verbosity = verbosity
+    parameters.model.path = str(options.model_path)
+    # What answers call the model; without it they would carry the file's path.
+    parameters.model_alias = {options.model_path.stem}
+    # The library divides its context among its slots; ours is what one request may use.
+    parameters.n_ctx = n_ctx * options.n_parallel
+    parameters.n_parallel = options.n_parallel
+    on_gpu = any("GPU" in device["type"].name for device in xllamacpp.get_device_info())
+    parameters.n_batch = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
+    # The library would keep up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
+    parameters.cache_ram_mib = 0
+    parameters.ui = False
+    if options.n_gpu_layers is not None:
+        parameters.n_gpu_layers = options.n_gpu_layers
+    if options.n_threads is not None:
+        parameters.cpuparams.n_threads = options.n_threads
+        parameters.cpuparams_batch.n_threads = options.n_threads
+    if options.mmproj is not None:
+        parameters.mmproj.path = str(options.mmproj)
+    if options.lora:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), scale) for path, scale in options.lora]
+    return parameters
+
+
+def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:
+    """Why the library refuses a model: it only tells its log, so a child process loads the model again, aloud.
+
+    Redirecting this process's own stderr would swallow what other threads write meanwhile.
+    """
+    if getattr(sys, "frozen", False) or not Path(sys.executable or "").stem.startswith("python"):
+        return None
+    task = {
+        "model_path": str(options.model_path),
+        "n_ctx": n_ctx,
+        "n_parallel": options.n_parallel,
+        "n_gpu_layers": options.n_gpu_layers,
+        "n_threads": options.n_threads,
+        "mmproj": str(options.mmproj) if options.mmproj else None,
+        "lora": [[str(path), scale] for path, scale in options.lora],
+    }
+    code = f"from {__name__} import load_aloud; load_aloud()"
+    try:
+        child = subprocess.run(  # noqa: S603 - our own interpreter and our own code
+            [sys.executable, "-P", "-c", code],  # -P: nothing of the working folder is imported
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_DIAGNOSIS_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return reason_in_log(child.stderr)
+
+
+def reason_in_log(log: str) -> str | None:
+    """The first error in llama.cpp's log, without its decoration."""
+    for line in log.splitlines():
+        match = _LOG_ERROR.match(line)
+        if match:
+            return match["reason"].strip()
+    return None
+
+
+def load_aloud() -> None:
+    """Loads the model that standard input describes, with the library's errors on standard error. For `_diagnose`."""
+    task: Mapping[str, Any] = json.load(sys.stdin)
+    options = EngineOptions(
+        model_path=Path(task["model_path"]),
+        n_parallel=task["n_parallel"],
+        n_gpu_layers=task["n_gpu_layers"],
+        n_threads=task["n_threads"],
+        mmproj=Path(task["mmproj"]) if task["mmproj"] else None,
+        lora=tuple((Path(path), scale) for path, scale in task["lora"]),
+    )
+    xllamacpp = _library()
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp, options, task["n_ctx"], verbosity=_ERRORS_ONLY))
+    except RuntimeError:
+        server = None
+    # Not by way of the server's destructor, which may wait for ever where nothing was asked of the server.
+    sys.stderr.flush()
+    os._exit(1 if server is None else 0)
+
 
 # More callers than this wait for a slot: something is wrong, and a quick refusal is better than a long queue.
 _MAX_WAITING = 1024
@@ -103,12 +253,7 @@ class Engine:
             return json.loads(connection.getresponse().read())
 
     def start(self, generation: Generation) -> None:
-        """Queues a generation; it starts as soon as its slots are free, in the order of arrival.
-
-        Raises:
-            OverloadedError: Too many are waiting already.
-            APIConnectionError: The engine was closed.
-        """
+        """Queues a generation; it starts as soon as its slots are free, in the order of arrival."""
         with self._lock:
             if self._closed:
                 raise closed_error()
@@ -194,21 +339,7 @@ class Engine:
 def run(
     engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
 ) -> Generator[Body | Generation]:
-    """Runs one generation and yields its chunks; the generation itself first, when it starts.
-
-    Args:
-        engine: The loaded model.
-        body: What llama.cpp gets.
-        slots: How many of the engine's slots it takes.
-        owner: On whose behalf, for `Engine.abort`.
-        deadline: When to give up.
-        facts: Where others find how to stop it.
-
-    Raises:
-        APITimeoutError: The deadline has passed.
-        OverloadedError: Too many are waiting.
-        Exception: What the library raised, as it is.
-    """
+    """Runs one generation and yields its chunks; the generation itself first, when it starts."""
     inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
     generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)

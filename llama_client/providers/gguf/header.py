@@ -29,13 +29,7 @@ Value = int | float | bool | str
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What the head of a GGUF file says.
-
-    Attributes:
-        values: The metadata that are single values; arrays are left out.
-        tensor_count: How many tensors follow.
-        size_bytes: The size of the file.
-    """
+    """What the head of a GGUF file says."""
 
     values: dict[str, Value]
     tensor_count: int
@@ -59,11 +53,7 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Reads and checks the head of a file.
-
-    Raises:
-        ModelLoadError: The file is missing, unreadable, no GGUF file, damaged or cut short; the message says which.
-    """
+    """Reads and checks the head of a file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

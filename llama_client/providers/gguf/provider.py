@@ -14,17 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
-from llama_client.config.providers import GgufProvider as GgufConfig
+from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
-from llama_client.privacy import ConnectionGuard
+from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Capabilities, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
-from llama_client.providers.gguf.engine import POLL_S, Body, Engine, Generation, arun, closed_error, run
-from llama_client.providers.gguf.loaded import Lease, lease
-from llama_client.providers.gguf.loading import EngineOptions
+from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
+from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.providers.wire.openai import has_remote_images
-from llama_client.types.chunk import ChatCompletionChunk
+from llama_client.providers.wire.openai_request import has_remote_images
+from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import suggestion
 
 DEFAULT_MODEL = "default"
@@ -249,7 +248,7 @@ class GgufProvider:
 class _Model:
     """A loaded model, and what its answers call it."""
 
-    lease: Lease
+    lease: EngineLease
     name: str
 
 

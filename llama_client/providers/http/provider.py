@@ -15,10 +15,9 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from llama_client.clock import Clock, Deadline
-from llama_client.config.keys import read_key
-from llama_client.config.masking import secrets_of_address, without_credentials
-from llama_client.config.providers import HttpProvider as HttpTable
-from llama_client.config.providers import web_address
+from llama_client.config.api_keys import read_key
+from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
+from llama_client.config.provider_tables import web_address
 from llama_client.errors import (
     AuthenticationError,
     BadRequestError,
@@ -30,17 +29,16 @@ from llama_client.errors import (
     ProviderError,
 )
 from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, ProviderCall, ServedModel
-from llama_client.providers.http.carrier import Client, Exchange, Route, aexchange, afetch, exchange, fetch
-from llama_client.providers.http.connections import Connections, WayOut
-from llama_client.providers.http.failures import failure_of
-from llama_client.providers.http.official import OfficialClient
-from llama_client.providers.http.redaction import Secrets, secrets_in
-from llama_client.providers.http.service import Opened, Service
+from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
+from llama_client.providers.http.error_mapping import failure_of
+from llama_client.providers.http.exchange import Client, Endpoint, Exchange, aexchange, afetch, exchange, fetch
+from llama_client.providers.http.sdk import OfficialClient, OpenedService, Service
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai import Abilities, has_remote_images, image_urls, parsed
-from llama_client.types.chunk import ChatCompletionChunk
-from llama_client.types.images import MAX_IMAGE_BYTES, image_type
+from llama_client.providers.wire.openai_request import Abilities, has_remote_images, image_urls, parsed
+from llama_client.redaction import Secrets, secrets_in, secrets_of_address, without_credentials
+from llama_client.types.completion import ChatCompletionChunk
+from llama_client.types.messages import MAX_IMAGE_BYTES, image_type
 
 # A list of models, and the wait for it: it is asked for by people who look at a screen.
 _MAX_LISTING_BYTES = 16 << 20
@@ -52,19 +50,14 @@ _IMAGE_TIMEOUT_S = 30.0
 class _Ready(Generic[Client]):
     """An opened provider, the way to it, and the process that opened it: a forked one opens its own."""
 
-    route: Route[Client]
+    route: Endpoint[Client]
     sdk: OfficialClient | None
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What the catalogue knows of this provider's models.
-
-    Attributes:
-        abilities: What a model can do; None where nobody knows.
-        retirement: Why a model is gone, and what to use instead; None where it is not, as far as is known.
-    """
+class ModelKnowledge:
+    """What the catalogue knows of this provider's models."""
 
     abilities: Abilities
     retirement: Callable[[str], str | None]
@@ -79,8 +72,8 @@ class HttpProvider:
         service: Service,
         table: HttpTable,
         *,
-        connections: Connections,
-        knowledge: Knowledge,
+        connections: ClientPool,
+        knowledge: ModelKnowledge,
         clock: Clock,
         environ: Mapping[str, str],
     ) -> None:
@@ -169,11 +162,7 @@ class HttpProvider:
             self._running.discard(call.facts)
 
     def sdk(self) -> OfficialClient:
-        """The official client, on this provider's own connections.
-
-        Raises:
-            InvalidRequestError: This kind has none.
-        """
+        """The official client, on this provider's own connections."""
         return self._sdk_of(self._opened_sync().sdk)
 
     def async_sdk(self) -> OfficialClient:
@@ -181,13 +170,7 @@ class HttpProvider:
         return self._sdk_of(self._open_async().sdk)
 
     def open(self) -> None:
-        """Reads the key and makes the way to the provider, so that whoever times what follows times nothing else.
-
-        Raises:
-            AuthenticationError: It needs a key, and there is none.
-            ConfigError: The key's source has none, or a setting is wrong.
-            LocalOnlyError: It may not be reached, or not in this way.
-        """
+        """Reads the key and makes the way to the provider, so that whoever times what follows times nothing else."""
         self._opened_sync()
 
     def served_models(self) -> Sequence[ServedModel]:
@@ -195,11 +178,7 @@ class HttpProvider:
         return self._service.served([self.look_up(path) for path in self._service.listing_paths])
 
     def look_up(self, path: str) -> Any:
-        """A small document of the provider's own, such as Ollama's `api/version`, parsed.
-
-        Raises:
-            ProviderError: There is none, or it is no JSON.
-        """
+        """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
         ready = self._opened_sync()
         try:
             answer = fetch(ready.route.client, _get(ready.route, path), _MAX_LISTING_BYTES, self._listing_deadline())
@@ -243,11 +222,7 @@ class HttpProvider:
             guard.refuse("remote_image", "images behind addresses")
 
     def _require_way(self) -> None:
-        """Refuses the way to the provider, before its key is read and before anybody is asked where it is.
-
-        Raises:
-            LocalOnlyError: It leads elsewhere.
-        """
+        """Refuses the way to the provider, before its key is read and before anybody is asked where it is."""
         guard = self._connections.guard
         guard.require_allowed(urlsplit(self._url).hostname or "")
         if self._table.proxy is not None:
@@ -265,12 +240,7 @@ class HttpProvider:
         return self._connections.guard.local_only and self._service.forwards
 
     def _require_here(self, model: str, served: Sequence[ServedModel]) -> None:
-        """Refuses a model that its server hands on, or does not have, so that nobody knows what it would do.
-
-        Raises:
-            LocalOnlyError: It would leave this machine.
-            ModelNotFoundError: The server does not have it.
-        """
+        """Refuses a model that its server hands on, or does not have, so that nobody knows what it would do."""
         known = [each for each in served if self._service.is_same_model(each.id, model)]
         if any(each.is_remote for each in known):
             self._connections.guard.refuse("cloud_model", f"{model}, which {self._name} hands on to a cloud")
@@ -285,7 +255,7 @@ class HttpProvider:
                     self._require_way()
                     client = self._connections.sync_client(self._way_out(self._url))
                     opened = self._open(client, is_async=False)
-                    self._sync = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
+                    self._sync = _Ready(Endpoint(client, opened.address), opened.sdk, os.getpid())
                 ready = self._sync
         return ready
 
@@ -301,13 +271,13 @@ class HttpProvider:
                 self._require_way()
                 client = self._connections.async_client(self._way_out(self._url))
                 opened = self._open(client, is_async=True)
-                self._async = _Ready(Route(client, opened.address), opened.sdk, os.getpid())
+                self._async = _Ready(Endpoint(client, opened.address), opened.sdk, os.getpid())
             return self._async
 
-    def _way_out(self, url: str) -> WayOut:
+    def _way_out(self, url: str) -> ConnectionSettings:
         return self._connections.way_out(url, proxy=self._table.proxy, ca_file=self._table.ca_file)
 
-    def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> Opened:
+    def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> OpenedService:
         variable = self._service.key_variable_for(self._table, self._environ)
         key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
         if key is None and self._service.needs_key_at(self._table):
@@ -340,7 +310,7 @@ class HttpProvider:
         )
         return self._codec.encode(call), job
 
-    def _is_there(self, route: Route[httpx.Client], within_s: float) -> bool:
+    def _is_there(self, route: Endpoint[httpx.Client], within_s: float) -> bool:
         """Whether a server that is silent, since it may be loading a model, still answers anything."""
         path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
@@ -349,7 +319,7 @@ class HttpProvider:
         except Exception:  # noqa: BLE001 - whatever it is, it is no answer
             return False
 
-    async def _ais_there(self, route: Route[httpx.AsyncClient], within_s: float) -> bool:
+    async def _ais_there(self, route: Endpoint[httpx.AsyncClient], within_s: float) -> bool:
         """The same on the event loop."""
         path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
@@ -366,7 +336,9 @@ class HttpProvider:
     def _complete(self, error: ProviderError, call: ProviderCall) -> None:
         """Says what to do about a failed attempt, and takes the secrets out of what it shows."""
         self._explain(error, call.model)
-        self._secrets.plus(secrets_in(call.request.extra_headers or {})).clean(error, call.facts)
+        secrets = self._secrets.plus(secrets_in(call.request.extra_headers or {}))
+        secrets.clean(error)
+        call.facts.redact(secrets.without)
 
     def _explain(self, error: ProviderError, model: str) -> None:
         """Adds to an error's text what to do about it."""
@@ -408,18 +380,14 @@ class HttpProvider:
 
 
 def _checked_url(name: str, service: Service, table: HttpTable, environ: Mapping[str, str]) -> str:
-    """The provider's address, which may come from the environment and so has not been checked yet.
-
-    Raises:
-        ConfigError: It is none.
-    """
+    """The provider's address, which may come from the environment and so has not been checked yet."""
     try:
         return web_address(service.url(table, environ))
     except ValueError as error:
         raise ConfigError(f"{name}: the address in the environment {error}", key=f"providers.{name}.base_url") from None
 
 
-def _get(route: Route[Client], path: str) -> httpx.Request:
+def _get(route: Endpoint[Client], path: str) -> httpx.Request:
     return route.request("GET", path, _timeouts(_LISTING_TIMEOUT_S))
 
 
@@ -451,11 +419,7 @@ def _timeouts(timeout_s: float) -> dict[str, float]:
 
 
 def _image(url: str, answer: HttpAnswer) -> str:
-    """A fetched image in base64.
-
-    Raises:
-        BadRequestError: There is no image at that address.
-    """
+    """A fetched image in base64."""
     if answer.status != 200 or image_type(answer.body) is None:
         raise BadRequestError(f"there is no image at {_shown(url)} (status {answer.status})", failover=True)
     return base64.b64encode(answer.body).decode()

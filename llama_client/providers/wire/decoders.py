@@ -94,10 +94,6 @@ class SseDecoder:
     """Server-sent events (the WHATWG's rules), but for two things: a last event without its blank line counts, since
     servers send errors so and break off; and events without data are left out.
 
-    Args:
-        max_event_bytes: The longest line, and the most data of one event.
-        max_stream_bytes: The most bytes of a whole stream.
-
     Example:
         >>> decoder = SseDecoder()
         >>> decoder.feed(b'data: {"a"')
@@ -199,11 +195,7 @@ def _idle(idle_bytes: int, line: bytes, max_bytes: int) -> int:
 
 
 def json_value(data: bytes) -> Any:
-    """The JSON value in these bytes.
-
-    Raises:
-        InvalidResponseError: They hold none.
-    """
+    """The JSON value in these bytes."""
     try:
         return from_json(data)
     except ValueError as error:
@@ -211,11 +203,7 @@ def json_value(data: bytes) -> Any:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes.
-
-    Raises:
-        InvalidResponseError: They hold none.
-    """
+    """The JSON object in these bytes."""
     value = json_value(data)
     if not isinstance(value, dict):
         raise InvalidResponseError(f"the provider sent JSON that is no object: {_excerpt(data)}")

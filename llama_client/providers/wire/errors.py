@@ -25,8 +25,8 @@ from llama_client.errors import (
     ServerError,
     UnsupportedFeatureError,
 )
-from llama_client.providers.wire.measures import count
-from llama_client.providers.wire.waits import retry_after_s
+from llama_client.providers.wire.openai_response import count
+from llama_client.providers.wire.rate_limits import retry_after_s
 
 # What an error may quote of an answer that is no JSON (a gateway's HTML page, say).
 _MAX_EXCERPT_CHARS = 200
@@ -86,14 +86,7 @@ _MODEL_WORDS = re.compile(r"model '[^']*' not found|model .* does not exist", re
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that is an error, or one found inside an answer.
-
-    Attributes:
-        status: The HTTP status of the answer, 200 for an error inside one; None for an engine in this process.
-        headers: The answer's, with lower-case names.
-        body: The body, parsed where it was JSON, else its text.
-        now: Unix time.
-    """
+    """An answer that is an error, or one found inside an answer."""
 
     status: int | None
     headers: Mapping[str, str]

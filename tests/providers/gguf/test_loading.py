@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client import LlamaClient, LlamaClientError, ModelLoadError, ProviderNotInstalledError
+from llama_client.providers.gguf.engine import reason_in_log
 from llama_client.providers.gguf.header import read_header
-from llama_client.providers.gguf.loading import reason_in_log
 
 STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 24}
 # The demo model's shape.

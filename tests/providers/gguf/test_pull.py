@@ -23,8 +23,8 @@ from llama_client import (
     ModelLoadError,
     ModelNotFoundError,
 )
-from llama_client.privacy import ConnectionGuard
-from llama_client.providers.gguf import demo
+from llama_client.local_only import ConnectionGuard
+from llama_client.providers.gguf import pull as demo
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
 from tests.providers.gguf.conftest import (

@@ -1,0 +1,203 @@
+"""The tables of providers, one class per kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
+
+from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
+from llama_client.types.messages import HeaderName, header_value
+from llama_client.validation import broken_rule
+
+Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
+# A name in any letters, or an address.
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%.+)?")
+_KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
+
+
+def _secret_text(value: object) -> object:
+    if isinstance(value, SecretStr) or (isinstance(value, str) and value.strip()):
+        return value
+    raise broken_rule("", "must be text, and not empty")
+
+
+def web_address(url: str) -> str:
+    """Checks the address of a server."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it is read to be checked
+    except ValueError:
+        # What it says quotes the port, which is the password where somebody forgot what stands behind it.
+        raise broken_rule("", "must be an address such as https://example.com/v1, its port a number") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise broken_rule("", "must be an address such as https://example.com/v1")
+    if parts.username or parts.password:
+        raise broken_rule("", "must hold no user name or password: those belong into api_key or headers")
+    return url
+
+
+def proxy_address(proxy: str) -> str:
+    """Checks the address of a proxy. It may hold a password, so that it is never repeated."""
+    try:
+        parts = urlsplit(proxy)
+        is_one = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        is_one = None
+    if not is_one:
+        raise broken_rule("", "must be an address such as http://proxy.example:3128 (http and https are known)")
+    return proxy
+
+
+def _proxy(proxy: SecretStr) -> SecretStr:
+    proxy_address(proxy.get_secret_value())
+    return proxy
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    header_value(value.get_secret_value())
+    return value
+
+
+def _words(value: object) -> object:
+    if isinstance(value, str):
+        # As the user's own shell would cut it; on Windows a backslash belongs to a path.
+        try:
+            return tuple(shlex.split(value, posix=os.name == "posix"))
+        except ValueError as error:
+            raise broken_rule("", f"cannot be cut into words: {error}") from None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise broken_rule("", 'must be a duration such as "10m", or a number of seconds')
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret_text)]
+WebAddress = Annotated[StrictStr, AfterValidator(web_address)]
+Headers = dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]]
+
+
+class HttpProviderConfig(ConfigTable):
+    """What every provider behind HTTP has.
+
+    Attributes:
+        api_key: The key itself; better one of the next three.
+        api_key_env: The environment variable that holds it.
+        api_key_file: The file that holds it.
+        api_key_command: The command that prints it; a list of words, or one text that is cut at spaces.
+        base_url: Where the provider is; absent: its usual address.
+        headers: Headers of every request.
+        timeout_s: The longest silence in seconds before and within an answer. A call's own `timeout` limits the whole.
+        proxy: The proxy to go through; absent: the environment's.
+        ca_file: The certificates to trust instead of the usual ones.
+        max_concurrency: How many requests are under way at once; more wait their turn, in the order of their arrival.
+            Absent: no limit.
+    """
+
+    kind: str = ""
+    api_key: Secret | None = None
+    api_key_env: Name | None = None
+    api_key_file: FilePath | None = None
+    api_key_command: Annotated[tuple[Name, ...], BeforeValidator(_words), Field(min_length=1)] | None = None
+    base_url: WebAddress | None = None
+    headers: Headers = Field(default_factory=dict)
+    timeout_s: Seconds = 600.0
+    proxy: Annotated[Secret, AfterValidator(_proxy)] | None = None
+    ca_file: FilePath | None = None
+    max_concurrency: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> HttpProviderConfig:
+        given = [name for name in _KEY_SOURCES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise broken_rule(given[1], f"and {given[0]} both give the key; keep one of them")
+        return self
+
+
+class GroqConfig(HttpProviderConfig):
+    """Groq's cloud.
+
+    Attributes:
+        timeout_s: As of every provider, but shorter: Groq is either quick or broken.
+    """
+
+    kind: Literal["groq"] = "groq"
+    # The official client's own patience; Groq is either quick or broken.
+    timeout_s: Seconds = 60.0
+
+
+class TogetherConfig(HttpProviderConfig):
+    """Together's cloud."""
+
+    kind: Literal["together"] = "together"
+
+
+class OpenAIConfig(HttpProviderConfig, OwnMachine):
+    """Any OpenAI-compatible server. Without `base_url` it is OpenAI itself, with that service's own environment."""
+
+    kind: Literal["openai"] = "openai"
+
+
+class OllamaConfig(HttpProviderConfig, OwnMachine):
+    """Ollama's own API.
+
+    Attributes:
+        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: another
+            one loads it again.
+        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1 for ever.
+    """
+
+    kind: Literal["ollama"] = "ollama"
+    options: dict[str, Any] = Field(default_factory=dict)
+    keep_alive: Annotated[Any, BeforeValidator(_duration)] | None = None
+
+
+class LoraAdapter(ConfigTable):
+    """A fine-tuned adapter that changes a model's answers.
+
+    Attributes:
+        path: Its GGUF file.
+        scale: How strongly it does.
+    """
+
+    path: FilePath
+    scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0
+
+
+class GgufConfig(OwnMachine):
+    """A provider of kind `gguf`: files run inside this process.
+
+    Attributes:
+        kind: `gguf`.
+        model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
+        n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
+            own, at most 8192. Each of the `n_parallel` slots holds as much.
+        n_parallel: How many requests are worked on at once; more wait.
+        n_gpu_layers: Layers on the GPU; absent: as many as fit.
+        n_threads: CPU threads; absent: llama.cpp's choice.
+        mmproj: The projector file that lets the model see images.
+        lora: Adapters.
+    """
+
+    kind: Literal["gguf"] = "gguf"
+    model_path: FilePath | None = None
+    n_ctx: Annotated[int, Field(strict=True, ge=64, le=1 << 24)] | None = None
+    n_parallel: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    n_gpu_layers: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
+    n_threads: Threads | None = None
+    mmproj: FilePath | None = None
+    lora: tuple[LoraAdapter, ...] = ()
+
+    @model_validator(mode="after")
+    def _slots_can_be_counted(self) -> GgufConfig:
+        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        if (self.n_ctx or 0) * self.n_parallel >= 2**31:
+            raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
+        return self

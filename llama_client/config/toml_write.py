@@ -1,0 +1,160 @@
+"""Writes TOML: values, keys, and a new configuration file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+
+from llama_client.config.tables import Window
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+# What JSON leaves as it is, and what TOML forbids, or a terminal takes for an order, or nobody sees.
+_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
+
+
+def toml_key(*parts: str) -> str:
+    """A key, dotted where it has several parts.
+
+    Examples:
+        >>> toml_key("providers", "my.box")
+        'providers."my.box"'
+    """
+    return ".".join(part if _BARE_KEY.fullmatch(part) else toml_value(part) for part in parts)
+
+
+def toml_value(value: object) -> str:
+    """A value in one line.
+
+    Examples:
+        >>> toml_value({"target": "a/b", "weight": 3.0, "stop": ["x"]})
+        '{ target = "a/b", weight = 3.0, stop = ["x"] }'
+    """
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return repr(value)
+        case Decimal():
+            # As a float: TOML has no decimal numbers. Read back, its shortest text is what was written.
+            return repr(float(value)) if value % 1 else f"{int(value)}.0"
+        case str() | Path():
+            # JSON escapes most of what TOML must have escaped, and in the same way.
+            return _UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(str(value), ensure_ascii=False))
+        case date():
+            return value.isoformat()
+        case Mapping():
+            pairs = [f"{toml_key(str(name))} = {toml_value(below)}" for name, below in value.items()]
+            return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
+        case list() | tuple():
+            return f"[{', '.join(map(toml_value, value))}]"
+        case _:
+            raise TypeError(f"TOML has no {type(value).__name__}")
+
+
+ROUTE = "chat"
+_EXAMPLES = "examples.toml"
+_PROVIDERS = ("groq", "together", "ollama", "gguf", "openai")
+_OF_DEMO = "The demo model: it proves the plumbing and knows little."
+# Marks in the file of examples: where a section begins, by its name.
+_SECTION = "#= "
+
+
+@dataclass(frozen=True, slots=True)
+class NewConfig:
+    """What stands in a new configuration."""
+
+    targets: Sequence[str]
+    local_only: bool = False
+    budget_usd: Decimal | None = None
+    window: Window = "month"
+    demo: str | None = None
+    free: Sequence[str] = ()
+
+    @property
+    def default_model(self) -> str:
+        """What `model` means where it is omitted."""
+        return ROUTE if len(self.targets) > 1 else self.targets[0]
+
+    @property
+    def providers(self) -> list[str]:
+        """Who answers, by name."""
+        return list(dict.fromkeys(target.partition("/")[0] for target in self.targets))
+
+
+def config_text(choices: NewConfig) -> str:
+    """The file's text."""
+    examples = _examples()
+    parts = [_top(examples["top"], choices), examples["providers"]]
+    parts += [_switched_on(examples[name]) for name in choices.providers]
+    parts += [_lifted(examples[name]) for name in _PROVIDERS if name not in choices.providers]
+    parts += [examples["routes"], _route(examples["route"], choices), examples["routing"]]
+    parts += [examples["money"], _budget(examples["budget"], choices), examples["rest"]]
+    return "\n".join(parts)
+
+
+def _examples() -> dict[str, str]:
+    """The sections of the file of examples, by name."""
+    text = resources.files("llama_client.config").joinpath(_EXAMPLES).read_text(encoding="utf-8")
+    sections: dict[str, str] = {}
+    for section in f"\n{text}".split(f"\n{_SECTION}")[1:]:
+        name, _, body = section.partition("\n")
+        sections[name.strip()] = f"{body.strip()}\n"
+    return sections
+
+
+def _top(text: str, choices: NewConfig) -> str:
+    model = f"default_model = {toml_value(choices.default_model)}"
+    text = text.replace("#default_model", model, 1)
+    return text.replace("#local_only", f"local_only = {toml_value(choices.local_only)}", 1)
+
+
+def _lifted(text: str) -> str:
+    """A block that stays switched off, with its comments above it, so that its lines stand together."""
+    lines = text.splitlines()
+    comments = [line for line in lines if line.startswith("# ")]
+    return "\n".join([*comments, *(line for line in lines if line not in comments)]) + "\n"
+
+
+def _switched_on(text: str) -> str:
+    """A provider's table; its first key too where it says where the key is."""
+    return text.replace("#[providers.", "[providers.", 1).replace("#api_key_env", "api_key_env", 1)
+
+
+def _route(text: str, choices: NewConfig) -> str:
+    if len(choices.targets) < 2:
+        return _lifted(text)
+    rows = []
+    for target in choices.targets:
+        note = f"    # {_OF_DEMO}\n" if target == choices.demo else ""
+        rows.append(f"{note}    {toml_value(target)},\n")
+    # In the place of the example's own targets.
+    rest = text.partition("\n")[2].partition("\n")[2]
+    return f"[routes.{ROUTE}]\ntargets = [\n{''.join(rows)}]\n{rest}"
+
+
+def _budget(text: str, choices: NewConfig) -> str:
+    if choices.budget_usd is None:
+        return _lifted(text)
+    chosen = {
+        "usd": choices.budget_usd,
+        "window": choices.window,
+        # Whoever is free goes on answering, where there is somebody.
+        "on_exceeded": "local" if choices.free else "block",
+    }
+    lines = []
+    for line in text.splitlines():
+        key = line.removeprefix("#").partition(" = ")[0]
+        if line == "#[[budgets]]":
+            line = "[[budgets]]"
+        elif line.startswith("#") and key in chosen:
+            line = f"{key} = {toml_value(chosen[key])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"

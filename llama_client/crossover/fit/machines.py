@@ -1,0 +1,349 @@
+"""The memory of a machine: this one's, or one of named GPUs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import posixpath
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llama_client.crossover.fit.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.tables import MemoryKind, Tables
+from llama_client.errors import InvalidRequestError
+
+# What drivers put around a name without telling cards apart.
+_NOISE = re.compile(r"\b(?:nvidia|amd|geforce|instinct|apple|tesla|oam)\b|\((?:r|tm)\)|[®™]", re.IGNORECASE)
+# The whole of what is left must match: a laptop's `RTX 4090 Laptop GPU` has 16 GB and is another card.
+_ROWS = (
+    (r"l4", "l4"),
+    (r"a10g", "a10g"),
+    (r"l40s", "l40s"),
+    (r"a100[ -]sxm4?[ -]40gb", "a100_sxm_40"),
+    (r"a100[ -]sxm4?[ -]80gb", "a100_sxm_80"),
+    (r"a100 80gb pcie", "a100_pcie_80"),
+    (r"h100(?: sxm\d?)?(?: 80gb)?(?: hbm3)", "h100_sxm"),
+    (r"h100 sxm\d?", "h100_sxm"),
+    (r"h100 pcie", "h100_pcie"),
+    (r"h100 nvl", "h100_nvl"),
+    (r"h200(?: sxm\d?)?(?: 141gb)?(?: hbm3e)?", "h200_sxm"),
+    (r"b200(?: sxm\d?)?", "b200_sxm"),
+    (r"rtx pro 6000 blackwell server edition", "rtx_pro_6000_server"),
+    (r"mi300x", "mi300x"),
+    (r"rtx 3090", "rtx_3090"),
+    (r"rtx 4090", "rtx_4090"),
+    (r"rtx 5090", "rtx_5090"),
+    (r"gb10", "gb10"),
+    (r"(?:ryzen ai max\+? (?:pro )?395.*|radeon 8060s(?: graphics)?)", "ryzen_ai_max_395"),
+)
+
+
+def row_name(title: str, tables: Tables) -> str | None:
+    """The name of a GPU's row; None: the tables have none, or it is not certain.
+
+    Examples:
+        >>> row_name("NVIDIA GeForce RTX 4090", Tables.bundled())
+        'rtx_4090'
+        >>> row_name("NVIDIA GeForce RTX 4090 Laptop GPU", Tables.bundled()) is None
+        True
+    """
+    plain = " ".join(_NOISE.sub(" ", title).split()).lower()
+    for pattern, name in _ROWS:
+        if re.fullmatch(pattern, plain):
+            return next((gpu.name for gpu in tables.gpus if gpu.name == name), None)
+    words = re.sub(r"[\s_-]+", "_", plain)
+    for gpu in tables.gpus:
+        if words in (gpu.name, re.sub(r"[\s_-]+", "_", gpu.title.lower())):
+            return gpu.name
+    return None
+
+
+# A driver that hangs must not hang the command; a cold nvidia-smi takes two seconds.
+_COMMAND_S = 10.0
+_MIB = 2**20
+SMI_COMMAND = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+ROCM_COMMAND = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+SeenGpu = tuple[str, int | None, int | None]
+"""Its title, its memory and what is free of it, in bytes; None: it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemProbe:
+    """How the machine is asked."""
+
+    system: str
+    read: Callable[[str], str | None]
+    run: Callable[[Sequence[str]], str | None]
+    windows_ram_bytes: Callable[[], int | None]
+
+    @classmethod
+    def real(cls) -> SystemProbe:
+        """Of the machine that this runs on."""
+        return cls(platform.system(), _read, _run, _windows_ram_bytes)
+
+
+def ram_bytes(probe: SystemProbe) -> int | None:
+    """The RAM, within the limits of the control group that this process is in; None: unknown."""
+    match probe.system:
+        case "Linux":
+            total = _meminfo_bytes(probe.read("/proc/meminfo") or "")
+            limits = _cgroup_limits(probe)
+            return min([*limits, total]) if total is not None else min(limits, default=None)
+        case "Darwin":
+            text = (probe.run(("sysctl", "-n", "hw.memsize")) or "").strip()
+            return int(text) if text.isdecimal() else None
+        case "Windows":
+            return probe.windows_ram_bytes()
+        case _:
+            return None
+
+
+def smi_gpus(probe: SystemProbe) -> list[SeenGpu]:
+    """NVIDIA's GPUs, as `nvidia-smi` lists them."""
+    found: list[SeenGpu] = []
+    for row in csv.reader((probe.run(SMI_COMMAND) or "").splitlines(), skipinitialspace=True):
+        if len(row) == 3:
+            total, free = (int(cell) * _MIB if cell.strip().isdecimal() else None for cell in row[1:])
+            found.append((row[0].strip(), total, free))
+    return found
+
+
+def rocm_gpus(probe: SystemProbe) -> list[SeenGpu]:
+    """AMD's GPUs, as `rocm-smi` lists them; the names of its fields changed their case between versions."""
+    try:
+        cards = json.loads(probe.run(ROCM_COMMAND) or "{}")
+    except ValueError:
+        return []
+    found: list[SeenGpu] = []
+    for card, values in cards.items() if isinstance(cards, dict) else ():
+        if not card.startswith("card") or not isinstance(values, dict):
+            continue
+        fields = {str(name).lower(): str(value).strip() for name, value in values.items()}
+        title = next((fields[name] for name in ("card series", "card model") if fields.get(name)), "AMD GPU")
+        total, used = (fields.get(f"vram total {what}memory (b)", "") for what in ("", "used "))
+        size = int(total) if total.isdecimal() else None
+        free = size - int(used) if size is not None and used.isdecimal() else None
+        found.append((title, size, free))
+    return found
+
+
+def _meminfo_bytes(text: str) -> int | None:
+    found = re.search(r"^MemTotal:\s*(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _cgroup_limits(probe: SystemProbe) -> list[int]:
+    """The memory limits of this process's control groups and of all above them.
+
+    Inside a container the paths of /proc/self/cgroup may be the host's; the root of what is mounted is read too.
+    """
+    limits = []
+    for line in (probe.read("/proc/self/cgroup") or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root, file = "/sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            root, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        for folder in _upwards(path):
+            text = (probe.read(posixpath.normpath(f"{root}/{folder}/{file}")) or "").strip()
+            # `max` is no limit; neither is version 1's 2^63 less a page, which is more than any machine has.
+            if text.isdecimal() and int(text) > 0:
+                limits.append(int(text))
+    return limits
+
+
+def _upwards(path: str) -> list[str]:
+    folders = [path]
+    while path not in ("/", ""):
+        path = posixpath.dirname(path)
+        folders.append(path)
+    return folders
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _run(command: Sequence[str]) -> str | None:
+    program = shutil.which(command[0])
+    if program is None:
+        return None
+    try:
+        # S603: the commands are constants of this file.
+        done = subprocess.run(  # noqa: S603
+            [program, *command[1:]], capture_output=True, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def _windows_ram_bytes() -> int | None:
+    """GlobalMemoryStatusEx: https://learn.microsoft.com/windows/win32/api/sysinfoapi/ns-sysinfoapi-memorystatusex."""
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load_percent", ctypes.c_uint32),
+            *((name, ctypes.c_uint64) for name in ("total", "free", "page_total", "page_free", "virtual_total")),
+            ("virtual_free", ctypes.c_uint64),
+            ("extended_free", ctypes.c_uint64),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    try:
+        kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - other systems' type stubs lack it
+        answered = kernel.GlobalMemoryStatusEx(ctypes.byref(status))
+    except (AttributeError, OSError):
+        return None
+    return int(status.total) if answered else None
+
+
+MAX_GPUS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MachineGpu:
+    """One GPU of a machine."""
+
+    title: str
+    memory_bytes: int
+    usable_bytes: int
+    row: str | None = None
+    vendor: str = "nvidia"
+    memory_kind: MemoryKind | None = None
+    free_bytes: int | None = None
+    has_fp4: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine, as far as memory goes."""
+
+    name: str
+    gpus: tuple[MachineGpu, ...] = ()
+    ram_bytes: int | None = None
+
+    @property
+    def has_unified_memory(self) -> bool:
+        """Whether its GPU and its processor share one memory, so that neither adds to the other."""
+        return any(gpu.memory_kind == "unified" for gpu in self.gpus)
+
+    @property
+    def usable_gpu_bytes(self) -> int:
+        """Of all GPUs."""
+        return sum(gpu.usable_bytes for gpu in self.gpus)
+
+    @property
+    def usable_ram_bytes(self) -> int | None:
+        """What programs may have of the RAM; None: unknown."""
+        return None if self.ram_bytes is None else self.ram_bytes - system_reserve_bytes(self.ram_bytes)
+
+    @property
+    def gpus_are_alike(self) -> bool:
+        """Whether there are GPUs and all have the same name and memory."""
+        return bool(self.gpus) and len({(gpu.title, gpu.usable_bytes) for gpu in self.gpus}) == 1
+
+    def with_gpus(self, count: int) -> Machine:
+        """The same machine with so many of its first GPU."""
+        gpu = self.gpus[0]
+        return Machine(f"{count} x {gpu.title}", (gpu,) * count, self.ram_bytes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"usable_gpu_bytes": self.usable_gpu_bytes, "usable_ram_bytes": self.usable_ram_bytes}
+
+
+def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes: int | None = None) -> Machine:
+    """A machine of GPUs of one name.
+
+    Its memory is what the table says, in 10^9 bytes as sold; a driver may show up to 7% more.
+
+    Examples:
+        >>> machine = named("RTX 4090", 2)
+        >>> machine.name, round(machine.usable_gpu_bytes / 2**30, 1)
+        ('2 x RTX 4090', 48.0)
+        >>> round(named("m3_ultra").usable_gpu_bytes / 2**30)
+        384
+    """
+    row = (tables or Tables.bundled()).gpu(gpu)
+    require_positive("gpus", n_gpus)
+    if n_gpus > MAX_GPUS:
+        raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
+    memory = round(row.memory_gib * 2**30)
+    one = MachineGpu(
+        row.title or row.name,
+        memory,
+        _usable(row.vendor, row.memory_kind, memory, None),
+        row.name,
+        row.vendor,
+        row.memory_kind,
+        None,
+        row.fp4_tflops is not None,
+    )
+    # Where both share one memory, it is the processor's too.
+    ram = memory if row.memory_kind == "unified" and ram_bytes is None else ram_bytes
+    return Machine(f"{n_gpus} x {one.title}", (one,) * n_gpus, ram)
+
+
+def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = None) -> Machine:
+    """The machine that this runs on.
+
+    RAM comes from the system (on Linux within the limits of the control group), GPUs from `nvidia-smi`, `rocm-smi` and
+    macOS's `sysctl`.
+    """
+    seen = probe or SystemProbe.real()
+    tables = tables or Tables.bundled()
+    ram = ram_bytes(seen)
+    found = _apple_gpus(seen, ram, tables) if seen.system == "Darwin" else _gpus_of_tools(seen, ram, tables)
+    return Machine("this machine", found, ram)
+
+
+def _apple_gpus(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple[MachineGpu, ...]:
+    title = (probe.run(("sysctl", "-n", "machdep.cpu.brand_string")) or "").strip()
+    # A Mac with Intel's processor may have a GPU, but none that llama.cpp would use.
+    if ram is None or not title.startswith("Apple"):
+        return ()
+    limit_mib = (probe.run(("sysctl", "-n", "iogpu.wired_limit_mb")) or "").strip()
+    limit = int(limit_mib) * _MIB if limit_mib.isdecimal() and int(limit_mib) else None
+    usable = _usable("apple", "unified", ram, limit)
+    return (MachineGpu(title, ram, usable, row_name(title, tables), "apple", "unified", None, False),)
+
+
+def _gpus_of_tools(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple[MachineGpu, ...]:
+    gpus = []
+    for vendor, seen in (("nvidia", smi_gpus(probe)), ("amd", rocm_gpus(probe))):
+        for title, memory, free in seen:
+            name = row_name(title, tables)
+            row = None if name is None else tables.gpu(name)
+            kind = None if row is None else row.memory_kind
+            # Where a chip shares the processor's memory, its driver tells nothing, or a part.
+            size = ram if kind == "unified" and ram is not None else memory
+            if size is None:
+                continue
+            usable = _usable(vendor, kind, size, None)
+            fp4 = None if row is None else row.fp4_tflops is not None
+            gpus.append(MachineGpu(title, size, usable, name, vendor, kind, free, fp4))
+    return tuple(gpus)
+
+
+def _usable(vendor: str, kind: MemoryKind | None, memory_bytes: int, limit_bytes: int | None) -> int:
+    """What programs may have of a GPU's memory, where it may be shared."""
+    if kind != "unified":
+        return memory_bytes
+    if vendor == "apple":
+        return min(limit_bytes or wired_limit_bytes(memory_bytes), memory_bytes)
+    return memory_bytes - system_reserve_bytes(memory_bytes)

@@ -1,1 +1,0 @@
-"""What fits: what a model needs, and what a machine has."""

@@ -1,1 +1,0 @@
-"""A crossover as pictures and as a page."""

@@ -1,0 +1,1 @@
+"""A crossover as pictures and as an HTML page."""

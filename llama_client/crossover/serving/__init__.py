@@ -1,1 +1,0 @@
-"""How fast a model is served on a machine: measured, published or estimated."""

@@ -1,0 +1,1 @@
+"""How fast a model is on a machine: measured, published or estimated."""

@@ -1,0 +1,412 @@
+"""Known points: published rows and the user's own, and the nearest to a question."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from typing import Literal
+
+from llama_client.crossover.tables import Architecture, Gpu, Tables
+from llama_client.crossover.throughput.engines import canonical_engine, precision_for
+from llama_client.crossover.throughput.replica import Replica, Saturation, ceiling_tokens_per_s
+from llama_client.errors import InvalidRequestError
+
+# The `gpu` of a point that was measured without one.
+CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPoint:
+    """The rate of one replica at one concurrency, measured by the user.
+
+    A replica is one server process and the GPUs that it splits the model over. Whoever writes such a point has to hold
+    `concurrency` requests open all the time (a new one starts as soon as one ends), leave out the time before the first
+    answers and after the last request started, and count what came back, not what was asked for.
+
+    Attributes:
+        model: The canonical name, as in `llama-3.1-8b`.
+        gpu: Its name in the tables, as in `h100_sxm`.
+        n_gpus: How many GPUs the replica has.
+        precision: Of the weights, a canonical name: `bf16`, `fp8`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`.
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`; None: unknown, taken for whichever is asked for.
+        input_tokens: The mean length of the prompts, in tokens of the model.
+        output_tokens: The mean length of the answers, in tokens.
+        concurrency: Requests under way at once.
+        output_tokens_per_s: Output tokens of all requests together, per second of wall time. Input tokens don't count.
+        tpot_ms: The mean time of one output token after the first, per request, in milliseconds; None: not measured.
+        ttft_ms: The mean time to the first token, in milliseconds; None: not measured.
+        measured_on: The day.
+    """
+
+    model: str
+    gpu: str
+    n_gpus: int
+    precision: str
+    engine: str | None
+    input_tokens: int
+    output_tokens: int
+    concurrency: int
+    output_tokens_per_s: float
+    tpot_ms: float | None
+    ttft_ms: float | None
+    measured_on: date
+
+
+Load = Literal["offline", "served", "single"]
+"""`offline`: as many requests as fit, all there from the start; `served`: over the network; `single`: one request."""
+
+_FOLDER = "llama_client.crossover.data"
+# The rows are dated 2025-10 to 2026-04; most names carry 2026-04.
+_MEASURED_ON = date(2026, 4, 1)
+_MEASURED_SOURCE = "aiconfigurator-core 0.12.0, silicon_sample.csv (Apache-2.0)"
+# How the engines are named in published rows. NIM and MLPerf's submissions have their own, and stay apart.
+_ENGINES = {
+    "tensorrt-llm": "trtllm",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llama.cpp": "llama.cpp",
+    "ollama": "llama.cpp",
+}
+
+
+@dataclass(frozen=True)
+class PublishedPoint:
+    """One row."""
+
+    id: str
+    model: Architecture
+    gpu: Gpu
+    n_gpus: int
+    precision: str
+    engine: str
+    load: Load
+    isl: int | None
+    osl: int | None
+    batch: float | None
+    tpot_ms: float | None
+    ttft_ms: float | None
+    output_tokens_per_s: float
+    source: str
+    as_of: date | None
+
+
+def same_shape(one: Architecture, other: Architecture) -> bool:
+    """Whether two models compute the same, as Llama 3.1-70B and 3.3-70B do: every dimension is equal."""
+    return _shape(one) == _shape(other)
+
+
+@cache
+def bundled_points() -> tuple[PublishedPoint, ...]:
+    """Every row of the two files whose configuration the tables know and whose engine is one of ours."""
+    tables = Tables.bundled()
+    return (*_measured(tables), *_published(tables))
+
+
+def published_rows() -> list[dict[str, str]]:
+    """The rows of `published_throughput.csv` as they stand."""
+    return list(_rows("published_throughput.csv"))
+
+
+def _measured(tables: Tables) -> Iterator[PublishedPoint]:
+    for number, row in enumerate(_rows("measured_throughput.csv"), 2):
+        gpu = tables.gpu(row["system"])
+        isl, osl, batch = int(row["isl"]), int(row["osl"]), int(row["batch_size"])
+        tpot, ttft = float(row["silicon_tpot_ms"]), float(row["silicon_ttft_ms"])
+        yield PublishedPoint(
+            f"measured_throughput.csv:{number}",
+            tables.model(row["model_path"].removesuffix("-FP8")),
+            gpu,
+            int(row["tp_size"]),
+            precision_for(row["gemm_quant_mode"], row["backend"], gpu),
+            row["backend"],
+            "served",
+            isl,
+            osl,
+            batch,
+            tpot,
+            ttft,
+            # A request takes its first token's time and osl times the others'; so many are under way.
+            batch * osl / (ttft + osl * tpot) * 1e3,
+            _MEASURED_SOURCE,
+            _MEASURED_ON,
+        )
+
+
+def _published(tables: Tables) -> Iterator[PublishedPoint]:
+    for row in published_rows():
+        engine = _engine(row["engine"])
+        load = _load(row["scenario"])
+        if engine is None or load is None:
+            continue
+        gpu = tables.gpu(row["hardware"])
+        try:
+            precision = precision_for(row["precision"], engine, gpu)
+        except InvalidRequestError:
+            # "Q4" and "4-bit" do not say which of several formats it was.
+            continue
+        rate, tpot = float(row["output_tokens_per_s"]), _number(row["tpot_ms"])
+        # Where requests come at random, so many are under way (Little).
+        counted = rate * tpot / 1e3 if tpot is not None and load == "served" else None
+        yield PublishedPoint(
+            row["id"],
+            tables.model(row["model"]),
+            gpu,
+            int(row["n_gpus"]),
+            precision,
+            engine,
+            load,
+            _whole(row["input_tokens"]),
+            _whole(row["output_tokens"]),
+            _number(row["concurrency"]) or counted,
+            tpot,
+            _number(row["ttft_ms"]),
+            rate,
+            f"{row['source']} ({row['engine']}, {row['scenario']})",
+            _day(row["as_of"]),
+        )
+
+
+def _load(scenario: str) -> Load | None:
+    if scenario.startswith("offline max load"):
+        return "offline"
+    if scenario.startswith("single stream"):
+        return "single"
+    return "served" if scenario.startswith(("offline fixed batch", "open-loop", "closed-loop")) else None
+
+
+def _engine(text: str) -> str | None:
+    """The engine that a row names first; None: none of ours."""
+    for word, name in _ENGINES.items():
+        if text.lower().startswith(word):
+            return canonical_engine(name)
+    return None
+
+
+def _shape(model: Architecture) -> tuple[object, ...]:
+    return (
+        model.layers,
+        model.hidden,
+        model.ffn,
+        model.heads,
+        model.kv_heads,
+        model.head_dim,
+        model.vocab,
+        model.tied_embeddings,
+        model.moe,
+        model.cross_attention_layers,
+    )
+
+
+def _rows(file: str) -> Iterator[dict[str, str]]:
+    from importlib import resources
+
+    yield from csv.DictReader(resources.files(_FOLDER).joinpath(file).read_text(encoding="utf-8").splitlines())
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _day(text: str) -> date | None:
+    """The first day of what is told: `2025`, `2025-09` or `2025-09-09`."""
+    if not text:
+        return None
+    year, month, day = (*map(int, text.split("-")), 1, 1)[:3]
+    return date(year, month, day)
+
+
+RateSource = Literal["measured", "published", "estimated"]
+# Published rates of dense models that are faster than this had their prompts in a cache: at 2000 tokens in and 100 out,
+# those of vLLM 0.12 with an 8B on an H200 need all of the data sheet's FLOPS.
+MOST_OF_ESTIMATE = 1.5
+# Lengths within this factor of one another are the same.
+_SAME_LENGTH = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPoint:
+    """A point of the same configuration.
+
+    `batch` is None for as many as fit, offline. `own_prompt`: the rate is over the whole time of requests; not: over
+    the time in which they write.
+    """
+
+    rung: RateSource
+    isl: int
+    osl: int
+    batch: float | None
+    output_tokens_per_s: float
+    source: str
+    as_of: date | None
+    own_prompt: bool = True
+    tpot_ms: float | None = None
+    ttft_ms: float | None = None
+
+
+def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[list[KnownPoint], tuple[str, ...]]:
+    """The user's own points that are of a replica's configuration, and sentences on those that cannot be used.
+
+    One that cannot be, or that nothing can be made of, must not keep the others from being used: it lies in a file that
+    nobody looks into.
+    """
+    # Read only where there is a point whose model has to be looked up.
+    shapes = {row.name: row for row in Tables.bundled().models} if measured else {}
+    taken, skipped = [], []
+    for point in measured:
+        if not _is_of(point, replica, shapes):
+            continue
+        why = _unusable(point, replica)
+        if why is None:
+            taken.append(known(point))
+        else:
+            rate = f"{point.output_tokens_per_s:,.0f} tokens/s ({point.measured_on})"
+            skipped.append(f"a measured rate of {rate} {why} and was left out")
+    return taken, tuple(skipped)
+
+
+def is_usable(point: MeasuredPoint, model: Architecture, gpu: Gpu) -> bool:
+    """Whether a point of the user's own, of this model on this GPU, can be one: by its names and the data sheet."""
+    try:
+        replica = Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")
+        return _unusable(point, replica) is None
+    except InvalidRequestError:
+        return False
+
+
+def known(point: MeasuredPoint) -> KnownPoint:
+    """A point of the user's own, as one of those that rates are taken from."""
+    isl, osl = point.input_tokens, point.output_tokens
+    return KnownPoint(
+        "measured",
+        isl,
+        osl,
+        point.concurrency,
+        point.output_tokens_per_s,
+        f"measured on {point.measured_on} with {_load_of(point.concurrency)}, {_lengths(isl, osl)}",
+        point.measured_on,
+        tpot_ms=point.tpot_ms,
+        ttft_ms=point.ttft_ms,
+    )
+
+
+def published_points(replica: Replica) -> list[KnownPoint]:
+    """The published points of a replica's configuration, without those that left prompts out or do not fit it."""
+    return [point for point in _known_published(replica) if _is_plausible(replica, point)]
+
+
+def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
+    """The point of the nearest lengths and load, the newest of equals.
+
+    All three weigh the same: that is how one measured row predicts another best.
+    """
+
+    def order(point: KnownPoint) -> tuple[float, int]:
+        return distance(point, full.batch, isl, osl), -(point.as_of or date.min).toordinal()
+
+    return min(points, key=order, default=None)
+
+
+def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:
+    """How far a point is from a full load at other lengths: logarithms of their ratios, added up."""
+    load = 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
+    return apart(point, isl, osl) + load
+
+
+def apart(point: KnownPoint, isl: int, osl: int) -> float:
+    """How far a point's lengths are from others: 0 where they are the same."""
+    return abs(math.log(point.isl / isl)) + abs(math.log(point.osl / osl))
+
+
+def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
+    """Whether a point's lengths are others, but for what they vary by from run to run."""
+    return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in ((point.isl, isl), (point.osl, osl)))
+
+
+def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
+    """What the estimator says of a point's own load and lengths, in output tokens per second."""
+    if point.batch is None:
+        return replica.max_output_tokens_per_s(point.isl, point.osl).output_tokens_per_s
+    running = min(point.batch, replica.largest_batch(point.isl, point.osl))
+    return replica.output_tokens_per_s(running, point.isl, point.osl, own_prompt=point.own_prompt)
+
+
+def _unusable(point: MeasuredPoint, replica: Replica) -> str | None:
+    """Why a point of the replica's configuration cannot be used, to stand after its rate; None: it can."""
+    if min(point.input_tokens, point.output_tokens, point.concurrency) < 1 or not point.output_tokens_per_s > 0:
+        return "counts too few tokens or requests"
+    isl, osl = point.input_tokens, point.output_tokens
+    if replica.has_curve and not _has_room(replica, isl, osl):
+        return "is of lengths that the model or the memory has no room for"
+    if point.output_tokens_per_s > ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=point.concurrency):
+        return "is above what the data sheet allows"
+    return None
+
+
+def _has_room(replica: Replica, isl: int, osl: int) -> bool:
+    """Whether the estimator can say anything of lengths: a model of the same shape may have a shorter context."""
+    try:
+        replica.largest_batch(isl, osl)
+    except InvalidRequestError:
+        return False
+    return True
+
+
+def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architecture]) -> bool:
+    if point.gpu != replica.gpu.name or point.n_gpus != replica.n_gpus:
+        return False
+    if point.engine is not None and canonical_engine(point.engine, param="measured.engine") != replica.engine:
+        return False
+    try:
+        if precision_for(point.precision, replica.engine, replica.gpu) != replica.precision:
+            return False
+    except InvalidRequestError:
+        # A precision that this engine does not run.
+        return False
+    if point.model == replica.model.name:
+        return True
+    # A model of the user's own tables goes by its name alone.
+    return point.model in shapes and same_shape(shapes[point.model], replica.model)
+
+
+def _known_published(replica: Replica) -> Iterator[KnownPoint]:
+    for point in bundled_points():
+        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
+        if not same or point.gpu.name != replica.gpu.name or not same_shape(point.model, replica.model):
+            continue
+        if (point.isl is None and point.load != "single") or point.osl is None:
+            continue
+        if not _has_room(replica, point.isl or 1, point.osl):
+            continue
+        rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
+        if point.tpot_ms is not None and point.batch is not None:
+            # Without the time to first tokens, in which the start of a short run weighs too much.
+            rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
+            own_prompt = False
+        batch = None if point.load == "offline" else point.batch
+        load = "a full load" if batch is None else _load_of(batch)
+        source = f"{point.source}, with {load}, {_lengths(isl, point.osl)}"
+        yield KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
+
+
+def _is_plausible(replica: Replica, point: KnownPoint) -> bool:
+    """Whether a server can have read its prompts, too."""
+    if replica.model.moe is not None:
+        return True
+    return point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
+
+
+def _load_of(batch: float) -> str:
+    return "one request at a time" if batch == 1 else f"{batch:.0f} requests at once"
+
+
+def _lengths(isl: int, osl: int) -> str:
+    return f"{isl} tokens in and {osl} out"

@@ -1,0 +1,354 @@
+"""The output rate of one replica: measured by the user, else published, else estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from llama_client.crossover.tables import Architecture, Gpu, Tables
+from llama_client.crossover.throughput.engines import fitted
+from llama_client.crossover.throughput.points import (
+    KnownPoint,
+    MeasuredPoint,
+    RateSource,
+    apart,
+    bundled_points,
+    distance,
+    estimated_tokens_per_s,
+    is_as_long,
+    known,
+    nearest,
+    own_points,
+    published_points,
+)
+from llama_client.crossover.throughput.replica import Binding, Replica, Saturation, ceiling_tokens_per_s
+from llama_client.crossover.throughput.work import require_lengths, require_number
+from llama_client.errors import InvalidRequestError
+
+# What repeating a measurement changes, and what another installation of the same does: judgements.
+MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.07
+# Loads within this factor of one another are the same.
+_SAME_LOAD = 1.5
+# What a request takes beside its tokens (connecting, preparing its prompt), as the time of so many tokens: more than
+# longer answers show of it, and most of a short one. A judgement.
+_REQUEST_TOKENS = 5
+# A GPU that nothing was fitted on: a judgement.
+_UNSEEN_GPU_ERROR = 0.25
+# llama.cpp with several requests: nothing was fitted, nor measured of what one request tells of several.
+_UNFITTED_ERROR = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What the estimator's curve is multiplied by, and how sure the product is."""
+
+    factor: float
+    error: float
+    is_scaled: bool
+
+
+def weighed(replica: Replica, full: Saturation, near: KnownPoint | None, isl: int, osl: int) -> Weighed:
+    """The nearest point's word against the estimator's, about a full load."""
+    estimated = _estimate_error(replica, full)
+    if near is None:
+        return Weighed(1.0, estimated, is_scaled=False)
+    off = math.log(near.output_tokens_per_s / estimated_tokens_per_s(replica, near))
+    own = MEASURED_ERROR if near.rung == "measured" else PUBLISHED_ERROR
+    as_long = is_as_long(near, isl, osl)
+    if as_long and (near.batch is None or near.batch * _SAME_LOAD >= full.batch):
+        return Weighed(math.exp(off), own, is_scaled=False)
+    if not as_long:
+        own = math.hypot(own, math.log1p(_REQUEST_TOKENS / near.osl))
+    scaled = scaled_error(own, distance(near, full.batch, isl, osl))
+    if replica.is_llama_cpp and near.batch == 1 and full.batch > 1:
+        scaled = math.hypot(scaled, _UNFITTED_ERROR)
+    moved, error = weigh(off, estimated, scaled)
+    if near.own_prompt and as_long:
+        # More requests do not give less than fewer did.
+        moved = max(moved, math.log(near.output_tokens_per_s / full.output_tokens_per_s))
+    return Weighed(math.exp(moved), error, is_scaled=True)
+
+
+def scaled_error(own: float, apart: float) -> float:
+    """The sigma of a rate scaled from a point: the point's own, and what the estimator's error drifts by on the way.
+
+    The drift's variance grows with the distance, as a random walk's does: that suits the measured rows better than a
+    sigma that does.
+    """
+    return math.hypot(own, fitted().errors["drift"] * math.sqrt(apart))
+
+
+def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
+    """By how much to move a logarithm of a rate, and the sigma of what comes of it: weights are inverse variances.
+
+    Examples:
+        >>> [round(figure, 3) for figure in weigh(0.1, 0.36, 0.12)]
+        [0.09, 0.12]
+    """
+    # Where a point shows the estimator to be further off than both sigmas explain, so it is elsewhere.
+    estimated = max(estimated, math.sqrt(max(0.0, off**2 - scaled**2)))
+    moved = off * estimated**2 / (estimated**2 + scaled**2)
+    # In part both err the same way, so their mean is not claimed to be surer than the better of them.
+    return moved, min(estimated, scaled)
+
+
+def _estimate_error(replica: Replica, full: Saturation) -> float:
+    bands = fitted().errors
+    if replica.is_llama_cpp:
+        return bands[f"llama_cpp_{replica.gpu.memory_kind}"] if full.batch == 1 else _UNFITTED_ERROR
+    if replica.model.moe is not None:
+        return bands["moe"]
+    estimated = bands["untuned"] if replica.engine != "trtllm" else bands["offline"]
+    if any(point.gpu.name == replica.gpu.name and point.load != "single" for point in bundled_points()):
+        return estimated
+    return max(estimated, _UNSEEN_GPU_ERROR)
+
+
+# An answer that is read as it is written: 20 tokens a second for each user, the first of them within 2 seconds.
+# Judgements.
+DEFAULT_TPOT_LIMIT_MS = 50.0
+DEFAULT_TTFT_LIMIT_S = 2.0
+_UNTUNED = (
+    "; an installation as it comes, with nothing tuned, gave 0.6 to 0.85 of it (vLLM 0.6 and 0.19: "
+    "dstackai/benchmarks, arXiv 2606.11690)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one replica gives, and how sure that is."""
+
+    output_tokens_per_s: float
+    rung: RateSource
+    error: float
+    source: str
+    as_of: date | None
+    binding: Binding | None
+    batch: int
+    tpot_ms: float
+    ttft_ms: float | None
+    slo_output_tokens_per_s: float
+    slo_batch: int
+    slo_binding: Binding | None
+    alone_tpot_ms: float
+    alone_ttft_ms: float | None
+    factor: float = 1.0
+    is_scaled: bool = False
+    skipped: tuple[str, ...] = ()
+
+
+def replica_rate(
+    model: Architecture,
+    gpu: Gpu,
+    *,
+    n_gpus: int = 1,
+    precision: str = "fp8",
+    engine: str = "trtllm",
+    input_tokens: int,
+    output_tokens: int,
+    tpot_limit_ms: float = DEFAULT_TPOT_LIMIT_MS,
+    ttft_limit_s: float = DEFAULT_TTFT_LIMIT_S,
+    measured: Sequence[MeasuredPoint] = (),
+) -> Rate:
+    """The rate of one replica, from the highest rung that there is.
+
+    Examples:
+        >>> from llama_client.crossover.tables import Tables
+        >>> tables = Tables.bundled()
+        >>> model, gpu = tables.model("llama-3.3-70b"), tables.gpu("h100_sxm")
+        >>> rate = replica_rate(model, gpu, n_gpus=2, input_tokens=5000, output_tokens=500)
+        >>> rate.rung, round(rate.output_tokens_per_s)
+        ('published', 898)
+    """
+    _require_limits(tpot_limit_ms, ttft_limit_s)
+    replica = Replica(model, gpu, n_gpus, precision, engine)
+    require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))
+    own, skipped = own_points(replica, measured)
+    if own and not replica.has_curve:
+        of_points = _of_points_alone(own, input_tokens, output_tokens, tpot_limit_ms, ttft_limit_s)
+        return replace(of_points, skipped=skipped)
+    full = replica.max_output_tokens_per_s(input_tokens, output_tokens)
+    near = nearest(own or published_points(replica), full, input_tokens, output_tokens)
+    if near is not None and near.batch is not None:
+        # Its host had requests to serve, so what it says of a full load is of one that is served too.
+        full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)
+    found = weighed(replica, full, near, input_tokens, output_tokens)
+    ceiling = ceiling_tokens_per_s(replica, isl=input_tokens, osl=output_tokens)
+    factor = min(found.factor, ceiling / full.output_tokens_per_s)
+    held = replica.output_tokens_per_s_under(
+        input_tokens, output_tokens, tpot_ms=tpot_limit_ms * factor, ttft_s=ttft_limit_s * factor
+    )
+    alone = replica.alone(input_tokens, output_tokens)
+    return Rate(
+        output_tokens_per_s=full.output_tokens_per_s * factor,
+        rung="estimated" if near is None else near.rung,
+        error=found.error,
+        source=_source(replica, near, is_scaled=found.is_scaled),
+        as_of=None if near is None else near.as_of,
+        binding=full.binding,
+        batch=full.batch,
+        tpot_ms=full.tpot_ms / factor,
+        ttft_ms=None if full.ttft_ms is None else full.ttft_ms / factor,
+        slo_output_tokens_per_s=held.output_tokens_per_s * factor,
+        slo_batch=held.batch,
+        slo_binding=held.binding,
+        alone_tpot_ms=alone.tpot_ms / factor,
+        alone_ttft_ms=None if alone.ttft_ms is None else alone.ttft_ms / factor,
+        factor=factor,
+        is_scaled=found.is_scaled,
+        skipped=skipped,
+    )
+
+
+def measured_rate(
+    points: Sequence[MeasuredPoint], isl: int, osl: int, *, tpot_limit_ms: float, ttft_limit_s: float
+) -> Rate:
+    """The rate of a machine of which nothing but measured points is known, such as a processor."""
+    _require_limits(tpot_limit_ms, ttft_limit_s)
+    if not points:
+        raise InvalidRequestError("points: at least one is required", param="points")
+    return _of_points_alone([known(point) for point in points], isl, osl, tpot_limit_ms, ttft_limit_s)
+
+
+def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_ms: float, ttft_limit_s: float) -> Rate:
+    """What the user's points of the nearest lengths say, where there is no curve to scale."""
+    least = min(apart(point, isl, osl) for point in own)
+    points = [point for point in own if apart(point, isl, osl) == least]
+    full = max(points, key=lambda point: point.output_tokens_per_s)
+
+    def keeps(point: KnownPoint) -> bool:
+        first = point.ttft_ms
+        return _tpot_ms(point) <= tpot_limit_ms and (first is None or first <= ttft_limit_s * 1e3)
+
+    held = max(filter(keeps, points), key=lambda point: point.output_tokens_per_s, default=None)
+    alone = min(points, key=lambda point: point.batch or 1)
+    is_scaled = not is_as_long(full, isl, osl)
+    # Prompts and answers of other lengths make another rate, and no estimate says which.
+    grown = fitted().errors["unscaled_drift"] * math.sqrt(least) if is_scaled else 0.0
+    return Rate(
+        output_tokens_per_s=full.output_tokens_per_s,
+        rung="measured",
+        error=math.hypot(MEASURED_ERROR, grown),
+        source=f"{full.source}; taken for these lengths as it is" if is_scaled else full.source,
+        as_of=full.as_of,
+        binding=None,
+        batch=round(full.batch or 1),
+        tpot_ms=_tpot_ms(full),
+        ttft_ms=full.ttft_ms,
+        slo_output_tokens_per_s=0.0 if held is None else held.output_tokens_per_s,
+        slo_batch=0 if held is None else round(held.batch or 1),
+        slo_binding=None if held is full else "slo",
+        alone_tpot_ms=_tpot_ms(alone),
+        alone_ttft_ms=alone.ttft_ms,
+        is_scaled=is_scaled,
+    )
+
+
+def _tpot_ms(point: KnownPoint) -> float:
+    return point.tpot_ms or (point.batch or 1) / point.output_tokens_per_s * 1e3
+
+
+def _source(replica: Replica, near: KnownPoint | None, *, is_scaled: bool) -> str:
+    if near is None:
+        said = "estimated from the data sheets' bandwidth and FLOPS, as a tuned server reaches them"
+        if replica.is_llama_cpp:
+            return "estimated from the data sheet's bandwidth; what several requests at once give is a judgement"
+        return said + (_UNTUNED if replica.engine in ("vllm", "sglang") else "")
+    return f"{near.source}; scaled to these lengths and a full load by the estimator" if is_scaled else near.source
+
+
+def _require_limits(tpot_limit_ms: float, ttft_limit_s: float) -> None:
+    for param, limit in (("tpot_limit_ms", tpot_limit_ms), ("ttft_limit_s", ttft_limit_s)):
+        if limit != math.inf:
+            require_number(param, limit)
+        if limit <= 0:
+            raise InvalidRequestError(f"{param}: must be above 0, got {limit:g}", param=param)
+
+
+def decode_tpot_ms(
+    model: str,
+    gpu: str,
+    *,
+    n_gpus: int = 1,
+    precision: str = "fp8",
+    isl: int,
+    osl: int,
+    batch: float,
+    engine: str = "trtllm",
+    tables: Tables | None = None,
+) -> float:
+    """Milliseconds per output token of each request on a server with `batch` requests under way.
+
+    Prompts that come in meanwhile are included. Requests beyond what the memory holds wait and slow nobody down.
+
+    Args:
+        model: A name of the tables, as in `llama-3.1-70b`.
+        gpu: The same, as in `h100_sxm`.
+        n_gpus: Over how many GPUs the model is split.
+        precision: `bf16`, `fp16`, `fp8`, `fp8_block`, `nvfp4` or `int4`; with llama.cpp GGUF's names, as in `Q4_K_M`.
+        isl: Tokens of a prompt.
+        osl: Tokens of an answer.
+        batch: Requests under way at once. llama.cpp is known with 1; more of them read the weights once, and how fast
+            it computes then is a judgement.
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
+        tables: Where names are looked up; None: the bundled ones.
+
+    Raises:
+        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
+            FLOPS are unknown and needed.
+
+    Examples:
+        >>> 15 < decode_tpot_ms("llama-3.1-70b", "h200_sxm", isl=1024, osl=1024, batch=4) < 25
+        True
+        >>> lengths = {"isl": 16, "osl": 1024}
+        >>> alone = decode_tpot_ms("llama-3-8b", "rtx_4090", precision="Q4_K_M", **lengths, batch=1, engine="llama.cpp")
+        >>> 6 < alone < 10
+        True
+    """
+    return _replica(model, gpu, n_gpus, precision, engine, tables).tpot_ms(batch, isl, osl)
+
+
+def max_throughput(
+    model: str,
+    gpu: str,
+    *,
+    n_gpus: int = 1,
+    precision: str = "fp8",
+    isl: int,
+    osl: int,
+    engine: str = "trtllm",
+    tables: Tables | None = None,
+) -> float:
+    """Output tokens per second of a replica that always has as many requests as its memory holds, offline.
+
+    Args:
+        model: A name of the tables, as in `llama-3.1-70b`.
+        gpu: The same, as in `h100_sxm`.
+        n_gpus: Over how many GPUs the model is split.
+        precision: As for `decode_tpot_ms`.
+        isl: Tokens of a prompt.
+        osl: Tokens of an answer.
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`. On a chip whose FLOPS are unknown llama.cpp's is that of one
+            request.
+        tables: Where names are looked up; None: the bundled ones.
+
+    Raises:
+        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
+            FLOPS are unknown and needed.
+
+    Examples:
+        >>> 3500 < max_throughput("llama-3.3-70b", "h100_sxm", n_gpus=2, isl=1000, osl=1000) < 5000
+        True
+    """
+    replica = _replica(model, gpu, n_gpus, precision, engine, tables)
+    return replica.max_output_tokens_per_s(isl, osl).output_tokens_per_s
+
+
+def _replica(model: str, gpu: str, n_gpus: int, precision: str, engine: str, tables: Tables | None) -> Replica:
+    for param, name in (("model", model), ("gpu", gpu)):
+        if not isinstance(name, str):
+            raise InvalidRequestError(f"{param}: must be a name of the tables, not {type(name).__name__}", param=param)
+    known = tables or Tables.bundled()
+    return Replica(known.model(model), known.gpu(gpu), n_gpus, precision, engine)

@@ -1,0 +1,314 @@
+"""One replica: a server process, its GPUs and the model on them. Its speed by batch, and the ceiling.
+
+The estimate alone; what was measured or published for the same thing goes before it in `rates.py`. One request under
+llama.cpp, which works differently: `llama_cpp.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from llama_client.crossover.precisions import cached_value_bytes, family, weight_bytes
+from llama_client.crossover.tables import Architecture, Gpu
+from llama_client.crossover.throughput import llama_cpp
+from llama_client.crossover.throughput.engines import Constants, canonical_engine, fitted, precision_for
+from llama_client.crossover.throughput.llama_cpp import active_bytes
+from llama_client.crossover.throughput.work import (
+    ServingHardware,
+    StepTime,
+    cache_room_bytes,
+    hardware,
+    prompt_ms,
+    read_weight_bytes,
+    require_known_flops,
+    require_lengths,
+    require_number,
+    require_room,
+    require_whole,
+    step_time,
+    work_of,
+)
+from llama_client.errors import InvalidRequestError
+
+Binding = Literal["memory", "bandwidth", "compute", "slo"]
+MAX_GPUS = 1024
+# No server runs with more requests at once; vLLM's default is 256 to 1024, TensorRT-LLM's 2048.
+MAX_BATCH = 4096
+# llama.cpp's server splits its context into as many slots as it is told to; beyond this nobody has published a figure.
+LLAMA_CPP_MAX_BATCH = 32
+# If a batch twice as large would give this much more, what is missing is the memory to hold it.
+_WORTH_MORE_MEMORY = 1.2
+# Of the range of batches, in the search for the largest one: to a millionth of a request.
+_HALVINGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """A replica under as much load as something lets it take."""
+
+    output_tokens_per_s: float
+    batch: int
+    tpot_ms: float
+    ttft_ms: float | None
+    binding: Binding
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A model on GPUs that it is split over, tensor-parallel; under llama.cpp layer by layer.
+
+    Examples:
+        >>> from llama_client.crossover.tables import Tables
+        >>> tables = Tables.bundled()
+        >>> replica = Replica(tables.model("llama-3.1-70b"), tables.gpu("h100_sxm"), 2, "fp8")
+        >>> full = replica.max_output_tokens_per_s(1000, 1000)
+        >>> 3500 < full.output_tokens_per_s < 5000, full.batch > 100
+        (True, True)
+    """
+
+    model: Architecture
+    gpu: Gpu
+    n_gpus: int = 1
+    precision: str = "fp8"
+    engine: str = "trtllm"
+    constants: Constants | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("n_gpus", self.n_gpus, "GPUs")
+        if not 1 <= self.n_gpus <= MAX_GPUS:
+            raise InvalidRequestError(f"n_gpus: must be from 1 to {MAX_GPUS}, got {self.n_gpus}", param="n_gpus")
+        engine = canonical_engine(self.engine)
+        object.__setattr__(self, "engine", engine)
+        object.__setattr__(self, "precision", precision_for(self.precision, engine, self.gpu))
+
+    @property
+    def is_llama_cpp(self) -> bool:
+        """Whether llama.cpp runs it, with rules of its own."""
+        return self.engine == "llama.cpp"
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether anything is known of several requests: not on a chip whose FLOPS are unknown."""
+        return self.gpu.bf16_tflops is not None or not self.is_llama_cpp
+
+    @cached_property
+    def kv_value_bytes(self) -> float:
+        """Of one value in the KV cache: 8 bits only where the GPU computes in them."""
+        native = {"fp8": self.gpu.fp8_tflops, "fp4": self.gpu.fp4_tflops}.get(family(self.precision), 0.0)
+        return 2.0 if native is None else cached_value_bytes(self.precision)
+
+    def room_for(self, isl: int, osl: int) -> float:
+        """How many requests' caches the memory holds on average; below 1: not even one.
+
+        A request that is under way holds its prompt and, with some room for those that grow, three quarters of its
+        answer.
+        """
+        each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
+        most = LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH
+        return min(most, cache_room_bytes(self.model, self.gpu, self.n_gpus, self.precision, self.engine) / each)
+
+    def largest_batch(self, isl: int, osl: int) -> int:
+        """How many requests run at once at most."""
+        require_lengths(self.model, isl, osl)
+        require_room(self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes)
+        return math.floor(self.room_for(isl, osl))
+
+    def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
+        """Milliseconds per output token of each request."""
+        require_number("batch", batch)
+        if batch < 1:
+            raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
+        running = min(batch, self.largest_batch(isl, osl))
+        return self._tpot_ms(running, isl, osl, served=served)
+
+    def ttft_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float | None:
+        """Milliseconds to the first token with a batch under way; None: unknown, for want of the GPU's FLOPS.
+
+        Its own prompt, one step of the others, and the prompts that it waits for when they come at random (M/D/1),
+        times what bunches add. Not the wait for a place in a full batch, which has no end.
+        """
+        if not self.has_curve:
+            return None
+        own = self._prompt_ms(isl)
+        step = self._tpot_ms(min(batch, self.largest_batch(isl, osl)), isl, osl, served=served)
+        busy = min(own * (batch - 1) / osl / step, 0.99)
+        alone = own + step + own * busy / (2 * (1 - busy))
+        return alone * (1 if self.is_llama_cpp and batch == 1 else self._constants.first_token_factor)
+
+    def max_output_tokens_per_s(self, isl: int, osl: int, *, served: bool = False) -> Saturation:
+        """The largest batch that fits, always full."""
+        return self._at(self._useful_batch(isl, osl), isl, osl, served=served)
+
+    def output_tokens_per_s_under(self, isl: int, osl: int, *, tpot_ms: float, ttft_s: float) -> Saturation:
+        """The largest batch that keeps to limits."""
+
+        def keeps(batch: float) -> bool:
+            first = self.ttft_ms(batch, isl, osl)
+            return self._tpot_ms(batch, isl, osl, served=True) <= tpot_ms and (first is None or first <= ttft_s * 1e3)
+
+        most = self._useful_batch(isl, osl)
+        if not keeps(1):
+            return replace(self.alone(isl, osl), output_tokens_per_s=0.0, batch=0, binding="slo")
+        if keeps(most):
+            return self._at(most, isl, osl, served=True)
+        return replace(self._at(_last(keeps, most), isl, osl, served=True), binding="slo")
+
+    def output_tokens_per_s(self, batch: float, isl: int, osl: int, *, own_prompt: bool = True) -> float:
+        """The rate of a batch that is always full, served."""
+        known = own_prompt and self.ttft_ms(batch, isl, osl) is not None
+        each = self._each_ms if known else self._tpot_ms
+        return batch / each(batch, isl, osl, served=True) * 1e3
+
+    def alone(self, isl: int, osl: int) -> Saturation:
+        """One request at a time, served."""
+        self.largest_batch(isl, osl)
+        return self._at(1, isl, osl, served=True)
+
+    def _useful_batch(self, isl: int, osl: int) -> int:
+        """The largest batch that anything can be said of."""
+        most = self.largest_batch(isl, osl)
+        return most if self.has_curve else 1
+
+    def _at(self, batch: float, isl: int, osl: int, *, served: bool) -> Saturation:
+        tpot = self._tpot_ms(batch, isl, osl, served=served)
+        first = self.ttft_ms(batch, isl, osl, served=served)
+        # Where the FLOPS are unknown, so is what reading prompts takes away.
+        each = tpot if first is None else self._each_ms(batch, isl, osl, served=served)
+        return Saturation(
+            batch / each * 1e3, math.floor(batch), tpot, first, self._binding(batch, isl, osl, served=served)
+        )
+
+    def _binding(self, batch: float, isl: int, osl: int, *, served: bool) -> Binding:
+        if self.is_llama_cpp and batch == 1:
+            return "bandwidth"
+        step = self._step(batch, isl, osl, served=served, own_prompt=True)
+        twice = self._step(2 * batch, isl, osl, served=served, own_prompt=True)
+        if batch < MAX_BATCH and 2 * step.total_ms / twice.total_ms >= _WORTH_MORE_MEMORY:
+            return "memory"
+        return "bandwidth" if step.read_ms > step.decode_ms + step.prefill_ms else "compute"
+
+    def _tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool) -> float:
+        """A token's time once the first one is there."""
+        if self.is_llama_cpp and batch == 1:
+            return llama_cpp.tpot_ms(self.model, self.gpu, self.precision, context_tokens=isl + osl / 2)
+        return self._step(batch, isl, osl, served=served, own_prompt=False).total_ms / self._experts_factor
+
+    def _each_ms(self, batch: float, isl: int, osl: int, *, served: bool) -> float:
+        """A token's share of all the time that a request is there, its own prompt's included."""
+        if self.is_llama_cpp and batch == 1:
+            return self._tpot_ms(1, isl, osl, served=served) + self._prompt_ms(isl) / osl
+        return self._step(batch, isl, osl, served=served, own_prompt=True).total_ms / self._experts_factor
+
+    @property
+    def _experts_factor(self) -> float:
+        return 1.0 if self.model.moe is None or self.is_llama_cpp else self._constants.moe_factor
+
+    def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
+        if self.is_llama_cpp:
+            require_known_flops(self.gpu)
+            prompts = batch if own_prompt else batch - 1
+            return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
+        work = work_of(
+            self.model, self.precision, self.kv_value_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt
+        )
+        return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
+
+    def _prompt_ms(self, isl: int) -> float:
+        """One prompt, read at once."""
+        if self.is_llama_cpp:
+            return llama_cpp.prompt_ms(self.model, self.gpu, isl)
+        work = work_of(self.model, self.precision, self.kv_value_bytes, self.n_gpus, 1, isl, 1, own_prompt=True)
+        exchange_s = work.exchanged_bytes / (self._hardware.link_bytes_per_s * self._constants.link_efficiency)
+        return prompt_ms(self.model, isl, self._hardware, self.precision, self._constants) + exchange_s * 1e3
+
+    @cached_property
+    def _hardware(self) -> ServingHardware:
+        return hardware(self.gpu, self.n_gpus, self.precision, fitted().link_gb_per_s(self.gpu.name))
+
+    @property
+    def _constants(self) -> Constants:
+        return self.constants or fitted().servers
+
+
+def _last(keeps: Callable[[float], bool], most: float) -> float:
+    """The largest batch from 1 to `most` that keeps to something, as smaller ones do and `most` does not.
+
+    A mean, so not whole: otherwise a faster GPU could lose a request to rounding.
+    """
+    low, high = 1.0, most
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if keeps(middle) else (low, middle)
+    return low
+
+
+# By whether llama.cpp runs it: servers cache in 8 bits at the least, llama.cpp in q4_0.
+_NARROWEST_CACHED_VALUE_BYTES = {False: 1.0, True: 18 / 32}
+
+
+def ceiling_tokens_per_s(replica: Replica, *, isl: int, osl: int, batch: float | None = None) -> float:
+    """The output tokens per second that no engine exceeds without guessing ahead (speculative decoding).
+
+    Per step, at least the weights that a token needs and every request's keys and values are read at the data sheet's
+    bandwidth, and at least two FLOPs a weight and token are spent at its FLOPS; whichever takes longer. Prompts, which
+    may come from a cache, and everything else are free here.
+
+    Examples:
+        >>> from llama_client.crossover.tables import Tables
+        >>> tables = Tables.bundled()
+        >>> one = Replica(tables.model("llama-3.1-8b"), tables.gpu("h100_sxm"), 1, "bf16")
+        >>> round(ceiling_tokens_per_s(one, isl=1, osl=1, batch=1))
+        223
+    """
+    # Whatever engines do by default, nothing keeps them from a narrower cache.
+    kv_value_bytes = min(replica.kv_value_bytes, _NARROWEST_CACHED_VALUE_BYTES[replica.is_llama_cpp])
+    at_once = _most(replica, kv_value_bytes, isl, osl) if batch is None else batch
+    if replica.is_llama_cpp and at_once == 1:
+        # Cards take turns: one card's bandwidth.
+        cache = replica.model.kv_bytes_per_token(kv_value_bytes) * (isl + osl / 2)
+        return replica.gpu.bandwidth_gb_per_s * 1e9 / (active_bytes(replica.model, replica.precision) + cache)
+    work = work_of(
+        replica.model, replica.precision, kv_value_bytes, replica.n_gpus, at_once, isl, osl, own_prompt=False
+    )
+    # Of experts, those of one token: all requests might happen to ask for the same.
+    weights = read_weight_bytes(replica.model, replica.precision, 1)
+    sheet_bytes_per_s = replica.gpu.bandwidth_gb_per_s * 1e9 * replica.n_gpus
+    slowest_s = (weights + work.kv_bytes) / sheet_bytes_per_s
+    if replica.gpu.bf16_tflops is not None:
+        sheet = hardware(replica.gpu, replica.n_gpus, replica.precision, 1)
+        slowest_s = max(slowest_s, work.decode_flops / sheet.flops)
+    return at_once / slowest_s
+
+
+def require_possible(
+    tokens_per_s: float,
+    replica: Replica,
+    *,
+    isl: int,
+    osl: int,
+    batch: float | None = None,
+    param: str = "tokens_per_second",
+) -> None:
+    """Refuses a rate above the ceiling."""
+    require_number(param, tokens_per_s)
+    if tokens_per_s <= 0:
+        raise InvalidRequestError(f"{param}: must be above 0, got {tokens_per_s:g}", param=param)
+    ceiling = ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=batch)
+    if tokens_per_s > ceiling:
+        load = "" if batch is None else f" with {batch:g} at once"
+        raise InvalidRequestError(
+            f"{param}: {tokens_per_s:,.0f} output tokens per second are impossible: {replica.model.name} in "
+            f"{replica.precision} on {replica.n_gpus} x {replica.gpu.name}{load} cannot exceed {ceiling:,.0f}, the "
+            "data sheet's bandwidth and FLOPS at 100%; count output tokens alone, of one replica",
+            param=param,
+        )
+
+
+def _most(replica: Replica, kv_value_bytes: float, isl: int, osl: int) -> float:
+    memory = replica.gpu.memory_gib * 2**30 * replica.n_gpus - weight_bytes(replica.model, replica.precision)
+    each = replica.model.kv_bytes_per_token(kv_value_bytes) * (isl + osl / 2)
+    return max(1.0, memory / each)

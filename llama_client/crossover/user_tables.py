@@ -1,0 +1,97 @@
+"""The user's own rows and traffic: `[crossover]` in the configuration, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llama_client.config.schema import Config
+from llama_client.config.tables import ModelTable
+from llama_client.crossover.scenario import Traffic
+from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
+from llama_client.errors import ConfigError, InvalidRequestError
+from llama_client.types.report import TrafficReport
+
+
+def tables_of(config: Config) -> Tables:
+    """What is known of models, GPUs and rents, with the user's own rows.
+
+    A row of a known name takes the place of ours; prices are added.
+
+    Examples:
+        >>> from llama_client import load_config
+        >>> row = {"name": "a6000", "memory_gib": 48, "bandwidth_gb_per_s": 768}
+        >>> tables_of(load_config({"crossover": {"gpus": [row]}})).gpu("A6000").memory_gib
+        48.0
+    """
+    own = config.crossover
+    tables = Tables.bundled().extended(
+        models=[_architecture(row) for row in own.models], gpus=[Gpu(**dict(row)) for row in own.gpus]
+    )
+    prices = []
+    for number, price in enumerate(own.gpu_prices):
+        field = f"crossover.gpu_prices[{number}].gpu"
+        try:
+            name = tables.gpu(price.gpu, param=field).name
+        except InvalidRequestError as error:
+            raise ConfigError(str(error), key=field) from error
+        prices.append(GpuPrice(**(dict(price) | {"gpu": name})))
+    return tables.extended(gpu_prices=prices)
+
+
+def _architecture(row: ModelTable) -> Architecture:
+    moe = None if row.moe is None else Experts(**dict(row.moe))
+    return Architecture(**(dict(row) | {"moe": moe}))
+
+
+# Fewer are no sample of a day.
+_FEW_CALLS = 100
+
+
+def traffic_of(report: TrafficReport) -> Traffic:
+    """What the calls of a period were like, as the traffic of a scenario.
+
+    Example:
+        traffic = traffic_of(client.costs.traffic(since="30d"))
+        evaluate(Scenario(model="llama-3.3-70b", traffic=traffic, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)))
+    """
+    since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
+    if not report.calls:
+        raise InvalidRequestError(
+            f"from_ledger: no answered call is written down{since}; give tokens_per_day, or make some calls first",
+            param="from_ledger",
+        )
+    if not report.tokens_per_day or not report.output_share:
+        raise InvalidRequestError(
+            f"from_ledger: the calls that are written down{since} have no output tokens; give tokens_per_day",
+            param="from_ledger",
+        )
+    assert report.mean_input_tokens is not None
+    assert report.mean_output_tokens is not None
+    days = "a day" if report.days == 1 else f"{report.days:.1f} days"
+    return Traffic(
+        tokens_per_day=report.tokens_per_day,
+        output_share=report.output_share,
+        cached_share=report.cached_share,
+        tokens_per_request=report.mean_input_tokens + report.mean_output_tokens,
+        peak_to_mean=report.peak_to_mean,
+        hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
+        source=f"your ledger: {_calls(report.calls)} in {days}",
+        notes=tuple(_notes(report)),
+    )
+
+
+def _notes(report: TrafficReport) -> Iterator[str]:
+    """What the ledger does not know, or only guesses."""
+    if report.calls < _FEW_CALLS:
+        yield f"Your ledger has {_calls(report.calls)}: so few tell more of chance than of load and its peak."
+    if report.unrecorded_calls:
+        count = f"{report.unrecorded_calls:,} calls"
+        yield f"{count} were not written down, or not wholly; the volume holds nothing of them."
+    if report.estimated_calls:
+        yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
+    if report.older_calls:
+        yield f"{report.older_calls:,} calls are older than 400 days, and left out."
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'s' * (count != 1)}"

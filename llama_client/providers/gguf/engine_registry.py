@@ -1,0 +1,95 @@
+"""The engines loaded by this process: one per model file and options, closed with its last user."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from llama_client.providers.gguf.engine import Engine, EngineOptions
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.users = 0
+        self.loading = threading.Lock()
+        self.engine: Engine | None = None
+
+
+class _Registry:
+    def __init__(self) -> None:
+        # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
+        self.lock = threading.RLock()
+        self.entries: dict[EngineOptions, _Entry] = {}
+        self.has_loaded = False
+
+
+_registry = _Registry()
+# A fork copies engines without their threads: in the child they can be neither used nor freed, so they are kept aside.
+# The same goes for those that the child loads: the library aborts the process that destroys one there.
+_inherited: list[_Registry] = []
+_kept: list[Engine] = []
+
+
+class EngineLease:
+    """The right to use an engine until `release`."""
+
+    def __init__(self, options: EngineOptions, entry: _Entry, engine: Engine) -> None:
+        self._options = options
+        self._entry = entry
+        self._process = os.getpid()
+        self._released = False
+        self.engine = engine
+
+    @property
+    def is_usable(self) -> bool:
+        """False in a process that was forked from the one that loaded the engine."""
+        return self._process == os.getpid()
+
+    def release(self) -> None:
+        """Gives the engine back; the last one closes it. Further calls do nothing."""
+        if self._released or not self.is_usable:
+            return
+        self._released = True
+        self.engine.abort(self)
+        _give_back(self._options, self._entry)
+
+
+def lease(options: EngineOptions) -> EngineLease:
+    """The engine for these options, loading it where nobody has yet; blocks while it loads."""
+    with _registry.lock:
+        entry = _registry.entries.setdefault(options, _Entry())
+        entry.users += 1
+    try:
+        with entry.loading:
+            if entry.engine is None:
+                entry.engine = Engine(options)
+                _registry.has_loaded = True
+        return EngineLease(options, entry, entry.engine)
+    except BaseException:
+        _give_back(options, entry)
+        raise
+
+
+def _give_back(options: EngineOptions, entry: _Entry) -> None:
+    with _registry.lock:
+        entry.users -= 1
+        if entry.users:
+            return
+        if _registry.entries.get(options) is entry:
+            del _registry.entries[options]
+    if entry.engine is None:
+        return
+    if any(registry.has_loaded for registry in _inherited):
+        _kept.append(entry.engine)
+    else:
+        entry.engine.close()
+
+
+def _start_afresh() -> None:
+    global _registry
+    _inherited.append(_registry)
+    _registry = _Registry()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,0 +1,271 @@
+"""HTTP transports: open guarded connections, and read with a timeout that may change."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+
+from llama_client.local_only import ConnectionGuard
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+
+# More requests at once than this wait for a connection. Both libraries' own default, 100, is below what one process
+# can usefully keep in flight.
+MAX_CONNECTIONS = 1000
+KEEPALIVE_S = 30.0
+
+
+class DynamicTimeout(float):
+    """A timeout that is asked anew each time. To other transports it is a number, its longest."""
+
+    now_s: Callable[[], float]
+    goes_on: Callable[[], bool]
+    stream: DynamicTimeoutStream | None
+
+    @classmethod
+    def of(cls, longest_s: float, now_s: Callable[[], float], goes_on: Callable[[], bool] = bool) -> DynamicTimeout:
+        """A patience of as many seconds as `now_s` says at each moment."""
+        patience = cls(longest_s)
+        patience.now_s, patience.goes_on, patience.stream = now_s, goes_on, None
+        return patience
+
+
+class DynamicTimeoutStream(httpcore.NetworkStream):
+    """A connection that knows `DynamicTimeout`, and wakes who waits for bytes when it is closed."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See httpcore."""
+        if not isinstance(timeout, DynamicTimeout):
+            return self._inner.read(max_bytes, timeout)
+        timeout.stream = self
+        while True:
+            try:
+                return self._inner.read(max_bytes, timeout.now_s())
+            except httpcore.ReadTimeout:
+                if not timeout.goes_on():
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See httpcore."""
+        if isinstance(timeout, DynamicTimeout):
+            # What was stopped while it connected sends nothing any more.
+            timeout.stream, timeout = self, timeout.now_s()
+        self._inner.write(buffer, timeout)
+
+    def shut(self) -> None:
+        """Makes a read that blocks in another thread fail now."""
+        sock = self._inner.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """See httpcore."""
+        self.shut()
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> DynamicTimeoutStream:
+        """See httpcore."""
+        return DynamicTimeoutStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore."""
+        return self._inner.get_extra_info(info)
+
+
+class _GuardedBackend(httpcore.NetworkBackend):
+    """Opens connections to what the guard allows."""
+
+    def __init__(self, guard: ConnectionGuard) -> None:
+        self._guard = guard
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> DynamicTimeoutStream:
+        try:
+            addresses = self._guard.addresses(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        failure: Exception | None = None
+        # What was judged is what is connected to.
+        for address in addresses:
+            try:
+                return DynamicTimeoutStream(
+                    self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                # The first says most: where a machine has no IPv6, the second is about that.
+                failure = failure or error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """HTTPX's own transport over httpcore, but for the guard and the patience."""
+
+    def __init__(self, guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext) -> None:
+        self._guard = guard
+        options: dict[str, Any] = {
+            "ssl_context": ssl_context,
+            "max_connections": MAX_CONNECTIONS,
+            "max_keepalive_connections": MAX_CONNECTIONS,
+            "keepalive_expiry": KEEPALIVE_S,
+            "network_backend": _GuardedBackend(guard),
+        }
+        if proxy is None:
+            self._pool: httpcore.ConnectionPool = httpcore.ConnectionPool(**options)
+        else:
+            through = httpx.Proxy(proxy)
+            self._pool = httpcore.HTTPProxy(str(through.url), proxy_auth=through.raw_auth, **options)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See HTTPX."""
+        url = request.url
+        stream = request.stream
+        if not isinstance(stream, httpx.SyncByteStream):
+            raise TypeError("an asynchronous request needs an asynchronous client")
+        try:
+            response = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                    headers=request.headers.raw,
+                    content=stream,
+                    extensions=request.extensions,
+                )
+            )
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
+        answer = httpx.Response(
+            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
+        )
+        try:
+            _require_no_redirect(self._guard, request, answer)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def close(self) -> None:
+        """Closes every connection; threads that wait for an answer wake up with an error."""
+        self._pool.close()
+
+
+def _require_no_redirect(guard: ConnectionGuard, request: httpx.Request, answer: httpx.Response) -> None:
+    """Nobody here follows one, but under `local_only` its rule is named."""
+    if answer.has_redirect_location:
+        guard.refuse_redirect(str(request.url), answer.headers["location"])
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_stream()
+        except Exception as error:
+            renamed = _httpx_error(error)
+            if renamed is None:
+                raise
+            raise renamed from error
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def _httpx_error(error: Exception) -> Exception | None:
+    """httpcore's error under HTTPX's name, which the official clients know; None for any other."""
+    for base in type(error).__mro__:
+        named = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
+        if named is not None:
+            renamed: Exception = named(str(error))
+            return renamed
+    return None
+
+
+def aiohttp_transport(
+    guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext
+) -> httpx.AsyncBaseTransport:
+    """A guarded transport over aiohttp: HTTPX's own falls behind with many requests in flight."""
+    # aiohttp takes a tenth of a second to import, and only asynchronous clients need it.
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    through, credentials = _without_credentials(proxy)
+
+    class Resolver(aiohttp.ThreadedResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[aiohttp.abc.ResolveResult]:
+            if not guard.local_only:
+                return await super().resolve(host, port, family)
+            addresses = await asyncio.to_thread(guard.addresses, host, port)
+            return [_resolved(host, address, port) for address in addresses]
+
+    class Transport(AiohttpTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            # Addresses, and what looks like one to aiohttp, its resolver is not asked for.
+            if guard.local_only:
+                # It may have to read a file.
+                await asyncio.to_thread(guard.require_allowed, request.url.host)
+            if credentials and request.url.scheme == "http":
+                # A proxy is told who asks by the request itself, where there is no tunnel to open first.
+                request.headers.update(credentials)
+            answer = await super().handle_async_request(request)
+            try:
+                _require_no_redirect(guard, request, answer)
+            except BaseException:
+                await answer.aclose()
+                raise
+            return answer
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context, resolver=Resolver()
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    # `verify` is what the transport would give a connector of its own; this one's has the context already.
+    return Transport(verify=ssl_context, proxy=through, client=session)
+
+
+def _resolved(host: str, address: str, port: int) -> aiohttp.abc.ResolveResult:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": flags}
+
+
+def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
+    """A proxy, and the header that says who asks: the transport's own way of saying so is deprecated in aiohttp."""
+    if address is None:
+        return None, {}
+    proxy = httpx.Proxy(address)
+    if proxy.raw_auth is None:
+        return proxy, {}
+    pair = base64.b64encode(b":".join(proxy.raw_auth)).decode()
+    credentials = {"Proxy-Authorization": f"Basic {pair}"}
+    return httpx.Proxy(proxy.url, headers=credentials), credentials

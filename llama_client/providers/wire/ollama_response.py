@@ -1,0 +1,221 @@
+"""Ollama's native wire, incoming: objects and NDJSON lines as chunks, and silent truncation."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from llama_client.errors import InvalidResponseError
+from llama_client.providers.base import HttpAnswer, ProviderCall
+from llama_client.providers.wire.decoders import NdjsonDecoder, json_object
+from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.openai_response import count
+from llama_client.types.completion import ChatCompletionChunk
+from llama_client.validation import first_problem
+
+if TYPE_CHECKING:
+    from llama_client.types.request import ChatRequest
+
+
+# The contexts that Ollama chooses by itself, by the memory of the machine, where `num_ctx` is not set.
+_DEFAULT_CONTEXTS = (4096, 32768, 262144)
+# A prompt that fills this much of the context has probably been cut to fit.
+_NEARLY_FULL = 0.95
+# No tokenizer puts more bytes of ordinary text into a token, on average.
+_MAX_BYTES_PER_TOKEN = 8
+# More than most text has; what was cut out of a prompt still counts here.
+_LONG_BYTES_PER_TOKEN = 5
+_NS = 1e-9
+
+
+class OllamaStream:
+    """One stream's lines as chunks. See `StreamDecoder`."""
+
+    def __init__(self, reader: OllamaReader, answer: HttpAnswer, call: ProviderCall) -> None:
+        self._lines = NdjsonDecoder()
+        self._reader = reader
+        self._answer = answer
+        self._call = call
+        self.is_done = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last object has come."""
+        return self.is_done
+
+    def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
+        """The chunks that these bytes complete."""
+        return self._chunks(self._lines.feed(data))
+
+    def end(self) -> Iterator[ChatCompletionChunk]:
+        """What is left at the end of the bytes."""
+        return self._chunks(self._lines.end())
+
+    def _chunks(self, lines: list[bytes]) -> Iterator[ChatCompletionChunk]:
+        for line in lines:
+            if self.is_done:
+                return
+            body = json_object(line)
+            self._call.facts.bodies.append(body)
+            if "error" in body:
+                raise error_of(Failure(self._answer.status, self._answer.headers, body, self._answer.received_at))
+            self.is_done = body.get("done") is True
+            yield self._reader.chunk(body)
+
+
+class OllamaReader:
+    """Turns Ollama's objects into chunks."""
+
+    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
+        self._created = int(answer.received_at)
+        self._call = call
+        self._num_ctx = num_ctx
+        self._tool_calls = 0
+
+    def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
+        """An object as a chunk."""
+        call = self._call
+        message, reason = body.get("message"), body.get("done_reason")
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        if (
+            not isinstance(message, dict)
+            or not (reason is None or isinstance(reason, str))
+            or not (calls is None or (isinstance(calls, list) and all(_is_tool_call(call) for call in calls)))
+        ):
+            raise InvalidResponseError(
+                f"{call.target} sent an object that is no part of an answer", target=call.target, body=dict(body)
+            )
+        delta = {
+            "role": "assistant",
+            "content": message.get("content"),
+            "reasoning": message.get("thinking") or None,
+            "tool_calls": self._tool_call_deltas(calls or []),
+        }
+        if call.request.reasoning_format == "hidden":
+            delta["reasoning"] = None
+        done = body.get("done") is True
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "finish_reason": self._finish_reason(body) if done else None,
+            "logprobs": _logprobs(body.get("logprobs"), call.request),
+        }
+        if done:
+            self._learn(body)
+        try:
+            return ChatCompletionChunk.model_validate(
+                {
+                    "id": call.request_id,
+                    "created": self._created,
+                    "model": body.get("model") or call.model,
+                    "choices": [choice],
+                    "usage": _usage(body) if done else None,
+                    "target": call.target,
+                    "provider": call.provider,
+                    "request_id": call.request_id,
+                }
+            )
+        except ValidationError as error:
+            problem = first_problem(error, show_values=False)
+            raise InvalidResponseError(
+                f"{call.target} sent what is no answer ({problem.sentence})", target=call.target, body=dict(body)
+            ) from None
+
+    def _tool_call_deltas(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+        deltas = []
+        for call in calls:
+            function = call["function"]
+            # Calls come whole, sometimes all with index 0 and seldom with an id.
+            arguments = function.get("arguments")
+            deltas.append(
+                {
+                    "index": self._tool_calls,
+                    "id": call.get("id") or f"call_{uuid.uuid4().hex[:24]}",
+                    "type": "function",
+                    "function": {
+                        "name": function.get("name"),
+                        "arguments": arguments
+                        if isinstance(arguments, str)
+                        else json.dumps(arguments or {}, ensure_ascii=False),
+                    },
+                }
+            )
+            self._tool_calls += 1
+        return deltas or None
+
+    def _finish_reason(self, body: Mapping[str, Any]) -> str:
+        if body.get("done_reason") == "length":
+            return "length"
+        return "tool_calls" if self._tool_calls else "stop"
+
+    def _learn(self, body: Mapping[str, Any]) -> None:
+        facts = self._call.facts
+        facts.total_s, facts.load_s = _seconds(body.get("total_duration")), _seconds(body.get("load_duration"))
+        tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
+        if tokens and spent_s:
+            facts.tokens_per_s = tokens / spent_s
+        cut_to = _suspected_cut(count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx)
+        if cut_to is not None:
+            facts.warn(
+                f"{self._call.target} has probably cut the prompt to fit its context of {cut_to} tokens, which Ollama "
+                "does without telling: raise options.num_ctx, or shorten the prompt"
+            )
+
+
+def _suspected_cut(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
+    """The context that a prompt was probably cut to; None: nothing speaks for it."""
+    if prompt_tokens is None:
+        return None
+    for context in _DEFAULT_CONTEXTS if num_ctx is None else (num_ctx,):
+        too_long = text_bytes > context * _MAX_BYTES_PER_TOKEN
+        nearly_full = prompt_tokens >= context * _NEARLY_FULL
+        # Where nobody said how large the context is, a prompt may be of that length by chance; then its text is short.
+        by_chance = num_ctx is None and text_bytes < prompt_tokens * _LONG_BYTES_PER_TOKEN
+        if prompt_tokens <= context and (too_long or (nearly_full and not by_chance)):
+            return context
+    return None
+
+
+def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
+    if not isinstance(tokens, list) or not tokens:
+        return None
+    wanted = request.top_logprobs or 0
+    return {
+        "content": [
+            {**token, "top_logprobs": top[:wanted] if isinstance(top := token.get("top_logprobs"), list) else []}
+            for token in tokens
+            if isinstance(token, dict)
+        ]
+    }
+
+
+def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Ollama leaves out counts that are zero or unknown: absent is unknown."""
+    prompt, answer = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
+    if prompt is None and answer is None:
+        return None
+    total = prompt + answer if prompt is not None and answer is not None else None
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total}
+
+
+def _text_bytes(request: ChatRequest) -> int:
+    total = 0
+    for message in request.messages:
+        parts = message.content if isinstance(message.content, tuple) else (message.content,)
+        total += sum(
+            len(text.encode()) for part in parts if (text := getattr(part, "text", part)) and isinstance(text, str)
+        )
+    return total
+
+
+def _is_tool_call(call: object) -> bool:
+    return isinstance(call, dict) and isinstance(call.get("function"), dict)
+
+
+def _seconds(nanoseconds: object) -> float | None:
+    whole = count(nanoseconds)
+    return whole * _NS if whole is not None else None

@@ -1,0 +1,292 @@
+"""The OpenAI-shaped wire, incoming: objects as chunks, counts and measures validated."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard
+
+from pydantic import ValidationError
+
+from llama_client.errors import InvalidResponseError, ServerError
+from llama_client.providers.base import HttpAnswer, ProviderCall
+from llama_client.types.completion import ChatCompletionChunk
+from llama_client.validation import first_problem
+
+# Beyond it nothing is a measure, and no float could hold it.
+_LARGEST = 2**63
+# A million million: no answer and no prompt has so many tokens, and sums of what is less fit into any database.
+_LARGEST_COUNT = 10**12
+
+
+def is_measure(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that could measure something."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+
+
+def count(value: object) -> int | None:
+    """A value as a count; None where it is none.
+
+    Example:
+        >>> count(3), count(3.0), count(True), count(-1), count("3")
+        (3, 3, None, None, None)
+    """
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(whole, int) or isinstance(whole, bool):
+        return None
+    return whole if 0 <= whole <= _LARGEST_COUNT else None
+
+
+# What servers call the end of an answer, beside OpenAI's own words.
+_FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "function_call",
+    "eos": "stop",  # Together
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "max_tokens": "length",
+}
+_PLAIN_REASONS = frozenset({None, "stop", "length", "tool_calls", "content_filter", "function_call"})
+_PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
+# Two names are in use for the same thing; servers that send both send the same text.
+_REASONING_KEYS = ("reasoning", "reasoning_content")
+
+# What needs a closer look than a validation; within the text itself it only costs a moment.
+_MORE_THAN_TEXT = re.compile(rb'"(?:tool_calls|reasoning_content|error|x_groq|timings|(?:usage|logprobs)"\s*:\s*\{)')
+
+LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
+
+
+class ChunkReader:
+    """Turns the objects of one answer into chunks."""
+
+    def __init__(self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf) -> None:
+        self._call = call
+        self._logprobs_of = logprobs_of
+        self._tool_calls: dict[int, _ToolCallIndexes] = {}
+        # `created` and the id stay the same over one answer's chunks where the server names none.
+        self._defaults: dict[str, Any] = {
+            "id": call.request_id,
+            "created": int(answer.received_at),
+            "model": call.model,
+        }
+        self._ours = {
+            "object": "chat.completion.chunk",
+            "target": call.target,
+            "provider": call.provider,
+            "request_id": call.request_id,
+        }
+
+    def whole(self, body: Mapping[str, Any], choices: list[Any]) -> ChatCompletionChunk:
+        """A whole answer: its messages are deltas that come at once."""
+        read = []
+        for index, choice in enumerate(choices):
+            if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+                raise self._invalid(body, f"choices[{index}] has no message")
+            if not choice.get("finish_reason"):
+                self._call.facts.warn(f"{self._call.target} gave no finish reason; the answer may not be whole")
+            read.append(
+                self._choice(
+                    {
+                        "index": index,
+                        "finish_reason": "stop",
+                        **{key: value for key, value in choice.items() if value is not None},
+                        "delta": choice["message"],
+                    }
+                )
+            )
+        return self._validated(body, read)
+
+    def plain_chunk(self, data: bytes) -> ChatCompletionChunk | None:
+        """One object of a stream that is nothing but text, read in one go; None: it has to be looked at closely.
+
+        Nearly all of a stream is such text, so this is where its speed is decided.
+        """
+        if _MORE_THAN_TEXT.search(data) is not None:
+            return None
+        try:
+            chunk: ChatCompletionChunk = ChatCompletionChunk.__pydantic_validator__.validate_json(data)
+        except ValidationError:
+            return None
+        if not chunk.choices:
+            return None
+        # Past the model's own setting of attributes, which takes longer than all the rest.
+        vars(chunk).update(self._ours)
+        return chunk
+
+    def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
+        """One object of a stream."""
+        choices = body.get("choices") or []
+        if not isinstance(choices, list):
+            raise self._invalid(body, "choices is no list")
+        return self._validated(body, [self._choice(choice) for choice in choices])
+
+    def _validated(self, body: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> ChatCompletionChunk:
+        values = {**body, **self._ours, "choices": choices}
+        for name, value in self._defaults.items():
+            if type(values.get(name)) is not type(value) or not values[name]:
+                values[name] = value
+        if values.get("usage") is not None or "x_groq" in values or "timings" in values:
+            self._learn(values)
+            values["usage"] = usage_of(values)
+        try:
+            return ChatCompletionChunk.model_validate(values)
+        except ValidationError as error:
+            problem = first_problem(error, show_values=False)
+            raise self._invalid(body, problem.sentence) from None
+
+    def _learn(self, values: Mapping[str, Any]) -> None:
+        """What servers tell beside the answer: Groq its queue and its id, llama.cpp its speed."""
+        facts = self._call.facts
+        queue_s = _below(values, "usage", "queue_time")
+        if is_measure(queue_s):
+            facts.queue_s = queue_s
+        tokens_per_s = _below(values, "timings", "predicted_per_second")
+        if is_measure(tokens_per_s):
+            facts.tokens_per_s = tokens_per_s
+        identity = _below(values, "x_groq", "id")
+        if facts.provider_request_id is None and isinstance(identity, str):
+            facts.provider_request_id = identity
+
+    def _choice(self, choice: Any) -> Mapping[str, Any]:
+        if not isinstance(choice, dict):
+            raise self._invalid({"choices": [choice]}, "a choice is no object")
+        delta = choice.get("delta")
+        reason = choice.get("finish_reason")
+        if reason is not None and not isinstance(reason, str):
+            raise self._invalid({"choices": [choice]}, "a finish reason is no text")
+        if (
+            type(delta) is dict
+            and delta.keys() <= _PLAIN_DELTA_KEYS
+            and delta.get("role", "assistant") == "assistant"
+            and type(delta.get("content", "")) is str
+            and reason in _PLAIN_REASONS
+            and choice.get("logprobs") is None
+            and "index" in choice
+        ):
+            return choice
+        index = choice.get("index")
+        index = index if isinstance(index, int) else 0
+        delta = delta if isinstance(delta, dict) else {}
+        reasoning = next((delta[key] for key in _REASONING_KEYS if delta.get(key)), None)
+        return {
+            "index": index,
+            "delta": {
+                "role": "assistant" if delta.get("role") == "assistant" else None,
+                "content": _text(delta.get("content")),
+                "reasoning": reasoning,
+                "refusal": delta.get("refusal"),
+                "tool_calls": self._tool_call_deltas(index, delta.get("tool_calls")),
+            },
+            "finish_reason": self._finish_reason(reason),
+            "logprobs": self._logprobs_of(choice, self._call),
+        }
+
+    def _finish_reason(self, reason: str | None) -> str | None:
+        if not reason:
+            return None
+        if reason == "error":
+            raise ServerError(f"{self._call.target} broke while answering")
+        known = _FINISH_REASONS.get(reason)
+        if known is None:
+            self._call.facts.warn(f"{self._call.target} ended with {reason[:40]!r}, which is read as 'stop'")
+        return known or "stop"
+
+    def _tool_call_deltas(self, choice: int, deltas: object) -> list[dict[str, Any]] | None:
+        if not isinstance(deltas, list) or not deltas:
+            return None
+        indexes = self._tool_calls.setdefault(choice, _ToolCallIndexes())
+        for delta in deltas:
+            if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):
+                raise self._invalid({"tool_calls": deltas}, "a tool call is none")
+        return [indexes.read(delta) for delta in deltas]
+
+    def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
+        return InvalidResponseError(
+            f"{self._call.target} sent what is no answer ({why})", target=self._call.target, body=dict(body)
+        )
+
+
+class _ToolCallIndexes:
+    """Gives each tool call of a choice an index and an id of its own.
+
+    Some servers send every call with index 0, or none; a new id then begins a new call.
+    """
+
+    def __init__(self) -> None:
+        self._index_of: dict[int | None, int] = {}
+        self._ids: list[str | None] = []
+        self._names: list[object] = []
+
+    def read(self, delta: dict[str, Any]) -> dict[str, Any]:
+        function = delta.get("function")
+        function = function if isinstance(function, dict) else {}
+        given, identity = delta.get("index"), delta.get("id") or None
+        index = self._known(given, identity, function.get("name"))
+        read: dict[str, Any] = {"index": index, "type": "function"}
+        if index == len(self._ids):
+            identity = identity if isinstance(identity, str) else f"call_{uuid.uuid4().hex[:24]}"
+            self._ids.append(identity)
+            self._names.append(function.get("name"))
+            read["id"] = identity
+        self._index_of[given] = index
+        return {**read, "function": {"name": function.get("name"), "arguments": _arguments(function.get("arguments"))}}
+
+    def _known(self, given: int | None, identity: object, name: object) -> int:
+        if identity is not None and identity in self._ids:
+            return self._ids.index(str(identity))
+        known = self._index_of.get(given)
+        if known is None:
+            return len(self._ids)
+        # A call begins with its name. An id not seen before tells it from the last one under the same index; without
+        # ids another name does, and without indexes any name.
+        begins = bool(name) and (identity is not None or given is None or name != self._names[known])
+        return len(self._ids) if begins else known
+
+
+def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage that an object carries, with None for whatever is no count."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        groq = body.get("x_groq")
+        usage = groq.get("usage") if isinstance(groq, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    read: dict[str, Any] = {
+        name: count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    }
+    # Together puts the cached tokens beside the others, OpenAI below them.
+    cached = count(_below(usage, "prompt_tokens_details", "cached_tokens"))
+    cached = count(usage.get("cached_tokens")) if cached is None else cached
+    if cached is not None:
+        read["prompt_tokens_details"] = {"cached_tokens": cached}
+    reasoning = count(_below(usage, "completion_tokens_details", "reasoning_tokens"))
+    if reasoning is not None:
+        read["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return read if any(value is not None for value in read.values()) else None
+
+
+def _text(content: object) -> object:
+    """Text that some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content
+
+
+def _arguments(arguments: object) -> str:
+    """Arguments are a JSON string here, also where a server sends an object."""
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _below(values: Mapping[str, Any], *path: str) -> object:
+    inner: object = values
+    for name in path:
+        inner = inner.get(name) if isinstance(inner, dict) else None
+    return inner

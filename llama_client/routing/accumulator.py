@@ -1,0 +1,190 @@
+"""Accumulates chunks into a whole answer, and holds what an interrupted stream has left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from llama_client.types.completion import (
+    ChatCompletionChunk,
+    Choice,
+    ChoiceLogprobs,
+    ChunkChoice,
+    FinishReason,
+    FunctionCall,
+    Message,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from llama_client.types.completion import Choice
+
+
+@dataclass(slots=True)
+class _ToolCallParts:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _ChoiceParts:
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    tool_calls: dict[int, _ToolCallParts] = field(default_factory=dict)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    refusal_logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class Accumulator:
+    """The answer so far."""
+
+    def __init__(self, beginning: Accumulator | None = None) -> None:
+        """Begins an answer, or goes on from one that broke off."""
+        self.first: ChatCompletionChunk | None = None
+        self.usage: Usage | None = None
+        self.has_content = False
+        self._service_tier: str | None = None
+        self._choices: dict[int, _ChoiceParts] = {}
+        if beginning is not None:
+            parts = beginning._choices[0]
+            self._choices[0] = _ChoiceParts(content=list(parts.content), reasoning=list(parts.reasoning))
+        self._beginning = beginning
+        self._inherited_bytes = self._bytes()
+
+    def add(self, chunk: ChatCompletionChunk) -> None:
+        """Takes in the next chunk."""
+        if self.first is None:
+            self.first = chunk
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.service_tier is not None:
+            self._service_tier = chunk.service_tier
+        for choice in chunk.choices:
+            delta = choice.delta
+            if not self.has_content:
+                self.has_content = delta.has_content
+            parts = self._choices.get(choice.index)
+            if parts is None:
+                parts = self._choices[choice.index] = _ChoiceParts()
+            if delta.content:
+                parts.content.append(delta.content)
+            if delta.reasoning:
+                parts.reasoning.append(delta.reasoning)
+            if choice.finish_reason is not None:
+                parts.finish_reason = choice.finish_reason
+            # Nearly all chunks have nothing else.
+            if delta.tool_calls or delta.refusal or choice.logprobs is not None:
+                _add_rest(parts, choice)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is an answer and every choice of it has a finish reason."""
+        return bool(self._choices) and all(parts.finish_reason is not None for parts in self._choices.values())
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether somebody else could go on from here: it is one text, and nothing but text is under way."""
+        parts = self._choices.get(0)
+        return (
+            parts is not None
+            and len(self._choices) == 1
+            and bool(parts.content)
+            and not (parts.tool_calls or parts.refusal or parts.logprobs or parts.finish_reason)
+        )
+
+    @property
+    def text(self) -> str:
+        """The text so far of the first choice."""
+        parts = self._choices.get(0)
+        return "".join(parts.content) if parts is not None else ""
+
+    @property
+    def pieces(self) -> int:
+        """In how many pieces that text came."""
+        parts = self._choices.get(0)
+        return len(parts.content) if parts is not None else 0
+
+    @property
+    def answer_bytes(self) -> int:
+        """How much has been generated here: text, reasoning, tool calls; what it goes on from is not counted."""
+        return self._bytes() - self._inherited_bytes
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that the provider says it served."""
+        return self._service_tier
+
+    def _bytes(self) -> int:
+        texts: list[str] = []
+        for parts in self._choices.values():
+            texts += [*parts.content, *parts.reasoning, *parts.refusal]
+            for call in parts.tool_calls.values():
+                texts += [call.name, *call.arguments]
+        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+    def choices(self) -> list[Choice]:
+        """The choices, by index."""
+        return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
+
+    def generated(self) -> list[Choice]:
+        """The choices without what they go on from."""
+        if self._beginning is None:
+            return self.choices()
+        whole, before = self._choices[0], self._beginning._choices[0]
+        content, reasoning = whole.content[len(before.content) :], whole.reasoning[len(before.reasoning) :]
+        return [_choice(0, replace(whole, content=content, reasoning=reasoning))]
+
+
+def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
+    if choice.delta.refusal:
+        parts.refusal.append(choice.delta.refusal)
+    for call in choice.delta.tool_calls or ():
+        _add_tool_call(parts.tool_calls.setdefault(call.index, _ToolCallParts()), call)
+    if choice.logprobs is not None:
+        parts.logprobs.extend(choice.logprobs.content or ())
+        parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
+
+
+def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
+    if call.id:
+        parts.id = call.id
+    if call.function is not None:
+        parts.name = parts.name or call.function.name or ""
+        parts.arguments.append(call.function.arguments or "")
+
+
+def _choice(index: int, parts: _ChoiceParts) -> Choice:
+    # A call without arguments has none to send; cut at its longest, it may have had.
+    nothing = "" if parts.finish_reason in (None, "length") else "{}"
+    calls = [
+        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing))
+        for _, call in sorted(parts.tool_calls.items())
+    ]
+    # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.
+    no_text = bool(calls or parts.refusal)
+    message = Message(
+        content="".join(parts.content) if parts.content or not no_text else None,
+        tool_calls=calls or None,
+        reasoning="".join(parts.reasoning) or None,
+        refusal="".join(parts.refusal) or None,
+    )
+    logprobs = None
+    if parts.logprobs or parts.refusal_logprobs:
+        logprobs = ChoiceLogprobs(content=parts.logprobs or None, refusal=parts.refusal_logprobs or None)
+    return Choice(index=index, message=message, finish_reason=parts.finish_reason, logprobs=logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A stream that broke off and that another target may continue."""
+
+    target: str
+    answer: Accumulator
+    bodies: list[bytes | dict[str, Any]]
+    first_content_at: float | None

@@ -1,0 +1,114 @@
+"""The size of a request, estimated before it is sent."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from llama_client.types.messages import ImagePart, TextPart
+    from llama_client.types.request import ChatRequest
+
+
+# English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
+# letters have two or three bytes each, come out about right too.
+_BYTES_A_TOKEN = 4.0
+# What no text of a language exceeds; only then is a prompt taken for too long before it is sent.
+_MOST_BYTES_A_TOKEN = 8.0
+# The template's own tokens around each message.
+_TOKENS_A_MESSAGE = 4
+# A middling image, of 1024 x 1024 pixels, at OpenAI, Groq and in Llama 3.2 and 4.
+_TOKENS_AN_IMAGE = 1600
+# What no template adds: around each message, and around all of them (gpt-oss has a system prompt of its own, Llama 3.1
+# one for tools); and what no image has, at the finest that vision models see.
+_MOST_TOKENS_A_MESSAGE = 16
+_MOST_TOKENS_A_TEMPLATE = 512
+_MOST_TOKENS_AN_IMAGE = 16_384
+# The length of an answer where nothing is known.
+_USUAL_OUTPUT_TOKENS = 256.0
+
+
+# Whether a target honours these hangs on their names alone, not on what they hold.
+_PLAIN_PARAMETERS = frozenset(
+    {
+        "messages", "stream", "timeout", "tags", "user", "temperature", "top_p", "top_k", "min_p", "seed",
+        "max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty",
+    }
+)  # fmt: skip
+
+
+class RequestSize:
+    """One request's size, worked out when it is first needed."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def _text_bytes(self) -> int:
+        request = self._request
+        texts = []
+        for message in request.messages:
+            if isinstance(message.content, str):
+                texts.append(message.content)
+            elif message.content is not None:
+                texts += [part.text for part in message.content if _is_text(part)]
+            calls = getattr(message, "tool_calls", None)
+            texts += [call.id + call.function.name + call.function.arguments for call in calls or ()]
+            texts += [getattr(message, each, None) or "" for each in ("name", "tool_call_id")]
+        if request.tools:
+            texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
+        return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+    @cached_property
+    def plain_parameters(self) -> frozenset[str] | None:
+        """The parameters that are set; None where what they hold decides who can honour them, or there are images."""
+        names = self._request.set_parameters
+        is_plain = names <= _PLAIN_PARAMETERS and all(isinstance(m.content, str) for m in self._request.messages)
+        return names if is_plain else None
+
+    @cached_property
+    def _images(self) -> int:
+        return sum(
+            not _is_text(part)
+            for message in self._request.messages
+            if isinstance(message.content, tuple)
+            for part in message.content
+        )
+
+    @cached_property
+    def input_tokens(self) -> float:
+        """The prompt's tokens, probably."""
+        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
+        return self._text_bytes / _BYTES_A_TOKEN + own
+
+    @property
+    def most_input_tokens(self) -> int:
+        """As many as the prompt has at the very most: a token has a byte or more."""
+        form = self._request.response_format
+        schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
+        own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
+        return self._text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._images
+
+    @property
+    def least_input_tokens(self) -> float:
+        """As many as the prompt has at the very least."""
+        return self._text_bytes / _MOST_BYTES_A_TOKEN
+
+    @property
+    def reserved_tokens(self) -> float:
+        """What a limit of tokens is charged with when the request is let in: Groq counts the whole `max_tokens`."""
+        return self.input_tokens + (self._request.max_tokens or 0)
+
+    def output_tokens(self, usual: float | None) -> float:
+        """The answer's tokens, probably."""
+        choices, most = self._request.n or 1, self._request.max_tokens
+        if usual is None:
+            usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)
+        return choices * (usual if most is None else min(usual, float(most)))
+
+
+def _is_text(part: TextPart | ImagePart) -> TypeIs[TextPart]:
+    return part.type == "text"
