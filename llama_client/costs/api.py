@@ -93,7 +93,7 @@ class CostSource:
         if self.accounting.ledger is not None:
             self.accounting.ledger.flush()
         storage = self.database.open()
-        if not storage.is_there() and not even_new:
+        if not storage.place.exists() and not even_new:
             return None
         try:
             with storage.connection(reads_only=True) as connection:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, StorageError, attempts, told_of, unrecorded
+from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, StorageError, attempts, unrecorded
 from llama_client.costs.queries import Reports
 from llama_client.types.report import BudgetState
 
@@ -71,7 +71,7 @@ def look(
                 connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
             return _seen(connection, calendar=calendar, now=now, budgets=budgets)
 
-    with told_of(place):
+    with place.errors():
         return seen(None) if place.file is None else _read(place.file, seen, until)
 
 
@@ -116,7 +116,7 @@ def damage_in(file: Path, *, within_s: float) -> str | None:
         with closing(connect()) as connection:
             return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])[:_MAX_COMPLAINT_CHARS]
 
-    with told_of(DatabaseLocation(f"sqlite:///{file}", file=file)):
+    with DatabaseLocation(f"sqlite:///{file}", file=file).errors():
         return _read(file, complaint, until, is_well=lambda found: found == "ok")
 
 

@@ -17,10 +17,10 @@ from llama_client.costs.bills import (
     nothing_charged,
     total,
 )
-from llama_client.costs.budgets import Budgets
+from llama_client.costs.budgets import Budgets, PendingReservation
 from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
-from llama_client.costs.reservations import Refused, ReservationRequest, Reserved, WorstCase
+from llama_client.costs.reservations import ReservationRequest, WorstCase
 from llama_client.errors import (
     APIConnectionError,
     GenerationFailedError,
@@ -172,19 +172,8 @@ class Reservations:
         """Whether nobody is paid for what it answers, whichever tier serves it."""
         return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
 
-    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
-        """Sets aside what an attempt can cost, blocking."""
-        return self.budgets.reserve(self._purchase(candidate, tags, at, timeout_s))
-
-    async def areserve(
-        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
-    ) -> Reserved | Refused:
-        """The same on the event loop."""
-        return await self.budgets.areserve(self._purchase(candidate, tags, at, timeout_s))
-
-    def _purchase(
-        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
-    ) -> ReservationRequest:
+    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> PendingReservation:
+        """Reserves what an attempt can cost, without waiting."""
         target = candidate.target
         # What goes on from a break has more to read than was asked.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
@@ -196,7 +185,7 @@ class Reservations:
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
-        return ReservationRequest(target.name, target.provider_name, tags, at, worst)
+        return self.budgets.reserve(ReservationRequest(target.name, target.provider_name, tags, at, worst))
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
         """What it may cost: the provider decides which tier serves a call."""

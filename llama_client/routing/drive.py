@@ -121,7 +121,7 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
         case Wait(seconds, turn) if turn is not None:
             wait_for_event(turn, seconds)
         case Reserve():
-            return record.reserve(step)
+            return record.reserve(step).wait()
         case Skip():
             record.skipped(step)
     return None
@@ -141,7 +141,7 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
         case Wait(seconds, turn) if turn is not None:
             await await_event(turn, seconds)
         case Reserve():
-            return await record.areserve(step)
+            return await record.reserve(step).wait_async()
         case Skip():
             record.skipped(step)
     return None

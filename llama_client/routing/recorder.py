@@ -22,7 +22,6 @@ from llama_client.costs.ledger import (
     UNPRICED_TARGET,
     Row,
 )
-from llama_client.costs.reservations import Refused, Reserved
 from llama_client.errors import (
     APITimeoutError,
     InvalidRequestError,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.bills import Tokens
+    from llama_client.costs.budgets import PendingReservation
     from llama_client.costs.ledger import Ledger
     from llama_client.routing.billing import Reservations
     from llama_client.routing.candidate import Candidate
@@ -144,17 +144,10 @@ class CallRecord:
                 is_covered = not candidate.is_free and self._purchases.is_covered(candidate, self._tags, self._at)
                 candidate.is_budgeted = is_covered
 
-    def reserve(self, step: Reserve) -> Reserved | Refused:
-        """Sets aside what an attempt can cost, blocking."""
-        if self._purchases is None:
-            return Reserved(None)
+    def reserve(self, step: Reserve) -> PendingReservation:
+        """Reserves what an attempt can cost; only a candidate that a budget covers comes here."""
+        assert self._purchases is not None
         return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
-
-    async def areserve(self, step: Reserve) -> Reserved | Refused:
-        """The same on the event loop."""
-        if self._purchases is None:
-            return Reserved(None)
-        return await self._purchases.areserve(step.candidate, self._tags, self._at, step.timeout_s)
 
     def begin(self, step: Try) -> RunningAttempt:
         """Starts an attempt."""
