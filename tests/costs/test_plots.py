@@ -84,7 +84,7 @@ def test_an_svg_holds_names_amounts_days_and_what_is_unpriced_as_text(tmp_path: 
     assert {"groq/m  $0.0045", "together/m  $0.002", "vllm/m  4 unpriced"} <= set(found)
     assert "US dollars a day" in found
     assert [text for text in found if text.endswith("Nov")] == ["1 Nov", "2 Nov", "3 Nov", "4 Nov"]
-    assert any(text.startswith("unpriced: calls with a part whose cost nobody knows") for text in found)
+    assert any(text.startswith("unpriced: calls with a part of unknown cost") for text in found)
     assert "$0.00" in found
 
 
