@@ -1,7 +1,4 @@
-"""Models by name, and which provider serves each, under which id, until when: `models.toml` and the user's own rows.
-
-Facts only: nothing is chosen here, and an unknown model is not refused.
-"""
+"""Models by name, and which provider serves each, under which id, until when: `models.toml` and the user's own rows."""
 
 from __future__ import annotations
 
@@ -73,17 +70,7 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models and offers, looked up by name and by id.
-
-    Examples:
-        >>> catalog = Catalog.bundled()
-        >>> catalog.find("Llama3.1-8B").name
-        'llama-3.1-8b-instruct'
-        >>> [offer.target for offer in catalog.offers("llama-3.3-70b-instruct") if offer.is_served(date(2026, 11, 23))]
-        ['ollama/llama3.3:70b', 'ollama/llama3.3']
-        >>> catalog.offer("groq", "an-id-of-tomorrow") is None
-        True
-    """
+    """Models and offers, looked up by name and by id."""
 
     models: tuple[CatalogModel, ...]
     all_offers: tuple[Offer, ...]
@@ -113,12 +100,6 @@ class Catalog:
         Where both name the same model, what a row does not state stays, except the end: a row without `deprecated_on`
         states that the model is served (an enterprise account may keep a retired one). An alias that was another
         model's becomes the row's; a canonical name always stays its own model's.
-
-        Examples:
-            >>> row = UserRow("groq/llama-3.3-70b-versatile", "llama-3.3-70b")
-            >>> catalog = Catalog.bundled().extended([row])
-            >>> catalog.offer("groq", "llama-3.3-70b-versatile").is_served(date(2026, 11, 23))
-            True
         """
         if not rows:
             return self
@@ -145,10 +126,7 @@ class Catalog:
         return self._names.get(name.lower())
 
     def offers(self, name: str) -> tuple[Offer, ...]:
-        """The offers of a canonical name, retired ones included, in the catalogue's order.
-
-        An Ollama model may have several, one for each tag that it is pulled under.
-        """
+        """The offers of a canonical name, retired ones too. Ollama may have several: one for each tag of the model."""
         return tuple(offer for offer in self.all_offers if offer.name == name)
 
     def offer(self, provider_kind: str, model_id: str) -> Offer | None:
@@ -160,16 +138,7 @@ class Catalog:
         return tuple(o for o in self.all_offers if o is self.offer(o.provider_kind, model_id))
 
     def explain_retirement(self, provider_kind: str, model_id: str, day: date) -> str | None:
-        """When a provider retired an id, and what to use instead; None: not retired, as far as is known.
-
-        Examples:
-            >>> sentence = Catalog.bundled().explain_retirement("groq", "llama-3.1-8b-instant", date(2026, 11, 23))
-            >>> for part in sentence.split("; "):
-            ...     print(part)
-            groq retired llama-3.1-8b-instant on 2026-08-16
-            its replacement there is openai/gpt-oss-20b (a different model)
-            the same model is served by ollama as llama3.1:8b
-        """
+        """When a provider retired an id, and what to use instead; None: not retired, as far as is known."""
         offer = self.offer(provider_kind, model_id)
         if offer is None or offer.is_served(day):
             return None
@@ -187,12 +156,7 @@ class Catalog:
         return sentence
 
     def nearest(self, name: str, *, day: date | None = None) -> str | None:
-        """The name, alias or target that is most similar.
-
-        Examples:
-            >>> Catalog.bundled().nearest("openai/gpt-oss-20b")
-            'groq/openai/gpt-oss-20b'
-        """
+        """The name, alias or target that is most similar."""
         # Here, because it brings pydantic.
         from llama_client.validation import nearest
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from llama_client.catalog.catalog import read_bundled
 
@@ -37,18 +37,7 @@ class ListPrice:
 
 
 class ListPrices:
-    """List prices, looked up by provider, model and day.
-
-    Examples:
-        >>> prices = ListPrices.bundled()
-        >>> prices.of("groq", "openai/gpt-oss-20b", date(2026, 11, 23)).input_usd_per_mtok
-        Decimal('0.075')
-        >>> together = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
-        >>> [prices.of("together", together, date(2026, month, 1)).output_usd_per_mtok for month in (5, 6)]
-        [Decimal('0.88'), Decimal('1.04')]
-        >>> prices.of("groq", "an-id-of-tomorrow", date(2026, 11, 23)) is None
-        True
-    """
+    """List prices, looked up by provider, model and day."""
 
     def __init__(self, rows: Iterable[ListPrice]) -> None:
         self._rows: dict[tuple[str, str], list[ListPrice]] = {}
@@ -64,8 +53,10 @@ class ListPrices:
 
     def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
         """The price that held on a day; None: unknown, which is not 0."""
-        rows = self._rows.get((provider_kind, model), ())
-        return row_of_tier((row for row in rows if row.holds_on(day)), service_tier)
+        held = [row for row in self._rows.get((provider_kind, model), ()) if row.holds_on(day)]
+        of_tier = [row for row in held if row.service_tier == service_tier]
+        rows = of_tier or [row for row in held if row.service_tier is None]
+        return max(rows, key=lambda row: row.effective_from or date.min, default=None)
 
     def tiers(self, provider_kind: str, model: str) -> set[str | None]:
         """The tiers with a price of their own."""
@@ -73,26 +64,6 @@ class ListPrices:
 
     def all(self) -> list[ListPrice]:
         return [row for rows in self._rows.values() for row in rows]
-
-
-class PricedTier(Protocol):
-    """A row of prices that hold for a tier from a day on."""
-
-    @property
-    def service_tier(self) -> str | None: ...
-
-    @property
-    def effective_from(self) -> date | None: ...
-
-
-R = TypeVar("R", bound=PricedTier)
-
-
-def row_of_tier(rows: Iterable[R], tier: str | None) -> R | None:
-    """Of rows that hold on one day the latest of the tier, else the latest without a tier."""
-    held = list(rows)
-    of_tier = [row for row in held if row.service_tier == tier] or [row for row in held if row.service_tier is None]
-    return max(of_tier, key=lambda row: row.effective_from or date.min, default=None)
 
 
 _DECIMALS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")

@@ -160,7 +160,8 @@ def _show(
         console.print(_table(report.groups, by, console.width))
     lines = [_spent(report), _unpriced(report)] if report.groups else []
     if report.unrecorded_calls:
-        lines.append(f"{_calls(report.unrecorded_calls)} not recorded, or not completely, and not included above.")
+        were = "call was" if report.unrecorded_calls == 1 else "calls were"
+        lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")
     blank = [""] if lines else []
     for text in (*blank, *lines, *_budget_lines(budgets, config)):
         console.print(Text(text))
@@ -204,10 +205,6 @@ def _unpriced(report: CostReport) -> str:
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     verb = "call has" if count == 1 else "calls have"
     return f"{count:,} {verb} a part of unknown cost, not included in the sums: {', '.join(names[:_MAX_NAMED])}{more}"
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call was" if count == 1 else f"{count:,} calls were"
 
 
 def _budget_lines(budgets: Sequence[BudgetState], config: Config) -> Iterator[str]:

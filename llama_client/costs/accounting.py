@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -25,12 +27,8 @@ if TYPE_CHECKING:
     from llama_client.local_only import ConnectionGuard
 
 
-@dataclass(frozen=True, slots=True)
-class MachineUse:
-    """An attempt's use of a machine; `began` is what `MachineTime.end` needs."""
-
-    machine: MachineTime
-    began: float
+# Ends an attempt's use of a machine at a moment; returns the seconds that it had.
+MachineUse: TypeAlias = Callable[[float], float]
 
 
 class Machines:
@@ -48,10 +46,10 @@ class Machines:
     def begin(self, provider: str, now: float) -> MachineUse | None:
         """An attempt begins; None: the provider is no such machine."""
         machine = self._machines.get(provider)
-        return None if machine is None else MachineUse(machine, machine.begin(now))
+        return None if machine is None else partial(machine.end, machine.begin(now))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Accounting:
     """Prices, machines, ledger and budgets of a client, shared by all its views."""
 
@@ -80,12 +78,7 @@ def price_book(config: Config, calendar: Calendar, sellers: Sellers) -> PriceBoo
 
 
 def open_accounting(
-    config: Config,
-    calendar: Calendar,
-    *,
-    clock: Clock,
-    sellers: Sellers,
-    database: Database,
+    config: Config, calendar: Calendar, *, clock: Clock, sellers: Sellers, database: Database
 ) -> Accounting:
     """The accounting of one client. Opens nothing yet."""
     ledger = None
@@ -105,7 +98,10 @@ def open_accounting(
         budgets = Budgets(config.budgets, database.open, calendar, clock)
     tables = config.providers.items()
     machines = {name for name, table in tables if getattr(table, "machine_usd_per_hour", None) is not None}
-    return Accounting(price_book(config, calendar, sellers), Machines(frozenset(machines)), ledger, budgets)
+    accounting = Accounting(price_book(config, calendar, sellers), Machines(frozenset(machines)), ledger, budgets)
+    if ledger is not None:
+        ledger.leave_with(accounting)
+    return accounting
 
 
 _APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
@@ -158,11 +154,8 @@ class Database:
             addresses = self._guard.addresses(host, urlsplit(self._url).port or _PORT, rule="ledger")
             # Connects to the addresses that were checked, each in turn. GSSAPI is off: Kerberos would first connect to
             # a server of its own.
-            pinned = {
-                "hostaddr": ",".join(addresses),
-                "host": ",".join([host] * len(addresses)),
-                "gssencmode": "disable",
-            }
+            hosts = ",".join([host] * len(addresses))
+            pinned = {"hostaddr": ",".join(addresses), "host": hosts, "gssencmode": "disable"}
         return psycopg.connect(self._url, connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
 
     def _allowed_host(self) -> str | None:
@@ -173,8 +166,7 @@ class Database:
         if not self.host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
             self._guard.refuse(
                 "ledger",
-                "a ledger whose address does not name one host itself, as postgresql://user@localhost/name does "
-                "(ledger.url)",
+                "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)",
             )
         assert self.host is not None
         self._guard.require_allowed(self.host, rule="ledger")

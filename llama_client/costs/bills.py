@@ -1,8 +1,4 @@
-"""The cost of an attempt (its tokens, counted or estimated, at a price) and of a whole call.
-
-A refused request costs nothing. One that was worked on is charged, whatever became of the answer; tokens that no
-provider counted are estimated, and whatever derives from them is marked as an estimate.
-"""
+"""The cost of an attempt (its tokens, reported or else estimated, at a price) and of a whole call."""
 
 from __future__ import annotations
 
@@ -51,14 +47,7 @@ class Tokens:
 
 
 def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) -> Tokens:
-    """The tokens that a provider reported; what it did not is estimated.
-
-    Examples:
-        >>> counted(Usage(prompt_tokens=10, completion_tokens=5), lambda: (0, 0)).are_estimated
-        False
-        >>> counted(None, lambda: (12.4, 3.6))
-        Tokens(input_tokens=12, output_tokens=4, cached_tokens=None, reasoning_tokens=None, are_estimated=True)
-    """
+    """The tokens that a provider reported; what it did not is estimated."""
     usage = usage or Usage()
     prompt, answer, cached = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
     is_guessed = prompt is None or answer is None
@@ -121,12 +110,7 @@ def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    """The cost of a call from those of its charged attempts, in order: the sum, with the least certain status.
-
-    Example:
-        >>> total([Cost(), Cost(usd=Decimal(1), status="exact")]).status
-        'unknown'
-    """
+    """The cost of a call from those of its charged attempts, in order: the sum, with the least certain status."""
     if len(costs) == 1:
         return costs[0]
     if not costs:
@@ -150,15 +134,7 @@ def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
 
 
 class MachineTime:
-    """The time of one machine, shared equally among the attempts in flight: the shares add up to its busy time.
-
-    Example:
-        >>> machine = MachineTime()
-        >>> first = machine.begin(0.0)
-        >>> second = machine.begin(10.0)
-        >>> machine.end(first, 20.0), machine.end(second, 20.0)
-        (15.0, 5.0)
-    """
+    """The time of one machine, shared equally among the attempts in flight: the shares add up to its busy time."""
 
     def __init__(self) -> None:
         # Re-entrant: the garbage collector may end an attempt while this thread holds it.

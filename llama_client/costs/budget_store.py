@@ -60,7 +60,7 @@ class BudgetStore:
             for order, decision in zip(orders, decisions, strict=True):
                 if decision.refused_by is None and order.id not in held:
                     for counter in order.counters:
-                        self._do(_HOLD, order.id, counter.budget, counter.window_start, order.pico, self._owner)
+                        self._do(_HOLD, order.id, *counter, order.pico, self._owner)
             self._write(state)
         return decisions
 
@@ -83,12 +83,11 @@ class BudgetStore:
     def _locked(self, counters: set[Counter]) -> _State:
         """What each has settled and reserved. Every client locks in the same order, so that none deadlocks."""
         state: _State = {}
-        for counter in sorted(counters, key=lambda each: (each.budget, each.window_start)):
-            key = (counter.budget, counter.window_start)
-            row = self._do(_COUNTER + self._lock, *key).first()
+        for counter in sorted(counters):
+            row = self._do(_COUNTER + self._lock, *counter).first()
             if row is None:
-                self._do(_BEGIN_COUNTER, *key)
-                row = self._do(_COUNTER + self._lock, *key).one()
+                self._do(_BEGIN_COUNTER, *counter)
+                row = self._do(_COUNTER + self._lock, *counter).one()
             state[counter] = [int(row[0]), int(row[1])]
         return state
 
@@ -112,7 +111,7 @@ class BudgetStore:
 
     def _write(self, state: _State) -> None:
         for counter, (settled, reserved) in state.items():
-            self._do(_SET, min(settled, MAX_PICO), min(reserved, MAX_PICO), counter.budget, counter.window_start)
+            self._do(_SET, min(settled, MAX_PICO), min(reserved, MAX_PICO), *counter)
 
     def _do(self, statement: str, *values: object) -> Any:
         if not self._storage.place.is_sqlite:

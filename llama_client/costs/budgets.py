@@ -1,7 +1,4 @@
-"""Budgets: reserve the worst case before an attempt, settle its cost after; and the thread that does so.
-
-Attempts in flight count too, across threads and processes. An event loop waits for the database only by awaiting.
-"""
+"""Budgets: reserve the worst case before an attempt, settle its cost after; and the thread that does so."""
 
 from __future__ import annotations
 
@@ -216,7 +213,6 @@ class Budgets:
         self._tables = tables
         self._calendar = calendar
         self._worker = BudgetWorker(open_storage, clock)
-        # The thread refers to the worker only, so that budgets can be garbage collected.
         self._worker.leave_with(self)
         self._has_warned: set[tuple[str, int]] = set()
 

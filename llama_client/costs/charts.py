@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from llama_client.costs.money import added, shown
 from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of, form_settings, moved_into
@@ -27,8 +27,7 @@ MAX_LAYERS = 8
 _ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _UnitForm:
+class _UnitForm(NamedTuple):
     # Longer than the unit and shorter than two of it: the next one's start is found from anywhere in it.
     step: timedelta
     heading: str
@@ -95,12 +94,10 @@ def stack(days: Sequence[DayCosts], max_bars: int) -> Stack:
     unit, starts = _starts(days, max_bars)
     usd = {start: [_ZERO] * len(layers) for start in starts}
     unpriced = dict.fromkeys(starts, 0)
-    for day in days:
-        start = _start(day.day, unit)
-        for group in day.groups:
-            layer = index[group.key]
-            usd[start][layer] = added(usd[start][layer], group.usd)
-            unpriced[start] += group.unpriced_calls
+    for start, group in ((_start(day.day, unit), group) for day in days for group in day.groups):
+        layer = index[group.key]
+        usd[start][layer] = added(usd[start][layer], group.usd)
+        unpriced[start] += group.unpriced_calls
     return Stack(unit, tuple(layers), tuple(Bar(start, tuple(usd[start]), unpriced[start]) for start in starts))
 
 
@@ -137,15 +134,9 @@ def _starts(days: Sequence[DayCosts], max_bars: int) -> tuple[Unit, list[date]]:
 
 def _start(day: date, unit: Unit) -> date:
     """The first day of the unit that contains a day; weeks begin on Mondays."""
-    match unit:
-        case "day":
-            return day
-        case "week":
-            return day - timedelta(days=day.weekday())
-        case "month":
-            return day.replace(day=1)
-        case "year":
-            return day.replace(month=1, day=1)
+    if unit == "week":
+        return day - timedelta(days=day.weekday())
+    return day if unit == "day" else day.replace(day=1, month=1 if unit == "year" else day.month)
 
 
 # More lines than a month's would not be seen at once.
@@ -160,10 +151,7 @@ assert len(_FILLS) == len(_ASCII_FILLS) == len(_STYLES) == MAX_LAYERS
 
 
 def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = False) -> list[Text]:
-    """Costs by day for a terminal, as lines: a bar for each day with its amount, and the key to the bars.
-
-    More than 31 days are merged into weeks, months or years, and more than eight groups into eight.
-    """
+    """Costs by day for a terminal, as lines: a bar for each day with its amount, and the key to the bars."""
     from rich.text import Text
 
     chart = stack(days, MAX_BARS)
@@ -173,12 +161,7 @@ def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = F
 
 
 def money_column(amounts: Sequence[Decimal]) -> list[str]:
-    """Amounts for a column, aligned at the point, all of the same width.
-
-    Example:
-        >>> money_column([Decimal("12"), Decimal("0.0035")])
-        ['$12.00  ', ' $0.0035']
-    """
+    """Amounts for a column, aligned at the point, all of the same width."""
     texts = [shown(usd) for usd in amounts]
     decimals = [len(text.partition(".")[2]) for text in texts]
     texts = [text + " " * (max(decimals) - own) for text, own in zip(texts, decimals, strict=True)]
@@ -247,11 +230,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
-    """Draws costs by day: a bar for each day, stacked by group; unpriced calls apart, below.
-
-    More than 500 days are merged into weeks, months or years, and more than eight groups into eight. The file is
-    written as a whole or not at all.
-    """
+    """Draws costs by day: a bar for each day, stacked by group; unpriced calls apart, below."""
     form = form_of(path)
     with drawing("a picture of costs"), moved_into(path) as file:
         _drawn(stack(days, MAX_FIGURE_BARS), title).savefig(file, **form_settings(form))

@@ -13,21 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Identity,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-)
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -39,87 +25,83 @@ _READS_ONLY = "llama_client_reads_only"
 # PostgreSQL's advisory lock: of processes that open a database at once, one migrates it.
 _MIGRATION_LOCK = 0x6C6C616D61
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
-_SERIAL = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _optional(kind: type[BigInteger | Text], *names: str) -> list[Column[Any]]:
-    return [Column(name, kind) for name in names]
+_SERIAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
-schema = Table(
+def _columns(kind: type[sa.BigInteger | sa.Text], *names: str, nullable: bool = False) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=nullable) for name in names]
+
+
+schema = sa.Table(
     "llama_client_schema",
     metadata,
-    Column("version", Integer, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
     # The oldest version of this schema whose programs can read and write the database.
-    Column("understood_from", Integer, nullable=False),
+    sa.Column("understood_from", sa.Integer, nullable=False),
 )
 # What attempts are grouped by, once for each combination. The id is a hash of the rest, so that every process computes
 # the same without a query.
-labels = Table(
+labels = sa.Table(
     "llama_client_labels",
     metadata,
-    Column("id", BigInteger, primary_key=True, autoincrement=False),
-    Column("route", Text),
-    Column("provider", Text, nullable=False),
-    Column("target", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("tags", Text, nullable=False),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("route", sa.Text),
+    *_columns(sa.Text, "provider", "target", "model", "tags"),
 )
-attempts = Table(
+attempts = sa.Table(
     "llama_client_attempts",
     metadata,
-    Column("id", _SERIAL, Identity(), primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("label_id", BigInteger, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("error", Text),
-    Column("http_status", Integer),
-    *_optional(BigInteger, "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"),
-    Column("tokens_are_estimated", Integer, nullable=False),
-    *_optional(BigInteger, "usd_pico", "input_usd_pico", "cached_usd_pico", "output_usd_pico"),
-    *_optional(Text, "cost_status", "cost_source", "price_effective_from"),
-    *_optional(BigInteger, "latency_us", "ttft_us"),
-    Column("counts", Integer, nullable=False),
+    sa.Column("id", _SERIAL, sa.Identity(), primary_key=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("label_id", sa.BigInteger, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("http_status", sa.Integer),
+    *_columns(sa.BigInteger, "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", nullable=True),
+    sa.Column("tokens_are_estimated", sa.Integer, nullable=False),
+    *_columns(sa.BigInteger, "usd_pico", "input_usd_pico", "cached_usd_pico", "output_usd_pico", nullable=True),
+    *_columns(sa.Text, "cost_status", "cost_source", "price_effective_from", nullable=True),
+    *_columns(sa.BigInteger, "latency_us", "ttft_us", nullable=True),
+    sa.Column("counts", sa.Integer, nullable=False),
     # Every column that a report sums, in order of time, so that a report reads the index alone.
-    Index("llama_client_attempts_by_time", "at_us", "label_id", "counts", "usd_pico", "input_tokens", "output_tokens"),
+    sa.Index(
+        "llama_client_attempts_by_time", "at_us", "label_id", "counts", "usd_pico", "input_tokens", "output_tokens"
+    ),
 )
-unrecorded = Table(
+unrecorded = sa.Table(
     "llama_client_unrecorded",
     metadata,
-    Column("id", _SERIAL, Identity(), primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("calls", BigInteger, nullable=False),
+    sa.Column("id", _SERIAL, sa.Identity(), primary_key=True),
+    *_columns(sa.BigInteger, "at_us", "calls"),
 )
 # What each budget has settled and reserved in each of its windows. A budget is its scope, its window's kind and (for
 # tags) a value.
-spending = Table(
+spending = sa.Table(
     "llama_client_spending",
     metadata,
-    Column("budget", Text, primary_key=True),
-    Column("window_start", BigInteger, primary_key=True),
-    Column("settled_pico", BigInteger, nullable=False),
-    Column("reserved_pico", BigInteger, nullable=False),
+    sa.Column("budget", sa.Text, primary_key=True),
+    sa.Column("window_start", sa.BigInteger, primary_key=True),
+    *_columns(sa.BigInteger, "settled_pico", "reserved_pico"),
 )
-reservations = Table(
+reservations = sa.Table(
     "llama_client_reservations",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("budget", Text, primary_key=True),
-    Column("window_start", BigInteger, nullable=False),
-    Column("pico", BigInteger, nullable=False),
-    Column("owner", Text, nullable=False),
-    Index("llama_client_reservations_by_owner", "owner"),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("budget", sa.Text, primary_key=True),
+    *_columns(sa.BigInteger, "window_start", "pico"),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Index("llama_client_reservations_by_owner", "owner"),
 )
 # Clients with reservations; one that has not renewed `alive_until` (seconds since the Unix epoch) is taken for dead.
-owners = Table(
+owners = sa.Table(
     "llama_client_owners",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("alive_until", BigInteger, nullable=False),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("alive_until", sa.BigInteger, nullable=False),
 )
 # A new database gets the tables above. One of version n gets the statements after the first n - 1 of these, which make
 # the same of it: so a change of a table above comes with a migration here. Migrations are appended, never edited.
@@ -170,11 +152,11 @@ class DatabaseLocation:
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{self.name}: {error}") from error
 
-    def engine(self, connect_to_file: Callable[[], sqlite3.Connection]) -> Engine:
+    def engine(self, connect_to_file: Callable[[], sqlite3.Connection] | None) -> Engine:
         """An engine without a pool, for either kind."""
         if self.connect is not None:
-            return create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
-        return create_engine("sqlite+pysqlite://", creator=connect_to_file, poolclass=NullPool)
+            return sa.create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
+        return sa.create_engine("sqlite+pysqlite://", creator=connect_to_file, poolclass=NullPool)
 
 
 class Storage:
@@ -192,7 +174,10 @@ class Storage:
             if self._engine is None:
                 engine = self._new_engine()
                 with engine.connect() as connection:
-                    if not _is_up_to_date(connection.execution_options(**{_READS_ONLY: True})):
+                    # Read first, so that it waits for no writer where there is nothing to migrate.
+                    with connection.execution_options(**{_READS_ONLY: True}).begin():
+                        found = read_version(connection)
+                    if found is None or found[0] != 1 + len(_MIGRATIONS):
                         _migrate(connection.execution_options(**{_READS_ONLY: False}))
                 self._engine = engine
                 self._inode = self.place.inode()
@@ -231,7 +216,7 @@ class Storage:
             connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
         if file is not None:
-            event.listen(engine, "begin", begin)
+            sa.event.listen(engine, "begin", begin)
         return engine
 
 
@@ -253,18 +238,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {statement}").close()
 
 
-def _is_up_to_date(connection: Connection) -> bool:
-    """Whether there is nothing to migrate, found without waiting for a writer."""
-    with connection.begin():
-        row = read_version(connection)
-        return row is not None and row[0] == 1 + len(_MIGRATIONS)
-
-
 def read_version(connection: Connection) -> tuple[int, int] | None:
     """The schema's version, and the oldest one that understands it; None: there is no schema."""
-    if not inspect(connection).has_table(schema.name):
+    if not sa.inspect(connection).has_table(schema.name):
         return None
-    row = connection.execute(select(schema)).first()
+    row = connection.execute(sa.select(schema)).first()
     return (0, 0) if row is None else (row.version, row.understood_from)
 
 
@@ -273,7 +251,7 @@ def _migrate(connection: Connection) -> None:
     known = 1 + len(_MIGRATIONS)
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         version, understood_from = read_version(connection) or (0, 0)
         if understood_from > known:
             raise StorageError(

@@ -86,7 +86,7 @@ class DatabaseThread(ABC, Generic[T]):
         self.wake()
 
     def leave_with(self, owner: object) -> None:
-        """Calls `leave` when the owner is garbage collected."""
+        """Calls `leave` when the owner is garbage collected; the thread itself must not refer to it."""
         weakref.finalize(owner, self.leave).atexit = False
 
     def close(self) -> bool:

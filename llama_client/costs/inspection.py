@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -64,15 +64,18 @@ def look(
     """What is in an existing database."""
     until = time.monotonic() + within_s
 
-    def snapshot(connect_to_file: Callable[[], sqlite3.Connection]) -> LedgerSnapshot:
+    def snapshot(connect_to_file: Callable[[], sqlite3.Connection] | None) -> LedgerSnapshot:
         with place.engine(connect_to_file).connect() as connection, connection.begin():
             if not place.is_sqlite:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
                 connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
-            return _snapshot(connection, calendar=calendar, now=now, budgets=budgets)
+            found = _snapshot(connection)
+            if found.rows is None:
+                return found
+            return replace(found, budgets=Reports(connection, calendar, now).budgets(budgets))
 
     with place.errors():
-        return snapshot(_no_file) if place.file is None else _read(place.file, snapshot, until)
+        return snapshot(None) if place.file is None else _read(place.file, snapshot, until)
 
 
 def why_not(error: StorageError) -> Why:
@@ -87,16 +90,11 @@ def why_not(error: StorageError) -> Why:
 
 def load(place: DatabaseLocation) -> None:
     """Imports what `look` needs, so that the time limit of a database does not include it."""
-    place.engine(_no_file)
+    place.engine(None)
 
 
-def _no_file() -> sqlite3.Connection:
-    raise AssertionError("not a file")
-
-
-def _snapshot(
-    connection: Connection, *, calendar: Calendar, now: float, budgets: Sequence[BudgetTable]
-) -> LedgerSnapshot:
+def _snapshot(connection: Connection) -> LedgerSnapshot:
+    """All but the budgets."""
     found = read_version(connection)
     if found is None:
         return LedgerSnapshot()
@@ -110,7 +108,6 @@ def _snapshot(
         rows=connection.execute(select(func.count()).select_from(attempts)).scalar(),
         last_row_at=None if last_us is None else datetime.fromtimestamp(last_us / 1e6, tz=UTC),
         unrecorded_calls=unrecorded_calls(connection),
-        budgets=Reports(connection, calendar, now).budgets(budgets),
     )
 
 
@@ -133,11 +130,9 @@ def _read(
     *,
     is_plausible: Callable[[R], bool] = lambda _: True,
 ) -> R:
-    """Asks a file something, and again where another process wrote meanwhile, which may look like damage.
-
-    A reader of a database in WAL mode creates the two files beside it where they are missing, and leaves them behind.
-    They are missing where no process has it open; then the file itself holds everything, and is read as immutable.
-    """
+    """Asks a file something, and again where another process wrote meanwhile, which may look like damage."""
+    # A reader of a database in WAL mode creates the two files beside it where they are missing, and leaves them behind.
+    # They are missing where no process has it open; then the file itself holds everything, and is read as immutable.
 
     def state() -> tuple[bool, int, int]:
         stat = file.stat()

@@ -80,13 +80,8 @@ class Row:
             money = (*(_pico(usd) for usd in amounts), cost.status, cost.source, effective_from)
         counts: tuple[Any, ...] = _NO_TOKENS
         if tokens is not None:
-            counts = (
-                _bounded(tokens.input_tokens),
-                _bounded(tokens.output_tokens),
-                _bounded(tokens.cached_tokens),
-                _bounded(tokens.reasoning_tokens),
-                int(tokens.are_estimated),
-            )
+            own = (tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens, tokens.reasoning_tokens)
+            counts = (*map(_bounded, own), int(tokens.are_estimated))
         return (
             round(self.at * 1e6),
             self.request_id,
@@ -137,50 +132,8 @@ _DAY_S, _LABELS_S = 86_400.0, 3_600.0
 _DELETED_AT_ONCE = 5_000
 
 
-class Ledger:
-    """Takes rows without any I/O. Its thread starts with the first row."""
-
-    def __init__(
-        self,
-        open_storage: Callable[[], Storage],
-        name: str,
-        *,
-        flush_interval_s: float,
-        retention_days: int,
-        wall: Callable[[], float],
-    ) -> None:
-        self._writer = _Writer(open_storage, name, flush_interval_s, retention_days, wall)
-        # The thread refers to the writer only, so that a ledger can be garbage collected.
-        self._writer.leave_with(self)
-
-    def put(self, row: Row) -> bool:
-        """Hands over a row, also after `close`: a stream may end later. False: the queue is full."""
-        return self._writer.put(row)
-
-    def count_unrecorded(self) -> None:
-        """Counts a call of which a row did not fit."""
-        self._writer.count_unrecorded()
-
-    @property
-    def unrecorded_calls(self) -> int:
-        """Calls of this process that are not recorded, and not yet counted in the database either."""
-        return self._writer.unrecorded
-
-    def open(self) -> None:
-        """Starts the thread, so that the database is open when the first row comes."""
-        self._writer.open()
-
-    def flush(self, within_s: float = CLOSING_S) -> bool:
-        """Waits until every row put so far is on disk; False: not in time."""
-        return self._writer.flush(within_s)
-
-    def close(self) -> None:
-        """Writes what is left, and ends the thread."""
-        self._writer.close()
-
-
-class _Writer(DatabaseThread[float]):
-    """The thread, and the rows that it has to write. A signal is the time on the monotonic clock when a row came."""
+class Ledger(DatabaseThread[float]):
+    """Takes rows without any I/O, and writes them in its thread. A signal is the monotonic time when a row came."""
 
     name = "llama-client-ledger"
 
@@ -188,6 +141,7 @@ class _Writer(DatabaseThread[float]):
         self,
         open_storage: Callable[[], Storage],
         place_name: str,
+        *,
         flush_interval_s: float,
         retention_days: int,
         wall: Callable[[], float],
@@ -201,7 +155,8 @@ class _Writer(DatabaseThread[float]):
 
     def reset(self) -> None:
         super().reset()
-        self.unrecorded = 0
+        # Calls that are not recorded, and not yet counted in the database either.
+        self.unrecorded_calls = 0
         self._queue: deque[Row] = deque()
         self._is_awake = False
         self._done = 0
@@ -213,6 +168,7 @@ class _Writer(DatabaseThread[float]):
         self._has_old = False
 
     def put(self, row: Row) -> bool:
+        """Hands over a row, also after `close`: a stream may end later. False: the queue is full."""
         if len(self._queue) >= MAX_QUEUED:
             return False
         self._queue.append(row)
@@ -224,14 +180,17 @@ class _Writer(DatabaseThread[float]):
         return True
 
     def count_unrecorded(self, calls: int = 1) -> None:
+        """Counts a call of which a row did not fit."""
         with self._progress:
-            self.unrecorded += calls
+            self.unrecorded_calls += calls
 
     def open(self) -> None:
+        """Starts the thread, so that the database is open when the first row comes."""
         with contextlib.suppress(RuntimeError):
             self.start()
 
-    def flush(self, within_s: float) -> bool:
+    def flush(self, within_s: float = CLOSING_S) -> bool:
+        """Waits until every row put so far is on disk; False: not in time."""
         if self.thread is None:
             return not self._queue
         with self._progress:
@@ -308,32 +267,25 @@ class _Writer(DatabaseThread[float]):
                 self.wake()
 
     def _write_queued(self, connection: Connection) -> None:
-        while self._queue or self.unrecorded:
+        singly = 0
+        while self._queue or self.unrecorded_calls:
             # Rows stay in the queue until they are written.
-            batch = [self._queue[index] for index in range(min(len(self._queue), _MAX_BATCH))]
+            batch = [self._queue[index] for index in range(min(len(self._queue), 1 if singly else _MAX_BATCH))]
             try:
                 self._insert(connection, batch)
-                self._written(len(batch))
-            except _errors_of_a_value() as error:
-                # The database refuses a value of one row; it takes the others. Any other error is the database's own.
-                self._warn(error)
-                self._write_singly(connection, batch)
-
-    def _written(self, rows: int) -> None:
-        with self._progress:
-            for _ in range(rows):
-                self._queue.popleft()
-            self._done += rows
-            self._progress.notify_all()
-
-    def _write_singly(self, connection: Connection, batch: Sequence[Row]) -> None:
-        for row in batch:
-            try:
-                self._insert(connection, [row])
             except _errors_of_a_value() as error:
                 self._warn(error)
+                if not singly:
+                    # The database refuses a value of one row; it takes the others. Any other error is its own.
+                    singly = len(batch)
+                    continue
                 self.count_unrecorded()
-            self._written(1)
+            with self._progress:
+                for _ in batch:
+                    self._queue.popleft()
+                self._done += len(batch)
+                self._progress.notify_all()
+            singly = max(singly - 1, 0)
 
     def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
         from llama_client.costs.database import attempts, labels, unrecorded
@@ -347,7 +299,7 @@ class _Writer(DatabaseThread[float]):
                 label = new[key] = row.label()
                 label_id = label[0]
             values.append(row.values(label_id))
-        counted = self.unrecorded
+        counted = self.unrecorded_calls
         with connection.begin():
             # Past SQLAlchemy's own inserts: their work per row would hold the interpreter that the calls run in.
             if new:

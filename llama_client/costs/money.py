@@ -42,12 +42,7 @@ def exact(usd: Decimal) -> Decimal:
 
 
 def per_million(number: float, usd_per_million: Decimal) -> Decimal:
-    """The cost of a number of tokens, in whole pico-dollars.
-
-    Example:
-        >>> per_million(500, Decimal("0.075"))
-        Decimal('0.0000375')
-    """
+    """The cost of a number of tokens, in whole pico-dollars."""
     return exact(_CONTEXT.divide(_CONTEXT.multiply(Decimal(number), usd_per_million), _MILLION))
 
 
@@ -60,12 +55,7 @@ def added(*amounts: Decimal) -> Decimal:
 
 
 def to_pico(usd: Decimal) -> int:
-    """Dollars as pico-dollars, rounded to the nearest.
-
-    Example:
-        >>> to_pico(Decimal("0.0000000375"))
-        37500
-    """
+    """Dollars as pico-dollars, rounded to the nearest."""
     scaled = usd.scaleb(12, _CONTEXT)
     whole = int(scaled)
     # Nearly always it is an integer already.
@@ -73,26 +63,14 @@ def to_pico(usd: Decimal) -> int:
 
 
 def from_pico(pico: int) -> Decimal:
-    """Pico-dollars as dollars, without trailing zeros.
-
-    Example:
-        >>> from_pico(37500)
-        Decimal('3.75E-8')
-        >>> f"{from_pico(5 * PICO_PER_USD):f}"
-        '5'
-    """
+    """Pico-dollars as dollars, without trailing zeros."""
     usd = Decimal(pico).scaleb(-12, _CONTEXT)
     whole = usd.to_integral_value()
     return whole if usd == whole else usd.normalize(_CONTEXT)
 
 
 def shown(usd: Decimal) -> str:
-    """Dollars for people: `$0.0035`, never with an exponent.
-
-    Example:
-        >>> shown(Decimal("3.75E-8")), shown(Decimal("12"))
-        ('$0.0000000375', '$12.00')
-    """
+    """Dollars for people: `$0.0035`, never with an exponent."""
     text = f"{usd:f}"
     whole, _, decimals = text.partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
@@ -110,17 +88,7 @@ class Span:
 
 
 class Calendar:
-    """Days and budget windows in the user's time zone.
-
-    Examples:
-        >>> calendar = Calendar("Europe/Berlin")
-        >>> noon = datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()
-        >>> calendar.day(noon)
-        datetime.date(2026, 3, 29)
-        >>> span = calendar.span("day", noon)  # daylight saving time begins
-        >>> (span.end - span.start) / 3600
-        23.0
-    """
+    """Days and budget windows in the user's time zone."""
 
     def __init__(self, zone: str) -> None:
         from zoneinfo import ZoneInfo

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from llama_client.catalog.prices import row_of_tier
+from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
 
 if TYPE_CHECKING:
     from genai_prices import types
 
-    from llama_client.catalog.prices import ListPrice, ListPrices
     from llama_client.config.tables import PriceRow
     from llama_client.costs.money import Calendar
 
@@ -70,13 +69,7 @@ class TokenPrice:
         return not (self.input_usd_per_mtok or self.output_usd_per_mtok or self.cached_usd_per_mtok)
 
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
-        """The cost of tokens.
-
-        Example:
-            >>> price = TokenPrice(Origin("mine"), Decimal("0.15"), Decimal("0.60"), Decimal("0.075"))
-            >>> price.parts(1000, 100, 500).usd
-            Decimal('0.0001725')
-        """
+        """The cost of tokens."""
         cached_rate = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
         return Parts(
             per_million(input_tokens - cached_tokens, self.input_usd_per_mtok),
@@ -116,7 +109,6 @@ class GenaiPrice:
     _model: types.ModelInfo
     _at: datetime
     _context: dict[str, str]
-    _package: ModuleType
 
     @property
     def is_nothing(self) -> bool:
@@ -133,9 +125,9 @@ class GenaiPrice:
         return Parts(exact(rest), exact(price.input_price) - exact(rest), exact(price.output_price))
 
     def _of(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> types.PriceCalculation:
-        usage = self._package.Usage(
-            input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached_tokens or None
-        )
+        from genai_prices import Usage
+
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached_tokens or None)
         return self._model.calc_price(
             usage, self._provider, genai_request_timestamp=self._at, price_context=self._context or None
         )
@@ -163,10 +155,9 @@ class PriceBook:
     """Which price holds for a target on a day."""
 
     def __init__(self, rows: Sequence[PriceRow], sellers: Sellers, calendar: Calendar) -> None:
-        self._rows = rows
+        self._own = ListPrices(_as_list_price(row) for row in rows)
         self._sellers = sellers
         self._calendar = calendar
-        self._genai: GenaiPrices | None = None
         self._known: dict[tuple[str, str, str | None, bool, date], Price | None] = {}
 
     def price(
@@ -186,8 +177,7 @@ class PriceBook:
         self, provider: str, model: str, at: float, *, is_free: bool, service_tier: str | None
     ) -> list[Price | None]:
         """The prices that a target may have, whichever tier the provider serves a call with."""
-        target = f"{provider}/{model}"
-        tiers = {None, service_tier, *(row.service_tier for row in self._rows if row.target == target)}
+        tiers = {None, service_tier} | self._own.tiers(provider, model)
         tiers |= self._sellers.list_prices.tiers(self._sellers.kind(provider), model)
         prices = (self.price(provider, model, at, is_free=is_free, service_tier=tier) for tier in tiers)
         return list(dict.fromkeys(prices))
@@ -196,24 +186,22 @@ class PriceBook:
         """Whether the price is found without importing genai-prices, which takes a quarter of a second."""
         day = self._calendar.day(at)
         return (
-            self._genai is not None
-            or is_free
+            is_free
+            or "genai_prices" in sys.modules
             or (provider, model, None, is_free, day) in self._known
-            or self._own(provider, model, day, None) is not None
+            or self._own.of(provider, model, day) is not None
             or self._sellers.usd_per_hour(provider) is not None
             or self._sellers.list_prices.of(self._sellers.kind(provider), model, day) is not None
         )
 
-    def load_package(self) -> GenaiPrices:
+    def load_package(self) -> None:
         """Imports genai-prices: not for an event loop."""
-        if self._genai is None:
-            self._genai = GenaiPrices()
-        return self._genai
+        import genai_prices  # noqa: F401
 
     def _found(self, provider: str, model: str, tier: str | None, is_free: bool, day: date, at: float) -> Price | None:
-        own = self._own(provider, model, day, tier)
+        own = self._own.of(provider, model, day, service_tier=tier)
         if own is not None:
-            return own
+            return _token_price(own, Origin(own.source, own.effective_from))
         usd_per_hour = self._sellers.usd_per_hour(provider)
         if usd_per_hour is not None:
             return HourPrice(Origin("the time of the machine"), usd_per_hour)
@@ -223,12 +211,7 @@ class PriceBook:
         if listed is not None:
             return listed
         kind, url = self._sellers.kind(provider), self._sellers.url(provider)
-        return self.load_package().find(kind, url, model, datetime.fromtimestamp(at, tz=UTC), tier)
-
-    def _own(self, provider: str, model: str, day: date, tier: str | None) -> TokenPrice | None:
-        target = f"{provider}/{model}"
-        row = row_of_tier((row for row in self._rows if row.target == target and row.holds_on(day)), tier)
-        return None if row is None else _token_price(row, Origin("the configuration", row.effective_from))
+        return _genai_price(kind, url, model, datetime.fromtimestamp(at, tz=UTC), tier)
 
     def _listed(self, provider: str, model: str, tier: str | None, day: date) -> TokenPrice | None:
         row = self._sellers.list_prices.of(self._sellers.kind(provider), model, day, service_tier=tier)
@@ -246,8 +229,14 @@ class PriceBook:
         return _token_price(row, Origin(row.source, row.effective_from, doubt, warning))
 
 
-def _token_price(row: PriceRow | ListPrice, origin: Origin) -> TokenPrice:
+def _token_price(row: ListPrice, origin: Origin) -> TokenPrice:
     return TokenPrice(origin, row.input_usd_per_mtok, row.output_usd_per_mtok, row.cached_usd_per_mtok)
+
+
+def _as_list_price(row: PriceRow) -> ListPrice:
+    provider, _, model = row.target.partition("/")
+    facts = row.model_dump(exclude={"target"})
+    return ListPrice(provider, model, source="the configuration", checked_on=date.max, **facts)
 
 
 def doubt_of_tier(tier: str | None) -> str | None:
@@ -255,47 +244,40 @@ def doubt_of_tier(tier: str | None) -> str | None:
     return None if tier in _USUAL_TIERS else f"no price known for tier {tier!r}; the default tier's is used"
 
 
-class GenaiPrices:
-    """The package genai-prices."""
+def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str | None) -> GenaiPrice | None:
+    import genai_prices
 
-    def __init__(self) -> None:
-        import genai_prices
-
-        self._package = genai_prices
-        self._source = f"genai-prices {version('genai-prices')}"
-
-    def find(self, kind: str, url: str | None, model: str, at: datetime, tier: str | None) -> GenaiPrice | None:
-        """A model's price at a moment; None: unknown."""
-        named = _PROVIDERS.get(kind)
-        if named is None and (url is None or _is_nearby(url)):
-            return None
-        seller: dict[str, Any] = {"provider_api_url": url} if named is None else {"provider_id": named}
-        nothing = self._package.Usage(input_tokens=0, output_tokens=0)
-        try:
-            found = self._package.calc_price(nothing, model, **seller, genai_request_timestamp=at)
-        except (LookupError, ValueError):
-            return None
-        rest = model.lower().removeprefix(found.model.id)
-        doubts = [] if _DATE.fullmatch(rest) else [f"the price is that of {found.model.id}"]
-        context = {} if tier is None else {"service_tier": tier}
-        usual, of_tier = (found.model.get_prices(at, each) for each in (None, context or None))
-        doubt = doubt_of_tier(tier)
-        if doubt is not None and usual == of_tier:
-            doubts.append(doubt)
-        since = _begin_of(found.model, at, self._package.types.StartDateConstraint)
-        origin = Origin(self._source, since, "; ".join(doubts) or None)
-        # A model that is paid by the request or by the image has no price of tokens.
-        if usual.output_mtok is None or usual.input_mtok is None:
-            return None
-        return GenaiPrice(origin, found.provider, found.model, at, context, self._package)
+    named = _PROVIDERS.get(kind)
+    if named is None and (url is None or _is_nearby(url)):
+        return None
+    seller: dict[str, Any] = {"provider_api_url": url} if named is None else {"provider_id": named}
+    nothing = genai_prices.Usage(input_tokens=0, output_tokens=0)
+    try:
+        found = genai_prices.calc_price(nothing, model, **seller, genai_request_timestamp=at)
+    except (LookupError, ValueError):
+        return None
+    context = {} if tier is None else {"service_tier": tier}
+    usual, of_tier = (found.model.get_prices(at, each) for each in (None, context or None))
+    # A model that is paid by the request or by the image has no price of tokens.
+    if usual.output_mtok is None or usual.input_mtok is None:
+        return None
+    rest = model.lower().removeprefix(found.model.id)
+    doubts = [] if _DATE.fullmatch(rest) else [f"the price is that of {found.model.id}"]
+    doubt = doubt_of_tier(tier)
+    if doubt is not None and usual == of_tier:
+        doubts.append(doubt)
+    origin = Origin(f"genai-prices {version('genai-prices')}", _begin_of(found.model, at), "; ".join(doubts) or None)
+    return GenaiPrice(origin, found.provider, found.model, at, context)
 
 
-def _begin_of(model: types.ModelInfo, at: datetime, dated: type[types.StartDateConstraint]) -> date | None:
+def _begin_of(model: types.ModelInfo, at: datetime) -> date | None:
     """The day from which the price holds, where the model's prices are dated."""
+    from genai_prices.types import StartDateConstraint
+
     if isinstance(model.prices, list):
         for row in reversed(model.prices):
             if row.constraint is None or row.constraint.active(at):
-                return row.constraint.start_date if isinstance(row.constraint, dated) else None
+                return row.constraint.start_date if isinstance(row.constraint, StartDateConstraint) else None
     return None
 
 

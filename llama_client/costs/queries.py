@@ -53,20 +53,10 @@ class Reports:
 
     def report(self, since: float | None, by: str) -> CostReport:
         """What was spent, by day or by what attempts share."""
-        total, days = [0] * _SUMS, []
-        groups: dict[str, list[int]] = defaultdict(lambda: [0] * _SUMS)
-        if by == "day":
-            for day, start, end in self._days(since):
-                *row, rows = self._sums(start, end)
-                if rows:
-                    _add(total, row)
-                    _add(groups[day.isoformat()], row)
-            days = [_group(key, sums) for key, sums in groups.items()]
-        else:
-            for label_id, *row, calls, unpriced in self._sums_by_label(_us(since), None, by):
-                _add(groups[self._key(label_id, by)], row)
-                # A call with attempts in two groups is one call of the whole.
-                _add(total, (calls, unpriced, *row[2:]))
+        total, groups = [0] * _SUMS, _groups()
+        for key, row, whole_calls in self._rows(since, by):
+            _add(groups[key], row)
+            _add(total, (*whole_calls, *row[2:]))
         whole = _group("", total)
         return CostReport(
             total_usd=whole.usd,
@@ -74,14 +64,14 @@ class Reports:
             unpriced_calls=whole.unpriced_calls,
             unrecorded_calls=unrecorded_calls(self._connection, since),
             since=None if since is None else datetime.fromtimestamp(since, tz=self._calendar.zone),
-            groups=days if by == "day" else _ranked(groups),
+            groups=[_group(key, sums) for key, sums in groups.items()] if by == "day" else _ranked(groups),
         )
 
     def by_day(self, since: float | None, by: str) -> list[DayCosts]:
         """Each day's costs, by what attempts share."""
         found = []
         for day, start, end in self._days(since):
-            groups: dict[str, list[int]] = defaultdict(lambda: [0] * _SUMS)
+            groups = _groups()
             for label_id, *row, _, _ in self._sums_by_label(start, end, by):
                 _add(groups[self._key(label_id, by)], row)
             if groups:
@@ -121,10 +111,17 @@ class Reports:
             assert span.end is not None
             yield day, max(span.start * _US, begin_us), span.end * _US
 
-    def _sums(self, start_us: int, end_us: int) -> Any:
-        """The sums, and how many rows there are."""
-        [row] = self._summed(lambda usd: select(*_columns(_WHOLE, usd), func.count()), _within(start_us, end_us))
-        return row
+    def _rows(self, since: float | None, by: str) -> Iterable[tuple[str, Sequence[Any], Sequence[Any]]]:
+        """Keys, sums, and the calls and unpriced calls of the whole: a call with attempts in two groups is one call."""
+        if by != "day":
+            for label_id, *row, calls, unpriced in self._sums_by_label(_us(since), None, by):
+                yield self._key(label_id, by), row, (calls, unpriced)
+            return
+        for day, start, end in self._days(since):
+            within = _within(start, end)
+            [(*row, rows)] = self._summed(lambda usd: select(*_columns(_WHOLE, usd), func.count()), within)
+            if rows:
+                yield day.isoformat(), row, row[:2]
 
     def _sums_by_label(self, start_us: int | None, end_us: int | None, by: str) -> Sequence[Any]:
         """For each label its id, the sums, and the calls and unpriced calls of the whole."""
@@ -162,6 +159,10 @@ def unrecorded_calls(connection: Connection, since: float | None = None) -> int:
     if since is not None:
         query = query.where(unrecorded.c.at_us >= _us(since))
     return int(connection.execute(query).scalar() or 0)
+
+
+def _groups() -> dict[str, list[int]]:
+    return defaultdict(lambda: [0] * _SUMS)
 
 
 def _add(sums: list[int], row: Sequence[Any]) -> None:
@@ -221,17 +222,10 @@ def traffic(
     """Sums up the answered calls: of all models and targets, or of these."""
     where = [*_is_traffic(connection, models, target), *_within(_us(since))]
     hours, older_calls = _hours(connection, where)
-    report = TrafficReport()
-    if hours:
-        first, last = min(hours), max(hours)
+    if older_calls:
         # Where nothing is older, the condition would only make the database go through its index.
-        of_period = [*where, attempts.c.at_us >= first * _HOUR_US] if older_calls else where
-        report = _report(hours, connection, of_period).model_copy(
-            update={
-                "first_call_at": _edge(connection, where, first, func.min),
-                "last_call_at": _edge(connection, where, last, func.max),
-            }
-        )
+        where.append(attempts.c.at_us >= min(hours) * _HOUR_US)
+    report = _report(hours, _sums_of_labels(connection, where)) if hours else TrafficReport()
     lost = unrecorded_calls(connection, since)
     return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
 
@@ -284,30 +278,18 @@ def _hours(connection: Connection, where: Sequence[ColumnElement[bool]]) -> tupl
     return hours, older_calls
 
 
-def _edge(
-    connection: Connection,
-    where: Sequence[ColumnElement[bool]],
-    hour: int,
-    which: Callable[[ColumnElement[int]], ColumnElement[int]],
-) -> datetime:
-    within = _within(hour * _HOUR_US, (hour + 1) * _HOUR_US)
-    found: int = connection.execute(select(which(attempts.c.at_us)).where(*where, *within)).scalar_one()
-    return datetime.fromtimestamp(found / _US, tz=UTC)
-
-
-def _report(
-    hours: Mapping[int, Sequence[int]], connection: Connection, where: Sequence[ColumnElement[bool]]
-) -> TrafficReport:
+def _report(hours: Mapping[int, Sequence[int]], rows: Sequence[Any]) -> TrafficReport:
     calls, read, written = (sum(column) for column in zip(*hours.values(), strict=True))
     first = min(hours)
     length = max(max(hours) - first + 1, _HOURS_A_DAY)
     period = [hours.get(first + offset, (0, 0, 0)) for offset in range(length)]
     hourly = tuple(input_tokens + output_tokens for _, input_tokens, output_tokens in period)
     tokens, days = read + written, length / _HOURS_A_DAY
-    rows = _sums_of_labels(connection, where)
     cached_tokens = [int(row.cached_tokens) for row in rows if row.cached_tokens is not None]
     return TrafficReport(
         calls=calls,
+        first_call_at=datetime.fromtimestamp(min(row.first_us for row in rows) / _US, tz=UTC),
+        last_call_at=datetime.fromtimestamp(max(row.last_us for row in rows) / _US, tz=UTC),
         days=days,
         tokens_per_day=tokens / days,
         input_tokens=read,
@@ -321,16 +303,18 @@ def _report(
         peak_to_mean=_share(max(hourly) * length, tokens),
         hourly_tokens=hourly,
         hourly_output_tokens=tuple(output_tokens for *_, output_tokens in period),
-        targets=_targets(connection, rows),
+        targets=_targets(rows),
         estimated_calls=sum(int(row.estimated) for row in rows),
     )
 
 
 def _sums_of_labels(connection: Connection, where: Sequence[ColumnElement[bool]]) -> Sequence[Any]:
     row = attempts.c
-    query = select(
+    sums = select(
         row.label_id,
         func.count().label("calls"),
+        func.min(row.at_us).label("first_us"),
+        func.max(row.at_us).label("last_us"),
         func.sum(row.input_tokens).label("input_tokens"),
         func.sum(row.output_tokens).label("output_tokens"),
         func.sum(row.cached_tokens).label("cached_tokens"),
@@ -338,15 +322,18 @@ def _sums_of_labels(connection: Connection, where: Sequence[ColumnElement[bool]]
         func.sum(row.input_tokens).filter(row.cached_tokens.is_not(None)).label("of_reporting"),
         func.sum(row.tokens_are_estimated).label("estimated"),
     )
-    return connection.execute(query.where(*where).group_by(row.label_id)).all()
+    by_label = sums.where(*where).group_by(row.label_id).subquery()
+    query = select(labels.c.target, by_label).select_from(
+        by_label.outerjoin(labels, labels.c.id == by_label.c.label_id)
+    )
+    return connection.execute(query).all()
 
 
-def _targets(connection: Connection, rows: Sequence[Any]) -> list[TargetTraffic]:
+def _targets(rows: Sequence[Any]) -> list[TargetTraffic]:
     """The most tokens first."""
-    names = {each.id: each.target for each in connection.execute(select(labels.c.id, labels.c.target))}
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows:
-        _add(sums[names.get(row.label_id, "")], (row.calls, row.input_tokens, row.output_tokens))
+        _add(sums[row.target or ""], (row.calls, row.input_tokens, row.output_tokens))
     targets = [
         TargetTraffic(target=name, calls=calls, input_tokens=read, output_tokens=written)
         for name, (calls, read, written) in sums.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.costs.money import MAX_PICO, to_pico
 from llama_client.errors import BudgetExceededError
@@ -36,8 +36,7 @@ class ReservationRequest:
     worst: WorstCase | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """What is summed together: a scope, a kind of window and (for tags) a value, in one window."""
 
     budget: str

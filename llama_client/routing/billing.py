@@ -69,7 +69,7 @@ class Billing:
     ) -> tuple[Tokens | None, Cost | None]:
         use, machine_s = trial.machine_use, 0.0
         if use is not None:
-            machine_s = use.machine.end(use.began, self._clock.monotonic())
+            machine_s = use(self._clock.monotonic())
         if not trial.facts.sent:
             return None, None
         price, is_worked_on = self._price(trial), _was_worked_on(trial, outcome, error)
