@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llama_client.crossover.fit.machines import Machine, MachineGpu
-from llama_client.crossover.fit.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
+from llama_client.crossover.fitting.machines import Machine, MachineGpu
+from llama_client.crossover.fitting.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
 from llama_client.crossover.precisions import canonical, embedding_parameters, gguf_names, weight_bytes
 from llama_client.crossover.tables import Architecture
 from llama_client.errors import InvalidRequestError
@@ -258,7 +258,7 @@ def fit(
     """Whether a model fits a machine.
 
     Examples:
-        >>> from llama_client.crossover.fit.machines import named
+        >>> from llama_client.crossover.fitting.machines import named
         >>> from llama_client.crossover.tables import Tables
         >>> answer = fit(Tables.bundled().model("llama-3.3-70b"), named("rtx_4090"), precision="Q4_K_M")
         >>> answer.fits, answer.gpus_needed
