@@ -90,9 +90,9 @@ class DiagnosticsReport:
         """One sentence on how it stands, and what to do first.
 
         Examples:
-            >>> Report([]).summary()
+            >>> DiagnosticsReport([]).summary()
             'Nothing to do: all that was looked at is well.'
-            >>> Report([Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")]).summary()
+            >>> DiagnosticsReport([Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")]).summary()
             '1 warning. Make room.'
         """
         counts = self.counts
