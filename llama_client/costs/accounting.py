@@ -42,13 +42,11 @@ class Machines:
     """The machines that cost by time: each provider with such a price is one."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+        self.names = names
         self._begin()
 
-    def begin(self, provider: str, now: float) -> MachineUse | None:
-        """An attempt begins there; None: nothing is known of such a machine."""
-        if provider not in self._names:
-            return None
+    def begin(self, provider: str, now: float) -> MachineUse:
+        """An attempt begins at one of them."""
         if self._pid != os.getpid():
             # What the parent has under way will never end here.
             self._begin()
@@ -57,7 +55,7 @@ class Machines:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._machines = {name: MachineTime() for name in self._names}
+        self._machines = {name: MachineTime() for name in self.names}
 
 
 @dataclass(frozen=True, slots=True)

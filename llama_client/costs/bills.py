@@ -72,6 +72,8 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
         cached = None if known.cached_tokens is None else min(known.cached_tokens, prompt)
         return Tokens(prompt, answer, cached, known.reasoning_tokens, are_estimated=True)
     prompt, answer = usage.prompt_tokens, usage.completion_tokens
+    if usage.prompt_tokens_details is None and usage.completion_tokens_details is None:
+        return Tokens(prompt, answer)
     cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
     answer += _reasoning_aside(usage)
     # More cached tokens than there are is nonsense, of which the prompt is the surer half.

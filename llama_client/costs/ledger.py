@@ -163,6 +163,8 @@ class Ledger:
         wall: Callable[[], float],
     ) -> None:
         self._make = partial(_Writer, open_storage, name, flush_interval_s, retention_days, wall)
+        # Whether its writer was started.
+        self.is_open = False
         self._is_closed = False
         self._writer = self._make()
         self._signal = weakref.finalize(self, _end, [self._writer])
@@ -171,7 +173,7 @@ class Ledger:
     def put(self, row: Row) -> bool:
         """Hands over a row; False where it did not fit."""
         if not self._is_closed:
-            return self._mine().put(row)
+            return (self._writer if self._writer.pid == os.getpid() else self._mine()).put(row)
         # Of a stream that was still open: it ends when it is read on, or dropped.
         writer = self._make()
         is_kept = writer.put(row)
@@ -190,6 +192,7 @@ class Ledger:
     def open(self) -> None:
         """Starts the writer, so that the database is open when the first row comes."""
         self._mine().start()
+        self.is_open = True
 
     def flush(self, within_s: float = CLOSING_S) -> bool:
         """Waits until everything that was put so far is on disk; tells whether it is."""
@@ -261,7 +264,8 @@ class _Writer:
         if len(self._queue) >= MAX_QUEUED or self._is_leaving:
             return False
         self._queue.append(row)
-        self.start()
+        if self._thread is None:
+            self.start()
         if not self._is_awake:
             self._is_awake = True
             self._first_at = time.monotonic()
