@@ -92,7 +92,8 @@ class DiagnosticsReport:
         Examples:
             >>> DiagnosticsReport([]).summary()
             'Nothing to do: all that was looked at is well.'
-            >>> DiagnosticsReport([Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")]).summary()
+            >>> full = Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")
+            >>> DiagnosticsReport([full]).summary()
             '1 warning. Make room.'
         """
         counts = self.counts
