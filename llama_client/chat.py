@@ -42,7 +42,7 @@ def cost_estimate(context: CallContext, request: ChatRequest, choices: list[Targ
         target.provider_name,
         target.model,
         context.clock.wall(),
-        is_free=target.provider.is_free(target.model),
+        is_free=target.is_free,
         service_tier=request.service_tier,
     )
     longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
@@ -196,14 +196,16 @@ class CallContext:
         from llama_client.routing.drive import Call
         from llama_client.routing.recorder import CallRecord
 
-        if self.accounting.ledger is not None:
-            self.accounting.ledger.open()
+        ledger = self.accounting.ledger
+        if ledger is not None and ledger.thread is None:
+            ledger.open()
         rules, purchases = self.config.routing, self.purchases
         tags = {**self.tags, **(request.tags or {})}
         record = CallRecord(request, rules, self.clock, tags, self.accounting, form, purchases, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
-        record.cover(candidates)
+        if purchases is not None:
+            record.cover(candidates)
         return Call(record, candidates, deadline, rules, self.backoff)
 
     def with_options(
@@ -281,7 +283,7 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.begin(params, stream=_flag(stream))
+        call = self._context.begin(params, stream=stream is not None and _flag(stream))
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
@@ -338,7 +340,7 @@ class AsyncCompletions:
         self, *, stream: bool | None = None, **params: Unpack[ChatParams]
     ) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.abegin(params, stream=_flag(stream))
+        call = await self._context.abegin(params, stream=stream is not None and _flag(stream))
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
@@ -366,8 +368,8 @@ class AsyncChat:
 
 
 def _flag(stream: object) -> bool:
-    if stream is None or isinstance(stream, bool):
-        return bool(stream)
+    if isinstance(stream, bool):
+        return stream
     raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
 
 

@@ -41,25 +41,26 @@ class Deadline:
 
     timeout_s: float | None
     clock: Clock
-    _at: float | None = field(init=False)
+    # The moment; None: never.
+    at: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.restart(self.timeout_s)
+        self.at = None if self.timeout_s is None else self.clock.monotonic() + self.timeout_s
 
     def restart(self, timeout_s: float | None) -> None:
         """From here on it is that many seconds from now; None: it no longer holds."""
         self.timeout_s = timeout_s
-        self._at = None if timeout_s is None else self.clock.monotonic() + timeout_s
+        self.__post_init__()
 
     def left_s(self) -> float | None:
         """Seconds that are left, below 0 once it has passed; None: no limit."""
-        return None if self._at is None else self._at - self.clock.monotonic()
+        return None if self.at is None else self.at - self.clock.monotonic()
 
     def remaining_s(self) -> float | None:
         """Seconds that are left, above 0; None: no limit."""
-        if self._at is None:
+        if self.at is None:
             return None
-        left = self._at - self.clock.monotonic()
+        left = self.at - self.clock.monotonic()
         if left <= 0:
             raise self.passed()
         return left

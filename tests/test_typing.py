@@ -17,7 +17,7 @@ from llama_client import chat, models
 from llama_client.costs import api as reporting
 
 # Public for the package's own rooms alone.
-_OURS = {"with_raw", "made_local_only", "model_post_init"}
+_OURS = {"made_local_only", "model_post_init"}
 # What a client holds, and users call without naming its class.
 _HELD = (
     chat.Chat, chat.AsyncChat, chat.Completions, chat.AsyncCompletions, models.Models, models.AsyncModels,

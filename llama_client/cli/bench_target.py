@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from llama_client.crossover.bench.levels import Level
-from llama_client.crossover.fit.machines import MAX_GPUS, Machine, this_machine
+from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, this_machine
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.throughput.engines import ENGINES, canonical_engine
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint
@@ -230,7 +230,7 @@ def _precision(said: str | None, name: str, file: Path | None) -> str | None:
         return canonical(said)
     words = _WORD.findall(name)
     if file is not None:
-        from llama_client.crossover.fit.gguf_files import read_gguf
+        from llama_client.crossover.fitting.gguf_files import read_gguf
 
         # Else its name has to do; what is wrong with it, who loads it will say.
         with suppress(LlamaClientError):

@@ -17,7 +17,7 @@ from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import one_line, printable, table_of
-from llama_client.crossover.evaluate import Crossover, RankedMachines, choose, evaluate
+from llama_client.crossover.evaluation import Crossover, RankedMachines, choose, evaluate
 from llama_client.crossover.report import (
     assumptions_table,
     machines_table,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
-    from llama_client.crossover.evaluate import RankedMachines
+    from llama_client.crossover.evaluation import RankedMachines
     from llama_client.crossover.offers import OwnPrice
     from llama_client.crossover.report import Table
     from llama_client.crossover.tables import Tables

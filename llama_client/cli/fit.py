@@ -17,14 +17,14 @@ from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import one_line, table_of
 from llama_client.clock import Clock
-from llama_client.crossover.fit.fit import Fit, Option
-from llama_client.crossover.fit.machines import MAX_GPUS, Machine
-from llama_client.crossover.fit.memory import Method, TrainingNeed
-from llama_client.crossover.fit.report import LicenceNote, Source, gib, verdict
+from llama_client.crossover.fitting.fit import Fit, Option
+from llama_client.crossover.fitting.machines import MAX_GPUS, Machine
+from llama_client.crossover.fitting.memory import Method, TrainingNeed
+from llama_client.crossover.fitting.report import LicenceNote, Source, gib, verdict
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from llama_client.crossover.fit.machines import Machine
+    from llama_client.crossover.fitting.machines import Machine
     from llama_client.crossover.tables import Architecture, Tables
 
 
@@ -261,9 +261,9 @@ def command(
     """
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu rtx_4090")
-    from llama_client.crossover.fit.fit import fit
-    from llama_client.crossover.fit.memory import METHODS, training_need
-    from llama_client.crossover.fit.report import document, licence_notes, sources
+    from llama_client.crossover.fitting.fit import fit
+    from llama_client.crossover.fitting.memory import METHODS, training_need
+    from llama_client.crossover.fitting.report import document, licence_notes, sources
     from llama_client.crossover.user_tables import tables_of
 
     tables = tables_of(load_config(config))
@@ -294,7 +294,7 @@ def command(
 
 def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
     """The model's shape; of a file also the exact size of its weights, and its precision."""
-    from llama_client.crossover.fit.gguf_files import read_gguf
+    from llama_client.crossover.fitting.gguf_files import read_gguf
     from llama_client.crossover.tables import unknown
     from llama_client.providers.gguf.store import ModelStore
 
@@ -313,6 +313,6 @@ def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | N
 
 
 def _machine(gpu: str | None, gpus: int | None, tables: Tables) -> Machine:
-    from llama_client.crossover.fit.machines import named, this_machine
+    from llama_client.crossover.fitting.machines import named, this_machine
 
     return this_machine(tables=tables) if gpu is None else named(gpu, gpus or 1, tables=tables)

@@ -35,18 +35,18 @@ class Machines:
     """The machines that cost by time: each provider with such a price is one."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+        self.names = names
         self._reset()
         # The parent's attempts never end in a forked child.
         at_fork("after_in_child", self._reset)
 
     def _reset(self) -> None:
-        self._machines = {name: MachineTime() for name in self._names}
+        self._machines = {name: MachineTime() for name in self.names}
 
-    def begin(self, provider: str, now: float) -> MachineUse | None:
-        """An attempt begins; None: the provider is no such machine."""
-        machine = self._machines.get(provider)
-        return None if machine is None else partial(machine.end, machine.begin(now))
+    def begin(self, provider: str, now: float) -> MachineUse:
+        """An attempt begins at one of them."""
+        machine = self._machines[provider]
+        return partial(machine.end, machine.begin(now))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -49,8 +49,11 @@ class Tokens:
 def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) -> Tokens:
     """The tokens that a provider reported; what it did not is estimated."""
     usage = usage or Usage()
-    prompt, answer, cached = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
-    is_guessed = prompt is None or answer is None
+    prompt, answer = usage.prompt_tokens, usage.completion_tokens
+    has_details = usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None
+    if prompt is not None and answer is not None and not has_details:
+        return Tokens(prompt, answer)
+    is_guessed, cached = prompt is None or answer is None, usage.cached_tokens
     guessed_prompt, guessed_answer = estimate() if is_guessed else (0.0, 0.0)
     prompt = round(guessed_prompt) if prompt is None else prompt
     answer = round(guessed_answer) if answer is None else answer + _separate_reasoning(usage)

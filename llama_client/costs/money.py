@@ -95,13 +95,13 @@ class Calendar:
 
         self.zone: tzinfo = UTC if zone == "UTC" else ZoneInfo(zone)
         # A cache of one: each call needs its day, and nearly all have the same.
-        self._known = (Span(0, 0), date.min)
+        self.known = (0, 0, date.min)
 
     def day(self, at: float) -> date:
-        span, day = self._known
-        if not (span.start <= at and (span.end is None or at < span.end)):
+        start, end, day = self.known
+        if not start <= at < end:
             day = datetime.fromtimestamp(at, tz=self.zone).date()
-            self._known = (self._of_day(day), day)
+            self.known = (self.start_of(day), self.start_of(day + timedelta(days=1)), day)
         return day
 
     def span(self, window: Window, at: float) -> Span:

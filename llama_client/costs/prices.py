@@ -73,7 +73,7 @@ class TokenPrice:
         cached_rate = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
         return Parts(
             per_million(input_tokens - cached_tokens, self.input_usd_per_mtok),
-            per_million(cached_tokens, cached_rate),
+            per_million(cached_tokens, cached_rate) if cached_tokens else _ZERO,
             per_million(output_tokens, self.output_usd_per_mtok),
         )
 
@@ -164,7 +164,8 @@ class PriceBook:
         self, provider: str, model: str, at: float, *, is_free: bool, service_tier: str | None = None
     ) -> Price | None:
         """The price of a target at a moment; None: unknown, which is not 0."""
-        key = (provider, model, service_tier, is_free, self._calendar.day(at))
+        start, end, day = self._calendar.known
+        key = (provider, model, service_tier, is_free, day if start <= at < end else self._calendar.day(at))
         if key in self._known:
             return self._known[key]
         price = self._found(*key, at)

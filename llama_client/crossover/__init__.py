@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
-    from llama_client.crossover.evaluate import Crossover, evaluate
-    from llama_client.crossover.fit.fit import Fit, fit
+    from llama_client.crossover.evaluation import Crossover, evaluate
+    from llama_client.crossover.fitting.fit import Fit, fit
     from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
     from llama_client.crossover.tables import Architecture, Gpu, GpuPrice, Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
@@ -25,16 +25,16 @@ _PLACES = {
     "Fit": "fitting.fit",
     "Gpu": "tables",
     "GpuPrice": "tables",
-    "MeasuredPoint": "serving.measured_point",
+    "MeasuredPoint": "throughput.points",
     "Purchase": "scenario",
     "Scenario": "scenario",
     "SelfHost": "scenario",
     "Tables": "tables",
     "Traffic": "scenario",
-    "decode_tpot_ms": "serving.throughput",
+    "decode_tpot_ms": "throughput.rates",
     "evaluate": "evaluation",
     "fit": "fitting.fit",
-    "max_throughput": "serving.throughput",
+    "max_throughput": "throughput.rates",
 }
 
 __all__ = [

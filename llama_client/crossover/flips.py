@@ -11,7 +11,7 @@ from llama_client.crossover.crossings import is_ever_below
 from llama_client.crossover.economics import CostInputs, line, staircase, usd_per_mtok
 
 if TYPE_CHECKING:
-    from llama_client.crossover.evaluate import Crossover
+    from llama_client.crossover.evaluation import Crossover
     from llama_client.crossover.scenario import ApiPrice
 
 

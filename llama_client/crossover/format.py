@@ -77,8 +77,8 @@ def short_usd(amount: float) -> str:
     """US dollars with three digits, as on an axis; cents from one dollar to a thousand.
 
     Examples:
-        >>> usd(0.88), usd(1.5), usd(12.29), usd(12_345), usd(-2e6), usd(0.0001), usd(0)
-        ('$0.88', '$1.50', '$12.29', '$12.3k', '-$2M', '$0.0001', '$0')
+        >>> [short_usd(usd) for usd in (0.88, 1.5, 12.29, 12_345, -2e6, 0.0001, 0)]
+        ['$0.88', '$1.50', '$12.29', '$12.3k', '-$2M', '$0.0001', '$0']
     """
     size = _rounded(abs(amount))
     scale, unit = next(((scale, unit) for scale, unit in _USD if size >= scale), (1.0, ""))

@@ -12,7 +12,7 @@ from llama_client.crossover.format import figure, share, tokens, usd
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
-    from llama_client.crossover.evaluate import Crossover
+    from llama_client.crossover.evaluation import Crossover
 
 
 # As many intervals as a table shows.

@@ -90,9 +90,10 @@ class DiagnosticsReport:
         """One sentence on how it stands, and what to do first.
 
         Examples:
-            >>> Report([]).summary()
+            >>> DiagnosticsReport([]).summary()
             'Nothing to do: all that was looked at is well.'
-            >>> Report([Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")]).summary()
+            >>> full = Finding("disk", "machine", "/", "warning", "it is nearly full", "Make room.")
+            >>> DiagnosticsReport([full]).summary()
             '1 warning. Make room.'
         """
         counts = self.counts

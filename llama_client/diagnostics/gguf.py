@@ -202,7 +202,7 @@ def _memory(
     subject: str, header: GgufHeader, size: int, table: GgufConfig, hardware: MachineFacts | None
 ) -> Finding | None:
     """Whether a file finds room with the context that it would be loaded with; None: nobody can tell."""
-    from llama_client.crossover.fit.memory import need
+    from llama_client.crossover.fitting.memory import need
 
     model = _shape(header)
     if hardware is None or model is None:

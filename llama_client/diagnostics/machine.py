@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.crossover.fit.machines import Machine, SystemProbe, this_machine
+from llama_client.crossover.fitting.machines import Machine, SystemProbe, this_machine
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.version import __version__
@@ -24,7 +24,7 @@ from llama_client.version import __version__
 if TYPE_CHECKING:
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
-    from llama_client.crossover.fit.machines import Machine, SystemProbe
+    from llama_client.crossover.fitting.machines import Machine, SystemProbe
 
 
 DEFAULT_TIMEOUT_S = 10.0

@@ -172,7 +172,7 @@ def examine(wanted: DiagnosticsOptions | None = None, surroundings: Environment 
     wrong is in the report.
 
     Example:
-        report = examine(Wanted(offline=True))
+        report = examine(DiagnosticsOptions(offline=True))
         for finding in report.findings:
             print(finding.status, finding.subject, finding.message, finding.remedy)
     """

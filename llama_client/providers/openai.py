@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import SecretStr
 
 from llama_client.config.clouds import CLOUDS
 from llama_client.config.provider_tables import HttpProviderConfig
-from llama_client.providers.base import ProviderCall
 from llama_client.providers.http.sdk import OpenedService, Service, address_of, headers_of, made, openai_client
 from llama_client.providers.wire.openai_request import OpenAICodec
 
@@ -19,13 +19,8 @@ _URL = "https://api.openai.com/v1"
 class CompatibleCodec(OpenAICodec):
     """What OpenAI-compatible servers share, and vLLM's way of going on from the beginning of an answer."""
 
-    def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
-        """See `OpenAICodec`."""
-        super().adapt(body, call)
-        if call.is_continuation:
-            # vLLM begins a new answer without these; llama.cpp goes on by itself and takes them too.
-            body["continue_final_message"] = True
-            body["add_generation_prompt"] = False
+    # vLLM begins a new answer without these; llama.cpp goes on by itself and takes them too.
+    continuing = MappingProxyType({"continue_final_message": True, "add_generation_prompt": False})
 
 
 class OpenAI(Service):

@@ -61,7 +61,7 @@ class Providers:
             from llama_client.providers.http.client_pool import ClientPool
 
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
-        self._closed = False
+        self.is_closed = False
         unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
         # The configured providers, in their order, and then those that need no table.
         self.names = (*config.providers, *unnamed)
@@ -166,7 +166,7 @@ class Providers:
 
     def require_open(self) -> None:
         """Refuses further use."""
-        if self._closed:
+        if self.is_closed:
             raise InvalidRequestError("the client was closed")
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class Providers:
 
     def _take_all(self) -> tuple[list[Provider], ClientPool | None]:
         with self._lock:
-            self._closed = True
+            self.is_closed = True
             providers = list(self._open.values())
             self._open.clear()
             return providers, self._connections

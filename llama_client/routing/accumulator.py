@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from llama_client.types.completion import (
@@ -49,13 +50,14 @@ class Accumulator:
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
-        self._service_tier: str | None = None
+        # The tier that the provider says it served.
+        self.service_tier: str | None = None
         self._choices: dict[int, _ChoiceParts] = {}
         if beginning is not None:
             parts = beginning._choices[0]
             self._choices[0] = _ChoiceParts(content=list(parts.content), reasoning=list(parts.reasoning))
         self._beginning = beginning
-        self._inherited_bytes = self._bytes()
+        self._inherited_bytes = 0 if beginning is None else self._bytes()
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in the next chunk."""
@@ -64,28 +66,32 @@ class Accumulator:
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.service_tier is not None:
-            self._service_tier = chunk.service_tier
+            self.service_tier = chunk.service_tier
         for choice in chunk.choices:
             delta = choice.delta
-            if not self.has_content:
-                self.has_content = delta.has_content
             parts = self._choices.get(choice.index)
             if parts is None:
                 parts = self._choices[choice.index] = _ChoiceParts()
             if delta.content:
+                self.has_content = True
                 parts.content.append(delta.content)
             if delta.reasoning:
+                self.has_content = True
                 parts.reasoning.append(delta.reasoning)
             if choice.finish_reason is not None:
                 parts.finish_reason = choice.finish_reason
             # Nearly all chunks have nothing else.
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:
+                self.has_content = self.has_content or delta.has_content
                 _add_rest(parts, choice)
 
     @property
     def is_complete(self) -> bool:
         """Whether there is an answer and every choice of it has a finish reason."""
-        return bool(self._choices) and all(parts.finish_reason is not None for parts in self._choices.values())
+        for parts in self._choices.values():
+            if parts.finish_reason is None:
+                return False
+        return bool(self._choices)
 
     @property
     def can_be_continued(self) -> bool:
@@ -115,11 +121,6 @@ class Accumulator:
         """How much has been generated here: text, reasoning, tool calls; what it goes on from is not counted."""
         return self._bytes() - self._inherited_bytes
 
-    @property
-    def service_tier(self) -> str | None:
-        """The tier that the provider says it served."""
-        return self._service_tier
-
     def _bytes(self) -> int:
         texts: list[str] = []
         for parts in self._choices.values():
@@ -130,7 +131,7 @@ class Accumulator:
 
     def choices(self) -> list[Choice]:
         """The choices, by index."""
-        return [_choice(index, parts) for index, parts in sorted(self._choices.items())]
+        return list(starmap(_choice, sorted(self._choices.items())))
 
     def generated(self) -> list[Choice]:
         """The choices without what they go on from."""
@@ -162,10 +163,10 @@ def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
     # A call without arguments has none to send; cut at its longest, it may have had.
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
-    calls = [
-        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing))
-        for _, call in sorted(parts.tool_calls.items())
-    ]
+    calls = []
+    for _, call in sorted(parts.tool_calls.items()):
+        function = FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing)
+        calls.append(ToolCall(id=call.id, function=function))
     # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.
     no_text = bool(calls or parts.refusal)
     message = Message(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
 from llama_client.errors import GenerationFailedError, InvalidResponseError
-from llama_client.providers.base import AttemptFacts, ProviderCall
+from llama_client.providers.base import ProviderCall
 from llama_client.routing.accumulator import Accumulator, Interrupted
 from llama_client.routing.plan import Try
 from llama_client.types.completion import (
@@ -33,6 +33,8 @@ class RunningAttempt:
         self.machine_use: MachineUse | None = None
         self.span: AttemptSpan | None = None
         self.call = call
+        # What the provider learned beside the chunks.
+        self.facts = call.facts
         self.choices: list[Choice] | None = None
         continued = step.candidate.continued
         self.fold = Accumulator(continued.answer if continued is not None else None)
@@ -46,11 +48,6 @@ class RunningAttempt:
         self.is_late = False
         self._clock = clock
         self._form = form
-
-    @property
-    def facts(self) -> AttemptFacts:
-        """What the provider learned beside the chunks."""
-        return self.call.facts
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Takes in the next chunk."""

@@ -61,6 +61,8 @@ class Billing:
 
     def total(self, trial: RunningAttempt) -> Cost:
         """What the call has cost so far, of which this is the last attempt."""
+        if len(self._charged) == 1:
+            return self._charged[0]
         # While it goes on, nothing is known of what costs anything at all.
         return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(trial) is FREE else Cost()])
 
@@ -72,7 +74,7 @@ class Billing:
             machine_s = use(self._clock.monotonic())
         if not trial.facts.sent:
             return None, None
-        price, is_worked_on = self._price(trial), _was_worked_on(trial, outcome, error)
+        price, is_worked_on = self._price(trial), outcome == "ok" or _was_worked_on(trial, outcome, error)
         tokens = self._tokens(trial, outcome, error) if is_worked_on else None
         if isinstance(price, HourPrice):
             cost = cost_of_time(price, machine_s, self._reading_share(trial))
@@ -93,7 +95,7 @@ class Billing:
             target.provider_name,
             target.model,
             self._at,
-            is_free=target.provider.is_free(target.model),
+            is_free=target.is_free,
             service_tier=trial.fold.service_tier or trial.call.request.service_tier,
         )
 
@@ -194,7 +196,7 @@ class Reservations:
             target.provider_name,
             target.model,
             at,
-            is_free=target.provider.is_free(target.model),
+            is_free=target.is_free,
             service_tier=candidate.request.service_tier,
         )
 

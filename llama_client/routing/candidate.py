@@ -55,7 +55,7 @@ class Candidate:
     ) -> None:
         self.target = target
         self.health = health
-        self.request = _with_defaults(request, target)
+        self.request = _with_defaults(request, target) if target.params else request
         self._is_as_asked = self.request is request
         self.size = size if self._is_as_asked else RequestSize(self.request)
         self._before_continuing = self.request

@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.clock import Deadline
@@ -65,7 +65,8 @@ def drive(steps: Steps[OpenedStream[SyncChunks]], record: CallRecord) -> OpenedS
         except StopIteration as done:
             won = done.value
         finally:
-            race.stop()
+            if race.running:
+                race.stop()
         return won
     except LlamaClientError as error:
         error.attempts = record.attempts
@@ -92,7 +93,8 @@ async def adrive(steps: Steps[OpenedStream[AsyncChunks]], record: CallRecord) ->
         except StopIteration as done:
             won = done.value
         finally:
-            await race.stop()
+            if race.running:
+                await race.stop()
         return won
     except LlamaClientError as error:
         error.attempts = record.attempts
@@ -148,11 +150,12 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
 
 
 def _attempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:
-    chunks = trial.target.provider.chunks(trial.call)
+    chunks, streams = trial.target.provider.chunks(trial.call), trial.call.request.stream
     arrived: list[ChatCompletionChunk] = []
     try:
         for chunk in chunks:
-            if _has_won(trial, chunk, arrived):
+            trial.add(chunk)
+            if streams and _has_won(trial, chunk, arrived):
                 return Won(OpenedStream(trial, arrived, chunks))
         trial.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
@@ -166,11 +169,12 @@ def _attempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[Sync
 
 
 async def _aattempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[AsyncChunks]] | Lost:
-    chunks = trial.target.provider.achunks(trial.call)
+    chunks, streams = trial.target.provider.achunks(trial.call), trial.call.request.stream
     arrived: list[ChatCompletionChunk] = []
     try:
         async for chunk in chunks:
-            if _has_won(trial, chunk, arrived):
+            trial.add(chunk)
+            if streams and _has_won(trial, chunk, arrived):
                 return Won(OpenedStream(trial, arrived, chunks))
         trial.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
@@ -184,9 +188,7 @@ async def _aattempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStre
 
 
 def _has_won(trial: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
-    trial.add(chunk)
-    if not trial.call.request.stream:
-        return False
+    """Whether a stream has content to show with this chunk."""
     arrived.append(chunk)
     if not trial.fold.has_content:
         return False
@@ -218,15 +220,15 @@ def _note_late(running: Iterable[RunningAttempt]) -> None:
         trial.is_late = True
 
 
+@dataclass(slots=True, eq=False)
 class _Race:
     """Attempts that run side by side, each in a thread."""
 
-    def __init__(self, record: CallRecord) -> None:
-        self._record = record
-        self._ended: queue.SimpleQueue[tuple[RunningAttempt, Outcome[OpenedStream[SyncChunks]] | BaseException]] = (
-            queue.SimpleQueue()
-        )
-        self.running: dict[RunningAttempt, threading.Thread] = {}
+    _record: CallRecord
+    running: dict[RunningAttempt, threading.Thread] = field(default_factory=dict)
+    _ended: queue.SimpleQueue[tuple[RunningAttempt, Outcome[OpenedStream[SyncChunks]] | BaseException]] = field(
+        default_factory=queue.SimpleQueue
+    )
 
     def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
         """Starts an attempt; returns the first end of any, or that none has ended in time."""
@@ -261,8 +263,6 @@ class _Race:
 
     def stop(self) -> None:
         """Stops what still runs, upstream too, and writes it down."""
-        if not self.running:
-            return
         losers, self.running = self.running, {}
         for trial in losers:
             trial.is_abandoned = True
@@ -294,12 +294,12 @@ class _Race:
             self._ended.put((trial, outcome))
 
 
+@dataclass(slots=True, eq=False)
 class _AsyncRace:
     """Attempts that run side by side, each in a task."""
 
-    def __init__(self, record: CallRecord) -> None:
-        self._record = record
-        self.running: dict[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt] = {}
+    _record: CallRecord
+    running: dict[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt] = field(default_factory=dict)
 
     async def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
         """Starts an attempt; returns the first end of any, or that none has ended in time."""
@@ -322,8 +322,6 @@ class _AsyncRace:
 
     async def stop(self) -> None:
         """Stops what still runs, upstream too; each is written down as it ends."""
-        if not self.running:
-            return
         import asyncio
 
         losers, self.running = self.running, {}

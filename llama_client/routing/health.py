@@ -27,22 +27,19 @@ _LONGEST_S = 3600.0
 
 
 class RateLimits:
-    """What is left of a target's requests and tokens, and until when it wants to be left alone."""
+    """What is left of a target's requests and tokens, where any headers told, and until when it is left alone."""
 
-    __slots__ = ("_left", "_resets_at", "blocked_until")
+    __slots__ = ("_left", "_resets_at", "are_known", "blocked_until")
 
     def __init__(self) -> None:
         self.blocked_until = 0.0
+        self.are_known = False
         self._left: dict[str, float] = {}
         self._resets_at: dict[str, float] = {}
 
     def block(self, seconds: float, now: float) -> None:
         """The target asked to be left alone for so long."""
         self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
-
-    def unblock(self) -> None:
-        """It answers again."""
-        self.blocked_until = 0.0
 
     def blocked_s(self, now: float) -> float:
         """For how much longer it wants to be left alone."""
@@ -57,6 +54,7 @@ class RateLimits:
             if left is not None and reset_s is not None:
                 self._resets_at[kind] = now + reset_s
                 self._left[kind] = left
+                self.are_known = True
 
     def starts(self, size: RequestSize) -> None:
         """A request sets out: until an answer's headers tell more, what it needs is taken off what is left."""
@@ -99,17 +97,15 @@ class DecayedMean:
 
     def add(self, value: float, now: float) -> None:
         """Takes in a measurement."""
-        self._weight = self._weight_at(now) + 1.0
+        before = self._weight
+        self._weight = 1.0 + (before * 0.5 ** ((now - self._at) / _HALF_LIFE_S) if before else 0.0)
         self._at = now
         self._mean += (value - self._mean) / self._weight
 
     def value(self, now: float) -> float | None:
         """The mean; None where nothing was measured, or too long ago."""
-        return self._mean if self._weight_at(now) >= _LEAST_WEIGHT else None
-
-    def _weight_at(self, now: float) -> float:
         weight = self._weight
-        return weight * 0.5 ** ((now - self._at) / _HALF_LIFE_S) if weight else 0.0
+        return self._mean if weight and weight * 0.5 ** ((now - self._at) / _HALF_LIFE_S) >= _LEAST_WEIGHT else None
 
 
 class LatencyStats:
@@ -172,33 +168,33 @@ class Result:
     was_loading: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class Lease:
-    """Leave to ask a target once."""
+    """Permission for one attempt; settle it exactly once."""
 
-    __slots__ = ("_has_started", "_health", "_is_settled", "place", "probe")
-
-    def __init__(self, health: Health, probe: HalfOpenTrial | None = None) -> None:
-        self._health = health
-        self._is_settled = False
-        self._has_started = False
-        self.probe = probe
-        self.place: Event | None = None
+    health: Health
+    # Set for the one attempt that tests a target whose circuit was open.
+    probe: HalfOpenTrial | None = None
+    # Its place at the provider, where `max_concurrency` limits these.
+    place: Event | None = None
+    has_started: bool = False
+    _is_settled: bool = False
 
     def settle(self, result: Result | None) -> None:
         """The attempt is over; None: it was stopped, or never made, so nothing was learned."""
         if not self._is_settled:
             self._is_settled = True
-            self._health.settled(self, result, has_started=self._has_started)
+            self.health.settled(self, result)
 
     def start(self, size: RequestSize) -> None:
         """The attempt begins."""
-        self._has_started = True
-        self._health.started(size)
+        self.has_started = True
+        self.health.started(size)
 
     def has_content(self) -> None:
-        """The target has begun to answer: it is there, and who waits for its trial need not wait for the end."""
-        if self.probe is not None or self._health.breaker.failures_in_row:
-            self._health.recovered(self.probe)
+        """The target has begun to answer: calls that wait for a half-open trial need not wait for its end."""
+        if self.probe is not None or self.health.breaker.failures_in_row:
+            self.health.recovered(self.probe)
 
 
 class Health:
@@ -235,11 +231,11 @@ class Health:
     def permit(self, now: float) -> Lease | None:
         """Leave to ask it; None: it is left alone, or is being tried by another call."""
         with self._lock:
-            if self.limits.blocked_until > now or self.breaker.opens_in_s(now) > 0:
+            if self.limits.blocked_until > now:
                 return None
             if self.breaker.opened_at is None:
                 return Lease(self)
-            return self._as_probe()
+            return None if self.breaker.opens_in_s(now) > 0 else self._as_probe()
 
     def permit_all_the_same(self) -> Lease | None:
         """Leave to ask it where nobody better is left; None: another call is trying it."""
@@ -264,15 +260,16 @@ class Health:
         """An attempt begins. Called by its permit."""
         with self._lock:
             self._in_flight += 1
-            self.limits.starts(size)
+            if self.limits.are_known:
+                self.limits.starts(size)
 
-    def settled(self, permit: Lease, result: Result | None, *, has_started: bool) -> None:
+    def settled(self, permit: Lease, result: Result | None) -> None:
         """An attempt is over. Called by its permit."""
         if permit.place is not None and self.places is not None:
             self.places.leave(permit.place)
         failure = None
         with self._lock:
-            self._in_flight -= has_started
+            self._in_flight -= permit.has_started
             if result is not None:
                 failure = self._learn(result, self._clock.monotonic())
         if permit.probe is not None:
@@ -282,7 +279,7 @@ class Health:
         """It has answered, or begun to. Called by a permit."""
         with self._lock:
             self._close()
-            self.limits.unblock()
+            self.limits.blocked_until = 0.0
         if probe is not None:
             self.breaker.end(probe, None)
 
@@ -338,8 +335,9 @@ class Health:
         return error
 
     def _answered(self, result: Result, now: float) -> None:
-        self._close()
-        self.limits.unblock()
+        if self.breaker.failures_in_row or self.breaker.opened_at is not None:
+            self._close()
+        self.limits.blocked_until = 0.0
         usage = result.usage
         tokens = usage.completion_tokens if usage is not None else None
         self.pace.note(
@@ -347,8 +345,9 @@ class Health:
         )
         if tokens is not None:
             self._output_tokens.add(tokens, now)
-        if usage is not None and usage.prompt_tokens and usage.cached_tokens is not None:
-            self.cached_share.add(usage.cached_tokens / usage.prompt_tokens, now)
+        cached = usage.cached_tokens if usage is not None and usage.prompt_tokens_details is not None else None
+        if cached is not None and usage is not None and usage.prompt_tokens:
+            self.cached_share.add(cached / usage.prompt_tokens, now)
 
     def _close(self) -> None:
         if self.breaker.opened_at is not None:

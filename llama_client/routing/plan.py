@@ -188,12 +188,16 @@ class Plan(Generic[T]):
         now = self._clock.monotonic()
         passed: list[Candidate] = []
         for candidate in self._candidates:
-            if candidate in self._running or candidate.ready_at > now or not (yield from self._is_fit(candidate)):
+            if candidate in self._running or candidate.ready_at > now:
+                continue
+            if not candidate.is_fit(may_drop=self._rules.drop_unsupported):
+                yield from self._tell_unfit(candidate)
                 continue
             permit = candidate.health.permit(now)
             if permit is not None:
                 try:
-                    yield from self._tell_of(passed, now)
+                    if passed:
+                        yield from self._tell_of(passed, now)
                 except BaseException:
                     permit.settle(None)
                     raise
@@ -211,13 +215,12 @@ class Plan(Generic[T]):
                 return candidate, permit
         return None
 
-    def _is_fit(self, candidate: Candidate) -> Part[T, bool]:
-        """Whether it can honour the request; where not, that is written down, once."""
-        is_fit = candidate.is_fit(may_drop=self._rules.drop_unsupported)
-        if not is_fit and not candidate.tries and not candidate.is_told:
+    @staticmethod
+    def _tell_unfit(candidate: Candidate) -> Part[T, None]:
+        """Writes down, once a call, who cannot honour the request."""
+        if not candidate.tries and not candidate.is_told:
             candidate.is_told = True
             yield Skip(candidate, str(candidate.error), candidate.error)
-        return is_fit
 
     @staticmethod
     def _tell_of(passed: Sequence[Candidate], now: float) -> Part[T, None]:
@@ -354,8 +357,8 @@ class Plan(Generic[T]):
         )
 
     def _left_s(self) -> float:
-        left = self._deadline.left_s()
-        return math.inf if left is None else left
+        at = self._deadline.at
+        return math.inf if at is None else at - self._clock.monotonic()
 
     def _share_s(self, candidate: Candidate) -> float:
         """What a try may take: where it hangs, somebody else must still have time to answer."""
@@ -365,15 +368,12 @@ class Plan(Generic[T]):
     def _has_others(self, candidate: Candidate) -> bool:
         """Whether anybody else could be asked now."""
         now = self._clock.monotonic()
-        return any(
-            other is not candidate
-            and not other.is_out
-            and other.ready_at <= now
-            and other not in self._running
-            and other.health.is_well(now)
-            and other.is_fit(may_drop=self._rules.drop_unsupported)
-            for other in self._candidates
-        )
+        for other in self._candidates:
+            if other is candidate or other.is_out or other.ready_at > now or other in self._running:
+                continue
+            if other.health.is_well(now) and other.is_fit(may_drop=self._rules.drop_unsupported):
+                return True
+        return False
 
     def _failure(self) -> LlamaClientError:
         """Why there is no answer: the error of the one that was asked, or everybody's."""

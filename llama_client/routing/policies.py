@@ -43,11 +43,11 @@ class Router:
         size = RequestSize(request)
         found: dict[str, Candidate] = {}
         for choice in choices:
-            candidates = [
-                Candidate(target, self.health.of(target.name, target.provider_name), request, size, choice.route)
-                for target in choice.targets
-            ]
-            if len(candidates) > 1 or choice.max_price_usd is not None:
+            candidates = []
+            for target in choice.targets:
+                health = self.health.of(target.name, target.provider_name)
+                candidates.append(Candidate(target, health, request, size, choice.route))
+            if choice.max_price_usd is not None or (choice.policy != "ordered" and len(candidates) > 1):
                 candidates = self._sorted(candidates, choice)
             for candidate in candidates:
                 params = candidate.target.params
@@ -55,16 +55,18 @@ class Router:
         candidates = list(found.values())
         if len(candidates) == 1:
             return candidates
-        self._refuse_too_long(candidates)
-        return self._steered(candidates)
+        if size.least_input_tokens >= _SMALLEST_CONTEXT_TOKENS:
+            self._refuse_too_long(candidates)
+        for candidate in candidates:
+            if candidate.health.limits.are_known:
+                return self._steered(candidates)
+        return candidates
 
     def has_prices_at_hand(self, choices: Sequence[TargetList]) -> bool:
         """Whether what any of these costs is known, or known to be unknown, without importing a package."""
         at = self.clock.wall()
         return all(
-            self.prices.is_at_hand(
-                target.provider_name, target.model, at, is_free=target.provider.is_free(target.model)
-            )
+            self.prices.is_at_hand(target.provider_name, target.model, at, is_free=target.is_free)
             for choice in choices
             for target in choice.targets
         )
@@ -76,9 +78,7 @@ class Router:
         were of late, and at most `max_tokens`.
         """
         target = candidate.target
-        price = self.prices.price(
-            target.provider_name, target.model, self.clock.wall(), is_free=target.provider.is_free(target.model)
-        )
+        price = self.prices.price(target.provider_name, target.model, self.clock.wall(), is_free=target.is_free)
         if price is None:
             return None
         now, tokens = self.clock.monotonic(), candidate.size.input_tokens
@@ -105,8 +105,6 @@ class Router:
 
     def _refuse_too_long(self, candidates: Sequence[Candidate]) -> None:
         """Passes over who certainly has no room for the prompt, as long as that is not everybody."""
-        if candidates[0].size.least_input_tokens < _SMALLEST_CONTEXT_TOKENS:
-            return
         refused = []
         for candidate in candidates:
             target = candidate.target

@@ -58,21 +58,24 @@ class LedgerEntries:
         self._ledger = ledger
         self._request_id = request_id
         self._tags = tags
-        self._counted: set[tuple[int, str]] = set()
+        self._counted: set[tuple[str, int]] = set()
         self._is_recorded = True
 
     def add(self, attempt: Attempt, candidate: Candidate, number: int, at: float, tokens: Tokens | None) -> None:
         """Hands one over."""
         target = candidate.target
-        counts = self._count("", CALL)
+        counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
+        firsts = [("", CALL)]
         if attempt.outcome != "skipped":
             # Who was not asked has had no call.
-            counts |= self._count(target.provider_name, PROVIDER) | self._count(target.name, TARGET)
+            firsts += [(target.provider_name, PROVIDER), (target.name, TARGET)]
         if attempt.cost is not None and attempt.cost.usd is None:
-            counts |= self._count("", UNPRICED_CALL)
-            counts |= self._count(target.provider_name, UNPRICED_PROVIDER) | self._count(target.name, UNPRICED_TARGET)
-        if attempt.outcome in ("error", "interrupted"):
-            counts |= ERROR
+            firsts += [("", UNPRICED_CALL), (target.provider_name, UNPRICED_PROVIDER), (target.name, UNPRICED_TARGET)]
+        for first in firsts:
+            # Only the first row of its kind in this call says so.
+            if first not in self._counted:
+                self._counted.add(first)
+                counts |= first[1]
         row = Row(
             at,
             self._request_id,
@@ -88,13 +91,6 @@ class LedgerEntries:
         if not self._ledger.put(row) and self._is_recorded:
             self._is_recorded = False
             self._ledger.count_unrecorded()
-
-    def _count(self, name: str, what: int) -> int:
-        """`what` for the first row of its kind in this call, else 0."""
-        if (what, name) in self._counted:
-            return 0
-        self._counted.add((what, name))
-        return what
 
 
 _log = logging.getLogger("llama_client.calls")
@@ -179,7 +175,8 @@ class CallRecord:
         )
         self._facts = facts
         trial = RunningAttempt(step, call, self.clock, self._form)
-        trial.machine_use = self._machines.begin(candidate.target.provider_name, trial.started_at)
+        if call.provider in self._machines.names:
+            trial.machine_use = self._machines.begin(call.provider, trial.started_at)
         trial.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
         return trial
 
@@ -225,10 +222,9 @@ class CallRecord:
 
     def completion(self, trial: RunningAttempt) -> ChatCompletion:
         """The answer as far as it has come."""
-        first, bodies = trial.fold.first, trial.facts.bodies
-        return ChatCompletion.with_raw(
-            trial.facts.body,
-            bodies,
+        first, facts = trial.fold.first, trial.facts
+        shown_at = self._first_content_at or trial.first_content_at
+        completion = ChatCompletion(
             id=first.id if first else self.request_id,
             created=first.created if first else int(self.clock.wall()),
             model=first.model if first else trial.target.model,
@@ -242,19 +238,20 @@ class CallRecord:
             request_id=self.request_id,
             cost=self._billing.total(trial),
             attempts=list(self.attempts),
-            timing=self._timing(trial),
-            warnings=list(trial.facts.warnings),
+            timing=Timing(
+                total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
+                ttft_s=shown_at - self._started_at if shown_at is not None else None,
+                tokens_per_s=trial.tokens_per_s,
+                load_s=facts.load_s,
+                queue_s=facts.queue_s,
+            ),
+            warnings=list(facts.warnings),
         )
-
-    def _timing(self, trial: RunningAttempt) -> Timing:
-        facts, first = trial.facts, self._first_content_at or trial.first_content_at
-        return Timing(
-            total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
-            ttft_s=first - self._started_at if first is not None else None,
-            tokens_per_s=trial.tokens_per_s,
-            load_s=facts.load_s,
-            queue_s=facts.queue_s,
-        )
+        if facts.body is not None:
+            completion._raw = facts.body
+        else:
+            completion._raw_chunks = tuple(facts.bodies)
+        return completion
 
     def _write(self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         with self._lock:

@@ -55,19 +55,26 @@ class RequestSize:
                 texts.append(message.content)
             elif message.content is not None:
                 texts += [part.text for part in message.content if _is_text(part)]
-            calls = getattr(message, "tool_calls", None)
-            texts += [call.id + call.function.name + call.function.arguments for call in calls or ()]
-            texts += [getattr(message, each, None) or "" for each in ("name", "tool_call_id")]
+            if message.name is not None:
+                texts.append(message.name)
+            if message.role == "tool":
+                texts.append(message.tool_call_id)
+            elif message.role == "assistant":
+                for call in message.tool_calls or ():
+                    texts += [call.id, call.function.name, call.function.arguments]
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
-        return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        text = "".join(texts)
+        return len(text) if text.isascii() else len(text.encode())
 
     @cached_property
     def plain_parameters(self) -> frozenset[str] | None:
         """The parameters that are set; None where what they hold decides who can honour them, or there are images."""
         names = self._request.set_parameters
-        is_plain = names <= _PLAIN_PARAMETERS and all(isinstance(m.content, str) for m in self._request.messages)
-        return names if is_plain else None
+        for message in self._request.messages:
+            if not isinstance(message.content, str):
+                return None
+        return names if names <= _PLAIN_PARAMETERS else None
 
     @cached_property
     def _images(self) -> int:

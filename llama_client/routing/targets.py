@@ -33,9 +33,12 @@ class Target:
     weight: float = 1.0
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(init=False)
+    # Whether its tokens cost nothing.
+    is_free: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", f"{self.provider_name}/{self.model}")
+        object.__setattr__(self, "is_free", self.provider.is_free(self.model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ class TargetResolver:
 
     def choices(self, model: object) -> list[TargetList]:
         """What `model` means, in the order in which it is tried."""
+        known = self._known.get(model) if isinstance(model, str) else None
+        if known is not None and not self._providers.is_closed:
+            return [known]
         self._providers.require_open()
         names = [model] if isinstance(model, str) else model
         if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):

@@ -355,24 +355,6 @@ class ChatCompletion(ParsedModel[Parsed_co]):
             self._raw, self._raw_chunks = {"chunks": pieces}, ()
         return self._raw
 
-    @classmethod
-    def with_raw(
-        cls, body: dict[str, Any] | None, chunks: Sequence[bytes | dict[str, Any]], **values: Any
-    ) -> ChatCompletion:
-        """An answer with the provider's own body, or the pieces that it came in.
-
-        Args:
-            body: The body, where there was one.
-            chunks: Else the pieces.
-            **values: Its fields.
-        """
-        completion = cls(**values)
-        if body is not None:
-            completion._raw = body
-        else:
-            completion._raw_chunks = tuple(chunks)
-        return completion
-
     @property
     def text(self) -> str:
         """The first choice's text, or an empty string."""

@@ -279,7 +279,12 @@ def plain_messages(messages: object) -> object:
     if isinstance(messages, str) or not isinstance(messages, Sequence):
         raise broken_rule("", "must be a list of messages, such as [{'role': 'user', 'content': 'hi'}]")
     try:
-        return tuple(_plain_message(message) for message in messages)
+        plain = []
+        for message in messages:
+            # Nearly all have a role and a text, and nothing else.
+            is_plain = type(message) is dict and len(message) == 2 and type(message.get("content")) is str
+            plain.append(message if is_plain and type(message.get("role")) is str else _plain_message(message))
+        return tuple(plain)
     except Exception as error:
         # A mapping of the user's own may raise anything.
         raise broken_rule("", f"cannot be read ({type(error).__name__})") from error

@@ -297,6 +297,8 @@ class ChatRequest(BaseModel):
             raise broken_rule("top_logprobs", "needs logprobs=True")
         if self.stream_options is not None and not self.stream:
             raise broken_rule("stream_options", "needs stream=True")
+        if self.tools is None and self.tool_choice is None:
+            return self
         names = [tool.function.name for tool in self.tools or ()]
         if self.tool_choice not in (None, "none") and not names:
             raise broken_rule("tool_choice", "needs tools")
@@ -326,14 +328,19 @@ class ChatRequest(BaseModel):
     def set_parameters(self) -> frozenset[str]:
         """The names of the parameters that ask for something: what is None, or a switch that is off, does not."""
         # Asked of each target of each call, so that it looks where pydantic keeps the values.
-        values = self.__dict__
-        names = [name for name in self.__pydantic_fields_set__ if values[name] is not None]
-        return frozenset(names) if values["logprobs"] is not False else frozenset(names) - {"logprobs"}
+        values, names = self.__dict__, set(self.__pydantic_fields_set__)
+        for name in self.__pydantic_fields_set__:
+            if values[name] is None or (name == "logprobs" and values[name] is False):
+                names.remove(name)
+        return frozenset(names)
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
     """Checks a call's parameters and freezes them."""
-    given: dict[str, object] = {name: value for name, value in params.items() if value is not None}
+    given = dict(params)
+    for name, value in params.items():
+        if value is None:
+            del given[name]
     if "max_completion_tokens" in given:
         alias = given["max_completion_tokens"]
         if given.setdefault("max_tokens", alias) != alias:
@@ -343,9 +350,11 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
             )
     if "schema_in_words" in given:
         raise InvalidRequestError("schema_in_words: unknown name", param="schema_in_words")
+    given["stream"] = stream
+    if schema_in_words:
+        given["schema_in_words"] = True
     try:
-        ours = {"stream": stream} | ({"schema_in_words": True} if schema_in_words else {})
-        return ChatRequest.model_validate({**given, **ours})
+        return ChatRequest.model_validate(given)
     except ValidationError as error:
         known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
         problem = first_problem(error, known=known)

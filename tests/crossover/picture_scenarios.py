@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from functools import cache
 
-from llama_client.crossover.evaluate import Crossover, evaluate
+from llama_client.crossover.evaluation import Crossover, evaluate
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 
 TODAY = date(2026, 11, 23)

@@ -12,7 +12,7 @@ import pytest
 from llama_client import InvalidRequestError, load_config
 from llama_client.cli.bench_target import BenchTarget, UserInput, bench_target, what_is_possible
 from llama_client.crossover.bench.levels import Level, Spread
-from llama_client.crossover.fit.machines import Machine, MachineGpu
+from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.crossover.tables import Tables
 from llama_client.providers.gguf.store import ModelStore
 from tests.providers.gguf.conftest import write_gguf

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_client.crossover.fit.fit import Fit, Option, fit
-from llama_client.crossover.fit.machines import Machine, MachineGpu, named
-from llama_client.crossover.fit.memory import GIB, training_need
-from llama_client.crossover.fit.report import document, licence_notes, sources, verdict
+from llama_client.crossover.fitting.fit import Fit, Option, fit
+from llama_client.crossover.fitting.machines import Machine, MachineGpu, named
+from llama_client.crossover.fitting.memory import GIB, training_need
+from llama_client.crossover.fitting.report import document, licence_notes, sources, verdict
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.errors import InvalidRequestError
 

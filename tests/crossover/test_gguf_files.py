@@ -9,8 +9,8 @@ from pathlib import Path
 import gguf
 import pytest
 
-from llama_client.crossover.fit.gguf_files import read_gguf
-from llama_client.crossover.fit.memory import need
+from llama_client.crossover.fitting.gguf_files import read_gguf
+from llama_client.crossover.fitting.memory import need
 from llama_client.errors import LlamaClientError, ModelLoadError, ProviderNotInstalledError
 from tests.crossover.gguf_writing import FFN, HIDDEN, LAYERS, VOCAB, write_model
 from tests.providers.gguf.conftest import write_gguf

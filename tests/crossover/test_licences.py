@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from llama_client.crossover.fit.report import LicenceNote, licence_notes
+from llama_client.crossover.fitting.report import LicenceNote, licence_notes
 from llama_client.crossover.tables import Architecture, Tables
 
 TABLES = Tables.bundled()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.fit.machines import Machine, SystemProbe, named, row_name, this_machine
-from llama_client.crossover.fit.memory import GIB
+from llama_client.crossover.fitting.machines import Machine, SystemProbe, named, row_name, this_machine
+from llama_client.crossover.fitting.memory import GIB
 from llama_client.crossover.tables import Gpu, Tables
 from llama_client.errors import InvalidRequestError
 

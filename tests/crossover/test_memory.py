@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_client.crossover.fit.memory import (
+from llama_client.crossover.fitting.memory import (
     CACHE_PRECISIONS,
     GIB,
     cached_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_client.crossover.fit.memory import ATTENTION_MATRICES, GIB, METHODS, lora_parameters, training_need
+from llama_client.crossover.fitting.memory import ATTENTION_MATRICES, GIB, METHODS, lora_parameters, training_need
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 

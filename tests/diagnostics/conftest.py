@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llama_client.clock import Clock
-from llama_client.crossover.fit.machines import Machine, SystemProbe
+from llama_client.crossover.fitting.machines import Machine, SystemProbe
 from llama_client.diagnostics.finding import DiagnosticsReport, Finding
 from llama_client.diagnostics.machine import DiagnosticsOptions, Environment
 from llama_client.diagnostics.run import examine

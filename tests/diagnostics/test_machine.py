@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_client.crossover.fit.machines import Machine, MachineGpu
+from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.providers.gguf.store import ModelStore
 from tests.crossover.gguf_writing import write_model
 from tests.diagnostics.conftest import GIB, Doctor, of, probe

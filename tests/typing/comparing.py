@@ -26,7 +26,7 @@ from llama_client.crossover import (
     fit,
     max_throughput,
 )
-from llama_client.crossover.fit.machines import this_machine
+from llama_client.crossover.fitting.machines import this_machine
 
 
 def seen(*_: object) -> None:

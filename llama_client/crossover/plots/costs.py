@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from llama_client.crossover.economics import Investment
-    from llama_client.crossover.evaluate import Crossover
+    from llama_client.crossover.evaluation import Crossover
 
 
 # Of steps that are drawn one by one; further ones are so flat that they look like a slope.

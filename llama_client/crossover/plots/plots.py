@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llama_client.crossover.evaluate import Crossover
+    from llama_client.crossover.evaluation import Crossover
 
 
 # A cell with more characters is a sentence, and gets room for one.

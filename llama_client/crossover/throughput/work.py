@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from llama_client.crossover.fit.memory import SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
+from llama_client.crossover.fitting.memory import SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
 from llama_client.crossover.precisions import (
     Family,
     cached_value_bytes,

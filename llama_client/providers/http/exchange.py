@@ -43,7 +43,8 @@ _NO_TIME_S = 0.05
 _ENDING_S = 0.2
 # After the last finish reason only the usage can come, and servers send that at once.
 _AFTER_FINISH_S = 5.0
-_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
+# Of several, the last one holds.
+_REQUEST_ID_HEADERS = ("x-amzn-requestid", "request-id", "x-request-id")
 
 
 Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
@@ -94,17 +95,20 @@ class Exchange:
         self.call = call
         self.clock = clock
         self.silence_s = silence_s
-        self.deadline = Deadline(_earlier(call.timeout_s, call.first_content_s), clock)
-        # What holds while the model is being loaded.
-        self._hard_deadline = Deadline(call.timeout_s, clock)
+        until_s = call.timeout_s if call.first_content_s is None else _earlier(call.timeout_s, call.first_content_s)
+        self.deadline = Deadline(until_s, clock)
         self._loading: Deadline | None = None
         if asks_if_loading:
+            # What holds while the model is being loaded.
+            self._hard_deadline = Deadline(call.timeout_s, clock)
             # Of a whole answer nothing is expected by then; it is only asked whether the server is still there.
             first_ask_s = _earlier(call.first_content_s, _ASK_S)
             # Before the attempt is over in any case: its end is judged by what the server says.
             last_s = None if call.timeout_s is None else call.timeout_s * _ASKED_BEFORE
             self._loading = Deadline(_earlier(first_ask_s, last_s), clock)
         self._codec = codec
+        # Whether the answer comes as a stream.
+        self.is_stream = False
         self._stream: StreamDecoder | None = None
         self._head: HttpAnswer | None = None
         self._has_content = False
@@ -114,11 +118,11 @@ class Exchange:
     def timeouts(self, goes_on: Callable[[], bool] | None = None) -> dict[str, float]:
         """For the request. A read's patience changes with the deadline, where the transport knows that."""
         wait_s = self.wait_s()
-        left = self.deadline.remaining_s()
-        longest_s = self.silence_s if left is None else min(left, self.silence_s)
+        longest_s = wait_s
+        if goes_on is None or self._loading is not None:
+            longest_s = min(self.deadline.remaining_s() or self.silence_s, self.silence_s)
         if goes_on is None:
-            longest_s = self.silence_s if self.call.stall_s is None else min(self.silence_s, self.call.stall_s)
-            longest_s = max(longest_s, min(self.silence_s, left or self.silence_s))
+            longest_s = max(longest_s, min(self.silence_s, self.call.stall_s or self.silence_s))
         self._transport_s = longest_s
         self._patience = DynamicTimeout.of(longest_s, self.wait_s, goes_on or bool)
         return {
@@ -132,12 +136,15 @@ class Exchange:
         """How long the next bytes may take."""
         if self.call.facts.is_stopped:
             raise _stopped()
-        left = self.deadline.remaining_s()
-        ask_s = self.ask_in_s
-        if ask_s is not None:
+        wait_s, at = self.silence_s, self.deadline.at
+        if at is not None:
+            wait_s = min(wait_s, at - self.clock.monotonic())
+            if wait_s <= 0:
+                raise self.deadline.passed()
+        if self._loading is not None:
             # Not 0, which would mean not to wait at all.
-            left = max(ask_s, _NO_TIME_S) if left is None else min(left, max(ask_s, _NO_TIME_S))
-        return self.silence_s if left is None else min(left, self.silence_s)
+            wait_s = min(wait_s, max(self._loading.left_s() or 0.0, _NO_TIME_S))
+        return wait_s
 
     @property
     def ask_in_s(self) -> float | None:
@@ -167,19 +174,15 @@ class Exchange:
         headers = _plain(response.headers)
         facts.sent = True
         facts.http_status = response.status_code
-        facts.provider_request_id = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), None)
+        for name in _REQUEST_ID_HEADERS:
+            facts.provider_request_id = headers.get(name, facts.provider_request_id)
         facts.rate_limit = rate_limit(headers)
         facts.is_loading, self._loading = False, None
         self._head = HttpAnswer(response.status_code, headers, b"", self.clock.wall())
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         # Servers that cannot stream answer as a whole, also where a stream was asked for.
         if response.is_success and self.call.request.stream and not is_json:
-            self._stream = self._codec.stream(self._head, self.call)
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether the answer comes as a stream."""
-        return self._stream is not None
+            self._stream, self.is_stream = self._codec.stream(self._head, self.call), True
 
     def whole(self, body: bytes) -> ChatCompletionChunk:
         """A whole body as one chunk."""
@@ -469,7 +472,10 @@ def _apieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:
     """The headers by lower-case name; HTTPX's own way guesses an encoding for each anew."""
-    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in headers.raw}
+    plain = {}
+    for name, value in headers.raw:
+        plain[name.lower().decode("latin-1")] = value.decode("latin-1")
+    return plain
 
 
 def _extend(body: bytearray, data: bytes, max_bytes: int) -> None:

@@ -85,6 +85,8 @@ class HttpProvider:
         self._clock = clock
         self._environ = environ
         self._codec = service.codec(table, knowledge.abilities)
+        # Whether it must be asked first if a model is one that it hands on.
+        self._asks_for_remote_models = connections.guard.local_only and service.forwards
         self._url = _checked_url(name, service, table, environ)
         # The rest is known once the key is read.
         self._secrets = Secrets(secrets_of_address(self._url))
@@ -116,10 +118,12 @@ class HttpProvider:
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
         try:
-            ready = self._opened_sync()
+            ready = self._sync
+            if ready is None or ready.pid != os.getpid():
+                ready = self._opened_sync()
             if self._asks_for_remote_models:
                 self._require_here(call.model, self.served_models())
-            for url in self._images_to_fetch(call):
+            for url in self._images_to_fetch(call) if self._service.fetches_images else ():
                 client = self._connections.sync_client(self._way_out(url))
                 try:
                     call.images[url] = _image(url, fetch(client, *_image_request(url, self._clock)))
@@ -137,10 +141,10 @@ class HttpProvider:
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """Answers, on the event loop. See `Provider`."""
         try:
-            ready = await self._opened_async()
+            ready = self._async or await self._opened_async()
             if self._asks_for_remote_models:
                 self._require_here(call.model, await self.aserved_models())
-            for url in self._images_to_fetch(call):
+            for url in self._images_to_fetch(call) if self._service.fetches_images else ():
                 client = self._connections.async_client(self._way_out(url))
                 try:
                     call.images[url] = _image(url, await afetch(client, *_image_request(url, self._clock)))
@@ -234,11 +238,6 @@ class HttpProvider:
                 "key from api_key_file or api_key_env)",
             )
 
-    @property
-    def _asks_for_remote_models(self) -> bool:
-        """Whether it must be asked first if a model is one that it hands on."""
-        return self._connections.guard.local_only and self._service.forwards
-
     def _require_here(self, model: str, served: Sequence[ServedModel]) -> None:
         """Refuses a model that its server hands on, or does not have, so that nobody knows what it would do."""
         known = [each for each in served if self._service.is_same_model(each.id, model)]
@@ -328,8 +327,9 @@ class HttpProvider:
         except Exception:  # noqa: BLE001 - as above
             return False
 
-    def _images_to_fetch(self, call: ProviderCall) -> list[str]:
-        if not self._service.fetches_images or not call.request.has_images:
+    @staticmethod
+    def _images_to_fetch(call: ProviderCall) -> list[str]:
+        if not call.request.has_images:
             return []
         return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
 

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -61,6 +62,9 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore."""
+        if not buffer:
+            # The end of a body whose length was told.
+            return
         if isinstance(timeout, DynamicTimeout):
             # What was stopped while it connected sends nothing any more.
             timeout.stream, timeout = self, timeout.now_s()
@@ -163,7 +167,8 @@ class GuardedTransport(httpx.BaseTransport):
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )
         try:
-            _require_no_redirect(self._guard, request, answer)
+            if answer.has_redirect_location:
+                _refuse_redirect(self._guard, request, answer)
         except BaseException:
             answer.close()
             raise
@@ -174,15 +179,14 @@ class GuardedTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def _require_no_redirect(guard: ConnectionGuard, request: httpx.Request, answer: httpx.Response) -> None:
+def _refuse_redirect(guard: ConnectionGuard, request: httpx.Request, answer: httpx.Response) -> None:
     """Nobody here follows one, but under `local_only` its rule is named."""
-    if answer.has_redirect_location:
-        guard.refuse_redirect(str(request.url), answer.headers["location"])
+    guard.refuse_redirect(str(request.url), answer.headers["location"])
 
 
+@dataclass(eq=False)
 class _Body(httpx.SyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+    _response: httpcore.Response
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -237,7 +241,8 @@ def aiohttp_transport(
                 request.headers.update(credentials)
             answer = await super().handle_async_request(request)
             try:
-                _require_no_redirect(guard, request, answer)
+                if answer.has_redirect_location:
+                    _refuse_redirect(guard, request, answer)
             except BaseException:
                 await answer.aclose()
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic_core import from_json, to_json
@@ -74,6 +75,8 @@ class OpenAICodec:
     parameters: ClassVar[frozenset[str]] = PARAMETERS
     # Whether streams carry usage without being asked.
     streams_usage_unasked: ClassVar[bool] = False
+    # What has to be said for a model to go on from the beginning of an answer.
+    continuing: ClassVar[Mapping[str, bool]] = MappingProxyType({})
 
     def __init__(self, abilities: Abilities = abilities_unknown) -> None:
         self._abilities = abilities
@@ -89,6 +92,8 @@ class OpenAICodec:
         if "repetition_penalty" in body:
             # vLLM's and llama.cpp's names for it; each ignores the other's.
             body["repeat_penalty"] = body["repetition_penalty"]
+        if call.is_continuation:
+            body.update(self.continuing)
 
     def logprobs_of(self, choice: Mapping[str, Any], call: ProviderCall) -> object:
         """A choice's log probabilities in OpenAI's shape."""
@@ -109,7 +114,7 @@ class OpenAICodec:
     def encode(self, call: ProviderCall) -> HttpCall:
         """Our request as the provider's. See `Codec`."""
         request = call.request
-        described = self._schema_in_words(call)
+        described = request.schema_in_words and self._schema_in_words(call)
         body = {"model": call.model, **body_of(request, self.parameters - _NO_FIELDS)}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
@@ -127,7 +132,10 @@ class OpenAICodec:
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         """A whole answer as one chunk. See `Codec`."""
-        body = json_object(answer.body)
+        body = parsed(answer.body)
+        if not isinstance(body, dict):
+            # Says what it is instead.
+            body = json_object(answer.body)
         call.facts.body = body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
             return self._failed(Failure(answer.status, answer.headers, body, answer.received_at), call)
@@ -136,7 +144,7 @@ class OpenAICodec:
             raise InvalidResponseError(
                 f"{call.target} sent an answer without choices", http_status=answer.status, body=body
             )
-        return self.reader(answer, call).whole(body, choices)
+        return ChunkReader(answer, call, self.logprobs_of).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
         """A decoder for a stream. See `Codec`."""
@@ -150,10 +158,6 @@ class OpenAICodec:
         except ProviderError as error:
             return error
 
-    def reader(self, answer: HttpAnswer, call: ProviderCall) -> ChunkReader:
-        """What turns this answer's objects into chunks."""
-        return ChunkReader(answer, call, self.logprobs_of)
-
     def _failed(self, failure: Failure, call: ProviderCall) -> ChatCompletionChunk:
         if isinstance(failure.body, Mapping) and call.facts.provider_request_id is None:
             identity = failure.body.get("id")  # Together puts it there
@@ -162,16 +166,14 @@ class OpenAICodec:
         if message is None:
             raise error_of(failure)
         answer = HttpAnswer(failure.status or 200, failure.headers, b"", failure.now)
-        return self.reader(answer, call).whole({}, [{"message": message, "finish_reason": "tool_calls"}])
+        choice = {"message": message, "finish_reason": "tool_calls"}
+        return ChunkReader(answer, call, self.logprobs_of).whole({}, [choice])
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
         """Whether the schema must travel as text: allowed only where whoever asks checks the answer."""
         request = call.request
-        if (
-            not request.schema_in_words
-            or request.response_format is None
-            or request.response_format.type != "json_schema"
-        ):
+        form = request.response_format
+        if not request.schema_in_words or form is None or form.type != "json_schema":
             return False
         known = self._abilities(call.model)
         return known is not None and "json_schema" not in known
@@ -197,7 +199,7 @@ class OpenAIStream:
         self._answer = answer
         self._call = call
         self._events = SseDecoder()
-        self._reader = codec.reader(answer, call)
+        self._reader = ChunkReader(answer, call, codec.logprobs_of)
         self._unfinished: set[int] = set()
         self._began = False
         self._said_something = False

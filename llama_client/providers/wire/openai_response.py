@@ -18,7 +18,7 @@ from llama_client.validation import first_problem
 # Beyond it nothing is a measure, and no float could hold it.
 _LARGEST = 2**63
 # A million million: no answer and no prompt has so many tokens, and sums of what is less fit into any database.
-_LARGEST_COUNT = 10**12
+LARGEST_COUNT = 10**12
 
 
 def is_measure(value: object) -> TypeGuard[float]:
@@ -36,7 +36,7 @@ def count(value: object) -> int | None:
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if not isinstance(whole, int) or isinstance(whole, bool):
         return None
-    return whole if 0 <= whole <= _LARGEST_COUNT else None
+    return whole if 0 <= whole <= LARGEST_COUNT else None
 
 
 # What servers call the end of an answer, beside OpenAI's own words.
@@ -77,7 +77,7 @@ class ChunkReader:
         }
         self._ours = {
             "object": "chat.completion.chunk",
-            "target": call.target,
+            "target": f"{call.provider}/{call.model}",
             "provider": call.provider,
             "request_id": call.request_id,
         }
@@ -90,16 +90,11 @@ class ChunkReader:
                 raise self._invalid(body, f"choices[{index}] has no message")
             if not choice.get("finish_reason"):
                 self._call.facts.warn(f"{self._call.target} gave no finish reason; the answer may not be whole")
-            read.append(
-                self._choice(
-                    {
-                        "index": index,
-                        "finish_reason": "stop",
-                        **{key: value for key, value in choice.items() if value is not None},
-                        "delta": choice["message"],
-                    }
-                )
-            )
+            given = {**choice, "delta": choice["message"]}
+            for key, value in (("index", index), ("finish_reason", "stop")):
+                if given.get(key) is None:
+                    given[key] = value
+            read.append(self._choice(given))
         return self._validated(body, read)
 
     def plain_chunk(self, data: bytes) -> ChatCompletionChunk | None:
@@ -131,8 +126,11 @@ class ChunkReader:
         for name, value in self._defaults.items():
             if type(values.get(name)) is not type(value) or not values[name]:
                 values[name] = value
-        if values.get("usage") is not None or "x_groq" in values or "timings" in values:
+        usage = values.get("usage")
+        has_more = "x_groq" in values or "timings" in values
+        if has_more or (isinstance(usage, dict) and "queue_time" in usage):
             self._learn(values)
+        if has_more or usage is not None:
             values["usage"] = usage_of(values)
         try:
             return ChatCompletionChunk.model_validate(values)
@@ -257,18 +255,19 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
         usage = groq.get("usage") if isinstance(groq, dict) else None
     if not isinstance(usage, dict):
         return None
-    read: dict[str, Any] = {
-        name: count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    }
+    read: dict[str, Any] = {}
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        value = usage.get(name)
+        read[name] = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
     # Together puts the cached tokens beside the others, OpenAI below them.
-    cached = count(_below(usage, "prompt_tokens_details", "cached_tokens"))
-    cached = count(usage.get("cached_tokens")) if cached is None else cached
-    if cached is not None:
-        read["prompt_tokens_details"] = {"cached_tokens": cached}
-    reasoning = count(_below(usage, "completion_tokens_details", "reasoning_tokens"))
-    if reasoning is not None:
-        read["completion_tokens_details"] = {"reasoning_tokens": reasoning}
-    return read if any(value is not None for value in read.values()) else None
+    for place, name in (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens")):
+        details = usage.get(place)
+        value = count(details.get(name)) if isinstance(details, dict) else None
+        if value is None and name == "cached_tokens" and name in usage:
+            value = count(usage[name])
+        if value is not None:
+            read[place] = {name: value}
+    return None if list(read.values()) == [None, None, None] else read
 
 
 def _text(content: object) -> object:

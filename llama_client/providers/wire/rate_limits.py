@@ -11,6 +11,7 @@ from typing import Any
 # Go's durations, as Groq writes them: `2m59.56s`, `7.66s`, `172ms`, `1h2m`.
 _GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)", re.IGNORECASE)
+_LIMITS = re.compile(r"^x-(?:ratelimit|tokenlimit)", re.MULTILINE)
 # Hours, minutes, seconds and milliseconds, as a factor and a divisor: a thousandth has no exact float.
 _UNITS = ((3600, 1), (60, 1), (1, 1), (1, 1000))
 
@@ -39,7 +40,8 @@ def rate_limit(headers: Mapping[str, str]) -> dict[str, Any] | None:
 
     Groq names both kinds after the header; Together counts tokens under `x-tokenlimit-*`, requests without a name.
     """
-    if not any(name.startswith(("x-ratelimit", "x-tokenlimit")) for name in headers):
+    # One look for all of them, since each answer is asked.
+    if _LIMITS.search("\n".join(headers)) is None:
         return None
     found = {}
     for kind, names in (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llama_client.crossover.fit.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
 from llama_client.crossover.tables import MemoryKind, Tables
 from llama_client.errors import InvalidRequestError
 

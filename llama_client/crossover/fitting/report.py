@@ -7,8 +7,8 @@ from datetime import date
 from typing import Any, Literal
 
 from llama_client.crossover.assumptions import STALE_AFTER_DAYS
-from llama_client.crossover.fit.fit import Fit, Option
-from llama_client.crossover.fit.memory import GIB, TrainingNeed
+from llama_client.crossover.fitting.fit import Fit, Option
+from llama_client.crossover.fitting.memory import GIB, TrainingNeed
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 
 Topic = Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
@@ -126,8 +126,8 @@ def verdict(fit: Fit) -> str:
     """The answer in a sentence.
 
     Examples:
-        >>> from llama_client.crossover.fit.fit import fit
-        >>> from llama_client.crossover.fit.machines import named
+        >>> from llama_client.crossover.fitting.fit import fit
+        >>> from llama_client.crossover.fitting.machines import named
         >>> from llama_client.crossover.tables import Tables
         >>> model = Tables.bundled().model("llama-3.1-8b")
         >>> print(verdict(fit(model, named("rtx_4090"), precision="Q8_0")))

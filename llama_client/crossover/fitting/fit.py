@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llama_client.crossover.fit.machines import Machine, MachineGpu
-from llama_client.crossover.fit.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
+from llama_client.crossover.fitting.machines import Machine, MachineGpu
+from llama_client.crossover.fitting.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
 from llama_client.crossover.precisions import canonical, embedding_parameters, gguf_names, weight_bytes
 from llama_client.crossover.tables import Architecture
 from llama_client.errors import InvalidRequestError
@@ -257,8 +257,21 @@ def fit(
 ) -> Fit:
     """Whether a model fits a machine.
 
+    Args:
+        model: From the tables or a file.
+        machine: `this_machine()` or `named(...)`.
+        precision: Of the weights; None: the best that fits.
+        context_tokens: Of each sequence; None: 8,192, or what the model was trained for where that is less.
+        sequences: How many are answered at once.
+        cache_precision: Of keys and values; None: each engine's default.
+        chunked_attention: The engine makes use of Llama 4's chunks.
+        weights_bytes: Exact, as from a GGUF file, whose precision is then the only one; None: computed.
+
+    Raises:
+        InvalidRequestError: A name is unknown, a count is not positive, or the context is longer than the model's.
+
     Examples:
-        >>> from llama_client.crossover.fit.machines import named
+        >>> from llama_client.crossover.fitting.machines import named
         >>> from llama_client.crossover.tables import Tables
         >>> answer = fit(Tables.bundled().model("llama-3.3-70b"), named("rtx_4090"), precision="Q4_K_M")
         >>> answer.fits, answer.gpus_needed
