@@ -44,10 +44,12 @@ def _number(*, up_to: float, at_least: float | None = None, above: float | None 
     return checked
 
 
-def _whole(at_least: int, up_to: int) -> _Rule:
+def whole(at_least: int, up_to: int) -> _Rule:
+    """A whole number within bounds, both included."""
+
     def checked(value: object, place: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= up_to:
-            raise _wrong(place, f"must be a whole number from {at_least} to {up_to}", value)
+            raise _wrong(place, f"must be a whole number from {at_least} to {up_to:,}", value)
         return value
 
     return checked
@@ -229,7 +231,7 @@ class SelfHost:
     """
 
     gpu: Annotated[str | None, _name] = None
-    n_gpus: Annotated[int, _whole(1, 100_000)] = 1
+    n_gpus: Annotated[int, whole(1, 100_000)] = 1
     precision: Annotated[str | None, _name] = None
     engine: Annotated[str | None, _name] = None
     gpu_usd_per_hour: Annotated[float | None, _number(above=0, up_to=1e6)] = None
@@ -238,8 +240,8 @@ class SelfHost:
     total_tokens_per_second: Annotated[float | None, _number(above=0, up_to=1e15)] = None
     slo_derate: Annotated[float | None, _number(above=0, up_to=1)] = None
     max_utilisation: Annotated[float | None, _number(above=0, up_to=1)] = None
-    min_replicas: Annotated[int, _whole(1, 1_000_000)] = 1
-    spare: Annotated[int | None, _whole(0, 1_000_000)] = None
+    min_replicas: Annotated[int, whole(1, 1_000_000)] = 1
+    spare: Annotated[int | None, whole(0, 1_000_000)] = None
     ops_usd_per_month: Annotated[float | None, _number(at_least=0, up_to=1e12)] = None
     storage_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
     spot_overhead: Annotated[float, _number(at_least=0, up_to=100)] = 0.0

@@ -11,25 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import cut, share, short_usd, times, tokens
-from llama_client.crossover.plots.style import (
-    API_LOOKS,
-    DEARER,
-    INK,
-    LOST,
-    MIX,
-    MUTED,
-    OTHER_APIS,
-    OWN,
-    WINS,
-    WON,
-    PanelStyle,
-    dot,
-    quieten,
-    scale_tokens,
-    scale_usd,
-    write_above,
-    write_legend,
-)
+from llama_client.crossover.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -252,53 +234,53 @@ _USUAL_PRICE = 8
 _BAND_OPACITY, _WINS_OPACITY, _DEARER_OPACITY = 0.22, 0.2, 0.14
 
 
-def draw_costs(axes: Axes, found: Curves, look: PanelStyle) -> None:
+def draw_costs(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     """A month's cost against volume: APIs as lines, machines as a staircase, and where these are cheaper."""
-    quieten(axes)
+    style.quieten(axes)
     handles = [*_draw_wins(axes, found), *_draw_band(axes, found)]
     handles = [*_draw_apis(axes, found, look), *_draw_stairs(axes, found), *handles]
     mix = found.mix_usd() if found.apis else []
     if any(not math.isnan(cost) for cost in mix):
         label = "the cheapest mix: own machines, peaks to an API"
-        handles += axes.plot(found.volumes, mix, color=MIX, linewidth=1.1, dashes=(4, 2), label=label, zorder=4)
+        handles += axes.plot(found.volumes, mix, color=style.MIX, linewidth=1.1, dashes=(4, 2), label=label, zorder=4)
     handles += _draw_places(axes, found)
     band = found.crossover.band
     costs = [found.stairs.usd(found.low), found.stairs.usd(found.high), *(mix or [])]
     costs += [found.api_usd(found.low), found.api_usd(found.high)] if found.apis else []
     costs += [band.low_usd_per_month[0], band.high_usd_per_month[-1]] if band else []
     seen = [cost for cost in costs if cost > 0]  # NaN is not
-    scale_tokens(axes, look, found.low, found.high)
-    scale_usd(axes, look, min(seen, default=1.0) / 1.6, max(seen, default=1.0) * 1.6)
+    style.scale_tokens(axes, look, found.low, found.high)
+    style.scale_usd(axes, look, min(seen, default=1.0) / 1.6, max(seen, default=1.0) * 1.6)
     verdict, speaks_for_own = verdict_line(found)
-    colour = INK if speaks_for_own is None else WON if speaks_for_own else LOST
-    write_above(axes, look, heading=COST_HEADING, unit="US dollars a month", note=verdict, colour=colour)
-    write_legend(axes, look, handles)
+    colour = style.INK if speaks_for_own is None else style.WON if speaks_for_own else style.LOST
+    style.write_above(axes, look, heading=COST_HEADING, unit="US dollars a month", note=verdict, colour=colour)
+    style.write_legend(axes, look, handles)
 
 
-def draw_prices(axes: Axes, found: Curves, look: PanelStyle) -> None:
+def draw_prices(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     """The same for a million tokens: a sawtooth that falls to what a full machine costs, and the APIs' floors."""
-    quieten(axes)
+    style.quieten(axes)
     handles = _draw_apis(axes, found, look, per_mtok=True)
     own = [found.per_mtok(found.stairs.usd(volume), volume) for volume in found.steps]
-    handles += axes.plot(found.steps, own, color=OWN, linewidth=1.6, label="self-hosting", zorder=5)
+    handles += axes.plot(found.steps, own, color=style.OWN, linewidth=1.6, label="self-hosting", zorder=5)
     band = found.crossover.band
     if band is not None:
         low, high = (
             [found.per_mtok(cost, volume) for cost, volume in zip(costs, band.tokens_per_day, strict=True)]
             for costs in (band.low_usd_per_month, band.high_usd_per_month)
         )
-        axes.fill_between(band.tokens_per_day, low, high, color=OWN, alpha=_BAND_OPACITY, linewidth=0)
+        axes.fill_between(band.tokens_per_day, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
     handles += _draw_volume(axes, found)
     prices = [*(found.per_mtok(found.api_usd(volume), volume) for volume in found.volumes), *own]
     seen = [price for price in prices if 0 < price < math.inf]
     least = min(seen, default=1.0)
-    scale_tokens(axes, look, found.low, found.high)
-    scale_usd(axes, look, least / 1.8, min(max(seen, default=1.0), least * _DEAREST_TIMES))
-    write_above(axes, look, heading=PRICE_HEADING, unit="US dollars per million tokens")
-    write_legend(axes, look, handles)
+    style.scale_tokens(axes, look, found.low, found.high)
+    style.scale_usd(axes, look, least / 1.8, min(max(seen, default=1.0), least * _DEAREST_TIMES))
+    style.write_above(axes, look, heading=PRICE_HEADING, unit="US dollars per million tokens")
+    style.write_legend(axes, look, handles)
 
 
-def _draw_apis(axes: Axes, found: Curves, look: PanelStyle, *, per_mtok: bool = False) -> list[Artist]:
+def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: bool = False) -> list[Artist]:
     """The cheapest APIs in colours with their prices; the others in grey, together."""
 
     def draw(api: Api, label: str, **lines: Any) -> list[Artist]:
@@ -309,14 +291,14 @@ def _draw_apis(axes: Axes, found: Curves, look: PanelStyle, *, per_mtok: bool = 
         return list(axes.plot(found.volumes, [cost or math.nan for cost in costs], label=label, **lines))
 
     handles: list[Artist] = []
-    for api, (colour, dashes, width) in zip(found.apis, API_LOOKS, strict=False):
+    for api, (colour, dashes, width) in zip(found.apis, style.API_LOOKS, strict=False):
         name = cut(api.name, look.name_length - max(0, len(api.price) - _USUAL_PRICE))
         handles += draw(api, f"{name}: {api.price}", color=colour, linestyle=dashes, linewidth=width, zorder=3)
-    others = found.apis[len(API_LOOKS) :]
+    others = found.apis[len(style.API_LOOKS) :]
     for number, api in enumerate(others):
         dearest = max(each.usd_per_mtok for each in others)
         label = f"{len(others)} dearer API{'s' if len(others) > 1 else ''}, up to {short_usd(dearest)}/M"
-        lines = draw(api, label, color=OTHER_APIS, linewidth=0.8, zorder=2)
+        lines = draw(api, label, color=style.OTHER_APIS, linewidth=0.8, zorder=2)
         handles += lines if number == 0 else []
     return handles
 
@@ -324,13 +306,15 @@ def _draw_apis(axes: Axes, found: Curves, look: PanelStyle, *, per_mtok: bool = 
 def _draw_stairs(axes: Axes, found: Curves) -> list[Artist]:
     costs = [found.stairs.usd(volume) or math.nan for volume in found.steps]
     handles: list[Artist] = list(
-        axes.plot(found.steps, costs, color=OWN, linewidth=2, label="self-hosting, machine by machine", zorder=5)
+        axes.plot(found.steps, costs, color=style.OWN, linewidth=2, label="self-hosting, machine by machine", zorder=5)
     )
     if found.crossover.verdict == "never":
         api = [found.api_usd(volume) for volume in found.steps]
         label = "what it costs more, at any volume"
         handles.append(
-            axes.fill_between(found.steps, api, costs, color=DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label)
+            axes.fill_between(
+                found.steps, api, costs, color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label
+            )
         )
     return handles
 
@@ -340,10 +324,12 @@ def _draw_wins(axes: Axes, found: Curves) -> list[Artist]:
     from matplotlib.patches import Rectangle
 
     for start, end, part in shades(found.crossover, found.low, found.high):
-        axes.axvspan(start, end, color=WINS, alpha=round(_WINS_OPACITY * part, 3), linewidth=0, zorder=0)
+        axes.axvspan(start, end, color=style.WINS, alpha=round(_WINS_OPACITY * part, 3), linewidth=0, zorder=0)
     if not found.crossover.intervals:
         return []
-    return [Rectangle((0, 0), 1, 1, color=WINS, alpha=_WINS_OPACITY, linewidth=0, label="self-hosting is cheaper")]
+    return [
+        Rectangle((0, 0), 1, 1, color=style.WINS, alpha=_WINS_OPACITY, linewidth=0, label="self-hosting is cheaper")
+    ]
 
 
 def _draw_band(axes: Axes, found: Curves) -> list[Artist]:
@@ -354,7 +340,7 @@ def _draw_band(axes: Axes, found: Curves) -> list[Artist]:
     label = "where 8 in 10 draws of its cost lie"
     return [
         axes.fill_between(
-            band.tokens_per_day, low, high, color=OWN, alpha=_BAND_OPACITY, linewidth=0, label=label, zorder=1
+            band.tokens_per_day, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0, label=label, zorder=1
         )
     ]
 
@@ -368,7 +354,7 @@ def _draw_places(axes: Axes, found: Curves) -> list[Artist]:
     for place, marker, word in places if first != permanent else places[:1]:
         if place:
             label = f"{word} from {tokens(place)} tokens a day"
-            look = {**dot(WON), "marker": marker}
+            look = {**style.dot(style.WON), "marker": marker}
             handles += axes.plot([place], [found.stairs.usd(place)], label=label, **look)
     return handles
 
@@ -378,7 +364,7 @@ def _draw_volume(axes: Axes, found: Curves) -> list[Artist]:
     if volume is None:
         return []
     label = f"your volume: {tokens(volume)} tokens a day"
-    return [axes.axvline(volume, color=INK, linewidth=1.1, linestyle=(0, (1, 1.5)), label=label, zorder=2)]
+    return [axes.axvline(volume, color=style.INK, linewidth=1.1, linestyle=(0, (1, 1.5)), label=label, zorder=2)]
 
 
 CASH_HEADING = "What the purchase has brought"
@@ -394,7 +380,7 @@ def payback_words(bought: Investment) -> str:
     return f"It has paid for itself in month {_month(bought.payback_months)}{late}"
 
 
-def draw_cash(axes: Axes, found: Curves, look: PanelStyle) -> None:
+def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     """What has been saved after each month, less the price, and where that turns to the good."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -402,15 +388,17 @@ def draw_cash(axes: Axes, found: Curves, look: PanelStyle) -> None:
     assert bought is not None
     months = list(range(len(bought.cash_usd)))
     cash = list(bought.cash_usd)
-    quieten(axes)
-    for sign, colour, opacity in ((1, WINS, 0.2), (-1, DEARER, 0.14)):
+    style.quieten(axes)
+    for sign, colour, opacity in ((1, style.WINS, 0.2), (-1, style.DEARER, 0.14)):
         where = [sign * each >= 0 for each in cash]
         axes.fill_between(months, cash, where=where, interpolate=True, color=colour, alpha=opacity, linewidth=0)
-    axes.axhline(0, color=INK, linewidth=1)
-    handles: list[Artist] = list(axes.plot(months, cash, color=OWN, linewidth=2, label="saved so far, less the price"))
+    axes.axhline(0, color=style.INK, linewidth=1)
+    handles: list[Artist] = list(
+        axes.plot(months, cash, color=style.OWN, linewidth=2, label="saved so far, less the price")
+    )
     paid = bought.payback_months
     if paid is not None and paid <= months[-1]:
-        handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **dot(WON))
+        handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **style.dot(style.WON))
     replicas = "replica" if bought.replicas == 1 else "replicas"
     handles.append(_words(f"{bought.replicas:,} {replicas} for {short_usd(bought.price_usd)}"))
     if bought.discounted_payback_months is not None:
@@ -423,11 +411,11 @@ def draw_cash(axes: Axes, found: Curves, look: PanelStyle) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=look.marks, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_usd(value)))
-    axes.set_xlabel("months after the purchase", fontsize=8.5, color=MUTED)
-    colour = LOST if paid is None or bought.npv_usd < 0 else WON
+    axes.set_xlabel("months after the purchase", fontsize=8.5, color=style.MUTED)
+    colour = style.LOST if paid is None or bought.npv_usd < 0 else style.WON
     unit = f"US dollars, at {tokens(found.crossover.reference_volume)} tokens a day"
-    write_above(axes, look, heading=CASH_HEADING, unit=unit, note=payback_words(bought), colour=colour)
-    write_legend(axes, look, handles)
+    style.write_above(axes, look, heading=CASH_HEADING, unit=unit, note=payback_words(bought), colour=colour)
+    style.write_legend(axes, look, handles)
 
 
 def _words(text: str) -> Artist:
