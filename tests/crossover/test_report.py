@@ -73,7 +73,7 @@ def test_what_would_flip_the_answer_does(volume: float) -> None:
     """Each figure on its own, a little beyond where both sides cost the same, turns the answer around."""
     found = asked(price(0.88), volume=volume, **B200)
     before = found.verdict
-    told = report(found).flips
+    told = report(found).break_evens
     assert "api price" in {flip.name for flip in told}
     for flip in told:
         beyond = flip.at + (flip.at - flip.now) * 1e-6
@@ -91,7 +91,7 @@ def test_what_would_flip_the_answer_does(volume: float) -> None:
 
 def test_what_would_flip_a_never_does() -> None:
     found = asked(price(0.3), **B200)
-    for flip in report(found).flips:
+    for flip in report(found).break_evens:
         for beyond, verdict in ((1e-6, "depends"), (-1e-6, "never")):
             value = flip.at + (flip.at - flip.now) * beyond
             host, peak, usd = dict(B200), 2.5, 0.3
@@ -102,7 +102,7 @@ def test_what_would_flip_a_never_does() -> None:
             else:
                 host[flip.name] = value
             assert asked(price(usd), peak=peak, **host).verdict == verdict, (flip, value)
-    assert {flip.name for flip in report(found).flips} == {
+    assert {flip.name for flip in report(found).break_evens} == {
         "api price",
         "gpu_usd_per_hour",
         "tokens_per_second",
@@ -113,7 +113,7 @@ def test_what_would_flip_a_never_does() -> None:
 @pytest.mark.parametrize("volume", [50e6, 450e6, 5e9])
 def test_what_would_flip_the_answer_does_also_with_a_share_that_goes_to_the_api(volume: float) -> None:
     found = asked(price(0.88), volume=volume, escalated_share=0.2, **B200)
-    flip = next(flip for flip in report(found).flips if flip.name == "api price")
+    flip = next(flip for flip in report(found).break_evens if flip.name == "api price")
     for beyond, verdict in ((1e-6, None), (-1e-6, found.verdict)):
         usd = flip.at + (flip.at - flip.now) * beyond
         after = asked(price(usd), volume=volume, escalated_share=0.2, **B200).verdict
@@ -131,7 +131,7 @@ def test_a_gpu_of_the_users_own_has_a_name() -> None:
 
 def test_a_flip_reads_as_a_sentence() -> None:
     found = asked(price(0.88), volume=550e6, **B200)
-    assert [sentence_of(flip) for flip in report(found).flips][:2] == [
+    assert [sentence_of(flip) for flip in report(found).break_evens][:2] == [
         "an API price of $0.995 per million tokens (now $0.88)",
         "a GPU for $5.81 an hour (now $6.69)",
     ]
