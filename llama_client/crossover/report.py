@@ -94,6 +94,24 @@ def machine(crossover: Crossover) -> str:
     return f"{plan.n_gpus} x {title}" + (f", {found.precision}" if found.precision else "")
 
 
+def where_cheaper(crossover: Crossover) -> str:
+    """The volumes at which self-hosting is cheaper, in words."""
+    first, permanent, intervals = crossover.first_crossing, crossover.permanent_crossing, crossover.intervals
+    if first is None:
+        return "nowhere"
+    begins = f"from {tokens(first)}" if first else "from the first token"
+    if permanent is None:
+        last = intervals[-1][1]
+        assert last is not None
+        several = f" in {len(intervals):,} intervals" if len(intervals) > 1 else ""
+        return f"{begins} to {tokens(last)} tokens a day{several}, and never for good"
+    if permanent == first:
+        return f"{begins} tokens a day on" if first else "at any volume"
+    changes = crossover.crossings.flips
+    often = "too often to list" if changes is None else f"{changes:,} times"
+    return f"{begins} tokens a day, for good from {tokens(permanent)}; the winner changes {often}"
+
+
 def sentence_of(found: BreakEven) -> str:
     """A break-even in words.
 
@@ -187,27 +205,15 @@ def _sentence(crossover: Crossover) -> str:
                 f"{cheapest.provider} sells them for {usd(price)}; no volume changes that.{doubt}"
             )
         case _ if crossover.volume is None:
-            return f"It depends on the volume: your own, {what}, is cheaper {_edges(crossover)}."
+            return f"It depends on the volume: your own, {what}, is cheaper {where_cheaper(crossover)}."
         case "self-host":
             return f"Your own machine is cheaper at {tokens(at)} tokens a day: {costs}."
         case "api":
-            edges = _edges(crossover)
-            return f"An API is cheaper at {tokens(at)} tokens a day: {costs}. Your own is cheaper {edges}."
+            where = where_cheaper(crossover)
+            return f"An API is cheaper at {tokens(at)} tokens a day: {costs}. Your own is cheaper {where}."
         case _:
             cases = f"your own is cheaper in {share(probability or 0.0)} of all cases"
             return f"Too close to call at {tokens(at)} tokens a day: {cases} ({costs})."
-
-
-def _edges(crossover: Crossover) -> str:
-    first, forever = crossover.first_crossing, crossover.permanent_crossing
-    assert first is not None
-    if forever is None:
-        last = crossover.intervals[-1][1]
-        assert last is not None
-        return f"between {tokens(first)} and {tokens(last)} tokens a day at times, and never for good"
-    if first == forever:
-        return f"from {tokens(first)} tokens a day on"
-    return f"from {tokens(first)} tokens a day on at times, and from {tokens(forever)} on for good"
 
 
 def _usd_per_full_mtok(crossover: Crossover) -> float:
@@ -235,19 +241,14 @@ def _binding(crossover: Crossover) -> str:
 
 
 def _volumes(crossover: Crossover) -> tuple[VolumeRow, ...]:
-    wanted: dict[float, str] = {crossover.replica_tokens_per_day: "one full replica"}
-    for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]:
-        wanted[low] = "crossing"
-    if crossover.first_crossing is not None:
-        wanted[crossover.first_crossing] = "first crossing"
-    if crossover.permanent_crossing is not None:
-        wanted[crossover.permanent_crossing] = "for good from here"
-    if crossover.volume is not None:
-        wanted[crossover.volume / 10] = "a tenth of yours"
-        wanted[crossover.volume * 10] = "ten times yours"
-        wanted[crossover.volume] = "yours"
+    first, permanent, volume = crossover.first_crossing, crossover.permanent_crossing, crossover.volume
+    wanted: dict[float | None, str] = {crossover.replica_tokens_per_day: "one full replica"}
+    wanted |= {low: "crossing" for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]}
+    wanted |= {first: "first crossing"} | {permanent: "for good from here"}
+    if volume is not None:
+        wanted |= {volume / 10: "a tenth of yours", volume * 10: "ten times yours", volume: "yours"}
     rows = []
-    for volume in sorted(each for each in wanted if each > 0):
+    for volume in sorted(each for each in wanted if each):
         mix = crossover.hybrid(volume)
         rows.append(
             VolumeRow(

@@ -17,8 +17,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
-from llama_client.crossover.plots.costs import curves, shades, where
+from llama_client.crossover.plots.costs import curves, shades
 from llama_client.crossover.plots.plots import page_plots, save_sheet
+from llama_client.crossover.report import where_cheaper
 from llama_client.errors import ProviderNotInstalledError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
@@ -154,7 +155,7 @@ def test_where_not_all_intervals_are_listed_the_rest_is_half_shaded() -> None:
     answer = crossover("flips")
     few = replace(answer, crossings=Crossings([(1e9, 2e9), (8e9, None)], is_complete=False))
     assert (2e9, 8e9, 0.5) in shades(few, 1e8, 1e10)
-    assert where(few).endswith("the winner changes too often to list")
+    assert where_cheaper(few).endswith("the winner changes too often to list")
 
 
 def test_pictures_of_a_page_load_nothing_and_share_no_names() -> None:

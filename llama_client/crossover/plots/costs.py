@@ -12,6 +12,7 @@ from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import cut, share, short_usd, times, tokens
 from llama_client.crossover.plots import style
+from llama_client.crossover.report import where_cheaper
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -148,25 +149,7 @@ def _verdict(found: Curves) -> tuple[str, str]:
         case _ if at and draws:
             return f"Too close to call{at}: self-hosting is cheaper {draws}", style.INK
         case _:
-            return f"It depends: self-hosting is cheaper {where(crossover)}", style.INK
-
-
-def where(crossover: Crossover) -> str:
-    """The volumes at which self-hosting is cheaper, in words."""
-    first, permanent, intervals = crossover.first_crossing, crossover.permanent_crossing, crossover.intervals
-    if first is None:
-        return "nowhere"
-    begins = f"from {tokens(first)}" if first else "from the first token"
-    if permanent is None:
-        last = intervals[-1][1]
-        assert last is not None
-        several = f", on {len(intervals):,} stretches" if len(intervals) > 1 else ""
-        return f"{begins} to {tokens(last)} tokens a day{several}"
-    if permanent == first:
-        return f"{begins} tokens a day on" if first else "at any volume"
-    flips = crossover.crossings.flips
-    often = "too often to list" if flips is None else f"{flips:,} times"
-    return f"{begins} tokens a day, for good from {tokens(permanent)}; the winner changes {often}"
+            return f"It depends: self-hosting is cheaper {where_cheaper(crossover)}", style.INK
 
 
 def _ratio(own: float, api: float) -> float:
