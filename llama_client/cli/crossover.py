@@ -172,7 +172,7 @@ def show(machines: RankedMachines) -> None:
 
 
 _PLOT_ENDINGS = (".png", ".svg")
-# Fields whose option has another name.
+# Options that are not named like their field.
 _OPTION_NAMES = {
     "model": "MODEL",
     "api": "--api",

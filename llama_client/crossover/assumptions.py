@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from llama_client.crossover.scenario import ApiPrice, Scenario
 from llama_client.crossover.tables import Architecture, Gpu, data_of
@@ -72,7 +71,7 @@ class Assumption:
 
 def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
     """The assumption of a row of `defaults.toml`."""
-    found = _defaults()[row]
+    found = data_of("defaults.toml")[row]
     return Assumption(
         name=name or row,
         value=float(found["value"]),
@@ -84,11 +83,6 @@ def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
         high=found.get("high"),
         spread=found.get("spread", "triangular" if "low" in found else "none"),
     )
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return data_of("defaults.toml")
 
 
 class AssumptionLog:

@@ -126,6 +126,5 @@ def _gguf_bits(model: Architecture, name: str) -> float:
 @cache
 def _gguf_tables() -> tuple[tuple[Mapping[str, float], float], ...]:
     """The bits a weight of each model whose files were measured, and its share of embeddings."""
-    return tuple(
-        (row, row.pop("embedding_parameters") / row.pop("parameters")) for row in data_of("gguf_bits.toml").values()
-    )
+    rows = [dict(row) for row in data_of("gguf_bits.toml").values()]
+    return tuple((row, row.pop("embedding_parameters") / row.pop("parameters")) for row in rows)

@@ -113,7 +113,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU, or a chip whose processor and GPU share one memory.
+    """A GPU, or a chip with one memory for processor and GPU.
 
     Attributes:
         name: In lower snake case, as in `h100_sxm`.
@@ -314,8 +314,9 @@ class Tables:
         return words | {offer.id.lower(): offer.name for offer in catalog.all_offers}
 
 
+@cache
 def data_of(file: str) -> dict[str, Any]:
-    """A file of `crossover/data/`."""
+    """A file of `crossover/data/`, read once."""
     import tomllib
     from importlib import resources
 

@@ -147,7 +147,7 @@ def test_an_empty_ledger_says_so(nobody: Path, monkeypatch: pytest.MonkeyPatch) 
     (nobody / "work" / "llama-client.toml").write_text("[ledger]\nurl = 'sqlite:///ledger.db'\n", encoding="utf-8")
     done = run("crossover", *PAIR, "--from-ledger")
     assert (done.code, done.out) == (2, "")
-    assert "--from-ledger: no answered call is written down" in done.err
+    assert "--from-ledger: no answered call is recorded" in done.err
 
 
 def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:

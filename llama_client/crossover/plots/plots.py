@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 # A cell with more characters is a sentence, and gets a wider column.
-_LONG = 40
+_LONG, _WIDE = 40, ' class="long"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,9 @@ def render(page: Page) -> str:
     return Template(template).substitute(
         title=_text(page.title),
         sentence=f'<p class="verdict">{_text(page.sentence)}</p>' if page.sentence else "",
-        notes=_lines('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
-        plots=_lines(
-            '<div class="plots">', [_figure(each, place) for place, each in enumerate(page.plots, 1)], "</div>"
-        ),
-        tables="\n".join(_table(each, place) for place, each in enumerate(page.tables, 1)),
+        notes=_block('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
+        plots=_block('<div class="plots">', list(map(_figure, page.plots, count(1))), "</div>"),
+        tables="\n".join(map(_table, page.tables, count(1))),
     )
 
 
@@ -88,7 +87,7 @@ def _table(table: Table, place: int) -> str:
     columns = "".join(f'<th scope="col">{_text(column)}</th>' for column in table.columns)
     rows = []
     for row in table.rows:
-        cells = [f"<td{_room(cell)}>{_text(cell)}</td>" for cell in row]
+        cells = [f"<td{_WIDE if len(cell) > _LONG else ''}>{_text(cell)}</td>" for cell in row]
         if len(row) > 1:
             cells[0] = f'<th scope="row">{_text(row[0])}</th>'
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -96,15 +95,11 @@ def _table(table: Table, place: int) -> str:
     return (
         f'<section>\n<h2 id="table{place}">{_text(table.heading)}</h2>\n'
         f'<div class="scrolled" role="region" aria-labelledby="table{place}" tabindex="0">\n<table>\n{caption}'
-        f"<thead><tr>{columns}</tr></thead>\n" + _lines("<tbody>", rows, "</tbody>") + "\n</table>\n</div>\n</section>"
+        f"<thead><tr>{columns}</tr></thead>\n" + _block("<tbody>", rows, "</tbody>") + "\n</table>\n</div>\n</section>"
     )
 
 
-def _room(cell: str) -> str:
-    return ' class="long"' if len(cell) > _LONG else ""
-
-
-def _lines(opening: str, lines: Sequence[str], closing: str) -> str:
+def _block(opening: str, lines: Sequence[str], closing: str) -> str:
     return "\n".join([opening, *lines, closing]) if lines else ""
 
 
