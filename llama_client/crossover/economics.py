@@ -17,7 +17,7 @@ HOURS_A_DAY, SECONDS_AN_HOUR, MTOK = 24.0, 3600.0, 1e6
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A bought machine in numbers, as in `Purchase`; for each GPU where nothing else is said."""
+    """A bought machine in numbers, as in `Purchase`; figures are of one GPU unless noted."""
 
     usd_per_gpu: float
     months: float

@@ -13,7 +13,7 @@ from llama_client.crossover.scenario import ApiPrice
 from llama_client.crossover.tables import Architecture, Tables, rows, unknown
 from llama_client.errors import InvalidRequestError
 
-# These run on one's own machine.
+# Providers on the user's own machine.
 _LOCAL_KINDS = frozenset({"ollama", "gguf"})
 
 

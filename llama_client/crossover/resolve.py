@@ -154,13 +154,7 @@ def _rate(
 
 
 def _on_cpu(
-    host: SelfHost,
-    model: Architecture,
-    measured: Sequence[MeasuredPoint],
-    *,
-    isl: int,
-    osl: int,
-    log: AssumptionLog,
+    host: SelfHost, model: Architecture, measured: Sequence[MeasuredPoint], *, isl: int, osl: int, log: AssumptionLog
 ) -> tuple[str | None, Rate | None]:
     """The measured rate of a model on this processor; there is no estimate for one."""
     precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")

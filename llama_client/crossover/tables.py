@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, cached_property
 from typing import Any, Literal
 
 from llama_client.errors import InvalidRequestError
+from llama_client.validation import nearest
 
 MemoryKind = Literal["hbm", "gddr", "unified"]
 RentKind = Literal["on_demand", "spot"]
@@ -209,10 +210,6 @@ class Tables:
     gpus: tuple[Gpu, ...]
     gpu_prices: tuple[GpuPrice, ...]
     gpu_purchases: tuple[GpuPurchase, ...] = ()
-    _names: Mapping[str, Architecture] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", {_plain(model.name): model for model in self.models})
 
     @classmethod
     @cache
@@ -264,7 +261,7 @@ class Tables:
         Raises:
             InvalidRequestError: Unknown; the message has the nearest known name.
         """
-        found = self._names.get(_plain(name)) or self._names.get(_plain(self._canonical.get(name.lower(), "")))
+        found = self._by_name.get(_plain(name)) or self._by_name.get(_plain(self._canonical.get(name.lower(), "")))
         if found is None:
             raise unknown(param, name, (model.name for model in self.models))
         return found
@@ -305,6 +302,10 @@ class Tables:
         return max(quotes, key=lambda row: row.as_of or date.min, default=None)
 
     @cached_property
+    def _by_name(self) -> Mapping[str, Architecture]:
+        return {_plain(model.name): model for model in self.models}
+
+    @cached_property
     def _canonical(self) -> Mapping[str, str]:
         """The canonical name of each name in the catalogue."""
         from llama_client.catalog.catalog import Catalog
@@ -330,13 +331,10 @@ def rows(file: str, table: str) -> list[dict[str, Any]]:
 
 def unknown(param: str, name: str, known: Iterable[str]) -> InvalidRequestError:
     """The error for an unknown name: with the nearest known one, else with all."""
-    # Here, because it brings pydantic.
-    from llama_client.validation import nearest
-
     names = sorted(known)
     match = nearest(name.lower().replace(" ", "_" if "_" in "".join(names) else "-"), names)
-    told = f"did you mean {match!r}?" if match else f"known are {', '.join(names)}"
-    return InvalidRequestError(f"{param}: {name!r} is not in the tables; {told}", param=param)
+    hint = f"did you mean {match!r}?" if match else f"known are {', '.join(names)}"
+    return InvalidRequestError(f"{param}: {name!r} is not in the tables; {hint}", param=param)
 
 
 def _plain(name: str) -> str:
