@@ -109,7 +109,10 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         ((*PAIR, "--plot", "no/where/x.png"), "--plot: no/where/x.png cannot be written"),
         ((*PAIR, "--since", "7d"), "--since and --ledger-target go with --from-ledger"),
         (("llama-3.3-70b", "--gpus", "2"), "--gpus: needs --gpu"),
-        (("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"), "--gpu-usd-per-hour: no quote known for renting a RTX 5090"),
+        (
+            ("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"),
+            "--gpu-usd-per-hour: no quote known for renting a RTX 5090",
+        ),
         ((*PAIR, "--from-ledger"), "--from-ledger: the ledger is switched off"),
     ],
 )
