@@ -291,7 +291,7 @@ def _on_cpu(concurrency: int, tokens_per_s: float, tpot_ms: float) -> MeasuredPo
 
 def test_a_processor_has_the_rate_that_was_measured_and_no_other() -> None:
     scenario = Scenario(model="llama-3.2-3b", self_host=SelfHost(gpu="cpu", gpu_usd_per_hour=0.2), apis=[price(0.06)])
-    with pytest.raises(InvalidRequestError, match=r"^self_host\.gpu: nothing was measured of llama-3\.2-3b"):
+    with pytest.raises(InvalidRequestError, match=r"^self_host\.gpu: no measurement of llama-3\.2-3b"):
         evaluate(scenario, today=TODAY)
     found = evaluate(scenario, measured=[_on_cpu(1, 11.0, 40.0), _on_cpu(4, 30.0, 90.0)], today=TODAY)
     assert found.plan.tokens_per_second == 30.0
