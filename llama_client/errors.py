@@ -5,7 +5,7 @@
     ├── InvalidRequestError             caught before anything is sent; .param names the field
     ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
     ├── LocalOnlyError                  refused by `local_only`; .rule says by which of its rules, .source who wants it
-    ├── ProviderNotInstalledError       an optional package is missing; .extra names what to install
+    ├── MissingExtraError       an optional package is missing; .extra names what to install
     └── ProviderError                   one target failed; .retryable and .failover decide what happens next
         ├── AuthenticationError         the key is missing or refused
         ├── PermissionDeniedError       the key is good, but not for this
@@ -160,7 +160,7 @@ class LocalOnlyError(LlamaClientError):
         self.source = source
 
 
-class ProviderNotInstalledError(LlamaClientError):
+class MissingExtraError(LlamaClientError):
     """A provider needs a package that is not installed.
 
     Attributes:

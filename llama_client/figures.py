@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 
 # What a picture's file may end with.
 ENDINGS = (".png", ".svg")
@@ -39,9 +39,7 @@ def drawing(what: str) -> Iterator[None]:
     except ImportError as error:
         # Not always matplotlib itself: numpy, say, which it needs.
         missing = (error.name or "matplotlib").partition(".")[0]
-        raise ProviderNotInstalledError(
-            f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot"
-        ) from error
+        raise MissingExtraError(f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot") from error
     with style.context(["default", _SETTINGS]), warnings.catch_warnings():
         # Fonts lack characters; a box stands for them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

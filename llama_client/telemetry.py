@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ class Instrumentation:
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:
-            raise ProviderNotInstalledError(
+            raise MissingExtraError(
                 'telemetry.enabled is true, which needs opentelemetry-api: pip install "llama-client[otel]"',
                 extra="otel",
             ) from error

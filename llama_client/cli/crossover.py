@@ -27,7 +27,7 @@ from llama_client.crossover.report import (
     volumes_table,
 )
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
-from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -430,7 +430,7 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
         return choice
     try:
         drawn = run(choice.best.scenario, draws=DEFAULT_DRAWS if draws is None else draws)
-    except ProviderNotInstalledError:
+    except MissingExtraError:
         if draws is not None:
             raise
         click.echo('No band of uncertainty: pip install "llama-client[crossover]" for it', err=True)

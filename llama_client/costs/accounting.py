@@ -14,7 +14,7 @@ import platformdirs
 from llama_client.costs.bills import MachineTime
 from llama_client.costs.ledger import Ledger
 from llama_client.costs.prices import PriceBook, Seller
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -162,7 +162,7 @@ class Database:
         self.host = None if self._file is not None else urlsplit(self._url.get_secret_value()).hostname
         if self._file is None and is_needed:
             if find_spec("psycopg") is None:
-                raise ProviderNotInstalledError(
+                raise MissingExtraError(
                     'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )

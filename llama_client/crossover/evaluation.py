@@ -282,7 +282,7 @@ def evaluate(
 
     Raises:
         InvalidRequestError: A name is unknown, a figure out of its range or missing, or the model does not fit.
-        ProviderNotInstalledError: numpy is missing, and something was to be drawn.
+        MissingExtraError: numpy is missing, and something was to be drawn.
 
     Examples:
         >>> from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate

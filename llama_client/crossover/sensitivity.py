@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.economics import CostInputs, line, staircase
-from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def band(
     try:
         import numpy as np
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'a band of uncertainty needs numpy: pip install "llama-client[crossover]"; or ask for 0 draws',
             extra="crossover",
         ) from error

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from llama_client.crossover.crossings import Crossings
 from llama_client.crossover.plots.costs import curves, shades, where
 from llama_client.crossover.plots.plots import pictures, save_sheet
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
 _NO_WINDOWS = """
@@ -248,7 +248,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     answer = crossover("depends")
     for draw in (lambda: save_sheet(answer, tmp_path / "crossover.png", title="t"), lambda: pictures(answer)):
-        with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
+        with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[plot\]"') as raised:
             draw()
         assert raised.value.extra == "plot"
     assert list(tmp_path.iterdir()) == []

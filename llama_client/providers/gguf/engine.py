@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client.clock import Deadline
-from llama_client.errors import APIConnectionError, ModelLoadError, OverloadedError, ProviderNotInstalledError
+from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoadError, OverloadedError
 from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.header import GgufHeader, read_header
 
@@ -69,7 +69,7 @@ def _library() -> Any:
     try:
         import xllamacpp
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'running GGUF files needs the "gguf" extra: pip install "llama-client[gguf]"', extra="gguf"
         ) from error
     return xllamacpp

@@ -23,10 +23,10 @@ from llama_client.errors import (
     APIConnectionError,
     InvalidRequestError,
     LlamaClientError,
+    MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
     PermissionDeniedError,
-    ProviderNotInstalledError,
     ServerError,
 )
 from llama_client.local_only import ConnectionGuard
@@ -395,6 +395,6 @@ def _require_extra() -> None:
         import filelock  # noqa: F401
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'pulling models needs the "gguf" extra: pip install "llama-client[gguf]"', extra="gguf"
         ) from error
