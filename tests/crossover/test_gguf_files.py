@@ -100,7 +100,7 @@ def test_a_name_alone_brings_no_licence_of_another_shape(tmp_path: Path) -> None
         (lambda path: None, "there is no such file"),
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"not a model at all"), "not a GGUF file"),
-        (lambda path: path.mkdir(), "that is a folder"),
+        (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: write_gguf(path, file_type="adapter"), "it is a LoRA adapter"),
         (
             lambda path: path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0)),

@@ -85,8 +85,8 @@ def damaged(demo: Path, how: str) -> bytes:
     [
         ("empty", "the file is empty"),
         ("no GGUF", "not a GGUF file"),
-        ("cut in its head", "cut short: 3000 bytes"),
-        ("cut in its tensors", "cut short: it has 50000000 bytes"),
+        ("cut in its head", "truncated: its header does not fit into its 3000 bytes"),
+        ("cut in its tensors", "truncated: it has 50000000 bytes"),
         ("short by a few bytes", "not within the file bounds"),
         ("damaged metadata", "damaged"),
         ("an unknown version", "GGUF version is 9"),
