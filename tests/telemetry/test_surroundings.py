@@ -32,7 +32,7 @@ def test_what_the_program_set_up_may_fail_and_no_call_does(
         replies = ask_all(config(server, telemetry=TELEMETRY), mode, 2)
     assert [reply.text for reply in replies] == ["Hello", "Hello"]
     # Once a client, and without the words of who failed.
-    assert caplog.messages == ["telemetry is incomplete: what the program has set up raised RuntimeError"]
+    assert caplog.messages == ["telemetry is incomplete: OpenTelemetry raised RuntimeError"]
     # The rest is there.
     assert len(program.spans()) == spans
     durations = program.points().get("gen_ai.client.operation.duration s", [])
