@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,27 +37,9 @@ _SAME_NAMES = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency
 _PARAMETERS = {name: f"gen_ai.request.{name}" for name in _SAME_NAMES} | {"n": "gen_ai.request.choice.count"}
 # The conventions' finish reasons within an output message.
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    name: str
-    unit: str
-    description: str
-    buckets: tuple[float, ...] = ()  # of a histogram
-
-
+# The buckets of histograms.
 _SECONDS = tuple(round(0.01 * 2**power, 2) for power in range(14))
 _COUNTS = tuple(4**power for power in range(14))
-TOKENS = Metric("gen_ai.client.token.usage", "{token}", "Tokens, as providers reported them.", _COUNTS)
-DURATION = Metric("gen_ai.client.operation.duration", "s", "Duration of attempts.", _SECONDS)
-FIRST_CHUNK = Metric(
-    "gen_ai.client.operation.time_to_first_chunk", "s", "From the start of a stream to its first content.", _SECONDS
-)
-NEXT_CHUNK = Metric(
-    "gen_ai.client.operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.", _SECONDS
-)
-COST = Metric("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 
 
 def of_server(name: str, kind: str, url: str | None) -> Attributes:
@@ -129,19 +110,6 @@ def of_answer(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attribut
     if choices:
         attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason or "error" for choice in choices]
     return attributes
-
-
-def reported_tokens(attempt: Attempt) -> list[tuple[int, Attributes]]:
-    """The counts of tokens that the provider reported, each with its type."""
-    usage = attempt.usage
-    counts = (("input", usage.prompt_tokens), ("output", usage.completion_tokens)) if usage is not None else ()
-    return [(count, {_TOKEN_TYPE: kind}) for kind, count in counts if count is not None]
-
-
-def known_cost(attempt: Attempt) -> tuple[float, Attributes] | None:
-    """The cost, with its status; None: unknown, or nothing was sent."""
-    cost = attempt.cost
-    return None if cost is None or cost.usd is None else (float(cost.usd), {_COST_STATUS: cost.status})
 
 
 def of_content(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
@@ -278,16 +246,17 @@ class Instrumentation:
         self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
 
-        def histogram(metric: Metric) -> Histogram:
-            return meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
-            )
+        def histogram(name: str, unit: str, description: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+            name = f"gen_ai.client.{name}"
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
-        self._tokens = histogram(TOKENS)
-        self._duration = histogram(DURATION)
-        self._first_chunk = histogram(FIRST_CHUNK)
-        self._next_chunk = histogram(NEXT_CHUNK)
-        self._cost = meter.create_counter(COST.name, COST.unit, COST.description)
+        self._tokens = histogram("token.usage", "{token}", "Tokens, as providers reported them.", _COUNTS)
+        self._duration = histogram("operation.duration", "s", "Duration of attempts.")
+        self._first_chunk = histogram(
+            "operation.time_to_first_chunk", "s", "From the start of a stream to its first content."
+        )
+        self._next_chunk = histogram("operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.")
+        self._cost = meter.create_counter("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 
     def begin(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
         """Starts the span of an attempt, as a child of the caller's own; None: OpenTelemetry raised an error."""
@@ -336,11 +305,13 @@ class Instrumentation:
                 self._first_chunk.record(attempt.ttft_s, labels, context)
                 for gap_s in gaps_s:
                     self._next_chunk.record(gap_s, labels, context)
-            for count, token_type in reported_tokens(attempt):
-                self._tokens.record(count, labels | token_type, context)
-            cost = known_cost(attempt)
-            if cost is not None:
-                self._cost.add(cost[0], labels | cost[1], context)
+            usage, cost = attempt.usage, attempt.cost
+            if usage is not None:
+                for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
+                    if count is not None:
+                        self._tokens.record(count, labels | {_TOKEN_TYPE: token_type}, context)
+            if cost is not None and cost.usd is not None:
+                self._cost.add(float(cost.usd), labels | {_COST_STATUS: cost.status}, context)
 
         self._safely(record)
 

@@ -230,14 +230,11 @@ def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
     known: dict[str, Any] = {"provider": "huggingface", "target": f"hf:{repo_id}/{file}"}
     match error:
         case hub_errors.GatedRepoError():
-            return PermissionDeniedError(
-                f"{repo_id} is gated: accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN",
-                **known,
-            )
+            remedy = f"accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN"
+            return PermissionDeniedError(f"{repo_id} is gated: {remedy}", **known)
         case hub_errors.RepositoryNotFoundError():
-            return ModelNotFoundError(
-                f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)", **known
-            )
+            message = f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)"
+            return ModelNotFoundError(message, **known)
         case hub_errors.LocalEntryNotFoundError() | hub_errors.OfflineModeIsEnabled():
             return APIConnectionError(f"the hub cannot be reached: {_first_line(error)}", **known)
         case hub_errors.EntryNotFoundError():

@@ -11,7 +11,7 @@ from llama_client.errors import ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.wire.decoders import json_object
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.ollama_response import OllamaReader, OllamaStream
+from llama_client.providers.wire.ollama_response import OllamaReader
 from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
 from llama_client.providers.wire.openai_request import Abilities, body_of, missing_abilities, parsed, require_abilities
 from llama_client.types.completion import ChatCompletionChunk
@@ -78,20 +78,15 @@ class OllamaCodec:
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         body = json_object(answer.body)
         call.facts.body = body
-        if "error" in body:
-            raise error_of(Failure(answer.status, answer.headers, body, answer.received_at))
-        return self._reader(answer, call).chunk(body)
+        return self.stream(answer, call).chunk(body)
 
-    def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaStream:
-        return OllamaStream(self._reader(answer, call), answer, call)
-
-    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
-        return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
-
-    def _reader(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
+    def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
         extra = (call.request.extra_body or {}).get("options")
         num_ctx = (extra if isinstance(extra, dict) else {}).get("num_ctx", self._options.get("num_ctx"))
         return OllamaReader(answer, call, num_ctx if isinstance(num_ctx, int) else None)
+
+    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
+        return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
 
 
 def _why_not(request: ChatRequest) -> dict[str, str]:

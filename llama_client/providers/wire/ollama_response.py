@@ -31,14 +31,15 @@ _LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
 
 
-class OllamaStream:
-    """A `StreamDecoder` for Ollama's lines of JSON."""
+class OllamaReader:
+    """The objects of one answer as chunks; a `StreamDecoder` for Ollama's lines of JSON."""
 
-    def __init__(self, reader: OllamaReader, answer: HttpAnswer, call: ProviderCall) -> None:
+    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
         self._lines = NdjsonDecoder()
-        self._reader = reader
         self._answer = answer
         self._call = call
+        self._num_ctx = num_ctx
+        self._tool_calls = 0
         self.is_done = False
 
     @property
@@ -57,21 +58,13 @@ class OllamaStream:
                 return
             body = json_object(line)
             self._call.facts.bodies.append(body)
-            if "error" in body:
-                raise error_of(Failure(self._answer.status, self._answer.headers, body, self._answer.received_at))
             self.is_done = body.get("done") is True
-            yield self._reader.chunk(body)
-
-
-class OllamaReader:
-    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
-        self._created = int(answer.received_at)
-        self._call = call
-        self._num_ctx = num_ctx
-        self._tool_calls = 0
+            yield self.chunk(body)
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
-        call = self._call
+        call, answer = self._call, self._answer
+        if "error" in body:
+            raise error_of(Failure(answer.status, answer.headers, body, answer.received_at))
         message, reason = body.get("message"), body.get("done_reason")
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         if (
@@ -99,7 +92,7 @@ class OllamaReader:
             return ChatCompletionChunk.model_validate(
                 {
                     "id": call.request_id,
-                    "created": self._created,
+                    "created": int(answer.received_at),
                     "model": body.get("model") or call.model,
                     "choices": [choice],
                     "usage": _usage(body) if done else None,
