@@ -94,11 +94,8 @@ def _staging(folder: Path) -> Iterator[Path]:
     prefix = f".{DEMO_NAME}-"
     for left in folder.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix, ignore_cleanup_errors=True) as staging:
+        yield Path(staging)
 
 
 def _run_installer(staging: Path, progress: Progress) -> None:
