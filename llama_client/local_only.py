@@ -45,7 +45,7 @@ class ConnectionGuard:
             try:
                 self._networks.append(ipaddress.ip_network(host))
             except ValueError:
-                self._names.add(_plain(host))
+                self._names.add(_normalized(host))
 
     @classmethod
     def of(cls, config: Config) -> ConnectionGuard:
@@ -55,15 +55,15 @@ class ConnectionGuard:
 
     def require_allowed(self, host: str, *, rule: LocalOnlyRule = "connection") -> None:
         """Refuses a host that may not be reached, without resolving it; names in `allow_hosts` are allowed."""
-        if self.local_only and _plain(host) not in self._names:
-            self._judged(host, rule)
+        if self.local_only and _normalized(host) not in self._names:
+            self._checked_addresses(host, rule)
 
     def addresses(self, host: str, port: int, *, rule: LocalOnlyRule = "connection") -> list[str]:
         """The addresses of a host, all of them checked, since the caller may connect to any."""
         if not self.local_only:
             return [host]
-        if _plain(host) not in self._names:
-            return self._judged(host, rule)
+        if _normalized(host) not in self._names:
+            return self._checked_addresses(host, rule)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -83,9 +83,9 @@ class ConnectionGuard:
                 "the redirect was not followed; set base_url to the right address",
             )
 
-    def _judged(self, host: str, rule: LocalOnlyRule) -> list[str]:
+    def _checked_addresses(self, host: str, rule: LocalOnlyRule) -> list[str]:
         """The addresses of a host whose name is not in `allow_hosts`."""
-        found = _found_here(host)
+        found = _known_addresses(host)
         if found is None:
             self._refuse(
                 rule,
@@ -107,7 +107,7 @@ class ConnectionGuard:
         raise LocalOnlyError(f"{sentence}: {outcome} (rule: {rule}{by})", rule=rule, source=self._source)
 
 
-def _plain(host: str) -> str:
+def _normalized(host: str) -> str:
     """A host name in its normal form: lower case, no final dot, letters of other scripts in IDNA."""
     name = host.lower().removesuffix(".")
     if name.isascii():
@@ -133,12 +133,12 @@ def _ip(address: str) -> _Address:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
-def _found_here(host: str) -> list[str] | None:
+def _known_addresses(host: str) -> list[str] | None:
     """The addresses of a host, without a name server; None: unknown."""
     try:
         _ip(host)
     except ValueError:
-        name = _plain(host)
+        name = _normalized(host)
     else:
         return [host]
     return list(_LOOPBACK) if _is_localhost(name) else _hosts.addresses(name) or None
@@ -154,7 +154,7 @@ def is_this_machine(host: str) -> bool:
     try:
         return _ip(host).is_loopback
     except ValueError:
-        return _is_localhost(_plain(host))
+        return _is_localhost(_normalized(host))
 
 
 def _is_localhost(name: str) -> bool:
@@ -214,7 +214,7 @@ def _addresses_of(name: str, content: bytes) -> list[str]:
     addresses: list[str] = []
     for line in _lines_with(name.encode("utf-8", "surrogatepass"), content):
         address, *names = line.decode("utf-8", "replace").partition("#")[0].split() or [""]
-        if name in map(_plain, names):
+        if name in map(_normalized, names):
             try:
                 _ip(address)
             except ValueError:

@@ -1,4 +1,4 @@
-"""Redacts secrets in texts, errors, addresses and configuration values."""
+"""Takes secrets out of texts, errors, addresses and configuration values."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pydantic import SecretStr
 from llama_client.errors import GenerationFailedError, ProviderError
 from llama_client.validation import without_secrets
 
-# For a whole value; MASK_IN_TEXT for a part of a text, where stars may have another meaning.
+# It stands for a whole value; in the midst of a text, where stars may be anything, MASK_IN_TEXT does.
 MASK = "***"
 MASK_IN_TEXT = "[secret]"
-# A shorter secret may be part of ordinary words.
+# A shorter text would be found in ordinary words.
 _MIN_SECRET_CHARS = 6
-# Common values for the key of servers that need none. Redacting "ollama" would make messages unreadable.
+# What is given in the place of a key to servers that want none. To hide "ollama" would make messages unreadable.
 _PLACEHOLDERS = frozenset({"ollama", "lm-studio", "not-needed", "no-key-required", "sk-no-key-required", "xxxxxx"})
-# Names of variables and keys with secret values, also in tables of the user (Ollama's `options`, a target's
-# `extra_body`).
+# Names of variables and keys whose values are secret, also those that users put into free tables (Ollama's `options`, a
+# target's `extra_body`).
 SECRET_NAME = re.compile(
     r"key|token|secret|passw|auth|credential|cookie|bearer|pwd|(?<![a-z])pass(?![a-z])", re.IGNORECASE
 )
-# Numbers under such names are not secret: `max_tokens`, `budget_tokens`.
+# A number below such a name is none: `max_tokens`, `budget_tokens`.
 _COUNT_NAME = re.compile(r"tokens$", re.IGNORECASE)
 _VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _WITHOUT_SECRETS = "sqlite"
 
 
 def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[Any, bool]:
-    """A configuration value for display, and whether a part of it was redacted.
+    """A value as it may be shown, and whether something of it was masked.
 
     Examples:
         >>> shown_value("api_key", SecretStr("gsk_1"), {})
@@ -49,7 +49,7 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
         case "base_url", str():
             return _address(value)
         case "headers", Mapping():
-            # An invalid name may be a whole line of a header.
+            # A name that is none can hold the whole line of a header.
             return dict.fromkeys((without_secrets(str(name)) for name in value), MASK), bool(value)
         case "api_key_env", str():
             return (value, False) if is_variable_name(value, environ) else (MASK, True)
@@ -63,12 +63,12 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
 
 
 def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
-    """Whether a text is the name of an environment variable, and not a key given in its place."""
+    """Whether a text is the name of a variable rather than a key that was put in its place."""
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
 def can_be_secret(text: str) -> bool:
-    """Whether to redact a key, password or header value: not if it is short or a well-known placeholder."""
+    """Whether a key, password or header's value is to be taken out of messages: no short or well-known word is."""
     return len(text) >= _MIN_SECRET_CHARS and text.lower() not in _PLACEHOLDERS
 
 
@@ -87,7 +87,7 @@ def without_credentials(url: str, *, mark: str = "") -> str:
         return MASK
     beyond = f"{parts.path}{parts.query}{parts.fragment}"
     if not parts.netloc or "@" in beyond:
-        # The password contains a slash, say, so the host is not where urlsplit puts it.
+        # A password that holds a slash, say, is cut in the wrong place: nobody knows what is the host.
         return MASK if {"@", "?", "#"} & set(url) else url
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(
@@ -96,9 +96,9 @@ def without_credentials(url: str, *, mark: str = "") -> str:
 
 
 def secrets_of_address(url: str) -> list[str]:
-    """The secrets that `without_credentials` removes: user and password, and the values in the query.
+    """What `without_credentials` takes out of an address: its user and password, and its query as a whole and in parts.
 
-    Each as written and percent-decoded. A version in the query, as Azure's, is not a secret.
+    Each as it is written and as it is meant. A version, as Azure has one in its query, is no secret.
     """
     try:
         parts = urlsplit(url)
@@ -106,13 +106,13 @@ def secrets_of_address(url: str) -> list[str]:
         return [url]
     pieces = [parts.netloc.rpartition("@")[0], parts.password or ""]
     fields = [field.partition("=") for field in parts.query.split("&")]
-    fields_by_name = [(name, value) if equals else ("", name) for name, equals, value in fields]
-    pieces += [value for name, value in fields_by_name if "version" not in name.lower()]
+    told = [(name, value) if equals else ("", name) for name, equals, value in fields]
+    pieces += [value for name, value in told if "version" not in name.lower()]
     return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece), unquote_plus(piece)))]
 
 
 def _address(text: str) -> tuple[str, bool]:
-    """An address for display, and whether a part of it was redacted."""
+    """An address as it may be shown, and whether something of it was masked."""
     if text == _WITHOUT_SECRETS or text.startswith("sqlite:///"):
         return text, False
     shown = without_credentials(text, mark=MASK)
@@ -120,10 +120,10 @@ def _address(text: str) -> tuple[str, bool]:
 
 
 def _free(value: Any, name: str = "") -> Any:
-    """A free-form value for display."""
+    """What may be shown of a table that anything may stand in."""
     is_number = isinstance(value, int | float)
     if SECRET_NAME.search(name) and not isinstance(value, bool) and not (is_number and _COUNT_NAME.search(name)):
-        # Of any type: a list of keys, or a table whose names may be secrets.
+        # Whatever it is: a list of keys, or a table whose names could be the secrets.
         return MASK
     match value:
         case Mapping():
@@ -137,12 +137,14 @@ def _free(value: Any, name: str = "") -> Any:
 
 
 _MAX_CHAIN = 20
-# Headers without secrets.
+
+
+# Headers that hold nothing to hide.
 _OPEN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
-    """The secrets in headers: each whole value, and the part after its first word (`Bearer`)."""
+    """What headers hold that must not be shown: a whole value, and what stands behind its first word (`Bearer`)."""
     values = [value for name, value in headers.items() if name.lower() not in _OPEN_HEADERS]
     return [*values, *(rest for value in values if (rest := value.partition(" ")[2]))]
 
@@ -151,20 +153,22 @@ class Secrets:
     """The secrets of one provider, or of one call."""
 
     def __init__(self, values: Collection[str]) -> None:
-        # The longest first, as one may contain another.
+        # The longest first, so that none is left in part.
         self._values = tuple(sorted({value for value in values if can_be_secret(value)}, key=len, reverse=True))
 
     def plus(self, values: Collection[str]) -> Secrets:
+        """These and more."""
         return Secrets([*self._values, *values]) if values else self
 
     def __repr__(self) -> str:
         return f"Secrets({len(self._values)})"
 
     def cleaned(self, text: str) -> str:
+        """A text without them."""
         return str(self.without(text))
 
     def clean(self, error: ProviderError) -> None:
-        """Redacts an error and its causes."""
+        """Takes them out of an error and of what it was raised from."""
         if not self._values:
             return
         if self._are_in(error):
@@ -179,7 +183,7 @@ class Secrets:
             if below is None:
                 break
             if self._are_in(below):
-                # Exceptions of other packages cannot be rewritten, so the chain ends above the one with a secret.
+                # Exceptions of others cannot be rewritten; so the chain ends above the one that tells too much.
                 link.__cause__ = link.__context__ = None
                 break
             link = below
@@ -190,7 +194,7 @@ class Secrets:
         return any(value in text for value in self._values for text in texts)
 
     def without(self, value: Any) -> Any:
-        """A value of any shape, redacted."""
+        """A value of any shape without them."""
         match value:
             case str():
                 for secret in self._values:

@@ -42,7 +42,7 @@ _SECONDS = tuple(round(0.01 * 2**power, 2) for power in range(14))
 _COUNTS = tuple(4**power for power in range(14))
 
 
-def of_server(name: str, kind: str, url: str | None) -> Attributes:
+def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
     """The attributes of a provider."""
     parts = urlsplit(url or "")
     own = "openai" if parts.hostname == _OPENAI_HOST else name
@@ -53,18 +53,18 @@ def of_server(name: str, kind: str, url: str | None) -> Attributes:
     return attributes
 
 
-def of_target(model: str, server: Attributes) -> Attributes:
+def target_attributes(model: str, server: Attributes) -> Attributes:
     """The attributes of one target's spans and metrics."""
     return {"gen_ai.operation.name": OPERATION, "gen_ai.request.model": model} | server
 
 
-def of_end(first: ChatCompletionChunk | None, attempt: Attempt) -> Attributes:
+def end_attributes(first: ChatCompletionChunk | None, attempt: Attempt) -> Attributes:
     """The attributes of an attempt's span and metrics that are known at its end."""
     model: Attributes = {} if first is None else {"gen_ai.response.model": first.model}
     return model if attempt.error is None else model | {"error.type": attempt.error}
 
 
-def of_call(call: ProviderCall, route: str | None) -> Attributes:
+def call_attributes(call: ProviderCall, route: str | None) -> Attributes:
     """The request's attributes of a span."""
     request = call.request
     attributes: Attributes = {"llama_client.request_id": call.request_id}
@@ -83,7 +83,7 @@ def of_call(call: ProviderCall, route: str | None) -> Attributes:
     return attributes
 
 
-def of_attempt(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
+def attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
     """An attempt's attributes of a span."""
     attributes: Attributes = {"llama_client.attempt.number": number, "llama_client.attempt.outcome": attempt.outcome}
     if streams and attempt.ttft_s is not None:
@@ -104,7 +104,7 @@ def of_attempt(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
     return attributes
 
 
-def of_answer(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attributes:
+def answer_attributes(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attributes:
     """The answer's attributes of a span. The conventions' finish reason of an interrupted answer is `error`."""
     attributes: Attributes = {"gen_ai.response.id": first.id}
     if choices:
@@ -112,7 +112,7 @@ def of_answer(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attribut
     return attributes
 
 
-def of_content(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
+def content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
     """The messages of the request and the answer, as JSON, since attributes cannot be nested."""
     messages = list(request.messages)
     instructions: list[dict[str, Any]] = []
@@ -271,13 +271,13 @@ class Instrumentation:
         server = self._servers.get(call.provider)
         if server is None:
             name = call.provider
-            server = self._servers[name] = of_server(name, self._kind(name), self._url(name))
-        labels = of_target(call.model, server)
+            server = self._servers[name] = server_attributes(name, self._kind(name), self._url(name))
+        labels = target_attributes(call.model, server)
         kinds = self._trace.SpanKind
         span = self._tracer.start_span(
             f"{OPERATION} {call.model}",
             kind=kinds.CLIENT if SERVER_ADDRESS in server else kinds.INTERNAL,
-            attributes=labels | of_call(call, route),
+            attributes=labels | call_attributes(call, route),
         )
         return AttemptSpan(self, span, call, labels)
 
@@ -344,16 +344,16 @@ class AttemptSpan:
     ) -> None:
         """Ends the span and records the metrics."""
         request, instrumentation = self._call.request, self._instrumentation
-        labels = self._labels | of_end(first, attempt)
+        labels = self._labels | end_attributes(first, attempt)
 
         def facts() -> Attributes:
-            return labels | of_attempt(attempt, number, streams=request.stream)
+            return labels | attempt_attributes(attempt, number, streams=request.stream)
 
         def answer() -> Attributes:
             # Last: a hedged attempt that lost and cannot be stopped may still be adding chunks.
             choices = generated() if first is not None else ()
-            found = of_answer(first, choices) if first is not None else {}
-            return found | of_content(request, choices) if instrumentation.content else found
+            found = answer_attributes(first, choices) if first is not None else {}
+            return found | content_attributes(request, choices) if instrumentation.content else found
 
         def finish() -> None:
             instrumentation.end(self._span, attempt.error, facts, answer)

@@ -23,29 +23,29 @@ RULE = "rule"
 SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
 _MASK = "***"
-# Searching a longer text may take long.
+# To search a longer one could take long.
 _MAX_SEARCHED_CHARS = 400
-# Keys and passwords end up in wrong places: a match of any of these is never repeated in a message.
+# People put keys and passwords into places where none belongs: what one of these finds is never repeated.
 _SECRETS = (
-    # The prefixes of known services' keys.
+    # What the keys of known services begin with.
     (
         r"(?<![A-Za-z0-9])(?:sk-|sk_|gsk_|tgp_|xai-|pplx-|nvapi-|glpat-|gh[oprsu]_|github_pat_|xox[a-z]-|AKIA|AIza|eyJ)"
         r"[\w.=-]{6,}",
         _MASK,
     ),
     (r"(?<![A-Za-z0-9])(?:hf|r8)_[A-Za-z0-9]{16,}", _MASK),
-    # Long, with letters and digits: not a word.
+    # Long, of letters and digits: no word.
     (r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}", _MASK),
-    # A user and a password before a host, and the query or fragment of an address.
+    # A user and a password in front of a host, and what stands behind an address.
     (r"[^\s/:@'\"]*:[^\s@]*@", f"{_MASK}@"),
     (r"//[^\s/@]+@", f"//{_MASK}@"),
     (r"(://[^\s?#]*)[?#][^\s'\"]+", rf"\1{_MASK}"),
-    # Named as a secret.
+    # What is named as one.
     (r"(?i)\b(?:bearer|basic) +\S+", _MASK),
     (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", _MASK),
 )
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
-_WANTED = {
+_EXPECTED = {
     "tuple_type": "a list",
     "dict_type": "a mapping of names to values",
     "model_type": "a mapping of names to values",
@@ -136,7 +136,7 @@ def place(location: tuple[int | str, ...]) -> str:
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text contains what looks like a key or a password, so that no message may repeat it.
+    """Whether a text holds what looks like a key or a password, so that no message may repeat it.
 
     Examples:
         >>> [looks_secret(text) for text in ("gsk_1a2b3c4d", "http://ann:pw@host", "groq/openai/gpt-oss-20b")]
@@ -146,7 +146,10 @@ def looks_secret(text: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """The text with `***` in place of what looks like a key or a password, or of a very long text as a whole."""
+    """The text with three stars in the place of what looks like a key or a password.
+
+    Of a very long text, which nobody wants to read in a message, nothing is left.
+    """
     if len(text) > _MAX_SEARCHED_CHARS:
         return _MASK
     for pattern, left in _SECRETS:
@@ -190,7 +193,7 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
         wanted, value = f"one of {context['expected_tags']}", context["tag"]
     else:
         message = re.sub(r"^(Input|Value|String|Tuple) should (be )?", "", detail["msg"])
-        wanted, value = _WANTED.get(kind, message), detail["input"]
+        wanted, value = _EXPECTED.get(kind, message), detail["input"]
     return f"must {'' if wanted.startswith(('match', 'have')) else 'be '}{wanted}, got {_shown(value, show_values)}"
 
 

@@ -42,7 +42,7 @@ class AttemptFacts:
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer was a single one.
         is_loading: Whether the model is still loading, so that a timeout does not count as a failure of the target.
-        is_stopped: Whether the attempt was stopped from another thread or task; see `end`.
+        is_stopped: Whether the attempt was stopped from another thread or task; see `cancel`.
         stop: Stops the attempt from another thread or task, while the provider waits. None: nothing is waiting.
 
     Example:
@@ -68,7 +68,7 @@ class AttemptFacts:
     is_stopped: bool = False
     stop: Callable[[], None] | None = None
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """Stops the attempt from another thread or task. The provider's wait fails soon after."""
         self.is_stopped = True
         stop = self.stop

@@ -218,13 +218,13 @@ class Engine:
         self._main_thread = threading.main_thread()
         # Destroying a server before its own loop runs deadlocks in the library (the stop signal is lost). This request
         # goes through that loop, so from here on closing is safe.
-        self.ask_server("GET", "/slots")
-        properties = self.ask_server("GET", "/props")
+        self.request_server("GET", "/slots")
+        properties = self.request_server("GET", "/props")
         self.n_ctx = int(properties["default_generation_settings"]["n_ctx"])
         self.template_abilities: dict[str, bool] = properties.get("chat_template_caps", {})
         self.sees_images = bool(properties.get("modalities", {}).get("vision"))
 
-    def ask_server(self, method: str, path: str, body: Body | None = None) -> Any:
+    def request_server(self, method: str, path: str, body: Body | None = None) -> Any:
         """Requests what the library offers only through its loopback server; only this process has the key."""
         host, _, port = str(self._server.listening_address).removeprefix("http://").rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=_LOOPBACK_TIMEOUT_S)

@@ -85,7 +85,7 @@ class GgufProvider:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
-                            answer.handed_on()
+                            answer.next_requested()
         usage = answer.decoder.usage_chunk()
         if usage is not None:
             yield usage
@@ -104,7 +104,7 @@ class GgufProvider:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
-                            answer.handed_on()
+                            answer.next_requested()
         usage = answer.decoder.usage_chunk()
         if usage is not None:
             yield usage
@@ -281,7 +281,7 @@ class _Answer:
                 self._generation.hold_back()
         return chunk
 
-    def handed_on(self) -> None:
+    def next_requested(self) -> None:
         """The reader asks for the next chunk: the stall timeout begins."""
         if self._has_content:
             self._deadline.restart(self._call.stall_s)

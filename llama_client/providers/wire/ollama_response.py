@@ -132,15 +132,17 @@ class OllamaReader:
         tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
-        cut_to = _suspected_cut(count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx)
-        if cut_to is not None:
+        truncated_to = _suspected_truncation(
+            count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx
+        )
+        if truncated_to is not None:
             facts.warn(
-                f"{self._call.target} has probably truncated the prompt to its context of {cut_to} tokens, which "
+                f"{self._call.target} has probably truncated the prompt to its context of {truncated_to} tokens, which "
                 "Ollama does silently: raise options.num_ctx, or shorten the prompt"
             )
 
 
-def _suspected_cut(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
+def _suspected_truncation(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
     """The context that a prompt was probably truncated to; None: probably not truncated."""
     if prompt_tokens is None:
         return None
