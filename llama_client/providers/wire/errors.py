@@ -1,4 +1,4 @@
-"""Failures on the wire, as our errors: by status and code first, by the text only where these say nothing. No I/O."""
+"""Failures of a provider as our errors: by status and code, by the text only where these are not specific. No I/O."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_an_ollama_model_whose_file_is_gone_is_refused_with_what_to_run(
     store: ModelStore, small_gguf: Path, ollama_folder: OllamaFolder
 ) -> None:
     ollama_folder.add("registry.ollama.ai/library/mine/latest", small_gguf).unlink()
-    with pytest.raises(ModelNotFoundError, match="a file that is not there: run `ollama pull mine`"):
+    with pytest.raises(ModelNotFoundError, match="names a missing file: run `ollama pull mine`"):
         get("ollama:mine", store)
 
 
