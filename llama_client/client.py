@@ -286,7 +286,7 @@ class LlamaClient(_BaseClient):
         ConfigError: The configuration is wrong.
         InvalidRequestError: A tag is no text, or `http_client` is none.
         LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections nobody here can judge.
-        ProviderNotInstalledError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
+        MissingExtraError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
 
     Example:
         with LlamaClient() as client:

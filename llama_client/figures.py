@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 
 ENDINGS = (".png", ".svg")
 # The palette of Okabe and Ito, distinguishable with any kind of colour blindness; black comes last.
@@ -38,9 +38,7 @@ def drawing(what: str) -> Iterator[None]:
     except ImportError as error:
         # Not always matplotlib itself: it may be numpy, which it needs.
         missing = (error.name or "matplotlib").partition(".")[0]
-        raise ProviderNotInstalledError(
-            f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot"
-        ) from error
+        raise MissingExtraError(f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot") from error
     with style.context(["default", _SETTINGS]), warnings.catch_warnings():
         # A character that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -1,6 +1,6 @@
-"""Turns what pydantic found into one sentence: the field, what was wrong and what would be right.
+"""Turns pydantic's errors into one sentence: the field, what is wrong, and what is right.
 
-No sentence repeats what looks like a key or a password, wherever that was put.
+No sentence repeats a value that looks like a key or a password.
 """
 
 from __future__ import annotations
@@ -44,55 +44,54 @@ _SECRETS = (
     (r"(?i)\b(?:bearer|basic) +\S+", _MASK),
     (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", _MASK),
 )
-# Pydantic's words for Python's types, in the words of who writes JSON or TOML.
-_WANTED = {
+# Pydantic's error types, as the expected type in the words of JSON and TOML.
+_EXPECTED = {
     "tuple_type": "a list",
-    "dict_type": "a table of names and values",
-    "model_type": "a table of names and values",
-    "model_attributes_type": "a table of names and values",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "model_attributes_type": "a mapping of names to values",
     "string_type": "text",
     "float_type": "a number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "bool_type": "true or false",
 }
-# Pydantic puts the branch of a union that it tried into a location. Ours are tagged with a leading `=`; the tag of a
-# message is its role.
+# Pydantic's locations contain the branch of a union. Our tags begin with `=`; the tag of a message is its role.
 _BRANCH = re.compile(r"^=")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A thing that is wrong: the field's place, and a sentence about it."""
+    """A field's place, and a sentence about what is wrong with it."""
 
     field: str
     sentence: str
 
     @property
     def what(self) -> str:
-        """The sentence without the field that it begins with."""
+        """The sentence without the field at its start."""
         return self.sentence.removeprefix(f"{self.field}: ")
 
 
 def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
-    """The most telling of a validation's errors."""
+    """The most informative of a validation's errors."""
     return problem_of(most_telling(error.errors(include_url=False)), known=known, show_values=show_values)
 
 
 def most_telling(details: Sequence[Detail]) -> Detail:
-    """The error to tell of where only one is told of."""
+    """The error to report if only one is reported."""
     # A wrong item of a list also makes the list "too short"; the item is the cause.
     detail = next((d for d in details if d["type"] != "too_short"), details[0])
     if detail["type"] == "missing":
-        # What is missing may be there under a name that is not quite right.
+        # The missing field may be there under a misspelled name.
         beside = detail["loc"][:-1]
         detail = next((d for d in details if d["type"] == "extra_forbidden" and d["loc"][:-1] == beside), detail)
     return detail
 
 
 def all_telling(details: Sequence[Detail]) -> list[Detail]:
-    """Every error but those that another one explains: see `most_telling`."""
+    """Every error except those that another one explains; see `most_telling`."""
     return [detail for detail in details if not any(_explains(other, detail) for other in details)]
 
 
@@ -123,7 +122,7 @@ def broken_rule(field: str, sentence: str) -> PydanticCustomError:
 
 
 def place(location: tuple[int | str, ...]) -> str:
-    """A location as a user would write it: `messages[1].content`."""
+    """A location as the user writes it: `messages[1].content`."""
     text = ""
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
@@ -159,12 +158,12 @@ def without_secrets(text: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as a message may repeat it; of what looks like a secret, or is long, only what it is."""
+    """A value for a message; only its kind if it is long or looks like a secret."""
     return _shown(value, show_values=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
+    """The known name that is most similar to `name`; None: none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
@@ -194,12 +193,12 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
         wanted, value = f"one of {context['expected_tags']}", context["tag"]
     else:
         message = re.sub(r"^(Input|Value|String|Tuple) should (be )?", "", detail["msg"])
-        wanted, value = _WANTED.get(kind, message), detail["input"]
+        wanted, value = _EXPECTED.get(kind, message), detail["input"]
     return f"must {'' if wanted.startswith(('match', 'have')) else 'be '}{wanted}, got {_shown(value, show_values)}"
 
 
 def _shown(value: object, show_values: bool) -> str:
     shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
     if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
-        return "a text that looks like a secret" if looks_secret(shown) else shown
+        return "text that looks like a secret" if looks_secret(shown) else shown
     return f"a value of type {type(value).__name__}"

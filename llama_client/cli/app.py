@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from llama_client import __version__
 from llama_client.cli import failures
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderNotInstalledError
+from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, MissingExtraError
 
 # The variable by which a shell's script asks what to complete a line with.
 VARIABLE = "_LLAMA_CLIENT_COMPLETE"
@@ -113,11 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failures.show(error)
         if "--json" in arguments:
             _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
-        return (
-            EXIT_USAGE
-            if isinstance(error, ConfigError | InvalidRequestError | ProviderNotInstalledError)
-            else EXIT_FAILED
-        )
+        return EXIT_USAGE if isinstance(error, ConfigError | InvalidRequestError | MissingExtraError) else EXIT_FAILED
 
 
 def _print_error(error: Exception, message: str, attempts: list[dict[str, object]]) -> None:

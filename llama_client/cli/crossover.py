@@ -21,7 +21,7 @@ from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapes
 from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
-from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Catalog
@@ -372,7 +372,7 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
         return machines
     try:
         drawn = run(machines.best.scenario, draws=DEFAULT_DRAWS if draws is None else draws)
-    except ProviderNotInstalledError:
+    except MissingExtraError:
         if draws is not None:
             raise
         click.echo('No band of uncertainty: pip install "llama-client[crossover]" for it', err=True)

@@ -15,7 +15,7 @@ import platformdirs
 from llama_client.costs.bills import MachineTime
 from llama_client.costs.ledger import Ledger
 from llama_client.costs.prices import PriceBook, Sellers
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from llama_client.process import at_fork
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Database:
         self.name = f"postgresql://{self.host or ''}{parts.path}" if self._file is None else f"sqlite:///{self._file}"
         if self._file is None and (config.ledger.enabled or config.budgets):
             if find_spec("psycopg") is None:
-                raise ProviderNotInstalledError(
+                raise MissingExtraError(
                     'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )

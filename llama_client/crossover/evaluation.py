@@ -265,7 +265,7 @@ def evaluate(
 
     Raises:
         InvalidRequestError: A name is unknown, a figure out of its range or missing, or the model does not fit.
-        ProviderNotInstalledError: Draws were asked for, and numpy is missing.
+        MissingExtraError: Draws were asked for, and numpy is missing.
 
     Examples:
         >>> from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate

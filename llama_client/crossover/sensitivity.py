@@ -12,7 +12,7 @@ from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.crossings import is_ever_below
 from llama_client.crossover.economics import CostInputs, line, staircase, usd_per_mtok
 from llama_client.crossover.scenario import ApiPrice, whole
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 
 MAX_DRAWS, MAX_SEED = 1_000_000, 2**63 - 1
 # Draws are made in batches, so that a million of them take no more memory than one.
@@ -172,7 +172,7 @@ def band(
     try:
         import numpy as np
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'a band of uncertainty needs numpy: pip install "llama-client[crossover]"; or ask for 0 draws',
             extra="crossover",
         ) from error

@@ -16,7 +16,7 @@ from llama_client.costs.money import Calendar, shown
 from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, TokenPrice
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
-from llama_client.errors import ConfigError, LlamaClientError, LocalOnlyError, ProviderNotInstalledError
+from llama_client.errors import ConfigError, LlamaClientError, LocalOnlyError, MissingExtraError
 from llama_client.local_only import is_this_machine
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _unusable(subject: str, error: LlamaClientError) -> Finding:
         case LocalOnlyError():
             remedy = 'Set ledger.url = "sqlite", or add its host to privacy.allow_hosts.'
             return Finding("ledger", "money", subject, "problem", str(error), remedy, {"rule": "local_only"})
-        case ProviderNotInstalledError():
+        case MissingExtraError():
             return Finding(
                 "ledger", "money", subject, "problem", str(error), 'Run `pip install "llama-client[postgres]"`.'
             )

@@ -53,6 +53,14 @@ class GroqCodec(OpenAICodec):
             if body.get(name):
                 call.facts.warn(f"{call.provider} accepts {name} and does not apply it yet")
 
+    def error_in(self, event: Mapping[str, Any]) -> object:
+        """See `OpenAICodec`. Groq may also put it into `x_groq`, as an object or as text."""
+        error, own = event.get("error"), event.get("x_groq")
+        if error or not isinstance(own, dict):
+            return error
+        error = own.get("error")
+        return {"message": error} if isinstance(error, str) else error
+
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
         """The tool call that a `failed_generation` holds, where it is a valid call of a declared tool."""
         request, text = call.request, failure.error.get("failed_generation")

@@ -266,7 +266,7 @@ class _Race:
         losers, self.running = self.running, {}
         for trial in losers:
             trial.is_abandoned = True
-            trial.call.facts.end()
+            trial.call.facts.cancel()
         try:
             for trial, thread in losers.items():
                 thread.join(_LOSERS_S)

@@ -184,7 +184,7 @@ class CallRecord:
         """Ends the attempt that is under way, from another thread or task, and lets no other begin."""
         self._is_stopped = True
         if self._facts is not None:
-            self._facts.end()
+            self._facts.cancel()
 
     def skipped(self, step: Skip) -> None:
         """Writes down a target that is not asked."""

@@ -1,4 +1,4 @@
-"""A request: what a caller may write, and the same checked as a whole before anything is sent."""
+"""A request: the parameters of a call, and the validated, immutable `ChatRequest`."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ _MAX_TOOLS = 128
 
 
 def _text_keys(value: object) -> object:
-    """Token ids may be written as numbers; JSON's keys are texts."""
+    # Token ids may be given as numbers; JSON's keys are strings.
     return {str(key): bias for key, bias in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -153,27 +153,25 @@ class FunctionSpec(RequestPart):
 
 
 class Tool(RequestPart):
-    """A tool; functions are the only kind."""
+    """A tool; `function` is the only type."""
 
     type: Literal["function"]
     function: FunctionSpec
 
 
 class NamedFunction(RequestPart):
-    """The name of a function."""
-
     name: SomeText
 
 
 class NamedToolChoice(RequestPart):
-    """The one tool that the model must call."""
+    """The tool that the model must call."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
 class JsonSchema(RequestPart):
-    """A schema that the answer must satisfy."""
+    """A schema for the answer."""
 
     name: Text = "answer"
     description: Text | None = None
@@ -182,21 +180,17 @@ class JsonSchema(RequestPart):
 
 
 class ResponseFormat(RequestPart):
-    """The form of the answer."""
-
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _schema_where_one_is_named(self) -> ResponseFormat:
+    def _schema_matches_type(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise broken_rule("json_schema", "belongs to type 'json_schema', and to that type alone")
+            raise broken_rule("json_schema", "is required with type 'json_schema', and allowed with no other")
         return self
 
 
 class StreamOptions(RequestPart):
-    """What a stream hands on beside the text."""
-
     include_usage: StrictBool = False
 
 
@@ -204,7 +198,7 @@ def _tool_choice_tag(choice: object) -> str:
     return "=word" if isinstance(choice, str) else "=named"
 
 
-# What decides whom is asked what, how the answer is read and what it costs: there is a parameter for each.
+# These decide the target, the form of the answer and its cost: each has its own parameter.
 _NOT_IN_EXTRA_BODY = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
 )
@@ -212,9 +206,9 @@ _NOT_IN_EXTRA_BODY = frozenset(
 
 def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:
     for name in body:
-        # Servers written in Go, Ollama among them, match names so, and of several spellings the last one wins.
+        # Servers written in Go, such as Ollama, ignore the case of names, and the last of several spellings wins.
         if name.casefold() in _NOT_IN_EXTRA_BODY:
-            raise broken_rule(name, "belongs into the parameter of that name")
+            raise broken_rule(name, "must be given as the parameter of that name")
     return body
 
 
@@ -225,7 +219,7 @@ def _stop_tag(stop: object) -> str:
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
-# A whole number stays one: some servers take no other.
+# An int stays an int: some servers accept nothing else.
 Bias = (
     Annotated[int, Field(strict=True, ge=-100, le=100)]
     | Annotated[float, Field(strict=True, ge=-100, le=100, allow_inf_nan=False)]
@@ -236,7 +230,7 @@ Stop = Annotated[
     | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
     Discriminator(_stop_tag),
 ]
-# Longer than anybody waits, and short enough for every platform's timers.
+# Short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
@@ -245,10 +239,10 @@ ToolChoice = Annotated[
 
 
 class ChatRequest(BaseModel):
-    """A checked, immutable request. `model` is not part of it: routing turns that into targets.
+    """A validated, immutable request. `model` is not part of it: the router turns it into targets.
 
-    `max_tokens` is set wherever a limit is; `max_completion_tokens` tells that the caller called it so.
-    `schema_in_words` allows a schema to travel as text, since whoever asked checks the answer.
+    `max_tokens` always has the limit; `max_completion_tokens` has it too if the caller used that name.
+    `schema_in_words` allows sending a schema as text, since the caller validates the answer.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -267,13 +261,7 @@ class ChatRequest(BaseModel):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Positive | None = None
-    logit_bias: (
-        Annotated[
-            dict[Text, Bias],
-            BeforeValidator(_text_keys),
-        ]
-        | None
-    ) = None
+    logit_bias: Annotated[dict[Text, Bias], BeforeValidator(_text_keys)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
@@ -311,7 +299,6 @@ class ChatRequest(BaseModel):
 
     @property
     def has_images(self) -> bool:
-        """Whether any message holds an image."""
         return any(
             isinstance(part, ImagePart)
             for message in self.messages
@@ -321,13 +308,12 @@ class ChatRequest(BaseModel):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The texts at which the answer ends."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
 
     @property
     def set_parameters(self) -> frozenset[str]:
-        """The names of the parameters that ask for something: what is None, or a switch that is off, does not."""
-        # Asked of each target of each call, so that it looks where pydantic keeps the values.
+        """The names of the parameters that are set: not None, and for `logprobs` not False."""
+        # Called for each target of each call, so it reads pydantic's own dict.
         values, names = self.__dict__, set(self.__pydantic_fields_set__)
         for name in self.__pydantic_fields_set__:
             if values[name] is None or (name == "logprobs" and values[name] is False):
@@ -336,7 +322,7 @@ class ChatRequest(BaseModel):
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
-    """Checks a call's parameters and freezes them."""
+    """Validates a call's parameters."""
     given = dict(params)
     for name, value in params.items():
         if value is None:
@@ -345,7 +331,7 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
         alias = given["max_completion_tokens"]
         if given.setdefault("max_tokens", alias) != alias:
             raise InvalidRequestError(
-                "max_tokens and max_completion_tokens are the same limit and differ; give one of them",
+                "max_tokens and max_completion_tokens are the same limit, but differ; give only one of them",
                 param="max_tokens",
             )
     if "schema_in_words" in given:

@@ -157,8 +157,8 @@ def test_where_something_can_answer_models_says_nothing_more(demo_pulled: ModelS
             "--gpu: 'rtx4090' is not in the tables; did you mean 'rtx_4090'?",
         ),
         (["crossover", "lama-3.3-70b"], "MODEL: 'lama-3.3-70b' is not in the tables; did you mean 'llama-3.3-70b'?"),
-        (["pull", "llama3.2:3b"], "NAME: no model is known as 'llama3.2:3b' (give smollm2-135m (a tiny demo), "),
-        (["pull", "smollm2-135m", "--name", "My Model"], "--name: must be small letters"),
+        (["pull", "llama3.2:3b"], "NAME: unknown model 'llama3.2:3b' (give smollm2-135m (a tiny demo), "),
+        (["pull", "smollm2-135m", "--name", "My Model"], "--name: must be lowercase letters"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

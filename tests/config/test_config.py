@@ -130,7 +130,7 @@ def test_a_tables_kind_is_its_name() -> None:
         ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
         ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or hold '/'"),
         ({"providers": {"gguf": 5}}, "providers.gguf", "must be a table of keys"),
-        ({"providers": []}, "providers", "a table of names and values"),
+        ({"providers": []}, "providers", "a mapping of names to values"),
         ({"local_only": "yes"}, "local_only", "true or false"),
         ({"default_model": ""}, "default_model", "must not be empty"),
     ],

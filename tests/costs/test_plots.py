@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from llama_client import LlamaClient
 from llama_client.costs.charts import save
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from llama_client.types.report import CostGroup, DayCosts
 from tests.costs.filling import Spent, ago, fill
 
@@ -184,7 +184,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
+    with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[plot\]"') as raised:
         save(DAYS, tmp_path / "costs.png", title="Costs")
     assert raised.value.extra == "plot"
     assert list(tmp_path.iterdir()) == []

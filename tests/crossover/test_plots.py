@@ -20,7 +20,7 @@ from llama_client.crossover.crossings import Crossings
 from llama_client.crossover.plots.costs import curves, shades
 from llama_client.crossover.plots.plots import page_plots, save_sheet
 from llama_client.crossover.report import where_cheaper
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
 _NO_WINDOWS = """
@@ -249,7 +249,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     answer = crossover("depends")
     for draw in (lambda: save_sheet(answer, tmp_path / "crossover.png", title="t"), lambda: page_plots(answer)):
-        with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
+        with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[plot\]"') as raised:
             draw()
         assert raised.value.extra == "plot"
     assert list(tmp_path.iterdir()) == []

@@ -175,7 +175,7 @@ def test_an_endless_stream_of_small_things_is_given_up_and_holds_nothing(decoder
     decoding = decoder(max_event_bytes=100, max_stream_bytes=1 << 18)
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidResponseError, match="longer than any answer"):
+        with pytest.raises(InvalidResponseError, match=r"without an event; aborted|exceeds \d+ bytes; aborted"):
             feed_forever(decoding, piece)
         _, peak = tracemalloc.get_traced_memory()
     finally:

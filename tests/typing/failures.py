@@ -24,12 +24,12 @@ from llama_client import (
     LlamaClient,
     LlamaClientError,
     LocalOnlyError,
+    MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
     ProviderError,
-    ProviderNotInstalledError,
     QuotaExceededError,
     RateLimitError,
     RequestTooLargeError,
@@ -72,7 +72,7 @@ def before_anything_is_sent(client: LlamaClient) -> None:
             ],
         )
         assert_type(error.source, str | None)
-    except ProviderNotInstalledError as error:
+    except MissingExtraError as error:
         assert_type(error.extra, str | None)
     except LlamaClientError as error:
         assert_type(error.attempts, list[Attempt])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client.crossover.tables import Architecture, Experts, Tables
-from llama_client.errors import InvalidRequestError, ModelLoadError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, MissingExtraError, ModelLoadError
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _MAX_SHARDS = 1000
@@ -71,7 +71,7 @@ def _reader(path: Path) -> Any:
     try:
         import gguf
     except ModuleNotFoundError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'a GGUF file\'s exact size needs gguf: pip install "llama-client[crossover]"', extra="crossover"
         ) from error
 

@@ -210,7 +210,7 @@ class HttpProvider:
     def close(self) -> None:
         """Ends what runs; the connections belong to the client."""
         for facts in list(self._running):
-            facts.end()
+            facts.cancel()
 
     async def aclose(self) -> None:
         """The same on the event loop."""

@@ -1,4 +1,4 @@
-"""The OpenAI-shaped wire, outgoing: a request as a body, and the codec."""
+"""The codec of OpenAI-compatible servers: requests and streams. Subclasses declare a provider's differences."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_object
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_response import ChunkReader
+from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.messages import ImagePart
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-
 PATH = "chat/completions"
 PARAMETERS = frozenset(
     {
         "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed",
-        "n",
-        "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs",
+        "n", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs",
         "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "service_tier", "user",
         "stream_options", "extra_body", "extra_headers",
     }
 )  # fmt: skip
-# Parameters of ours that are no field of the body.
+# Parameters of ours that are not fields of the body.
 _NO_FIELDS = frozenset({"extra_body", "extra_headers", "stream_options"})
 TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
@@ -39,17 +37,16 @@ Abilities = Callable[[str], "frozenset[str] | None"]
 
 
 def body_of(request: ChatRequest, parameters: Collection[str]) -> dict[str, Any]:
-    """The request as a JSON body that holds these parameters and no others."""
+    """The request as a JSON body with only these parameters."""
     return request.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(parameters))
 
 
 def abilities_unknown(_model: str) -> frozenset[str] | None:
-    """The answer where nobody knows what a model can do."""
     return None
 
 
 def missing_abilities(known: frozenset[str] | None) -> dict[str, str]:
-    """The parameters that a model with these abilities cannot honour, and why. Unknown abilities refuse nothing."""
+    """The parameters that a model with these abilities cannot honour, and why; None (unknown) refuses nothing."""
     if known is None:
         return {}
     why_not: dict[str, str] = {}
@@ -61,7 +58,7 @@ def missing_abilities(known: frozenset[str] | None) -> dict[str, str]:
 
 
 def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
-    """Puts the schema into words, for a model that can be held to JSON but not to a schema."""
+    """Adds the schema as a system message, for a model that supports JSON mode but not schemas."""
     if request.response_format is None or request.response_format.json_schema is None:
         return
     schema = json.dumps(request.response_format.json_schema.schema_, ensure_ascii=False)
@@ -70,27 +67,27 @@ def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
 
 
 class OpenAICodec:
-    """Any OpenAI-compatible server."""
+    """A `Codec` for any OpenAI-compatible server."""
 
     parameters: ClassVar[frozenset[str]] = PARAMETERS
-    # Whether streams carry usage without being asked.
+    # Whether streams carry usage without `stream_options`.
     streams_usage_unasked: ClassVar[bool] = False
-    # What has to be said for a model to go on from the beginning of an answer.
+    # The fields of the body that make a model continue the beginning of an answer.
     continuing: ClassVar[Mapping[str, bool]] = MappingProxyType({})
 
     def __init__(self, abilities: Abilities = abilities_unknown) -> None:
         self._abilities = abilities
 
-    # What providers override.
+    # Hooks for subclasses.
 
     def why_not(self, request: ChatRequest) -> dict[str, str]:
-        """Parameters that this provider honours, but not with these values; and why not."""
+        """The parameters that this provider honours, but not with these values, and why not."""
         return {}
 
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
-        """Changes a body to this provider's way of writing it."""
+        """Changes a body to this provider's form."""
         if "repetition_penalty" in body:
-            # vLLM's and llama.cpp's names for it; each ignores the other's.
+            # The names of vLLM and of llama.cpp; each ignores the other's.
             body["repeat_penalty"] = body["repetition_penalty"]
         if call.is_continuation:
             body.update(self.continuing)
@@ -99,26 +96,27 @@ class OpenAICodec:
         """A choice's log probabilities in OpenAI's shape."""
         return choice.get("logprobs")
 
+    def error_in(self, event: Mapping[str, Any]) -> object:
+        """The error object or text in one event of a stream; false where it has none."""
+        return event.get("error")
+
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
-        """The message that a failure holds all the same, in the shape of a whole answer's."""
+        """A valid message that a failure contains, in the shape of a whole answer's; None: it contains none."""
         return None
 
     # The codec.
 
     def require(self, call: ProviderCall) -> None:
-        """Refuses what the target cannot honour. See `Codec`."""
         known = self._abilities(call.model)
         Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
         require_abilities(call, known, schema_in_words=self._schema_in_words(call))
 
     def encode(self, call: ProviderCall) -> HttpCall:
-        """Our request as the provider's. See `Codec`."""
         request = call.request
-        described = request.schema_in_words and self._schema_in_words(call)
         body = {"model": call.model, **body_of(request, self.parameters - _NO_FIELDS)}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
-        if described:
+        if request.schema_in_words and self._schema_in_words(call):
             describe_schema(body, request)
             body["response_format"] = {"type": "json_object"}
         self.adapt(body, call)
@@ -131,10 +129,9 @@ class OpenAICodec:
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        """A whole answer as one chunk. See `Codec`."""
         body = parsed(answer.body)
         if not isinstance(body, dict):
-            # Says what it is instead.
+            # Raises what is wrong with it.
             body = json_object(answer.body)
         call.facts.body = body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
@@ -147,11 +144,9 @@ class OpenAICodec:
         return ChunkReader(answer, call, self.logprobs_of).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
-        """A decoder for a stream. See `Codec`."""
         return OpenAIStream(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """An answer with an error status. See `Codec`."""
         failure = Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at)
         try:
             return self._failed(failure, call)
@@ -170,29 +165,29 @@ class OpenAICodec:
         return ChunkReader(answer, call, self.logprobs_of).whole({}, [choice])
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
-        """Whether the schema must travel as text: allowed only where whoever asks checks the answer."""
-        request = call.request
-        form = request.response_format
-        if not request.schema_in_words or form is None or form.type != "json_schema":
+        """Whether to send the schema as text: allowed only where the caller validates the answer."""
+        if not call.request.schema_in_words or not _has_schema(call.request):
             return False
         known = self._abilities(call.model)
         return known is not None and "json_schema" not in known
 
 
 def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schema_in_words: bool) -> None:
-    """Refuses what hangs on the content of a parameter, not on its being there."""
+    """Refuses images and schemas, which depend on the value of a parameter, where the model lacks the ability."""
     if known is None:
         return
-    request = call.request
-    if request.has_images and "vision" not in known:
-        raise call.unsupported("messages", "the model sees no images")
-    schema = request.response_format is not None and request.response_format.type == "json_schema"
-    if schema and "json_schema" not in known and not schema_in_words:
-        raise call.unsupported("response_format", "the model cannot be held to a schema; json_object works")
+    if call.request.has_images and "vision" not in known:
+        raise call.unsupported("messages", "the model accepts no images")
+    if _has_schema(call.request) and "json_schema" not in known and not schema_in_words:
+        raise call.unsupported("response_format", "the model supports no JSON schema; json_object works")
+
+
+def _has_schema(request: ChatRequest) -> bool:
+    return request.response_format is not None and request.response_format.type == "json_schema"
 
 
 class OpenAIStream:
-    """One stream's server-sent events as chunks. See `StreamDecoder`."""
+    """A `StreamDecoder` for server-sent events."""
 
     def __init__(self, codec: OpenAICodec, answer: HttpAnswer, call: ProviderCall) -> None:
         self._codec = codec
@@ -207,15 +202,12 @@ class OpenAIStream:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every choice has its finish reason."""
         return self._began and not self._unfinished
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that these bytes complete."""
         return self._chunks(self._events.feed(data))
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        """What is left at the end of the bytes."""
         return self._chunks(self._events.end())
 
     def _chunks(self, events: list[ServerSentEvent]) -> Iterator[ChatCompletionChunk]:
@@ -232,9 +224,10 @@ class OpenAIStream:
                 yield plain
                 continue
             body = json_object(event.data)
-            if event.name == "error" or body.get("error") or _error_of_groq(body):
-                yield self._failed(body)
-            elif body.get("choices") or body.get("usage") or body.get("x_groq"):
+            error = self._codec.error_in(body)
+            if event.name == "error" or error:
+                yield self._failed(body, error or body)
+            elif any(body.get(key) for key in ANSWER_KEYS):
                 chunk = self._reader.chunk(body)
                 self._note(chunk)
                 yield chunk
@@ -249,14 +242,13 @@ class OpenAIStream:
                 self._said_something = True
             self._began = True
 
-    def _failed(self, body: dict[str, Any]) -> ChatCompletionChunk:
-        error = body.get("error") or _error_of_groq(body) or body
+    def _failed(self, body: dict[str, Any], error: object) -> ChatCompletionChunk:
         failure = Failure(self._answer.status, self._answer.headers, {**body, "error": error}, self._answer.received_at)
         message = self._codec.rescued(failure, self._call)
         if message is None:
             raise error_of(failure)
         if self._said_something:
-            # The text before the call has been handed over already.
+            # The caller already has the text before the call.
             message["content"] = None
         chunk = self._reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
         self._note(chunk)
@@ -264,7 +256,7 @@ class OpenAIStream:
 
 
 def parsed(body: bytes) -> object:
-    """A body as JSON, else as text."""
+    """A body as JSON, or as text where it is not JSON."""
     try:
         return from_json(body)
     except ValueError:
@@ -272,7 +264,7 @@ def parsed(body: bytes) -> object:
 
 
 def has_remote_images(request: ChatRequest) -> bool:
-    """Whether an image is an address that somebody would have to fetch."""
+    """Whether an image is an address, which would have to be fetched."""
     return any(not url.startswith("data:") for url in image_urls(request))
 
 
@@ -282,9 +274,3 @@ def image_urls(request: ChatRequest) -> Iterator[str]:
         for part in message.content if isinstance(message.content, tuple) else ():
             if isinstance(part, ImagePart):
                 yield part.image_url.url
-
-
-def _error_of_groq(body: Mapping[str, Any]) -> object:
-    groq = body.get("x_groq")
-    error = groq.get("error") if isinstance(groq, dict) else None
-    return {"message": error} if isinstance(error, str) else error
