@@ -16,6 +16,10 @@ def notes(name: str) -> dict[str, LicenceNote]:
     return {note.topic: note for note in licence_notes(TABLES.model(name))}
 
 
+def test_the_strictest_condition_comes_first() -> None:
+    assert list(notes("llama-4-scout")) == ["european-union", "monthly-users", "attribution"]
+
+
 @pytest.mark.parametrize("model", TABLES.models, ids=lambda model: model.name)
 def test_every_model_has_a_note_and_every_note_a_source(model: Architecture) -> None:
     found = licence_notes(model)
