@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date
 
 import pytest
@@ -73,4 +74,4 @@ def test_a_model_of_the_users_own_is_told_to_be_read_up() -> None:
     (note,) = licence_notes(own)
     assert (note.topic, note.source) == ("licence", "the configuration")
     assert "Apache-2.0" in note.text
-    assert note.as_dict()["topic"] == "licence"
+    assert asdict(note)["topic"] == "licence"

@@ -2,9 +2,8 @@
 
 A level holds a number of requests in flight all the time: a new one starts as soon as one ends. Its rate is taken over
 its steady phase: from the end of the first answer (before it, all prompts were read at once) to the first end that no
-new request followed (after it, fewer were in flight). Where that phase is shorter than an answer takes, the whole level
-is taken, start and end included, which gives too low a rate; `is_steady` tells which it was. A single request at a time
-has no such edges.
+new request followed (after it, fewer were in flight). Where that phase is shorter than an answer takes, the rate is of
+the whole level, and too low; `is_steady` tells which. A single request at a time has no such edges.
 """
 
 from __future__ import annotations

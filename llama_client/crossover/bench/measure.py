@@ -83,10 +83,8 @@ class BenchPlan:
 
 
 def without_retries(config: Config, plan: BenchPlan) -> Config:
-    """The configuration for measuring: each request is one attempt, with as much time as its level.
-
-    The user's own `deadline_s` and `first_content_s` are kept; the defaults are too short for loading a model.
-    """
+    """The configuration for measuring: each request is one attempt, with as much time as its level."""
+    # The user's own are kept; the defaults are too short for loading a model.
     timeout_s = max(_LOADING_S, 2 * plan.seconds_a_level)
     timeouts = dict.fromkeys({"deadline_s", "first_content_s"} - config.routing.model_fields_set, timeout_s)
     rules = {"retries": 0, "breaker_failures": 1_000_000, "hedge_after_s": None, "on_interrupt": None, **timeouts}
@@ -223,13 +221,10 @@ class BenchRun:
 
     def add_cost(self, cost: Cost | None) -> None:
         """Adds the cost of a request; None: it was refused, which is free."""
-        if cost is None:
-            return
-        self.is_free &= cost.status == "free"
-        if cost.usd is None:
-            self.unpriced_requests += 1
-        else:
-            self.usd += cost.usd
+        if cost is not None:
+            self.is_free &= cost.status == "free"
+            self.unpriced_requests += cost.usd is None
+            self.usd += cost.usd or 0
 
 
 async def measure(
@@ -325,9 +320,8 @@ class _LevelRun:
 
     def _may_start(self) -> bool:
         is_done = self._started >= self._run.plan.requests_at(self._concurrency) or time.perf_counter() >= self._until
-        if self._is_fatal or is_done:
-            return False
-        return self._failures < max(self._concurrency, 3) or self._failures < len(self._samples)
+        is_failing = self._failures >= max(self._concurrency, 3) and self._failures >= len(self._samples)
+        return not (self._is_fatal or is_done or is_failing)
 
     async def _request(self) -> LlamaClientError | None:
         """Makes one request; returns its error."""

@@ -274,19 +274,10 @@ def fit(
         answer = by_name.get(load.precision) or _option(load, machine)
     else:
         answer = best or by_name.get(_COMMON_PRECISION) or options[-1]
-    return Fit(
-        model=model,
-        machine=machine,
-        context_tokens=load.context_tokens,
-        sequences=sequences,
-        cache_precision=cache_precision,
-        chunked_attention=chunked_attention,
-        asked_precision=None if precision is None else load.precision,
-        answer=answer,
-        best=best,
-        options=options,
-        gpus_needed=None if answer.fits_on_gpus else _gpus_needed(replace(load, precision=answer.precision), machine),
-    )
+    needed = None if answer.fits_on_gpus else _gpus_needed(replace(load, precision=answer.precision), machine)
+    asked = None if precision is None else load.precision
+    request = (context_tokens, sequences, cache_precision, chunked_attention, asked)
+    return Fit(model, machine, *request, answer, best, options, needed)
 
 
 def _check(load: PlacementRequest, machine: Machine) -> None:

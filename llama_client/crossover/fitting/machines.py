@@ -54,8 +54,8 @@ _COMMAND_S = 10.0
 _MIB = 2**20
 SMI_COMMAND = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 ROCM_COMMAND = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+# A title, the memory and its free part, in bytes; None: unknown.
 SeenGpu = tuple[str, int | None, int | None]
-"""A title, the memory and its free part, in bytes; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,8 @@ def _whole(text: str | None) -> int | None:
 
 
 def _cgroup_limits(probe: SystemProbe) -> list[int]:
-    """The memory limits of this process's control groups and their parents, up to the root of the mount.
-
-    Inside a container the paths in /proc/self/cgroup may be the host's.
-    """
+    """The memory limits of this process's control groups and their parents, up to the root of the mount."""
+    # To the root, as inside a container the paths may be the host's.
     limits: list[int] = []
     for line in (probe.read("/proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
@@ -253,11 +251,7 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
 
 
 def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = None) -> Machine:
-    """The machine that this runs on.
-
-    RAM comes from the system (on Linux within the limits of the control group), GPUs from `nvidia-smi`, `rocm-smi` and
-    macOS's `sysctl`.
-    """
+    """The machine that this runs on."""
     seen = probe or SystemProbe.real()
     tables = tables or Tables.bundled()
     ram = ram_bytes(seen)

@@ -89,11 +89,7 @@ def need(
 
 
 def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention: bool = False) -> float:
-    """The tokens of one sequence that a layer caches, on average over the layers.
-
-    Where the engine makes use of chunked attention, most layers cache one chunk and every n-th caches all: for Llama 4
-    three quarters of `min(context, 8192)` and a quarter of the context.
-    """
+    """The tokens of one sequence that a layer caches, on average over the layers."""
     chunk, every = model.attention_chunk_tokens, model.global_attention_every_n_layers
     if not chunked_attention:
         return float(context_tokens)
@@ -102,6 +98,7 @@ def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention
             f"chunked_attention: {model.name} looks back over its whole context in every layer; leave it out",
             param="chunked_attention",
         )
+    # Most layers cache one chunk, every n-th caches all: of Llama 4's three quarters and a quarter.
     return min(context_tokens, chunk) * (1 - 1 / every) + context_tokens / every
 
 
@@ -130,10 +127,7 @@ def llama_cpp_compute_bytes(model: Architecture, context_tokens: int, *, batch_t
 
 
 def wired_limit_bytes(memory_bytes: int) -> int:
-    """macOS's default limit for a GPU of shared memory: two thirds up to 32 GiB, three quarters above.
-
-    `sysctl iogpu.wired_limit_mb` raises it.
-    """
+    """macOS's default limit for a GPU of shared memory: two thirds up to 32 GiB, three quarters above."""
     return memory_bytes * 2 // 3 if memory_bytes <= 32 * GIB else memory_bytes * 3 // 4
 
 

@@ -34,9 +34,6 @@ class LicenceNote:
     text: str
     source: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def licence_notes(model: Architecture) -> tuple[LicenceNote, ...]:
     """The conditions of a model's licence, the strictest first."""
@@ -50,9 +47,7 @@ def licence_notes(model: Architecture) -> tuple[LicenceNote, ...]:
         text = "For research alone: the licence grants no commercial use, and access was given case by case."
         notes.append(LicenceNote("research-only", text, model.licence))
     if model.eu_multimodal_bar:
-        text_too = (
-            " Both models of Llama 4 are multimodal, so it holds for text alone too." if folder == "llama4" else ""
-        )
+        text_too = "" if folder != "llama4" else " Both models of Llama 4 are multimodal, so it holds for text, too."
         text = (
             "No rights for individuals domiciled, or companies with their principal place of business, in the European "
             f"Union: it is a multimodal model.{text_too} End users of a product that contains it are exempt."
@@ -141,7 +136,7 @@ def document(
         **fit.as_dict(),
         "training": [need.as_dict() | {"fits_on_gpus": need.total_bytes <= room} for need in training],
         "licence": fit.model.licence,
-        "licence_notes": [note.as_dict() for note in notes],
+        "licence_notes": [asdict(note) for note in notes],
         "sources": [
             asdict(source) | {"checked_on": source.checked_on and source.checked_on.isoformat()} for source in rests_on
         ],

@@ -211,10 +211,7 @@ class KnownPoint:
 
 
 def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[list[KnownPoint], tuple[str, ...]]:
-    """The user's own points of a replica's configuration, and a sentence on each that cannot be used.
-
-    A broken point must not block the others: users do not look into its file.
-    """
+    """The user's own points of a replica's configuration, and a sentence on each that cannot be used."""
     shapes = {row.name: row for row in Tables.bundled().models} if measured else {}
     taken, skipped = [], []
     for point in measured:
@@ -254,10 +251,7 @@ def published_points(replica: Replica) -> list[KnownPoint]:
 
 
 def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
-    """The point of the nearest lengths and load, the newest of equals.
-
-    Prompt, answer and load weigh the same: so one measured row predicts another best.
-    """
+    """The point of the nearest lengths and load, the newest of equals."""
 
     def order(point: KnownPoint) -> tuple[float, int]:
         return distance(point, full.batch, isl, osl), -(point.as_of or date.min).toordinal()
@@ -267,6 +261,7 @@ def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) 
 
 def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:
     """How far a point is from a full load of other lengths: the sum of the logarithms of the ratios."""
+    # All three weigh the same: so one measured row predicts another best.
     load = 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
     return apart(point, isl, osl) + load
 

@@ -65,11 +65,8 @@ def _weighed(
 
 
 def scaled_error(own: float, apart: float) -> float:
-    """The sigma of a rate scaled from a point: the point's own, and the drift of the estimator's error on the way.
-
-    The drift's variance grows with the distance, as a random walk's does: that suits the measured rows better than a
-    sigma that grows with it.
-    """
+    """The sigma of a rate scaled from a point: the point's own, and the drift of the estimator's error on the way."""
+    # As of a random walk, the variance grows with the distance: that suits the measured rows better than the sigma.
     return math.hypot(own, fitted().errors["drift"] * math.sqrt(apart))
 
 

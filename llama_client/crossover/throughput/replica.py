@@ -21,8 +21,10 @@ from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
     Work,
+    attention_flops,
+    flops_reached,
     hardware,
-    prompt_ms,
+    prefill_flops,
     read_weight_bytes,
     require_lengths,
     require_number,
@@ -92,11 +94,9 @@ class Replica:
         return 2.0 if native is None else cached_value_bytes(self.precision)
 
     def room_for(self, isl: int, osl: int) -> float:
-        """How many requests' caches the memory holds on average; below 1: not even one.
-
-        A request in flight holds its prompt and three quarters of its answer: half on average, and some room to grow.
-        """
+        """How many requests' caches the memory holds on average; below 1: not even one."""
         room = usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
+        # A request in flight holds half of its answer on average, and needs some room to grow.
         each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
         return min(LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH, room / each)
 
@@ -204,7 +204,9 @@ class Replica:
             return llama_cpp.prompt_ms(self.model, self.gpu, isl)
         work = self._work(1, isl, 1, own_prompt=True)
         exchange_s = work.exchanged_bytes / (self._hardware.link_bytes_per_s * self._constants.link_efficiency)
-        return prompt_ms(self.model, isl, self._hardware, self.precision, self._constants) + exchange_s * 1e3
+        matrices_s = prefill_flops(self.model, isl) / flops_reached(self._hardware, self.precision, self._constants)
+        wide_flops = self._hardware.wide_flops * self._constants.compute_efficiency
+        return (matrices_s + attention_flops(self.model, isl) / wide_flops) * 1e3 + exchange_s * 1e3
 
     def _work(self, batch: float, isl: int, osl: int, *, own_prompt: bool) -> Work:
         kv_bytes = self.kv_value_bytes
@@ -220,10 +222,8 @@ class Replica:
 
 
 def _last(keeps: Callable[[float], bool], most: float) -> float:
-    """The largest batch from 1 to `most` that meets a condition, as smaller ones do and `most` does not.
-
-    A mean, so not a whole number: otherwise a faster GPU could lose a request to rounding.
-    """
+    """The largest batch from 1 to `most` that meets a condition, as smaller ones do and `most` does not."""
+    # A mean, so not a whole number: otherwise a faster GPU could lose a request to rounding.
     low, high = 1.0, most
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

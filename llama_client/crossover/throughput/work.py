@@ -102,17 +102,8 @@ def attention_flops(model: Architecture, isl: int) -> float:
     return 2.0 * model.layers * model.heads * model.head_dim * isl**2
 
 
-def prompt_ms(model: Architecture, isl: int, sheet: ServingHardware, precision: str, constants: Constants) -> float:
-    """Milliseconds of arithmetic for one prompt."""
-    matrices_s = prefill_flops(model, isl) / flops_reached(sheet, precision, constants)
-    return (matrices_s + attention_flops(model, isl) / (sheet.wide_flops * constants.compute_efficiency)) * 1e3
-
-
 def read_weight_bytes(model: Architecture, precision: str, batch: float) -> float:
-    """The weights that a step reads: without the input embeddings, and only the experts that the batch meets.
-
-    With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
-    """
+    """The weights that a step reads: without the input embeddings, and only the experts that the batch meets."""
     a_weight = layer_weight_bytes(model, precision)
     # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
     embedded = a_weight if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
@@ -121,16 +112,15 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
     read = weight_bytes(model, precision) * (model.parameters / model.all_parameters) - table
     if model.moe is None:
         return read
+    # With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
     experts = model.layers // model.moe.every_n_layers * model.moe.experts
     return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
 
 
 def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> ServingHardware:
-    """The data sheet for a precision.
-
-    A GPU without units for 8 or 4 bits (the A100) may still store weights in them, and computes in 16 bits.
-    """
+    """The data sheet for a precision."""
+    # A GPU without units for 8 or 4 bits (the A100) may still store weights in them, and computes in 16 bits.
     computed: Family = family(precision)
     tflops = {"fp8": gpu.fp8_tflops, "fp4": gpu.fp4_tflops}.get(computed)
     if tflops is None:
