@@ -13,10 +13,9 @@ from click.shell_completion import CompletionItem
 
 from llama_client import __version__
 from llama_client.cli import failures
+from llama_client.cli.help_pages import COMPLETE_VARIABLE
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderNotInstalledError
 
-# Set by a shell's completion script, to what it asks for: `bash_complete`, say.
-VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> its help in the list. Its module is imported only when it is called: completion and `--help` would wait for
 # all of them.
@@ -92,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Answers hold any character; where the encoding of a terminal or a pipe lacks one, it is written as `?`.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="replace")
-    if asked := os.environ.get(VARIABLE):
+    if asked := os.environ.get(COMPLETE_VARIABLE):
         from llama_client.cli.completion import answer
 
         return answer(app, asked)

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _NEAR = 0.1
 # A server that sends fewer chunks per token sends bursts.
 _FINE_CHUNKS = 0.5
+# Fields of a level that are not in the JSON.
+_ONLY_FOR_NOTES = ("overcounted", "chunks_per_token", "mean_queue_s")
 # Each column's name, and its heading in two lines where there is room for a table.
 _COLUMNS = {
     "at once": "at once",
@@ -211,19 +213,9 @@ def _kept(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
     return lines
 
 
-_LEVEL_FIELDS = (
-    *("concurrency", "answered", "failed", "cut", "wall_s", "output_tokens_per_s", "is_steady"),
-    *("mean_input_tokens", "mean_output_tokens", "estimated"),
-)
-
-
 def _level(level: Level) -> dict[str, Any]:
-    spreads = {"ttft_ms": level.ttft_ms, "tpot_ms": level.tpot_ms}
-    return {
-        **{name: getattr(level, name) for name in _LEVEL_FIELDS},
-        "errors": dict(level.errors),
-        **{name: None if spread is None else asdict(spread) for name, spread in spreads.items()},
-    }
+    values = asdict(level) | {"failed": level.failed}
+    return {name: value for name, value in values.items() if name not in _ONLY_FOR_NOTES}
 
 
 def _percentiles(spread: Spread | None) -> tuple[str, str]:
@@ -333,8 +325,8 @@ def command(
     # A route or a name of the catalogue may be several targets: only the first is measured, without fallback.
     plan = replace(plan, target=estimate.target)
     given = UserInput(model, gpu, gpus, precision, engine)
-    host = os.environ.get("OLLAMA_HOST")
-    subject = bench_target(plan.target, loaded, given, store=ModelStore.of_user(), ollama_host=host)
+    host, store = os.environ.get("OLLAMA_HOST"), ModelStore.of_user()
+    subject = bench_target(plan.target, loaded, given, store=store, ollama_host=host)
     _require_consent(plan, estimate, loaded, said_yes=yes, may_ask=not as_json)
     with _progress(plan) as (progress, say):
         run = asyncio.run(_run(plan, loaded, progress, say))

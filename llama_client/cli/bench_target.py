@@ -149,21 +149,16 @@ def bench_target(
         gpu = CPU if given.gpu.strip().lower() == CPU else tables.gpu(given.gpu).name
     elif kind == "gguf" or (kind == "ollama" and (not url or is_loopback(url))):
         gpu = _gpu_of((machine or this_machine)(), kind, getattr(table, "n_gpu_layers", None))
+    engine: str | None = "llama.cpp" if kind in ("gguf", "ollama") else None
     if given.engine is not None:
-        engine: str | None = canonical_engine(given.engine)
-    else:
-        engine = "llama.cpp" if kind in ("gguf", "ollama") else None
+        engine = canonical_engine(given.engine)
     limit = getattr(table, "n_parallel", 1) if kind == "gguf" else getattr(table, "max_concurrency", None)
-    names = [] if given.model is not None else _names(config, provider, kind, model_id, file)
-    model = (
-        tables.model(given.model).name
-        if given.model is not None
-        else _first(lambda name: tables.model(name).name, names)
-    )
-    if given.precision is not None:
-        precision: str | None = canonical(given.precision)
+    if given.model is not None:
+        model: str | None = tables.model(given.model).name
     else:
-        precision = _first(canonical, _precisions(model_id, file))
+        model = _first(lambda name: tables.model(name).name, _names(config, provider, kind, model_id, file))
+    words = _precisions(model_id, file) if given.precision is None else []
+    precision = canonical(given.precision) if given.precision is not None else _first(canonical, words)
     return BenchTarget(model, gpu, n_gpus, precision, engine, limit)
 
 

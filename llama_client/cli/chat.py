@@ -200,7 +200,6 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     piped = bytearray()
     block = _first_block(arrived) if prompt else arrived.get()
     if block is None:
-        say("llama-client: nothing came from standard input; continuing without it")
         return prompt
     while block:
         piped += block
@@ -212,11 +211,11 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
 
 def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes | None:
     soon_s, later_s = _STDIN_WAITS_S
-    with suppress(queue.Empty):
-        return arrived.get(timeout=soon_s)
-    say(f"llama-client: waiting {later_s:.0f} s for standard input")
-    with suppress(queue.Empty):
-        return arrived.get(timeout=later_s)
+    next_step = f"waiting {later_s:.0f} s for standard input"
+    for wait_s, message in ((soon_s, next_step), (later_s, "nothing came from standard input; continuing without it")):
+        with suppress(queue.Empty):
+            return arrived.get(timeout=wait_s)
+        say(f"llama-client: {message}")
     return None
 
 

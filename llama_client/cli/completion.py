@@ -22,7 +22,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from llama_client.cli.help_pages import HelpPage
+from llama_client.cli.help_pages import COMPLETE_VARIABLE, HelpPage
 from llama_client.cli.terminal import one_line
 from llama_client.errors import LlamaClientError
 
@@ -55,23 +55,18 @@ def _completing(candidates: Callable[[click.Context], Candidates], *, or_files: 
     """Completes with candidates; with `or_files` where none fits with files, as a shell shows either, not both."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        # Each name once, in the order in which it comes.
+        found: dict[str, str] = {}
         is_path = or_files and incomplete.startswith((".", "~", os.sep))
-        named = [] if is_path else _matching(incomplete, candidates(ctx))
-        return named or ([CompletionItem(incomplete, type="file")] if or_files else [])
+        for name, text in () if is_path else candidates(ctx):
+            # A name with a line end would be several answers, one that starts with a dash an option.
+            if name.startswith(incomplete) and name.isprintable() and not name.startswith("-"):
+                found.setdefault(name, one_line(text))
+        if or_files and not found:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(name, help=text or None) for name, text in found.items()]
 
     return complete
-
-
-def _matching(incomplete: str, candidates: Candidates) -> list[CompletionItem[str]]:
-    """Each name once, in the order in which it comes.
-
-    A name with a line end would be several answers, one that begins with a dash an option; neither is offered.
-    """
-    found: dict[str, str] = {}
-    for name, text in candidates:
-        if name.startswith(incomplete) and name.isprintable() and not name.startswith("-"):
-            found.setdefault(name, one_line(text))
-    return [CompletionItem(name, help=text or None) for name, text in found.items()]
 
 
 def _architectures(ctx: click.Context) -> Candidates:
@@ -164,8 +159,6 @@ engines = _completing(_engines)
 groups = _completing(lambda _ctx: _GROUPS)
 
 PROGRAM = "llama-client"
-# The script calls the command with this variable set to what it asks for: `bash_complete`, say.
-VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 SHELLS = ("bash", "zsh", "fish", "powershell")
 # Where each script belongs.
 _PLACES = {
@@ -290,7 +283,7 @@ class _Bash(_Shell, BashComplete):
 
 def _completer(shell: str, app: click.Command | None = None) -> ShellComplete:
     kinds: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish, "powershell": _PowerShell}
-    return kinds[shell](app or click.Command(PROGRAM), {}, PROGRAM, VARIABLE)
+    return kinds[shell](app or click.Command(PROGRAM), {}, PROGRAM, COMPLETE_VARIABLE)
 
 
 def _shell_of(environ: Mapping[str, str], platform: str) -> str:

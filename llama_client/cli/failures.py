@@ -8,25 +8,8 @@ from collections.abc import Mapping
 
 import click
 
+from llama_client import errors
 from llama_client.cli.terminal import one_line, say
-from llama_client.errors import (
-    AllTargetsFailedError,
-    APIConnectionError,
-    AuthenticationError,
-    BudgetExceededError,
-    ContextLengthError,
-    InvalidRequestError,
-    LlamaClientError,
-    LocalOnlyError,
-    ModelNotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProviderError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTooLargeError,
-    ServerError,
-)
 
 _DOCTOR, _MODELS = "llama-client doctor", "llama-client models"
 _ANOTHER = f"another target with -m ({_MODELS} lists them)"
@@ -34,8 +17,8 @@ _ANOTHER = f"another target with -m ({_MODELS} lists them)"
 _HAS_COMMAND = re.compile(r"`(ollama|llama-client) |pip install")
 
 
-def show(error: LlamaClientError) -> None:
-    if isinstance(error, AllTargetsFailedError) and error.errors:
+def show(error: errors.LlamaClientError) -> None:
+    if isinstance(error, errors.AllTargetsFailedError) and error.errors:
         say("llama-client: every target failed:")
         for each in error.errors:
             say(f"  {one_line(_with_target(each))}")
@@ -46,41 +29,41 @@ def show(error: LlamaClientError) -> None:
         say(f"Try: {step}")
 
 
-def next_step(error: LlamaClientError) -> str | None:
+def next_step(error: errors.LlamaClientError) -> str | None:
     """What to do next; None: the message contains it."""
-    if isinstance(error, AllTargetsFailedError):
+    if isinstance(error, errors.AllTargetsFailedError):
         return _DOCTOR
     if _HAS_COMMAND.search(str(error)):
         return None
     match error:
-        case RateLimitError(retry_after_s=None) | OverloadedError() | ServerError():
+        case errors.RateLimitError(retry_after_s=None) | errors.OverloadedError() | errors.ServerError():
             return f"again in a minute, or {_ANOTHER}"
-        case RateLimitError(retry_after_s=wait_s) if wait_s is not None:
+        case errors.RateLimitError(retry_after_s=wait_s) if wait_s is not None:
             return f"again in {_duration(wait_s)}, or {_ANOTHER}"
-        case LocalOnlyError(rule="pull"):
+        case errors.LocalOnlyError(rule="pull"):
             return "llama-client pull PATH.gguf, a file that is here already"
-        case LocalOnlyError(rule="connection"):
+        case errors.LocalOnlyError(rule="connection"):
             return f"a model on this machine with -m ({_MODELS} lists them)"
-        case QuotaExceededError():
+        case errors.QuotaExceededError():
             return _ANOTHER
-        case ContextLengthError() | RequestTooLargeError():
+        case errors.ContextLengthError() | errors.RequestTooLargeError():
             return f"a shorter prompt, a smaller --max-tokens, or {_ANOTHER}"
-        case ModelNotFoundError():
+        case errors.ModelNotFoundError():
             return _MODELS
-        case BudgetExceededError(resets_at=reset, max_tokens_that_fit=tokens):
+        case errors.BudgetExceededError(resets_at=reset, max_tokens_that_fit=tokens):
             ways = [f"--max-tokens {tokens}"] if tokens else []
             if reset is not None:
                 ways.append(f"again after {reset:%Y-%m-%d %H:%M} UTC, when the budget resets")
             return ", or ".join([*ways, "llama-client costs" if not ways else "see llama-client costs"])
-        case APIConnectionError() | AuthenticationError() | PermissionDeniedError():
+        case errors.APIConnectionError() | errors.AuthenticationError() | errors.PermissionDeniedError():
             return _DOCTOR
         case _:
             return None
 
 
-def _with_target(error: LlamaClientError) -> str:
+def _with_target(error: errors.LlamaClientError) -> str:
     """The message with its target, which a provider's own words lack."""
-    target = error.target if isinstance(error, ProviderError) else None
+    target = error.target if isinstance(error, errors.ProviderError) else None
     text = str(error)
     return f"{target}: {text}" if target and target not in text else text
 
@@ -98,8 +81,8 @@ def _duration(seconds: float) -> str:
 
 
 def in_options(
-    error: InvalidRequestError, command: click.Command, *, names: Mapping[str, str] | None = None
-) -> InvalidRequestError:
+    error: errors.InvalidRequestError, command: click.Command, *, names: Mapping[str, str] | None = None
+) -> errors.InvalidRequestError:
     """The error with the options of the command line instead of field names."""
     names = names or {}
     context = click.Context(command)
@@ -114,4 +97,4 @@ def in_options(
     if name is None or not text.startswith(f"{field}: "):
         return error
     rest = re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda word: options.get(word[0], word[0]), text.removeprefix(field))
-    return InvalidRequestError(name + rest, param=name)
+    return errors.InvalidRequestError(name + rest, param=name)

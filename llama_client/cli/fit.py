@@ -12,7 +12,7 @@ from llama_client import load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
-from llama_client.cli.terminal import answer_console, one_line, printable, table_of
+from llama_client.cli.terminal import answer_console, one_line, table_of
 from llama_client.clock import Clock
 from llama_client.crossover.fitting.fit import Fit, Option
 from llama_client.crossover.fitting.machines import MAX_GPUS, Machine
@@ -21,7 +21,7 @@ from llama_client.crossover.fitting.report import LicenceNote, Source, gib, verd
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from llama_client.crossover.tables import Architecture, Tables
 
@@ -42,7 +42,10 @@ def show(
     answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
 ) -> None:
     """Prints an answer: the verdict first, then what it rests on."""
+    from rich.text import Text
+
     console = answer_console()
+    conditions = [text for note in notes for text in (note.text, f"({note.source})")]
     blocks: list[list[str | RenderableType]] = [
         [verdict(answer)],
         [_machine_line(answer.machine)],
@@ -50,18 +53,32 @@ def show(
         [_options(answer, console.width)] if len(answer.options) > 1 else [],
         [*_limits(answer)],
         [_training(answer, training, console.width), _TRAINING] if training else [],
+        [f"Licence: {answer.model.licence}", *_indented(conditions)],
+        ["Sources", *_indented(_sources(rests_on))],
     ]
-    for block in filter(None, blocks):
+    for number, block in enumerate(filter(None, blocks)):
+        if number:
+            console.print()
         for part in block:
-            _print(console, part)
-        console.print()
-    _show_notes(console, answer, notes, rests_on)
+            console.print(Text(one_line(part)) if isinstance(part, str) else part)
 
 
-def _print(console: Console, part: str | RenderableType) -> None:
+def _indented(texts: list[str]) -> list[RenderableType]:
+    from rich.padding import Padding
     from rich.text import Text
 
-    console.print(Text(one_line(part)) if isinstance(part, str) else part)
+    return [Padding(Text(one_line(text)), (0, 0, 0, 2), expand=False) for text in texts]
+
+
+def _sources(rests_on: tuple[Source, ...]) -> list[str]:
+    lines = []
+    for source in rests_on:
+        age = f"checked on {source.checked_on}, {source.age_days} days ago"
+        age = {"undated": "UNDATED", "stale": f"{age}: STALE"}.get(source.freshness, age)
+        lines.append(f"{source.what}: {source.source}; {age}")
+        if source.unverified is not None:
+            lines.append(f"  in doubt: {source.unverified}")
+    return lines
 
 
 def _machine_line(machine: Machine) -> str:
@@ -140,39 +157,19 @@ def _limits(answer: Fit) -> list[str]:
 
 def _training(answer: Fit, needs: tuple[TrainingNeed, ...], width: int) -> RenderableType:
     room = answer.machine.usable_gpu_bytes
-    rows = []
-    for need in needs:
-        missing = need.total_bytes - room
-        rows.append(
-            [
-                _NAMES[need.method],
-                gib(need.weights_bytes),
-                gib(need.gradient_bytes + need.optimizer_bytes),
-                gib(need.activation_bytes),
-                gib(need.total_bytes),
-                "no GPU" if not answer.machine.gpus else "yes" if missing <= 0 else f"{gib(missing)} short",
-            ]
-        )
+    rows = [
+        [
+            _NAMES[need.method],
+            gib(need.weights_bytes),
+            gib(need.gradient_bytes + need.optimizer_bytes),
+            gib(need.activation_bytes),
+            gib(need.total_bytes),
+            "yes" if need.total_bytes <= room else f"{gib(need.total_bytes - room)} short" if room else "no GPU",
+        ]
+        for need in needs
+    ]
     figures = [(name, True) for name in ("weights", "optimizer", "activations", "together")]
     return table_of([("training", False), *figures, ("fits", False)], rows, width=width)
-
-
-def _show_notes(console: Console, answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...]) -> None:
-    from rich.padding import Padding
-    from rich.text import Text
-
-    items = [text for note in notes for text in (note.text, f"({note.source})")]
-    sources = []
-    for source in rests_on:
-        age = f"checked on {source.checked_on}, {source.age_days} days ago"
-        age = {"undated": "UNDATED", "stale": f"{age}: STALE"}.get(source.freshness, age)
-        sources.append(f"{source.what}: {source.source}; {age}")
-        if source.unverified is not None:
-            sources.append(f"  in doubt: {source.unverified}")
-    for heading, texts in ((f"Licence: {answer.model.licence}", items), ("\nSources", sources)):
-        console.print(Text(printable(heading)))
-        for text in texts:
-            console.print(Padding(Text(one_line(text)), (0, 0, 0, 2), expand=False))
 
 
 _MAX_COUNT = 10**9

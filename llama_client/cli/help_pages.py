@@ -19,6 +19,8 @@ def name_option(flag: str, complete: Callable[..., Any], help_text: str) -> Call
     return click.option(flag, metavar="NAME", shell_complete=complete, help=help_text)
 
 
+# Set by a shell's completion script to what it asks for: `bash_complete`, say.
+COMPLETE_VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 Sections = Mapping[str, Sequence[str]]
 
 # Of every command that calls a provider; others have their own.

@@ -68,16 +68,10 @@ def _headline(provider: ProviderInfo) -> str:
 
 def _table(models: Sequence[ModelInfo], width: int) -> RenderableType:
     """The models, without the columns that have no value."""
-    rows = [
-        (
-            model.target,
-            "" if model.context_tokens is None else f"{model.context_tokens:,}",
-            _prices(model),
-            " ".join(model.abilities or ()),
-            _note(model),
-        )
-        for model in models
-    ]
+    rows = []
+    for model in models:
+        context = "" if model.context_tokens is None else f"{model.context_tokens:,}"
+        rows.append((model.target, context, _prices(model), " ".join(model.abilities or ()), _note(model)))
     kept = [place for place in range(len(_COLUMNS)) if place == 0 or any(row[place] for row in rows)]
     return table_of([_COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows], width=width)
 

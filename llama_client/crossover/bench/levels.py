@@ -101,7 +101,7 @@ class Level:
 
 def level_of(concurrency: int, samples: Sequence[Sample]) -> Level:
     answered = [sample for sample in samples if sample.is_answered and sample.output_tokens is not None]
-    errors = Counter(sample.error for sample in samples if sample.error is not None)
+    errors = dict(Counter(sample.error for sample in samples if sample.error is not None))
     began, over = min(sample.started for sample in samples), max(sample.ended for sample in samples)
     level = Level(concurrency, len(answered), errors, sum(sample.is_cut for sample in samples), over - began)
     if not answered:
