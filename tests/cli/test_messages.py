@@ -133,7 +133,7 @@ def test_a_budget_says_what_fits_and_when_it_begins_anew(monkeypatch: pytest.Mon
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     Path("llama-client.toml").write_text(BUDGET, encoding="utf-8")
     ran = run("chat", "--max-tokens", "100000", "hi", env={"GROQ_API_KEY": "gsk-x"})
-    require(ran, 1, "Try: --max-tokens 499, or again after ", " UTC, when it begins anew, or see llama-client costs")
+    require(ran, 1, "Try: --max-tokens 499, or again after ", " UTC, when the budget resets, or see llama-client costs")
 
 
 def test_where_nothing_can_answer_models_says_what_to_do(store: ModelStore) -> None:
