@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
 from llama_client.crossover.plots import style
 from llama_client.crossover.plots.costs import (
@@ -45,7 +46,7 @@ from llama_client.crossover.report import (
     swings_table,
     volumes_table,
 )
-from llama_client.figures import drawing, form_of, form_settings, moved_into
+from llama_client.figures import drawing, form_of, form_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,7 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Writes the page; the file is there as a whole or not at all."""
-    with moved_into(path) as file:
+    with atomic_file(path) as file:
         file.write(render(page).encode("utf-8"))
 
 
@@ -251,7 +252,7 @@ def save_sheet(crossover: Crossover, path: Path, *, title: str) -> None:
         save_sheet(evaluate(scenario, draws=10_000), Path("crossover.png"), title="Llama 3.3 70B")
     """
     form = form_of(path)
-    with drawing(_WHAT), moved_into(path) as file:
+    with drawing(_WHAT), atomic_file(path) as file:
         _sheet(curves(crossover), title).savefig(file, **form_settings(form))
 
 
