@@ -28,7 +28,7 @@ _SECRETS = (
     (r"[^\s/:@'\"]*:[^\s@]*@", f"{MASK}@"),
     (r"//[^\s/@]+@", f"//{MASK}@"),
     (r"(://[^\s?#]*)[?#][^\s'\"]+", rf"\1{MASK}"),
-    # Values with a name that says so.
+    # Values after a name such as `api_key=`.
     (r"(?i)\b(?:bearer|basic) +\S+", MASK),
     (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", MASK),
 )
@@ -92,7 +92,7 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
         case "base_url", str():
             return _address(value)
         case "headers", Mapping():
-            # A malformed name can hold the whole header line.
+            # A malformed name can be the whole header line.
             return dict.fromkeys((without_secrets(str(name)) for name in value), MASK), bool(value)
         case "api_key_env", str():
             return (value, False) if is_variable_name(value, environ) else (MASK, True)
@@ -149,8 +149,8 @@ def secrets_of_address(url: str) -> list[str]:
         return [url]
     pieces = [parts.netloc.rpartition("@")[0], parts.password or ""]
     fields = [field.partition("=") for field in parts.query.split("&")]
-    told = [(name, value) if equals else ("", name) for name, equals, value in fields]
-    pieces += [value for name, value in told if "version" not in name.lower()]
+    named = [(name, value) if equals else ("", name) for name, equals, value in fields]
+    pieces += [value for name, value in named if "version" not in name.lower()]
     return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece), unquote_plus(piece)))]
 
 

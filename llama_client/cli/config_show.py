@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llama_client.diagnostics.finding import Finding
 
 
-# A comment that would make a line longer than this stands above it.
+# If a comment would make a line longer than this, it is a line of its own.
 _WIDTH = 79
 _GAP = len("  # ")
 _EXITS = {0: "success", 2: "wrong usage or configuration", 130: "Ctrl-C"}

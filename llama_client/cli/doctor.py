@@ -63,7 +63,7 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
             arrow = " " * len(arrow)
     if indent == _STATUS_WIDTH:
         status.append(" " * (_STATUS_WIDTH - len(status)))
-        # Unstyled, whatever the status.
+        # Without the status's colour.
         yield Text.assemble(status, texts.pop(0))
     else:
         yield status

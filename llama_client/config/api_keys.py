@@ -73,7 +73,7 @@ def read_key(
     if table.api_key_env is not None:
         if environ.get(table.api_key_env):
             return _checked(environ[table.api_key_env], f"${table.api_key_env}")
-        # The key itself may stand there, and must not appear in an error.
+        # It may be the key itself, which must not appear in an error.
         is_name = is_variable_name(table.api_key_env, environ)
         what = f"the variable {table.api_key_env} is not set" if is_name else "names no variable that is set"
         raise ConfigError(f"{where}.api_key_env: {what}", key=f"{where}.api_key_env")

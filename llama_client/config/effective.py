@@ -75,8 +75,8 @@ class Found:
     @property
     def local_only_by(self) -> str:
         """What sets `local_only`, if anything does: a variable, the path of a file, or the document's name."""
-        wins = self.local_only
-        return self.document.origin if wins is None else wins.variable or str(wins.file)
+        source = self.local_only
+        return self.document.origin if source is None else source.variable or str(source.file)
 
     def source_of(self, path: KeyPath) -> ValueSource:
         """Where the value at a path comes from; an absent value has its default."""

@@ -58,7 +58,7 @@ def _document(lines: Sequence[str]) -> dict[KeyPath, int]:
 
 
 def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
-    """Where a statement ends, and what it says."""
+    """The end of a statement, and its parsed values."""
     for end in range(start + 1, min(start + _MAX_STATEMENT_LINES, len(lines)) + 1):
         try:
             return end, tomllib.loads("\n".join(lines[start:end]))

@@ -79,9 +79,9 @@ def find_config(
     is_untrusted = source is None and CONFIG_VARIABLE not in environ and document.folder == folder
     overrides = Overrides.of(environ)
     values, variables = overrides.laid_over(document.values)
-    wins = local_only_source(environ)
-    # True wins, whatever its source: an environment cannot switch the guard off.
-    if wins is not None or document.values.get("local_only") is True:
+    local_only = local_only_source(environ)
+    # True from any source: an environment cannot switch the guard off.
+    if local_only is not None or document.values.get("local_only") is True:
         values["local_only"] = True
         variables.pop(("local_only",), None)
     return Found(
@@ -91,7 +91,7 @@ def find_config(
         variables=variables,
         origin=f"{document.origin} with {PREFIX}* variables" if variables else document.origin,
         is_untrusted=is_untrusted,
-        local_only=wins,
+        local_only=local_only,
         places=tuple(places),
     )
 

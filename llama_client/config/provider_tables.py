@@ -196,7 +196,7 @@ class GgufConfig(OwnMachine):
 
     @model_validator(mode="after")
     def _slots_can_be_counted(self) -> GgufConfig:
-        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        # llama.cpp keeps all slots in one cache, and counts its tokens with 32 bits.
         if (self.n_ctx or 0) * self.n_parallel >= 2**31:
             raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
         return self

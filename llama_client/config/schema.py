@@ -108,7 +108,7 @@ class ModelRow(ConfigTable):
 
 def _is_route_name(name: str) -> str:
     if not name or "/" in name:
-        raise broken_rule("", f"a route's name must not be empty or hold '/', got {quoted(name)}")
+        raise broken_rule("", f"a route's name must not be empty or contain '/', got {quoted(name)}")
     return name
 
 
@@ -240,7 +240,7 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
         key = place(("providers", name, "kind"))
         return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), PROVIDER_KINDS)}")
     if "/" in name or not name:
-        return Problem("providers", f"providers: a name must not be empty or hold '/', got {quoted(name)}")
+        return Problem("providers", f"providers: a name must not be empty or contain '/', got {quoted(name)}")
     if not isinstance(table, dict):
         key = place(("providers", name))
         return Problem(key, f"{key}: must be a table of keys")

@@ -93,7 +93,7 @@ def check_config(source: Source, environment: Environment) -> CheckedConfig:
 
 
 def _safe(config: Config, found: Found, problems: Sequence[Finding]) -> Config:
-    """The configuration, local only where it says so, or might with what is wrong in it."""
+    """The configuration, made local only if it sets `local_only`, or if an invalid value might have."""
     tables = ((), ("local_only",), ("privacy",), ("providers",))
     if any(path[:1] in tables and len(path) < 2 for path in map(_path_of, problems)):
         return config.made_local_only("config")

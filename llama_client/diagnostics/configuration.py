@@ -14,7 +14,7 @@ _TRIED = {"default_model", "gguf_model", "price", "provider_key", "provider_reac
 
 
 def configuration_findings(checked: CheckedConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What is said of the configuration itself."""
+    """The findings on the configuration itself."""
     if checked.found is None and checked.error is None:
         # A `Config` of the program's own.
         return

@@ -133,7 +133,7 @@ class _LedgerCheck:
             yield self._integrity(file)
 
     def of_content(self, size_bytes: int | None = None, *, has_status: bool = False) -> Iterator[Finding]:
-        """What the database contains; `has_status`: a finding says already how it is."""
+        """The content of the database; `has_status`: there is a finding on its state already."""
         from llama_client.costs.inspection import StorageError, look
 
         config, now = self._config, self._clock.wall()

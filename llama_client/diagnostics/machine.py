@@ -160,9 +160,9 @@ def _devices(probe: SystemProbe) -> list[Device] | None:
     if getattr(sys, "frozen", False) or not sys.executable:
         return None
     # -P: nothing of the working folder is imported.
-    told = (probe.run((sys.executable, "-P", "-c", _DEVICES)) or "").strip().splitlines()
+    lines = (probe.run((sys.executable, "-P", "-c", _DEVICES)) or "").strip().splitlines()
     try:
-        return [Device(str(kind), str(title), int(memory)) for kind, title, memory in json.loads(told[-1])]
+        return [Device(str(kind), str(title), int(memory)) for kind, title, memory in json.loads(lines[-1])]
     except (ValueError, TypeError, IndexError):
         return None
 

@@ -241,7 +241,7 @@ class ProviderCheck:
         return self._key("problem", str(error).removeprefix(f"{key}: "), self._replace_key())
 
     def _key_findings(self, error: LlamaClientError | None) -> Iterator[Finding]:
-        """What the answer says of the key that was sent."""
+        """Whether the key that was sent is valid, by the answer."""
         source = self.key_source.name
         if isinstance(error, AuthenticationError | PermissionDeniedError):
             code = f" ({error.http_status})" if error.http_status else ""

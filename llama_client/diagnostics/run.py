@@ -101,8 +101,8 @@ def run_all(jobs: Mapping[str, Callable[[], R]], *, within_s: float) -> dict[str
 def examine(options: DiagnosticsOptions | None = None, environment: Environment | None = None) -> DiagnosticsReport:
     """Checks everything that a call needs; a problem is a finding, never an exception.
 
-    Providers are asked for their models, the database for its content and the system for its memory, all at once and
-    within `timeout_s`. No model is called, and nothing is written.
+    Providers (their lists of models), database and machine are checked at once, within `timeout_s`. No model is called,
+    and nothing is written.
 
     Example:
         report = examine(DiagnosticsOptions(offline=True))
