@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from llama_client.redaction import looks_secret, without_secrets
-
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -104,6 +102,9 @@ def broken_rule(field: str, sentence: str) -> PydanticCustomError:
 
 def place(location: tuple[int | str, ...]) -> str:
     """A location as a user would write it: `messages[1].content`."""
+    # Imported with the first error: its patterns take a millisecond to compile.
+    from llama_client.redaction import without_secrets
+
     text = ""
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
@@ -157,6 +158,8 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
 
 
 def _shown(value: object, show_values: bool) -> str:
+    from llama_client.redaction import looks_secret
+
     shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
     if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
         return "a text that looks like a secret" if looks_secret(shown) else shown
