@@ -56,7 +56,7 @@ class Detected:
 
 
 def detect(environ: Mapping[str, str], *, today: date | None = None) -> dict[str, Detected]:
-    """Detects each provider that has an address of its own."""
+    """Detects each provider with a default address."""
     store, clock = ModelStore.of_user(environ), Clock()
     day = today or clock.today()
     catalog, prices = Catalog.bundled(), ListPrices.bundled()

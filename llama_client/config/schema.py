@@ -102,7 +102,7 @@ class ModelRow(ConfigTable):
     replacement: Name | None = None
 
     def as_row(self) -> UserRow:
-        """As a row of the catalogue."""
+        """The same as a row of the catalogue."""
         return UserRow(**dict(self))
 
 
@@ -152,7 +152,11 @@ class Config(ConfigTable):
         return (self._local_only_source or "config") if self.local_only else None
 
     def made_local_only(self, source: str) -> Config:
-        """The same with `local_only` on, as set by `source`."""
+        """The same with `local_only` on.
+
+        Args:
+            source: What sets it.
+        """
         made = self.model_copy(update={"local_only": True})
         made._local_only_source = source
         return made
@@ -181,7 +185,7 @@ class Config(ConfigTable):
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
-    """Checks a configuration's values; `ConfigError` has the first problem, `diagnostics.all_problems` gives all.
+    """Checks a configuration's values; `ConfigError` has the first problem, `config_check.all_problems` gives all.
 
     Args:
         values: The tables and keys of the TOML.

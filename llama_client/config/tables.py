@@ -167,7 +167,11 @@ class BudgetTable(ConfigTable):
     on_unpriced: Literal["refuse", "allow"] = "refuse"
 
     def name_for(self, value: str | None) -> str:
-        """Its name for people: `all a day`, or `tag:user=ann a month` with the tag's `value`."""
+        """The name for people: `all a day`, or `tag:user=ann a month`.
+
+        Args:
+            value: The tag's value, if the scope is a tag.
+        """
         return f"{self.scope}{'' if value is None else f'={value}'} {_WORDS[self.window]}"
 
 
@@ -388,7 +392,11 @@ class PriceRow(ConfigTable):
         return self
 
     def holds_on(self, day: date) -> bool:
-        """Whether it is valid on a day of the configuration's time zone."""
+        """Whether it is valid on that day.
+
+        Args:
+            day: In the configuration's time zone.
+        """
         return (self.effective_from is None or self.effective_from <= day) and (
             self.effective_until is None or day < self.effective_until
         )
