@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from llama_client.errors import MissingExtraError
 
@@ -48,19 +46,3 @@ def drawing(what: str) -> Iterator[None]:
 def form_settings(form: str) -> dict[str, Any]:
     """Arguments of `Figure.savefig` for a format."""
     return {"format": form, "dpi": DPI, "metadata": {"Date": None} if form == "svg" else None}
-
-
-@contextmanager
-def moved_into(path: Path) -> Iterator[IO[bytes]]:
-    """A file in the same folder, moved to its place once complete. Of a symbolic link, the target is written."""
-    # Not `Path.resolve`, which raises a `RuntimeError` for a circle of links.
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f".llama-client-{secrets.token_hex(8)}")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise

@@ -1,6 +1,6 @@
 """Turns pydantic's errors into one sentence: the field, what is wrong, and what is right.
 
-No sentence repeats a value that looks like a key or a password.
+No sentence repeats what looks like a key or a password (see `redaction`).
 """
 
 from __future__ import annotations
@@ -22,28 +22,6 @@ if TYPE_CHECKING:
 RULE = "rule"
 SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
-_MASK = "***"
-# To search a longer one could take long.
-_MAX_SEARCHED_CHARS = 400
-# People put keys and passwords into places where none belongs: what one of these finds is never repeated.
-_SECRETS = (
-    # What the keys of known services begin with.
-    (
-        r"(?<![A-Za-z0-9])(?:sk-|sk_|gsk_|tgp_|xai-|pplx-|nvapi-|glpat-|gh[oprsu]_|github_pat_|xox[a-z]-|AKIA|AIza|eyJ)"
-        r"[\w.=-]{6,}",
-        _MASK,
-    ),
-    (r"(?<![A-Za-z0-9])(?:hf|r8)_[A-Za-z0-9]{16,}", _MASK),
-    # Long, of letters and digits: no word.
-    (r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}", _MASK),
-    # A user and a password in front of a host, and what stands behind an address.
-    (r"[^\s/:@'\"]*:[^\s@]*@", f"{_MASK}@"),
-    (r"//[^\s/@]+@", f"//{_MASK}@"),
-    (r"(://[^\s?#]*)[?#][^\s'\"]+", rf"\1{_MASK}"),
-    # What is named as one.
-    (r"(?i)\b(?:bearer|basic) +\S+", _MASK),
-    (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", _MASK),
-)
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
 _EXPECTED = {
     "tuple_type": "a list",
@@ -122,7 +100,10 @@ def broken_rule(field: str, sentence: str) -> PydanticCustomError:
 
 
 def place(location: tuple[int | str, ...]) -> str:
-    """A location as the user writes it: `messages[1].content`."""
+    """A location as a user would write it: `messages[1].content`."""
+    # Imported with the first error: its patterns take a millisecond to compile.
+    from llama_client.redaction import without_secrets
+
     text = ""
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
@@ -132,28 +113,6 @@ def place(location: tuple[int | str, ...]) -> str:
         else:
             part = without_secrets(part)
             text += f".{part}" if text else part
-    return text
-
-
-def looks_secret(text: str) -> bool:
-    """Whether a text holds what looks like a key or a password, so that no message may repeat it.
-
-    Examples:
-        >>> [looks_secret(text) for text in ("gsk_1a2b3c4d", "http://ann:pw@host", "groq/openai/gpt-oss-20b")]
-        [True, True, False]
-    """
-    return without_secrets(text) != text
-
-
-def without_secrets(text: str) -> str:
-    """The text with three stars in the place of what looks like a key or a password.
-
-    Of a very long text, which nobody wants to read in a message, nothing is left.
-    """
-    if len(text) > _MAX_SEARCHED_CHARS:
-        return _MASK
-    for pattern, left in _SECRETS:
-        text = re.sub(pattern, left, text)
     return text
 
 
@@ -198,6 +157,8 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
 
 
 def _shown(value: object, show_values: bool) -> str:
+    from llama_client.redaction import looks_secret
+
     shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
     if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
         return "text that looks like a secret" if looks_secret(shown) else shown

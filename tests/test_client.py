@@ -91,7 +91,7 @@ def test_tags_that_are_no_texts_are_refused(config: dict[str, Any]) -> None:
 
 def test_a_store_that_can_be_nowhere_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CLIENT_CACHE_DIR", "~nobody-of-that-name/x")
-    with pytest.raises(ConfigError, match="no such place"):
+    with pytest.raises(ConfigError, match="no such path"):
         LlamaClient({})
 
 

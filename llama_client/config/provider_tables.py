@@ -32,23 +32,23 @@ def web_address(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked
     except ValueError:
-        # What it says quotes the port, which is the password where somebody forgot what stands behind it.
+        # Its message quotes the port, which is the password in a URL without a host after it.
         raise broken_rule("", "must be an address such as https://example.com/v1, its port a number") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise broken_rule("", "must be an address such as https://example.com/v1")
     if parts.username or parts.password:
-        raise broken_rule("", "must hold no user name or password: those belong into api_key or headers")
+        raise broken_rule("", "must contain no user name or password: use api_key or headers")
     return url
 
 
 def proxy_address(proxy: str) -> str:
-    """Checks the address of a proxy. It may hold a password, so that it is never repeated."""
+    """Checks the address of a proxy. It may contain a password, so no message repeats it."""
     try:
         parts = urlsplit(proxy)
-        is_one = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
-        is_one = None
-    if not is_one:
+        is_valid = None
+    if not is_valid:
         raise broken_rule("", "must be an address such as http://proxy.example:3128 (http and https are known)")
     return proxy
 
@@ -65,11 +65,11 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 def _words(value: object) -> object:
     if isinstance(value, str):
-        # As the user's own shell would cut it; on Windows a backslash belongs to a path.
+        # Split as a shell does; on Windows a backslash belongs to a path.
         try:
             return tuple(shlex.split(value, posix=os.name == "posix"))
         except ValueError as error:
-            raise broken_rule("", f"cannot be cut into words: {error}") from None
+            raise broken_rule("", f"cannot be split into words: {error}") from None
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -85,20 +85,19 @@ Headers = dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]]
 
 
 class HttpProviderConfig(ConfigTable):
-    """What every provider behind HTTP has.
+    """The keys of every provider behind HTTP.
 
     Attributes:
         api_key: The key itself; better one of the next three.
-        api_key_env: The environment variable that holds it.
-        api_key_file: The file that holds it.
-        api_key_command: The command that prints it; a list of words, or one text that is cut at spaces.
-        base_url: Where the provider is; absent: its usual address.
+        api_key_env: The environment variable that holds the key.
+        api_key_file: The file that holds the key.
+        api_key_command: The command that prints the key; a list of words, or a text that is split at spaces.
+        base_url: The provider's address; absent: its usual one.
         headers: Headers of every request.
         timeout_s: The longest silence in seconds before and within an answer. A call's own `timeout` limits the whole.
-        proxy: The proxy to go through; absent: the environment's.
+        proxy: The proxy of its connections; absent: the environment's.
         ca_file: The certificates to trust instead of the usual ones.
-        max_concurrency: How many requests are under way at once; more wait their turn, in the order of their arrival.
-            Absent: no limit.
+        max_concurrency: The most requests in flight at once; more wait, first in, first out. Absent: no limit.
     """
 
     kind: str = ""
@@ -149,9 +148,9 @@ class OllamaConfig(HttpProviderConfig, OwnMachine):
     """Ollama's own API.
 
     Attributes:
-        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: another
-            one loads it again.
-        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1 for ever.
+        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: to change
+            it loads the model again.
+        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1: forever.
     """
 
     kind: Literal["ollama"] = "ollama"
@@ -164,7 +163,7 @@ class LoraAdapter(ConfigTable):
 
     Attributes:
         path: Its GGUF file.
-        scale: How strongly it does.
+        scale: Its strength.
     """
 
     path: FilePath
@@ -178,8 +177,8 @@ class GgufConfig(OwnMachine):
         kind: `gguf`.
         model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
         n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
-            own, at most 8192. Each of the `n_parallel` slots holds as much.
-        n_parallel: How many requests are worked on at once; more wait.
+            own, at most 8192. Each of the `n_parallel` slots has as much.
+        n_parallel: The most requests in progress at once; more wait.
         n_gpu_layers: Layers on the GPU; absent: as many as fit.
         n_threads: CPU threads; absent: llama.cpp's choice.
         mmproj: The projector file that lets the model see images.
@@ -197,7 +196,7 @@ class GgufConfig(OwnMachine):
 
     @model_validator(mode="after")
     def _slots_can_be_counted(self) -> GgufConfig:
-        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        # llama.cpp keeps all slots in one cache, and counts its tokens with 32 bits.
         if (self.n_ctx or 0) * self.n_parallel >= 2**31:
             raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
         return self

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     Discriminator,
     Field,
     PrivateAttr,
@@ -22,7 +23,6 @@ from llama_client.config.provider_tables import (
     GgufConfig,
     GroqConfig,
     HttpProviderConfig,
-    LoraAdapter,
     OllamaConfig,
     OpenAIConfig,
     TogetherConfig,
@@ -31,16 +31,11 @@ from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
     CrossoverConfig,
-    ExpertsTable,
-    GpuPriceTable,
-    GpuTable,
     LedgerTable,
-    ModelTable,
     Name,
     PriceRow,
     PrivacyConfig,
     RouteConfig,
-    RouteTarget,
     RoutingConfig,
     TelemetryConfig,
     is_target,
@@ -62,7 +57,7 @@ TABLES: dict[str, type[HttpProviderConfig] | type[GgufConfig]] = {
 PROVIDER_KINDS = tuple(TABLES)
 # These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
 BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
-# What must not be shown, whatever is wrong with it.
+# Their values are shown in no error.
 SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
 
 
@@ -83,7 +78,7 @@ def _known_ability(ability: str) -> str:
 
 
 class ModelRow(ConfigTable):
-    """What the user knows of a model: it wins over the catalogue's own row.
+    """A model that the user knows; it takes precedence over the catalogue's row.
 
     Attributes:
         target: `provider/model-id`.
@@ -91,9 +86,9 @@ class ModelRow(ConfigTable):
         aliases: Other names for it.
         context_tokens: The context that the provider serves it with.
         max_output_tokens: The longest answer.
-        abilities: Of `tools`, `vision`, `reasoning`, `json_schema` and `prefill` (it goes on from an assistant message
-            at the end), all that it has; absent: unknown.
-        deprecated_on: The first day on which it is not served.
+        abilities: All that it has of `tools`, `vision`, `reasoning`, `json_schema` and `prefill` (it continues an
+            assistant message at the end); absent: unknown.
+        deprecated_on: The first day on which it is no longer served.
         replacement: The same provider's id to use then.
     """
 
@@ -107,13 +102,13 @@ class ModelRow(ConfigTable):
     replacement: Name | None = None
 
     def as_row(self) -> UserRow:
-        """The same for the catalogue."""
+        """The same as a row of the catalogue."""
         return UserRow(**dict(self))
 
 
 def _is_route_name(name: str) -> str:
     if not name or "/" in name:
-        raise broken_rule("", f"a route's name must not be empty or hold '/', got {quoted(name)}")
+        raise broken_rule("", f"a route's name must not be empty or contain '/', got {quoted(name)}")
     return name
 
 
@@ -121,18 +116,18 @@ class Config(ConfigTable):
     """The whole configuration.
 
     Attributes:
-        default_model: What `model` means where it is omitted.
-        local_only: Refuse whatever would leave this machine.
-        timezone: Where days and months begin, for budgets, reports and prices.
-        providers: Who answers, by name.
+        default_model: The model of calls that name none.
+        local_only: Refuse every connection beyond this machine.
+        timezone: The time zone of days and months, for budgets, reports and prices.
+        providers: Providers, by name.
         routes: Named lists of targets.
-        routing: What failover does.
-        models: What the user knows of models beyond the catalogue.
+        routing: Failover and timeouts.
+        models: Models beyond the catalogue, or with other facts.
         prices: The user's own prices.
-        ledger: Where each attempt is written down.
-        budgets: What may be spent.
+        ledger: Where each attempt is recorded.
+        budgets: Limits on spending.
         telemetry: OpenTelemetry's spans and metrics.
-        crossover: Models, GPUs and rents of the user's own.
+        crossover: Models, GPUs and rents beyond the package's own.
         privacy: Exceptions from `local_only`.
     """
 
@@ -153,14 +148,14 @@ class Config(ConfigTable):
 
     @property
     def local_only_source(self) -> str | None:
-        """What switched `local_only` on, as `LocalOnlyError.source` names it; None where it is off."""
+        """What set `local_only`, as in `LocalOnlyError.source`; None where it is off."""
         return (self._local_only_source or "config") if self.local_only else None
 
     def made_local_only(self, source: str) -> Config:
         """The same with `local_only` on.
 
         Args:
-            source: What wants it so.
+            source: What sets it.
         """
         made = self.model_copy(update={"local_only": True})
         made._local_only_source = source
@@ -190,17 +185,13 @@ class Config(ConfigTable):
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
-    """Checks a configuration's values.
+    """Checks a configuration's values; `ConfigError` has the first problem, `config_check.all_problems` gives all.
 
     Args:
         values: The tables and keys of the TOML.
         origin: Where they come from, for messages.
         folder: Where relative paths start; None: the working directory.
-        file: The file that they come from, for errors; None: they come from none.
-
-    Raises:
-        ConfigError: Names the key, what was wrong and what would be right. It tells of one thing that is wrong;
-            `problems.all_problems` tells of all.
+        file: The file that they come from, if any, for errors.
     """
     values, wrong = with_kinds(values)
     if wrong:
@@ -209,25 +200,24 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         problem = problem_at(most_telling(error.errors(include_url=False)))
-        told = f"{origin}: {problem.sentence}"
-        raise ConfigError(told, key=problem.field or None, file=file) from None
+        raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None, file=file) from None
 
 
 def problem_at(detail: Detail) -> Problem:
-    """What pydantic found, as a sentence that suggests the keys of its table and never shows a secret."""
+    """An error of pydantic as a sentence: suggests the keys of its table, shows no secret."""
     show_values = not SECRET_KEYS.intersection(str(part) for part in detail["loc"])
     return problem_of(detail, known=_names_beside(detail["loc"]), show_values=show_values)
 
 
 def kind_of(name: str, table: object) -> object:
-    """A table's kind is its name where it gives none; so a name that is no kind needs one."""
+    """The kind of a provider's table; without `kind`, its name."""
     return table.get("kind", name) if isinstance(table, dict) else name
 
 
 def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with each provider's kind written out, and what is wrong with kinds and names of providers.
+    """The values with each provider's kind, and the problems of kinds and names of providers.
 
-    In the place of a table that is wrong there is an empty one that is right, so that the rest can be checked.
+    An invalid table is replaced by an empty valid one, so that the rest can be checked.
     """
     providers = values.get("providers")
     if not isinstance(providers, dict):
@@ -254,7 +244,7 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
         key = place(("providers", name, "kind"))
         return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), PROVIDER_KINDS)}")
     if "/" in name or not name:
-        return Problem("providers", f"providers: a name must not be empty or hold '/', got {quoted(name)}")
+        return Problem("providers", f"providers: a name must not be empty or contain '/', got {quoted(name)}")
     if not isinstance(table, dict):
         key = place(("providers", name))
         return Problem(key, f"{key}: must be a table of keys")
@@ -262,45 +252,23 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
 
 
 def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys that exist in the table where an error is."""
-    match location:
-        case ("providers", _, _, "lora", *_):
-            return tuple(LoraAdapter.model_fields)
-        case ("providers", _, str(tag), *_):
-            return tuple(TABLES[tag.removeprefix("=")].model_fields)
-        case ("models", *_):
-            return tuple(ModelRow.model_fields)
-        case ("routes", _, "targets", int(), *_):
-            return tuple(RouteTarget.model_fields)
-        case ("routes", *_):
-            return tuple(RouteConfig.model_fields)
-        case ("routing", *_):
-            return tuple(RoutingConfig.model_fields)
-        case ("prices", *_):
-            return tuple(PriceRow.model_fields)
-        case ("ledger", *_):
-            return tuple(LedgerTable.model_fields)
-        case ("budgets", *_):
-            return tuple(BudgetTable.model_fields)
-        case ("telemetry", *_):
-            return tuple(TelemetryConfig.model_fields)
-        case ("privacy", *_):
-            return tuple(PrivacyConfig.model_fields)
-        case ("crossover", table, *rest):
-            return _names_of_crossover(str(table), rest)
-        case _:
-            return tuple(Config.model_fields)
+    """The keys of the table that an error is in."""
+    table: type[BaseModel] = Config
+    parts = iter(location[:-1])
+    for part in parts:
+        field = table.model_fields.get(str(part))
+        if isinstance(part, str) and part.startswith("="):
+            table = TABLES[part.removeprefix("=")]
+        elif field is not None:
+            table = _table_in(field.annotation) or table
+            if get_origin(field.annotation) in (dict, tuple):
+                # The name or index of an item.
+                next(parts, None)
+    return tuple(table.model_fields)
 
 
-def _names_of_crossover(table: str, rest: list[int | str]) -> tuple[str, ...]:
-    match table, rest:
-        case ("models", [_, "moe", *_]):
-            return tuple(ExpertsTable.model_fields)
-        case ("models", [_, *_]):
-            return tuple(ModelTable.model_fields)
-        case ("gpus", [_, *_]):
-            return tuple(GpuTable.model_fields)
-        case ("gpu_prices", [_, *_]):
-            return tuple(GpuPriceTable.model_fields)
-        case _:
-            return tuple(CrossoverConfig.model_fields)
+def _table_in(kind: Any) -> type[BaseModel] | None:
+    """The first table in a field's type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((table for part in get_args(kind) if (table := _table_in(part)) is not None), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
@@ -92,6 +92,13 @@ class Providers:
     def offer(self, name: str, model: str) -> Offer | None:
         """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
+
+    def retirement(self, name: str, model: str) -> str | None:
+        """Since when a provider no longer serves a model, and what replaces it; None: it is not retired."""
+        today, catalog = self.clock.today(), self.catalog
+        return catalog.explain_retirement(name, model, today) or catalog.explain_retirement(
+            self.kind(name), model, today
+        )
 
     @cached_property
     def list_prices(self) -> ListPrices:
@@ -243,13 +250,7 @@ class Providers:
             offer = self.offer(name, model)
             return offer.abilities if offer is not None else None
 
-        def retirement(model: str) -> str | None:
-            today = self.clock.today()
-            return self.catalog.explain_retirement(name, model, today) or self.catalog.explain_retirement(
-                kind, model, today
-            )
-
-        return ModelKnowledge(abilities, retirement)
+        return ModelKnowledge(abilities, partial(self.retirement, name))
 
 
 def _default_of(served: Sequence[ServedModel]) -> str | None:

@@ -128,7 +128,7 @@ def test_a_tables_kind_is_its_name() -> None:
         ),
         ({"providers": {"laptop": {}}}, "providers.laptop.kind", "'ollama', 'openai', 'gguf', got 'laptop'"),
         ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
-        ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or hold '/'"),
+        ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or contain '/'"),
         ({"providers": {"gguf": 5}}, "providers.gguf", "must be a table of keys"),
         ({"providers": []}, "providers", "a mapping of names to values"),
         ({"local_only": "yes"}, "local_only", "true or false"),

@@ -389,7 +389,7 @@ def test_a_file_that_was_merely_found_cannot_send_the_ledger_elsewhere(
 
 @pytest.mark.parametrize("password", ["se%cret", "se/cret", "se@cret", "se[cret", "se cret"])
 def test_a_password_that_is_not_encoded_is_refused_and_not_shown(password: str) -> None:
-    with pytest.raises(ConfigError, match="write what else is in a user name or password as %XX") as error:
+    with pytest.raises(ConfigError, match="write other characters of a user name or password as %XX") as error:
         LlamaClient({"ledger": {"url": f"postgresql://u:{password}@127.0.0.1:1/db"}})
     assert "cret" not in str(error.value)
 

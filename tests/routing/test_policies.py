@@ -255,7 +255,7 @@ def test_a_list_may_hold_routes_and_each_target_is_asked_once() -> None:
         ({"routes": {"chat": {"targets": []}}}, "routes.chat.targets: must not be empty"),
         ({"routes": {"chat": {"targets": ["groq/x"], "policy": "cheap"}}}, "routes.chat.policy: must be"),
         ({"routes": {"chat": {"target": ["groq/x"]}}}, "did you mean 'targets'?"),
-        ({"routes": {"a/b": {"targets": ["groq/x"]}}}, "a route's name must not be empty or hold '/'"),
+        ({"routes": {"a/b": {"targets": ["groq/x"]}}}, "a route's name must not be empty or contain '/'"),
         ({"routes": {"a": {"targets": ["groq/x"]}, "b": {"targets": ["a"]}}}, "'a' is a route itself"),
         ({"routes": {"chat": {"targets": [{"target": "groq/x", "weight": -1}]}}}, "routes.chat.targets[0].weight"),
         ({"routes": {"chat": {"targets": [{"target": "groq/x", "params": {"temp": 1}}]}}}, "temp: is no parameter"),

@@ -14,11 +14,12 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
 from llama_client.crossover.report import Table, report, tables
-from llama_client.figures import drawing, form_of, form_settings, moved_into
+from llama_client.figures import drawing, form_of, form_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def render(page: Page) -> str:
 
 def write_page(page: Page, path: Path) -> None:
     """Writes the page atomically."""
-    with moved_into(path) as file:
+    with atomic_file(path) as file:
         file.write(render(page).encode("utf-8"))
 
 
@@ -194,7 +195,7 @@ def save_sheet(crossover: Crossover, path: Path, *, title: str) -> None:
         save_sheet(evaluate(scenario, draws=10_000), Path("crossover.png"), title="Llama 3.3 70B")
     """
     form = form_of(path)
-    with drawing(_WHAT), moved_into(path) as file:
+    with drawing(_WHAT), atomic_file(path) as file:
         _sheet(curves(crossover), title).savefig(file, **form_settings(form))
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import platformdirs
 from pydantic import TypeAdapter
 
-from llama_client.config.load import APP_NAME, CACHE_VARIABLE, expanded
+from llama_client.config.environment import CACHE_VARIABLE
+from llama_client.config.load import APP_NAME, expanded
 from llama_client.errors import InvalidRequestError, ModelLoadError
 
 # Reports progress: the step, the bytes done, and all bytes (None: unknown).
