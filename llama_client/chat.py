@@ -5,25 +5,59 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_overloads, overload
+
+from pydantic import BaseModel
 
 from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.messages import MAX_TIMEOUT_S
-from llama_client.types.report import CostEstimate, TokenCount
-from llama_client.types.request import CallParams, ChatParams, ParseParams
 
 if TYPE_CHECKING:
-    from llama_client.routing.targets import TargetList
+    from llama_client.config.schema import Config
+    from llama_client.costs.accounting import Accounting
+    from llama_client.costs.api import CostSource
+    from llama_client.providers.registry import Providers
+    from llama_client.routing.billing import Reservations
+    from llama_client.routing.concurrency import ClosingEvent
+    from llama_client.routing.drive import Call
+    from llama_client.routing.plan import Backoff
+    from llama_client.routing.policies import Router
+    from llama_client.routing.targets import TargetList, TargetResolver
+    from llama_client.structured import AnswerForm
+    from llama_client.telemetry import Instrumentation
+    from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def runs(body: Callable[..., Any]) -> Callable[[F], F]:
+    """Lets `body` run what the decorated function only shows: its name, signature and docstring.
+
+    `body` takes any keyword, so that a wrong one gets our error with the nearest name, and just those that were given.
+    """
+
+    def shown(function: F) -> F:
+        return cast(F, update_wrapper(body, function))
+
+    return shown
+
+
+def runs_overloads(body: F) -> F:
+    """The same for overloads: the last one, which covers all of them, is shown."""
+    return cast(F, update_wrapper(body, get_overloads(body)[-1], assigned=["__annotations__"]))
 
 
 def token_count(request: ChatRequest) -> TokenCount:
     """How many tokens the prompt of a checked request has."""
     from llama_client.routing.request_size import RequestSize
+    from llama_client.types.report import TokenCount
 
     size = RequestSize(request)
     return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
@@ -32,6 +66,7 @@ def token_count(request: ChatRequest) -> TokenCount:
 def cost_estimate(context: CallContext, request: ChatRequest, choices: list[TargetList]) -> CostEstimate:
     """What a checked request would cost with the first target that it would ask."""
     from llama_client.routing.billing import longest_answer, worst_case
+    from llama_client.types.report import CostEstimate
 
     router, providers = context.router, context.providers
     candidates = router.candidates(choices, request)
@@ -62,27 +97,6 @@ def cost_estimate(context: CallContext, request: ChatRequest, choices: list[Targ
         output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
         **known,
     )
-
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from llama_client.config.schema import Config
-    from llama_client.costs.accounting import Accounting
-    from llama_client.costs.api import CostSource
-    from llama_client.providers.registry import Providers
-    from llama_client.routing.billing import Reservations
-    from llama_client.routing.concurrency import ClosingEvent
-    from llama_client.routing.drive import Call
-    from llama_client.routing.plan import Backoff
-    from llama_client.routing.policies import Router
-    from llama_client.routing.targets import TargetList, TargetResolver
-    from llama_client.structured import AnswerForm
-    from llama_client.telemetry import Instrumentation
-    from llama_client.types.report import CostEstimate, TokenCount
-    from llama_client.types.request import ChatRequest
-
-    ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class DefaultModel:
@@ -133,7 +147,7 @@ class CallContext:
     loop: EventLoop
     default: DefaultModel
     model: str | Sequence[str] | None = None
-    timeout_s: float | None = None
+    timeout: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
@@ -185,7 +199,7 @@ class CallContext:
         given = dict(params)
         model = given.pop("model", None)
         if given.get("timeout") is None:
-            given["timeout"] = self.timeout_s
+            given["timeout"] = self.timeout
         request = check_request(given, stream=stream, schema_in_words=form is not None)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
@@ -209,19 +223,19 @@ class CallContext:
         return Call(record, candidates, deadline, rules, self.backoff)
 
     def with_options(
-        self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
+        self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
-        """The same with other defaults; what is None stays as it is."""
-        _check_timeout(timeout_s)
+        """The same with other defaults; None keeps what there is."""
+        _check_timeout(timeout)
         return replace(
             self,
             tags={**self.tags, **checked_tags(tags)},
-            timeout_s=self.timeout_s if timeout_s is None else timeout_s,
+            timeout=self.timeout if timeout is None else timeout,
             model=self.model if model is None else model,
         )
 
 
-def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallParams) -> ChatParams:
+def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: dict[str, Any]) -> dict[str, Any]:
     """What `ask` was given as the parameters of `create`."""
     if isinstance(prompt, bytes | bytearray):
         raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
@@ -230,7 +244,22 @@ def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallPa
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
     _require_no_stream(params, "ask")
-    return {**params, "messages": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt}
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    system = params.pop("system", None)
+    return {**params, "messages": messages if system is None else _with_system(system, messages)}
+
+
+def _with_system(system: object, messages: object) -> list[object]:
+    if not isinstance(system, str):
+        raise InvalidRequestError(f"system: must be text, got a value of type {type(system).__name__}", param="system")
+    if not isinstance(messages, Sequence):
+        raise InvalidRequestError("prompt: must be text or a list of messages", param="prompt")
+    role = messages[0].get("role") if messages and isinstance(messages[0], Mapping) else None
+    if role in ("system", "developer"):
+        raise InvalidRequestError(
+            f"system: the messages begin with a {role} message; leave out system, or that message", param="system"
+        )
+    return [{"role": "system", "content": system}, *messages]
 
 
 def checked_tags(tags: object) -> dict[str, str]:
@@ -252,28 +281,162 @@ class Completions:
         self._context = context
 
     @overload
-    def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[False] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion: ...
 
     @overload
-    def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> ChatStream: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatStream: ...
 
     @overload
-    def create(self, *, stream: bool | None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: bool | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion | ChatStream: ...
 
-    def create(self, *, stream: bool | None = None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream:
-        """Asks for an answer. `ChatParams` lists the parameters; they are OpenAI's, and None means omitted.
+    @runs_overloads
+    def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | ChatStream:
+        """Requests an answer. The parameters are OpenAI's; None means omitted.
 
         Args:
+            messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
             stream: True: returns once the first content has arrived, with a `ChatStream` to read on.
-            **params: See `ChatParams`.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
+            response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`;
+                for a Pydantic model see `parse`.
+            stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
 
         Returns:
             The answer, or the stream of it.
 
         Raises:
             InvalidRequestError: A parameter is wrong; nothing was sent.
-            ConfigError: `model` names nobody.
-            ProviderError: No target answered; `attempts` tells the story.
+            ConfigError: `model` is unknown.
+            ProviderError: No target answered; `attempts` lists what was tried.
 
         Example:
             reply = client.chat.completions.create(
@@ -289,14 +452,52 @@ class Completions:
             return ChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
-        """Asks for an answer as an object.
+    def _parse(self, *, response_format: type[BaseModel], **params: Any) -> ChatCompletion[Any]:
+        given, form = _with_form(params, response_format)
+        call = self._context.begin(given, stream=False, form=form)
+        return call.record.won(call.drive().trial)
+
+    @runs(_parse)
+    def parse(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        response_format: type[ModelT],
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ChatCompletion[ModelT]:
+        """Requests an answer as an object.
 
         The model's schema travels in whichever way the target supports: enforced by the server, or in words.
 
         Args:
             response_format: A Pydantic model's class.
-            **params: As of `create`.
+            messages: As of `create`, and so are all others.
 
         Returns:
             The answer; `choices[i].message.parsed` is an instance of the model, which type checkers know.
@@ -314,9 +515,7 @@ class Completions:
             )
             print(reply.choices[0].message.parsed)
         """
-        given, form = _with_form(params, response_format)
-        call = self._context.begin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won(call.drive().trial))
+        raise NotImplementedError
 
 
 class AsyncCompletions:
@@ -326,19 +525,118 @@ class AsyncCompletions:
         self._context = context
 
     @overload
-    async def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
-
-    @overload
-    async def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> AsyncChatStream: ...
+    async def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[False] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion: ...
 
     @overload
     async def create(
-        self, *, stream: bool | None, **params: Unpack[ChatParams]
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> AsyncChatStream: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: bool | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
     ) -> ChatCompletion | AsyncChatStream: ...
 
-    async def create(
-        self, *, stream: bool | None = None, **params: Unpack[ChatParams]
-    ) -> ChatCompletion | AsyncChatStream:
+    @runs_overloads
+    async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
         call = await self._context.abegin(params, stream=stream is not None and _flag(stream))
         opened = await call.adrive()
@@ -346,11 +644,47 @@ class AsyncCompletions:
             return AsyncChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    async def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
-        """`Completions.parse`, awaited."""
+    async def _parse(self, *, response_format: type[BaseModel], **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won((await call.adrive()).trial))
+        return call.record.won((await call.adrive()).trial)
+
+    @runs(_parse)
+    async def parse(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        response_format: type[ModelT],
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ChatCompletion[ModelT]:
+        """`Completions.parse`, awaited."""
+        raise NotImplementedError
 
 
 class Chat:
@@ -373,12 +707,10 @@ def _flag(stream: object) -> bool:
     raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
 
 
-def _check_timeout(timeout_s: object) -> None:
-    seconds = timeout_s if isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool) else 0
-    if timeout_s is not None and not 0 < seconds <= MAX_TIMEOUT_S:
-        raise InvalidRequestError(
-            f"timeout_s: must be a number of seconds above 0, got {timeout_s!r}", param="timeout_s"
-        )
+def _check_timeout(timeout: object) -> None:
+    seconds = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else 0
+    if timeout is not None and not 0 < seconds <= MAX_TIMEOUT_S:
+        raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
 
 
 def _require_no_stream(params: Mapping[str, object], what: str) -> None:
@@ -386,7 +718,7 @@ def _require_no_stream(params: Mapping[str, object], what: str) -> None:
         raise InvalidRequestError(f"stream: {what} returns whole answers; use chat.completions.create", param="stream")
 
 
-def _with_form(params: ParseParams, model: type[BaseModel]) -> tuple[Mapping[str, object], AnswerForm]:
+def _with_form(params: dict[str, Any], model: type[BaseModel]) -> tuple[dict[str, Any], AnswerForm]:
     # Imported with its first use, as every import of the package would pay for it.
     from llama_client.structured import AnswerForm
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags
+from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop
-from llama_client.models import AsyncModels, Models
+from llama_client.errors import ConfigError
+from llama_client.models import AsyncModels, AsyncProviderDirectory, Models, ProviderDirectory
 from llama_client.types.completion import ChatCompletion, Message, TargetHealth
-from llama_client.types.request import CallParams
 
 if TYPE_CHECKING:
     import httpx
@@ -33,58 +33,32 @@ if TYPE_CHECKING:
 _ARGUMENT = "local_only=True"
 
 
-class ProviderOptions(TypedDict, total=False):
-    """The keys of a provider's table, for `for_provider`.
+ClientT = TypeVar("ClientT", bound="_BaseClient")
 
-    Attributes:
-        kind: The kind of provider, where its name is none.
-        api_key: The key itself; better one of the next three.
-        api_key_env: The environment variable that holds it.
-        api_key_file: The file that holds it.
-        api_key_command: The command that prints it.
-        base_url: Where the provider is.
-        headers: Headers of every request.
-        timeout_s: The longest silence in seconds before and within an answer.
-        proxy: The proxy to go through.
-        ca_file: The certificates to trust instead of the usual ones.
-        max_concurrency: How many requests are under way at once; more wait their turn.
-        options: Ollama's `options` for every request, such as `num_ctx`.
-        keep_alive: How long Ollama keeps a model in memory.
-        model_path: The GGUF file behind `default`.
-        n_ctx: The context of one request in tokens.
-        n_parallel: How many requests a model in this process works on at once.
-        n_gpu_layers: Layers on the GPU.
-        n_threads: CPU threads.
-        mmproj: The projector file that lets the model see images.
-        lora: Adapters, as tables of `path` and `scale`.
-        usd_per_hour: What an hour of the machine costs.
-        watts: What it draws while it answers.
-        usd_per_kwh: What its power costs.
-    """
 
-    kind: str
-    api_key: str | SecretStr
-    api_key_env: str
-    api_key_file: str | Path
-    api_key_command: str | Sequence[str]
-    base_url: str
-    headers: Mapping[str, str]
-    timeout_s: float
-    proxy: str | SecretStr
-    ca_file: str | Path
-    max_concurrency: int
-    options: Mapping[str, object]
-    keep_alive: str | float
-    model_path: str | Path
-    n_ctx: int
-    n_parallel: int
-    n_gpu_layers: int
-    n_threads: int
-    mmproj: str | Path
-    lora: Sequence[Mapping[str, object]]
-    usd_per_hour: float | Decimal
-    watts: float
-    usd_per_kwh: float | Decimal
+def _for_provider(
+    cls: type[ClientT],
+    provider: str,
+    *,
+    http_client: httpx.Client | httpx.AsyncClient | None = None,
+    tags: Mapping[str, str] | None = None,
+    local_only: bool | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> ClientT:
+    from llama_client.config.schema import read_config
+
+    if "timeout_s" in options:
+        raise ConfigError("options: timeout_s: unknown name; did you mean 'timeout'?", key="timeout_s")
+    table = {name: value for name, value in {**options, "timeout_s": timeout}.items() if value is not None}
+    try:
+        config = read_config({"providers": {provider: table}}, origin="options")
+    except ConfigError as error:
+        # The table's key, as a configuration has it, is the argument `timeout` here.
+        raise ConfigError(str(error).replace("timeout_s", "timeout"), key=error.key) from None
+    if local_only:
+        config = config.made_local_only(_ARGUMENT)
+    return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
 
 
 class _BaseClient:
@@ -129,20 +103,84 @@ class _BaseClient:
         """
         return self._context.router.health.shown()
 
+    def __repr__(self) -> str:
+        context = self._context
+        model = context.config.default_model if context.model is None else context.model
+        facts = [f"providers {', '.join(context.providers.in_use) or 'none'}"]
+        facts += [f"model {model if isinstance(model, str) else ', '.join(model)}"] if model is not None else []
+        facts += ["local only"] if context.config.local_only else []
+        facts += ["closed"] if context.closing.has_come else []
+        return f"<{type(self).__name__} {'; '.join(facts)}>"
+
     @classmethod
+    @runs(_for_provider)
     def for_provider(
         cls,
         provider: str,
         *,
+        api_key: str | SecretStr | None = None,
+        api_key_env: str | None = None,
+        api_key_file: str | Path | None = None,
+        api_key_command: str | Sequence[str] | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | SecretStr | None = None,
+        ca_file: str | Path | None = None,
+        max_concurrency: int | None = None,
         http_client: httpx.Client | httpx.AsyncClient | None = None,
         tags: Mapping[str, str] | None = None,
         local_only: bool | None = None,
-        **options: Unpack[ProviderOptions],
+        kind: str | None = None,
+        options: Mapping[str, object] | None = None,
+        keep_alive: str | float | None = None,
+        model_path: str | Path | None = None,
+        n_ctx: int | None = None,
+        n_parallel: int | None = None,
+        n_gpu_layers: int | None = None,
+        n_threads: int | None = None,
+        mmproj: str | Path | None = None,
+        lora: Sequence[Mapping[str, object]] | None = None,
+        usd_per_hour: float | Decimal | None = None,
+        watts: float | None = None,
+        usd_per_kwh: float | Decimal | None = None,
     ) -> Self:
         """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
 
         Nor does it read any `LLAMA_CLIENT_*` variable but `LLAMA_CLIENT_LOCAL_ONLY`. Attempts are written to the ledger
-        in the user's data folder, as ever.
+        in the user's data folder, as ever. Which options a provider takes depends on its kind.
+
+        Args:
+            provider: Its name: `groq`, `together`, `openai`, `ollama`, `gguf`, or any name with a `kind`.
+            api_key: The key itself; better one of the next three.
+            api_key_env: The environment variable that holds it.
+            api_key_file: The file that holds it.
+            api_key_command: The command that prints it.
+            base_url: Where the provider is.
+            timeout: The longest silence in seconds before and within an answer; that of a call limits the whole call.
+            headers: Headers of every request.
+            proxy: The proxy to go through.
+            ca_file: The certificates to trust instead of the usual ones.
+            max_concurrency: How many requests are in flight at once; more wait their turn.
+            http_client: As of the client itself, and so are `tags` and `local_only`.
+            tags: Labels of every call.
+            local_only: True: refuse whatever would leave this machine.
+            kind: The kind of provider, where its name is none.
+            options: Ollama's `options` for every request, such as `num_ctx`.
+            keep_alive: How long Ollama keeps a model in memory.
+            model_path: The GGUF file behind `default`.
+            n_ctx: The context of one request in tokens.
+            n_parallel: How many requests a model in this process works on at once.
+            n_gpu_layers: Layers on the GPU.
+            n_threads: CPU threads.
+            mmproj: The projector file that lets the model see images.
+            lora: Adapters, as mappings of `path` and `scale`.
+            usd_per_hour: What an hour of the machine costs.
+            watts: What it draws while it answers.
+            usd_per_kwh: What its power costs.
+
+        Raises:
+            ConfigError: An option is unknown to providers of that kind, or its value is wrong.
 
         Example:
             messages = [{"role": "user", "content": "Why do llamas hum?"}]
@@ -150,27 +188,27 @@ class _BaseClient:
                 reply = client.chat.completions.create(model="openai/gpt-oss-20b", messages=messages)
                 print(reply.choices[0].message.content)
         """
-        from llama_client.config.schema import read_config
-
-        config = read_config({"providers": {provider: dict(options)}}, origin="options")
-        if local_only:
-            config = config.made_local_only(_ARGUMENT)
-        return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
+        raise NotImplementedError
 
     def with_options(
         self,
         *,
         tags: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        timeout: float | None = None,
         model: str | Sequence[str] | None = None,
     ) -> Self:
         """A view with other defaults that shares everything else, loaded models included.
 
+        Args:
+            tags: Further labels of its calls.
+            timeout: Seconds for each call; for a stream, until its first content.
+            model: What a call asks where it names no model.
+
         Example:
-            mine = client.with_options(tags={"user": "ann"}, timeout_s=20)
+            mine = client.with_options(tags={"user": "ann"}, timeout=20)
             print(mine.ask("Why do llamas hum?").text)
         """
-        return self._of(self._context.with_options(tags=tags, timeout_s=timeout_s, model=model))
+        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model))
 
     @classmethod
     def _context_of(
@@ -203,20 +241,8 @@ class _BaseClient:
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
         chance, calendar = cls._random(), Calendar(config.timezone)
         database = Database(config, providers.guard)
-        accounting = open_accounting(
-            config,
-            calendar,
-            clock=clock,
-            sellers=providers,
-            database=database,
-        )
-        router = Router(
-            HealthBook(config, clock),
-            accounting.prices,
-            clock,
-            providers.context_tokens,
-            chance,
-        )
+        accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
+        router = Router(HealthBook(config, clock), accounting.prices, clock, providers.context_tokens, chance)
         return CallContext(
             config,
             providers,
@@ -279,7 +305,8 @@ class LlamaClient(_BaseClient):
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `Completions`.
-        models: Who is reached, and what each serves: see `Models`.
+        models: The models that can be asked: see `Models`.
+        providers: Which providers are reached, and what each serves: see `ProviderDirectory`.
         costs: What was spent, and what of it is not known: see `Costs`.
 
     Raises:
@@ -297,6 +324,7 @@ class LlamaClient(_BaseClient):
     _is_async = False
     chat: Chat
     models: Models
+    providers: ProviderDirectory
     costs: Costs
 
     def __init__(
@@ -314,7 +342,8 @@ class LlamaClient(_BaseClient):
 
         self.chat = Chat(self._context)
         self.costs = Costs(self._context.cost_source)
-        self.models = Models(self._context.providers)
+        self.providers = ProviderDirectory(self._context.providers)
+        self.models = Models(self.providers)
 
     def sdk(self, provider: str) -> Any:
         """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
@@ -348,14 +377,80 @@ class LlamaClient(_BaseClient):
         """
         return self._context.default.name()
 
+    def _ask(self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Any) -> ChatCompletion:
+        reply: ChatCompletion = self.chat.completions.create(**asked(prompt, params))
+        return reply
+
+    @runs(_ask)
     def ask(
-        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+        self,
+        prompt: str | Sequence[Mapping[str, object] | Message],
+        *,
+        system: str | None = None,
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
     ) -> ChatCompletion:
-        """The short form of `chat.completions.create`: a text, or a list of messages.
+        """The short form of `chat.completions.create`: a text, or a list of messages. None means omitted.
 
         Args:
-            prompt: What to ask.
-            **params: As of `create`.
+            prompt: What to ask: a text, or messages as of `create`.
+            system: Instructions, put before the messages; an error where these begin with a system message.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
+            response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`;
+                for a Pydantic model see `parse`.
 
         Returns:
             The answer.
@@ -364,10 +459,10 @@ class LlamaClient(_BaseClient):
             LlamaClientError: As `create`.
 
         Example:
-            reply = client.ask("What is the capital of Japan?", temperature=0)
+            reply = client.ask("What is the capital of Japan?", system="Answer in one word.", temperature=0)
             print(reply.text, reply.cost.usd, reply.target)
         """
-        return self.chat.completions.create(**asked(prompt, params))
+        raise NotImplementedError
 
     def count_tokens(
         self,
@@ -437,7 +532,8 @@ class AsyncLlamaClient(_BaseClient):
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
-        models: Who is reached, and what each serves: see `AsyncModels`.
+        models: The models that can be asked: see `AsyncModels`.
+        providers: Which providers are reached, and what each serves: see `AsyncProviderDirectory`.
         costs: What was spent, and what of it is not known: see `AsyncCosts`.
 
     Raises:
@@ -451,6 +547,7 @@ class AsyncLlamaClient(_BaseClient):
     _is_async = True
     chat: AsyncChat
     models: AsyncModels
+    providers: AsyncProviderDirectory
     costs: AsyncCosts
 
     def __init__(
@@ -468,25 +565,11 @@ class AsyncLlamaClient(_BaseClient):
 
         self.chat = AsyncChat(self._context)
         self.costs = AsyncCosts(self._context.cost_source, self._context.loop)
-        self.models = AsyncModels(self._context.providers, self._context.loop)
+        self.providers = AsyncProviderDirectory(self._context.providers, self._context.loop)
+        self.models = AsyncModels(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
-
-        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
-
-        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
-        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
-
-        Args:
-            provider: The provider's name.
-
-        Returns:
-            A `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for kinds `together` and `openai`.
-
-        Raises:
-            ConfigError: There is no such provider.
-            InvalidRequestError: It has no official client (`ollama`, `gguf`).
+        """`LlamaClient.sdk`: a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for `together` and `openai`.
 
         The first call for a provider imports its package, which takes up to half a second.
         """
@@ -501,11 +584,47 @@ class AsyncLlamaClient(_BaseClient):
         self._context.loop.check()
         return await self._context.default.aname()
 
+    async def _ask(self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Any) -> ChatCompletion:
+        reply: ChatCompletion = await self.chat.completions.create(**asked(prompt, params))
+        return reply
+
+    @runs(_ask)
     async def ask(
-        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+        self,
+        prompt: str | Sequence[Mapping[str, object] | Message],
+        *,
+        system: str | None = None,
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
     ) -> ChatCompletion:
         """`LlamaClient.ask`, awaited."""
-        return await self.chat.completions.create(**asked(prompt, params))
+        raise NotImplementedError
 
     async def count_tokens(
         self,

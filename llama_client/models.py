@@ -1,4 +1,4 @@
-"""`client.models`: who is configured, who is reached, and what each serves."""
+"""`client.models` and `client.providers`: which providers are configured and reached, and what each serves."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ class ModelInfo(AnswerModel):
     replacement: str | None = None
     checked_on: date | None = None
 
+    @property
+    def provider(self) -> str:
+        """The provider's name in the configuration."""
+        return self.target.partition("/")[0]
+
 
 class ProviderInfo(AnswerModel):
     """One provider and its models.
@@ -76,8 +81,8 @@ class ProviderInfo(AnswerModel):
     models: list[ModelInfo]
 
 
-class Models:
-    """What `client.models` offers: who is reached, and what each serves."""
+class ProviderDirectory:
+    """What `client.providers` offers: which providers are reached, and what each serves."""
 
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
@@ -86,12 +91,11 @@ class Models:
         """Asks every provider in use for its models, all at once.
 
         Returns:
-            The providers, in the order of the configuration; one that did not answer says why.
+            The providers, in the order of the configuration; where one did not answer, its `error` says why.
 
         Example:
-            for provider in client.models.list():
-                for model in provider.models:
-                    print(model.target, model.context_tokens)
+            for provider in client.providers.list():
+                print(provider.provider, provider.is_reachable, len(provider.models))
         """
         # Imported here, as every import of the package would pay for it.
         from concurrent.futures import ThreadPoolExecutor
@@ -109,15 +113,15 @@ class Models:
         return info(self._providers, name, served)
 
 
-class AsyncModels:
-    """`Models` for an `AsyncLlamaClient`: the same, awaited."""
+class AsyncProviderDirectory:
+    """`ProviderDirectory` for an `AsyncLlamaClient`: the same, awaited."""
 
     def __init__(self, providers: Providers, loop: EventLoop) -> None:
         self._providers = providers
         self._loop = loop
 
     async def list(self) -> list[ProviderInfo]:
-        """`Models.list`, awaited."""
+        """`ProviderDirectory.list`, awaited."""
         import asyncio
 
         self._loop.check()
@@ -130,6 +134,37 @@ class AsyncModels:
         except LlamaClientError as error:
             return info(self._providers, name, error)
         return info(self._providers, name, served)
+
+
+class Models:
+    """What `client.models` offers: the models of all providers in one list."""
+
+    def __init__(self, providers: ProviderDirectory) -> None:
+        self._providers = providers
+
+    def list(self) -> list[ModelInfo]:
+        """Asks every provider in use for its models, all at once.
+
+        Returns:
+            The models, by provider in the order of the configuration. Of a provider that did not answer, those that the
+            catalogue says it serves, with `is_served` None; `client.providers.list()` says why it did not.
+
+        Example:
+            for model in client.models.list():
+                print(model.target, model.context_tokens, model.input_usd_per_mtok)
+        """
+        return [model for provider in self._providers.list() for model in provider.models]
+
+
+class AsyncModels:
+    """`Models` for an `AsyncLlamaClient`: the same, awaited."""
+
+    def __init__(self, providers: AsyncProviderDirectory) -> None:
+        self._providers = providers
+
+    async def list(self) -> list[ModelInfo]:
+        """`Models.list`, awaited."""
+        return [model for provider in await self._providers.list() for model in provider.models]
 
 
 def listed(providers: Providers) -> Sequence[str]:

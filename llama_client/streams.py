@@ -8,7 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.types.completion import AsyncChunks, ChatCompletion, ChatCompletionChunk, Chunks, SyncChunks
+from llama_client.types.completion import (
+    AsyncChunks,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Chunks,
+    SyncChunks,
+    beginning,
+)
 
 if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
@@ -30,6 +37,12 @@ class _Stream(Generic[Chunks]):
         self._completion: ChatCompletion | None = None
         self._ended = False
         self._ending = threading.Lock()
+
+    def __repr__(self) -> str:
+        if self._completion is not None:
+            return repr(self._completion).replace(type(self._completion).__name__, type(self).__name__, 1)
+        state = "closed" if self._ended else "open"
+        return f"<{type(self).__name__} {self.target}: {beginning(self._trial.fold.text)} so far, {state}>"
 
     @property
     def request_id(self) -> str:

@@ -108,7 +108,7 @@ def test_for_one_provider_ids_are_its_own(demo_pulled: ModelStore) -> None:
 
 def test_a_view_has_defaults_of_its_own_and_shares_the_rest(config: dict[str, Any], warm_engine: None) -> None:
     with LlamaClient(config) as client:
-        view = client.with_options(model=["laptop/nothing", "laptop/default"], timeout_s=60.0, tags={"app": "test"})
+        view = client.with_options(model=["laptop/nothing", "laptop/default"], timeout=60.0, tags={"app": "test"})
         assert len(view.ask(JAPAN, max_tokens=1).attempts) == 2
         assert len(client.ask(JAPAN, max_tokens=1).attempts) == 1
         client.close()

@@ -83,7 +83,7 @@ def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str |
         except InvalidRequestError as error:
             raise failures.in_options(error, command) from error
         # A chart has a bar a day anyway.
-        days = client.costs.by_day(since=since, by="target" if by == "day" else by) if plot is not None else []
+        days = client.costs.timeline(since=since, by="target" if by == "day" else by) if plot is not None else []
         budgets = [] if as_json or as_csv else client.costs.budgets()
     if picture is not None:
         _draw(days, picture, report, "target" if by == "day" else by)

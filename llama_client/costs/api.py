@@ -48,8 +48,8 @@ class CostSource:
         lost = ledger.unrecorded_calls if ledger is not None else 0
         return report.model_copy(update={"unrecorded_calls": report.unrecorded_calls + lost}) if lost else report
 
-    def by_day(self, since: object, by: str) -> list[DayCosts]:
-        """See `Costs.by_day`."""
+    def timeline(self, since: object, by: str) -> list[DayCosts]:
+        """See `Costs.timeline`."""
         start = self._start(since)
         _check_by(by)
         if by == "day":
@@ -160,7 +160,7 @@ class Costs:
         """
         return self._source.report(since, by)
 
-    def by_day(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
+    def timeline(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
         """The same as `report`, each day by itself; days without a call are left out.
 
         Args:
@@ -174,7 +174,7 @@ class Costs:
             InvalidRequestError: One of them is none of these.
             ConfigError: The ledger cannot be read.
         """
-        return self._source.by_day(since, by)
+        return self._source.timeline(since, by)
 
     def budgets(self) -> list[BudgetState]:
         """What each budget has left in the window that runs now; of a tag's, each value that was seen in it.
@@ -230,14 +230,14 @@ class AsyncCosts:
         self._loop.check()
         return await asyncio.to_thread(self._source.report, since, by)
 
-    async def by_day(
+    async def timeline(
         self, *, since: str | date | datetime | timedelta | None = None, by: str = "target"
     ) -> list[DayCosts]:
-        """`Costs.by_day`, awaited."""
+        """`Costs.timeline`, awaited."""
         import asyncio
 
         self._loop.check()
-        return await asyncio.to_thread(self._source.by_day, since, by)
+        return await asyncio.to_thread(self._source.timeline, since, by)
 
     async def budgets(self) -> list[BudgetState]:
         """`Costs.budgets`, awaited."""

@@ -75,7 +75,7 @@ def stack(days: Sequence[DayCosts], max_bars: int) -> Stack:
     """Puts days and groups together until they fit into a chart.
 
     Example:
-        chart = stack(client.costs.by_day(since="30d"), max_bars=31)
+        chart = stack(client.costs.timeline(since="30d"), max_bars=31)
         print(chart.unit, [layer.name for layer in chart.layers])
     """
     sums: dict[str, list[CostGroup]] = {}
@@ -186,7 +186,7 @@ def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = F
         from rich.console import Console
 
         console = Console()
-        for line in terminal_chart(client.costs.by_day(since="7d"), console.width):
+        for line in terminal_chart(client.costs.timeline(since="7d"), console.width):
             console.print(line)
     """
     from rich.text import Text
@@ -289,7 +289,7 @@ def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
     there as a whole or not at all.
 
     Example:
-        save(client.costs.by_day(since="30d"), Path("costs.png"), title="November")
+        save(client.costs.timeline(since="30d"), Path("costs.png"), title="November")
     """
     form = form_of(path)
     with drawing("a picture of costs"), moved_into(path) as file:

@@ -123,7 +123,7 @@ def test_a_query_that_the_server_repeats_is_not_repeated_by_us(dialect: Dialect,
 
 def test_the_query_of_an_address_is_in_no_list_of_models(dialect: Dialect) -> None:
     with closed_port() as url, LlamaClient(with_query(dialect, url)) as client:
-        assert "secret-1234" not in repr(client.models.list())
+        assert "secret-1234" not in repr(client.providers.list())
 
 
 def test_a_word_in_the_place_of_a_key_is_no_secret(dialect: Dialect) -> None:
