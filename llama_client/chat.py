@@ -54,17 +54,8 @@ def runs_overloads(body: F) -> F:
     return cast(F, update_wrapper(body, get_overloads(body)[-1], assigned=["__annotations__"]))
 
 
-def token_count(request: ChatRequest) -> TokenCount:
-    """How many tokens the prompt of a checked request has."""
-    from llama_client.routing.request_size import RequestSize
-    from llama_client.types.report import TokenCount
-
-    size = RequestSize(request)
-    return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
-
-
 def cost_estimate(context: CallContext, request: ChatRequest, choices: list[TargetList]) -> CostEstimate:
-    """What a checked request would cost with the first target that it would ask."""
+    """What a checked request would cost at the first target on its list."""
     from llama_client.routing.billing import longest_answer, worst_case
     from llama_client.types.report import CostEstimate
 
@@ -100,7 +91,7 @@ def cost_estimate(context: CallContext, request: ChatRequest, choices: list[Targ
 
 
 class DefaultModel:
-    """What `model` means where it is omitted: found out once for a client and its views."""
+    """The model of calls that name none: found once for a client and its views."""
 
     def __init__(
         self,
@@ -116,14 +107,12 @@ class DefaultModel:
         self._name: str | None = None
 
     def name(self) -> str:
-        """The model."""
         if self._name is None:
-            # Two threads may both ask; they hear the same.
+            # Two threads may both look for it; both find the same.
             self._name = self._name_of(self._ask(self._ollama) if self._ollama is not None else None)
         return self._name
 
     async def aname(self) -> str:
-        """The same on the event loop."""
         if self._name is None:
             self._name = self._name_of(await self._aask(self._ollama) if self._ollama is not None else None)
         return self._name
@@ -131,7 +120,7 @@ class DefaultModel:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a client and its views hand to each call."""
+    """What each call of a client, or of a view, needs."""
 
     config: Config
     providers: Providers
@@ -151,11 +140,11 @@ class CallContext:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """Checks a call and finds who may answer it."""
+        """Checks a call and finds its targets."""
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
     async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """The same on an event loop: off it, where a file is read or a package is imported."""
+        """The same on an event loop; reading files and importing packages happens in a thread."""
         import asyncio
 
         await self.prepare(params.get("model"))
@@ -163,32 +152,29 @@ class CallContext:
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
             request, choices = self._checked(params, stream=stream, form=form)
-        await self._load_prices(choices)
+        if not self.router.has_prices_at_hand(choices):
+            await asyncio.to_thread(self.accounting.prices.load_package)
         return self._call(request, choices, form)
 
     async def prepare(self, model: object) -> None:
-        """Finds the default model, where it is needed, so that what follows has nothing to wait for."""
+        """Finds the default model where one is needed, so that the checks that follow do not block."""
         self.loop.check()
         if model is None and self.model is None:
             await self.default.aname()
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
         """See `LlamaClient.count_tokens`."""
+        from llama_client.routing.request_size import RequestSize
+        from llama_client.types.report import TokenCount
 
         request, _ = self._checked({"messages": messages, "model": model}, stream=False, form=None)
-        return token_count(request)
+        size = RequestSize(request)
+        return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
         """See `LlamaClient.estimate_cost`."""
-
         params = {"messages": messages, "model": model, "max_tokens": max_tokens}
         return cost_estimate(self, *self._checked(params, stream=False, form=None))
-
-    async def _load_prices(self, choices: list[TargetList]) -> None:
-        import asyncio
-
-        if not self.router.has_prices_at_hand(choices):
-            await asyncio.to_thread(self.accounting.prices.load_package)
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
@@ -263,11 +249,11 @@ def _with_system(system: object, messages: object) -> list[object]:
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """A client's labels; None is none."""
+    """A client's tags as a dict of their own."""
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):
-        raise InvalidRequestError("tags: must be a table of names and texts", param="tags")
+        raise InvalidRequestError("tags: must be a mapping of str to str", param="tags")
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidRequestError(f"tags: {key!r} and its value must be text", param="tags")
@@ -446,7 +432,7 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.begin(params, stream=stream is not None and _flag(stream))
+        call = self._context.begin(params, stream=False if stream is None else stream)
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
@@ -638,7 +624,7 @@ class AsyncCompletions:
     @runs_overloads
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.abegin(params, stream=stream is not None and _flag(stream))
+        call = await self._context.abegin(params, stream=False if stream is None else stream)
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
@@ -701,12 +687,6 @@ class AsyncChat:
         self.completions: AsyncCompletions = AsyncCompletions(context)
 
 
-def _flag(stream: object) -> bool:
-    if isinstance(stream, bool):
-        return stream
-    raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
-
-
 def _check_timeout(timeout: object) -> None:
     seconds = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else 0
     if timeout is not None and not 0 < seconds <= MAX_TIMEOUT_S:
@@ -719,7 +699,7 @@ def _require_no_stream(params: Mapping[str, object], what: str) -> None:
 
 
 def _with_form(params: dict[str, Any], model: type[BaseModel]) -> tuple[dict[str, Any], AnswerForm]:
-    # Imported with its first use, as every import of the package would pay for it.
+    # Imported here to keep `import llama_client` fast.
     from llama_client.structured import AnswerForm
 
     _require_no_stream(params, "parse")
@@ -728,7 +708,7 @@ def _with_form(params: dict[str, Any], model: type[BaseModel]) -> tuple[dict[str
 
 
 def _reads_files(messages: object) -> bool:
-    """Whether an image is given as a file, which is read when the request is checked."""
+    """Whether an image is a file, which the check of the request reads."""
     for message in messages if isinstance(messages, Sequence) and not isinstance(messages, str) else ():
         content = message.get("content") if isinstance(message, Mapping) else None
         for part in content if isinstance(content, Sequence) and not isinstance(content, str) else ():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
-# What an error says where this switched `local_only` on.
+# What errors name as the source of `local_only`.
 _ARGUMENT = "local_only=True"
 
 
@@ -62,10 +62,10 @@ def _for_provider(
 
 
 class _BaseClient:
-    """What both colours share. All views of a client share its providers; closing any of them closes these."""
+    """What the sync and the async client share. Closing a client, or any view of it, closes all of them."""
 
     _is_async: ClassVar[bool]
-    # Tests put their own time and chance here.
+    # Tests set their own clock and randomness here.
     _clock: ClassVar[Clock | None] = None
     _random: ClassVar[type[random.Random]] = random.Random
     _context: CallContext
@@ -87,15 +87,11 @@ class _BaseClient:
         self._bind()
 
     def _bind(self) -> None:
-        """Makes what hangs on the context."""
-        raise NotImplementedError
-
-    def sdk(self, provider: str) -> Any:
-        """The official client of a provider, in this client's colour."""
+        """Creates `chat`, `models`, `providers` and `costs` from the context."""
         raise NotImplementedError
 
     def health(self) -> dict[str, TargetHealth]:
-        """What this client has learned of each target that it asked, by `provider/model`: breaker, times, limits.
+        """What this client has measured of each target that it called, by `provider/model`: breaker, times, limits.
 
         Example:
             for name, target in client.health().items():
@@ -148,7 +144,7 @@ class _BaseClient:
         """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
 
         Nor does it read any `LLAMA_CLIENT_*` variable but `LLAMA_CLIENT_LOCAL_ONLY`. Attempts are written to the ledger
-        in the user's data folder, as ever. Which options a provider takes depends on its kind.
+        in the user's data folder, as always. Which options apply depends on the kind.
 
         Args:
             provider: Its name: `groq`, `together`, `openai`, `ollama`, `gguf`, or any name with a `kind`.
@@ -162,10 +158,10 @@ class _BaseClient:
             proxy: The proxy to go through.
             ca_file: The certificates to trust instead of the usual ones.
             max_concurrency: How many requests are in flight at once; more wait their turn.
-            http_client: As of the client itself, and so are `tags` and `local_only`.
+            http_client: As of the client itself.
             tags: Labels of every call.
-            local_only: True: refuse whatever would leave this machine.
-            kind: The kind of provider, where its name is none.
+            local_only: True: refuse every connection that leaves this machine.
+            kind: The kind of provider, where its name is not one.
             options: Ollama's `options` for every request, such as `num_ctx`.
             keep_alive: How long Ollama keeps a model in memory.
             model_path: The GGUF file behind `default`.
@@ -175,9 +171,9 @@ class _BaseClient:
             n_threads: CPU threads.
             mmproj: The projector file that lets the model see images.
             lora: Adapters, as mappings of `path` and `scale`.
-            usd_per_hour: What an hour of the machine costs.
-            watts: What it draws while it answers.
-            usd_per_kwh: What its power costs.
+            usd_per_hour: The price of an hour of the machine.
+            watts: The power it draws while it answers.
+            usd_per_kwh: The price of electricity.
 
         Raises:
             ConfigError: An option is unknown to providers of that kind, or its value is wrong.
@@ -288,7 +284,7 @@ def _purchases(accounting: Accounting, providers: Providers) -> Reservations | N
 def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:
     if not config.telemetry.enabled:
         return None
-    # Only who has it on pays for OpenTelemetry.
+    # OpenTelemetry is imported only where telemetry is on.
     from llama_client.telemetry import Instrumentation
 
     return Instrumentation(content=config.telemetry.content, kind=providers.kind, url=providers.url)
@@ -301,18 +297,18 @@ class LlamaClient(_BaseClient):
         config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
         tags: Labels of every call, for logs, the ledger and budgets.
         http_client: Your own `httpx.Client`, used for every provider behind HTTP and never closed here.
-        local_only: True: refuse whatever would leave this machine, whatever the configuration says.
+        local_only: True: refuse every connection that leaves this machine, also where the configuration allows it.
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `Completions`.
-        models: The models that can be asked: see `Models`.
-        providers: Which providers are reached, and what each serves: see `ProviderDirectory`.
-        costs: What was spent, and what of it is not known: see `Costs`.
+        models: The models of all providers: see `Models`.
+        providers: Which providers answer, and what each serves: see `ProviderDirectory`.
+        costs: What was spent, and calls of unknown cost: see `Costs`.
 
     Raises:
         ConfigError: The configuration is wrong.
-        InvalidRequestError: A tag is no text, or `http_client` is none.
-        LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections nobody here can judge.
+        InvalidRequestError: A tag is not text, or `http_client` is not an HTTP client of the right kind.
+        LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections cannot be checked.
         ProviderNotInstalledError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
 
     Example:
@@ -346,12 +342,12 @@ class LlamaClient(_BaseClient):
         self.models = Models(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
+        """The official client of a provider, configured, for endpoints not wrapped here; on the same connections.
 
-        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+        Its requests bypass failover, costs and budgets. Do not close it: its connections are this client's.
 
-        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
-        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
+        Under `local_only` its connections are checked like all others, but not the content of its requests: the rules
+        `cloud_model` and `remote_image` do not apply, so a local server may forward what it receives.
 
         Args:
             provider: The provider's name.
@@ -370,10 +366,10 @@ class LlamaClient(_BaseClient):
         return self._context.providers.sdk(provider)
 
     def default_model(self) -> str:
-        """What `model` means where a call omits it. Asks a running Ollama, so it may take a moment.
+        """The model of calls that name none. Asks a running Ollama, so it may take a moment.
 
         Raises:
-            ConfigError: There is none; says how to get one.
+            ConfigError: There is none; the message says how to get one.
         """
         return self._context.default.name()
 
@@ -476,8 +472,8 @@ class LlamaClient(_BaseClient):
             model: As of `create`.
 
         Raises:
-            InvalidRequestError: They are neither.
-            ConfigError: `model` names nobody.
+            InvalidRequestError: `messages` is neither.
+            ConfigError: `model` is unknown.
         """
         return self._context.count_tokens(_as_messages(messages), model)
 
@@ -488,25 +484,25 @@ class LlamaClient(_BaseClient):
         *,
         max_tokens: int | None = None,
     ) -> CostEstimate:
-        """What a call would cost with the first target that it would ask, before anything is sent.
+        """What a call would cost at its first target, before anything is sent.
 
         Args:
             messages: A text, or a list of messages.
             model: As of `create`.
-            max_tokens: The most that the answer may have.
+            max_tokens: The longest answer in tokens.
 
         Raises:
             InvalidRequestError: A parameter is wrong.
-            ConfigError: `model` names nobody.
+            ConfigError: `model` is unknown.
 
         Example:
             estimate = client.estimate_cost("Why do llamas hum?", "groq/openai/gpt-oss-20b", max_tokens=500)
-            print(estimate.usd, "probably, and", estimate.most_usd, "at the very most")
+            print(estimate.usd, "expected,", estimate.most_usd, "at most")
         """
         return self._context.estimate_cost(_as_messages(messages), model, max_tokens)
 
     def close(self) -> None:
-        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        """Ends running calls and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.come()
         self._context.providers.close()
         self._context.router.health.close()
@@ -532,9 +528,9 @@ class AsyncLlamaClient(_BaseClient):
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
-        models: The models that can be asked: see `AsyncModels`.
-        providers: Which providers are reached, and what each serves: see `AsyncProviderDirectory`.
-        costs: What was spent, and what of it is not known: see `AsyncCosts`.
+        models: The models of all providers: see `AsyncModels`.
+        providers: Which providers answer, and what each serves: see `AsyncProviderDirectory`.
+        costs: What was spent, and calls of unknown cost: see `AsyncCosts`.
 
     Raises:
         LlamaClientError: As `LlamaClient`.
@@ -576,10 +572,10 @@ class AsyncLlamaClient(_BaseClient):
         return self._context.providers.async_sdk(provider)
 
     async def default_model(self) -> str:
-        """What `model` means where a call omits it. Asks a running Ollama.
+        """The model of calls that name none. Asks a running Ollama.
 
         Raises:
-            ConfigError: There is none; says how to get one.
+            ConfigError: There is none; the message says how to get one.
         """
         self._context.loop.check()
         return await self._context.default.aname()
@@ -651,7 +647,7 @@ class AsyncLlamaClient(_BaseClient):
         return await asyncio.to_thread(self._context.estimate_cost, _as_messages(messages), model, max_tokens)
 
     async def aclose(self) -> None:
-        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        """Ends running calls and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.come()
         await self._context.providers.aclose()
         self._context.router.health.close()

@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class CostSource:
-    """Where reports come from."""
+    """Reads reports from the ledger, sync."""
 
     accounting: Accounting
     database: Database
@@ -53,7 +53,9 @@ class CostSource:
         start = self._start(since)
         _check_by(by)
         if by == "day":
-            raise InvalidRequestError("by: days are told apart anyway; say by what else", param="by")
+            raise InvalidRequestError(
+                "by: a timeline is split by day anyway; choose 'target', 'provider', 'route' or 'tag:<key>'", param="by"
+            )
         return self._read(lambda reports: reports.by_day(start, by)) or []
 
     def states(self) -> list[BudgetState]:
@@ -79,7 +81,7 @@ class CostSource:
         return report.model_copy(update={"since": self._shown(start), "unrecorded_calls": lost})
 
     def _read(self, ask: Callable[[Reports], R], *, even_new: bool = False) -> R | None:
-        """Asks for a report; None: there is no database yet."""
+        """Runs a query of reports; None: there is no database yet."""
         from llama_client.costs.queries import Reports
 
         return self._connected(
@@ -87,7 +89,7 @@ class CostSource:
         )
 
     def _connected(self, ask: Callable[[Connection], R], *, even_new: bool = False) -> R | None:
-        """Asks the database; None: there is none yet."""
+        """Runs a query; None: there is no database yet."""
         from llama_client.costs.database import StorageError
 
         if self.accounting.ledger is not None:
@@ -102,7 +104,7 @@ class CostSource:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
     def _start(self, since: object) -> float | None:
-        # Nothing is older than computers' time itself.
+        # Nothing is older than Unix time.
         if since is None:
             return None
         try:
@@ -144,40 +146,42 @@ class Costs:
         self._source = source
 
     def report(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> CostReport:
-        """What was spent by every program that writes to the same ledger.
+        """What every program that writes to the same ledger has spent.
 
         Args:
-            since: From when on: an age (`7d`, `24h`, `30m`, `2w`), a day or moment, or how long ago; None: all of it.
+            since: The start: an age (`7d`, `24h`, `30m`, `2w`), a day, moment or `timedelta` before now; None: all.
             by: `target`, `provider`, `route`, `day` (in the configuration's time zone) or `tag:<key>`.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
             report = client.costs.report(since="7d", by="day")
-            print(report.total_usd, "and", report.unpriced_calls, "calls of which nobody knows the price")
+            print(report.total_usd, "and", report.unpriced_calls, "calls of unknown price")
         """
         return self._source.report(since, by)
 
     def timeline(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
-        """The same as `report`, each day by itself; days without a call are left out.
+        """The costs of each day, split into groups: what a chart with a bar a day shows.
+
+        `report(by="day")` gives the sum of each day alone.
 
         Args:
             since: As of `report`.
-            by: As of `report`.
+            by: What splits a day: as of `report`, but not `day`.
 
         Returns:
-            The days, in order.
+            The days in order; days without a call are left out.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
         """
         return self._source.timeline(since, by)
 
     def budgets(self) -> list[BudgetState]:
-        """What each budget has left in the window that runs now; of a tag's, each value that was seen in it.
+        """What each budget has left in its current window; a budget by tag has one entry for each value of that tag.
 
         Raises:
             ConfigError: The database cannot be read.
@@ -191,21 +195,21 @@ class Costs:
         model: str | None = None,
         target: str | None = None,
     ) -> TrafficReport:
-        """What a machine that took over the traffic of the ledger would have to serve.
+        """The traffic in the ledger, as a machine of one's own would have to serve it.
 
-        Only answered calls count, since that is what it would have to generate; those of `llama-client bench` do not.
+        Only answered calls count, since only these generate tokens; calls of `llama-client bench` do not count.
 
         Args:
-            since: From when on, as of `report`.
-            model: One model's calls alone, by a name of the catalogue (of all providers) or by the provider's own id.
-            target: One target's calls alone: `provider/model`.
+            since: The start, as of `report`.
+            model: Only calls of this model: a catalogue name (of all providers) or a provider's own id.
+            target: Only calls of this target: `provider/model`.
 
         Returns:
-            The tokens a day, of which kind they were, and how they spread over the hours; of nothing, `calls` is 0 and
-            what hangs on it is None.
+            The tokens a day by kind, and their spread over the hours; without a call, `calls` is 0 and figures that
+            depend on it are None.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
@@ -217,7 +221,7 @@ class Costs:
 
 
 class AsyncCosts:
-    """`Costs` for an `AsyncLlamaClient`: the same, read in a thread and awaited."""
+    """`Costs` for an `AsyncLlamaClient`: the same, awaited. Queries run in a thread."""
 
     def __init__(self, source: CostSource, loop: EventLoop) -> None:
         self._source = source

@@ -162,7 +162,7 @@ def _tool_choice_tag(choice: object) -> str:
     return "=word" if isinstance(choice, str) else "=named"
 
 
-# What decides whom is asked what, how the answer is read and what it costs: there is a parameter for each.
+# Fields that decide the target, how the answer is read and what it costs: there is a parameter for each.
 _NOT_IN_EXTRA_BODY = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
 )
@@ -194,7 +194,7 @@ Stop = Annotated[
     | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
     Discriminator(_stop_tag),
 ]
-# Longer than anybody waits, and short enough for every platform's timers.
+# Longer than any call waits, and short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
@@ -206,7 +206,7 @@ class ChatRequest(BaseModel):
     """A checked, immutable request. `model` is not part of it: routing turns that into targets.
 
     `max_tokens` is set wherever a limit is; `max_completion_tokens` tells that the caller called it so.
-    `schema_in_words` allows a schema to travel as text, since whoever asked checks the answer.
+    `schema_in_words` allows a schema to travel as text, since `parse` checks the answer.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
