@@ -482,8 +482,36 @@ class Completions:
         The model's schema travels in whichever way the target supports: enforced by the server, or in words.
 
         Args:
+            messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
             response_format: A Pydantic model's class.
-            messages: As of `create`, and so are all others.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
 
         Returns:
             The answer; `choices[i].message.parsed` is an instance of the model, which type checkers know.

@@ -412,7 +412,7 @@ class LlamaClient(_BaseClient):
         extra_headers: Mapping[str, str] | None = None,
         response_format: Mapping[str, object] | None = None,
     ) -> ChatCompletion:
-        """The short form of `chat.completions.create`: a text, or a list of messages. None means omitted.
+        """The answer to a text or a list of messages: the short form of `chat.completions.create`. None means omitted.
 
         Args:
             prompt: What to ask: a text, or messages as of `create`.
@@ -447,9 +447,6 @@ class LlamaClient(_BaseClient):
             extra_headers: Headers for the provider.
             response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`;
                 for a Pydantic model see `parse`.
-
-        Returns:
-            The answer.
 
         Raises:
             LlamaClientError: As `create`.
@@ -565,7 +562,7 @@ class AsyncLlamaClient(_BaseClient):
         self.models = AsyncModels(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """`LlamaClient.sdk`: a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for `together` and `openai`.
+        """See `LlamaClient.sdk`: here a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for the other two.
 
         The first call for a provider imports its package, which takes up to half a second.
         """

@@ -39,7 +39,7 @@ from llama_client.validation import broken_rule, first_problem, nearest
 
 
 class SharedParams(TypedDict, total=False):
-    """What `create`, `ask` and `parse` all take. `Completions.create` says what each means; None means omitted."""
+    """See `Completions.create`: these are the parameters that `create`, `ask` and `parse` share. None means omitted."""
 
     model: str | Sequence[str] | None
     temperature: float | None
@@ -71,14 +71,14 @@ class SharedParams(TypedDict, total=False):
 
 
 class AskParams(SharedParams, total=False):
-    """The keyword arguments of `ask`, for functions that pass them on."""
+    """See `LlamaClient.ask`: its keyword arguments, for functions that pass them on."""
 
     system: str | None
     response_format: Mapping[str, object] | None
 
 
 class CreateParams(SharedParams, total=False):
-    """The keyword arguments of `create` except `stream`, for functions that pass them on."""
+    """See `Completions.create`: its keyword arguments except `stream`, for functions that pass them on."""
 
     messages: Required[Sequence[Mapping[str, object] | Message]]
     response_format: Mapping[str, object] | None
@@ -86,7 +86,7 @@ class CreateParams(SharedParams, total=False):
 
 
 class ParseParams(SharedParams, total=False):
-    """The keyword arguments of `parse` except `response_format`, which is a class there."""
+    """See `Completions.parse`: its keyword arguments except `response_format`, for functions that pass them on."""
 
     messages: Required[Sequence[Mapping[str, object] | Message]]
 
