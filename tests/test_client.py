@@ -253,3 +253,17 @@ def test_a_call_is_logged_without_what_was_said(
     assert vars(record)["tags"] == {"app": "test", "user": "u1"}
     assert "Japan" not in caplog.text
     assert "Tokyo" not in caplog.text
+
+
+def test_a_timeline_is_split_by_more_than_days(
+    config: dict[str, Any], warm_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
+    with LlamaClient({**config, "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"}}) as client:
+        reply = client.ask(JAPAN, max_tokens=1)
+        (day,) = client.costs.timeline()
+        assert [group.key for group in day.groups] == [reply.target]
+        assert [group.key for group in client.costs.report(by="day").groups] == [day.day.isoformat()]
+        with pytest.raises(InvalidRequestError, match="by: a timeline is split by day anyway") as caught:
+            client.costs.timeline(by="day")
+    assert caught.value.param == "by"

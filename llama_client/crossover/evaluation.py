@@ -80,12 +80,12 @@ class Crossover:
         rows = [
             ("verdict", self.verdict),
             ("self-hosting is cheaper at", f"{', '.join(cheaper)} tokens a day" if cheaper else "no volume"),
-            ("probability of that", "not drawn" if likely is None else share(likely)),
             (f"self-hosting {tokens(volume)} tokens a day", f"{usd(self.self_host_usd_per_month(volume))} a month"),
             ("the same from the cheapest API", "not sold" if api is None else f"{usd(api)} a month"),
+            ("probability that self-hosting is cheaper", "not drawn" if likely is None else share(likely)),
         ]
         gpu = self.scenario.self_host.gpu or "own GPU"
-        return html_table(f"{self.scenario.model or 'model'} on {self.plan.n_gpus} x {gpu}", ("", ""), rows)
+        return html_table(f"{self.scenario.model or 'model'} on {self.plan.n_gpus} x {gpu}", ("figure", "value"), rows)
 
     @property
     def intervals(self) -> list[Interval]:
