@@ -134,7 +134,7 @@ def models_before(client: ollama.Client) -> str:
 
 
 def models_after(client: LlamaClient) -> str:
-    server = next(provider for provider in client.models.list() if provider.provider == "ollama")
+    server = next(provider for provider in client.providers.list() if provider.provider == "ollama")
     return ", ".join(model.target.removeprefix("ollama/") for model in server.models)
 
 

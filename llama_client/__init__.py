@@ -50,7 +50,7 @@ from llama_client.types.completion import (
     ToolCall,
     Usage,
 )
-from llama_client.types.request import CallParams, ChatParams
+from llama_client.types.request import AskParams, CreateParams, ParseParams
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ __all__ = [
     "APIConnectionError",
     "APITimeoutError",
     "AllTargetsFailedError",
+    "AskParams",
     "AsyncChatStream",
     "AsyncLlamaClient",
     "Attempt",
@@ -77,10 +78,8 @@ __all__ = [
     "BadRequestError",
     "BudgetExceededError",
     "BudgetState",
-    "CallParams",
     "ChatCompletion",
     "ChatCompletionChunk",
-    "ChatParams",
     "ChatStream",
     "Choice",
     "Config",
@@ -90,6 +89,7 @@ __all__ = [
     "CostEstimate",
     "CostGroup",
     "CostReport",
+    "CreateParams",
     "DayCosts",
     "GenerationFailedError",
     "InvalidRequestError",
@@ -103,6 +103,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "OverloadedError",
+    "ParseParams",
     "PermissionDeniedError",
     "ProviderError",
     "ProviderInfo",

@@ -1,4 +1,4 @@
-"""Answers that are read while they are made."""
+"""Streams: answers that are read while they are generated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.types.completion import AsyncChunks, ChatCompletion, ChatCompletionChunk, Chunks, SyncChunks
+from llama_client.types.completion import (
+    AsyncChunks,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Chunks,
+    SyncChunks,
+    beginning,
+)
 
 if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
 
 
 class _Stream(Generic[Chunks]):
-    """What both colours share: which chunks are handed on, and what is written down when a stream ends."""
+    """What sync and async streams share: which chunks the caller gets, and what is recorded at the end."""
 
     _chunks: Chunks
 
@@ -31,6 +38,12 @@ class _Stream(Generic[Chunks]):
         self._ended = False
         self._ending = threading.Lock()
 
+    def __repr__(self) -> str:
+        if self._completion is not None:
+            return repr(self._completion).replace(type(self._completion).__name__, type(self).__name__, 1)
+        state = "closed" if self._ended else "open"
+        return f"<{type(self).__name__} {self.target}: {beginning(self._trial.fold.text)} so far, {state}>"
+
     @property
     def request_id(self) -> str:
         """Our id of the call, the same in logs and attempts."""
@@ -38,12 +51,12 @@ class _Stream(Generic[Chunks]):
 
     @property
     def target(self) -> str:
-        """Who answers: `provider/model`."""
+        """The target that answers: `provider/model`."""
         return self._trial.target.name
 
     @property
     def completion(self) -> ChatCompletion:
-        """The whole answer, once the stream has been read to its end."""
+        """The complete answer, once the stream has been read to its end."""
         if self._completion is None:
             raise InvalidRequestError(
                 "the stream has not been read to its end, so there is no whole answer; see partial"
@@ -52,25 +65,25 @@ class _Stream(Generic[Chunks]):
 
     @property
     def partial(self) -> ChatCompletion:
-        """What has arrived so far, whole or not, with the attempts that have ended."""
+        """What has arrived so far, complete or not, with the attempts that have ended."""
         return self._completion or self._record.completion(self._trial)
 
     def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
         return bool(chunk.choices) or self._include_usage
 
     def _take(self, chunk: ChatCompletionChunk) -> bool:
-        """Takes in a chunk; tells whether to hand it on."""
+        """Adds a chunk to the answer; returns whether the caller gets it."""
         self._trial.add(chunk)
         return self._is_shown(chunk)
 
     def _end(self) -> bool:
-        """Marks the end; True for the first who does, who alone writes the attempt down."""
+        """Marks the end; True only for the first call, which then records the attempt."""
         with self._ending:
             first, self._ended = not self._ended, True
         return first
 
     def _finish(self) -> ProviderError | None:
-        """Called at the end of the chunks; returns what is wrong with that end."""
+        """Called after the last chunk; returns the error where the answer is incomplete."""
         try:
             self._trial.require_complete()
         except ProviderError as error:
@@ -80,14 +93,14 @@ class _Stream(Generic[Chunks]):
         return None
 
     def _following(self, error: Exception) -> Call | None:
-        """The call that goes on from here; None: the break has to be raised."""
+        """The call that continues the answer; None: the error must be raised."""
         call = self._call.after(self._trial) if not self._ended else None
         if call is not None:
             self._record.failed(self._trial, _cause(error), outcome="interrupted")
         return call
 
     def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> bool:
-        """Reads on from another target; False where the stream was closed meanwhile."""
+        """Continues with another target; False where the stream was closed meanwhile."""
         self._chunks, self._trial, self._call = opened.rest, opened.trial, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
         if self._ended:
@@ -116,21 +129,21 @@ class _Stream(Generic[Chunks]):
             self._record.cancelled(self._trial)
 
     def _wake_reader(self) -> None:
-        """Ends the wait of whoever is reading, who then sees that the stream has ended, and closes."""
+        """Wakes the reader that waits for a chunk; it finds the stream ended and closes it."""
         self._record.stop()
 
 
 def _cause(error: Exception) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
-    # Only a call that was made can fail; the package is imported without what makes it.
+    # Not imported with the package: the routing code is only needed once a call was made.
     from llama_client.routing.drive import wrapped
 
     return wrapped(error)
 
 
 class ChatStream(_Stream[SyncChunks]):
-    """An answer while it is made: iterate over its chunks, then read `completion`.
+    """An answer while it is generated: iterate over its chunks, then read `completion`.
 
     Close it (or leave its `with` block) to stop the model early; dropping it does the same.
 
@@ -166,7 +179,7 @@ class ChatStream(_Stream[SyncChunks]):
                 chunk = next(self._chunks)
             except StopIteration:
                 broken = self._finish()
-            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+            except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             except BaseException:
                 self._cancel()
@@ -174,7 +187,7 @@ class ChatStream(_Stream[SyncChunks]):
             else:
                 if self._take(chunk) and not self._ended:
                     return chunk
-            # Where it has ended, it was closed from elsewhere while this waited.
+            # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
                 self._continued(broken)
         # Also where another thread closed the stream while this one waited for the chunk.
@@ -182,7 +195,7 @@ class ChatStream(_Stream[SyncChunks]):
         raise StopIteration
 
     def _continued(self, error: Exception) -> None:
-        """Goes on elsewhere, or raises the break."""
+        """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
             self._chunks.close()
@@ -192,9 +205,9 @@ class ChatStream(_Stream[SyncChunks]):
                 return
             except LlamaClientError:
                 if self._ended:
-                    # Closed from elsewhere while this looked for somebody.
+                    # Closed by other code while this looked for a target.
                     return
-                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                # Its failure is in the attempts; the reader gets the interruption.
             except BaseException:
                 self._cancel()
                 raise
@@ -262,7 +275,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 chunk = await anext(self._chunks)
             except StopAsyncIteration:
                 broken = self._finish()
-            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+            except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             except BaseException:
                 self._cancel()
@@ -270,7 +283,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             else:
                 if self._take(chunk) and not self._ended:
                     return chunk
-            # Where it has ended, it was closed from elsewhere while this waited.
+            # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
                 await self._acontinued(broken)
         # Also where another task closed the stream while this one waited for the chunk.
@@ -278,7 +291,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         raise StopAsyncIteration
 
     async def _acontinued(self, error: Exception) -> None:
-        """Goes on elsewhere, or raises the break."""
+        """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
             await self._chunks.aclose()
@@ -288,9 +301,9 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 return
             except LlamaClientError:
                 if self._ended:
-                    # Closed from elsewhere while this looked for somebody.
+                    # Closed by other code while this looked for a target.
                     return
-                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                # Its failure is in the attempts; the reader gets the interruption.
             except BaseException:
                 self._cancel()
                 raise
@@ -305,7 +318,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         await self.aclose()
 
     def __del__(self) -> None:
-        # The event loop closes the generator by itself; what is left to do is to write the attempt down.
+        # The event loop closes the generator by itself; the attempt must be recorded here.
         if not getattr(self, "_ended", True):
             self._cancel()
 

@@ -22,7 +22,7 @@ from llama_client.cli.terminal import one_line, printable, say
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.types.request import CallParams
+from llama_client.types.request import SharedParams
 
 Conversation = list[dict[str, object] | Message]
 
@@ -35,7 +35,7 @@ Type a question and press Enter; the model gets the whole conversation.
 Ctrl-C stops an answer that is being written."""
 
 
-def answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, stream: bool) -> ChatCompletion:
+def answer(client: LlamaClient, messages: Sequence[Any], params: SharedParams, *, stream: bool) -> ChatCompletion:
     """Prints an answer on standard output; reasoning (on a terminal) and warnings on standard error."""
     clean = printable if sys.stdout is not None and sys.stdout.isatty() else str
     if not stream:
@@ -65,7 +65,7 @@ def answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, 
     return reply
 
 
-def converse(client: LlamaClient, conversation: Conversation, params: CallParams, *, stream: bool) -> None:
+def converse(client: LlamaClient, conversation: Conversation, params: SharedParams, *, stream: bool) -> None:
     """Reads prompts and prints answers until the user ends it."""
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a history and line editing, where the platform has it
@@ -161,7 +161,7 @@ def command(
     if not text and (not interactive or as_json):
         raise click.UsageError("there is nothing to ask: give a PROMPT, or pipe one in")
     loaded = load_config(config)
-    params = CallParams(model=model, temperature=temperature, max_tokens=max_tokens)
+    params = SharedParams(model=model, temperature=temperature, max_tokens=max_tokens)
     conversation: Conversation = [{"role": "system", "content": system}] if system is not None else []
     with LlamaClient(loaded) as client:
         if model is None:

@@ -85,7 +85,7 @@ def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str |
             report = client.costs.report(since=since, by=by)
         except InvalidRequestError as error:
             raise failures.in_options(error, command) from error
-        days = client.costs.by_day(since=since, by=layers) if plot is not None else []
+        days = client.costs.timeline(since=since, by=layers) if plot is not None else []
         budgets = [] if as_json or as_csv else client.costs.budgets()
     if picture is not None:
         _draw(days, picture, f"Costs by {layers}{_since(report)}")

@@ -40,7 +40,7 @@ def command(as_json: bool, config: str | None) -> None:
       llama-client models --json | jq -r '.providers[].models[].target'
     """
     with LlamaClient(load_config(config)) as client:
-        providers = client.models.list()
+        providers = client.providers.list()
     if as_json:
         click.echo(json.dumps({"providers": [provider.model_dump(mode="json") for provider in providers]}))
         return

@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class CostSource:
-    """Where reports come from."""
+    """Reads reports from the ledger, sync."""
 
     accounting: Accounting
     database: Database
@@ -113,7 +113,7 @@ class Costs:
             by: `target`, `provider`, `route`, `day` (in the configuration's time zone) or `tag:<key>`.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
@@ -126,24 +126,29 @@ class Costs:
         lost = report.unrecorded_calls + source.unrecorded_calls()
         return report.model_copy(update={"unrecorded_calls": lost})
 
-    def by_day(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
-        """The same as `report`, for each day; days without a call are left out.
+    def timeline(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
+        """The costs of each day, split into groups: what a chart with a bar per day shows.
+
+        `report(by="day")` gives only the sum of each day.
 
         Args:
             since: As in `report`.
             by: As in `report`, but not `day`.
 
         Returns:
-            The days, in order.
+            The days in order; days without a call are left out.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
         """
         start = self._source.start(since)
         _check_by(by)
         if by == "day":
-            raise InvalidRequestError("by: days are separate already; give another group", param="by")
+            raise InvalidRequestError(
+                "by: a timeline is split by day already; choose 'target', 'provider', 'route' or 'tag:<key>'",
+                param="by",
+            )
         return self._source.report(lambda reports: reports.by_day(start, by)) or []
 
     def budgets(self) -> list[BudgetState]:
@@ -158,7 +163,7 @@ class Costs:
     def traffic(self, *, since: Since = None, model: str | None = None, target: str | None = None) -> TrafficReport:
         """What a machine that took over the traffic of the ledger would have to serve.
 
-        Only answered calls count, since that is what it would have to generate; those of `llama-client bench` do not.
+        Only answered calls count, since only these generate tokens; calls of `llama-client bench` do not count.
 
         Args:
             since: The start, as in `report`.
@@ -170,7 +175,7 @@ class Costs:
             and what is derived from it is None.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
@@ -195,7 +200,7 @@ class Costs:
 
 
 class AsyncCosts:
-    """`Costs` for an `AsyncLlamaClient`: the same, read in a thread and awaited."""
+    """`Costs` for an `AsyncLlamaClient`: the same, awaited. Queries run in a thread."""
 
     def __init__(self, source: CostSource, loop: EventLoop) -> None:
         self._costs = Costs(source)
@@ -205,9 +210,9 @@ class AsyncCosts:
         """`Costs.report`, awaited."""
         return await self._in_thread(self._costs.report, since=since, by=by)
 
-    async def by_day(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
-        """`Costs.by_day`, awaited."""
-        return await self._in_thread(self._costs.by_day, since=since, by=by)
+    async def timeline(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
+        """`Costs.timeline`, awaited."""
+        return await self._in_thread(self._costs.timeline, since=since, by=by)
 
     async def budgets(self) -> list[BudgetState]:
         """`Costs.budgets`, awaited."""

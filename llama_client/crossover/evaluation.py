@@ -24,6 +24,7 @@ from llama_client.crossover.economics import (
     running_usd_per_replica,
     staircase,
 )
+from llama_client.crossover.format import share, tokens, usd
 from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
 from llama_client.crossover.scenario import ApiPrice, Scenario
@@ -69,6 +70,25 @@ class Crossover:
     verdict: Verdict
     _stairs: Staircase = field(repr=False)
     _lines: tuple[Line, ...] = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """The verdict and what leads to it as a table in a notebook."""
+        from llama_client.types.report import html_table
+
+        volume, likely = self.reference_volume, self.probability
+        api = self.api_usd_per_month(volume)
+        cheaper = [
+            f"{tokens(low)} to {tokens(high)}" if high else f"over {tokens(low)}" for low, high in self.intervals
+        ]
+        rows = [
+            ("verdict", self.verdict),
+            ("self-hosting is cheaper at", f"{', '.join(cheaper)} tokens a day" if cheaper else "no volume"),
+            (f"self-hosting {tokens(volume)} tokens a day", f"{usd(self.self_host_usd_per_month(volume))} a month"),
+            ("the same from the cheapest API", "not sold" if api is None else f"{usd(api)} a month"),
+            ("probability that self-hosting is cheaper", "not drawn" if likely is None else share(likely)),
+        ]
+        gpu = self.scenario.self_host.gpu or "own GPU"
+        return html_table(f"{self.scenario.model or 'model'} on {self.plan.n_gpus} x {gpu}", ("figure", "value"), rows)
 
     @property
     def intervals(self) -> list[Interval]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -358,6 +358,16 @@ class ChatCompletion(ParsedModel[Parsed_co]):
         """The first choice's text, or an empty string."""
         return (self.choices[0].message.content or "") if self.choices else ""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}: {beginning(_said(self))} {_facts(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The answer in a notebook, as text: rendering a model's own markup could load what its links point to."""
+        from html import escape
+
+        facts = escape(f"{self.target}: {_facts(self)}")
+        return f'<div style="white-space: pre-wrap">{escape(_said(self))}</div><small>{facts}</small>'
+
     def to_openai(self) -> dict[str, Any]:
         """A dict that `openai.types.chat.ChatCompletion.model_validate` accepts.
 
@@ -368,6 +378,37 @@ class ChatCompletion(ParsedModel[Parsed_co]):
             for choice in self.choices
         ]
         return _openai_body(self) | {"choices": choices}
+
+
+# As much of a text as a line about it shows.
+_SHOWN_CHARS = 60
+
+
+def beginning(text: str) -> str:
+    """The beginning of a text on one line, in quotes."""
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}...")
+
+
+def _said(reply: ChatCompletion) -> str:
+    """The first choice in words, where it has no text too."""
+    if reply.text or not reply.choices:
+        return reply.text
+    message = reply.choices[0].message
+    return message.refusal or ", ".join(f"{call.function.name}()" for call in message.tool_calls or ())
+
+
+def _facts(reply: ChatCompletion) -> str:
+    tokens, seconds, usd = reply.usage.total_tokens, reply.timing.total_s, reply.cost.usd
+    finish = reply.choices[0].finish_reason if reply.choices else None
+    facts = [f"finish {finish}"] if finish not in ("stop", None) else []
+    facts += [f"{tokens} tokens"] if tokens is not None else []
+    if usd is None or reply.cost.status == "free":
+        facts.append("free" if reply.cost.status == "free" else "cost unknown")
+    else:
+        shown = f"{usd:.2f}" if usd >= 1 else f"{Context(prec=3).create_decimal(usd).normalize():f}"
+        facts.append(f"${shown} {reply.cost.status}")
+    facts += [f"{seconds:.2f} s"] if seconds is not None else []
+    return ", ".join(facts)
 
 
 def _parsed(piece: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -55,6 +56,15 @@ BENCH_TAG = ("llama_client", "bench")
 _Usd = Annotated[Decimal, PlainSerializer(lambda usd: f"{usd:f}", return_type=str, when_used="json")]
 
 
+def html_table(caption: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table for notebooks. All of its text is escaped, as names in it may come from a server."""
+    from html import escape
+
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 class CostGroup(AnswerModel):
     """The attempts of one group.
 
@@ -95,6 +105,15 @@ class CostReport(AnswerModel):
     unrecorded_calls: int = 0
     since: datetime | None = None
     groups: list[CostGroup] = Field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        """The groups as a table in a notebook."""
+        since = "" if self.since is None else f" since {self.since:%Y-%m-%d %H:%M}"
+        unknown = f", {self.unpriced_calls} of them unpriced" if self.unpriced_calls else ""
+        lost = f", {self.unrecorded_calls} more not recorded" if self.unrecorded_calls else ""
+        columns = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
+        rows = [each.model_dump(mode="json").values() for each in self.groups]
+        return html_table(f"${self.total_usd:f} in {self.calls} calls{since}{unknown}{lost}", columns, rows)
 
 
 class DayCosts(AnswerModel):

@@ -35,42 +35,11 @@ from llama_client.types.messages import (
     as_tuple,
     plain_messages,
 )
-from llama_client.validation import broken_rule, first_problem
+from llama_client.validation import broken_rule, first_problem, nearest
 
 
-class AskParams(TypedDict, total=False):
-    """What every way of asking takes, all by keyword. None means omitted.
-
-    Attributes:
-        model: `provider/model-id`, a catalogue's name such as `llama-3.1-8b` (whoever serves it), or a list of these as
-            a fallback chain; omitted: the default.
-        temperature: Randomness, 0 to 2.
-        top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
-        top_k: Keep this many of the likeliest tokens; 0 keeps all.
-        min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
-        max_tokens: The longest answer in tokens.
-        max_completion_tokens: The same under OpenAI's newer name.
-        stop: A text, or several, at which the answer ends.
-        seed: Makes sampling repeatable where the provider can.
-        n: How many answers.
-        frequency_penalty: -2 to 2.
-        presence_penalty: -2 to 2.
-        repetition_penalty: Above 0; 1 is none.
-        logit_bias: Token id to bias, -100 to 100.
-        logprobs: Whether to return the tokens' log probabilities.
-        top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
-        tools: Functions that the model may ask to be called, in OpenAI's shape.
-        tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
-        parallel_tool_calls: Whether several tools may be called at once.
-        reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
-        reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
-        service_tier: The provider's own word for how a request is served and billed.
-        user: An id of the end user, for the provider's abuse checks.
-        timeout: Seconds for the whole call; for a stream, until its first content.
-        tags: Labels for logs.
-        extra_body: Fields for the provider's request body that have no parameter here.
-        extra_headers: Headers for the provider.
-    """
+class SharedParams(TypedDict, total=False):
+    """See `Completions.create`: these are the parameters that `create`, `ask` and `parse` share. None means omitted."""
 
     model: str | Sequence[str] | None
     temperature: float | None
@@ -101,34 +70,23 @@ class AskParams(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
 
 
-class CallParams(AskParams, total=False):
-    """The parameters of `ask`: those of every way of asking, and the form of the answer.
+class AskParams(SharedParams, total=False):
+    """See `LlamaClient.ask`: its keyword arguments, for functions that pass them on."""
 
-    Attributes:
-        response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
-        stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
-    """
+    system: str | None
+    response_format: Mapping[str, object] | None
 
+
+class CreateParams(SharedParams, total=False):
+    """See `Completions.create`: its keyword arguments except `stream`, for functions that pass them on."""
+
+    messages: Required[Sequence[Mapping[str, object] | Message]]
     response_format: Mapping[str, object] | None
     stream_options: Mapping[str, object] | None
 
 
-class ParseParams(AskParams):
-    """The parameters of `parse`: its `response_format` is a class.
-
-    Attributes:
-        messages: As of `create`.
-    """
-
-    messages: Required[Sequence[Mapping[str, object] | Message]]
-
-
-class ChatParams(CallParams):
-    """The parameters of `create`: those of `ask`, and the messages.
-
-    Attributes:
-        messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
-    """
+class ParseParams(SharedParams, total=False):
+    """See `Completions.parse`: its keyword arguments except `response_format`, for functions that pass them on."""
 
     messages: Required[Sequence[Mapping[str, object] | Message]]
 
@@ -342,6 +300,33 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
     try:
         return ChatRequest.model_validate(given)
     except ValidationError as error:
-        known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
-        problem = first_problem(error, known=known)
-        raise InvalidRequestError(problem.sentence, param=problem.field or None) from None
+        problem = first_problem(error, known=_NAMES)
+        hint = _hint(problem.field, given)
+        sentence = f"{problem.field}: {hint}" if hint is not None else problem.sentence
+        raise InvalidRequestError(sentence, param=problem.field or None) from None
+
+
+_NAMES = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
+# Keyword arguments of other packages, and what does the same here.
+_INSTEAD = {
+    "deadline_s": "use timeout, in seconds",
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "max_retries": "the configuration sets it for every call: [routing] retries = 2",
+    "metadata": "send it as extra_body={'metadata': ...}; labels of your own are tags",
+    "num_ctx": "set it for the provider: options = { num_ctx = ... } for ollama, n_ctx = ... for gguf",
+    "request_timeout": "use timeout, in seconds",
+    "system": "put {'role': 'system', 'content': ...} first in messages; ask takes system",
+    "timeout_s": "use timeout, in seconds",
+}
+
+
+def _hint(name: str, given: Mapping[str, object]) -> str | None:
+    """What to write instead, where pydantic's own sentence does not say it."""
+    if name == "response_format" and isinstance(given[name], type):
+        return "a class goes to chat.completions.parse, which returns an instance of it; here it must be a dict"
+    if name not in given or name in _NAMES:
+        return None
+    if name in _INSTEAD:
+        return f"unknown name; {_INSTEAD[name]}"
+    return None if nearest(name, _NAMES) else "unknown name; extra_body takes fields that only the provider knows"

@@ -216,5 +216,5 @@ def test_what_a_ledger_holds_is_drawn(tmp_path: Path) -> None:
     calls = [Spent("groq/m", "0.25", ago(2)), Spent("groq/m", "0.5", ago(0)), Spent("vllm/m", None, ago(0))]
     fill(tmp_path / "ledger.db", calls)
     with LlamaClient({"ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}"}}) as client:
-        save(client.costs.by_day(since="7d", by="provider"), tmp_path / "costs.svg", title="Costs by provider")
+        save(client.costs.timeline(since="7d", by="provider"), tmp_path / "costs.svg", title="Costs by provider")
     assert {"groq  $0.75", "vllm  1 unpriced"} <= set(texts(tmp_path / "costs.svg"))

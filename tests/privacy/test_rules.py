@@ -298,10 +298,10 @@ def test_whoever_may_not_be_reached_is_listed_with_the_rule_and_its_key_is_not_a
 
     async def listed() -> Any:
         async with AsyncLlamaClient(config) as client:
-            return await client.models.list()
+            return await client.providers.list()
 
     with LlamaClient(config) as client:
-        answers = client.models.list()
+        answers = client.providers.list()
     for answer in (answers, asyncio.run(listed())):
         by_name = {provider.provider: provider for provider in answer}
         assert by_name["vllm"].is_reachable

@@ -1,4 +1,4 @@
-"""`client.models.list()`: what each kind of provider says that it serves, and who could not be asked."""
+"""`client.providers.list()`: what each kind of provider says that it serves, and who could not be asked."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def nobody_else(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def listed(config: Any, colour: str) -> dict[str, ProviderInfo]:
     async def asking() -> list[ProviderInfo]:
         async with AsyncLlamaClient(config) as client:
-            return await client.models.list()
+            return await client.providers.list()
 
     if colour == "async":
         providers = asyncio.run(asking())
     else:
         with LlamaClient(config) as client:
-            providers = client.models.list()
+            providers = client.providers.list()
     return {provider.provider: provider for provider in providers}
 
 
