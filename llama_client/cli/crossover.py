@@ -15,8 +15,8 @@ import click
 
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
-from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, printable, table_of
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
+from llama_client.cli.terminal import answer_console, one_line, printable, table_of
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
@@ -71,30 +71,31 @@ def _figure(name: str, metavar: str, text: str) -> Callable[..., Any]:
     return click.option(name, type=float, metavar=metavar, help=text)
 
 
-def _name(
-    name: str, text: str, complete: Callable[..., Any] | None = None, metavar: str = "NAME"
-) -> Callable[..., Any]:
-    return click.option(name, metavar=metavar, shell_complete=complete, help=text)
-
-
 _FILE = click.Path(path_type=Path)
 _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--volume", type=_Tokens(), metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"),
     click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls."),
-    _name("--since", "With --from-ledger: from when on, as in 30d. [default: all calls]", metavar="WHEN"),
-    _name("--ledger-target", "With --from-ledger: the calls of one target alone.", suggestions.targets, "TARGET"),
+    click.option("--since", metavar="WHEN", help="With --from-ledger: from when on, as in 30d. [default: all calls]"),
+    click.option(
+        "--ledger-target",
+        metavar="TARGET",
+        shell_complete=suggestions.targets,
+        help="With --from-ledger: the calls of one target alone.",
+    ),
     _figure("--output-share", "0..1", "Output's share of all tokens. [default: 0.2]"),
     _figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]"),
     _figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]"),
     _figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]"),
-    _name("--gpu", "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]", suggestions.gpus),
-    click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica."),
-    _name(
-        "--precision",
-        "Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
-        suggestions.precisions,
+    name_option(
+        "--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]"
     ),
-    _name("--engine", "trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]", suggestions.engines),
+    click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica."),
+    name_option(
+        "--precision",
+        suggestions.precisions,
+        "Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
+    ),
+    name_option("--engine", suggestions.engines, "trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]"),
     _figure("--gpu-usd-per-hour", "USD", "Rent of one GPU. [default: median of quotes]"),
     _figure(
         "--tokens-per-second",
@@ -146,10 +147,9 @@ _WORDS = frozenset({"", "figure", "replica", "value", "source"})
 
 def show(machines: RankedMachines) -> None:
     """Prints a report."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False)
+    console = answer_console()
     text = report(machines.best)
     console.print(Text(one_line(text.sentence), style="bold"))
     console.print()
