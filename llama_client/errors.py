@@ -172,7 +172,7 @@ class MissingExtraError(LlamaClientError):
         self.extra = extra
 
 
-class ProviderErrorFields(TypedDict, total=False):
+class _ProviderErrorFields(TypedDict, total=False):
     """What every `ProviderError` takes by keyword; its attributes of the same names describe them."""
 
     provider: str | None
@@ -258,7 +258,7 @@ class ModelLoadError(ProviderError):
 
     blames_target = True
 
-    def __init__(self, message: str = "", *, path: str | None = None, **fields: Unpack[ProviderErrorFields]) -> None:
+    def __init__(self, message: str = "", *, path: str | None = None, **fields: Unpack[_ProviderErrorFields]) -> None:
         super().__init__(message, **fields)
         self.path = path
 
@@ -277,7 +277,7 @@ class ContextLengthError(ProviderError):
         *,
         prompt_tokens: int | None = None,
         context_tokens: int | None = None,
-        **fields: Unpack[ProviderErrorFields],
+        **fields: Unpack[_ProviderErrorFields],
     ) -> None:
         super().__init__(message, **fields)
         self.prompt_tokens = prompt_tokens
@@ -313,7 +313,7 @@ class UnsupportedFeatureError(ProviderError):
         param: The parameter.
     """
 
-    def __init__(self, message: str = "", *, param: str | None = None, **fields: Unpack[ProviderErrorFields]) -> None:
+    def __init__(self, message: str = "", *, param: str | None = None, **fields: Unpack[_ProviderErrorFields]) -> None:
         super().__init__(message, **fields)
         self.param = param
 
@@ -328,7 +328,7 @@ class GenerationFailedError(ProviderError):
     retryable_by_default = True
 
     def __init__(
-        self, message: str = "", *, failed_generation: str | None = None, **fields: Unpack[ProviderErrorFields]
+        self, message: str = "", *, failed_generation: str | None = None, **fields: Unpack[_ProviderErrorFields]
     ) -> None:
         super().__init__(message, **fields)
         self.failed_generation = failed_generation
@@ -370,7 +370,7 @@ class StreamInterruptedError(ProviderError):
     blames_target = True
 
     def __init__(
-        self, message: str = "", *, partial: ChatCompletion | None = None, **fields: Unpack[ProviderErrorFields]
+        self, message: str = "", *, partial: ChatCompletion | None = None, **fields: Unpack[_ProviderErrorFields]
     ) -> None:
         super().__init__(message, **fields)
         self.partial = partial
