@@ -81,7 +81,7 @@ class StoredAs:
     problem: str | None = None
 
 
-def show(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> None:
+def show(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> None:
     from rich.text import Text
 
     console = answer_console()
@@ -89,12 +89,12 @@ def show(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> None:
     if any(level.answered for level in run.levels):
         console.print()
         console.print(_table(run.levels, console.width))
-    for line in (*notes(run, subject, keeping), _cost(run), *_kept(run, subject, keeping)):
+    for line in (*notes(run, subject, stored), _cost(run), *_storage(run, subject, stored)):
         console.print()
         console.print(Text(one_line(line)))
 
 
-def document(run: BenchRun, subject: BenchTarget, keeping: StoredAs, day: date) -> dict[str, Any]:
+def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -> dict[str, Any]:
     """For JSON. Money is text, so that it is exact; what is unknown is null."""
     plan = run.plan
     return {
@@ -105,14 +105,14 @@ def document(run: BenchRun, subject: BenchTarget, keeping: StoredAs, day: date) 
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",
         "unpriced_requests": 0 if run.is_free else run.unpriced_requests,
-        "notes": notes(run, subject, keeping),
-        "stored_in": None if keeping.file is None else str(keeping.file),
-        "stored_levels": keeping.levels,
+        "notes": notes(run, subject, stored),
+        "stored_in": None if stored.file is None else str(stored.file),
+        "stored_levels": stored.levels,
         "stopped": run.stopped,
     }
 
 
-def notes(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
+def notes(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]:
     """Limits of the figures."""
     levels, plan = [level for level in run.levels if level.answered], run.plan
     found = []
@@ -149,7 +149,7 @@ def notes(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
         if level.failed:
             kinds = ", ".join(f"{count} {name}" for name, count in sorted(level.errors.items()))
             found.append(f"At {level.concurrency} at once failed: {kinds}.")
-    return [*found, *(text[:1].upper() + text[1:] for text in keeping.impossible)]
+    return [*found, *(text[:1].upper() + text[1:] for text in stored.impossible)]
 
 
 def _cost(run: BenchRun) -> str:
@@ -191,9 +191,9 @@ def _table(levels: Sequence[Level], width: int) -> RenderableType:
     return table_of([(name, True) for name in _COLUMNS], rows, width=width, headings=list(_COLUMNS.values()))
 
 
-def _kept(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
-    if keeping.file is None:
-        if not keeping.wanted or keeping.problem is not None or keeping.impossible:
+def _storage(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]:
+    if stored.file is None:
+        if not stored.wanted or stored.problem is not None or stored.impossible:
             # The problem has its own message.
             return []
         if subject.missing:
@@ -202,7 +202,7 @@ def _kept(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
                 f"Not stored, as the subject is not fully known: give {options}, and `crossover` can use the result."
             ]
         return ["Not stored: no level had a steady phase with the server's own counts."]
-    lines = [f"{keeping.levels} of {len(run.levels)} levels stored in {keeping.file}"]
+    lines = [f"{stored.levels} of {len(run.levels)} levels stored in {stored.file}"]
     if subject.gpu != CPU:
         many = f" --gpus {subject.n_gpus}" if subject.n_gpus != 1 else ""
         engine = "" if subject.engine is None else f" --engine {subject.engine}"
@@ -343,19 +343,19 @@ def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_sto
 
     day, kept = datetime.now(UTC).date(), Measurements.of_user()
     points, impossible = what_is_possible(subject.points(run.levels, day), tables_of(config))
-    keeping = StoredAs(wants_to_store, impossible=impossible)
+    stored = StoredAs(wants_to_store, impossible=impossible)
     if wants_to_store and points:
         try:
             kept.add(points, target=run.plan.target)
-            keeping = replace(keeping, file=kept.file, levels=len(points))
+            stored = replace(stored, file=kept.file, levels=len(points))
         except OSError as error:
-            keeping = replace(keeping, problem=f"{error.strerror or error} ({kept.file})")
+            stored = replace(stored, problem=f"{error.strerror or error} ({kept.file})")
     if as_json:
-        click.echo(json.dumps(document(run, subject, keeping, day)))
+        click.echo(json.dumps(document(run, subject, stored, day)))
     else:
-        show(run, subject, keeping)
-    if keeping.problem is not None:
-        click.echo(f"llama-client: not stored: {one_line(keeping.problem)}", err=True)
+        show(run, subject, stored)
+    if stored.problem is not None:
+        click.echo(f"llama-client: not stored: {one_line(stored.problem)}", err=True)
 
 
 async def _run(

@@ -47,7 +47,7 @@ def licence_notes(model: Architecture) -> tuple[LicenceNote, ...]:
         text = "For research alone: the licence grants no commercial use, and access was given case by case."
         notes.append(LicenceNote("research-only", text, model.licence))
     if model.eu_multimodal_bar:
-        text_too = "" if folder != "llama4" else " Both models of Llama 4 are multimodal, so it holds for text, too."
+        text_too = " Both models of Llama 4 are multimodal, so it holds for text alone too." * (folder == "llama4")
         text = (
             "No rights for individuals domiciled, or companies with their principal place of business, in the European "
             f"Union: it is a multimodal model.{text_too} End users of a product that contains it are exempt."
