@@ -353,7 +353,7 @@ class LlamaClient(_BaseClient):
             provider: The provider's name.
 
         Returns:
-            A `groq.Groq` for kind `groq`, an `openai.OpenAI` for kinds `together` and `openai`.
+            A `groq.Groq` for kind `groq`, an `openai.OpenAI` for every other service but Ollama.
 
         Raises:
             ConfigError: There is no such provider.
@@ -562,7 +562,7 @@ class AsyncLlamaClient(_BaseClient):
         self.models = AsyncModels(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """See `LlamaClient.sdk`: here a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for the other two.
+        """See `LlamaClient.sdk`: here a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for the others.
 
         The first call for a provider imports its package, which takes up to half a second.
         """

@@ -2,6 +2,7 @@
 
     LlamaClientError                    always with .attempts (empty if there was none)
     ├── ConfigError                     the configuration is wrong, or `model` names something that is not configured
+    │   └── PluginError                 an installed package adds a provider that cannot be used; .package names it
     ├── InvalidRequestError             found before anything is sent; .param names the field
     ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
     ├── LocalOnlyError                  refused by `local_only`; .rule names the rule, .source what switched it on
@@ -89,6 +90,20 @@ class ConfigError(LlamaClientError):
         self.file = file
         self.variable = variable
         self.reason: ConfigErrorReason = reason
+
+
+class PluginError(ConfigError):
+    """An installed package adds a provider (entry point `llama_client.providers`) that cannot be used.
+
+    Attributes:
+        package: The package that adds it.
+        provider: The name under which it does.
+    """
+
+    def __init__(self, message: str = "", *, package: str = "", provider: str = "") -> None:
+        super().__init__(message)
+        self.package = package
+        self.provider = provider
 
 
 class InvalidRequestError(LlamaClientError):

@@ -108,11 +108,12 @@ def _targets(config: Config) -> Iterator[tuple[str, str]]:
 
 def _catalogued() -> Iterator[tuple[str, str]]:
     """Targets that are served today, and the names of their models."""
-    from llama_client.catalog.catalog import Catalog
+    from llama_client.providers.services import all_services, known_catalog
 
-    catalog, today = Catalog.bundled(), datetime.now(UTC).date()
+    catalog, today = known_catalog(), datetime.now(UTC).date()
     served = [offer for offer in catalog.all_offers if offer.is_served(today)]
     yield from ((offer.target, offer.name) for offer in served)
+    yield from ((f"{row.name}/{model}", row.title) for row in all_services() for model in row.models)
     yield from ((name, "any provider of it") for name in dict.fromkeys(offer.name for offer in served))
 
 

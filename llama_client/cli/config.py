@@ -24,22 +24,20 @@ from llama_client.cli.config_show import check, show
 from llama_client.cli.help_pages import HelpPage, json_option
 from llama_client.cli.terminal import one_line, say, wrapped
 from llama_client.clock import Clock
-from llama_client.config.clouds import CLOUDS
 from llama_client.config.files import require_writable, write_text
 from llama_client.config.load import FILE_NAME, expanded, find_config, is_same_file, local_only_source, user_config_file
 from llama_client.config.schema import Config, read_config
 from llama_client.config.tables import MAX_BUDGET_USD, Window
 from llama_client.config.toml_write import NewConfig, config_text
-from llama_client.diagnostics.config_rules import LISTED_KINDS
 from llama_client.errors import ConfigError, LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.registry import Providers
+from llama_client.providers.services import Service, all_services, known_catalog
 from llama_client.validation import suggestion
 
-# In the order in which they are proposed: clouds before what runs here.
-_CLOUDS = {kind: CLOUDS[kind].key_variable for kind in LISTED_KINDS}
 LOCAL = ("ollama", "gguf")
-NAMES = (*_CLOUDS, *LOCAL)
+# Listed also where they are not detected.
+_SHOWN = ("groq", "together", *LOCAL)
 DEMO_TARGET = f"gguf/{DEMO_NAME}"
 
 
@@ -53,33 +51,46 @@ class Detected:
     models: tuple[str, ...]
     is_listed: bool = False
     needs: str | None = None
+    is_local: bool = False
 
 
 def detect(environ: Mapping[str, str], *, today: date | None = None) -> dict[str, Detected]:
-    """Detects each provider with a default address."""
+    """Detects each provider with a default address, in the order in which they are proposed."""
     store, clock = ModelStore.of_user(environ), Clock()
     day = today or clock.today()
-    catalog, prices = Catalog.bundled(), ListPrices.bundled()
-    found = []
-    for name, variable in _CLOUDS.items():
-        models, is_set = _served(catalog, prices, name, day), bool(environ.get(variable))
-        what, needs = f"{variable} is {'' if is_set else 'not '}set", None if is_set else f"set {variable}"
-        found.append(Detected(name, is_set, what, models, needs=needs))
+    catalog, prices = known_catalog(), ListPrices.bundled()
+    rows = [row for row in all_services() if row.name != "ollama"]
+    found = [_cloud(row, environ, _served(catalog, prices, row, day)) for row in rows if not row.is_local]
+    found += [_own_server(row) for row in rows if row.is_local]
     config = Config(local_only=local_only_source(environ) is not None)
     found += [_ollama(Providers(config, store, clock, environ=environ)), _gguf(store)]
     return {each.name: each for each in found}
 
 
-def _served(catalog: Catalog, prices: ListPrices, kind: str, day: date) -> tuple[str, ...]:
+def _cloud(row: Service, environ: Mapping[str, str], models: tuple[str, ...]) -> Detected:
+    variable = row.key_variable(environ)
+    if variable is None or environ.get(variable):
+        return Detected(row.name, True, f"{variable} is set" if variable else f"installed: {row.package}", models)
+    return Detected(row.name, False, f"{variable} is not set", models, needs=f"set {variable}")
+
+
+def _own_server(row: Service) -> Detected:
+    """A server of the user's own, which is not contacted: other programs use the same ports."""
+    what = f"not looked for; usually at {row.base_url}" if row.base_url else f"installed: {row.package}"
+    needs = "start the server" if row.base_url else None
+    return Detected(row.name, False, what, tuple(row.models), needs=needs, is_local=not row.forwards)
+
+
+def _served(catalog: Catalog, prices: ListPrices, row: Service, day: date) -> tuple[str, ...]:
     """The models that a cloud serves on a day: those with known abilities first, then by known price."""
 
     def rank(offer: Offer) -> tuple[bool, bool, Decimal]:
-        price = prices.of(kind, offer.id, day)
+        price = prices.of(row.name, offer.id, day)
         cost = Decimal(0) if price is None else price.input_usd_per_mtok + price.output_usd_per_mtok
         return offer.abilities is None, price is None, cost
 
-    offers = [o for o in catalog.all_offers if o.provider_kind == kind and o.is_served(day) and not o.unverified]
-    return tuple(offer.id for offer in sorted(offers, key=rank))
+    offers = [o for o in catalog.all_offers if o.provider_kind == row.name and o.is_served(day) and not o.unverified]
+    return tuple(offer.id for offer in sorted(offers, key=rank)) or tuple(row.models)
 
 
 def _ollama(providers: Providers) -> Detected:
@@ -87,29 +98,31 @@ def _ollama(providers: Providers) -> Detected:
         served = providers.get("ollama").served_models()
         default = providers.ollama_default("ollama")
     except LlamaClientError:
-        return Detected("ollama", False, "is not running", (), needs="start Ollama")
+        return Detected("ollama", False, "is not running", (), needs="start Ollama", is_local=True)
     finally:
         providers.close()
     # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
     models = [model.id for model in served]
     if default is None:
-        return Detected("ollama", False, "is running, and has no chat model", (), needs="run `ollama pull llama3.2`")
+        needs = "run `ollama pull llama3.2`"
+        return Detected("ollama", False, "is running, and has no chat model", (), needs=needs, is_local=True)
     models.sort(key=lambda model: model != default)
-    return Detected("ollama", True, f"is running: {_listed(models)}", tuple(models), is_listed=True)
+    return Detected("ollama", True, f"is running: {_listed(models)}", tuple(models), is_listed=True, is_local=True)
 
 
 def _gguf(store: ModelStore) -> Detected:
     pulled, preferred = store.names(), store.preferred()
     demo = f"run `llama-client pull {DEMO_NAME}` (a tiny demo model, 93 MB to download)"
     if preferred is None:
-        return Detected("gguf", False, "no model has been pulled", (DEMO_NAME,), is_listed=True, needs=demo)
+        what, models = "no model has been pulled", (DEMO_NAME,)
+        return Detected("gguf", False, what, models, is_listed=True, needs=demo, is_local=True)
     pulled.sort(key=lambda name: name != preferred.name)
     what = f"pulled: {_listed(pulled)}"
     if find_spec("xllamacpp") is None:
         install = 'run `pip install "llama-client[gguf]"`'
         what = f"{what}, but the extra is not installed"
-        return Detected("gguf", False, what, tuple(pulled), is_listed=True, needs=install)
-    return Detected("gguf", True, what, tuple(pulled), is_listed=True)
+        return Detected("gguf", False, what, tuple(pulled), is_listed=True, needs=install, is_local=True)
+    return Detected("gguf", True, what, tuple(pulled), is_listed=True, is_local=True)
 
 
 def _listed(names: list[str]) -> str:
@@ -132,31 +145,35 @@ class _WrongAnswerError(Exception):
 
 def proposal(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     """The configuration without questions: all that was detected, clouds first; the demo model without any."""
-    names = [name for name in NAMES if found[name].is_there and (name in LOCAL or not local_only)] or ["gguf"]
-    return _choices([f"{name}/{found[name].models[0]}" for name in names], local_only=local_only)
+    usable = [each for each in found.values() if each.is_there and each.models and (each.is_local or not local_only)]
+    targets = [f"{each.name}/{each.models[0]}" for each in usable or [found["gguf"]]]
+    return _choices(targets, found, local_only=local_only)
 
 
 def ask(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     """Asks the questions, on the terminal."""
     say("Found on this machine:")
     for each in found.values():
-        say(f"  {each.name:<10}{each.what}")
+        if each.is_there or each.name in _SHOWN:
+            say(f"  {each.name:<11}{each.what}")
+    say(f"Other providers: {', '.join(name for name in found if name not in _SHOWN)}.")
     say("\nEnter accepts the value in brackets, Ctrl-C stops without writing anything.\n")
     if not local_only:
         local_only = _ask("Refuse every connection beyond this machine (local_only)? y or n", "n", _truth)
     proposed = proposal(found, local_only=local_only)
     say("Providers, in the order in which they are tried: if one fails, the next is called.")
-    names = _ask("Providers", ", ".join(proposed.providers), lambda text: _providers(text, local_only=local_only))
+    default = ", ".join(proposed.providers)
+    names = _ask("Providers", default, lambda text: _providers(text, found, local_only=local_only))
     targets = [f"{name}/{_model(found[name])}" for name in names]
-    choices = _choices(targets, local_only=local_only)
-    if any(name not in LOCAL for name in names):
+    choices = _choices(targets, found, local_only=local_only)
+    if not all(found[name].is_local for name in names):
         usd, window = _ask('At most how many US dollars, as in "5 a month" or "0.50 a day"?', _NO, _budget)
         choices = replace(choices, budget_usd=usd, window=window)
     return choices
 
 
-def _choices(targets: list[str], *, local_only: bool) -> NewConfig:
-    free = [target for target in targets if target.partition("/")[0] in LOCAL]
+def _choices(targets: list[str], found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
+    free = [target for target in targets if found[target.partition("/")[0]].is_local]
     demo = DEMO_TARGET if DEMO_TARGET in targets else None
     return NewConfig(targets, local_only=local_only, demo=demo, free=free)
 
@@ -188,17 +205,17 @@ def _truth(text: str) -> bool:
     raise _WrongAnswerError("Answer y or n.")
 
 
-def _providers(text: str, *, local_only: bool) -> list[str]:
+def _providers(text: str, found: Mapping[str, Detected], *, local_only: bool) -> list[str]:
     names = [name for name in re.split(r"[\s,]+", text.lower()) if name]
     for name in names:
-        if name not in NAMES:
-            raise _WrongAnswerError(f"{name!r} is not one of {', '.join(NAMES)}{suggestion(name, NAMES)}")
-        if local_only and name not in LOCAL:
+        if name not in found:
+            raise _WrongAnswerError(f"{name!r} is not one of {', '.join(found)}{suggestion(name, found)}")
+        if local_only and not found[name].is_local:
             raise _WrongAnswerError(f"local_only refuses {name}: leave it out, or answer n to the first question.")
     if len(set(names)) < len(names):
         raise _WrongAnswerError("Name each of them once.")
     if not names:
-        raise _WrongAnswerError(f"Name at least one of {', '.join(NAMES)}.")
+        raise _WrongAnswerError(f"Name at least one of {', '.join(found)}.")
     return names
 
 
@@ -219,7 +236,7 @@ def _checked_model(text: str, found: Detected) -> str:
         pull = f"`{'llama-client' if found.name == 'gguf' else 'ollama'} pull`"
         hint = suggestion(model, found.models) or "."
         raise _WrongAnswerError(f"{found.name} has no {model!r}{hint} To use it, get it first: {pull}.")
-    retired = Catalog.bundled().explain_retirement(found.name, model, Clock().today())
+    retired = known_catalog().explain_retirement(found.name, model, Clock().today())
     if retired is not None:
         raise _WrongAnswerError(f"{retired[0].upper()}{retired[1:]}.")
     return model
@@ -271,7 +288,7 @@ def command() -> None:
 def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) -> None:
     """Write a configuration file that works here, with a comment for each key.
 
-    Detects keys in the environment (GROQ_API_KEY, TOGETHER_API_KEY), a running Ollama and models that were pulled, and
+    Detects keys in the environment (such as GROQ_API_KEY), a running Ollama and models that were pulled, and
     asks which providers to use, in which order, and how much may be spent. The file names the variable of a key, never
     the key itself. An existing file is kept, unless --force is given.
 

@@ -29,8 +29,8 @@ _COLUMNS = [("model", False), ("context", True), ("in/out $/M", True), ("abiliti
 def command(as_json: bool, config: str | None) -> None:
     """The providers in use, and the models that they serve.
 
-    Asks each provider for its models: the configured ones, Groq and Together where their key is in the environment
-    (GROQ_API_KEY, TOGETHER_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens, the list price
+    Asks each provider for its models: the configured ones, each known service whose key is in the environment (such as
+    GROQ_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens, the list price
     in US dollars for a million tokens in and out, what a model can do, and until when it is served.
 
     \b

@@ -1,4 +1,4 @@
-"""The tables of providers, one class per kind."""
+"""The tables of providers: one class for all services, and one each for what needs keys of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
+from llama_client.providers.services import service_of
 from llama_client.types.messages import HeaderName, header_value
 from llama_client.validation import broken_rule
 
@@ -120,28 +121,34 @@ class HttpProviderConfig(ConfigTable):
         return self
 
 
-class GroqConfig(HttpProviderConfig):
-    """Groq's cloud.
+class ServiceConfig(HttpProviderConfig, OwnMachine):
+    """A known service, or any OpenAI-compatible server.
+
+    `openai` without `base_url` is OpenAI itself, with that service's own environment. Each service of the package, with
+    its address and its key's variable: the guide to providers.
 
     Attributes:
-        timeout_s: As of every provider, but shorter: Groq is either quick or broken.
+        kind: The service's name.
+        timeout_s: As of every provider, but 60 for `groq` (which is either quick or broken) and 900 for `xai`.
     """
 
-    kind: Literal["groq"] = "groq"
-    # The official client's own patience; Groq is either quick or broken.
-    timeout_s: Seconds = 60.0
+    kind: str = "openai"
+    timeout_s: Seconds = Field(default_factory=lambda known: _timeout_s(known.get("kind", "")))
 
 
-class TogetherConfig(HttpProviderConfig):
-    """Together's cloud."""
+def _timeout_s(kind: str) -> float:
+    service = service_of(kind)
+    return 600.0 if service is None else service.timeout_s
 
-    kind: Literal["together"] = "together"
 
+class PluginConfig(ServiceConfig):
+    """A provider that an installed package makes by itself.
 
-class OpenAIConfig(HttpProviderConfig, OwnMachine):
-    """Any OpenAI-compatible server. Without `base_url` it is OpenAI itself, with that service's own environment."""
+    Attributes:
+        options: Whatever that provider takes.
+    """
 
-    kind: Literal["openai"] = "openai"
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class OllamaConfig(HttpProviderConfig, OwnMachine):

@@ -21,11 +21,9 @@ from pydantic import (
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.provider_tables import (
     GgufConfig,
-    GroqConfig,
-    HttpProviderConfig,
     OllamaConfig,
-    OpenAIConfig,
-    TogetherConfig,
+    PluginConfig,
+    ServiceConfig,
 )
 from llama_client.config.tables import (
     BudgetTable,
@@ -41,33 +39,53 @@ from llama_client.config.tables import (
     is_target,
     time_zone,
 )
-from llama_client.errors import ConfigError
+from llama_client.errors import ConfigError, PluginError
+from llama_client.providers.services import SERVICES, service_names, service_of
 from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
 
 if TYPE_CHECKING:
     from llama_client.validation import Detail
 
-TABLES: dict[str, type[HttpProviderConfig] | type[GgufConfig]] = {
-    "groq": GroqConfig,
-    "together": TogetherConfig,
+_CLASSES: dict[str, type[ServiceConfig] | type[OllamaConfig] | type[GgufConfig]] = {
+    "service": ServiceConfig,
+    "plugin": PluginConfig,
     "ollama": OllamaConfig,
-    "openai": OpenAIConfig,
     "gguf": GgufConfig,
 }
-PROVIDER_KINDS = tuple(TABLES)
-# These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
-BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
 # Their values are shown in no error.
 SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
 
 
+def _class_of(kind: str) -> str:
+    """The key of a kind's table in `_CLASSES`; of an unknown kind, itself."""
+    service = None if kind in ("ollama", "gguf") else service_of(kind)
+    if service is None:
+        return kind
+    return "service" if service.factory is None else "plugin"
+
+
+def table_of(kind: str) -> ServiceConfig | OllamaConfig | GgufConfig:
+    """The table of a provider that has none in the configuration."""
+    return _CLASSES[_class_of(kind)].model_validate({"kind": kind})
+
+
+def provider_kinds() -> tuple[str, ...]:
+    """All kinds, which are also the names of the providers that need no table."""
+    return tuple(dict.fromkeys(["groq", "together", "ollama", "gguf", *service_names()]))
+
+
+def is_kind(name: object) -> bool:
+    """Whether a name is a kind, also one of a package that cannot be used."""
+    # Packages are searched only for names that are not built in.
+    return isinstance(name, str) and (name in SERVICES or name == "gguf" or name in service_names())
+
+
 Provider = Annotated[
-    Annotated[GroqConfig, Tag("=groq")]
-    | Annotated[TogetherConfig, Tag("=together")]
+    Annotated[ServiceConfig, Tag("=service")]
+    | Annotated[PluginConfig, Tag("=plugin")]
     | Annotated[OllamaConfig, Tag("=ollama")]
-    | Annotated[OpenAIConfig, Tag("=openai")]
     | Annotated[GgufConfig, Tag("=gguf")],
-    Discriminator(lambda table: f"={table['kind'] if isinstance(table, dict) else table.kind}"),
+    Discriminator(lambda table: f"={_class_of(table['kind'] if isinstance(table, dict) else table.kind)}"),
 ]
 
 
@@ -163,25 +181,26 @@ class Config(ConfigTable):
 
     @model_validator(mode="after")
     def _names_are_of_providers(self) -> Config:
-        known = (*self.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self.providers))
         for name, route in self.routes.items():
             for number, row in enumerate(route.targets):
                 provider, slash, model = row.target.partition("/")
                 where = f"routes.{name}.targets[{number}]"
-                if slash and not (model and provider in known):
-                    hint = suggestion(provider, known)
-                    who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
-                    raise broken_rule(where, f"{who}{hint}")
+                if slash and not (model and self._is_provider(provider)):
+                    raise broken_rule(where, self._no_provider(provider))
                 if row.target in self.routes:
                     raise broken_rule(where, f"{quoted(row.target)} is a route itself; a route lists targets")
         for number, budget in enumerate(self.budgets):
             kind, _, provider = budget.scope.partition(":")
-            if kind == "provider" and provider not in known:
-                hint = suggestion(provider, known)
-                where = f"budgets[{number}].scope"
-                who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
-                raise broken_rule(where, f"{who}{hint}")
+            if kind == "provider" and not self._is_provider(provider):
+                raise broken_rule(f"budgets[{number}].scope", self._no_provider(provider))
         return self
+
+    def _is_provider(self, name: str) -> bool:
+        return name in self.providers or is_kind(name)
+
+    def _no_provider(self, name: str) -> str:
+        known = tuple(dict.fromkeys([*self.providers, *provider_kinds()]))
+        return f"no provider is named {quoted(name)} (providers: {', '.join(known)}){suggestion(name, known)}"
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
@@ -238,11 +257,15 @@ def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _wrong_kind(name: object, table: object) -> Problem | None:
     if not isinstance(name, str):
         return Problem("providers", "providers: every name must be text")
-    kind = kind_of(name, table)
-    if kind not in PROVIDER_KINDS:
-        known = ", ".join(repr(known) for known in PROVIDER_KINDS)
-        key = place(("providers", name, "kind"))
-        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), PROVIDER_KINDS)}")
+    kind, key = kind_of(name, table), place(("providers", name, "kind"))
+    if not is_kind(kind):
+        kinds = provider_kinds()
+        known = ", ".join(map(repr, kinds))
+        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), kinds)}")
+    try:
+        _class_of(str(kind))
+    except PluginError as error:
+        return Problem(key, f"{key}: {error}")
     if "/" in name or not name:
         return Problem("providers", f"providers: a name must not be empty or contain '/', got {quoted(name)}")
     if not isinstance(table, dict):
@@ -258,7 +281,7 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in parts:
         field = table.model_fields.get(str(part))
         if isinstance(part, str) and part.startswith("="):
-            table = TABLES[part.removeprefix("=")]
+            table = _CLASSES[part.removeprefix("=")]
         elif field is not None:
             table = _table_in(field.annotation) or table
             if get_origin(field.annotation) in (dict, tuple):

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from llama_client.config.tables import Window
+from llama_client.providers.services import service_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # Not escaped in JSON, and forbidden in TOML, invisible, or a control character for terminals.
@@ -91,7 +92,7 @@ def config_text(choices: NewConfig) -> str:
     """The text of the file."""
     examples = _examples()
     parts = [_top(examples["top"], choices), examples["providers"]]
-    parts += [_switched_on(examples[name]) for name in choices.providers]
+    parts += [_switched_on(examples[name]) if name in examples else _of_service(name) for name in choices.providers]
     parts += [_lifted(examples[name]) for name in _PROVIDERS if name not in choices.providers]
     parts += [examples["routes"], _route(examples["route"], choices), examples["routing"]]
     parts += [examples["money"], _budget(examples["budget"], choices), examples["rest"]]
@@ -124,6 +125,16 @@ def _lifted(text: str) -> str:
 def _switched_on(text: str) -> str:
     """A provider's table, with `api_key_env` where it has that."""
     return text.replace("#[providers.", "[providers.", 1).replace("#api_key_env", "api_key_env", 1)
+
+
+def _of_service(name: str) -> str:
+    """The table of a service that has no example of its own."""
+    row = service_of(name)
+    variable = row.key_variable({}) if row is not None else None
+    title = row.title if row is not None else name
+    key = f"#api_key_env = {toml_value(variable)}\n" if variable else ""
+    is_needed = row is not None and not row.is_local
+    return f"# {title[:1].upper()}{title[1:]}.\n[{toml_key('providers', name)}]\n{key[1:] if is_needed else key}"
 
 
 def _route(text: str, choices: NewConfig) -> str:

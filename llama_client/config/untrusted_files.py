@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llama_client.config.clouds import CLOUDS
 from llama_client.config.environment import PREFIX, plain_name
 from llama_client.config.schema import kind_of
+from llama_client.errors import PluginError
+from llama_client.providers.services import LOOPBACK, Service, all_services, service_of
 from llama_client.validation import Problem
 
-# The key variables of the built-in kinds, and the hosts that may receive them.
-_HOSTS_OF_VARIABLE: Mapping[str, frozenset[str]] = {
-    **{cloud.key_variable: frozenset(cloud.hosts) for cloud in CLOUDS.values()},
-    "OPENAI_ADMIN_KEY": frozenset(CLOUDS["openai"].hosts),
-}
 # Each lets others read what is sent.
 _DETOURS = ("proxy", "ca_file")
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
@@ -90,42 +87,63 @@ def _of_provider(name: str, table: Table, users: Table, folder: Path) -> Iterato
     named = named.upper() if isinstance(named, str) else ""
     if named.startswith(PREFIX):
         yield _refused(f"{where}.api_key_env", f"not read {named}; ")
-    own = _own_variable(kind, table)
-    usual_host = CLOUDS[str(kind)].usual_host if kind in CLOUDS else None
+    service, hosts = _service(kind), _hosts_by_variable()
+    usual_host = None if service is None else service.host
     refused: list[Problem] = []
-    if named in _HOSTS_OF_VARIABLE:
+    if named in hosts:
         refused += _sent_elsewhere(named, usual_host, where, table)
-    if own in _HOSTS_OF_VARIABLE:
+    for own in _own_variables(service, table):
         # Without a base_url the user's own environment decides where it is sent.
-        refused += _sent_elsewhere(own, next(iter(_HOSTS_OF_VARIABLE[own])), where, table)
+        refused += _sent_elsewhere(own, hosts[own][0], where, table)
     yield from dict.fromkeys(refused)
 
 
+@cache
+def _hosts_by_variable() -> Mapping[str, tuple[str, ...]]:
+    """The key variables of services, and the hosts that may receive them; a package cannot change a built-in one's."""
+    hosts: dict[str, tuple[str, ...]] = {}
+    for row in all_services():
+        for variable in row.key_variables:
+            hosts.setdefault(variable, row.key_hosts)
+    return {**hosts, "OPENAI_ADMIN_KEY": hosts["OPENAI_API_KEY"]}
+
+
+def _service(kind: object) -> Service | None:
+    try:
+        return service_of(str(kind))
+    except PluginError:  # the check of kinds reports it
+        return None
+
+
 def _gives_known_key(name: str, users: Table) -> bool:
-    """Whether the user's own variables give a built-in provider's key to the provider of that name."""
-    if str(users.get("api_key_env")).upper() in _HOSTS_OF_VARIABLE:
+    """Whether the user's own variables give a service's key to the provider of that name."""
+    if str(users.get("api_key_env")).upper() in _hosts_by_variable():
         return True
-    return plain_name(name) in CLOUDS and any(key in users for key in _KEY_SOURCES)
+    return _service(plain_name(name)) is not None and any(key in users for key in _KEY_SOURCES)
 
 
-def _own_variable(kind: object, table: Table) -> str:
-    """The variable that a kind reads by itself at this table's address.
+def _own_variables(service: Service | None, table: Table) -> tuple[str, ...]:
+    """The variables that a kind reads by itself at this table's address.
 
-    Those of Groq and Together are read for any address, that of `openai` only for OpenAI, and that of Ollama only for
-    its cloud or the address in OLLAMA_HOST.
+    Those of clouds are read for any address, that of `openai` only for OpenAI, those of local servers only for this
+    machine, and that of Ollama only for its cloud or the address in OLLAMA_HOST.
     """
-    if kind == "openai" and "base_url" in table:
-        return ""
-    if kind == "ollama" and "base_url" in table and _host(table["base_url"])[1] not in CLOUDS["ollama"].hosts:
-        return ""
-    return CLOUDS[str(kind)].key_variable if kind in CLOUDS else ""
+    if service is None:
+        return ()
+    if "base_url" in table:
+        is_home = _host(table["base_url"])[1] in service.key_hosts
+        if service.is_any_server or (service.is_local and not is_home):
+            return ()
+    return service.key_variables
 
 
 def _sent_elsewhere(variable: str, usual_host: str | None, where: str, table: Table) -> Iterator[Problem]:
     """The key that sends a variable to another host than its own."""
-    hosts = _HOSTS_OF_VARIABLE[variable]
+    hosts = _hosts_by_variable()[variable]
     culprit = next((key for key in _DETOURS if key in table), None)
-    if culprit is None and "base_url" in table and _host(table["base_url"]) not in [("https", host) for host in hosts]:
+    schemes = ("http", "https") if set(hosts) <= set(LOOPBACK) else ("https",)
+    scheme, host = _host(table.get("base_url", ""))
+    if culprit is None and "base_url" in table and not (host in hosts and scheme in schemes):
         culprit = "base_url"
     if culprit is None and "base_url" not in table and usual_host not in hosts:
         culprit = "api_key_env"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
+from llama_client.providers.services import service_of
 
 if TYPE_CHECKING:
     from genai_prices import types
@@ -94,8 +95,6 @@ class HourPrice:
         return exact(Decimal(seconds) * self.usd_per_hour / 3600)
 
 
-# Its names of our kinds; a compatible server is found by its address.
-_PROVIDERS = {"groq": "groq", "together": "together"}
 # What follows a model's name in the id of one of its versions; anything else may be another model.
 _DATE = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{4,8})?")
 
@@ -248,7 +247,9 @@ def doubt_of_tier(tier: str | None) -> str | None:
 def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str | None) -> GenaiPrice | None:
     import genai_prices
 
-    named = _PROVIDERS.get(kind)
+    service = service_of(kind)
+    # A compatible server is found by its address.
+    named = service.price_source if service is not None and not service.is_any_server else None
     if named is None and (url is None or _is_nearby(url)):
         return None
     seller: dict[str, Any] = {"provider_api_url": url} if named is None else {"provider_id": named}
@@ -262,8 +263,12 @@ def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str
     # A model that is paid by the request or by the image has no price of tokens.
     if usual.output_mtok is None or usual.input_mtok is None:
         return None
-    rest = model.lower().removeprefix(found.model.id)
-    doubts = [] if _DATE.fullmatch(rest) else [f"the price is that of {found.model.id}"]
+    # Fireworks' ids are paths, and the package has the last part.
+    ids = (model.lower(), model.lower().rpartition("/")[2])
+    is_same = any(_DATE.fullmatch(each.removeprefix(found.model.id)) for each in ids)
+    doubts = [] if is_same else [f"the price is that of {found.model.id}"]
+    if service is not None and service.price_doubt is not None:
+        doubts.append(service.price_doubt)
     doubt = doubt_of_tier(tier)
     if doubt is not None and usual == of_tier:
         doubts.append(doubt)

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_client.config.clouds import CLOUDS
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
-from llama_client.config.schema import BUILT_IN_PROVIDERS, Config
+from llama_client.config.schema import Config, provider_kinds
 from llama_client.costs.accounting import price_book
 from llama_client.costs.money import Calendar
 from llama_client.diagnostics.finding import Finding, Status
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME
 from llama_client.providers.registry import Providers
+from llama_client.providers.services import Service, service_of
 from llama_client.redaction import is_variable_name
 from llama_client.routing.targets import TargetResolver
 from llama_client.validation import quoted, suggestion
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # The kinds with all their models in the catalogue.
-LISTED_KINDS = ("groq", "together")
+_LISTED_KINDS = ("groq", "together")
 _PULL_DEMO = f"`llama-client pull {DEMO_NAME}`"
 
 
@@ -55,7 +55,7 @@ class Rules:
         self._providers = Providers(config, self._store, self._clock, environ=self._environ)
         self._resolver = TargetResolver(self._providers, self._store, config.routes)
         self._prices = price_book(config, Calendar(config.timezone), self._providers)
-        self._names = dict.fromkeys([*config.providers, *BUILT_IN_PROVIDERS])
+        self._names = dict.fromkeys([*config.providers, *provider_kinds()])
         self._named = tuple(self._named_targets())
 
     def findings(self) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ class Rules:
     def _not_served(self, named: _Named) -> str | None:
         kind = self._providers.kind(named.provider)
         retired = self._providers.retirement(named.provider, named.model)
-        is_listed = kind in LISTED_KINDS and not self._has_address(named.provider)
+        is_listed = kind in _LISTED_KINDS and not self._has_address(named.provider)
         if retired is not None or not is_listed or self._providers.offer(named.provider, named.model) is not None:
             return retired
         near = self._providers.catalog.nearest(f"{kind}/{named.model}", day=self._clock.today()) or ""
@@ -156,8 +156,8 @@ class Rules:
 
     def _forbidden(self, named: _Named) -> str | None:
         kind = self._providers.kind(named.provider)
-        is_usual = kind in CLOUDS and not self._has_address(named.provider)
-        host = CLOUDS[kind].usual_host if is_usual else None
+        row = None if self._has_address(named.provider) else service_of(kind)
+        host = None if row is None or row.is_local else row.host
         if self._config.local_only and host and host not in self._config.privacy.allow_hosts:
             return f"local_only is on, which refuses {host}: this target is never called"
         return None
@@ -168,11 +168,14 @@ class Rules:
             if isinstance(table, HttpProviderConfig) and not self._is_broken(name):
                 yield from self._key(f"providers.{name}", name, table)
         for named in self._named:
-            if named.provider in LISTED_KINDS and named.provider not in providers:
-                variable = CLOUDS[named.provider].key_variable
-                if not self._environ.get(variable):
-                    message = f"no key for {named.provider}: the variable {variable} is not set"
-                    yield _finding("provider_key", "warning", named.key, message)
+            row = None if named.provider in providers else service_of(named.provider)
+            if row is not None and self._lacks_key(row):
+                message = f"no key for {named.provider}: the variable {' or '.join(row.key_variables)} is not set"
+                yield _finding("provider_key", "warning", named.key, message)
+
+    def _lacks_key(self, row: Service) -> bool:
+        """Whether a service needs a key, and none of its variables is set."""
+        return not row.is_local and bool(row.key_variables) and not row.has_key(self._environ)
 
     def _key(self, where: str, name: str, table: HttpProviderConfig) -> Iterator[Finding]:
         source = self._found.source_of(("providers", name, "api_key"))
@@ -192,10 +195,11 @@ class Rules:
             message = "there is no such command on this machine"
             yield _finding("provider_key", "warning", f"{where}.api_key_command", message)
         has_source = any((table.api_key, table.api_key_env, table.api_key_file, table.api_key_command))
-        needs_key = table.kind in LISTED_KINDS or (table.kind == "openai" and table.base_url is None)
-        if needs_key and not has_source and not self._environ.get(CLOUDS[table.kind].key_variable):
-            variable = CLOUDS[table.kind].key_variable
-            message = f"there is no key: set the variable {variable}, or api_key_env, api_key_file or api_key_command"
+        row = service_of(table.kind)
+        is_other_server = row is not None and row.is_any_server and table.base_url is not None
+        if row is not None and not has_source and not is_other_server and self._lacks_key(row):
+            variables = " or ".join(row.key_variables)
+            message = f"there is no key: set the variable {variables}, or api_key_env, api_key_file or api_key_command"
             yield _finding("provider_key", "warning", where, message)
 
     def _files(self) -> Iterator[Finding]:

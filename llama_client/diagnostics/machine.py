@@ -19,6 +19,7 @@ from llama_client.clock import Clock
 from llama_client.crossover.fitting.machines import Machine, SystemProbe, this_machine
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.services import service_of
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -175,8 +176,6 @@ EXTRAS = {
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
 }
-# Each kind's official client; other kinds have none.
-_OFFICIAL = {"groq": "groq", "together": "openai", "openai": "openai"}
 
 
 def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
@@ -201,8 +200,9 @@ def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
 
 def load_official(kind: str) -> None:
     """Imports the official client of a kind of provider, if it has one."""
-    if kind in _OFFICIAL:
-        import_module(_OFFICIAL[kind])
+    service = service_of(kind)
+    if service is not None and service.sdk:
+        import_module(service.sdk)
 
 
 def _reasons(config: Config, *, needs_gguf: bool) -> dict[str, str]:

@@ -28,14 +28,14 @@ from llama_client.errors import (
     RateLimitError,
 )
 from llama_client.local_only import is_this_machine
-from llama_client.providers.registry import service_of
+from llama_client.providers.services import service_of
 from llama_client.redaction import without_credentials
 
 if TYPE_CHECKING:
     from llama_client.config.provider_tables import HttpProviderConfig
     from llama_client.diagnostics.config_check import CheckedConfig
     from llama_client.diagnostics.machine import DiagnosticsOptions, Environment
-    from llama_client.providers.base import ServedModel
+    from llama_client.providers.base import Provider, ServedModel
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.registry import Providers
 
@@ -105,12 +105,15 @@ class ProviderCheck:
     @property
     def _variable(self) -> str | None:
         """The variable that is read without a source in the table; None: a compatible server, which has none."""
-        return service_of(self.kind).key_variable_for(self.table, self.environment.environ)
+        from llama_client.providers.http.sdk import http_service_of
+
+        return http_service_of(self.kind).key_variable_for(self.table, self.environment.environ)
 
     @property
     def _keys_url(self) -> str | None:
         """The page where its keys are made; None: a compatible server."""
-        return None if self._variable is None else service_of(self.kind).keys_url
+        service = service_of(self.kind)
+        return service.keys_url or None if service is not None and self._variable is not None else None
 
     def load(self) -> None:
         """Imports what the check needs, so that its time does not count as the provider's."""
@@ -127,6 +130,8 @@ class ProviderCheck:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
         except LlamaClientError as error:
             return self._ended("not reached", None, self._invalid(error))
+        if getattr(provider, "url", None) is None:
+            return self._without_address(provider)
         url = without_credentials(provider.url)
         not_allowed = self._not_allowed(provider.url)
         if not_allowed is not None:
@@ -138,6 +143,16 @@ class ProviderCheck:
         except LlamaClientError as error:
             return self._ended("not reached", url, self._key_missing(error))
         return self._contacted(provider, url)
+
+    def _without_address(self, provider: Provider) -> ProviderState:
+        """A provider of an installed package that is not behind HTTP; it checks by itself what it may connect to."""
+        try:
+            served = provider.served_models()
+        except LlamaClientError as error:
+            return self._ended("not reached", None, self._invalid(error))
+        facts: dict[str, Fact] = {"models": len(served)}
+        reached = self._reach("ok", f"provided by an installed package; it lists {len(served)} models", facts=facts)
+        return replace(self._ended("reached", None, reached), served=list(served))
 
     def late(self) -> ProviderState:
         """Its state without an answer in time."""
@@ -299,7 +314,9 @@ class ProviderCheck:
         if self.kind == "ollama" and isinstance(error, APIConnectionError):
             return f"Start it with `ollama serve`, or correct {where} or OLLAMA_HOST."
         if isinstance(error, APITimeoutError | APIConnectionError):
-            if self.kind == "openai" and self.table.base_url is not None:
+            service = service_of(self.kind)
+            is_cloud = service is not None and not service.is_local and not service.is_any_server
+            if not is_cloud and self.table.base_url is not None:
                 return f"Start the server, or correct {where}."
             return "Check whether this machine is online, and whether a proxy is needed (HTTPS_PROXY)."
         return "The server itself fails: look at its logs or its status page, and try again later."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_client.config.api_keys import KeyCommands, text_of_key_file
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
-from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES
+from llama_client.config.schema import table_of
 from llama_client.diagnostics.config_check import CheckedConfig, check_config
 from llama_client.diagnostics.configuration import configuration_findings
 from llama_client.diagnostics.finding import DiagnosticsReport, Fact, Finding, in_order
@@ -31,6 +31,7 @@ from llama_client.diagnostics.machine import (
 from llama_client.diagnostics.providers import ProviderCheck, ProviderState
 from llama_client.diagnostics.targets import Targets
 from llama_client.providers.registry import Providers
+from llama_client.providers.services import SERVICES, plugin_problems
 from llama_client.redaction import Secrets, named_secrets
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 # Words that a report needs, and which are often set as keys of servers that need none.
-_ORDINARY = frozenset({*TABLES, "default", "password", "postgres", "secret", "sqlite"})
+_ORDINARY = frozenset({*SERVICES, "gguf", "default", "password", "postgres", "secret", "sqlite"})
 # Jobs beside the providers', under names that no provider can have.
 _LEDGER, _HARDWARE = "/ledger", "/machine"
 
@@ -145,6 +146,9 @@ class _Examination:
         needs_gguf = any(isinstance(table, GgufConfig) for table in config.providers.values())
         needs_gguf |= any(provider in tables for provider in named)
         yield from software_findings(config, needs_gguf=needs_gguf)
+        for problem in plugin_problems():
+            remedy = f"Update or uninstall {problem.package}."
+            yield Finding("plugin", "configuration", problem.package, "warning", str(problem), remedy)
         yield from targets
         for state in states.values():
             yield from state.findings
@@ -191,7 +195,7 @@ class _Examination:
     def _provider_checks(self) -> dict[str, ProviderCheck]:
         checks = {}
         for name in self.providers.in_use:
-            table = self._config.providers.get(name) or TABLES[name]()
+            table = self._config.providers.get(name) or table_of(name)
             if isinstance(table, HttpProviderConfig):
                 checks[name] = ProviderCheck(name, table, self.checked, self.providers, self.options, self.environment)
         return checks
@@ -202,7 +206,7 @@ class _Examination:
             for name, table in self._config.providers.items()
             if isinstance(table, GgufConfig) and not self.checked.is_wrong("providers", name)
         }
-        if "gguf" in BUILT_IN_PROVIDERS and "gguf" not in self._config.providers:
+        if "gguf" not in self._config.providers:
             tables["gguf"] = GgufConfig()
         return tables
 

@@ -139,10 +139,9 @@ class Targets:
         return self._listed(view, name, model, retired)
 
     def _listed(self, view: ProviderState, name: str, model: str, retired: str | None) -> TargetState:
-        from llama_client.providers.http.sdk import is_cloud_model
-        from llama_client.providers.ollama import Ollama
+        from llama_client.providers.http.sdk import http_service_of, is_cloud_model
 
-        is_same = Ollama().is_same_model if view.kind == "ollama" else str.__eq__
+        is_same = http_service_of(view.kind).is_same_model
         served = next((each for each in view.served or () if is_same(each.id, model)), None)
         if view.kind == "ollama" and self._config.local_only:
             is_remote = served.is_remote if served is not None else is_cloud_model(model)

@@ -137,11 +137,14 @@ class Provider(Protocol):
     `require` is called first, and refuses before anything is sent. Both generators raise `ProviderError`s only, release
     what they hold when closed early, and end only after a chunk with a finish reason for every choice: an end without
     one counts as an interruption.
+
+    Derive from it and write `chunks` and `achunks`; the other methods have the defaults of a provider that honours
+    everything and has nothing to release.
     """
 
     def is_free(self, model: str) -> bool:
         """Whether the model runs on the user's own machine, so that tokens cost nothing."""
-        ...
+        return False
 
     def require(self, call: ProviderCall) -> None:
         """Refuses what the provider cannot honour, as far as that is known without I/O.
@@ -150,11 +153,11 @@ class Provider(Protocol):
             UnsupportedFeatureError: Names the parameter.
             LocalOnlyError: The request would leave this machine.
         """
-        ...
+        return
 
     def continues(self, model: str) -> bool:
         """Whether the model continues an assistant message at the end of the request."""
-        ...
+        return False
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """The answer, blocking.
@@ -170,11 +173,11 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Releases everything; running answers end with an `APIConnectionError`."""
-        ...
+        return
 
     async def aclose(self) -> None:
         """The same as `close`, without blocking the event loop."""
-        ...
+        self.close()
 
     def served_models(self) -> Sequence[ServedModel]:
         """The models that the provider serves now, as it lists them.
@@ -182,14 +185,48 @@ class Provider(Protocol):
         Raises:
             ProviderError: It cannot be reached, or refuses.
         """
-        ...
+        return ()
 
     async def aserved_models(self) -> Sequence[ServedModel]:
         """The same as `served_models`, on the event loop."""
-        ...
+        return self.served_models()
 
     def cleaned(self, text: str) -> str:
         """A text from the provider, without the secrets that were sent to it."""
+        return text
+
+
+class ProviderSetup(Protocol):
+    """What a provider factory is given: `factory(setup)` returns a `Provider`, once a client, at its first use."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in the configuration."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The `options` of its table, whatever the user wrote there."""
+        ...
+
+    @property
+    def base_url(self) -> str | None:
+        """The `base_url` of its table, else of its row; None: neither has one."""
+        ...
+
+    @property
+    def local_only(self) -> bool:
+        """Whether nothing may leave this machine. `over_http` sees to that; other connections are the factory's."""
+        ...
+
+    def over_http(self, codec: Codec) -> Provider:
+        """A provider behind HTTP whose wire is that of a codec.
+
+        The connections, the key, `local_only`, timeouts and cancellation are this package's; the codec does no I/O.
+
+        Args:
+            codec: The wire.
+        """
         ...
 
 

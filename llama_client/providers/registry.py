@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
-from llama_client.config.clouds import CLOUDS
-from llama_client.config.provider_tables import GgufConfig
-from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
+from llama_client.config.provider_tables import GgufConfig, PluginConfig
+from llama_client.config.schema import Config, is_kind, provider_kinds, table_of
 from llama_client.config.tables import OwnMachine
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, LocalOnlyError, ProviderError
+from llama_client.errors import (
+    ConfigError,
+    InvalidRequestError,
+    LlamaClientError,
+    LocalOnlyError,
+    PluginError,
+    ProviderError,
+)
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.base import Provider, ServedModel
+from llama_client.providers.base import Codec, Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.services import SERVICES, Service, all_services, known_catalog, service_of
 from llama_client.validation import suggestion
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
     from llama_client.providers.http.client_pool import ClientPool
     from llama_client.providers.http.provider import HttpProvider, ModelKnowledge
-    from llama_client.providers.http.sdk import Service
+    from llama_client.providers.http.sdk import HttpService
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
@@ -62,16 +70,25 @@ class Providers:
 
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
         self.is_closed = False
-        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
-        # The configured providers, in their order, and then those that need no table.
-        self.names = (*config.providers, *unnamed)
 
-    @property
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The configured providers, in their order, and then those that need no table."""
+        return tuple(name for name in dict.fromkeys([*self._config.providers, *provider_kinds()]) if self.knows(name))
+
+    def knows(self, name: str) -> bool:
+        """Whether a provider has that name."""
+        if name in self._config.providers:
+            return True
+        row = SERVICES.get(name)
+        # Ids of other services begin with such a name: without its key, one of these is meant.
+        return is_kind(name) and (row is None or not row.is_prefix or row.has_key(self._environ))
+
+    @cached_property
     def in_use(self) -> list[str]:
-        """Who is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
-        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in self._config.providers and name != "gguf"]
-        clouds = {name: CLOUDS[name].key_variable for name in unnamed if CLOUDS[name].is_usual}
-        return [*self._config.providers, *(n for n in unnamed if n not in clouds or self._environ.get(clouds[n]))]
+        """What is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
+        clouds = [row.name for row in all_services() if not row.is_local and row.has_key(self._environ)]
+        return list(dict.fromkeys([*self._config.providers, *clouds, "ollama"]))
 
     def is_configured(self, name: str) -> bool:
         """Whether the configuration has a table for that provider."""
@@ -85,9 +102,7 @@ class Providers:
     @cached_property
     def catalog(self) -> Catalog:
         """What is known of models, with the user's own rows. Read when it is first needed."""
-        from llama_client.catalog.catalog import Catalog
-
-        return Catalog.bundled().extended([row.as_row() for row in self._config.models])
+        return known_catalog().extended([row.as_row() for row in self._config.models])
 
     def offer(self, name: str, model: str) -> Offer | None:
         """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
@@ -208,18 +223,41 @@ class Providers:
         return provider
 
     def _make(self, name: str) -> Provider:
-        if name not in self.names:
+        if not self.knows(name):
             known = ", ".join(self.names)
             raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
-        table = self._config.providers.get(name) or TABLES[name]()
+        table = self._config.providers.get(name) or table_of(name)
         # Imported with its first use, as every provider's own packages are.
         if isinstance(table, GgufConfig):
             from llama_client.providers.gguf.provider import GgufProvider
 
             return GgufProvider(table, self._store, self.clock, guard=self.guard)
-        return self._make_http(name, table)
+        from llama_client.providers.http.sdk import http_service_of
 
-    def _make_http(self, name: str, table: HttpTable) -> HttpProvider:
+        row = service_of(table.kind)
+        if isinstance(table, PluginConfig) and row is not None:
+            return self._made_by_package(name, table, row)
+        return self._make_http(name, table, http_service_of(table.kind))
+
+    def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
+        """The provider of a package's factory."""
+
+        def over_http(codec: Codec) -> Provider:
+            from llama_client.providers.http.sdk import HttpService
+
+            return self._make_http(name, table, HttpService(replace(row, sdk=""), codec))
+
+        url = table.base_url or row.base_url or None
+        assert row.factory is not None  # which is what its table is of
+        try:
+            return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
+        except LlamaClientError:
+            raise
+        except Exception as error:
+            told = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
+            raise PluginError(told, package=row.package, provider=row.name) from error
+
+    def _make_http(self, name: str, table: HttpTable, service: HttpService) -> HttpProvider:
         from llama_client.providers.http.client_pool import ClientPool
         from llama_client.providers.http.provider import HttpProvider
 
@@ -227,7 +265,7 @@ class Providers:
             self._connections = ClientPool(self.guard)
         return HttpProvider(
             name,
-            service_of(table.kind),
+            service,
             table,
             connections=self._connections,
             knowledge=self._knowledge(name, table.kind),
@@ -253,27 +291,20 @@ class Providers:
         return ModelKnowledge(abilities, partial(self.retirement, name))
 
 
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """See `ProviderSetup`."""
+
+    name: str
+    options: Mapping[str, Any]
+    base_url: str | None
+    local_only: bool
+    _over_http: Callable[[Codec], Provider]
+
+    def over_http(self, codec: Codec) -> Provider:
+        return self._over_http(codec)
+
+
 def _default_of(served: Sequence[ServedModel]) -> str | None:
     models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
     return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
-
-
-def service_of(kind: str) -> Service:
-    """What a kind of provider behind HTTP is; its own module is imported with its first use."""
-    match kind:
-        case "groq":
-            from llama_client.providers.groq import Groq
-
-            return Groq()
-        case "together":
-            from llama_client.providers.together import Together
-
-            return Together()
-        case "ollama":
-            from llama_client.providers.ollama import Ollama
-
-            return Ollama()
-        case _:
-            from llama_client.providers.openai import OpenAI
-
-            return OpenAI()

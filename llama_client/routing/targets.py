@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
+from llama_client.providers.services import SERVICES
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
@@ -162,7 +163,7 @@ def default_model(
 def _named(name: str, providers: Providers) -> Target | None:
     """The target of `provider/model-id`; None where it is none."""
     provider, slash, model = name.partition("/")
-    return Target(provider, model, providers.get(provider)) if slash and model and provider in providers.names else None
+    return Target(provider, model, providers.get(provider)) if slash and model and providers.knows(provider) else None
 
 
 def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, RouteConfig]) -> list[Target]:
@@ -179,6 +180,10 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     from llama_client.validation import nearest, quoted
 
     where = f"no provider is named {quoted(provider)}"
+    row = SERVICES.get(provider)
+    if slash and row is not None:
+        # Its name begins other services' ids too.
+        where = f"{where}, as {' or '.join(row.key_variables)} is not set"
     if not slash or not model:
         where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {quoted(name)}"
         hint = nearest(name, routes) or hint

@@ -126,7 +126,7 @@ def test_a_tables_kind_is_its_name() -> None:
             "providers.gguf.lora[0].scale",
             "finite",
         ),
-        ({"providers": {"laptop": {}}}, "providers.laptop.kind", "'ollama', 'openai', 'gguf', got 'laptop'"),
+        ({"providers": {"laptop": {}}}, "providers.laptop.kind", "'llamacpp', 'litellm', got 'laptop'"),
         ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
         ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or contain '/'"),
         ({"providers": {"gguf": 5}}, "providers.gguf", "must be a table of keys"),

@@ -94,11 +94,11 @@ def test_what_is_wrong_behind_such_a_mark_has_its_line() -> None:
 
 def test_a_key_in_such_a_file_is_the_key(tmp_path: Path) -> None:
     from llama_client.config.api_keys import read_key
-    from llama_client.config.provider_tables import GroqConfig
+    from llama_client.config.provider_tables import ServiceConfig
 
     file = tmp_path / "key"
     file.write_bytes(BOM + b"gsk_the-key\r\n")
-    key = read_key("groq", GroqConfig(api_key_file=file), default_variable=None, environ={})
+    key = read_key("groq", ServiceConfig(kind="groq", api_key_file=file), default_variable=None, environ={})
     assert key is not None
     assert key.get_secret_value() == "gsk_the-key"
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from llama_client import InvalidResponseError, ProviderError
 from llama_client.providers.base import AttemptFacts, HttpAnswer, ProviderCall
-from llama_client.providers.groq import GroqCodec
-from llama_client.providers.together import TogetherCodec
+from llama_client.providers.compatible import CompatibleCodec, GroqCodec, TogetherCodec
+from llama_client.providers.services import SERVICES
 from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent, SseDecoder
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_request import OllamaCodec
@@ -248,8 +248,9 @@ NEARLY_FAILURE = nearly({"error": FAILURE, "error_type": "x", "id": "r"})
 VALUES = st.one_of(NEARLY_OPENAI, NEARLY_OLLAMA, NEARLY_FAILURE, JSON)
 
 CODECS: dict[str, Any] = {
-    "groq": GroqCodec(),
-    "together": TogetherCodec(),
+    "groq": GroqCodec(abilities_unknown, SERVICES["groq"].quirks),
+    "together": TogetherCodec(abilities_unknown, SERVICES["together"].quirks),
+    "mistral": CompatibleCodec(abilities_unknown, SERVICES["mistral"].quirks),
     "openai": OpenAICodec(),
     "ollama": OllamaCodec(abilities_unknown, options={}),
 }

@@ -29,6 +29,7 @@ from llama_client import (
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    PluginError,
     ProviderError,
     QuotaExceededError,
     RateLimitError,
@@ -42,6 +43,9 @@ from llama_client import (
 def before_anything_is_sent(client: LlamaClient) -> None:
     try:
         client.ask("hi")
+    except PluginError as error:
+        assert_type(error.package, str)
+        assert_type(error.provider, str)
     except ConfigError as error:
         assert_type(error.key, str | None)
         assert_type(error.file, Path | None)

@@ -1,28 +1,31 @@
-"""The official clients, made on our HTTP client for `client.sdk`, and what a kind of HTTP provider is."""
+"""A service as a provider behind HTTP: its address, key and codec, and its official client for `client.sdk`."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from llama_client.config.clouds import CloudService
 from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import AuthenticationError, ConfigError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
 from llama_client.providers.http.exchange import Address
-from llama_client.providers.wire.openai_request import Abilities, OpenAICodec
+from llama_client.providers.services import Service, service_of
+from llama_client.providers.wire.openai_request import Abilities
 from llama_client.providers.wire.openai_response import count
 from llama_client.redaction import without_credentials
 from llama_client.version import __version__
 
 _ABOUT_ITSELF = "x-stainless-"
+# The clients of the official packages: blocking, and on an event loop.
+_CLIENTS = {"groq": ("Groq", "AsyncGroq"), "openai": ("OpenAI", "AsyncOpenAI")}
 
 
 class OfficialClient(Protocol):
@@ -131,55 +134,61 @@ class OpenedService:
     sdk: OfficialClient | None = None
 
 
-class Service:
-    """One kind of provider. What is here holds for OpenAI-shaped ones; each kind says what is different."""
+class HttpService:
+    """A service behind HTTP, by its row. What no value of a row can say is in a subclass."""
 
-    # The cloud that its kind belongs to, whether or not it is there.
-    cloud: ClassVar[CloudService]
-    needs_key: ClassVar[bool] = False
-    # Whether its usual address is somebody else's machine.
-    is_cloud: ClassVar[bool] = False
     # Whether images behind addresses are fetched here, since the server takes none.
     fetches_images: ClassVar[bool] = False
-    # Whether it may hand a model's requests on to somebody else, which its list of models tells.
-    forwards: ClassVar[bool] = False
-    # Whether every model of it goes on from an assistant message at the end of a request.
-    continues: ClassVar[bool] = False
+    # Whether its list of models says which of them it hands on to another server.
+    lists_remote_models: ClassVar[bool] = False
     # What it answers at once also while it loads a model; None: it does not load models when they are asked for.
     liveness_path: ClassVar[str | None] = None
-    # What to ask for the models that it serves.
-    listing_paths: ClassVar[tuple[str, ...]] = ("models",)
-    codec_class: ClassVar[type[OpenAICodec]] = OpenAICodec
+
+    def __init__(self, row: Service, codec: Codec | None = None) -> None:
+        self.row = row
+        self._codec = codec
 
     @property
-    def key_variable(self) -> str:
-        """The variable that holds the key where the table names no source."""
-        return self.cloud.key_variable
-
-    @property
-    def keys_url(self) -> str:
-        """Where users of its cloud make their keys."""
-        return self.cloud.keys_url
-
-    def keys_url_at(self, url: str) -> str | None:
-        """Where keys for a provider at an address are made; None: it is a server of somebody's own."""
-        return self.keys_url if self.is_cloud or urlsplit(url).hostname in self.cloud.hosts else None
+    def listing_paths(self) -> tuple[str, ...]:
+        """What to ask for the models that it serves."""
+        return (self.row.models_path,)
 
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
         """Its codec."""
-        return self.codec_class(abilities)
+        if self._codec is not None:
+            return self._codec
+        codec: Codec = named_class(self.row.codec)(abilities, self.row.quirks)
+        return codec
+
+    def is_own_server(self, table: HttpProviderConfig) -> bool:
+        """Whether it is a server of the user's own, and not the service's usual one."""
+        return self.row.is_local or (self.row.is_any_server and table.base_url is not None)
+
+    def keys_url_at(self, url: str) -> str | None:
+        """Where keys for it are made; None: nowhere, as it is a server of the user's own."""
+        is_home = urlsplit(url).hostname in self.row.key_hosts
+        is_somewhere = not self.row.is_local and not self.row.is_any_server
+        return (self.row.keys_url or None) if is_somewhere or is_home else None
 
     def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
-        """The variable that holds the key, where that hangs on the address."""
-        return self.key_variable
+        """The variable that holds the key where the table names no source; None: none is read at this address."""
+        is_home = urlsplit(table.base_url or self.row.base_url).hostname in self.row.key_hosts
+        is_read = is_home if self.row.is_local else not self.is_own_server(table)
+        return self.row.key_variable(environ) if is_read else None
 
     def needs_key_at(self, table: HttpProviderConfig) -> bool:
         """Whether there is no asking without a key."""
-        return self.needs_key
+        return bool(self.row.key_variables) and not self.is_own_server(table)
 
     def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
         """Where it is."""
-        raise NotImplementedError
+        # A server of the user's own is where the table says, or where it usually is.
+        own = environ.get(self.row.url_variable) if self.row.url_variable else None
+        url = table.base_url or own or self.row.base_url
+        if not url:
+            where = f"providers.{self.row.name}.base_url"
+            raise ConfigError(f"{where}: is required, as {self.row.name} has no usual address", key=where)
+        return url
 
     def open(
         self,
@@ -191,16 +200,39 @@ class Service:
         is_async: bool,
     ) -> OpenedService:
         """Makes the official client on an HTTP client, and reads from it where to send and with which headers."""
-        raise NotImplementedError
+        if not self.row.sdk:
+            bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
+            return OpenedService(Address(self.url(table, environ), own_headers() | bearer | headers_of(table)))
+        if self.row.sdk == "openai" and not (self.row.is_any_server and table.base_url is None):
+            url = self.url(table, environ)
+            client = openai_client(table, http, is_async=is_async, key=key, base_url=url, environ=environ)
+            return OpenedService(address_of(client, has_key=key is not None), client)
+        # The package's own client reads its own environment, which is that of the same service.
+        package: Any = import_module(self.row.sdk)
+        options: dict[str, Any] = {}
+        if table.base_url is not None:
+            # It adds the path itself, and the whole address of the service's documentation means the same.
+            options["base_url"] = table.base_url.rstrip("/").removesuffix(self.row.below)
+        client = made(
+            getattr(package, _CLIENTS[self.row.sdk][is_async]),
+            api_key=key.get_secret_value() if key else None,
+            default_headers=headers_of(table) or None,
+            http_client=http,
+            timeout=table.timeout_s,
+            **options,
+        )
+        return OpenedService(address_of(client, self.row.below), client)
 
     def is_free(self, model: str, url: str) -> bool:
-        """Whether nobody is paid by the token. Who knows what a compatible server costs?"""
-        return False
+        """Whether no token is paid for. What an unknown compatible server costs is not known."""
+        return self.row.is_local and not self.row.forwards
 
     def require_local(self, model: str, guard: ConnectionGuard) -> None:
         """Refuses, under `local_only`, a model that its server would ask another for, as far as its name tells."""
+        if self.row.forwards:
+            guard.refuse("cloud_model", f"{model}, as {self.row.title} may hand it on to a cloud")
         # Ollama answers in OpenAI's shape too, so any server of that shape may be one.
-        if not self.is_cloud and is_cloud_model(model):
+        if (self.row.is_local or self.row.is_any_server) and is_cloud_model(model):
             guard.refuse("cloud_model", f"{model}, as Ollama hands models of such a name on to its cloud")
 
     def is_same_model(self, one: str, other: str) -> bool:
@@ -208,7 +240,7 @@ class Service:
         return one == other
 
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
-        """What a user can do about an error, where this kind knows."""
+        """What a user can do about an error, where this service knows."""
         if is_refused(error):
             return f"nobody listens at {without_credentials(url)}: is the server running?"
         if is_unresolved(error):
@@ -230,6 +262,25 @@ class Service:
             for row in (rows if isinstance(rows, list) else ())
             if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"]
         ]
+
+
+def http_service_of(kind: str) -> HttpService:
+    """The HTTP side of a kind; its own module is imported with its first use.
+
+    Raises:
+        PluginError: A package adds it, and cannot be used.
+    """
+    row = service_of(kind)
+    if row is None:
+        raise ConfigError(f"no service is named {kind!r}")
+    service: HttpService = named_class(row.client)(row)
+    return service
+
+
+def named_class(path: str) -> Any:
+    """The class behind `module:Class`."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def is_cloud_model(model: str) -> bool:

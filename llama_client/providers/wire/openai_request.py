@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import from_json, to_json
 
@@ -69,11 +68,10 @@ def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
 class OpenAICodec:
     """A `Codec` for any OpenAI-compatible server."""
 
-    parameters: ClassVar[frozenset[str]] = PARAMETERS
-    # Whether streams carry usage without `stream_options`.
-    streams_usage_unasked: ClassVar[bool] = False
-    # The fields of the body that make a model continue the beginning of an answer.
-    continuing: ClassVar[Mapping[str, bool]] = MappingProxyType({})
+    parameters: frozenset[str] = PARAMETERS
+    # See `Quirks`.
+    stream_usage: Literal["ask", "unasked", "never"] = "ask"
+    refused_formats: frozenset[str] = frozenset()
 
     def __init__(self, abilities: Abilities = abilities_unknown) -> None:
         self._abilities = abilities
@@ -89,8 +87,6 @@ class OpenAICodec:
         if "repetition_penalty" in body:
             # The names of vLLM and of llama.cpp; each ignores the other's.
             body["repeat_penalty"] = body["repetition_penalty"]
-        if call.is_continuation:
-            body.update(self.continuing)
 
     def logprobs_of(self, choice: Mapping[str, Any], call: ProviderCall) -> object:
         """A choice's log probabilities in OpenAI's shape."""
@@ -109,7 +105,11 @@ class OpenAICodec:
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
         Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
-        require_abilities(call, known, schema_in_words=self._schema_in_words(call))
+        described = self._schema_in_words(call)
+        wanted = call.request.response_format
+        if wanted is not None and wanted.type in self.refused_formats and not described:
+            raise call.unsupported("response_format", f"{call.provider} does not support {wanted.type}")
+        require_abilities(call, known, schema_in_words=described)
 
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
@@ -124,7 +124,7 @@ class OpenAICodec:
         if request.stream:
             body["stream"] = True
             asked = request.stream_options is not None and request.stream_options.include_usage
-            if asked or not self.streams_usage_unasked:
+            if self.stream_usage == "ask" or (asked and self.stream_usage == "unasked"):
                 body["stream_options"] = {"include_usage": True}
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
@@ -147,7 +147,10 @@ class OpenAICodec:
         return OpenAIStream(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        failure = Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at)
+        body = parsed(answer.body)
+        if isinstance(body, list) and body:  # Gemini sends errors as a list of one
+            body = body[0]
+        failure = Failure(answer.status, answer.headers, body, answer.received_at)
         try:
             return self._failed(failure, call)
         except ProviderError as error:
@@ -169,7 +172,7 @@ class OpenAICodec:
         if not call.request.schema_in_words or not _has_schema(call.request):
             return False
         known = self._abilities(call.model)
-        return known is not None and "json_schema" not in known
+        return "json_schema" in self.refused_formats or (known is not None and "json_schema" not in known)
 
 
 def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schema_in_words: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
-from llama_client.errors import InvalidResponseError, ServerError
+from llama_client.errors import InvalidResponseError, OverloadedError, ServerError
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import first_problem
@@ -49,7 +49,10 @@ _FINISH_REASONS = {
     "stop_sequence": "stop",
     "end_turn": "stop",
     "max_tokens": "length",
+    "model_length": "length",  # Mistral
 }
+# The finish reasons of an answer that failed; the second is DeepSeek's.
+_FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
 _PLAIN_REASONS = frozenset({None, "stop", "length", "tool_calls", "content_filter", "function_call"})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 # Servers use either name; those that send both send the same text.
@@ -169,12 +172,13 @@ class ChunkReader:
         index = choice.get("index")
         index = index if isinstance(index, int) else 0
         delta = delta if isinstance(delta, dict) else {}
+        reasoning = next((delta[key] for key in _REASONING_KEYS if delta.get(key)), _thinking(delta.get("content")))
         return {
             "index": index,
             "delta": {
                 "role": "assistant" if delta.get("role") == "assistant" else None,
                 "content": _text(delta.get("content")),
-                "reasoning": next((delta[key] for key in _REASONING_KEYS if delta.get(key)), None),
+                "reasoning": reasoning,
                 "refusal": delta.get("refusal"),
                 "tool_calls": self._tool_call_deltas(index, delta.get("tool_calls")),
             },
@@ -185,8 +189,8 @@ class ChunkReader:
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
             return None
-        if reason == "error":
-            raise ServerError(f"{self._call.target} failed while generating (finish reason 'error')")
+        if reason in _FAILED_REASONS:
+            raise _FAILED_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
         known = _FINISH_REASONS.get(reason)
         if known is None:
             self._call.facts.warn(f"{self._call.target} sent the finish reason {reason[:40]!r}, read as 'stop'")
@@ -257,11 +261,21 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     for place, name in (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens")):
         details = usage.get(place)
         value = count(details.get(name)) if isinstance(details, dict) else None
-        if value is None and name == "cached_tokens" and name in usage:
-            value = count(usage[name])
+        if value is None and name == "cached_tokens":
+            top = name if name in usage else "prompt_cache_hit_tokens"  # the latter is DeepSeek's
+            value = count(usage[top]) if top in usage else None
         if value is not None:
             read[place] = {name: value}
+            if name == "reasoning_tokens":
+                _include_reasoning(read, value)
     return None if list(read.values()) == [None, None, None] else read
+
+
+def _include_reasoning(read: dict[str, Any], reasoning: int) -> None:
+    """Adds reasoning to the answer's tokens, as it is billed, where a server counts it separately: xAI."""
+    prompt, answer, total = read["prompt_tokens"], read["completion_tokens"], read["total_tokens"]
+    if reasoning and prompt is not None and answer is not None and total == prompt + answer + reasoning:
+        read["completion_tokens"] = answer + reasoning
 
 
 def _text(content: object) -> object:
@@ -269,6 +283,12 @@ def _text(content: object) -> object:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content
+
+
+def _thinking(content: object) -> str | None:
+    """The reasoning in a list of parts, as Mistral sends it."""
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "".join(str(_text(part.get("thinking")) or "") for part in parts if part.get("type") == "thinking") or None
 
 
 def _arguments(arguments: object) -> str:
