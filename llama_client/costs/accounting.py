@@ -164,10 +164,8 @@ class Database:
             return None
         parts = urlsplit(self._url)
         if not self.host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
-            self._guard.refuse(
-                "ledger",
-                "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)",
-            )
+            what = "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)"
+            self._guard.refuse("ledger", what)
         assert self.host is not None
         self._guard.require_allowed(self.host, rule="ledger")
         return self.host
