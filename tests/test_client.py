@@ -264,6 +264,6 @@ def test_a_timeline_is_split_by_more_than_days(
         (day,) = client.costs.timeline()
         assert [group.key for group in day.groups] == [reply.target]
         assert [group.key for group in client.costs.report(by="day").groups] == [day.day.isoformat()]
-        with pytest.raises(InvalidRequestError, match="by: a timeline is split by day anyway") as caught:
+        with pytest.raises(InvalidRequestError, match="by: a timeline is split by day already") as caught:
             client.costs.timeline(by="day")
     assert caught.value.param == "by"
