@@ -438,7 +438,7 @@ class Completions:
             return ChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    def _parse(self, *, response_format: type[BaseModel], **params: Any) -> ChatCompletion[Any]:
+    def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = self._context.begin(given, stream=False, form=form)
         return call.record.won(call.drive().trial)
@@ -658,7 +658,7 @@ class AsyncCompletions:
             return AsyncChatStream(opened, call)
         return call.record.won(opened.trial)
 
-    async def _parse(self, *, response_format: type[BaseModel], **params: Any) -> ChatCompletion[Any]:
+    async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
         return call.record.won((await call.adrive()).trial)
@@ -726,7 +726,7 @@ def _require_no_stream(params: Mapping[str, object], what: str) -> None:
         raise InvalidRequestError(f"stream: {what} returns whole answers; use chat.completions.create", param="stream")
 
 
-def _with_form(params: dict[str, Any], model: type[BaseModel]) -> tuple[dict[str, Any], AnswerForm]:
+def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], AnswerForm]:
     # Imported here to keep `import llama_client` fast.
     from llama_client.structured import AnswerForm
 

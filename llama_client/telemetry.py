@@ -6,13 +6,15 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
 from llama_client.errors import MissingExtraError
+from llama_client.types.completion import Usage
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
     from llama_client.types.messages import AssistantToolCall, Content, RequestMessage
     from llama_client.types.request import ChatRequest
 
+T = TypeVar("T")
+Value = str | bool | int | float | Sequence[str]
 # The attributes of a span or a metric.
-Attributes = dict[str, str | bool | int | float | Sequence[str]]
+Attributes = dict[str, Value]
 
-OPERATION = "chat"
-SERVER_ADDRESS = "server.address"
+_SCOPE = "llama_client"
+_OPERATION = "chat"
+_SERVER_ADDRESS = "server.address"
 _TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
 _COST_STATUS = "llama_client.cost.status"
 _OPENAI_HOST = "api.openai.com"
@@ -48,71 +53,45 @@ def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
     own = "openai" if parts.hostname == _OPENAI_HOST else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
     if parts.hostname:
-        attributes[SERVER_ADDRESS] = parts.hostname
+        attributes[_SERVER_ADDRESS] = parts.hostname
         attributes["server.port"] = parts.port or _PORTS.get(parts.scheme, 443)
     return attributes
 
 
-def target_attributes(model: str, server: Attributes) -> Attributes:
-    """The attributes of one target's spans and metrics."""
-    return {"gen_ai.operation.name": OPERATION, "gen_ai.request.model": model} | server
+def _known(values: Mapping[str, Value | None]) -> Attributes:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def end_attributes(first: ChatCompletionChunk | None, attempt: Attempt) -> Attributes:
-    """The attributes of an attempt's span and metrics that are known at its end."""
-    model: Attributes = {} if first is None else {"gen_ai.response.model": first.model}
-    return model if attempt.error is None else model | {"error.type": attempt.error}
+def _call_attributes(call: ProviderCall, route: str | None) -> Attributes:
+    request, form = call.request, call.request.response_format
+    attributes = {
+        "llama_client.request_id": call.request_id,
+        "llama_client.route": route,
+        "gen_ai.request.stop_sequences": request.stops or None,
+        "gen_ai.request.stream": request.stream or None,
+        "gen_ai.output.type": None if form is None else "text" if form.type == "text" else "json",
+    }
+    return _known(attributes | {name: getattr(request, parameter) for parameter, name in _PARAMETERS.items()})
 
 
-def call_attributes(call: ProviderCall, route: str | None) -> Attributes:
-    """The request's attributes of a span."""
-    request = call.request
-    attributes: Attributes = {"llama_client.request_id": call.request_id}
-    if route is not None:
-        attributes["llama_client.route"] = route
-    for parameter, name in _PARAMETERS.items():
-        value = getattr(request, parameter)
-        if value is not None:
-            attributes[name] = value
-    if request.stops:
-        attributes["gen_ai.request.stop_sequences"] = request.stops
-    if request.stream:
-        attributes["gen_ai.request.stream"] = True
-    if request.response_format is not None:
-        attributes["gen_ai.output.type"] = "text" if request.response_format.type == "text" else "json"
-    return attributes
-
-
-def attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
-    """An attempt's attributes of a span."""
-    attributes: Attributes = {"llama_client.attempt.number": number, "llama_client.attempt.outcome": attempt.outcome}
-    if streams and attempt.ttft_s is not None:
-        attributes["gen_ai.response.time_to_first_chunk"] = attempt.ttft_s
-    usage, cost = attempt.usage, attempt.cost
-    if usage is not None:
-        counts = {
+def _attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
+    usage, cost = attempt.usage or Usage(), attempt.cost
+    return _known(
+        {
+            "llama_client.attempt.number": number,
+            "llama_client.attempt.outcome": attempt.outcome,
+            "gen_ai.response.time_to_first_chunk": attempt.ttft_s if streams else None,
             "gen_ai.usage.input_tokens": usage.prompt_tokens,
             "gen_ai.usage.output_tokens": usage.completion_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+            _COST_STATUS: None if cost is None else cost.status,
+            "llama_client.cost.usd": None if cost is None or cost.usd is None else float(cost.usd),
         }
-        attributes |= {name: count for name, count in counts.items() if count is not None}
-    if cost is not None:
-        attributes[_COST_STATUS] = cost.status
-        if cost.usd is not None:
-            attributes["llama_client.cost.usd"] = float(cost.usd)
-    return attributes
+    )
 
 
-def answer_attributes(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attributes:
-    """The answer's attributes of a span. The conventions' finish reason of an interrupted answer is `error`."""
-    attributes: Attributes = {"gen_ai.response.id": first.id}
-    if choices:
-        attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason or "error" for choice in choices]
-    return attributes
-
-
-def content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
+def _content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
     """The messages of the request and the answer, as JSON, since attributes cannot be nested."""
     messages = list(request.messages)
     instructions: list[dict[str, Any]] = []
@@ -185,9 +164,6 @@ def _parsed(arguments: str) -> Any:
     except ValueError:
         return arguments
 
-
-T = TypeVar("T")
-_SCOPE = "llama_client"
 
 _log = logging.getLogger("llama_client.telemetry")
 # Without it, Python prints warnings to standard error if the program configures no handler.
@@ -262,60 +238,46 @@ class Instrumentation:
         """Starts the span of an attempt, as a child of the caller's own; None: OpenTelemetry raised an error."""
         was_busy, _sdk_use.is_busy = _sdk_use.is_busy, True
         try:
-            return self._safely(lambda: self._begin(call, route))
+            return self.safely(lambda: self._begin(call, route))
         finally:
             _sdk_use.is_busy = was_busy
             _run_waiting()
 
     def _begin(self, call: ProviderCall, route: str | None) -> AttemptSpan:
-        server = self._servers.get(call.provider)
+        name = call.provider
+        server = self._servers.get(name)
         if server is None:
-            name = call.provider
             server = self._servers[name] = server_attributes(name, self._kind(name), self._url(name))
-        labels = target_attributes(call.model, server)
+        labels = {"gen_ai.operation.name": _OPERATION, "gen_ai.request.model": call.model} | server
         kinds = self._trace.SpanKind
         span = self._tracer.start_span(
-            f"{OPERATION} {call.model}",
-            kind=kinds.CLIENT if SERVER_ADDRESS in server else kinds.INTERNAL,
-            attributes=labels | call_attributes(call, route),
+            f"{_OPERATION} {call.model}",
+            kind=kinds.CLIENT if _SERVER_ADDRESS in server else kinds.INTERNAL,
+            attributes=labels | _call_attributes(call, route),
         )
-        return AttemptSpan(self, span, call, labels)
+        return AttemptSpan(self, span, call.request, labels)
 
-    def end(self, span: Span, error: str | None, *attributes: Callable[[], Attributes]) -> None:
-        def finish() -> None:
-            try:
-                if span.is_recording():
-                    if error is not None:
-                        # Without the error's message, which may quote the content.
-                        span.set_status(self._trace.StatusCode.ERROR)
-                    for known in attributes:
-                        span.set_attributes(known())
-            finally:
-                span.end()
-
-        self._safely(finish)
+    def mark_failed(self, span: Span) -> None:
+        # Without the error's message, which may quote the content.
+        span.set_status(self._trace.StatusCode.ERROR)
 
     def measure(self, span: Span, attempt: Attempt, labels: Attributes, gaps_s: Sequence[float] | None) -> None:
-        def record() -> None:
-            # Links a metric's exemplars to the attempt's span, not to the caller's.
-            context = self._trace.set_span_in_context(span)
-            if attempt.latency_s is not None:
-                self._duration.record(attempt.latency_s, labels, context)
-            if gaps_s is not None and attempt.ttft_s is not None:
-                self._first_chunk.record(attempt.ttft_s, labels, context)
-                for gap_s in gaps_s:
-                    self._next_chunk.record(gap_s, labels, context)
-            usage, cost = attempt.usage, attempt.cost
-            if usage is not None:
-                for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
-                    if count is not None:
-                        self._tokens.record(count, labels | {_TOKEN_TYPE: token_type}, context)
-            if cost is not None and cost.usd is not None:
-                self._cost.add(float(cost.usd), labels | {_COST_STATUS: cost.status}, context)
+        # Links a metric's exemplars to the attempt's span, not to the caller's.
+        context = self._trace.set_span_in_context(span)
+        if attempt.latency_s is not None:
+            self._duration.record(attempt.latency_s, labels, context)
+        if gaps_s is not None and attempt.ttft_s is not None:
+            self._first_chunk.record(attempt.ttft_s, labels, context)
+            for gap_s in gaps_s:
+                self._next_chunk.record(gap_s, labels, context)
+        usage, cost = attempt.usage or Usage(), attempt.cost
+        for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
+            if count is not None:
+                self._tokens.record(count, labels | {_TOKEN_TYPE: token_type}, context)
+        if cost is not None and cost.usd is not None:
+            self._cost.add(float(cost.usd), labels | {_COST_STATUS: cost.status}, context)
 
-        self._safely(record)
-
-    def _safely(self, act: Callable[[], T]) -> T | None:
+    def safely(self, act: Callable[[], T]) -> T | None:
         try:
             return act()
         except Exception as error:  # noqa: BLE001 - the program's exporters may raise anything; no call fails because of that
@@ -326,14 +288,15 @@ class Instrumentation:
             return None
 
 
+@dataclass(slots=True)
 class AttemptSpan:
     """The span of one attempt."""
 
-    __slots__ = ("_call", "_instrumentation", "_labels", "_span", "gaps_s")
-
-    def __init__(self, instrumentation: Instrumentation, span: Span, call: ProviderCall, labels: Attributes) -> None:
-        self.gaps_s: list[float] = []
-        self._instrumentation, self._span, self._call, self._labels = instrumentation, span, call, labels
+    _instrumentation: Instrumentation
+    _span: Span
+    _request: ChatRequest
+    _labels: Attributes
+    gaps_s: list[float] = field(default_factory=list)
 
     def end(
         self,
@@ -343,21 +306,32 @@ class AttemptSpan:
         generated: Callable[[], Sequence[Choice]],
     ) -> None:
         """Ends the span and records the metrics."""
-        request, instrumentation = self._call.request, self._instrumentation
-        labels = self._labels | end_attributes(first, attempt)
+        instrumentation, streams = self._instrumentation, self._request.stream
+        model = None if first is None else first.model
+        labels = self._labels | _known({"gen_ai.response.model": model, "error.type": attempt.error})
 
-        def facts() -> Attributes:
-            return labels | attempt_attributes(attempt, number, streams=request.stream)
-
-        def answer() -> Attributes:
-            # Last: a hedged attempt that lost and cannot be stopped may still be adding chunks.
-            choices = generated() if first is not None else ()
-            found = answer_attributes(first, choices) if first is not None else {}
-            return found | content_attributes(request, choices) if instrumentation.content else found
+        def end_span() -> None:
+            try:
+                if self._span.is_recording():
+                    if attempt.error is not None:
+                        instrumentation.mark_failed(self._span)
+                    self._span.set_attributes(labels | _attempt_attributes(attempt, number, streams=streams))
+                    # Last: a hedged attempt that lost and cannot be stopped may still be adding chunks.
+                    self._span.set_attributes(self._answer(first, generated() if first is not None else ()))
+            finally:
+                self._span.end()
 
         def finish() -> None:
-            instrumentation.end(self._span, attempt.error, facts, answer)
-            instrumentation.measure(self._span, attempt, labels, self.gaps_s if request.stream else None)
+            instrumentation.safely(end_span)
+            gaps_s = self.gaps_s if streams else None
+            instrumentation.safely(lambda: instrumentation.measure(self._span, attempt, labels, gaps_s))
 
         _sdk_use.waiting.append(finish)
         _run_waiting()
+
+    def _answer(self, first: ChatCompletionChunk | None, choices: Sequence[Choice]) -> Attributes:
+        # The conventions' finish reason of an interrupted answer is `error`.
+        reasons = [choice.finish_reason or "error" for choice in choices] or None
+        identity = None if first is None else first.id
+        attributes = _known({"gen_ai.response.id": identity, "gen_ai.response.finish_reasons": reasons})
+        return attributes | _content_attributes(self._request, choices) if self._instrumentation.content else attributes

@@ -101,6 +101,7 @@ def test_a_prompt_that_is_neither_text_nor_messages_is_refused(config: dict[str,
         ({"metadata": {"a": "b"}}, "metadata: unknown name; .*extra_body"),
         ({"guided_regex": "a+"}, "guided_regex: unknown name; extra_body"),
         ({"timeout_s": 5}, "timeout_s: unknown name; use timeout, in seconds"),
+        ({"sytem": "Be brief."}, "sytem: unknown name; ask takes system"),
         ({"response_format": Capital}, "response_format: a class goes to chat.completions.parse"),
     ],
 )
@@ -130,6 +131,11 @@ def test_a_wrong_keyword_gets_the_same_error_when_awaited(config: dict[str, Any]
                     await wrong
 
     asyncio.run(ask())
+
+
+def test_parse_without_a_model_class_is_an_invalid_request(config: dict[str, Any]) -> None:
+    with LlamaClient(config) as client, pytest.raises(InvalidRequestError, match="response_format: must be a Pydantic"):
+        client.chat.completions.parse(messages=HI)  # type: ignore[call-arg]
 
 
 def test_a_system_text_comes_before_the_messages() -> None:

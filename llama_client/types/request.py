@@ -316,7 +316,7 @@ _INSTEAD = {
     "metadata": "send it as extra_body={'metadata': ...}; labels of your own are tags",
     "num_ctx": "set it for the provider: options = { num_ctx = ... } for ollama, n_ctx = ... for gguf",
     "request_timeout": "use timeout, in seconds",
-    "system": "put {'role': 'system', 'content': ...} first in messages; ask takes system",
+    "system": "ask takes system; for other calls put {'role': 'system', 'content': ...} first in messages",
     "timeout_s": "use timeout, in seconds",
 }
 
@@ -327,6 +327,7 @@ def _hint(name: str, given: Mapping[str, object]) -> str | None:
         return "a class goes to chat.completions.parse, which returns an instance of it; here it must be a dict"
     if name not in given or name in _NAMES:
         return None
-    if name in _INSTEAD:
-        return f"unknown name; {_INSTEAD[name]}"
-    return None if nearest(name, _NAMES) else "unknown name; extra_body takes fields that only the provider knows"
+    match = name if name in _INSTEAD else nearest(name, (*_NAMES, *_INSTEAD))
+    if match is None:
+        return "unknown name; extra_body takes fields that only the provider knows"
+    return f"unknown name; {_INSTEAD[match]}" if match in _INSTEAD else None
