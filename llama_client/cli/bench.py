@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from llama_client.crossover.bench.levels import Level, Spread
     from llama_client.types.report import CostEstimate
 
-
 # Lengths further from the requested ones get a note.
 _NEAR = 0.1
 # A server that sends fewer chunks per token sends bursts.
@@ -69,8 +68,6 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class StoredAs:
-    """What was stored of a measurement."""
-
     # Whether it should be.
     wanted: bool
     file: Path | None = None
@@ -113,7 +110,6 @@ def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -
 
 
 def notes(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]:
-    """Limits of the figures."""
     levels, plan = [level for level in run.levels if level.answered], run.plan
     found = []
     read, written = (_mean_tokens(levels, name) for name in ("mean_input_tokens", "mean_output_tokens"))
@@ -245,8 +241,6 @@ _LEVELS = ",".join(map(str, DEFAULT_CONCURRENCIES))
 
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers, as in `1,8,32`."""
-
     name = "N,N,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
@@ -380,7 +374,6 @@ async def _run(
 
 
 def _require_consent(plan: BenchPlan, estimate: CostEstimate, config: Config, *, said_yes: bool, may_ask: bool) -> None:
-    """Asks before money is spent."""
     table = config.providers.get(plan.target.partition("/")[0])
     if said_yes or not _costs_by_token(estimate, table):
         return

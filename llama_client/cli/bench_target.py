@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Tables
     from llama_client.providers.gguf.store import ModelStore
 
-
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 # With a larger share of failed requests a level was not at its concurrency all the time.
 _MOST_FAILED = 0.05
@@ -33,8 +32,6 @@ _MOST_FAILED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class UserInput:
-    """The options that describe the target; None: not given."""
-
     model: str | None = None
     gpu: str | None = None
     n_gpus: int | None = None
@@ -134,7 +131,6 @@ def bench_target(
     ollama_host: str | None = None,
     machine: Callable[[], Machine] | None = None,
 ) -> BenchTarget:
-    """Takes what the user gave, and detects the rest where that is certain."""
     tables = tables_of(config)
     provider, _, model_id = target.partition("/")
     table = config.providers.get(provider)

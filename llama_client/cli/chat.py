@@ -66,7 +66,6 @@ def answer(client: LlamaClient, messages: Sequence[Any], params: SharedParams, *
 
 
 def converse(client: LlamaClient, conversation: Conversation, params: SharedParams, *, stream: bool) -> None:
-    """Reads prompts and prints answers until the user ends it."""
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a history and line editing, where the platform has it
     start = len(conversation)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.crossover.tables import Tables
 
-
 # Candidates, each with its explanation (shown by zsh, fish and PowerShell; may be empty).
 Candidates = Iterable[tuple[str, str]]
 # What click calls to complete a parameter.
@@ -205,7 +204,6 @@ def command(shell: str | None, as_json: bool) -> None:
 
 
 def answer(app: click.Command, instruction: str) -> int:
-    """Answers a shell's script on stdout."""
     shell, _, verb = instruction.partition("_")
     if shell not in SHELLS or verb != "complete":
         return 1

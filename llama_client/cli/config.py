@@ -151,7 +151,6 @@ def proposal(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
 
 
 def ask(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
-    """Asks the questions, on the terminal."""
     say("Found on this machine:")
     for each in found.values():
         if each.is_there or each.name in _SHOWN:
@@ -340,7 +339,6 @@ def _summary(choices: NewConfig) -> str:
 
 
 def _next_steps(file: Path, choices: NewConfig, found: dict[str, Detected]) -> str:
-    """First what is still missing, then what to try."""
     try:
         used = find_config().document.file
     except ConfigError:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from llama_client.diagnostics.config_check import CheckedConfig
     from llama_client.diagnostics.finding import Finding
 
-
 # If a comment would make a line longer than this, it is a line of its own.
 _WIDTH = 79
 _GAP = len("  # ")
@@ -132,7 +131,6 @@ def _header(table: KeyPath) -> str:
 
 
 def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
-    """A line of TOML, and its comment."""
     from llama_client.config.toml_write import toml_key, toml_value
 
     name, comment = toml_key(str(value.path[-1])), one_line(_comment(found, value))

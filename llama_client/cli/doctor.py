@@ -20,7 +20,6 @@ from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 # Plain ANSI colours, which each terminal makes readable on its own background.
 _COLOURS: dict[Status, str] = {"ok": "green", "info": "", "warning": "yellow", "problem": "red", "skipped": ""}
 _SIGNS: dict[Status, str] = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗", "skipped": "-"}
@@ -33,7 +32,6 @@ _INDENT = 2
 
 
 def show(report: DiagnosticsReport) -> None:
-    """Prints a report by section, and what to do first."""
     # Wrapped here, so that commands stay whole where there is room and no line ends in spaces.
     console = Console(markup=False, highlight=False, soft_wrap=True)
     for section in SECTIONS:

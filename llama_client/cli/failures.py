@@ -83,7 +83,6 @@ def _duration(seconds: float) -> str:
 def in_options(
     error: errors.InvalidRequestError, command: click.Command, *, names: Mapping[str, str] | None = None
 ) -> errors.InvalidRequestError:
-    """The error with the options of the command line instead of field names."""
     names = names or {}
     context = click.Context(command)
     options = {

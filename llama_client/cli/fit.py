@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from llama_client.crossover.tables import Architecture, Tables
 
-
 _NAMES: dict[Method, str] = {
     "full": "in full",
     "full-8bit-adam": "8-bit Adam",
@@ -41,7 +40,6 @@ _TRAINING = (
 def show(
     answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
 ) -> None:
-    """Prints an answer: the verdict first, then what it rests on."""
     from rich.text import Text
 
     console = answer_console()
@@ -139,7 +137,6 @@ def _place(option: Option) -> str:
 
 
 def _limits(answer: Fit) -> list[str]:
-    """The limits of context and concurrency in the answer's precision."""
     option, model = answer.answer, answer.model
     longest = option.longest_context_tokens
     if longest is None:

@@ -15,7 +15,6 @@ config_option = click.option(
 
 
 def name_option(flag: str, complete: Callable[..., Any], help_text: str) -> Callable[..., Any]:
-    """An option that takes a name, with its completion."""
     return click.option(flag, metavar="NAME", shell_complete=complete, help=help_text)
 
 

@@ -36,7 +36,6 @@ _LEAST_SIDE_BY_SIDE = 20
 
 
 def printable(text: str) -> str:
-    """The text without control characters."""
     return text.translate(_CONTROLS)
 
 

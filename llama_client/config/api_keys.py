@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from llama_client.config.provider_tables import HttpProviderConfig
 
-
 _COMMAND_TIMEOUT_S = 30.0
 # Keys have some hundred characters at most; a larger file is something else.
 _MAX_KEY_BYTES = 64 << 10
@@ -36,7 +35,6 @@ class KeyCommands:
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Registers the commands that this thread runs meanwhile."""
         token = _commands.set(self)
         try:
             yield
@@ -56,7 +54,6 @@ class KeyCommands:
             self._running.remove(process)
 
     def end(self) -> None:
-        """Kills the running commands, and those that start later."""
         self._is_over = True
         for process in tuple(self._running):
             with contextlib.suppress(OSError):
@@ -95,7 +92,6 @@ def _checked(text: str, source: str) -> SecretStr:
 
 
 def text_of_key_file(path: Path) -> str:
-    """The text of a key file; `OSError` for anything but a regular file."""
     return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
 
 
@@ -118,7 +114,6 @@ def _from_command(words: tuple[str, ...], key: str) -> SecretStr:
 
 
 def _ran(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """A command's exit code and standard output."""
     commands = _commands.get()
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=pipe, stderr=pipe) as process:  # noqa: S603 - the user's own

@@ -23,8 +23,6 @@ SourceKind = Literal["file", "environment", "argument", "default"]
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """Where a value comes from."""
-
     kind: SourceKind
     file: Path | None = None
     line: int | None = None
@@ -33,8 +31,6 @@ class ValueSource:
 
 @dataclass(frozen=True, slots=True)
 class ConfigLocation:
-    """A place that is searched for a configuration."""
-
     where: str
     state: Literal["taken", "absent", "passed over"]
 
@@ -65,7 +61,6 @@ class Found:
     places: Sequence[ConfigLocation] = field(default=())
 
     def refusals(self) -> Iterator[Problem]:
-        """The keys of an untrusted file that such a file may not set."""
         if self.is_untrusted:
             users = dict(self.overrides.values)
             if self.local_only is not None:
@@ -131,8 +126,6 @@ _AS_VALUES = ("targets", "lora", "moe")
 
 @dataclass(frozen=True, slots=True)
 class EffectiveValue:
-    """A value that takes effect, masked where it is secret."""
-
     path: KeyPath
     value: Any
     source: ValueSource
@@ -147,7 +140,6 @@ class EffectiveValue:
 def effective_values(
     config: Config, found: Found, environ: Mapping[str, str], *, with_defaults: bool = False
 ) -> list[EffectiveValue]:
-    """Every value of a configuration that is set, in the order of its tables."""
     values = []
     for path, value in _walk(config, ()):
         source = found.source_of(path)

@@ -19,14 +19,11 @@ KeyPath = tuple[str | int, ...]
 
 
 def override_variables(environ: Mapping[str, str]) -> list[str]:
-    """The names of the variables that override keys."""
     return sorted(n for n in environ if n.startswith(PREFIX) and n not in (CONFIG_VARIABLE, CACHE_VARIABLE))
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """The values of the variables, and which variable gives each."""
-
     values: dict[str, Any]
     names: Mapping[KeyPath, str]
 

@@ -33,7 +33,6 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    """A file's text, with line ends as Python has them."""
     return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -86,7 +85,6 @@ def _link_new(draft: Path, target: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, overwrite: bool) -> None:
-    """Writes a text file atomically, with its problems as `ConfigError`."""
     require_writable(path, overwrite=overwrite)
     try:
         with atomic_file(path, overwrite=overwrite) as file:

@@ -122,7 +122,6 @@ def user_config_file() -> Path:
 
 
 def expanded(path: str) -> Path:
-    """A path with the user's home in the place of `~`."""
     try:
         if "\0" in path:
             raise ConfigError(f"{path!r} is not a valid path")
@@ -132,7 +131,6 @@ def expanded(path: str) -> Path:
 
 
 def is_same_file(one: Path | None, other: Path) -> bool:
-    """Whether two paths lead to the same existing file."""
     try:
         return one is not None and one.samefile(other)
     except OSError:
@@ -140,7 +138,6 @@ def is_same_file(one: Path | None, other: Path) -> bool:
 
 
 def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[ConfigLocation]]:
-    """The first document found, and the state of each place."""
     taken: Document | None = None
     places = []
     for where, document in _candidates(environ, folder):

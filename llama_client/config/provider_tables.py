@@ -28,7 +28,6 @@ def _secret_text(value: object) -> object:
 
 
 def web_address(url: str) -> str:
-    """Checks the address of a server."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked

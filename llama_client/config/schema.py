@@ -65,7 +65,6 @@ def _class_of(kind: str) -> str:
 
 
 def table_of(kind: str) -> ServiceConfig | OllamaConfig | GgufConfig:
-    """The table of a provider that has none in the configuration."""
     return _CLASSES[_class_of(kind)].model_validate({"kind": kind})
 
 
@@ -120,7 +119,6 @@ class ModelRow(ConfigTable):
     replacement: Name | None = None
 
     def as_row(self) -> UserRow:
-        """The same as a row of the catalogue."""
         return UserRow(**dict(self))
 
 
@@ -275,7 +273,6 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
 
 
 def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys of the table that an error is in."""
     table: type[BaseModel] = Config
     parts = iter(location[:-1])
     for part in parts:

@@ -85,7 +85,6 @@ PositiveUsd = Annotated[Decimal, BeforeValidator(_money), Field(gt=0, allow_inf_
 
 
 def time_zone(name: str) -> str:
-    """Checks the name of a time zone."""
     try:
         zoneinfo.ZoneInfo(name)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
@@ -279,14 +278,12 @@ _Price = Annotated[Usd, Field(le=1_000_000)]
 
 
 def is_target(target: str) -> str:
-    """Checks for the form `provider/model-id`."""
     if not all(target.partition("/")):
         raise broken_rule("", f"must be 'provider/model-id', got {quoted(target)}")
     return target
 
 
 def _checked_params(params: object) -> object:
-    """The parameters, checked as those of a call."""
     if not isinstance(params, Mapping):
         raise broken_rule("", "must be a table of parameters")
     for name in params:

@@ -89,7 +89,6 @@ class NewConfig:
 
 
 def config_text(choices: NewConfig) -> str:
-    """The text of the file."""
     examples = _examples()
     parts = [_top(examples["top"], choices), examples["providers"]]
     parts += [_switched_on(examples[name]) if name in examples else _of_service(name) for name in choices.providers]
@@ -123,7 +122,6 @@ def _lifted(text: str) -> str:
 
 
 def _switched_on(text: str) -> str:
-    """A provider's table, with `api_key_env` where it has that."""
     return text.replace("#[providers.", "[providers.", 1).replace("#api_key_env", "api_key_env", 1)
 
 

@@ -37,8 +37,6 @@ _LINE_OF_TOML = re.compile(r"\(at line (\d+),")
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A configuration as far as it is usable, and the findings in it."""
-
     config: Config
     findings: tuple[Finding, ...] = ()
     found: Found | None = None
@@ -49,23 +47,19 @@ class CheckedConfig:
 
     @property
     def file(self) -> Path | None:
-        """Its file, if any."""
         if self.error is not None:
             return self.error.file
         return None if self.found is None else self.found.document.file
 
     @property
     def problems(self) -> list[Finding]:
-        """What keeps it from loading."""
         return [finding for finding in self.findings if finding.check == PROBLEM]
 
     def is_wrong(self, *path: str) -> bool:
-        """Whether a problem is in the value at that path."""
         return any(_path_of(problem)[: len(path)] == path for problem in self.problems)
 
 
 def check_config(source: Source, environment: Environment) -> CheckedConfig:
-    """Checks a configuration; what is wrong is a finding."""
     if isinstance(source, Config):
         return CheckedConfig(source)
     try:
@@ -158,7 +152,6 @@ def nearest_path(key: str, places: Mapping[str, KeyPath]) -> tuple[KeyPath, str]
 
 
 def paths_by_place(values: object) -> dict[str, KeyPath]:
-    """The path of every value, by its dotted key."""
     places: dict[str, KeyPath] = {}
     _without(values, frozenset(), (), (), places)
     return places

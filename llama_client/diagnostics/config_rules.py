@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from llama_client.config.effective import Found
     from llama_client.config.environment import KeyPath
     from llama_client.diagnostics.machine import Environment
-
 
 # The kinds with all their models in the catalogue.
 _LISTED_KINDS = ("groq", "together")
@@ -59,7 +57,6 @@ class Rules:
         self._named = tuple(self._named_targets())
 
     def findings(self) -> Iterator[Finding]:
-        """What the rules find."""
         yield from self._default_model()
         yield from self._names_in_routes()
         yield from self._targets()
@@ -70,11 +67,7 @@ class Rules:
         yield from self._rows()
 
     def _named_targets(self) -> Iterator[_Named]:
-        written = [
-            (f"routes.{name}.targets[{number}]", row.target)
-            for name, route in self._config.routes.items()
-            for number, row in enumerate(route.targets)
-        ]
+        written = self._targets_in_routes()
         if self._config.default_model is not None and self._config.default_model not in self._config.routes:
             written.insert(0, ("default_model", self._config.default_model))
         for key, text in written:
@@ -83,7 +76,7 @@ class Rules:
                 yield _Named(key, provider, model)
 
     def _is_broken(self, provider: str) -> bool:
-        """Whether a provider's table is wrong, so that the rules say no more about it."""
+        # The rules report no more of a wrong table.
         return ("providers", provider) in self._broken
 
     def _has_address(self, provider: str) -> bool:
@@ -106,14 +99,20 @@ class Rules:
 
     def _names_in_routes(self) -> Iterator[Finding]:
         """Targets of routes that are names of the catalogue."""
-        for name, route in self._config.routes.items():
-            for number, row in enumerate(route.targets):
-                why_not = self._why_not(row.target) if "/" not in row.target else None
-                if why_not is not None:
-                    yield _finding("route", "problem", f"routes.{name}.targets[{number}]", why_not)
+        for key, target in self._targets_in_routes():
+            why_not = self._why_not(target) if "/" not in target else None
+            if why_not is not None:
+                yield _finding("route", "problem", key, why_not)
+
+    def _targets_in_routes(self) -> list[tuple[str, str]]:
+        """Each target as written, with the key that names it."""
+        return [
+            (f"routes.{name}.targets[{number}]", row.target)
+            for name, route in self._config.routes.items()
+            for number, row in enumerate(route.targets)
+        ]
 
     def _why_not(self, model: str) -> str | None:
-        """Why a model has no target."""
         try:
             self._resolver.choices(model)
         except LlamaClientError as error:
@@ -166,7 +165,8 @@ class Rules:
         providers = self._config.providers
         for name, table in providers.items():
             if isinstance(table, HttpProviderConfig) and not self._is_broken(name):
-                yield from self._key(f"providers.{name}", name, table)
+                for check, key, message in self._key(name, table):
+                    yield _finding(check, "warning", f"providers.{name}{key}", message)
         for named in self._named:
             row = None if named.provider in providers else service_of(named.provider)
             if row is not None and self._lacks_key(row):
@@ -174,43 +174,40 @@ class Rules:
                 yield _finding("provider_key", "warning", named.key, message)
 
     def _lacks_key(self, row: Service) -> bool:
-        """Whether a service needs a key, and none of its variables is set."""
         return not row.is_local and bool(row.key_variables) and not row.has_key(self._environ)
 
-    def _key(self, where: str, name: str, table: HttpProviderConfig) -> Iterator[Finding]:
+    def _key(self, name: str, table: HttpProviderConfig) -> Iterator[tuple[str, str, str]]:
+        """The check, the key below the provider's table, and the message of each finding."""
         source = self._found.source_of(("providers", name, "api_key"))
         if table.api_key is not None and source.kind != "environment":
             message = (
                 "everyone who can read the configuration can read this key; better the name of a variable "
                 "(api_key_env), a file (api_key_file) or a command (api_key_command)"
             )
-            yield _finding("config_value", "warning", f"{where}.api_key", message)
+            yield "config_value", ".api_key", message
         if table.api_key_env is not None and not is_variable_name(table.api_key_env, self._environ):
             message = "looks like a key: it must be the name of the variable that holds the key"
-            yield _finding("config_value", "warning", f"{where}.api_key_env", message)
+            yield "config_value", ".api_key_env", message
         elif table.api_key_env is not None and not self._environ.get(table.api_key_env):
-            message = f"the variable {table.api_key_env} is not set"
-            yield _finding("provider_key", "warning", f"{where}.api_key_env", message)
+            yield "provider_key", ".api_key_env", f"the variable {table.api_key_env} is not set"
         if table.api_key_command is not None and shutil.which(table.api_key_command[0]) is None:
-            message = "there is no such command on this machine"
-            yield _finding("provider_key", "warning", f"{where}.api_key_command", message)
+            yield "provider_key", ".api_key_command", "there is no such command on this machine"
         has_source = any((table.api_key, table.api_key_env, table.api_key_file, table.api_key_command))
         row = service_of(table.kind)
         is_other_server = row is not None and row.is_any_server and table.base_url is not None
         if row is not None and not has_source and not is_other_server and self._lacks_key(row):
             variables = " or ".join(row.key_variables)
             message = f"there is no key: set the variable {variables}, or api_key_env, api_key_file or api_key_command"
-            yield _finding("provider_key", "warning", where, message)
+            yield "provider_key", "", message
 
     def _files(self) -> Iterator[Finding]:
         for name, table in self._config.providers.items():
-            files: list[tuple[str, str, Path | None]]
             if isinstance(table, GgufConfig):
                 files = [("gguf_model", "model_path", table.model_path), ("gguf_model", "mmproj", table.mmproj)]
                 files += [("gguf_model", f"lora[{number}].path", lora.path) for number, lora in enumerate(table.lora)]
             else:
-                files = [("provider_key", "api_key_file", table.api_key_file)]
-                files += [("provider_reachable", "ca_file", table.ca_file)]
+                own = ("provider_key", "api_key_file", table.api_key_file)
+                files = [own, ("provider_reachable", "ca_file", table.ca_file)]
             for check, key, path in files:
                 if path is not None and not path.is_file():
                     yield _finding(check, "problem", f"providers.{name}.{key}", f"there is no file {path}")
@@ -218,7 +215,7 @@ class Rules:
     def _unused(self) -> Iterator[Finding]:
         config = self._config
         # A name of the catalogue means every provider that serves it.
-        has_names = any("/" not in row.target for route in config.routes.values() for row in route.targets)
+        has_names = any("/" not in target for _, target in self._targets_in_routes())
         if has_names or not self._named or len(config.providers) < 2:
             return
         used = {named.provider for named in self._named}
@@ -251,7 +248,6 @@ class Rules:
             return True
 
     def _rows(self) -> Iterator[Finding]:
-        """Prices and models of unknown providers."""
         rows = [(f"prices[{number}].target", row.target) for number, row in enumerate(self._config.prices)]
         rows += [(f"models[{number}].target", row.target) for number, row in enumerate(self._config.models)]
         for key, target in rows:

@@ -7,22 +7,21 @@ from dataclasses import replace
 
 from llama_client.config.environment import CONFIG_VARIABLE, override_variables
 from llama_client.diagnostics.config_check import CheckedConfig
-from llama_client.diagnostics.finding import Fact, Finding
+from llama_client.diagnostics.finding import Fact, Finding, Status
 
 # What the rules look up and the doctor tries: its own findings say more.
+_CHECK_AGAIN = "then run `llama-client config check`."
 _TRIED = {"default_model", "gguf_model", "price", "provider_key", "provider_reachable", "route", "target"}
 
 
 def configuration_findings(checked: CheckedConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The findings on the configuration itself."""
     if checked.found is None and checked.error is None:
         # A `Config` of the program's own.
         return
     yield from _file(checked)
-    check = "then run `llama-client config check`."
     for finding in checked.findings:
         if finding.check not in {*_TRIED, "config_file"}:
-            remedy = None if finding.status == "info" else f"Correct {finding.subject}, {check}"
+            remedy = None if finding.status == "info" else f"Correct {finding.subject}, {_CHECK_AGAIN}"
             yield replace(finding, remedy=remedy)
     names = override_variables(environ)
     if names:
@@ -32,7 +31,6 @@ def configuration_findings(checked: CheckedConfig, environ: Mapping[str, str]) -
 
 
 def _file(checked: CheckedConfig) -> Iterator[Finding]:
-    """The file, or each thing that is wrong with it."""
     file, error, found = checked.file, checked.error, checked.found
     subject = "configuration" if file is None or found is None else str(file)
     facts: dict[str, Fact] = {}
@@ -41,22 +39,20 @@ def _file(checked: CheckedConfig) -> Iterator[Finding]:
         facts = {"path": None if file is None else str(file.absolute()), "found_at": place}
     for problem in checked.problems:
         message = f"{problem.subject}: {problem.message}" if problem.subject else problem.message
-        remedy = f"Correct {problem.subject or 'it'}, then run `llama-client config check`."
+        remedy = f"Correct {problem.subject or 'it'}, {_CHECK_AGAIN}"
         if error is not None:
             message = str(error)
             if error.reason == "missing":
                 remedy = f"Name an existing file in --config or {CONFIG_VARIABLE}, or run `llama-client config init`."
-        of_problem: dict[str, Fact] = {**facts, "key": problem.subject or None, "loads": False}
-        yield replace(problem, subject=subject, message=message, remedy=remedy, facts=of_problem)
+        key = {"key": problem.subject or None, "loads": False}
+        yield replace(problem, subject=subject, message=message, remedy=remedy, facts={**facts, **key})
     if checked.problems:
         return
     facts |= {"loads": True, "providers": len(checked.config.providers), "routes": len(checked.config.routes)}
-    if file is None:
-        message = "no file found; every key has its default"
-        remedy = "For settings of your own, run `llama-client config init`."
-        yield Finding("config_file", "configuration", subject, "info", message, remedy, facts)
-    else:
-        yield Finding("config_file", "configuration", subject, "ok", "loaded", facts=facts)
+    status: Status = "info" if file is None else "ok"
+    message = "no file found; every key has its default" if file is None else "loaded"
+    init = "For settings of your own, run `llama-client config init`." if file is None else None
+    yield Finding("config_file", "configuration", subject, status, message, init, facts)
 
 
 def _local_only(checked: CheckedConfig) -> Iterator[Finding]:
@@ -66,5 +62,5 @@ def _local_only(checked: CheckedConfig) -> Iterator[Finding]:
     allowed = config.privacy.allow_hosts
     beyond = f" and {', '.join(allowed)} (privacy.allow_hosts)" if allowed else ""
     message = f"on, by {found.local_only_by}: no host but this machine{beyond} is reached"
-    facts: dict[str, Fact] = {"allow_hosts": list(allowed), "source": found.local_only_by}
+    facts = {"allow_hosts": list(allowed), "source": found.local_only_by}
     yield Finding("local_only", "configuration", "local_only", "ok", message, facts=facts)

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from llama_client.config.effective import ValueSource
     from llama_client.config.environment import KeyPath
 
-
 Status = Literal["ok", "info", "warning", "problem", "skipped"]
 # Causes before their consequences.
 Section = Literal["configuration", "providers", "local engines", "models", "money", "machine"]
@@ -22,8 +21,6 @@ Fact = str | int | float | bool | None | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found out about one thing."""
-
     check: str
     section: Section
     # Of a finding in the configuration: the key.
@@ -55,21 +52,17 @@ class Finding:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        shown = ("check", "section", "subject", "status", "message", "remedy")
-        return {**{name: getattr(self, name) for name in shown}, "facts": dict(self.facts)}
+        shown = ("check", "section", "subject", "status", "message", "remedy", "facts")
+        return {name: getattr(self, name) for name in shown}
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticsReport:
-    """All findings of the doctor."""
-
     findings: Sequence[Finding]
     is_configured: bool = True
 
     @property
     def status(self) -> Status:
-        """The worst of all."""
         found = {finding.status for finding in self.findings}
         return "problem" if "problem" in found else "warning" if "warning" in found else "ok"
 
@@ -81,7 +74,6 @@ class DiagnosticsReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many findings have each status."""
         counted = Counter(finding.status for finding in self.findings)
         return {status: counted[status] for status in STATUSES}
 
@@ -104,7 +96,6 @@ class DiagnosticsReport:
         return f"{counted}. {'First: ' * has_more}{first.remedy or f'{first.subject}: {first.message}'}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "status": self.status,
             "summary": self.summary(),
@@ -114,5 +105,4 @@ class DiagnosticsReport:
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """Each once, by section; within one in their order."""
     return sorted(dict.fromkeys(findings), key=lambda finding: SECTIONS.index(finding.section))

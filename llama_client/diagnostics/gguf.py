@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Architecture
     from llama_client.providers.gguf.store import ModelStore
 
-
 _DEFAULT = "default"
 _INSTALL = 'Run `pip install "llama-client[gguf]"`.'
 _GPU_BUILDS = "Install a build of xllamacpp for your GPU: its page on PyPI lists those for CUDA, ROCm and Vulkan."
@@ -34,8 +33,6 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class GgufView:
-    """A provider of GGUF files, and the findings on its files."""
-
     name: str
     table: GgufConfig
     store: ModelStore
@@ -61,7 +58,6 @@ class GgufView:
 def examine_files(
     tables: Mapping[str, GgufConfig], store: ModelStore, hardware: MachineFacts | None
 ) -> dict[str, GgufView]:
-    """Each provider of kind `gguf`."""
     return {
         name: GgufView(name, table, store, tuple(_files(name, table, store, hardware)))
         for name, table in tables.items()
@@ -69,14 +65,13 @@ def examine_files(
 
 
 def engine_findings(hardware: MachineFacts | None, store: ModelStore, *, is_needed: bool) -> Iterator[Finding]:
-    """The library, and the models that have been pulled."""
     names = store.names()
     yield _library(hardware, is_needed=is_needed or bool(names))
     shown = ", ".join(names[:_MAX_NAMED]) + (f" and {len(names) - _MAX_NAMED} more" * (len(names) > _MAX_NAMED))
     remedy = None if names else f"Run `llama-client pull {DEMO_NAME}` for a tiny one that needs no network after."
-    facts: dict[str, Fact] = {"models": names, "folder": str(store.folder)}
-    message = f"pulled: {shown or 'none'}"
-    yield Finding("gguf_pulled", "local engines", "models", "ok" if names else "info", message, remedy, facts)
+    facts = {"models": names, "folder": str(store.folder)}
+    status: Status = "ok" if names else "info"
+    yield Finding("gguf_pulled", "local engines", "models", status, f"pulled: {shown or 'none'}", remedy, facts)
     for gone in sorted({path.stem for path in store.folder.glob("*.json")} - set(names)):
         message = "it was pulled, and its file is gone or its record is damaged"
         remedy = f"Run `llama-client pull` for it again, or delete {store.folder / f'{gone}.json'}."

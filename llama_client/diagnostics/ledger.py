@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
     from llama_client.types.report import BudgetState
 
-
 # For one query of the database; one that takes longer is aborted.
 _QUERY_S = 3.0
 _NEARLY_SPENT = Decimal("0.8")
@@ -39,6 +39,7 @@ _BUSY = {
     "locked": "another process has locked it",
 }
 _MOVE_AWAY = "Move {} away: the next call creates a new one."
+_OWN_PRICE = 'Give its price: [[prices]] with target = "{}", input_usd_per_mtok and output_usd_per_mtok.'
 _EXHAUSTED = {
     "block": "calls that cost anything are refused",
     "local": "only free local targets are called",
@@ -75,7 +76,7 @@ def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offl
     if check.file is not None:
         return list(check.of_file(check.file))
     if offline and database.host is not None and not is_this_machine(database.host):
-        return [check.finding("skipped", "not contacted: --offline")]
+        return [check.finding("ledger", "skipped", "not contacted: --offline")]
     return list(check.of_content())
 
 
@@ -93,8 +94,6 @@ def _unusable(subject: str, error: LlamaClientError) -> Finding:
 
 
 class _LedgerCheck:
-    """The check of one database."""
-
     def __init__(self, config: Config, database: Database, clock: Clock) -> None:
         self._config = config
         self._database = database
@@ -105,12 +104,11 @@ class _LedgerCheck:
 
     def finding(
         self,
+        check: str,
         status: Status,
         message: str,
         remedy: str | None = None,
         facts: Mapping[str, Fact] | None = None,
-        *,
-        check: str = "ledger",
     ) -> Finding:
         return Finding(check, "money", self._subject, status, message, remedy, facts or {})
 
@@ -118,13 +116,16 @@ class _LedgerCheck:
         not_writable = _not_writable(file)
         if not_writable is not None:
             remedy = f"Make {file} writable, or name another file in ledger.url."
-            yield self.finding("problem", f"it cannot be written: {not_writable}", remedy)
+            yield self.finding("ledger", "problem", f"it cannot be written: {not_writable}", remedy)
         if not file.is_file():
             if not_writable is None:
-                yield self.finding("info", "none yet; the first call creates it")
+                yield self.finding("ledger", "info", "none yet; the first call creates it")
                 yield from _budgets([], self._config)
             return
-        size_bytes = sum(_size(file.with_name(f"{file.name}{ending}")) for ending in ("", "-wal"))
+        size_bytes = 0
+        for part in (file, file.with_name(f"{file.name}-wal")):
+            with suppress(OSError):
+                size_bytes += part.stat().st_size
         is_read = True
         for finding in self.of_content(size_bytes, has_status=not_writable is not None):
             is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
@@ -137,10 +138,9 @@ class _LedgerCheck:
         from llama_client.costs.inspection import StorageError, look
 
         config, now = self._config, self._clock.wall()
+        calendar = Calendar(config.timezone)
         try:
-            seen = look(
-                self._place, calendar=Calendar(config.timezone), now=now, budgets=config.budgets, within_s=_QUERY_S
-            )
+            seen = look(self._place, calendar=calendar, now=now, budgets=config.budgets, within_s=_QUERY_S)
         except StorageError as error:
             yield self._unreadable(error)
             return
@@ -151,12 +151,12 @@ class _LedgerCheck:
             yield self._contents(seen, size_bytes)
         if seen.is_newer and seen.is_understood:
             message = f"written by a newer llama-client (version {seen.schema_version}), and still compatible"
-            yield self.finding("info", message, check="ledger_schema")
+            yield self.finding("ledger_schema", "info", message)
         if seen.unrecorded_calls:
             message = f"{seen.unrecorded_calls:,} calls could not be recorded in full; reports count them separately"
             remedy = "Check that its disk has room and is fast enough; lost records cannot be restored."
             unrecorded = {"unrecorded_calls": seen.unrecorded_calls}
-            yield self.finding("warning", message, remedy, unrecorded, check="ledger_unrecorded")
+            yield self.finding("ledger_unrecorded", "warning", message, remedy, unrecorded)
         yield from _budgets(seen.budgets, config)
 
     def _unreadable(self, error: StorageError) -> Finding:
@@ -164,7 +164,7 @@ class _LedgerCheck:
 
         why = why_not(error)
         if why in _BUSY:
-            return self.finding("skipped", f"not read: {_BUSY[why]}")
+            return self.finding("ledger", "skipped", f"not read: {_BUSY[why]}")
         if self.file is None:
             remedy = "Check that the server runs, and host, user and password in ledger.url."
         elif why == "damaged":
@@ -172,23 +172,23 @@ class _LedgerCheck:
         else:
             remedy = f"Make {self.file} readable, or name another file in ledger.url."
         message = str(error).removeprefix(f"{self._database.name}: ")
-        return self.finding("problem", f"it cannot be read: {message}", remedy)
+        return self.finding("ledger", "problem", f"it cannot be read: {message}", remedy)
 
     def _contents(self, seen: LedgerSnapshot, size_bytes: int | None) -> Finding:
         version = seen.schema_version
         if not seen.is_understood:
             message = f"its version {version} is of a newer llama-client, and not compatible with this one"
             remedy = "Run `pip install --upgrade llama-client`."
-            return self.finding("problem", message, remedy, {"schema_version": version})
+            return self.finding("ledger", "problem", message, remedy, {"schema_version": version})
         facts: dict[str, Fact] = {} if size_bytes is None else {"size_bytes": size_bytes}
         if version is None:
-            return self.finding("info", "empty; the first call fills it", facts=facts)
+            return self.finding("ledger", "info", "empty; the first call fills it", facts=facts)
         last = seen.last_row_at
         message = "1 attempt recorded" if seen.rows == 1 else f"{seen.rows or 0:,} attempts recorded"
         message += "" if last is None else f", the last of {_moment(last, self._config.timezone)}"
         message += "" if size_bytes is None else f"; {gib(size_bytes)}"
         facts |= {"rows": seen.rows, "last_row_at": last.isoformat() if last else None, "schema_version": version}
-        return self.finding("ok", message, facts=facts)
+        return self.finding("ledger", "ok", message, facts=facts)
 
     def _integrity(self, file: Path) -> Finding:
         from llama_client.costs.inspection import StorageError, damage_in, why_not
@@ -199,12 +199,12 @@ class _LedgerCheck:
         except StorageError as error:
             why = why_not(error)
             if why != "damaged":
-                return self.finding("skipped", f"check not completed: {_BUSY.get(why, str(error))}", check=check)
+                return self.finding(check, "skipped", f"check not completed: {_BUSY.get(why, str(error))}")
             damage = str(error).removeprefix(f"sqlite:///{file}: ")
         if damage == "ok":
-            return self.finding("ok", "undamaged, by SQLite's quick check", check=check)
+            return self.finding(check, "ok", "undamaged, by SQLite's quick check")
         remedy = f"{_MOVE_AWAY.format(file)} SQLite's `.recover` may restore the old one."
-        return self.finding("problem", f"it is damaged: {damage}", remedy, check=check)
+        return self.finding(check, "problem", f"it is damaged: {damage}", remedy)
 
 
 def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]:
@@ -230,12 +230,8 @@ def _budget(state: BudgetState, zone: str) -> Finding:
         remedy = f"{f'Wait until {until}, or raise' if until else 'Raise'} its usd in [[budgets]]."
     elif taken >= state.usd * _NEARLY_SPENT:
         status, remedy = "warning", "Raise its usd in [[budgets]] to spend more."
-    facts: dict[str, Fact] = {
-        "usd": f"{state.usd:f}",
-        "spent_usd": f"{state.spent_usd:f}",
-        "reserved_usd": f"{state.reserved_usd:f}",
-        "on_exceeded": state.on_exceeded,
-    }
+    facts = {name: f"{getattr(state, name):f}" for name in ("usd", "spent_usd", "reserved_usd")}
+    facts["on_exceeded"] = state.on_exceeded
     return Finding("budget", "money", state.budget, status, message, remedy, facts)
 
 
@@ -251,13 +247,6 @@ def _not_writable(file: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is a file, not a folder"
     return None if os.access(folder, os.W_OK) else f"{folder} is read-only"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
 
 
 def _moment(moment: datetime, zone: str) -> str:
@@ -293,14 +282,10 @@ def _unknown(state: TargetState, providers: Providers, *, refuses: bool) -> Find
         message += ", and a budget refuses unpriced targets (on_unpriced)"
     elif is_this_machine(urlsplit(providers.url(state.provider) or "").hostname or ""):
         status = "info"
-    remedy = _own_price(state.name)
+    remedy = _OWN_PRICE.format(state.name)
     if providers.kind(state.provider) == "openai":
         remedy += f" Or, for a machine of your own, set providers.{state.provider}.usd_per_hour."
     return Finding("price", "money", state.name, status, message, remedy)
-
-
-def _own_price(target: str) -> str:
-    return f'Give its price: [[prices]] with target = "{target}", input_usd_per_mtok and output_usd_per_mtok.'
 
 
 def _known(target: str, price: Price, age_days: int | None) -> Finding:
@@ -324,5 +309,5 @@ def _known(target: str, price: Price, age_days: int | None) -> Finding:
             ago = "today" if age_days <= 0 else "yesterday" if age_days == 1 else f"{age_days} days ago"
             message += f", checked {ago}{doubt}"
             if age_days > STALE_AFTER_DAYS:
-                status, remedy = "warning", f"Install a newer llama-client. Or: {_own_price(target)}"
+                status, remedy = "warning", f"Install a newer llama-client. Or: {_OWN_PRICE.format(target)}"
     return Finding("price", "money", target, status, message, remedy, facts)

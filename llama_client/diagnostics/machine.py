@@ -26,14 +26,11 @@ if TYPE_CHECKING:
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
 
-
 DEFAULT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticsOptions:
-    """What to check, and how."""
-
     source: Source = None
     model: str | None = None
     offline: bool = False
@@ -67,8 +64,6 @@ _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES = 200 * _MIB, 10 * _MIB
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that llama.cpp can compute on."""
-
     kind: str
     title: str
     memory_bytes: int
@@ -93,17 +88,19 @@ def examine_hardware(environment: Environment) -> MachineFacts:
     probe = environment.probe
     has_library = find_spec("xllamacpp") is not None
     devices = _devices(probe) if has_library else None
-    return MachineFacts(environment.machine(probe), _available_bytes(probe), devices, has_library)
+    memory = (probe.read("/proc/meminfo") or "") if probe.system == "Linux" else ""
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", memory, re.MULTILINE)
+    available = int(found[1]) * 1024 if found else None
+    return MachineFacts(environment.machine(probe), available, devices, has_library)
 
 
 def hardware_findings(hardware: MachineFacts) -> Iterator[Finding]:
-    """Memory and GPUs."""
     machine, available = hardware.machine, hardware.available_ram_bytes
     if machine.ram_bytes is None:
         yield Finding("memory", "machine", "memory", "info", "its size is unknown")
     else:
         now = f", {gib(available)} of it available now" if available is not None else ""
-        facts: dict[str, Fact] = {"ram_bytes": machine.ram_bytes, "available_bytes": available}
+        facts = {"ram_bytes": machine.ram_bytes, "available_bytes": available}
         yield Finding("memory", "machine", "memory", "ok", f"{gib(machine.ram_bytes)} of RAM{now}", facts=facts)
     for gpu in machine.gpus:
         free = f", {gib(gpu.free_bytes)} of it free now" if gpu.free_bytes is not None else ""
@@ -114,7 +111,6 @@ def hardware_findings(hardware: MachineFacts) -> Iterator[Finding]:
 
 
 def disk_findings(models: Path, ledger: Path | None) -> Iterator[Finding]:
-    """The free space for models and for the ledger."""
     yield _disk("room for models", models, _LITTLE_FOR_MODELS_BYTES, 0)
     if ledger is not None:
         yield _disk("room for the ledger", ledger.parent, _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES)
@@ -150,13 +146,6 @@ def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Findin
     return Finding("disk", "machine", what, status, f"{gib(free)} free at {folder}", remedy, facts)
 
 
-def _available_bytes(probe: SystemProbe) -> int | None:
-    if probe.system != "Linux":
-        return None
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", probe.read("/proc/meminfo") or "", re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
-
-
 def _devices(probe: SystemProbe) -> list[Device] | None:
     if getattr(sys, "frozen", False) or not sys.executable:
         return None
@@ -179,9 +168,9 @@ EXTRAS = {
 
 
 def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
-    """Versions, and the extras that are installed or missing."""
-    running = f"llama-client {__version__} on Python {platform.python_version()}, {platform.system()}"
-    facts: dict[str, Fact] = {"version": __version__, "python": platform.python_version(), "system": platform.system()}
+    python, system = platform.python_version(), platform.system()
+    running = f"llama-client {__version__} on Python {python}, {system}"
+    facts = {"version": __version__, "python": python, "system": system}
     yield Finding("software", "configuration", "llama-client", "ok", running, facts=facts)
     missing = {name for name, modules in EXTRAS.items() if not all(find_spec(module) for module in modules)}
     reasons = _reasons(config, needs_gguf=needs_gguf)
@@ -194,19 +183,17 @@ def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
     message = f"installed: {', '.join(installed) or 'none'}"
     if others:
         message += f"; not installed, and not needed here: {', '.join(others)}"
-    facts = {"installed": installed, "missing": sorted(missing)}
-    yield Finding("extras", "configuration", "extras", "ok", message, facts=facts)
+    lists = {"installed": installed, "missing": sorted(missing)}
+    yield Finding("extras", "configuration", "extras", "ok", message, facts=lists)
 
 
 def load_official(kind: str) -> None:
-    """Imports the official client of a kind of provider, if it has one."""
     service = service_of(kind)
     if service is not None and service.sdk:
         import_module(service.sdk)
 
 
 def _reasons(config: Config, *, needs_gguf: bool) -> dict[str, str]:
-    """The extras that the configuration needs, and what needs each."""
     reasons = {}
     if needs_gguf:
         reasons["gguf"] = "a model that runs in this process"

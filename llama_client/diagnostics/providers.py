@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from llama_client import errors
 from llama_client.diagnostics.finding import Fact, Finding, Section, Status
 from llama_client.diagnostics.machine import load_official
-from llama_client.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    AuthenticationError,
-    ConfigError,
-    InvalidResponseError,
-    LlamaClientError,
-    LocalOnlyError,
-    ModelNotFoundError,
-    PermissionDeniedError,
-    ProviderError,
-    RateLimitError,
-)
+from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
 from llama_client.local_only import is_this_machine
 from llama_client.providers.services import service_of
 from llama_client.redaction import without_credentials
@@ -38,7 +27,6 @@ if TYPE_CHECKING:
     from llama_client.providers.base import Provider, ServedModel
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.registry import Providers
-
 
 State = Literal["reached", "not reached", "forbidden", "not contacted"]
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
@@ -53,16 +41,12 @@ _FORBIDDEN_REMEDIES = {
 
 
 class KeySource(NamedTuple):
-    """Where a key comes from, and the file that it is in."""
-
     name: str | None
     file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """What is known of a provider after its check."""
-
     name: str
     kind: str
     state: State
@@ -75,8 +59,6 @@ class ProviderState:
 
 @dataclass(frozen=True)
 class ProviderCheck:
-    """The check of one provider."""
-
     name: str
     table: HttpProviderConfig
     checked: CheckedConfig
@@ -84,35 +66,31 @@ class ProviderCheck:
     options: DiagnosticsOptions
     environment: Environment
 
-    @property
-    def kind(self) -> str:
-        return self.table.kind
-
     @cached_property
     def key_source(self) -> KeySource:
         """Where its key comes from; of a command, without its arguments, which could contain the key."""
         table, variable = self.table, self._variable
         command = Path((table.api_key_command or ("",))[0]).name
-        sources: list[tuple[object, str, Path | None]] = [
-            (table.api_key, f"providers.{self.name}.api_key", self.checked.file),
-            (table.api_key_env, f"${table.api_key_env}", None),
-            (table.api_key_file, f"the file {table.api_key_file}", table.api_key_file),
-            (table.api_key_command, f"the command `{command}`", None),
-            (self.environment.environ.get(variable or "") or None, f"${variable}", None),
+        sources = [
+            (table.api_key, KeySource(f"providers.{self.name}.api_key", self.checked.file)),
+            (table.api_key_env, KeySource(f"${table.api_key_env}")),
+            (table.api_key_file, KeySource(f"the file {table.api_key_file}", table.api_key_file)),
+            (table.api_key_command, KeySource(f"the command `{command}`")),
+            (self.environment.environ.get(variable or "") or None, KeySource(f"${variable}")),
         ]
-        return next((KeySource(name, file) for value, name, file in sources if value is not None), KeySource(None))
+        return next((source for value, source in sources if value is not None), KeySource(None))
 
     @property
     def _variable(self) -> str | None:
         """The variable that is read without a source in the table; None: a compatible server, which has none."""
         from llama_client.providers.http.sdk import http_service_of
 
-        return http_service_of(self.kind).key_variable_for(self.table, self.environment.environ)
+        return http_service_of(self.table.kind).key_variable_for(self.table, self.environment.environ)
 
     @property
     def _keys_url(self) -> str | None:
         """The page where its keys are made; None: a compatible server."""
-        service = service_of(self.kind)
+        service = service_of(self.table.kind)
         return service.keys_url or None if service is not None and self._variable is not None else None
 
     def load(self) -> None:
@@ -120,7 +98,7 @@ class ProviderCheck:
         try:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
             if self._not_allowed(provider.url) is None:
-                load_official(self.kind)
+                load_official(self.table.kind)
         except Exception:  # noqa: BLE001 - `run` meets it again and reports it
             return
 
@@ -150,16 +128,17 @@ class ProviderCheck:
             served = provider.served_models()
         except LlamaClientError as error:
             return self._ended("not reached", None, self._invalid(error))
-        facts: dict[str, Fact] = {"models": len(served)}
-        reached = self._reach("ok", f"provided by an installed package; it lists {len(served)} models", facts=facts)
+        message = f"provided by an installed package; it lists {len(served)} models"
+        reached = self._reach("ok", message, models=len(served))
         return replace(self._ended("reached", None, reached), served=list(served))
 
-    def late(self) -> ProviderState:
-        """Its state without an answer in time."""
-        url = self.providers.url(self.name)
-        message = f"it did not answer within {self.options.timeout_s:g} s"
-        remedy = "Try a longer --timeout; if that does not help, its key's command or its server hangs."
-        return self._ended("not reached", url and without_credentials(url), self._reach("problem", message, remedy))
+    def unknown(self, failure: str | None) -> ProviderState:
+        """Its state after a check that failed, or (None) did not end in time."""
+        url, remedy = self.providers.url(self.name), None
+        if failure is None:
+            failure = f"it did not answer within {self.options.timeout_s:g} s"
+            remedy = "Try a longer --timeout; if that does not help, its key's command or its server hangs."
+        return self._ended("not reached", url and without_credentials(url), self._reach("problem", failure, remedy))
 
     def _contacted(self, provider: HttpProvider, url: str) -> ProviderState:
         # With the HTTP library behind it, which not every configuration needs.
@@ -174,62 +153,61 @@ class ProviderCheck:
             unreached = self._unreached(error, url, is_refused=is_refused(error))
             return self._ended(state, url, *self._key_findings(error), unreached)
         latency_ms = round((monotonic() - started_s) * 1000, 1)
-        default, version = None, None
-        if self.kind == "ollama":
-            default, version = self.providers.ollama_default(self.name), _version(provider)
-        models = "1 model" if len(served) == 1 else f"{len(served)} models"
-        facts: dict[str, Fact] = {"latency_ms": latency_ms, "models": len(served), "url": url}
-        reached = self._reach("ok", f"reached at {url} in {latency_ms:g} ms; it serves {models}", facts=facts)
+        message = f"reached at {url} in {latency_ms:g} ms; it serves {len(served)} model{'s' * (len(served) != 1)}"
+        reached = self._reach("ok", message, latency_ms=latency_ms, models=len(served), url=url)
         ended = self._ended("reached", url, *self._key_findings(None), reached)
         cleaned = [replace(model, id=provider.cleaned(model.id)) for model in served]
-        return replace(ended, served=cleaned, default=default, version=version)
+        if self.table.kind != "ollama":
+            return replace(ended, served=cleaned)
+        default = self.providers.ollama_default(self.name)
+        return replace(ended, served=cleaned, default=default, version=_version(provider))
 
     def _ended(self, state: State, url: str | None, *findings: Finding) -> ProviderState:
-        return ProviderState(self.name, self.kind, state, url, findings=(*self._key_file_findings(), *findings))
+        return ProviderState(self.name, self.table.kind, state, url, findings=(*self._key_file_findings(), *findings))
 
     def _not_contacted(self, url: str, finding: Finding) -> ProviderState:
-        state: State = "forbidden" if finding.facts["rule"] == "local_only" else "not contacted"
-        return self._ended(state, url, finding)
+        return self._ended("forbidden" if finding.facts["rule"] == "local_only" else "not contacted", url, finding)
 
     def _not_allowed(self, url: str) -> Finding | None:
         """Why the provider must not be contacted; None: it may. To find out, nothing is contacted either."""
-        host = urlsplit(url).hostname or ""
-        facts: dict[str, Fact] = {"rule": "configuration", "url": without_credentials(url)}
+        host, url = urlsplit(url).hostname or "", without_credentials(url)
         if self.checked.is_wrong("providers", self.name):
-            return self._reach("skipped", "not contacted: its table in the configuration is wrong", facts=facts)
+            message = "not contacted: its table in the configuration is wrong"
+            return self._reach("skipped", message, rule="configuration", url=url)
         if is_this_machine(host):
             return None
         if not self.checked.is_known:
             message = "not contacted: the configuration cannot be used, and it may set local_only"
-            return self._reach("skipped", message, facts=facts)
+            return self._reach("skipped", message, rule="configuration", url=url)
         try:
             self.providers.guard.require_allowed(host)
         except LocalOnlyError as error:
-            return self._forbidden(error, without_credentials(url))
+            return self._forbidden(error, url)
         if self.options.offline:
-            return self._reach("skipped", "not contacted: --offline", facts={**facts, "rule": "offline"})
+            return self._reach("skipped", "not contacted: --offline", rule="offline", url=url)
         return None
 
     def _forbidden(self, error: LocalOnlyError, url: str) -> Finding:
         """Forbidden by `local_only`, as it should be without a table in the configuration."""
-        facts: dict[str, Fact] = {"rule": "local_only", "url": url}
-        if not self.providers.is_configured(self.name):
-            return self._reach("info", f"not contacted: {error}", facts=facts)
-        remedy = _FORBIDDEN_REMEDIES.get(error.rule, "Remove its table, or switch local_only off.")
-        remedy = remedy.format(host=urlsplit(url).hostname or "")
-        return self._reach("warning", f"not contacted: {error}", remedy, facts)
+        message, remedy = f"not contacted: {error}", None
+        if self.providers.is_configured(self.name):
+            remedy = _FORBIDDEN_REMEDIES.get(error.rule, "Remove its table, or switch local_only off.")
+            remedy = remedy.format(host=urlsplit(url).hostname or "")
+        return self._reach("warning" if remedy else "info", message, remedy, rule="local_only", url=url)
 
-    def _reach(
-        self, status: Status, message: str, remedy: str | None = None, facts: Mapping[str, Fact] | None = None
+    def _reach(self, status: Status, message: str, remedy: str | None = None, **facts: Fact) -> Finding:
+        return self._finding("provider_reachable", status, message, remedy, facts)
+
+    def _key(self, status: Status, message: str, remedy: str | None = None) -> Finding:
+        return self._finding("provider_key", status, message, remedy, {"source": self.key_source.name})
+
+    def _finding(
+        self, check: str, status: Status, message: str, remedy: str | None, facts: Mapping[str, Fact]
     ) -> Finding:
-        return Finding("provider_reachable", self._section, self.name, status, message, remedy, facts or {})
-
-    @property
-    def _section(self) -> Section:
-        return "local engines" if self.kind == "ollama" else "providers"
+        section: Section = "local engines" if self.table.kind == "ollama" else "providers"
+        return Finding(check, section, self.name, status, message, remedy, facts)
 
     def _key_file_findings(self) -> Iterator[Finding]:
-        """Whether other users of this machine can read the file with the key."""
         file = self.key_source.file
         if file is None or os.name != "posix":
             return
@@ -239,24 +217,18 @@ class ProviderCheck:
             return
         if mode & _OTHERS_MAY_READ:
             message = "it contains a key, and other users of this machine can read it"
-            facts: dict[str, Fact] = {"mode": f"{stat.S_IMODE(mode):04o}"}
-            remedy = f"Run `chmod 600 '{file}'`."
+            remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{stat.S_IMODE(mode):04o}"}
             yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
-
-    def _key(self, status: Status, message: str, remedy: str | None = None) -> Finding:
-        facts: dict[str, Fact] = {"source": self.key_source.name}
-        return Finding("provider_key", self._section, self.name, status, message, remedy, facts)
 
     def _key_missing(self, error: LlamaClientError) -> Finding:
         if isinstance(error, AuthenticationError):
             return self._key("problem", "it needs a key, and there is none", self._get_key())
         key = getattr(error, "key", None)
-        if isinstance(error, ConfigError) and not (key and ("api_key" in key or key.startswith("$"))):
+        if isinstance(error, errors.ConfigError) and not (key and ("api_key" in key or key.startswith("$"))):
             return self._invalid(error)
         return self._key("problem", str(error).removeprefix(f"{key}: "), self._replace_key())
 
     def _key_findings(self, error: LlamaClientError | None) -> Iterator[Finding]:
-        """Whether the key that was sent is valid, by the answer."""
         source = self.key_source.name
         if isinstance(error, AuthenticationError | PermissionDeniedError):
             code = f" ({error.http_status})" if error.http_status else ""
@@ -266,7 +238,7 @@ class ProviderCheck:
         elif source is not None:
             validity = "" if error is None else "; unknown whether it is valid"
             yield self._key("ok", f"present, from {source}{validity}")
-        elif error is None and self.kind != "ollama":
+        elif error is None and self.table.kind != "ollama":
             yield self._key("info", "none is set, and none was needed")
 
     def _get_key(self) -> str:
@@ -283,38 +255,37 @@ class ProviderCheck:
 
     def _invalid(self, error: LlamaClientError) -> Finding:
         key = getattr(error, "key", None) or f"providers.{self.name}"
-        return self._reach("problem", str(error), f"Correct {key}." if isinstance(error, ConfigError) else None)
+        return self._reach("problem", str(error), f"Correct {key}." if isinstance(error, errors.ConfigError) else None)
 
     def _unreached(self, error: LlamaClientError, url: str, *, is_refused: bool) -> Finding:
         if isinstance(error, LocalOnlyError):
             return self._forbidden(error, url)
         facts: dict[str, Fact] = {"url": url, "error": type(error).__name__}
-        if isinstance(error, ProviderError):
+        if isinstance(error, errors.ProviderError):
             facts["http_status"] = error.http_status
-        if isinstance(error, RateLimitError):
-            return self._reach("warning", f"reached at {url}, and rate limited: {error}", facts=facts)
+        if isinstance(error, errors.RateLimitError):
+            return self._reach("warning", f"reached at {url}, and rate limited: {error}", None, **facts)
         if isinstance(error, AuthenticationError | PermissionDeniedError):
-            return self._reach("info", f"reached at {url}; without a valid key it lists no models", facts=facts)
+            return self._reach("info", f"reached at {url}; without a valid key it lists no models", None, **facts)
         text = str(error)
-        message = text if len(text) <= _MAX_QUOTED_CHARS else f"{text[:_MAX_QUOTED_CHARS]}…"
-        message = f"not reached at {url}: {message}"
+        message = f"not reached at {url}: {text[:_MAX_QUOTED_CHARS]}{'…' * (len(text) > _MAX_QUOTED_CHARS)}"
         if is_refused:
-            message = f"{'no Ollama is running' if self.kind == 'ollama' else 'connection refused'} at {url}"
-        is_optional = self.kind == "ollama" and not self.providers.is_configured(self.name)
-        if is_optional and isinstance(error, APIConnectionError):
-            return self._reach("info", message, facts=facts)
-        return self._reach("problem", message, self._remedy(error), facts)
+            message = f"{'no Ollama is running' if self.table.kind == 'ollama' else 'connection refused'} at {url}"
+        is_optional = self.table.kind == "ollama" and not self.providers.is_configured(self.name)
+        if is_optional and isinstance(error, errors.APIConnectionError):
+            return self._reach("info", message, None, **facts)
+        return self._reach("problem", message, self._remedy(error), **facts)
 
     def _remedy(self, error: LlamaClientError) -> str:
         where = f"providers.{self.name}.base_url"
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
             return f"Name the certificate to trust in providers.{self.name}.ca_file, or in SSL_CERT_FILE."
-        if isinstance(error, ModelNotFoundError | InvalidResponseError):
+        if isinstance(error, errors.ModelNotFoundError | errors.InvalidResponseError):
             return f"Check {where}: the address of a compatible server usually ends in /v1."
-        if self.kind == "ollama" and isinstance(error, APIConnectionError):
+        if self.table.kind == "ollama" and isinstance(error, errors.APIConnectionError):
             return f"Start it with `ollama serve`, or correct {where} or OLLAMA_HOST."
-        if isinstance(error, APITimeoutError | APIConnectionError):
-            service = service_of(self.kind)
+        if isinstance(error, errors.APITimeoutError | errors.APIConnectionError):
+            service = service_of(self.table.kind)
             is_cloud = service is not None and not service.is_local and not service.is_any_server
             if not is_cloud and self.table.base_url is not None:
                 return f"Start the server, or correct {where}."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,7 +17,7 @@ from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import table_of
 from llama_client.diagnostics.config_check import CheckedConfig, check_config
 from llama_client.diagnostics.configuration import configuration_findings
-from llama_client.diagnostics.finding import DiagnosticsReport, Fact, Finding, in_order
+from llama_client.diagnostics.finding import DiagnosticsReport, Fact, Finding, Status, in_order
 from llama_client.diagnostics.gguf import engine_findings, examine_files
 from llama_client.diagnostics.ledger import examine_ledger, ledger_file, price_findings
 from llama_client.diagnostics.machine import (
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.diagnostics.gguf import GgufView
 
-
 # Words that a report needs, and which are often set as keys of servers that need none.
 _ORDINARY = frozenset({*SERVICES, "gguf", "default", "password", "postgres", "secret", "sqlite"})
 # Jobs beside the providers', under names that no provider can have.
@@ -51,15 +51,9 @@ def report_secrets(environ: Mapping[str, str], config: Config, values: Mapping[s
     for table in config.providers.values():
         file = getattr(table, "api_key_file", None)
         if isinstance(file, Path):
-            found |= set(named_secrets({"key": _text_of(file)}))
+            with suppress(OSError):
+                found |= set(named_secrets({"key": text_of_key_file(file)}))
     return Secrets(found - _ORDINARY - set(config.providers))
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return text_of_key_file(file)
-    except OSError:
-        return ""
 
 
 R = TypeVar("R")
@@ -118,7 +112,7 @@ def examine(options: DiagnosticsOptions | None = None, environment: Environment 
     try:
         findings = [
             *configuration_findings(checked, environment.environ),
-            *_Examination(options, environment, checked, providers).findings(),
+            *_Examination(options, environment, checked, config, providers).findings(),
         ]
     finally:
         # Ends the requests of checks that have not ended.
@@ -131,14 +125,11 @@ class _Examination:
     options: DiagnosticsOptions
     environment: Environment
     checked: CheckedConfig
+    config: Config
     providers: Providers
 
-    @property
-    def _config(self) -> Config:
-        return self.checked.config
-
     def findings(self) -> Iterator[Finding]:
-        config, store = self._config, self.environment.store
+        config, store = self.config, self.environment.store
         states, ledger, hardware = self._slow_checks()
         tables = self._gguf_tables()
         views = examine_files(tables, store, hardware)
@@ -164,9 +155,13 @@ class _Examination:
 
     def _slow_checks(self) -> tuple[dict[str, ProviderState], list[Finding], MachineFacts | None]:
         """The checks that may take long, all at once."""
-        checks, commands = self._provider_checks(), KeyCommands()
+        commands, checks = KeyCommands(), {}
+        for name in self.providers.in_use:
+            table = self.config.providers.get(name) or table_of(name)
+            if isinstance(table, HttpProviderConfig):
+                checks[name] = ProviderCheck(name, table, self.checked, self.providers, self.options, self.environment)
         # To import packages takes seconds on a busy machine, which must not count as a provider's time.
-        ledger_file(self._config, self.providers.guard, load=True)
+        ledger_file(self.config, self.providers.guard, load=True)
         for check in checks.values():
             check.load()
 
@@ -176,39 +171,32 @@ class _Examination:
 
         jobs: dict[str, Callable[[], object]] = {name: partial(run, check) for name, check in checks.items()}
         jobs[_LEDGER] = lambda: examine_ledger(
-            self._config, self.providers.guard, self.environment.clock, offline=self.options.offline
+            self.config, self.providers.guard, self.environment.clock, offline=self.options.offline
         )
         jobs[_HARDWARE] = lambda: examine_hardware(self.environment)
         try:
             results = run_all(jobs, within_s=self.options.timeout_s)
         finally:
             commands.end()
-        states = {name: _state(check, results[name]) for name, check in checks.items()}
+        states = {
+            name: state if isinstance(state := results[name], ProviderState) else check.unknown(_failed(state))
+            for name, check in checks.items()
+        }
         ledger, hardware = results[_LEDGER], results[_HARDWARE]
-        findings = ledger if isinstance(ledger, list) else [self._no_ledger(ledger)]
-        return states, findings, hardware if isinstance(hardware, MachineFacts) else None
-
-    def _no_ledger(self, result: object) -> Finding:
-        message = _failed(result) or f"it did not answer within {self.options.timeout_s:g} s"
-        return Finding("ledger", "money", "ledger", "problem", message, "Check that ledger.url names a running server.")
-
-    def _provider_checks(self) -> dict[str, ProviderCheck]:
-        checks = {}
-        for name in self.providers.in_use:
-            table = self._config.providers.get(name) or table_of(name)
-            if isinstance(table, HttpProviderConfig):
-                checks[name] = ProviderCheck(name, table, self.checked, self.providers, self.options, self.environment)
-        return checks
+        if not isinstance(ledger, list):
+            message = _failed(ledger) or f"it did not answer within {self.options.timeout_s:g} s"
+            remedy = "Check that ledger.url names a running server."
+            ledger = [Finding("ledger", "money", "ledger", "problem", message, remedy)]
+        return states, ledger, hardware if isinstance(hardware, MachineFacts) else None
 
     def _gguf_tables(self) -> dict[str, GgufConfig]:
-        tables = {
+        tables = {**self.config.providers}
+        tables.setdefault("gguf", GgufConfig())
+        return {
             name: table
-            for name, table in self._config.providers.items()
+            for name, table in tables.items()
             if isinstance(table, GgufConfig) and not self.checked.is_wrong("providers", name)
         }
-        if "gguf" not in self._config.providers:
-            tables["gguf"] = GgufConfig()
-        return tables
 
     def _targets(
         self, states: Mapping[str, ProviderState], views: Mapping[str, GgufView]
@@ -218,20 +206,11 @@ class _Examination:
         if not is_known and self.options.model is None:
             message = "unknown, as its value in the configuration cannot be used"
             return [Finding("default_model", "models", "default_model", "skipped", message)], set(), []
-        targets = Targets(self._config, self.providers, self.environment.store, states, views)
+        targets = Targets(self.config, self.providers, self.environment.store, states, views)
         findings = targets.findings(self.options.model)
         found = list(targets.states.values())
-        prices = list(price_findings(self._config, self.providers, found))
+        prices = list(price_findings(self.config, self.providers, found))
         return findings, {state.provider for state in found}, prices
-
-
-def _state(check: ProviderCheck, result: object) -> ProviderState:
-    if isinstance(result, ProviderState):
-        return result
-    state, message = check.late(), _failed(result)
-    if message is None:
-        return state
-    return replace(state, findings=tuple(replace(each, message=message, remedy=None) for each in state.findings))
 
 
 def _failed(result: object) -> str | None:
@@ -245,13 +224,11 @@ def _of_ollama(state: ProviderState, *, local_only: bool) -> Iterator[Finding]:
         return
     loaded = [model.id for model in state.served if model.is_loaded]
     version = f"version {state.version}, " if state.version else ""
-    message = version + (f"loaded: {', '.join(loaded)}" if loaded else "no model is loaded")
+    status: Status = "ok" if state.served else "warning"
+    message = f"loaded: {', '.join(loaded)}" if loaded else "no model is loaded" if state.served else "it has no model"
+    remedy = None if state.served else "Run `ollama pull llama3.2`."
     facts: dict[str, Fact] = {"version": state.version, "loaded": loaded, "models": len(state.served)}
-    if state.served:
-        yield Finding("ollama", "local engines", state.name, "ok", message, facts=facts)
-    else:
-        remedy = "Run `ollama pull llama3.2`."
-        yield Finding("ollama", "local engines", state.name, "warning", f"{version}it has no model", remedy, facts)
+    yield Finding("ollama", "local engines", state.name, status, f"{version}{message}", remedy, facts)
     remote = [model.id for model in state.served if model.is_remote]
     if remote:
         rule = ", which local_only refuses" if local_only else ": calls to them leave this machine"

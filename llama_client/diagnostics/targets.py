@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llama_client.config.schema import Config
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from llama_client.diagnostics.gguf import GgufView
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
-
 
 # These list everything that they serve. Others may have private endpoints, and a server of one model may answer under
 # any name.
@@ -44,56 +44,52 @@ _OF_ROUTE: dict[Status, str] = {
 }
 
 
+@dataclass(frozen=True)
 class Targets:
     """Checks targets by the state of their providers."""
 
-    def __init__(
-        self,
-        config: Config,
-        providers: Providers,
-        store: ModelStore,
-        provider_states: Mapping[str, ProviderState],
-        views: Mapping[str, GgufView],
-    ) -> None:
-        self._config = config
-        self._providers = providers
-        self._store = store
-        self._provider_states = provider_states
-        self._views = views
-        self._resolver = TargetResolver(providers, store, config.routes)
-        self.states: dict[str, TargetState] = {}
-        self._target_lists: list[list[TargetState]] = []
+    config: Config
+    providers: Providers
+    store: ModelStore
+    provider_states: Mapping[str, ProviderState]
+    views: Mapping[str, GgufView]
+    states: dict[str, TargetState] = field(default_factory=dict)
+    target_lists: list[list[TargetState]] = field(default_factory=list)
+
+    @cached_property
+    def resolver(self) -> TargetResolver:
+        return TargetResolver(self.providers, self.store, self.config.routes)
 
     def findings(self, model: str | None) -> list[Finding]:
         """The given model or the default, each route, and each of their targets."""
         found = [self._default() if model is None else self._model("model", model, model)]
-        found += [self._model("route", f"routes.{name}", name) for name in self._config.routes]
+        found += [self._model("route", f"routes.{name}", name) for name in self.config.routes]
         return [*found, *map(self._target, self.states.values())]
 
     def _target(self, state: TargetState) -> Finding:
         """A target's finding; a problem is a warning if each of its lists has another target that can answer."""
         finding = state.finding
-        has_others = all(any(other.can_answer for other in states) for states in self._target_lists if state in states)
+        has_others = all(any(other.can_answer for other in states) for states in self.target_lists if state in states)
         return replace(finding, status="warning") if finding.status == "problem" and has_others else finding
 
     def _default(self) -> Finding:
-        ollama = self._provider_states.get(ollama_to_ask(self._config, self._providers) or "")
+        ollama = self.provider_states.get(ollama_to_ask(self.config, self.providers) or "")
         try:
-            name = default_model(self._config, self._providers, self._store, ollama.default if ollama else None)
+            name = default_model(self.config, self.providers, self.store, ollama.default if ollama else None)
         except LlamaClientError as error:
             remedy = (
                 "Run `llama-client pull smollm2-135m` (a tiny demo), start Ollama, or configure a provider with "
                 "`llama-client config init`."
             )
-            if self._config.providers:
+            if self.config.providers:
                 remedy = 'Set default_model, as in default_model = "PROVIDER/MODEL".'
             return Finding("default_model", "models", "default_model", "problem", str(error), remedy)
-        value = name if self._config.default_model else f"not set, so it is {name}"
+        value = name if self.config.default_model else f"not set, so it is {name}"
         return self._model("default_model", "default_model", name, value=value)
 
     def _model(self, check: str, subject: str, model: str, *, value: str | None = None) -> Finding:
         try:
-            [choice] = self._resolver.choices(model)
+            [choice] = self.resolver.choices(model)
         except LlamaClientError as error:
             where = f"{subject}.targets" if check == "route" else "default_model" if value else "--model"
             remedy = f"Correct {where}; `llama-client models` lists what is served."
@@ -106,7 +102,7 @@ class Targets:
         if choice.route is not None and check == "default_model":
             return Finding(check, "models", subject, status, f"{value}, a route: {_OF_ROUTE[status]}")
         facts: dict[str, Fact] = {"targets": [state.name for state in states], "policy": choice.policy}
-        self._target_lists.append(states)
+        self.target_lists.append(states)
         if status != "problem":
             return Finding(check, "models", subject, status, message, facts=facts)
         where = f"routes.{choice.route}.targets" if choice.route else "default_model"
@@ -116,19 +112,23 @@ class Targets:
 
     def _state(self, provider: str, model: str) -> TargetState:
         name = f"{provider}/{model}"
-        if name not in self.states:
-            if provider in self._views:
-                self.states[name] = _of_file(self._views[provider], name, model)
-            else:
-                self.states[name] = self._of_server(self._provider_states.get(provider), name, provider, model)
-        return self.states[name]
+        if name in self.states:
+            return self.states[name]
+        if provider not in self.views:
+            state = self._of_server(self.provider_states.get(provider), name, provider, model)
+        elif why_not := self.views[provider].why_not(model):
+            state = _target_state(name, False, "its file is not usable", "problem", *why_not)
+        else:
+            state = _target_state(name, True, "ready", "ok", "a file of this machine")
+        self.states[name] = state
+        return state
 
     def _of_server(self, view: ProviderState | None, name: str, provider: str, model: str) -> TargetState:
         if view is None:
             return _target_state(name, None, "not checked", "skipped", "its provider was not checked")
         if view.state == "forbidden":
             return _target_state(name, False, "forbidden by local_only", "problem", f"local_only forbids {provider}")
-        retired = self._providers.retirement(provider, model)
+        retired = self.providers.retirement(provider, model)
         if view.state != "reached" or view.served is None:
             can_answer = None if view.state == "not contacted" else False
             message = f"unknown whether it is served: {provider} was {view.state}"
@@ -143,12 +143,11 @@ class Targets:
 
         is_same = http_service_of(view.kind).is_same_model
         served = next((each for each in view.served or () if is_same(each.id, model)), None)
-        if view.kind == "ollama" and self._config.local_only:
-            is_remote = served.is_remote if served is not None else is_cloud_model(model)
-            if is_remote:
-                message = "local_only forbids it: Ollama forwards it to its cloud"
-                remedy = f"Name a model that Ollama runs itself instead of {name}."
-                return _target_state(name, False, "forbidden by local_only", "problem", message, remedy)
+        is_remote = served.is_remote if served is not None else is_cloud_model(model)
+        if view.kind == "ollama" and self.config.local_only and is_remote:
+            message = "local_only forbids it: Ollama forwards it to its cloud"
+            remedy = f"Name a model that Ollama runs itself instead of {name}."
+            return _target_state(name, False, "forbidden by local_only", "problem", message, remedy)
         if served is not None:
             loaded = ", and loaded" if served.is_loaded else ""
             message = f"served{loaded}" + (f", though {retired}" if retired else "")
@@ -168,17 +167,10 @@ class Targets:
 
     def _replacement(self, name: str) -> str:
         provider, _, model = name.partition("/")
-        offer = self._providers.offer(provider, model)
+        offer = self.providers.offer(provider, model)
         if offer is not None and offer.replacement:
             return f"Name {provider}/{offer.replacement} instead of {name}."
         return f"Name another model instead of {name}; `llama-client models` lists what is served."
-
-
-def _of_file(view: GgufView, name: str, model: str) -> TargetState:
-    why_not = view.why_not(model)
-    if why_not is None:
-        return _target_state(name, True, "ready", "ok", "a file of this machine")
-    return _target_state(name, False, "its file is not usable", "problem", *why_not)
 
 
 def _target_state(
@@ -190,7 +182,6 @@ def _target_state(
 
 
 def _together(states: Sequence[TargetState]) -> tuple[Status, str]:
-    """The status of a list of targets."""
     names = ", then ".join(state.name for state in states)
     wrong = [state for state in states if state.can_answer is False]
     if not wrong:
