@@ -87,7 +87,11 @@ class AttemptFacts:
         self.warnings[:] = [without(warning) for warning in self.warnings]
 
     def warn(self, warning: str) -> None:
-        """Adds a warning, unless it is there already."""
+        """Adds a warning, unless it is there already.
+
+        Args:
+            warning: One sentence.
+        """
         if warning not in self.warnings:
             self.warnings.append(warning)
 
@@ -127,7 +131,12 @@ class ProviderCall:
         return f"{self.provider}/{self.model}"
 
     def unsupported(self, param: str, why: str) -> UnsupportedFeatureError:
-        """The error for a parameter that this target cannot honour."""
+        """The error for a parameter that this target cannot honour.
+
+        Args:
+            param: The parameter.
+            why: Why the target cannot honour it.
+        """
         return UnsupportedFeatureError(f"{self.target} cannot honour {param}: {why}", param=param, target=self.target)
 
 
@@ -143,11 +152,18 @@ class Provider(Protocol):
     """
 
     def is_free(self, model: str) -> bool:
-        """Whether the model runs on the user's own machine, so that tokens cost nothing."""
+        """Whether the model runs on the user's own machine, so that tokens cost nothing.
+
+        Args:
+            model: The provider's own model id.
+        """
         return False
 
     def require(self, call: ProviderCall) -> None:
         """Refuses what the provider cannot honour, as far as that is known without I/O.
+
+        Args:
+            call: The request.
 
         Raises:
             UnsupportedFeatureError: Names the parameter.
@@ -156,11 +172,18 @@ class Provider(Protocol):
         return
 
     def continues(self, model: str) -> bool:
-        """Whether the model continues an assistant message at the end of the request."""
+        """Whether the model continues an assistant message at the end of the request.
+
+        Args:
+            model: The provider's own model id.
+        """
         return False
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """The answer, blocking.
+
+        Args:
+            call: The request.
 
         Raises:
             ProviderError: Of any kind; `facts.sent` tells whether the request may have been sent.
@@ -168,7 +191,11 @@ class Provider(Protocol):
         ...
 
     def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
-        """The same as `chunks`, on the event loop."""
+        """The same as `chunks`, on the event loop.
+
+        Args:
+            call: The request.
+        """
         ...
 
     def close(self) -> None:
@@ -192,7 +219,11 @@ class Provider(Protocol):
         return self.served_models()
 
     def cleaned(self, text: str) -> str:
-        """A text from the provider, without the secrets that were sent to it."""
+        """A text from the provider, without the secrets that were sent to it.
+
+        Args:
+            text: The text.
+        """
         return text
 
 
@@ -295,7 +326,11 @@ class StreamDecoder(Protocol):
         ...
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that these bytes complete."""
+        """The chunks that these bytes complete.
+
+        Args:
+            data: The next bytes, cut at any place.
+        """
         ...
 
     def end(self) -> Iterator[ChatCompletionChunk]:
@@ -314,6 +349,9 @@ class Codec(Protocol):
     def require(self, call: ProviderCall) -> None:
         """Refuses what the target cannot honour, before anything is sent or fetched.
 
+        Args:
+            call: The request.
+
         Raises:
             UnsupportedFeatureError: Names the parameter.
         """
@@ -321,6 +359,9 @@ class Codec(Protocol):
 
     def encode(self, call: ProviderCall) -> HttpCall:
         """The request, which has passed `require`, in the provider's format.
+
+        Args:
+            call: The request.
 
         Raises:
             UnsupportedFeatureError: A part of a message cannot be expressed there.
@@ -330,17 +371,31 @@ class Codec(Protocol):
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         """A whole answer as one chunk.
 
+        Args:
+            answer: The whole response.
+            call: The request.
+
         Raises:
             ProviderError: The body is an error, or not an answer.
         """
         ...
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
-        """A decoder for the stream that begins with this head."""
+        """A decoder for the stream that begins with this head.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         ...
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """A response with an error status as our error, or as the answer that it contains."""
+        """A response with an error status as our error, or as the answer that it contains.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         ...
 
 
