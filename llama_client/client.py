@@ -105,7 +105,7 @@ class _BaseClient:
         facts = [f"providers {', '.join(context.providers.in_use) or 'none'}"]
         facts += [f"model {model if isinstance(model, str) else ', '.join(model)}"] if model is not None else []
         facts += ["local only"] if context.config.local_only else []
-        facts += ["closed"] if context.closing.has_come else []
+        facts += ["closed"] if context.closing.is_set else []
         return f"<{type(self).__name__} {'; '.join(facts)}>"
 
     @classmethod
@@ -223,7 +223,7 @@ class _BaseClient:
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
         from llama_client.routing.concurrency import ClosingEvent
-        from llama_client.routing.health import HealthBook
+        from llama_client.routing.health import HealthRegistry
         from llama_client.routing.plan import Backoff
         from llama_client.routing.policies import Router
         from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
@@ -238,7 +238,7 @@ class _BaseClient:
         chance, calendar = cls._random(), Calendar(config.timezone)
         database = Database(config, providers.guard)
         accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
-        router = Router(HealthBook(config, clock), accounting.prices, clock, providers.context_tokens, chance)
+        router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
         return CallContext(
             config,
             providers,
@@ -500,7 +500,7 @@ class LlamaClient(_BaseClient):
 
     def close(self) -> None:
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
-        self._context.closing.come()
+        self._context.closing.set()
         self._context.providers.close()
         self._context.router.health.close()
         self._context.accounting.close()
@@ -645,7 +645,7 @@ class AsyncLlamaClient(_BaseClient):
 
     async def aclose(self) -> None:
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
-        self._context.closing.come()
+        self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
         await self._context.accounting.aclose()

@@ -27,7 +27,7 @@ class RunningAttempt:
     def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
         self.candidate = step.candidate
         self.target = step.candidate.target
-        self.permit = step.permit
+        self.lease = step.lease
         self.waited_s = step.waited_s
         self.reservation = step.reservation
         self.machine_use: MachineUse | None = None

@@ -48,36 +48,36 @@ class Billing:
         self._charged: list[Cost] = []
 
     def bill(
-        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
         """The tokens that are charged for, and what they cost; None: none are, or it was never sent.
 
         What it may have set aside is settled, and a machine's time ends.
         """
-        tokens, cost = self._charged_for(trial, outcome, error)
-        if trial.reservation is not None:
-            trial.reservation.settle(_settled(cost, tokens))
+        tokens, cost = self._charged_for(running, outcome, error)
+        if running.reservation is not None:
+            running.reservation.settle(_settled(cost, tokens))
         return tokens, cost
 
-    def total(self, trial: RunningAttempt) -> Cost:
+    def total(self, running: RunningAttempt) -> Cost:
         """What the call has cost so far, of which this is the last attempt."""
         if len(self._charged) == 1:
             return self._charged[0]
         # While it goes on, nothing is known of what costs anything at all.
-        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(trial) is FREE else Cost()])
+        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(running) is FREE else Cost()])
 
     def _charged_for(
-        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        use, machine_s = trial.machine_use, 0.0
+        use, machine_s = running.machine_use, 0.0
         if use is not None:
             machine_s = use(self._clock.monotonic())
-        if not trial.facts.sent:
+        if not running.facts.sent:
             return None, None
-        price, is_worked_on = self._price(trial), outcome == "ok" or _was_worked_on(trial, outcome, error)
-        tokens = self._tokens(trial, outcome, error) if is_worked_on else None
+        price, is_worked_on = self._price(running), outcome == "ok" or _was_worked_on(running, outcome, error)
+        tokens = self._tokens(running, outcome, error) if is_worked_on else None
         if isinstance(price, HourPrice):
-            cost = cost_of_time(price, machine_s, self._reading_share(trial))
+            cost = cost_of_time(price, machine_s, self._reading_share(running))
         elif tokens is not None:
             cost = cost_of_tokens(price, tokens)
         else:
@@ -86,21 +86,21 @@ class Billing:
         if price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):
                 if doubt is not None:
-                    trial.facts.warn(f"cost: {doubt}")
+                    running.facts.warn(f"cost: {doubt}")
         return tokens, cost
 
-    def _price(self, trial: RunningAttempt) -> Price | None:
-        target = trial.target
+    def _price(self, running: RunningAttempt) -> Price | None:
+        target = running.target
         return self._prices.price(
             target.provider_name,
             target.model,
             self._at,
             is_free=target.is_free,
-            service_tier=trial.fold.service_tier or trial.call.request.service_tier,
+            service_tier=running.fold.service_tier or running.call.request.service_tier,
         )
 
-    def _tokens(self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
-        usage, fold = trial.fold.usage, trial.fold
+    def _tokens(self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
+        usage, fold = running.fold.usage, running.fold
         if usage is not None:
             # Some count along while they answer: where an answer did not come to its end, that is not the whole.
             is_whole = outcome == "ok" or fold.is_complete
@@ -110,23 +110,27 @@ class Billing:
                 answer = usage.completion_tokens if is_whole and has_count else None
                 known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": answer}
                 usage = usage.model_copy(update=known)
-        return counted(usage, lambda: self._guessed(trial, error))
+        return counted(usage, lambda: self._guessed(running, error))
 
-    def _guessed(self, trial: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
+    def _guessed(self, running: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
         """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""
-        generated = float(trial.fold.answer_bytes)
+        generated = float(running.fold.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
             generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
-        size = trial.candidate.size
-        if not generated and not trial.call.request.stream:
+        size = running.candidate.size
+        if not generated and not running.call.request.stream:
             # Whoever makes a whole answer has made it, or some of it, without a word.
-            return size.input_tokens, size.output_tokens(trial.candidate.health.usual_output_tokens)
+            return size.input_tokens, size.output_tokens(running.candidate.health.usual_output_tokens)
         return size.input_tokens, generated / BYTES_PER_TOKEN
 
-    def _reading_share(self, trial: RunningAttempt) -> float:
+    def _reading_share(self, running: RunningAttempt) -> float:
         """Which part of an attempt passed before its first content."""
-        took_s = self._clock.monotonic() - trial.started_at
-        return trial.ttft_s / took_s if trial.call.request.stream and trial.ttft_s is not None and took_s > 0 else 0.0
+        took_s = self._clock.monotonic() - running.started_at
+        return (
+            running.ttft_s / took_s
+            if running.call.request.stream and running.ttft_s is not None and took_s > 0
+            else 0.0
+        )
 
 
 def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
@@ -136,13 +140,13 @@ def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
     return None if tokens is not None and tokens.are_estimated else cost.usd
 
 
-def _was_worked_on(trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
+def _was_worked_on(running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
     """Whether an attempt that was sent is charged for: all are, but those that were refused."""
-    if outcome != "error" or trial.fold.usage is not None or trial.fold.has_content:
+    if outcome != "error" or running.fold.usage is not None or running.fold.has_content:
         return outcome != "skipped"
     if isinstance(error, GenerationFailedError):
         return True
-    status = trial.facts.http_status
+    status = running.facts.http_status
     if status is None and isinstance(error, ProviderError):
         status = error.http_status
     # Without a status nobody knows how far it had come. An error in the place of an answer is a refusal; an answer that

@@ -40,7 +40,7 @@ class Candidate:
         "is_budgeted",
         "is_free",
         "is_out",
-        "is_told",
+        "is_recorded",
         "ready_at",
         "request",
         "route",
@@ -63,7 +63,7 @@ class Candidate:
         self.ready_at = 0.0
         self.error: LlamaClientError | None = None
         self.is_out = False
-        self.is_told = False
+        self.is_recorded = False
         self.warnings: list[str] = []
         self.continued: Interrupted | None = None
         self.route = route

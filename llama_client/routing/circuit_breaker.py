@@ -12,7 +12,7 @@ BreakerState = Literal["closed", "open", "half-open"]
 
 
 class HalfOpenTrial(Event):
-    """The one call that tries a target which is left alone by all others. They may wait for it."""
+    """The one call that tries a target whose circuit is open. Other calls may wait for its outcome."""
 
     __slots__ = ("error",)
 
@@ -22,9 +22,7 @@ class HalfOpenTrial(Event):
 
 
 class CircuitBreaker:
-    """One target's breaker."""
-
-    __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "probe")
+    __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "trial")
 
     def __init__(self, failures: int, cooldown_s: float) -> None:
         self._failures = failures
@@ -32,33 +30,31 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self.failures_in_row = 0
         self.opened_at: float | None = None
-        self.probe: HalfOpenTrial | None = None
+        self.trial: HalfOpenTrial | None = None
 
     def state(self, now: float) -> BreakerState:
-        """`closed`: asked as usual; `open`: left alone; `half-open`: one call may try, or is trying."""
         if self.opened_at is None:
             return "closed"
-        return "half-open" if self.probe is not None or self.opens_in_s(now) <= 0 else "open"
+        return "half-open" if self.trial is not None or self.half_opens_in_s(now) <= 0 else "open"
 
-    def opens_in_s(self, now: float) -> float:
-        """Seconds until one call may try."""
+    def half_opens_in_s(self, now: float) -> float:
         return 0.0 if self.opened_at is None else max(self.opened_at + self._cooldown_s - now, 0.0)
 
-    def try_it(self) -> HalfOpenTrial | None:
-        """Becomes the one call that tries; None: another is."""
+    def admit(self) -> HalfOpenTrial | None:
+        """Admits the trial; None: another call makes it."""
         with self._lock:
-            if self.probe is not None:
+            if self.trial is not None:
                 return None
-            self.probe = HalfOpenTrial()
-            return self.probe
+            self.trial = HalfOpenTrial()
+            return self.trial
 
     def succeeded(self) -> None:
-        """The target answered, if only to say no."""
+        """The target answered, if only to refuse."""
         self.failures_in_row = 0
         self.opened_at = None
 
     def failed(self, now: float) -> bool:
-        """The target failed; tells whether that opened the breaker."""
+        """Counts a failure; returns whether it opened the circuit."""
         with self._lock:
             self.failures_in_row += 1
             was_closed = self.opened_at is None
@@ -66,12 +62,12 @@ class CircuitBreaker:
                 self.opened_at = now
             return was_closed and self.opened_at is not None
 
-    def end(self, probe: HalfOpenTrial, error: LlamaClientError | None) -> None:
-        """The trial is over: who waited for it goes on. What becomes of its answer after that is its own affair."""
+    def end_trial(self, trial: HalfOpenTrial, error: LlamaClientError | None) -> None:
+        """Ends the trial for all that wait. A later failure of its answer does not count."""
         with self._lock:
-            if probe.has_come:
+            if trial.is_set:
                 return
-            probe.error = error
-            if self.probe is probe:
-                self.probe = None
-        probe.come()
+            trial.error = error
+            if self.trial is trial:
+                self.trial = None
+        trial.set()

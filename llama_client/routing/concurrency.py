@@ -13,54 +13,52 @@ from llama_client.errors import InvalidRequestError, OverloadedError
 
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
-# More callers than this wait for one provider: something is wrong, and a quick refusal is better than a long queue.
+# A longer queue for one provider means that something is wrong; refusing is better than waiting.
 _MAX_WAITING = 10_000
 
 
 class Event:
-    """What callers wait for. It comes once, perhaps from another thread, for all of them."""
+    """Set once, perhaps by another thread, for all callers waiting."""
 
-    __slots__ = ("_lock", "_wakes", "has_come")
+    __slots__ = ("_lock", "_wakes", "is_set")
 
     def __init__(self) -> None:
-        self.has_come = False
+        self.is_set = False
         self._wakes: list[Callable[[], object]] = []
         # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
         # allocation.
         self._lock = threading.RLock()
 
-    def come(self) -> None:
-        """Ends the wait."""
+    def set(self) -> None:
         with self._lock:
-            self.has_come = True
+            self.is_set = True
             wakes, self._wakes = self._wakes, []
         for wake in wakes:
             wake()
 
-    def call(self, wake: Callable[[], object]) -> None:
-        """Calls this when it comes; at once where it has."""
+    def on_set(self, wake: Callable[[], object]) -> None:
+        """Calls `wake` when it is set; at once if it is."""
         with self._lock:
-            if not self.has_come:
+            if not self.is_set:
                 self._wakes.append(wake)
                 return
         wake()
 
-    def forget(self, wake: Callable[[], object]) -> None:
-        """Its caller waits no more."""
+    def remove(self, wake: Callable[[], object]) -> None:
         with self._lock:
             if wake in self._wakes:
                 self._wakes.remove(wake)
 
 
-def wait_for_event(turn: Event, seconds: float) -> None:
-    """Waits for a turn, or that long, blocking."""
-    # The one thing to wait on whose other end may be used anywhere, also where the garbage collector happens to run.
+def wait_for_event(event: Event, seconds: float) -> None:
+    """Waits for an event, at most that long, blocking."""
+    # Its other end is safe to use anywhere, also in the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake() -> None:
         woken.put(None)
 
-    turn.call(wake)
+    event.on_set(wake)
     until = time.monotonic() + seconds
     try:
         while (left := until - time.monotonic()) > 0:
@@ -68,39 +66,38 @@ def wait_for_event(turn: Event, seconds: float) -> None:
                 woken.get(timeout=min(left, _POLL_S))
                 return
     finally:
-        turn.forget(wake)
+        event.remove(wake)
 
 
-async def await_event(turn: Event, seconds: float) -> None:
+async def await_event(event: Event, seconds: float) -> None:
     """The same on the event loop."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    event = asyncio.Event()
+    ready = asyncio.Event()
 
     def wake() -> None:
         try:
-            loop.call_soon_threadsafe(event.set)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(ready.set)
+        except RuntimeError:  # the loop is closed, and so the wait
             return
 
-    turn.call(wake)
+    event.on_set(wake)
     try:
         async with asyncio.timeout(seconds):
-            await event.wait()
+            await ready.wait()
     except TimeoutError:
         return
     finally:
-        turn.forget(wake)
+        event.remove(wake)
 
 
 class ClosingEvent(Event):
-    """The end of a client, which ends the sleep of every call that waits."""
+    """Set when the client closes; ends the sleep of every waiting call."""
 
     __slots__ = ()
 
     def sleep(self, seconds: float) -> None:
-        """Lets seconds pass, blocking."""
         wait_for_event(self, seconds)
         self._require_open()
 
@@ -110,55 +107,54 @@ class ClosingEvent(Event):
         self._require_open()
 
     def _require_open(self) -> None:
-        if self.has_come:
+        if self.is_set:
             raise InvalidRequestError("the client was closed")
 
 
 class ConcurrencyLimit:
-    """A provider's `max_concurrency`: so many requests at once, the others in the order of their arrival."""
+    """A provider's `max_concurrency`: that many requests at once, the others queue in order of arrival."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._taken: set[Event] = set()
+        self._running: set[Event] = set()
         self._waiting: deque[Event] = deque()
         self._lock = threading.RLock()
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
         return len(self._waiting)
 
     def enter(self) -> Event:
-        """Takes a place, or a place in the queue: the turn comes when there is one."""
-        turn = Event()
+        """Takes a slot, or a place in the queue; the event is set when there is a slot."""
+        event = Event()
         with self._lock:
-            if len(self._taken) < self.limit:
-                self._taken.add(turn)
-                turn.has_come = True
+            if len(self._running) < self.limit:
+                self._running.add(event)
+                event.is_set = True
             elif len(self._waiting) < _MAX_WAITING:
-                self._waiting.append(turn)
+                self._waiting.append(event)
             else:
                 raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this provider already")
-        return turn
+        return event
 
     def open(self) -> None:
-        """Lets everybody in: the client is closed, and each finds that out by itself."""
+        """Admits all: the client is closed, and each call finds that out."""
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
-            self._taken.update(waiting)
-        for turn in waiting:
-            turn.come()
+            self._running.update(waiting)
+        for event in waiting:
+            event.set()
 
-    def leave(self, turn: Event) -> None:
-        """Gives a place, or one in the queue, to the next. Safe to call more than once."""
+    def leave(self, event: Event) -> None:
+        """Gives up a slot, or a place in the queue. Safe to call more than once."""
         with self._lock:
-            if turn not in self._taken:
-                if not turn.has_come and turn in self._waiting:
-                    self._waiting.remove(turn)
+            if event not in self._running:
+                if not event.is_set and event in self._waiting:
+                    self._waiting.remove(event)
                 return
-            self._taken.remove(turn)
+            self._running.remove(event)
             following = self._waiting.popleft() if self._waiting else None
             if following is not None:
-                self._taken.add(following)
+                self._running.add(following)
         if following is not None:
-            following.come()
+            following.set()

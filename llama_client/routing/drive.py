@@ -192,7 +192,7 @@ def _has_won(trial: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[Ch
     arrived.append(chunk)
     if not trial.fold.has_content:
         return False
-    trial.permit.has_content()
+    trial.lease.has_content()
     return True
 
 
@@ -215,7 +215,7 @@ def wrapped(error: Exception) -> ProviderError:
     return failure
 
 
-def _note_late(running: Iterable[RunningAttempt]) -> None:
+def _mark_late(running: Iterable[RunningAttempt]) -> None:
     for trial in running:
         trial.is_late = True
 
@@ -254,7 +254,7 @@ class _Race:
                 if left is not None:
                     left -= step_s
                     if left <= 0:
-                        _note_late(self.running)
+                        _mark_late(self.running)
                         return Late()
         del self.running[trial]
         if isinstance(outcome, BaseException):
@@ -314,7 +314,7 @@ class _AsyncRace:
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            _note_late(self.running.values())
+            _mark_late(self.running.values())
             return Late()
         task = done.pop()
         del self.running[task]

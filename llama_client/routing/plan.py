@@ -1,4 +1,10 @@
-"""How long to wait before a target is asked again where it does not say so itself."""
+"""The plan of attempts: a generator that decides what is tried next, and does no I/O.
+
+It yields a step and is sent its outcome; it returns the winner's value or raises. The first candidate that is ready and
+healthy is tried. After a retryable failure a candidate is ready again after a wait; meanwhile the others are tried. An
+It yields a step, is sent its outcome, and returns the winner's value or raises. The first candidate that is ready and
+calls waiting for it share its outcome.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +42,14 @@ _LAST_S = 8.0
 
 
 class Backoff:
-    """Exponential, with full jitter: at random between nothing and a limit that doubles with each try.
-
-    That spreads callers who failed together best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog.
-    """
+    """Exponential backoff with full jitter; see "Exponential Backoff And Jitter" in the AWS Architecture Blog."""
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
 
     @cached_property
     def _limit(self) -> wait_exponential:
-        # Imported where somebody waits: it takes a thirtieth of a second.
+        # Imported at the first wait: it takes 30 ms.
         from tenacity.wait import wait_exponential
 
         return wait_exponential(multiplier=_FIRST_S, max=_LAST_S)
@@ -61,16 +64,20 @@ class Backoff:
 
 
 T = TypeVar("T")
-# Jitter may come out as nothing; whoever has failed still lets the others go first.
+# Jitter may be 0; after a failure the other candidates still go first.
 _LEAST_WAIT_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask this candidate, and give it this many seconds (None: no limit)."""
+    """Make an attempt at this candidate.
+
+    `timeout_s` ends a call at its answer, a stream at its first content; after `late_after_s` report `Late`. The lease and
+    the reservation are released by the code that performs the step.
+    """
 
     candidate: Candidate
-    permit: Lease
+    lease: Lease
     timeout_s: float | None
     waited_s: float = 0.0
     late_after_s: float | None = None
@@ -79,20 +86,20 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class AwaitRunning:
-    """Wait for what is under way."""
+    """Wait for a running attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait so many seconds, or until the turn comes."""
+    """Wait this long, or until the event is set."""
 
     seconds: float
-    turn: Event | None = None
+    event: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Set aside what asking this candidate may cost, and say whether there is as much: `Reserved` or `Refused`."""
+    """Reserve the worst case of an attempt; answered by `Reserved` or `Refused`."""
 
     candidate: Candidate
     timeout_s: float
@@ -100,7 +107,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Write down that this candidate is not asked, and why."""
+    """Record that this candidate is skipped, and why."""
 
     candidate: Candidate
     reason: str
@@ -109,14 +116,12 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Won(Generic[T]):
-    """The candidate answered."""
-
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The candidate failed, or `local_only` forbids it."""
+    """The attempt failed, or `local_only` forbids it."""
 
     candidate: Candidate
     error: ProviderError | LocalOnlyError
@@ -124,7 +129,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The candidate that was tried last has not answered yet."""
+    """The last attempt has not answered within `late_after_s`."""
 
 
 Step = Try | AwaitRunning | Wait | Skip | Reserve
@@ -135,7 +140,7 @@ Steps = Generator[Step, Outcome[T], T]
 
 
 class Plan(Generic[T]):
-    """One call's plan."""
+    """The plan of one call."""
 
     def __init__(
         self, candidates: Sequence[Candidate], rules: RoutingConfig, deadline: Deadline, backoff: Backoff
@@ -166,14 +171,14 @@ class Plan(Generic[T]):
                     may_hedge = True
                 case Lost(candidate, error):
                     self._running.remove(candidate)
-                    self._take_in(candidate, error)
+                    self._handle_failure(candidate, error)
 
     def _next_try(self) -> Part[T, Try | None]:
-        """Who is asked next; None: nobody is left, or nobody is ready to be asked beside the one who is."""
+        """The next attempt; None: no candidate is left, or none is ready beside the running one."""
         while self._left_s() > 0:
             chosen = yield from self._choose()
             if chosen is not None:
-                step = yield from self._placed(*chosen)
+                step = yield from self._admitted(*chosen)
                 if step is not None:
                     self._running.append(step.candidate)
                     return step
@@ -184,66 +189,64 @@ class Plan(Generic[T]):
         return None
 
     def _choose(self) -> Part[T, tuple[Candidate, Lease] | None]:
-        """The first who is ready and well; else, where nobody well is left to wait for, the first who is not."""
+        """The first ready and healthy candidate; without a healthy one to wait for, the first that admits a trial."""
         now = self._clock.monotonic()
         passed: list[Candidate] = []
         for candidate in self._candidates:
             if candidate in self._running or candidate.ready_at > now:
                 continue
             if not candidate.is_fit(may_drop=self._rules.drop_unsupported):
-                yield from self._tell_unfit(candidate)
+                yield from self._skip_unfit(candidate)
                 continue
-            permit = candidate.health.permit(now)
-            if permit is not None:
+            lease = candidate.health.lease(now)
+            if lease is not None:
                 try:
                     if passed:
-                        yield from self._tell_of(passed, now)
+                        yield from self._skip(passed, now)
                 except BaseException:
-                    permit.settle(None)
+                    lease.settle(None)
                     raise
-                return candidate, permit
+                return candidate, lease
             passed.append(candidate)
-        if self._running or self._has_somebody_well():
+        if self._running or self._has_healthy_candidate():
             return None
         for candidate in passed:
             blocked_s = candidate.health.limits.blocked_s(now)
-            # Who asked to be left alone for no longer than there is time is waited for; who said so to this call too.
+            # A rate limit that ends in time is waited for; so is one that this call has met.
             if blocked_s and (candidate.tries or blocked_s < self._left_s()):
                 continue
-            permit = candidate.health.permit_all_the_same()
-            if permit is not None:
-                return candidate, permit
+            lease = candidate.health.lease_trial()
+            if lease is not None:
+                return candidate, lease
         return None
 
     @staticmethod
-    def _tell_unfit(candidate: Candidate) -> Part[T, None]:
-        """Writes down, once a call, who cannot honour the request."""
-        if not candidate.tries and not candidate.is_told:
-            candidate.is_told = True
+    def _skip_unfit(candidate: Candidate) -> Part[T, None]:
+        if not candidate.tries and not candidate.is_recorded:
+            candidate.is_recorded = True
             yield Skip(candidate, str(candidate.error), candidate.error)
 
     @staticmethod
-    def _tell_of(passed: Sequence[Candidate], now: float) -> Part[T, None]:
-        """Writes down, once a call, who was passed over for somebody else."""
+    def _skip(passed: Sequence[Candidate], now: float) -> Part[T, None]:
         for candidate in passed:
-            if not candidate.is_told:
-                candidate.is_told = True
-                yield Skip(candidate, candidate.health.why_left_alone(now))
+            if not candidate.is_recorded:
+                candidate.is_recorded = True
+                yield Skip(candidate, candidate.health.why_skipped(now))
 
-    def _placed(self, candidate: Candidate, permit: Lease) -> Part[T, Try | None]:
-        """The try, once its provider has a place for it; None: it had none in time."""
-        places = candidate.health.places
+    def _admitted(self, candidate: Candidate, lease: Lease) -> Part[T, Try | None]:
+        """The attempt, once `max_concurrency` and the budget admit it; None: not in time, or refused."""
+        concurrency = candidate.health.concurrency
         reservation: Reservation | None = None
         is_handed_over = False
         try:
-            if places is not None:
-                permit.place = places.enter()
-                if not permit.place.has_come:
+            if concurrency is not None:
+                lease.slot = concurrency.enter()
+                if not lease.slot.is_set:
                     if self._running:
                         return None
-                    yield from self._pause(Wait(self._share_s(candidate), permit.place))
-                if not permit.place.has_come:
-                    raise OverloadedError(f"{candidate.target.provider_name} had no place within the time")
+                    yield from self._pause(Wait(self._share_s(candidate), lease.slot))
+                if not lease.slot.is_set:
+                    raise OverloadedError(f"{candidate.target.provider_name} has reached max_concurrency; no request ended in time")
             if candidate.is_budgeted:
                 answer = yield Reserve(candidate, self._share_s(candidate))
                 if isinstance(answer, Refused):
@@ -259,34 +262,34 @@ class Plan(Generic[T]):
             waited_s, self._waited_s = self._waited_s, 0.0
             is_handed_over = True
             timeout_s = share_s if share_s < math.inf else None
-            return Try(candidate, permit, timeout_s, waited_s, late_after_s, reservation)
+            return Try(candidate, lease, timeout_s, waited_s, late_after_s, reservation)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
             yield Skip(candidate, str(error), error)
-            # What it failed with when it was asked tells more.
+            # An earlier failure of the candidate says more.
             candidate.refuse(candidate.error or error)
-            candidate.is_told = True
+            candidate.is_recorded = True
             return None
         finally:
             if not is_handed_over:
-                permit.settle(None)
+                lease.settle(None)
                 if reservation is not None:
                     reservation.release()
 
     def _refuse(self, candidate: Candidate, refused: Refused) -> Part[T, None]:
-        """A budget has no room for it; where that budget says so, nobody else may be asked who costs anything."""
+        """Over budget; where the budget says so, only free candidates stay eligible."""
         yield Skip(candidate, str(refused.error), refused.error)
         candidate.refuse(candidate.error or refused.error)
-        candidate.is_told = True
+        candidate.is_recorded = True
         for other in self._candidates if refused.only_free else ():
             if not (other.is_free or other.is_out or other in self._running):
                 other.refuse(other.error or refused.error)
-                if not other.is_told:
-                    other.is_told = True
+                if not other.is_recorded:
+                    other.is_recorded = True
                     yield Skip(other, f"it is not free: {refused.error}", refused.error)
 
-    def _take_in(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
-        """What a failure means for its candidate; one that nobody else could mend is raised."""
+    def _handle_failure(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
+        """Decides on retry and fallback; raises an error that no other candidate could avoid."""
         candidate.tries += 1
         candidate.error = error
         if isinstance(error, LocalOnlyError):
@@ -302,14 +305,14 @@ class Plan(Generic[T]):
 
     def _wait_after(self, candidate: Candidate, error: ProviderError) -> float:
         if isinstance(error, GenerationFailedError):
-            # Nothing is overloaded, and the model may well do better the next time.
+            # The target is not overloaded: another try may succeed at once.
             return 0.0
         return error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
 
     def _wait(self) -> Part[T, bool]:
-        """Waits until somebody may be asked; False: nobody will be in time."""
+        """Waits until a candidate may be tried; False: none will be in time."""
         now, left = self._clock.monotonic(), self._left_s()
-        soonest, probed, probe = math.inf, None, None
+        soonest, tested, trial = math.inf, None, None
         for candidate in self._candidates:
             if candidate.is_out:
                 continue
@@ -317,25 +320,25 @@ class Plan(Generic[T]):
             wait_s = max(candidate.ready_at - now, blocked_s)
             if 0 < wait_s < left:
                 soonest = min(soonest, wait_s)
-            elif probe is None and candidate.ready_at <= now and not (blocked_s and candidate.tries):
-                if self._has_somebody_well():
+            elif trial is None and candidate.ready_at <= now and not (blocked_s and candidate.tries):
+                if self._has_healthy_candidate():
                     continue
-                probed, probe = candidate, candidate.health.breaker.probe
-                if probe is None:
-                    # Its trial has ended meanwhile, so that this call may ask it.
+                tested, trial = candidate, candidate.health.breaker.trial
+                if trial is None:
+                    # The trial has ended meanwhile: this call may try the target.
                     return True
-        if probe is None and soonest >= left:
+        if trial is None and soonest >= left:
             return False
-        yield from self._pause(Wait(min(soonest, left), probe))
-        if probed is not None and probe is not None and probe.has_come and probe.error is not None:
-            yield from self._share_failure(probed, probe.error)
+        yield from self._pause(Wait(min(soonest, left), trial))
+        if tested is not None and trial is not None and trial.is_set and trial.error is not None:
+            yield from self._share_failure(tested, trial.error)
         return True
 
     def _share_failure(self, candidate: Candidate, error: LlamaClientError) -> Part[T, None]:
-        """Another call has tried it in the place of all who waited: it is a try of each of them."""
+        """Another call made the trial for all waiting calls: it counts as a try of each."""
         own = copy.copy(error)
         own.attempts = []
-        yield Skip(candidate, f"another call, which this one waited for, failed: {error}", own)
+        yield Skip(candidate, f"the half-open trial of another call failed: {error}", own)
         candidate.tries += 1
         candidate.error = own
         if isinstance(own, ProviderError) and own.retryable and candidate.tries <= self._rules.retries:
@@ -348,11 +351,10 @@ class Plan(Generic[T]):
         yield wait
         self._waited_s += self._clock.monotonic() - started
 
-    def _has_somebody_well(self) -> bool:
-        """Whether somebody who is not left alone is worth waiting for, so that nobody is asked who is."""
+    def _has_healthy_candidate(self) -> bool:
         now, left = self._clock.monotonic(), self._left_s()
         return any(
-            not candidate.is_out and candidate.health.is_well(now) and candidate.ready_at - now < left
+            not candidate.is_out and candidate.health.is_healthy(now) and candidate.ready_at - now < left
             for candidate in self._candidates
         )
 
@@ -361,22 +363,21 @@ class Plan(Generic[T]):
         return math.inf if at is None else at - self._clock.monotonic()
 
     def _share_s(self, candidate: Candidate) -> float:
-        """What a try may take: where it hangs, somebody else must still have time to answer."""
+        """The time for one attempt: half of what is left while another candidate could still answer."""
         left = self._left_s()
         return left / 2 if self._has_others(candidate) else left
 
     def _has_others(self, candidate: Candidate) -> bool:
-        """Whether anybody else could be asked now."""
         now = self._clock.monotonic()
         for other in self._candidates:
             if other is candidate or other.is_out or other.ready_at > now or other in self._running:
                 continue
-            if other.health.is_well(now) and other.is_fit(may_drop=self._rules.drop_unsupported):
+            if other.health.is_healthy(now) and other.is_fit(may_drop=self._rules.drop_unsupported):
                 return True
         return False
 
     def _failure(self) -> LlamaClientError:
-        """Why there is no answer: the error of the one that was asked, or everybody's."""
+        """The error of the only target tried, or that of all."""
         unasked = next((c for c in self._candidates if c.error is None), None)
         if unasked is not None:
             timeout = self._deadline.passed()
@@ -385,7 +386,7 @@ class Plan(Generic[T]):
         failed = [c for c in self._candidates if c.error is not None]
         tried = [c for c in failed if c.tries or c is unasked]
         if len(tried) == 1 or not tried:
-            # That no target can honour a parameter, or none is local, is the request's failure, not theirs.
+            # An unsupported parameter, or no local target, is the request's failure, not the targets'.
             error = (tried or failed)[-1].error
             assert error is not None
             return error

@@ -13,7 +13,7 @@ from llama_client.clock import Clock
 from llama_client.costs.prices import HourPrice, PriceBook
 from llama_client.errors import BudgetExceededError, ContextLengthError
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.health import HealthBook
+from llama_client.routing.health import HealthRegistry
 from llama_client.routing.request_size import RequestSize
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _EXPLORED_SHARE = 0.05
 class Router:
     """Orders targets for a request. One for each client."""
 
-    health: HealthBook
+    health: HealthRegistry
     prices: PriceBook
     clock: Clock
     context_tokens: Callable[[str, str], int | None]
@@ -85,7 +85,7 @@ class Router:
         output_tokens = candidate.size.output_tokens(self.health.output_tokens.value(now))
         if isinstance(price, HourPrice):
             streams = candidate.request.stream
-            pace_s = candidate.health.pace.expected_s(now, tokens=output_tokens, streams=streams)
+            pace_s = candidate.health.latency.expected_s(now, tokens=output_tokens, streams=streams)
             return price.usd(output_tokens / _USUAL_TOKENS_PER_S if pace_s is None else pace_s)
         cached = tokens * (candidate.health.cached_share.value(now) or 0.0)
         return price.parts(tokens, output_tokens, cached).usd
@@ -142,8 +142,8 @@ class Router:
 
         def expected_s(candidate: Candidate) -> float:
             tokens = candidate.size.output_tokens(tokens_before)
-            pace = candidate.health.pace.expected_s(now, tokens=tokens, streams=candidate.request.stream)
-            return -math.inf if pace is None else pace
+            latency = candidate.health.latency.expected_s(now, tokens=tokens, streams=candidate.request.stream)
+            return -math.inf if latency is None else latency
 
         ordered = sorted(candidates, key=expected_s)
         if self.random.random() < _EXPLORED_SHARE:

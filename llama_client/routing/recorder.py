@@ -148,11 +148,11 @@ class CallRecord:
     def begin(self, step: Try) -> RunningAttempt:
         """Starts an attempt."""
         if self._is_stopped:
-            step.permit.settle(None)
+            step.lease.settle(None)
             if step.reservation is not None:
                 step.reservation.release()
             raise InvalidRequestError("the stream was closed")
-        step.permit.start(step.candidate.size)
+        step.lease.start(step.candidate.size)
         candidate, streams = step.candidate, self.request.stream
         facts = AttemptFacts()
         if candidate.warnings:
@@ -174,11 +174,11 @@ class CallRecord:
             is_continuation=broken is not None,
         )
         self._facts = facts
-        trial = RunningAttempt(step, call, self.clock, self._form)
+        running = RunningAttempt(step, call, self.clock, self._form)
         if call.provider in self._machines.names:
-            trial.machine_use = self._machines.begin(call.provider, trial.started_at)
-        trial.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
-        return trial
+            running.machine_use = self._machines.begin(call.provider, running.started_at)
+        running.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
+        return running
 
     def stop(self) -> None:
         """Ends the attempt that is under way, from another thread or task, and lets no other begin."""
@@ -201,47 +201,47 @@ class CallRecord:
         )
         self._add(attempt, step.candidate, self.clock.monotonic(), None)
 
-    def failed(self, trial: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
+    def failed(self, running: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Writes down a failed attempt, and completes its error."""
         if isinstance(error, ProviderError):
-            error.provider = error.provider or trial.target.provider_name
-            error.target = error.target or trial.target.name
-            error.request_id = error.request_id or trial.facts.provider_request_id
-        if isinstance(error, UnsupportedFeatureError | LocalOnlyError) and not trial.facts.sent:
+            error.provider = error.provider or running.target.provider_name
+            error.target = error.target or running.target.name
+            error.request_id = error.request_id or running.facts.provider_request_id
+        if isinstance(error, UnsupportedFeatureError | LocalOnlyError) and not running.facts.sent:
             outcome = "skipped"
-        self._write(trial, outcome, error)
+        self._write(running, outcome, error)
 
-    def cancelled(self, trial: RunningAttempt) -> None:
+    def cancelled(self, running: RunningAttempt) -> None:
         """Writes down an attempt that the caller stopped."""
-        self._write(trial, "cancelled", None)
+        self._write(running, "cancelled", None)
 
-    def won(self, trial: RunningAttempt) -> ChatCompletion:
+    def won(self, running: RunningAttempt) -> ChatCompletion:
         """Writes down the attempt that answered, and makes the answer."""
-        self._write(trial, "ok", None)
-        return self.completion(trial)
+        self._write(running, "ok", None)
+        return self.completion(running)
 
-    def completion(self, trial: RunningAttempt) -> ChatCompletion:
+    def completion(self, running: RunningAttempt) -> ChatCompletion:
         """The answer as far as it has come."""
-        first, facts = trial.fold.first, trial.facts
-        shown_at = self._first_content_at or trial.first_content_at
+        first, facts = running.fold.first, running.facts
+        shown_at = self._first_content_at or running.first_content_at
         completion = ChatCompletion(
             id=first.id if first else self.request_id,
             created=first.created if first else int(self.clock.wall()),
-            model=first.model if first else trial.target.model,
+            model=first.model if first else running.target.model,
             system_fingerprint=first.system_fingerprint if first else None,
-            service_tier=trial.fold.service_tier,
-            choices=trial.fold.choices() if trial.choices is None else trial.choices,
+            service_tier=running.fold.service_tier,
+            choices=running.fold.choices() if running.choices is None else running.choices,
             # How many tokens the two halves of an answer have together, nobody has counted.
-            usage=(trial.fold.usage if trial.candidate.continued is None else None) or Usage(),
-            target=trial.target.name,
-            provider=trial.target.provider_name,
+            usage=(running.fold.usage if running.candidate.continued is None else None) or Usage(),
+            target=running.target.name,
+            provider=running.target.provider_name,
             request_id=self.request_id,
-            cost=self._billing.total(trial),
+            cost=self._billing.total(running),
             attempts=list(self.attempts),
             timing=Timing(
                 total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
                 ttft_s=shown_at - self._started_at if shown_at is not None else None,
-                tokens_per_s=trial.tokens_per_s,
+                tokens_per_s=running.tokens_per_s,
                 load_s=facts.load_s,
                 queue_s=facts.queue_s,
             ),
@@ -253,18 +253,18 @@ class CallRecord:
             completion._raw_chunks = tuple(facts.bodies)
         return completion
 
-    def _write(self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
+    def _write(self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         with self._lock:
-            if trial.is_written:
+            if running.is_written:
                 return
-            trial.is_written = True
-        facts = trial.facts
+            running.is_written = True
+        facts = running.facts
         status = facts.http_status
-        latency_s = self.clock.monotonic() - trial.started_at
-        trial.permit.settle(self._result(trial, outcome, error, latency_s))
-        tokens, cost = self._billing.bill(trial, outcome, error)
+        latency_s = self.clock.monotonic() - running.started_at
+        running.lease.settle(self._result(running, outcome, error, latency_s))
+        tokens, cost = self._billing.bill(running, outcome, error)
         attempt = Attempt(
-            target=trial.target.name,
+            target=running.target.name,
             outcome=outcome,
             sent=facts.sent,
             error=type(error).__name__ if error is not None else None,
@@ -272,22 +272,22 @@ class CallRecord:
             reason=str(error) if error is not None else None,
             provider_request_id=facts.provider_request_id,
             latency_s=latency_s,
-            ttft_s=trial.ttft_s,
-            usage=trial.fold.usage,
+            ttft_s=running.ttft_s,
+            usage=running.fold.usage,
             estimated_usage=tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
             cost=cost,
             rate_limit=facts.rate_limit,
-            waited_s=trial.waited_s or None,
+            waited_s=running.waited_s or None,
         )
-        number = self._add(attempt, trial.candidate, trial.started_at, tokens)
-        if trial.span is not None:
-            trial.span.end(attempt, number, trial.fold.first, trial.fold.generated)
+        number = self._add(attempt, running.candidate, running.started_at, tokens)
+        if running.span is not None:
+            running.span.end(attempt, number, running.fold.first, running.fold.generated)
 
     def _result(
-        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
+        self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
     ) -> Result | None:
         """What the target's health learns from an attempt; None: nothing."""
-        if trial.is_abandoned and trial.is_late and trial.first_content_at is None:
+        if running.is_abandoned and running.is_late and running.first_content_at is None:
             # Who came later was faster: a target that hangs must not cost each call its lateness.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
         elif outcome in ("cancelled", "skipped"):
@@ -295,11 +295,11 @@ class CallRecord:
         return Result(
             error=error,
             latency_s=latency_s,
-            ttft_s=trial.ttft_s if trial.call.request.stream else None,
-            tokens_per_s=trial.tokens_per_s,
-            usage=trial.fold.usage,
-            rate_limit=trial.facts.rate_limit,
-            was_loading=trial.facts.is_loading,
+            ttft_s=running.ttft_s if running.call.request.stream else None,
+            tokens_per_s=running.tokens_per_s,
+            usage=running.fold.usage,
+            rate_limit=running.facts.rate_limit,
+            was_loading=running.facts.is_loading,
         )
 
     def _add(self, attempt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> int:

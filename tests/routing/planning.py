@@ -10,7 +10,7 @@ from llama_client.config.schema import Config, read_config
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.base import Provider, ProviderCall
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.health import HealthBook, Result
+from llama_client.routing.health import HealthRegistry, Result
 from llama_client.routing.plan import AwaitRunning, Backoff, Late, Lost, Outcome, Plan, Skip, Step, Try, Wait, Won
 from llama_client.routing.request_size import RequestSize
 from llama_client.routing.targets import Target
@@ -63,7 +63,7 @@ class Play:
 
     def __post_init__(self) -> None:
         self.config: Config = read_config({"routing": self.rules}, origin="test")
-        self.health = HealthBook(self.config, self.time.clock)
+        self.health = HealthRegistry(self.config, self.time.clock)
         self._asked: dict[str, int] = {}
 
     def candidates(self, names: Sequence[str]) -> list[Candidate]:
@@ -90,15 +90,15 @@ class Play:
 
     def _perform(self, step: Step) -> Outcome[str]:
         match step:
-            case Try(candidate, permit):
-                permit.start(candidate.size)
+            case Try(candidate, lease):
+                lease.start(candidate.size)
                 name = candidate.target.model
                 self.story.append(name)
                 self.tries.append(step)
                 turn = self._asked[name] = self._asked.get(name, 0) + 1
                 script = self.scripts[name][min(turn, len(self.scripts[name])) - 1]
                 self.time.now += self.takes_s
-                permit.settle(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
+                lease.settle(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
                 if isinstance(script, ProviderError | LocalOnlyError):
                     return Lost(candidate, script)
                 assert isinstance(script, str)
@@ -109,7 +109,7 @@ class Play:
             case Wait(seconds, turn):
                 self.story.append(round(seconds, 3))
                 self.on_wait(step)
-                if turn is None or not turn.has_come:
+                if turn is None or not turn.is_set:
                     self.time.now += seconds
             case Skip(candidate):
                 self.story.append(f"-{candidate.target.model}")

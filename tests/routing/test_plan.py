@@ -213,7 +213,7 @@ def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     play = Play({"a": [ServerError("x")]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
-    trial = play.health.of("p/a", "p").permit_all_the_same()
+    trial = play.health.of("p/a", "p").lease_trial()
     assert trial is not None
 
     def end(wait: Wait) -> None:
@@ -233,7 +233,7 @@ def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
     play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
-    trial = play.health.of("p/a", "p").permit_all_the_same()
+    trial = play.health.of("p/a", "p").lease_trial()
     assert trial is not None
     play.on_wait = lambda wait: trial.has_content()
     assert play("a") == "answer"
@@ -311,5 +311,5 @@ def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
     )
     step = next(steps := plan.steps())
     steps.close()
-    step.permit.settle(None)  # type: ignore[union-attr]
+    step.lease.settle(None)  # type: ignore[union-attr]
     assert play.health.shown()["p/a"].in_flight == 0
