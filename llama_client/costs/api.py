@@ -63,8 +63,7 @@ class CostSource:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
     def unrecorded_calls(self) -> int:
-        ledger = self.accounting.ledger
-        return 0 if ledger is None else ledger.unrecorded_calls
+        return 0 if self.accounting.ledger is None else self.accounting.ledger.unrecorded_calls
 
     def start(self, since: object) -> float | None:
         """The moment that `since` means, in seconds since the Unix epoch; None: no limit."""
