@@ -43,14 +43,10 @@ class _ChoiceParts:
 
 
 class Accumulator:
-    """The answer so far."""
-
     def __init__(self, beginning: Accumulator | None = None) -> None:
-        """Begins an answer, or goes on from one that broke off."""
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
-        # The tier that the provider says it served.
         self.service_tier: str | None = None
         self._choices: dict[int, _ChoiceParts] = {}
         if beginning is not None:
@@ -60,7 +56,6 @@ class Accumulator:
         self._inherited_bytes = 0 if beginning is None else self._bytes()
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in the next chunk."""
         if self.first is None:
             self.first = chunk
         if chunk.usage is not None:
@@ -80,14 +75,14 @@ class Accumulator:
                 parts.reasoning.append(delta.reasoning)
             if choice.finish_reason is not None:
                 parts.finish_reason = choice.finish_reason
-            # Nearly all chunks have nothing else.
+            # Nearly all chunks have only text.
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:
                 self.has_content = self.has_content or delta.has_content
                 _add_rest(parts, choice)
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is an answer and every choice of it has a finish reason."""
+        """Whether every choice has a finish reason."""
         for parts in self._choices.values():
             if parts.finish_reason is None:
                 return False
@@ -95,7 +90,7 @@ class Accumulator:
 
     @property
     def can_be_continued(self) -> bool:
-        """Whether somebody else could go on from here: it is one text, and nothing but text is under way."""
+        """Whether another target could continue: there is one choice, with nothing but text."""
         parts = self._choices.get(0)
         return (
             parts is not None
@@ -106,19 +101,18 @@ class Accumulator:
 
     @property
     def text(self) -> str:
-        """The text so far of the first choice."""
         parts = self._choices.get(0)
         return "".join(parts.content) if parts is not None else ""
 
     @property
     def pieces(self) -> int:
-        """In how many pieces that text came."""
+        """The number of chunks of that text."""
         parts = self._choices.get(0)
         return len(parts.content) if parts is not None else 0
 
     @property
     def answer_bytes(self) -> int:
-        """How much has been generated here: text, reasoning, tool calls; what it goes on from is not counted."""
+        """Generated text, reasoning and tool calls, without what a continuation starts from."""
         return self._bytes() - self._inherited_bytes
 
     def _bytes(self) -> int:
@@ -130,11 +124,10 @@ class Accumulator:
         return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     def choices(self) -> list[Choice]:
-        """The choices, by index."""
         return list(starmap(_choice, sorted(self._choices.items())))
 
     def generated(self) -> list[Choice]:
-        """The choices without what they go on from."""
+        """The choices without what a continuation starts from."""
         if self._beginning is None:
             return self.choices()
         whole, before = self._choices[0], self._beginning._choices[0]
@@ -161,13 +154,13 @@ def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
 
 
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
-    # A call without arguments has none to send; cut at its longest, it may have had.
+    # A call without arguments gets "{}", unless it may have been cut by length.
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
     calls = []
     for _, call in sorted(parts.tool_calls.items()):
         function = FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing)
         calls.append(ToolCall(id=call.id, function=function))
-    # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.
+    # An empty answer is empty text; only a tool call or a refusal has no text.
     no_text = bool(calls or parts.refusal)
     message = Message(
         content="".join(parts.content) if parts.content or not no_text else None,

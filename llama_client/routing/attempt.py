@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 
 class RunningAttempt:
-    """One attempt while it goes on: what the provider says, folded, and when."""
-
     def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
         self.candidate = step.candidate
         self.target = step.candidate.target
@@ -42,15 +40,14 @@ class RunningAttempt:
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
         self.is_written = False
-        # Somebody else has won; what becomes of it now is no failure.
+        # Another attempt has won: its end is no failure.
         self.is_abandoned = False
-        # Somebody else was asked too, since it had not answered yet.
+        # Hedged: it had not answered in time.
         self.is_late = False
         self._clock = clock
         self._form = form
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in the next chunk."""
         self.fold.add(chunk)
         if self.fold.has_content and chunk.choices:
             before, self.last_content_at = self.last_content_at, self._clock.monotonic()
@@ -61,12 +58,11 @@ class RunningAttempt:
 
     @property
     def ttft_s(self) -> float | None:
-        """From the start of the attempt to its first content."""
         return self.first_content_at - self.started_at if self.first_content_at is not None else None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The speed of the answer: as the provider measured it, else of its tokens after the first."""
+        """The output rate: as the provider measured it, else of the tokens after the first."""
         if self.facts.tokens_per_s is not None:
             return self.facts.tokens_per_s
         tokens = self.fold.usage.completion_tokens if self.fold.usage else None
@@ -80,7 +76,7 @@ class RunningAttempt:
         return Interrupted(self.target.name, self.fold, self.facts.bodies, self.first_content_at)
 
     def require_complete(self) -> None:
-        """Called at the end of the chunks: an end without a finish reason is an interruption."""
+        """Raises where the chunks end without a finish reason: an interruption."""
         if not self.fold.is_complete:
             raise InvalidResponseError("the answer ended without a finish reason", http_status=self.facts.http_status)
         if self._form is not None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Billing:
-    """One call's bill."""
+    """The bill of one call."""
 
     def __init__(self, prices: PriceBook, at: float, clock: Clock) -> None:
         self._prices = prices
@@ -50,7 +50,7 @@ class Billing:
     def bill(
         self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        """The tokens that are charged for, and what they cost; None: none are, or it was never sent.
+        """The charged tokens and their cost; None: not charged, or not sent.
 
         What it may have set aside is settled, and a machine's time ends.
         """
@@ -60,10 +60,10 @@ class Billing:
         return tokens, cost
 
     def total(self, running: RunningAttempt) -> Cost:
-        """What the call has cost so far, of which this is the last attempt."""
+        """The cost of the call up to this attempt."""
         if len(self._charged) == 1:
             return self._charged[0]
-        # While it goes on, nothing is known of what costs anything at all.
+        # While it runs, a charged cost is unknown.
         return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(running) is FREE else Cost()])
 
     def _charged_for(
@@ -102,9 +102,9 @@ class Billing:
     def _tokens(self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
         usage, fold = running.fold.usage, running.fold
         if usage is not None:
-            # Some count along while they answer: where an answer did not come to its end, that is not the whole.
+            # Running counts of an incomplete answer are not the whole.
             is_whole = outcome == "ok" or fold.is_complete
-            # No prompt has no tokens at all, and no answer that has something in it.
+            # A prompt has tokens, and so has an answer with content.
             has_count = bool(usage.completion_tokens) or not fold.answer_bytes
             if not (is_whole and has_count and usage.prompt_tokens):
                 answer = usage.completion_tokens if is_whole and has_count else None
@@ -113,18 +113,17 @@ class Billing:
         return counted(usage, lambda: self._guessed(running, error))
 
     def _guessed(self, running: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
-        """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""
+        """Estimated tokens of an attempt without reported usage."""
         generated = float(running.fold.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
             generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
         size = running.candidate.size
         if not generated and not running.call.request.stream:
-            # Whoever makes a whole answer has made it, or some of it, without a word.
+            # A whole answer may have been generated without a chunk.
             return size.input_tokens, size.output_tokens(running.candidate.health.usual_output_tokens)
         return size.input_tokens, generated / BYTES_PER_TOKEN
 
     def _reading_share(self, running: RunningAttempt) -> float:
-        """Which part of an attempt passed before its first content."""
         took_s = self._clock.monotonic() - running.started_at
         return (
             running.ttft_s / took_s
@@ -134,14 +133,14 @@ class Billing:
 
 
 def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
-    """What a budget is charged with; None: nobody knows for sure, so the worst case."""
+    """What a budget settles at; None: unknown, so the worst case."""
     if cost is None:
         return Decimal(0)
     return None if tokens is not None and tokens.are_estimated else cost.usd
 
 
 def _was_worked_on(running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
-    """Whether an attempt that was sent is charged for: all are, but those that were refused."""
+    """Whether a sent attempt is charged: all are, except refused ones."""
     if outcome != "error" or running.fold.usage is not None or running.fold.has_content:
         return outcome != "skipped"
     if isinstance(error, GenerationFailedError):
@@ -149,13 +148,13 @@ def _was_worked_on(running: RunningAttempt, outcome: AttemptOutcome, error: Llam
     status = running.facts.http_status
     if status is None and isinstance(error, ProviderError):
         status = error.http_status
-    # Without a status nobody knows how far it had come. An error in the place of an answer is a refusal; an answer that
-    # broke off, or cannot be read, is one that was made.
+    # Without a status its progress is unknown. An error in place of an answer is a refusal; an answer that was
+    # interrupted or cannot be read was generated.
     return status is None or (status < 400 and isinstance(error, InvalidResponseError | APIConnectionError))
 
 
 _MTOK = 1_000_000
-# What servers take beside the parameters that makes an answer longer, or more than one.
+# Fields of `extra_body` that make an answer longer, or more than one.
 _ENLARGING = frozenset(
     {"best_of", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict", "options"}
 )
@@ -163,7 +162,7 @@ _ENLARGING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """Sets money aside for attempts, for one client."""
+    """The budget reservations of one client's attempts."""
 
     budgets: Budgets
     prices: PriceBook
@@ -171,17 +170,16 @@ class Reservations:
     context_tokens: Callable[[str, str], int | None]
 
     def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
-        """Whether there is a budget for what it costs."""
         return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
 
     def is_free(self, candidate: Candidate, at: float) -> bool:
-        """Whether nobody is paid for what it answers, whichever tier serves it."""
+        """Whether it costs nothing, in every tier."""
         return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
 
     def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> PendingReservation:
         """Reserves what an attempt can cost, without waiting."""
         target = candidate.target
-        # What goes on from a break has more to read than was asked.
+        # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
         most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
         request = candidate.request
@@ -194,7 +192,7 @@ class Reservations:
         return self.budgets.reserve(ReservationRequest(target.name, target.provider_name, tags, at, worst))
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
-        """What it may cost: the provider decides which tier serves a call."""
+        """The prices that may apply: the provider chooses the tier."""
         target = candidate.target
         return self.prices.of_any_tier(
             target.provider_name,
@@ -210,7 +208,7 @@ def longest_answer(
     max_output_tokens: Callable[[str, str], int | None],
     context_tokens: Callable[[str, str], int | None],
 ) -> int | None:
-    """The tokens of the longest answer that a candidate can give; None: nobody knows."""
+    """The tokens of the longest answer of a candidate; None: unknown."""
     name, model = candidate.target.provider_name, candidate.target.model
     most = candidate.request.max_tokens
     if most is None:
@@ -225,7 +223,7 @@ def longest_answer(
 def worst_case(
     price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:
-    """The most that an attempt can cost; None: nobody knows.
+    """The worst-case cost of an attempt; None: unknown.
 
     A token has at least one byte, so a request has no more tokens than bytes, beside what the model's template adds.
     """
@@ -235,7 +233,7 @@ def worst_case(
         return None
     choices = request.n or 1
     tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
-    # All of the prompt may come from a cache, which may be the dearer way.
+    # The whole prompt may be cached, which may cost more.
     whole = max((price.parts(tokens, output_tokens, cached) for cached in (0, tokens)), key=lambda parts: parts.usd)
     a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
     return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 
-# Nothing is learned where nobody is asked.
+# A check sends nothing and learns nothing.
 _NO_FACTS = AttemptFacts()
-# Of each target; programs that make up more sets of parameters have them looked at.
+# Sets of parameters remembered per target; others are checked on each call.
 _MAX_HONOURED = 64
-# What makes no sense without another parameter, and goes with it.
+# Parameters that are dropped together.
 _GOES_WITH = {
     "tools": ("tool_choice", "parallel_tool_calls"),
     "logprobs": ("top_logprobs",),
@@ -28,7 +28,7 @@ _GOES_WITH = {
 
 
 class Candidate:
-    """A target that may answer a call."""
+    """A target within one call."""
 
     __slots__ = (
         "_before_continuing",
@@ -72,29 +72,28 @@ class Candidate:
         self._is_checked = False
 
     def continuing(self, broken: Interrupted) -> Candidate:
-        """This target, asked to go on from where an attempt broke off."""
+        """This target, to continue an interrupted answer."""
         following = Candidate(self.target, self.health, self.request, self.size, self.route)
         following._before_continuing = self.request if self.continued is None else self._before_continuing
         following.request = _with_beginning(following._before_continuing, broken)
         following._is_as_asked = False
         following.warnings = [
             *self.warnings,
-            f"{broken.target} broke off after {len(broken.answer.text)} characters; {self.target.name} went on",
+            f"{broken.target} was interrupted after {len(broken.answer.text)} characters; {self.target.name} continued",
         ]
         following.continued = broken
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         return following
 
     def refuse(self, error: LlamaClientError) -> None:
-        """It is out, for this reason."""
         self.error = error
         self.is_out = True
 
     def is_fit(self, *, may_drop: bool) -> bool:
-        """Whether it can honour the request, found out before it is asked; where not, it is out."""
+        """Whether it supports the request; if not, it is out."""
         if self._is_checked or self.is_out:
             return not self.is_out
-        # Most calls of a program set the same parameters, which need not be looked at anew for each.
+        # Most calls of a program set the same parameters: checked once.
         plain = self.size.plain_parameters if self._is_as_asked else None
         if plain is not None and plain in self.health.honours:
             self._is_checked = True
@@ -117,9 +116,9 @@ class Candidate:
         return True
 
     def drops(self, error: UnsupportedFeatureError) -> bool:
-        """Leaves out of the request what the target cannot honour; tells whether that was possible."""
+        """Drops a parameter that the target does not support; returns whether that was possible."""
         param = error.param
-        # What is said cannot be left out.
+        # Messages cannot be dropped.
         if param is None or param == "messages" or param not in self.request.set_parameters:
             return False
         names = (param, *_GOES_WITH.get(param, ()))
@@ -129,7 +128,7 @@ class Candidate:
 
 
 def _with_beginning(request: ChatRequest, broken: Interrupted) -> ChatRequest:
-    """The request with what has arrived as the beginning of its answer, and so much less to say."""
+    """The request with the partial answer as its last message, and fewer tokens left."""
     from llama_client.types.messages import AssistantMessage
 
     beginning = AssistantMessage(role="assistant", content=broken.answer.text)
@@ -137,12 +136,12 @@ def _with_beginning(request: ChatRequest, broken: Interrupted) -> ChatRequest:
     for name in ("max_tokens", "max_completion_tokens"):
         most = getattr(request, name)
         if most is not None:
-            # A piece of a stream is a token or a few.
+            # A chunk of a stream is one token or a few.
             changed[name] = max(most - broken.answer.pieces, 1)
     return request.model_copy(update=changed)
 
 
 def _with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
-    """The request with the target's own parameters where the call gives none."""
+    """The request with the target's `params` as defaults."""
     missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
     return request.model_copy(update=missing) if missing else request

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
 
 
-# How long a call waits for the threads that lost a race to notice, so that what they sent is written down truly.
+# How long a call waits for the threads of a lost race, so that their attempts are recorded as they ended.
 _LOSERS_S = 0.5
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
@@ -46,7 +46,7 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class OpenedStream(Generic[Chunks]):
-    """An attempt that has won, and the chunks that are left of it."""
+    """The winning attempt, and the rest of its chunks."""
 
     trial: RunningAttempt
     arrived: list[ChatCompletionChunk]
@@ -72,7 +72,7 @@ def drive(steps: Steps[OpenedStream[SyncChunks]], record: CallRecord) -> OpenedS
         error.attempts = record.attempts
         raise
     except BaseException:
-        # Interrupted while those who lost were being stopped.
+        # Interrupted while the losing attempts were being cancelled.
         if won is not None:
             record.cancelled(won.trial)
             won.rest.close()
@@ -100,7 +100,7 @@ async def adrive(steps: Steps[OpenedStream[AsyncChunks]], record: CallRecord) ->
         error.attempts = record.attempts
         raise
     except BaseException:
-        # Cancelled while those who lost were being stopped.
+        # Cancelled while the losing attempts were being cancelled.
         if won is not None:
             record.cancelled(won.trial)
             await won.rest.aclose()
@@ -112,7 +112,7 @@ async def adrive(steps: Steps[OpenedStream[AsyncChunks]], record: CallRecord) ->
 def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStream[SyncChunks]]:
     match step:
         case Try():
-            trial = record.begin(step)
+            trial = record.start_attempt(step)
             if step.late_after_s is None and not race.running:
                 return _attempt(trial, record)
             return race.enter(trial, step.late_after_s)
@@ -132,7 +132,7 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
 async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[OpenedStream[AsyncChunks]]:
     match step:
         case Try():
-            trial = record.begin(step)
+            trial = record.start_attempt(step)
             if step.late_after_s is None and not race.running:
                 return await _aattempt(trial, record)
             return await race.enter(trial, step.late_after_s)
@@ -197,7 +197,7 @@ def _has_won(trial: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[Ch
 
 
 def _lost(trial: RunningAttempt, record: CallRecord, error: Exception) -> Lost:
-    """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
+    """A failure for the plan; an error that is not a target's is raised at once."""
     failure = error if isinstance(error, LlamaClientError) else wrapped(error)
     if trial.is_abandoned:
         record.cancelled(trial)
@@ -209,7 +209,7 @@ def _lost(trial: RunningAttempt, record: CallRecord, error: Exception) -> Lost:
 
 
 def wrapped(error: Exception) -> ProviderError:
-    """An exception that a provider should not have let out, as one of ours."""
+    """An exception that a provider should not have raised, as one of ours."""
     failure = ServerError(f"the provider broke: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
@@ -222,7 +222,7 @@ def _mark_late(running: Iterable[RunningAttempt]) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Race:
-    """Attempts that run side by side, each in a thread."""
+    """Attempts in parallel, each in a thread."""
 
     _record: CallRecord
     running: dict[RunningAttempt, threading.Thread] = field(default_factory=dict)
@@ -231,7 +231,6 @@ class _Race:
     )
 
     def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
-        """Starts an attempt; returns the first end of any, or that none has ended in time."""
         thread = threading.Thread(target=self._run, args=(trial,), name="llama-client-attempt")
         self.running[trial] = thread
         try:
@@ -243,7 +242,7 @@ class _Race:
         return self.first(late_after_s)
 
     def first(self, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
-        """The first end of any attempt; `Late` where none has ended in time."""
+        """The first outcome of any attempt; `Late`: none in time."""
         left = late_after_s
         while True:
             step_s = _POLL_S if left is None else min(left, _POLL_S)
@@ -262,7 +261,7 @@ class _Race:
         return outcome
 
     def stop(self) -> None:
-        """Stops what still runs, upstream too, and writes it down."""
+        """Cancels and records what still runs, upstream too."""
         losers, self.running = self.running, {}
         for trial in losers:
             trial.is_abandoned = True
@@ -271,12 +270,12 @@ class _Race:
             for trial, thread in losers.items():
                 thread.join(_LOSERS_S)
                 if thread.is_alive():
-                    # Nobody can tell how far it has come: over a user's own HTTP client it cannot be stopped.
+                    # Its progress is unknown: over a user's own HTTP client it cannot be cancelled.
                     trial.call.facts.sent = True
         finally:
             for trial in losers:
                 self._record.cancelled(trial)
-        # One may have come in all the same; what it holds is let go of.
+        # Another attempt may have won as well: close it.
         with contextlib.suppress(queue.Empty):
             while True:
                 _, outcome = self._ended.get_nowait()
@@ -296,20 +295,19 @@ class _Race:
 
 @dataclass(slots=True, eq=False)
 class _AsyncRace:
-    """Attempts that run side by side, each in a task."""
+    """Attempts in parallel, each in a task."""
 
     _record: CallRecord
     running: dict[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt] = field(default_factory=dict)
 
     async def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
-        """Starts an attempt; returns the first end of any, or that none has ended in time."""
         import asyncio
 
         self.running[asyncio.create_task(_aattempt(trial, self._record))] = trial
         return await self.first(late_after_s)
 
     async def first(self, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
-        """The first end of any attempt; `Late` where none has ended in time."""
+        """The first outcome of any attempt; `Late`: none in time."""
         import asyncio
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
@@ -321,7 +319,7 @@ class _AsyncRace:
         return task.result()
 
     async def stop(self) -> None:
-        """Stops what still runs, upstream too; each is written down as it ends."""
+        """Cancels what still runs, upstream too; each is recorded as it ends."""
         import asyncio
 
         losers, self.running = self.running, {}
@@ -331,17 +329,17 @@ class _AsyncRace:
         try:
             for outcome in await asyncio.gather(*losers, return_exceptions=True):
                 if isinstance(outcome, Won):
-                    # It had come in as well.
+                    # It had won as well.
                     await outcome.value.rest.aclose()
         finally:
             for trial in losers.values():
-                # Also those that never began.
+                # Also those that never started.
                 self._record.cancelled(trial)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that has been checked."""
+    """One checked call."""
 
     record: CallRecord
     candidates: Sequence[Candidate]
@@ -350,17 +348,15 @@ class Call:
     backoff: Backoff
 
     def drive(self) -> OpenedStream[SyncChunks]:
-        """Finds an answer, blocking."""
         plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
         return drive(plan.steps(), self.record)
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
-        """The same on the event loop."""
         plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
         return await adrive(plan.steps(), self.record)
 
     def after(self, broken: RunningAttempt) -> Call | None:
-        """The call that goes on from where a stream broke off; None: it may not, or nobody is left who can.
+        """The call that continues an interrupted stream; None: not allowed, or no candidate is left.
 
         It is asked of those who have not broken off and are not out, as any call is.
         """

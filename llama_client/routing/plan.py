@@ -1,9 +1,9 @@
 """The plan of attempts: a generator that decides what is tried next, and does no I/O.
 
-It yields a step and is sent its outcome; it returns the winner's value or raises. The first candidate that is ready and
-healthy is tried. After a retryable failure a candidate is ready again after a wait; meanwhile the others are tried. An
 It yields a step, is sent its outcome, and returns the winner's value or raises. The first candidate that is ready and
-calls waiting for it share its outcome.
+healthy is tried. After a retryable failure a candidate is ready again after a wait; meanwhile the others are tried. An
+open circuit or a rate limit is skipped while another candidate is left; else one call makes the half-open trial, and
+all calls waiting for it share its outcome.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ _LEAST_WAIT_S = 0.01
 class Try:
     """Make an attempt at this candidate.
 
-    `timeout_s` ends a call at its answer, a stream at its first content; after `late_after_s` report `Late`. The lease and
-    the reservation are released by the code that performs the step.
+    `timeout_s` covers the answer of a call, or a stream until its first content; after `late_after_s` report `Late`.
+    Lease and reservation are released by the code that performs the step.
     """
 
     candidate: Candidate
@@ -246,7 +246,9 @@ class Plan(Generic[T]):
                         return None
                     yield from self._pause(Wait(self._share_s(candidate), lease.slot))
                 if not lease.slot.is_set:
-                    raise OverloadedError(f"{candidate.target.provider_name} has reached max_concurrency; no request ended in time")
+                    raise OverloadedError(
+                        f"{candidate.target.provider_name} has reached max_concurrency; no request ended in time"
+                    )
             if candidate.is_budgeted:
                 answer = yield Reserve(candidate, self._share_s(candidate))
                 if isinstance(answer, Refused):

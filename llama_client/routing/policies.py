@@ -1,4 +1,4 @@
-"""Who is asked, and in which order: filters, then sorts. Failover takes it from there."""
+"""Policies: targets and a request become candidates in order. Filters first, then a sort."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ if TYPE_CHECKING:
     from llama_client.routing.targets import TargetList
     from llama_client.types.request import ChatRequest
 
-# No model that is served has less.
+# The smallest context of any served model.
 _SMALLEST_CONTEXT_TOKENS = 512
-# What a machine of the user's own does, where it was not measured yet: that of one reader of a middling GPU.
+# Assumed for the user's own machine until measured: one request on a mid-range GPU.
 _USUAL_TOKENS_PER_S = 30.0
-# How often the policy `fastest` asks somebody else first, to learn whether they have become faster.
+# How often the policy `fastest` tries another target first, to measure it again.
 _EXPLORED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Orders targets for a request. One for each client."""
-
     health: HealthRegistry
     prices: PriceBook
     clock: Clock
@@ -39,7 +37,7 @@ class Router:
     random: random.Random
 
     def candidates(self, choices: Sequence[TargetList], request: ChatRequest) -> list[Candidate]:
-        """Who may answer, in order; who must not is among them, with the reason."""
+        """The candidates in order; those that must not be used are among them, with the reason."""
         size = RequestSize(request)
         found: dict[str, Candidate] = {}
         for choice in choices:
@@ -63,7 +61,7 @@ class Router:
         return candidates
 
     def has_prices_at_hand(self, choices: Sequence[TargetList]) -> bool:
-        """Whether what any of these costs is known, or known to be unknown, without importing a package."""
+        """Whether the price of each, or that it has none, is known without importing genai-prices."""
         at = self.clock.wall()
         return all(
             self.prices.is_at_hand(target.provider_name, target.model, at, is_free=target.is_free)
@@ -72,7 +70,7 @@ class Router:
         )
 
     def expected_usd(self, candidate: Candidate) -> Decimal | None:
-        """What the call is expected to cost there; None: its price is unknown.
+        """The expected cost of the call at this candidate; None: unknown.
 
         The prompt as estimated, of which the share comes from the cache that did of late; an answer as long as answers
         were of late, and at most `max_tokens`.
@@ -104,7 +102,7 @@ class Router:
                 return sorted(candidates, key=lambda candidate: self._drawn(candidate.target.weight))
 
     def _refuse_too_long(self, candidates: Sequence[Candidate]) -> None:
-        """Passes over who certainly has no room for the prompt, as long as that is not everybody."""
+        """Skips contexts too short for the prompt, unless all are."""
         refused = []
         for candidate in candidates:
             target = candidate.target
@@ -136,7 +134,7 @@ class Router:
         return (usd is None, usd if usd is not None else Decimal(0))
 
     def _fastest_first(self, candidates: list[Candidate]) -> list[Candidate]:
-        """By the time that the answer will take, as measured of late; who was not measured is, first of all."""
+        """By expected time; targets not measured yet come first."""
         now = self.clock.monotonic()
         tokens_before = self.health.output_tokens.value(now)
 
@@ -158,7 +156,7 @@ class Router:
         return -math.log(1.0 - self.random.random()) / weight if weight else math.inf
 
     def _steered(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Puts those last who would refuse the request, as the headers of their answers told."""
+        """Puts targets last whose headers say that they would rate limit the request."""
         now = self.clock.monotonic()
         low = [candidate for candidate in candidates if candidate.health.limits.is_low(now, candidate.size)]
         if not low or len(low) == len(candidates):

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 
 class LedgerEntries:
-    """Hands a call's attempts to the ledger, each once."""
-
     def __init__(self, ledger: Ledger, request_id: str, tags: Mapping[str, str]) -> None:
         self._ledger = ledger
         self._request_id = request_id
@@ -62,17 +60,16 @@ class LedgerEntries:
         self._is_recorded = True
 
     def add(self, attempt: Attempt, candidate: Candidate, number: int, at: float, tokens: Tokens | None) -> None:
-        """Hands one over."""
         target = candidate.target
         counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
         firsts = [("", CALL)]
         if attempt.outcome != "skipped":
-            # Who was not asked has had no call.
+            # A skipped target has had no call.
             firsts += [(target.provider_name, PROVIDER), (target.name, TARGET)]
         if attempt.cost is not None and attempt.cost.usd is None:
             firsts += [("", UNPRICED_CALL), (target.provider_name, UNPRICED_PROVIDER), (target.name, UNPRICED_TARGET)]
         for first in firsts:
-            # Only the first row of its kind in this call says so.
+            # Marked in the first row of its kind in this call.
             if first not in self._counted:
                 self._counted.add(first)
                 counts |= first[1]
@@ -97,8 +94,6 @@ _log = logging.getLogger("llama_client.calls")
 
 
 class CallRecord:
-    """One call of the user's: its attempts in order, and the answer made from the one that won."""
-
     def __init__(
         self,
         request: ChatRequest,
@@ -127,13 +122,13 @@ class CallRecord:
         self._started_at = clock.monotonic()
         self._is_stopped = False
         self._facts: AttemptFacts | None = None
-        # Of a stream that somebody else went on with.
+        # Of a continued stream: the first attempt's.
         self._first_content_at: float | None = None
         # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
         self._lock = threading.RLock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
-        """Finds out in whose asking a budget has a say."""
+        """Marks the candidates that are free or covered by a budget."""
         if self._purchases is not None:
             for candidate in candidates:
                 candidate.is_free = self._purchases.is_free(candidate, self._at)
@@ -145,8 +140,7 @@ class CallRecord:
         assert self._purchases is not None
         return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
 
-    def begin(self, step: Try) -> RunningAttempt:
-        """Starts an attempt."""
+    def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:
             step.lease.settle(None)
             if step.reservation is not None:
@@ -181,13 +175,13 @@ class CallRecord:
         return running
 
     def stop(self) -> None:
-        """Ends the attempt that is under way, from another thread or task, and lets no other begin."""
+        """Cancels the running attempt, from another thread or task, and admits no other."""
         self._is_stopped = True
         if self._facts is not None:
             self._facts.cancel()
 
     def skipped(self, step: Skip) -> None:
-        """Writes down a target that is not asked."""
+        """Records a skipped target."""
         name, error = step.candidate.target.name, step.error
         if isinstance(error, ProviderError):
             error.provider = error.provider or step.candidate.target.provider_name
@@ -202,7 +196,7 @@ class CallRecord:
         self._add(attempt, step.candidate, self.clock.monotonic(), None)
 
     def failed(self, running: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
-        """Writes down a failed attempt, and completes its error."""
+        """Records a failed attempt and completes its error."""
         if isinstance(error, ProviderError):
             error.provider = error.provider or running.target.provider_name
             error.target = error.target or running.target.name
@@ -212,16 +206,16 @@ class CallRecord:
         self._write(running, outcome, error)
 
     def cancelled(self, running: RunningAttempt) -> None:
-        """Writes down an attempt that the caller stopped."""
+        """Records an attempt that the caller cancelled."""
         self._write(running, "cancelled", None)
 
     def won(self, running: RunningAttempt) -> ChatCompletion:
-        """Writes down the attempt that answered, and makes the answer."""
+        """Records the attempt that answered, and builds the answer."""
         self._write(running, "ok", None)
         return self.completion(running)
 
     def completion(self, running: RunningAttempt) -> ChatCompletion:
-        """The answer as far as it has come."""
+        """The answer so far."""
         first, facts = running.fold.first, running.facts
         shown_at = self._first_content_at or running.first_content_at
         completion = ChatCompletion(
@@ -231,7 +225,7 @@ class CallRecord:
             system_fingerprint=first.system_fingerprint if first else None,
             service_tier=running.fold.service_tier,
             choices=running.fold.choices() if running.choices is None else running.choices,
-            # How many tokens the two halves of an answer have together, nobody has counted.
+            # The tokens of a continued answer as a whole are not reported.
             usage=(running.fold.usage if running.candidate.continued is None else None) or Usage(),
             target=running.target.name,
             provider=running.target.provider_name,
@@ -286,9 +280,8 @@ class CallRecord:
     def _result(
         self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
     ) -> Result | None:
-        """What the target's health learns from an attempt; None: nothing."""
         if running.is_abandoned and running.is_late and running.first_content_at is None:
-            # Who came later was faster: a target that hangs must not cost each call its lateness.
+            # A later attempt was faster: a target that hangs must not delay every call.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
         elif outcome in ("cancelled", "skipped"):
             return None

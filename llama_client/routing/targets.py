@@ -20,21 +20,18 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
 
 DEFAULT_MODEL = "default"
-# Programs may make up model ids; what more there are is worked out each time.
+# Programs may invent model ids; further ones are resolved on each call.
 _MAX_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One who may answer."""
-
     provider_name: str
     model: str
     provider: Provider
     weight: float = 1.0
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(init=False)
-    # Whether its tokens cost nothing.
     is_free: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +41,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetList:
-    """Targets to choose among, and how."""
+    """Targets and the policy that orders them."""
 
     targets: Sequence[Target]
     policy: Policy = "ordered"
@@ -54,7 +51,7 @@ class TargetList:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What a name means by itself, as a route's target."""
+    """A name outside a route, as a route's target."""
 
     target: str
     weight: float = 1.0
@@ -62,8 +59,6 @@ class _Row:
 
 
 class TargetResolver:
-    """Turns `model` into targets, for one client."""
-
     def __init__(
         self,
         providers: Providers,
@@ -76,7 +71,7 @@ class TargetResolver:
         self._store = store
         self._routes = routes
         self._only_provider = only_provider
-        # What does not hang on the day is worked out once.
+        # What does not depend on the day is resolved once.
         self._known: dict[str, TargetList] = {}
 
     def choices(self, model: object) -> list[TargetList]:
@@ -118,7 +113,7 @@ class TargetResolver:
 
 
 def ollama_to_ask(config: Config, providers: Providers) -> str | None:
-    """The Ollama that must be asked for the default model; None: that is known without."""
+    """The Ollama provider to ask for the default model; None: not needed."""
     if config.default_model is not None:
         return None
     configured = list(config.providers)
@@ -130,7 +125,7 @@ def ollama_to_ask(config: Config, providers: Providers) -> str | None:
 def default_model(
     config: Config, providers: Providers, store: ModelStore, running: str | None, *, only_provider: str | None = None
 ) -> str:
-    """What `model` means where it is omitted.
+    """The model of calls that name none.
 
     The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
     model that a running Ollama has loaded, else its newest chat model, else the model that was pulled last, the demo
@@ -161,7 +156,7 @@ def default_model(
 
 
 def _named(name: str, providers: Providers) -> Target | None:
-    """The target of `provider/model-id`; None where it is none."""
+    """The target of `provider/model-id`; None: not of that form."""
     provider, slash, model = name.partition("/")
     return Target(provider, model, providers.get(provider)) if slash and model and providers.knows(provider) else None
 
@@ -176,13 +171,13 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
-    # Here, because it brings difflib.
+    # Imported here: it loads difflib.
     from llama_client.validation import nearest, quoted
 
     where = f"no provider is named {quoted(provider)}"
     row = SERVICES.get(provider)
     if slash and row is not None:
-        # Its name begins other services' ids too.
+        # Model ids of other services begin with its name too.
         where = f"{where}, as {' or '.join(row.key_variables)} is not set"
     if not slash or not model:
         where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {quoted(name)}"
@@ -192,14 +187,13 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
 
 
 def _of_catalogue(name: str, providers: Providers) -> list[Target]:
-    """Every provider in use that serves a catalogue's model today; or the one that an id belongs to, retired or not."""
+    """Every provider in use that serves a catalogue's model today; or the provider of an id, retired or not."""
     catalog, today = providers.catalog, providers.clock.today()
     model = catalog.find(name)
     offers = catalog.offers(model.name) if model is not None else catalog.ids(name)
     if not offers:
         return []
-    # An id is the provider's own word for it, so it is sent whatever the catalogue says: some accounts keep what is
-    # retired for everybody else.
+    # An id is sent whatever the catalogue says: some accounts keep retired models.
     wanted = [offer for offer in offers if model is None or offer.is_served(today)]
     targets = [
         Target(provider, offer.id, providers.get(provider))

@@ -258,7 +258,7 @@ def test_a_list_may_hold_routes_and_each_target_is_asked_once() -> None:
         ({"routes": {"a/b": {"targets": ["groq/x"]}}}, "a route's name must not be empty or contain '/'"),
         ({"routes": {"a": {"targets": ["groq/x"]}, "b": {"targets": ["a"]}}}, "'a' is a route itself"),
         ({"routes": {"chat": {"targets": [{"target": "groq/x", "weight": -1}]}}}, "routes.chat.targets[0].weight"),
-        ({"routes": {"chat": {"targets": [{"target": "groq/x", "params": {"temp": 1}}]}}}, "temp: is no parameter"),
+        ({"routes": {"chat": {"targets": [{"target": "groq/x", "params": {"temp": 1}}]}}}, "temp: is not a parameter"),
         ({"routes": {"c": {"targets": [{"target": "groq/x", "params": {"top_p": 9}}]}}}, "top_p: must be"),
         ({"routes": {"chat": {"targets": ["groq/x"], "max_price_usd": "a"}}}, "must be a number of US dollars"),
         ({"routing": {"retrys": 1}}, "did you mean 'retries'?"),
