@@ -128,20 +128,16 @@ __all__ = [
 
 # What not every program needs, and where it is: each takes a millisecond or more to import.
 _LATER = {
-    "BudgetState": "llama_client.types.report",
     "Config": "llama_client.config.schema",
-    "CostEstimate": "llama_client.types.report",
-    "CostGroup": "llama_client.types.report",
-    "CostReport": "llama_client.types.report",
-    "DayCosts": "llama_client.types.report",
-    "TokenCount": "llama_client.types.report",
-    "TrafficReport": "llama_client.types.report",
     "load_config": "llama_client.config.load",
+    **dict.fromkeys(
+        ("BudgetState", "CostEstimate", "CostGroup", "CostReport", "DayCosts", "TokenCount", "TrafficReport"),
+        "llama_client.types.report",
+    ),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """The names that are heavy to import, when first asked for."""
     module = _LATER.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

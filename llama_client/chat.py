@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
@@ -54,67 +54,26 @@ def runs_overloads(body: F) -> F:
     return cast(F, update_wrapper(body, get_overloads(body)[-1], assigned=["__annotations__"]))
 
 
-def cost_estimate(context: CallContext, request: ChatRequest, choices: list[TargetList]) -> CostEstimate:
-    """What a checked request would cost at the first target on its list."""
-    from llama_client.routing.billing import longest_answer, worst_case
-    from llama_client.types.report import CostEstimate
-
-    router, providers = context.router, context.providers
-    candidates = router.candidates(choices, request)
-    may_drop = context.config.routing.drop_unsupported
-    candidate = next((each for each in candidates if each.is_fit(may_drop=may_drop)), candidates[0])
-    target, size = candidate.target, candidate.size
-    price = router.prices.price(
-        target.provider_name,
-        target.model,
-        context.clock.wall(),
-        is_free=target.is_free,
-        service_tier=request.service_tier,
-    )
-    longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
-    timeout_s = context.config.routing.deadline_s if request.timeout is None else request.timeout
-    worst = worst_case(price, candidate.request, size, longest, timeout_s)
-    known: dict[str, Any] = {}
-    if price is not None:
-        known = {
-            "usd": Decimal(0) if price.is_nothing else router.expected_usd(candidate),
-            "most_usd": Decimal(0) if price.is_nothing else worst.usd if worst is not None else None,
-            "status": "free" if price.is_nothing else "estimated",
-            "source": price.origin.source,
-        }
-    return CostEstimate(
-        target=target.name,
-        input_tokens=round(size.input_tokens),
-        output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
-        **known,
-    )
-
-
+@dataclass(slots=True)
 class DefaultModel:
     """The model of calls that name none: found once for a client and its views."""
 
-    def __init__(
-        self,
-        ollama: str | None,
-        ask: Callable[[str], str | None],
-        aask: Callable[[str], Awaitable[str | None]],
-        name_of: Callable[[str | None], str],
-    ) -> None:
-        self._ollama = ollama
-        self._ask = ask
-        self._aask = aask
-        self._name_of = name_of
-        self._name: str | None = None
+    providers: Providers
+    # The Ollama that must be asked for it; None: it is known without.
+    ollama: str | None
+    name_of: Callable[[str | None], str]
+    _name: str | None = None
 
     def name(self) -> str:
         if self._name is None:
             # Two threads may both look for it; both find the same.
-            self._name = self._name_of(self._ask(self._ollama) if self._ollama is not None else None)
+            self._name = self.name_of(self.providers.ollama_default(self.ollama) if self.ollama is not None else None)
         return self._name
 
     async def aname(self) -> str:
         if self._name is None:
-            self._name = self._name_of(await self._aask(self._ollama) if self._ollama is not None else None)
+            running = await self.providers.aollama_default(self.ollama) if self.ollama is not None else None
+            self._name = self.name_of(running)
         return self._name
 
 
@@ -163,18 +122,48 @@ class CallContext:
             await self.default.aname()
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
-        """See `LlamaClient.count_tokens`."""
         from llama_client.routing.request_size import RequestSize
         from llama_client.types.report import TokenCount
 
-        request, _ = self._checked({"messages": messages, "model": model}, stream=False, form=None)
-        size = RequestSize(request)
+        params = {"messages": _as_messages(messages), "model": model}
+        size = RequestSize(self._checked(params, stream=False, form=None)[0])
         return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
-        """See `LlamaClient.estimate_cost`."""
-        params = {"messages": messages, "model": model, "max_tokens": max_tokens}
-        return cost_estimate(self, *self._checked(params, stream=False, form=None))
+        """What the call would cost at the first target of its list that can take it."""
+        from llama_client.routing.billing import longest_answer, worst_case
+        from llama_client.types.report import CostEstimate
+
+        params = {"messages": _as_messages(messages), "model": model, "max_tokens": max_tokens}
+        request, choices = self._checked(params, stream=False, form=None)
+        router, providers, rules = self.router, self.providers, self.config.routing
+        candidates = router.candidates(choices, request)
+        candidate = next((each for each in candidates if each.is_fit(may_drop=rules.drop_unsupported)), candidates[0])
+        target, size = candidate.target, candidate.size
+        price = router.prices.price(
+            target.provider_name,
+            target.model,
+            self.clock.wall(),
+            is_free=target.is_free,
+            service_tier=request.service_tier,
+        )
+        longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
+        worst = worst_case(
+            price, candidate.request, size, longest, rules.deadline_s if request.timeout is None else request.timeout
+        )
+        known: dict[str, Any] = {}
+        if price is not None and price.is_nothing:
+            known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}
+        elif price is not None:
+            most_usd = None if worst is None else worst.usd
+            known = {"usd": router.expected_usd(candidate), "most_usd": most_usd, "status": "estimated"}
+        return CostEstimate(
+            target=target.name,
+            input_tokens=round(size.input_tokens),
+            output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
+            source=None if price is None else price.origin.source,
+            **known,
+        )
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
@@ -212,7 +201,9 @@ class CallContext:
         self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
         """The same with other defaults; None keeps what there is."""
-        _check_timeout(timeout)
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and 0 < timeout <= MAX_TIMEOUT_S):
+            raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
         return replace(
             self,
             tags={**self.tags, **checked_tags(tags)},
@@ -230,9 +221,13 @@ def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: dict[s
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
     _require_no_stream(params, "ask")
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages = _as_messages(prompt)
     system = params.pop("system", None)
     return {**params, "messages": messages if system is None else _with_system(system, messages)}
+
+
+def _as_messages(prompt: object) -> object:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
 def _with_system(system: object, messages: object) -> list[object]:
@@ -713,12 +708,6 @@ class AsyncChat:
 
     def __init__(self, context: CallContext) -> None:
         self.completions: AsyncCompletions = AsyncCompletions(context)
-
-
-def _check_timeout(timeout: object) -> None:
-    seconds = timeout if isinstance(timeout, int | float) and not isinstance(timeout, bool) else 0
-    if timeout is not None and not 0 < seconds <= MAX_TIMEOUT_S:
-        raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
 
 
 def _require_no_stream(params: Mapping[str, object], what: str) -> None:

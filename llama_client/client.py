@@ -7,7 +7,6 @@ import random
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
@@ -253,9 +252,8 @@ class _BaseClient:
             closing,
             EventLoop(),
             DefaultModel(
+                providers,
                 ollama_to_ask(config, providers),
-                providers.ollama_default,
-                providers.aollama_default,
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
@@ -267,10 +265,6 @@ class _BaseClient:
         client._context = context
         client._bind()
         return client
-
-
-def _as_messages(messages: object) -> object:
-    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
 def _purchases(accounting: Accounting, providers: Providers) -> Reservations | None:
@@ -458,9 +452,7 @@ class LlamaClient(_BaseClient):
         raise NotImplementedError
 
     def count_tokens(
-        self,
-        messages: str | Sequence[Mapping[str, object] | Message],
-        model: str | Sequence[str] | None = None,
+        self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """How many tokens a prompt has, estimated by its bytes before anything is sent.
 
@@ -472,7 +464,7 @@ class LlamaClient(_BaseClient):
             InvalidRequestError: `messages` is neither.
             ConfigError: `model` is unknown.
         """
-        return self._context.count_tokens(_as_messages(messages), model)
+        return self._context.count_tokens(messages, model)
 
     def estimate_cost(
         self,
@@ -496,7 +488,7 @@ class LlamaClient(_BaseClient):
             estimate = client.estimate_cost("Why do llamas hum?", "groq/openai/gpt-oss-20b", max_tokens=500)
             print(estimate.usd, "expected,", estimate.most_usd, "at most")
         """
-        return self._context.estimate_cost(_as_messages(messages), model, max_tokens)
+        return self._context.estimate_cost(messages, model, max_tokens)
 
     def close(self) -> None:
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
@@ -508,29 +500,20 @@ class LlamaClient(_BaseClient):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class AsyncLlamaClient(_BaseClient):
     """`LlamaClient` for asyncio: `await` each call, `async with`, `aclose()`. Safe to share between one loop's tasks.
 
-    Args:
-        config: As of `LlamaClient`.
-        tags: As of `LlamaClient`.
-        http_client: Your own `httpx.AsyncClient`, used for every provider behind HTTP and never closed here.
-        local_only: As of `LlamaClient`.
+    Takes the same arguments and raises the same errors; `http_client` is an `httpx.AsyncClient`.
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
         models: The models of all providers: see `AsyncModels`.
         providers: Which providers answer, and what each serves: see `AsyncProviderDirectory`.
         costs: What was spent, and calls of unknown cost: see `AsyncCosts`.
-
-    Raises:
-        LlamaClientError: As `LlamaClient`.
 
     Example:
         async with AsyncLlamaClient() as client:
@@ -569,11 +552,7 @@ class AsyncLlamaClient(_BaseClient):
         return self._context.providers.async_sdk(provider)
 
     async def default_model(self) -> str:
-        """The model of calls that name none. Asks a running Ollama.
-
-        Raises:
-            ConfigError: There is none; the message says how to get one.
-        """
+        """`LlamaClient.default_model`, awaited."""
         self._context.loop.check()
         return await self._context.default.aname()
 
@@ -620,15 +599,13 @@ class AsyncLlamaClient(_BaseClient):
         raise NotImplementedError
 
     async def count_tokens(
-        self,
-        messages: str | Sequence[Mapping[str, object] | Message],
-        model: str | Sequence[str] | None = None,
+        self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """`LlamaClient.count_tokens`, awaited."""
         import asyncio
 
         await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.count_tokens, _as_messages(messages), model)
+        return await asyncio.to_thread(self._context.count_tokens, messages, model)
 
     async def estimate_cost(
         self,
@@ -641,10 +618,10 @@ class AsyncLlamaClient(_BaseClient):
         import asyncio
 
         await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.estimate_cost, _as_messages(messages), model, max_tokens)
+        return await asyncio.to_thread(self._context.estimate_cost, messages, model, max_tokens)
 
     async def aclose(self) -> None:
-        """Ends running calls and frees every model that no other client uses. Further calls are errors."""
+        """`LlamaClient.close`, awaited."""
         self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
@@ -653,7 +630,5 @@ class AsyncLlamaClient(_BaseClient):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -102,17 +102,15 @@ class ProviderDirectory:
         # Imported here to keep `import llama_client` fast.
         from concurrent.futures import ThreadPoolExecutor
 
-        self._providers.require_open()
-        names = listed(self._providers)
+        names = _listed(self._providers)
         with ThreadPoolExecutor(_MAX_ASKED_AT_ONCE) as threads:
             return list(threads.map(self._ask, names))
 
     def _ask(self, name: str) -> ProviderInfo:
         try:
-            served = self._providers.get(name).served_models()
+            return _info(self._providers, name, self._providers.get(name).served_models())
         except LlamaClientError as error:
-            return info(self._providers, name, error)
-        return info(self._providers, name, served)
+            return _info(self._providers, name, error)
 
 
 class AsyncProviderDirectory:
@@ -127,15 +125,13 @@ class AsyncProviderDirectory:
         import asyncio
 
         self._loop.check()
-        self._providers.require_open()
-        return list(await asyncio.gather(*(self._ask(name) for name in listed(self._providers))))
+        return await asyncio.gather(*(self._ask(name) for name in _listed(self._providers)))
 
     async def _ask(self, name: str) -> ProviderInfo:
         try:
-            served = await self._providers.get(name).aserved_models()
+            return _info(self._providers, name, await self._providers.get(name).aserved_models())
         except LlamaClientError as error:
-            return info(self._providers, name, error)
-        return info(self._providers, name, served)
+            return _info(self._providers, name, error)
 
 
 class Models:
@@ -169,31 +165,32 @@ class AsyncModels:
         return [model for provider in await self._providers.list() for model in provider.models]
 
 
-def listed(providers: Providers) -> Sequence[str]:
+def _listed(providers: Providers) -> Sequence[str]:
     """The names of the providers to list: those in use, and `gguf`."""
+    providers.require_open()
     return list(dict.fromkeys([*providers.in_use, *(name for name in providers.names if name == "gguf")]))
 
 
-def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
+def _info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
     """A provider's answer, completed from the catalogue."""
-    kind, catalog = providers.kind(name), providers.catalog
+    kind, error = providers.kind(name), None
     if isinstance(answer, LlamaClientError):
-        today = providers.clock.today()
-        offers = [o for o in catalog.all_offers if o.provider_kind in (name, kind) and o.is_served(today)]
+        error, today = str(answer), providers.clock.today()
         # Which models an Ollama server has installed is in no catalogue.
-        models = [] if kind == "ollama" else [_model(providers, name, None, offer) for offer in offers]
+        offers = providers.catalog.all_offers if kind != "ollama" else ()
+        known = [offer for offer in offers if offer.provider_kind in (name, kind) and offer.is_served(today)]
+        models = [_model(providers, name, None, offer) for offer in known]
     else:
         # A server may echo the API key, even in a model's id.
         cleaned = providers.get(name).cleaned
         served = [replace(model, id=cleaned(model.id)) for model in answer]
         models = [_model(providers, name, model, providers.offer(name, model.id)) for model in served]
-    failed = isinstance(answer, LlamaClientError)
     return ProviderInfo(
         provider=name,
         kind=kind,
         is_configured=providers.is_configured(name),
-        is_reachable=not failed,
-        error=str(answer) if failed else None,
+        is_reachable=error is None,
+        error=error,
         models=models,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
@@ -71,11 +70,6 @@ class _Stream(Generic[Chunks]):
     def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
         return bool(chunk.choices) or self._include_usage
 
-    def _take(self, chunk: ChatCompletionChunk) -> bool:
-        """Adds a chunk to the answer; returns whether the caller gets it."""
-        self._trial.add(chunk)
-        return self._is_shown(chunk)
-
     def _end(self) -> bool:
         """Marks the end; True only for the first call, which then records the attempt."""
         with self._ending:
@@ -99,13 +93,12 @@ class _Stream(Generic[Chunks]):
             self._record.failed(self._trial, _cause(error), outcome="interrupted")
         return call
 
-    def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> bool:
-        """Continues with another target; False where the stream was closed meanwhile."""
+    def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> None:
+        """Continues with another target; its chunks are closed by the reader if the stream was closed meanwhile."""
         self._chunks, self._trial, self._call = opened.rest, opened.trial, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
         if self._ended:
             self._record.cancelled(self._trial)
-        return not self._ended
 
     def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
@@ -127,10 +120,6 @@ class _Stream(Generic[Chunks]):
     def _cancel(self) -> None:
         if self._end():
             self._record.cancelled(self._trial)
-
-    def _wake_reader(self) -> None:
-        """Wakes the reader that waits for a chunk; it finds the stream ended and closes it."""
-        self._record.stop()
 
 
 def _cause(error: Exception) -> ProviderError:
@@ -185,7 +174,8 @@ class ChatStream(_Stream[SyncChunks]):
                 self._cancel()
                 raise
             else:
-                if self._take(chunk) and not self._ended:
+                self._trial.add(chunk)
+                if self._is_shown(chunk) and not self._ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
@@ -200,8 +190,7 @@ class ChatStream(_Stream[SyncChunks]):
         if call is not None:
             self._chunks.close()
             try:
-                if not self._go_on(call.drive(), call):
-                    self._chunks.close()
+                self._go_on(call.drive(), call)
                 return
             except LlamaClientError:
                 if self._ended:
@@ -216,9 +205,7 @@ class ChatStream(_Stream[SyncChunks]):
     def __enter__(self) -> ChatStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -235,19 +222,14 @@ class ChatStream(_Stream[SyncChunks]):
             finally:
                 self._reading.release()
         else:
-            self._wake_reader()
+            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
+            self._record.stop()
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
-    """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`.
+    """`ChatStream` for an event loop: `async with await client.chat.completions.create(..., stream=True) as stream`.
 
-    Example:
-        messages = [{"role": "user", "content": "What is the capital of Japan?"}]
-        async with AsyncLlamaClient() as client:
-            async with await client.chat.completions.create(messages=messages, stream=True) as stream:
-                async for chunk in stream:
-                    print(chunk.text, end="")
-            print(stream.completion.usage)
+    Its chunks come by `async for`; `await stream.aclose()` closes it.
     """
 
     def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
@@ -281,7 +263,8 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 self._cancel()
                 raise
             else:
-                if self._take(chunk) and not self._ended:
+                self._trial.add(chunk)
+                if self._is_shown(chunk) and not self._ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
@@ -296,8 +279,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         if call is not None:
             await self._chunks.aclose()
             try:
-                if not self._go_on(await call.adrive(), call):
-                    await self._chunks.aclose()
+                self._go_on(await call.adrive(), call)
                 return
             except LlamaClientError:
                 if self._ended:
@@ -312,9 +294,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     async def __aenter__(self) -> AsyncChatStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
@@ -323,10 +303,11 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             self._cancel()
 
     async def aclose(self) -> None:
-        """Stops the model and frees its slot. Safe at any time, from any task, and more than once."""
+        """`ChatStream.close`, awaited. Safe from any task."""
         self._cancel()
         if self._reading:
-            self._wake_reader()
+            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
+            self._record.stop()
         else:
             self._arrived.clear()
             await self._chunks.aclose()

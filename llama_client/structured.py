@@ -58,7 +58,9 @@ class AnswerForm:
                 retryable=False,
             )
         try:
-            return self._model.model_validate_json(_unfenced(text))
+            # Without a grammar, models put a Markdown fence around JSON.
+            fenced = _FENCED.fullmatch(text.strip())
+            return self._model.model_validate_json(fenced.group(1) if fenced else text)
         except ValidationError as error:
             is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
             why = first_problem(error, show_values=False).sentence if is_json else "it is not JSON"
@@ -73,12 +75,6 @@ class AnswerForm:
             ) from error
 
 
-def _unfenced(text: str) -> str:
-    """The text without the Markdown fence that models put around JSON without a grammar."""
-    fenced = _FENCED.fullmatch(text.strip())
-    return fenced.group(1) if fenced else text
-
-
 # Keywords that strict servers do not support.
 _NOT_STRICT = frozenset({"oneOf", "allOf", "not", "if", "prefixItems", "patternProperties", "discriminator"})
 # One of these must define the value.
@@ -91,39 +87,37 @@ def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     OpenAI's rules, which Groq shares: the root is an object, every value has a type, nothing is free-form, and a `$ref`
     stands alone.
     """
-    strict = _strict(schema) if schema.get("type") == "object" else None
-    return strict if isinstance(strict, dict) else None
+    try:
+        return _strict(schema) if schema.get("type") == "object" else None
+    except _NotStrictError:
+        return None
+
+
+class _NotStrictError(Exception):
+    """A part of the schema has no strict form."""
 
 
 def _strict(schema: Any) -> Any:
     if isinstance(schema, list):
-        items = [_strict(item) for item in schema]
-        return None if None in items else items
+        return [_strict(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
+    is_object = schema.get("type") == "object"
     if not schema.keys() & _SAYS_WHAT or schema.keys() & _NOT_STRICT:
-        return None
+        raise _NotStrictError
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
-    if schema.get("type") == "object" and ("properties" not in schema or schema.get("additionalProperties")):
-        return None
-    if schema.get("type") == "array" and "items" not in schema:
-        return None
+    is_free_object = is_object and ("properties" not in schema or schema.get("additionalProperties"))
+    if is_free_object or (schema.get("type") == "array" and "items" not in schema):
+        raise _NotStrictError
     strict: dict[str, Any] = {}
     for key, value in schema.items():
-        if key == "default":
-            continue
         if key in ("properties", "$defs"):
-            below = {name: _strict(inner) for name, inner in value.items()}
-            if None in below.values():
-                return None
-            strict[key] = below
+            strict[key] = {name: _strict(inner) for name, inner in value.items()}
         elif key in ("items", "anyOf"):
             strict[key] = _strict(value)
-            if strict[key] is None:
-                return None
-        else:
+        elif key != "default":
             strict[key] = value
-    if strict.get("type") == "object":
+    if is_object:
         strict |= {"additionalProperties": False, "required": list(strict["properties"])}
     return strict

@@ -119,6 +119,7 @@ class ModelRow(ConfigTable):
     replacement: Name | None = None
 
     def as_row(self) -> UserRow:
+        """The row as the catalogue takes it."""
         return UserRow(**dict(self))
 
 

@@ -45,14 +45,10 @@ else:
 
 
 class PromptTokensDetails(AnswerModel):
-    """Details of the prompt's tokens."""
-
     cached_tokens: int | None = None
 
 
 class CompletionTokensDetails(AnswerModel):
-    """Details of the answer's tokens."""
-
     reasoning_tokens: int | None = None
 
 
@@ -373,11 +369,7 @@ class ChatCompletion(ParsedModel[Parsed_co]):
 
         Usage is omitted unless the provider reported all of it: that type cannot express unknown counts.
         """
-        choices = [
-            _openai_choice(choice, "message", {"content": choice.message.content, "refusal": choice.message.refusal})
-            for choice in self.choices
-        ]
-        return _openai_body(self) | {"choices": choices}
+        return _openai_body(self) | {"choices": [_openai_choice(choice, choice.message) for choice in self.choices]}
 
 
 # As much of a text as a line about it shows.
@@ -435,15 +427,17 @@ def _openai_body(answer: ChatCompletion | ChatCompletionChunk) -> dict[str, Any]
     return body
 
 
-def _openai_choice(choice: Choice | ChunkChoice, name: str, nullable: dict[str, str | None]) -> dict[str, Any]:
-    """A choice whose message or delta has these keys also where they are None."""
-    message = (choice.message if isinstance(choice, Choice) else choice.delta).model_dump(
-        mode="json", include={"role", "content", "tool_calls", "refusal"}, exclude_none=True
-    )
-    logprobs = choice.logprobs.model_dump(mode="json") if choice.logprobs else None
+def _openai_choice(choice: Choice | ChunkChoice, said: Message | Delta) -> dict[str, Any]:
+    """A choice; a message, other than a delta, has its content and refusal also where they are None."""
+    fields = said.model_dump(mode="json", include={"role", "content", "tool_calls", "refusal"}, exclude_none=True)
+    if isinstance(said, Message):
+        fields |= {"content": said.content, "refusal": said.refusal}
     return {
-        "index": choice.index, "finish_reason": choice.finish_reason, name: message | nullable, "logprobs": logprobs,
-    }  # fmt: skip
+        "index": choice.index,
+        "finish_reason": choice.finish_reason,
+        "message" if isinstance(said, Message) else "delta": fields,
+        "logprobs": choice.logprobs.model_dump(mode="json") if choice.logprobs else None,
+    }
 
 
 class FunctionDelta(AnswerModel):
@@ -555,7 +549,7 @@ class ChatCompletionChunk(AnswerModel):
 
     def to_openai(self) -> dict[str, Any]:
         """A dict that `openai.types.chat.ChatCompletionChunk.model_validate` accepts."""
-        return _openai_body(self) | {"choices": [_openai_choice(choice, "delta", {}) for choice in self.choices]}
+        return _openai_body(self) | {"choices": [_openai_choice(choice, choice.delta) for choice in self.choices]}
 
 
 # A completion in chunks, sync and async.

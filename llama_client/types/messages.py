@@ -36,12 +36,7 @@ _TYPES = (
 
 
 def image_type(data: bytes | bytearray) -> str | None:
-    """The media type of an image, by its first bytes; None: not a supported image.
-
-    Example:
-        >>> image_type(b"GIF89a...")
-        'image/gif'
-    """
+    """The media type of an image, by its first bytes; None: not a supported image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for magic, kind in _TYPES if data.startswith(magic)), None)
@@ -192,23 +187,17 @@ class UserMessage(RequestPart):
 
 
 class CalledFunction(RequestPart):
-    """The function of a tool call of an earlier answer."""
-
     name: SomeText
     arguments: Text
 
 
 class AssistantToolCall(RequestPart):
-    """A tool call of an earlier answer."""
-
     id: Text
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
 class AssistantMessage(RequestPart):
-    """An earlier answer."""
-
     role: Literal["assistant"]
     content: Content | None = None
     name: Text | None = None

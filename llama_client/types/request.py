@@ -111,8 +111,6 @@ class FunctionSpec(RequestPart):
 
 
 class Tool(RequestPart):
-    """A tool; `function` is the only type."""
-
     type: Literal["function"]
     function: FunctionSpec
 
@@ -122,15 +120,11 @@ class NamedFunction(RequestPart):
 
 
 class NamedToolChoice(RequestPart):
-    """The tool that the model must call."""
-
     type: Literal["function"]
     function: NamedFunction
 
 
 class JsonSchema(RequestPart):
-    """A schema for the answer."""
-
     name: Text = "answer"
     description: Text | None = None
     schema_: JsonObject = Field(alias="schema")
@@ -152,10 +146,6 @@ class StreamOptions(RequestPart):
     include_usage: StrictBool = False
 
 
-def _tool_choice_tag(choice: object) -> str:
-    return "=word" if isinstance(choice, str) else "=named"
-
-
 # These decide the target, the form of the answer and its cost: each has its own parameter.
 _NOT_IN_EXTRA_BODY = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
@@ -170,10 +160,7 @@ def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _stop_tag(stop: object) -> str:
-    return "=text" if isinstance(stop, str) else "=list"
-
-
+_TEXT_OR_NOT = Discriminator(lambda value: "=text" if isinstance(value, str) else "=other")
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
@@ -185,14 +172,14 @@ Bias = (
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Stop = Annotated[
     Annotated[SomeText, Tag("=text")]
-    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
-    Discriminator(_stop_tag),
+    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=other")],
+    _TEXT_OR_NOT,
 ]
 # Short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
-    Discriminator(_tool_choice_tag),
+    Annotated[Literal["auto", "none", "required"], Tag("=text")] | Annotated[NamedToolChoice, Tag("=other")],
+    _TEXT_OR_NOT,
 ]
 
 
@@ -257,12 +244,8 @@ class ChatRequest(BaseModel):
 
     @property
     def has_images(self) -> bool:
-        return any(
-            isinstance(part, ImagePart)
-            for message in self.messages
-            if isinstance(message.content, tuple)
-            for part in message.content
-        )
+        parts = (message.content for message in self.messages if isinstance(message.content, tuple))
+        return any(isinstance(part, ImagePart) for content in parts for part in content)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -272,19 +255,13 @@ class ChatRequest(BaseModel):
     def set_parameters(self) -> frozenset[str]:
         """The names of the parameters that are set: not None, and for `logprobs` not False."""
         # Called for each target of each call, so it reads pydantic's own dict.
-        values, names = self.__dict__, set(self.__pydantic_fields_set__)
-        for name in self.__pydantic_fields_set__:
-            if values[name] is None or (name == "logprobs" and values[name] is False):
-                names.remove(name)
-        return frozenset(names)
+        values, names = self.__dict__, self.__pydantic_fields_set__
+        return frozenset([name for name in names if values[name] is not None and (values[name] or name != "logprobs")])
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
     """Validates a call's parameters."""
-    given = dict(params)
-    for name, value in params.items():
-        if value is None:
-            del given[name]
+    given = {name: value for name, value in params.items() if value is not None}
     if "max_completion_tokens" in given:
         alias = given["max_completion_tokens"]
         if given.setdefault("max_tokens", alias) != alias:
