@@ -445,7 +445,10 @@ def test_a_retry_is_set_aside_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extra", [{"n": 100}, {"max_tokens": 350_000}, {"max_completion_tokens": 350_000}])
 def test_what_has_a_parameter_cannot_be_said_beside_it(extra: dict[str, Any], tmp_path: Path) -> None:
-    with LlamaClient({"default_model": "ollama/m"}) as client, pytest.raises(Exception, match="must be given as the param"):
+    with (
+        LlamaClient({"default_model": "ollama/m"}) as client,
+        pytest.raises(Exception, match="must be given as the param"),
+    ):
         client.ask("hi", extra_body=extra)
 
 
