@@ -68,7 +68,6 @@ class ConnectionGuard:
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def refuse(self, rule: LocalOnlyRule, what: str) -> None:
-        """Refuses an action that always leaves this machine."""
         if self.local_only:
             self._refuse(rule, f"local_only is on, which forbids {what}")
 

@@ -106,7 +106,6 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
 
 
 def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
-    """Whether a text is the name of a variable rather than a key that was put in its place."""
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
@@ -242,7 +241,6 @@ class Secrets:
         return f"Secrets({len(self._values)})"
 
     def cleaned(self, text: str) -> str:
-        """A text without them."""
         return str(self.without(text))
 
     def without_any(self, text: str) -> str:
@@ -274,7 +272,6 @@ class Secrets:
         return any(value in text for value in self._values for text in texts)
 
     def without(self, value: Any) -> Any:
-        """A value of any type without them."""
         match value:
             case str():
                 for secret in self._values:

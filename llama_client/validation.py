@@ -41,14 +41,11 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A field's place, and a sentence about what is wrong with it."""
-
     field: str
     sentence: str
 
     @property
     def what(self) -> str:
-        """The sentence without the field at its start."""
         return self.sentence.removeprefix(f"{self.field}: ")
 
 
@@ -122,7 +119,6 @@ def quoted(value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to `name`; None: none is similar."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 

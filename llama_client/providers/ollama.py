@@ -20,7 +20,7 @@ _PORT = 11434
 
 
 class Ollama(HttpService):
-    """An Ollama server. It has no client of its own to hand out: HTTP is all that its API needs."""
+    """An Ollama server. It has no official client: its API needs only HTTP."""
 
     fetches_images = True
     lists_remote_models = True

@@ -41,7 +41,7 @@ _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
 
 
 class Providers:
-    """What a configuration names, and the kinds that need no table of their own."""
+    """The providers in the configuration, and the kinds that need no table."""
 
     def __init__(
         self,
@@ -58,14 +58,11 @@ class Providers:
         self._store = store
         self._environ = environ
         self.guard = ConnectionGuard.of(config)
-        if http_client is not None:
-            self.guard.refuse(
-                "http_client", "an HTTP client of your own (http_client), whose connections it could not judge"
-            )
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: ClientPool | None = None
         if http_client is not None:
+            self.guard.refuse("http_client", "an HTTP client of your own (http_client), which it cannot check")
             from llama_client.providers.http.client_pool import ClientPool
 
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
@@ -77,7 +74,6 @@ class Providers:
         return tuple(name for name in dict.fromkeys([*self._config.providers, *provider_kinds()]) if self.knows(name))
 
     def knows(self, name: str) -> bool:
-        """Whether a provider has that name."""
         if name in self._config.providers:
             return True
         row = SERVICES.get(name)
@@ -86,30 +82,28 @@ class Providers:
 
     @cached_property
     def in_use(self) -> list[str]:
-        """What is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
+        """The providers whose models count for a catalog name: configured ones, clouds with a key set, and Ollama."""
         clouds = [row.name for row in all_services() if not row.is_local and row.has_key(self._environ)]
         return list(dict.fromkeys([*self._config.providers, *clouds, "ollama"]))
 
     def is_configured(self, name: str) -> bool:
-        """Whether the configuration has a table for that provider."""
         return name in self._config.providers
 
     def kind(self, name: str) -> str:
-        """The kind of a provider."""
         table = self._config.providers.get(name)
         return name if table is None else table.kind
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What is known of models, with the user's own rows. Read when it is first needed."""
+        """The catalog with the user's own rows; read at first use."""
         return known_catalog().extended([row.as_row() for row in self._config.models])
 
     def offer(self, name: str, model: str) -> Offer | None:
-        """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
+        """The catalog's row of a provider's model id: that of the provider itself, else that of its kind."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
 
     def retirement(self, name: str, model: str) -> str | None:
-        """Since when a provider no longer serves a model, and what replaces it; None: it is not retired."""
+        """Since when a provider no longer serves a model, and its replacement; None: not retired."""
         today, catalog = self.clock.today(), self.catalog
         return catalog.explain_retirement(name, model, today) or catalog.explain_retirement(
             self.kind(name), model, today
@@ -117,35 +111,31 @@ class Providers:
 
     @cached_property
     def list_prices(self) -> ListPrices:
-        """What providers ask for their tokens. Read when it is first needed."""
         from llama_client.catalog.prices import ListPrices
 
         return ListPrices.bundled()
 
     def context_tokens(self, name: str, model: str) -> int | None:
-        """The context that a provider serves a model with; None: nobody knows."""
         offer = self.offer(name, model)
         return offer.context_tokens if offer is not None else None
 
     def max_output_tokens(self, name: str, model: str) -> int | None:
-        """The longest answer that a provider's model gives; None: nobody knows."""
         offer = self.offer(name, model)
         return offer.max_output_tokens if offer is not None else None
 
     def url(self, name: str) -> str | None:
-        """Where a provider is; None: in this process, or nowhere, as what the configuration says of it is wrong."""
+        """The address of a provider; None: it runs in this process, or its configuration is wrong."""
         try:
             return getattr(self.get(name), "url", None)
         except LlamaClientError:
             return None
 
     def usd_per_hour(self, name: str) -> Decimal | None:
-        """What an hour of a provider's machine costs, where it is one of the user's own that costs by time."""
+        """The hourly cost of a provider's machine; None: its cost is not by time."""
         table = self._config.providers.get(name)
         return table.machine_usd_per_hour if isinstance(table, OwnMachine) else None
 
     def get(self, name: str) -> Provider:
-        """The provider of that name."""
         if not isinstance(name, str):
             raise InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
         with self._lock:
@@ -155,18 +145,14 @@ class Providers:
             return self._open[name]
 
     def sdk(self, name: str) -> Any:
-        """The official client of a provider behind HTTP, blocking. See `LlamaClient.sdk`."""
+        """The official sync client of a provider behind HTTP. See `LlamaClient.sdk`."""
         return self._http_provider(name).sdk()
 
     def async_sdk(self, name: str) -> Any:
-        """The same for an event loop."""
         return self._http_provider(name).async_sdk()
 
     def ollama_default(self, name: str) -> str | None:
-        """The model that an Ollama server has loaded, else its newest chat model; None: it is not running, or has none.
-
-        A model that it would hand on to its cloud is no default.
-        """
+        """The model that an Ollama server has loaded, else its newest local chat model; None: there is none."""
         try:
             return _default_of(self.get(name).served_models())
         except (ProviderError, LocalOnlyError) as error:
@@ -174,7 +160,6 @@ class Providers:
             return None
 
     async def aollama_default(self, name: str) -> str | None:
-        """The same on the event loop."""
         try:
             return _default_of(await self.get(name).aserved_models())
         except (ProviderError, LocalOnlyError) as error:
@@ -182,17 +167,15 @@ class Providers:
             return None
 
     def _require_passable(self, name: str, error: LlamaClientError) -> None:
-        """Raises why a server has not been asked, where the configuration wants it and not only the environment."""
+        """Raises the error of a configured server; one that is only in the environment is skipped."""
         if isinstance(error, LocalOnlyError) and self.is_configured(name):
             raise error
 
     def require_open(self) -> None:
-        """Refuses further use."""
         if self.is_closed:
             raise InvalidRequestError("the client was closed")
 
     def close(self) -> None:
-        """Closes all that are open."""
         providers, connections = self._take_all()
         for provider in providers:
             provider.close()
@@ -200,7 +183,6 @@ class Providers:
             connections.close()
 
     async def aclose(self) -> None:
-        """The same, without blocking the event loop."""
         providers, connections = self._take_all()
         for provider in providers:
             await provider.aclose()
@@ -227,7 +209,6 @@ class Providers:
             known = ", ".join(self.names)
             raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
         table = self._config.providers.get(name) or table_of(name)
-        # Imported with its first use, as every provider's own packages are.
         if isinstance(table, GgufConfig):
             from llama_client.providers.gguf.provider import GgufProvider
 
@@ -240,7 +221,6 @@ class Providers:
         return self._make_http(name, table, http_service_of(table.kind))
 
     def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
-        """The provider of a package's factory."""
 
         def over_http(codec: Codec) -> Provider:
             from llama_client.providers.http.sdk import HttpService
@@ -248,14 +228,14 @@ class Providers:
             return self._make_http(name, table, HttpService(replace(row, sdk=""), codec))
 
         url = table.base_url or row.base_url or None
-        assert row.factory is not None  # which is what its table is of
+        assert row.factory is not None  # a PluginConfig exists only for such rows
         try:
             return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
         except LlamaClientError:
             raise
         except Exception as error:
-            told = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
-            raise PluginError(told, package=row.package, provider=row.name) from error
+            message = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
+            raise PluginError(message, package=row.package, provider=row.name) from error
 
     def _make_http(self, name: str, table: HttpTable, service: HttpService) -> HttpProvider:
         from llama_client.providers.http.client_pool import ClientPool
@@ -276,17 +256,13 @@ class Providers:
     def _knowledge(self, name: str, kind: str) -> ModelKnowledge:
         from llama_client.providers.http.provider import ModelKnowledge
 
-        users = {row.target: row.abilities for row in self._config.models if row.abilities is not None}
+        users = {row.target: frozenset(row.abilities) for row in self._config.models if row.abilities is not None}
 
         def abilities(model: str) -> frozenset[str] | None:
-            own = users.get(f"{name}/{model}")
-            if own is not None:
-                return frozenset(own)
-            if kind == "ollama":
-                # The template in the user's own copy of a model decides, and the server tells before it answers.
-                return None
-            offer = self.offer(name, model)
-            return offer.abilities if offer is not None else None
+            target = f"{name}/{model}"
+            # At Ollama the template in the user's copy of a model decides, and the server refuses before it answers.
+            offer = self.offer(name, model) if kind != "ollama" and target not in users else None
+            return offer.abilities if offer is not None else users.get(target)
 
         return ModelKnowledge(abilities, partial(self.retirement, name))
 
@@ -299,10 +275,7 @@ class _Setup:
     options: Mapping[str, Any]
     base_url: str | None
     local_only: bool
-    _over_http: Callable[[Codec], Provider]
-
-    def over_http(self, codec: Codec) -> Provider:
-        return self._over_http(codec)
+    over_http: Callable[[Codec], Provider]
 
 
 def _default_of(served: Sequence[ServedModel]) -> str | None:

@@ -130,7 +130,7 @@ class Service:
     quirks: Quirks = NO_QUIRKS
     continues: bool = False
     sdk: str = "openai"
-    codec: str = "llama_client.providers.compatible:CompatibleCodec"
+    codec: str = "llama_client.providers.wire.openai_request:CompatibleCodec"
     client: str = "llama_client.providers.http.sdk:HttpService"
     factory: Callable[[ProviderSetup], Provider] | None = None
     package: str = ""

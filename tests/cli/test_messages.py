@@ -80,7 +80,7 @@ def test_a_retired_model_is_told_with_its_end_and_what_replaces_it() -> None:
 def test_an_address_where_nobody_listens_is_told() -> None:
     env = {"GROQ_API_KEY": "gsk-x", "GROQ_BASE_URL": "http://127.0.0.1:1", "LLAMA_CLIENT_ROUTING__RETRIES": "0"}
     ran = run("chat", "-m", GROQ, "hi", env=env)
-    require(ran, 1, "nobody listens at http://127.0.0.1:1", "Try: llama-client doctor")
+    require(ran, 1, "no server listens at http://127.0.0.1:1", "Try: llama-client doctor")
     assert "Errno" not in ran.err
 
 

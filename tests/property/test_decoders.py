@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from llama_client import InvalidResponseError, ProviderError
 from llama_client.providers.base import AttemptFacts, HttpAnswer, ProviderCall
-from llama_client.providers.compatible import CompatibleCodec, GroqCodec, TogetherCodec
+from llama_client.providers.compatible import GroqCodec, TogetherCodec
 from llama_client.providers.services import SERVICES
 from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent, SseDecoder
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_request import OllamaCodec
-from llama_client.providers.wire.openai_request import OpenAICodec, abilities_unknown
+from llama_client.providers.wire.openai_request import CompatibleCodec, abilities_unknown
 from llama_client.providers.wire.rate_limits import duration_s, rate_limit, retry_after_s
 from llama_client.providers.wire.tool_calls import tool_calls_in
 from llama_client.types.completion import ChatCompletionChunk
@@ -251,7 +251,7 @@ CODECS: dict[str, Any] = {
     "groq": GroqCodec(abilities_unknown, SERVICES["groq"].quirks),
     "together": TogetherCodec(abilities_unknown, SERVICES["together"].quirks),
     "mistral": CompatibleCodec(abilities_unknown, SERVICES["mistral"].quirks),
-    "openai": OpenAICodec(),
+    "openai": CompatibleCodec(abilities_unknown, SERVICES["openai"].quirks),
     "ollama": OllamaCodec(abilities_unknown, options={}),
 }
 REQUEST: dict[str, Any] = {

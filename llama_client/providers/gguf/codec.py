@@ -34,7 +34,6 @@ _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 
 
 def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
-    """What a model can honour, by the abilities of its chat template."""
     why_not = {}
     if not (template_abilities.get("supports_tools") and template_abilities.get("supports_tool_calls")):
         why_not = dict.fromkeys(_TOOL_PARAMETERS, "the model's chat template has no tools")
@@ -44,7 +43,6 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
-    """Refuses the values that are not supported of parameters that are."""
     if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
         raise call.unsupported("reasoning_format", "only 'parsed' and 'raw' are supported")
     if not call.request.has_images:
@@ -90,7 +88,7 @@ class Decoder:
         self._last: ChatCompletionChunk | None = None
 
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
-        """A chunk as ours; None for a chunk with only progress or only usage."""
+        """None for a chunk with only progress or only usage."""
         if "error" in body:
             raise error_from_llama_cpp(body["error"])
         if "prompt_progress" in body:

@@ -40,8 +40,6 @@ _LOG_ERROR = re.compile(r"^[\d.]+ E (?:\S+ +)*?\w+: (?:error loading model: |err
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """The identity of a loaded engine."""
-
     model_path: Path
     n_ctx: int | None = None
     n_parallel: int = 1
@@ -52,7 +50,6 @@ class EngineOptions:
 
 
 def load_server(options: EngineOptions, api_key: str) -> Any:
-    """The library's server for a model; its loopback port requires the key."""
     xllamacpp = _library()
     header = read_header(options.model_path)
     _check_kinds(options, header)
@@ -203,8 +200,6 @@ def closed_error() -> APIConnectionError:
 
 
 class Engine:
-    """A loaded model. Created by `lease` only."""
-
     def __init__(self, options: EngineOptions) -> None:
         self._api_key = secrets.token_urlsafe(32)
         self._server: Any = load_server(options, self._api_key)

@@ -35,23 +35,19 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """`llama`, `qwen3`, ...; empty if the file has none."""
         return str(self.values.get("general.architecture", ""))
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the file is a LoRA adapter."""
         return self.values.get("general.type") == "adapter"
 
     @property
     def context_tokens(self) -> int | None:
-        """The context that the model was trained with."""
         value = self.values.get(f"{self.architecture}.context_length")
         return value if isinstance(value, int) else None
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Reads and checks the header of a file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

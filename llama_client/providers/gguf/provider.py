@@ -50,7 +50,6 @@ class GgufProvider:
         return True
 
     def served_models(self) -> Sequence[ServedModel]:
-        """The file in `model_path`, and every pulled model."""
         default = self._config.model_path
         models = [ServedModel(DEFAULT_MODEL, size_bytes=_size(default))] if default is not None else []
         models += [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
@@ -235,8 +234,6 @@ def _result(loading: Future[_Model]) -> _Model:
 
 
 class _Answer:
-    """One request on a loaded engine, shared by sync and async."""
-
     def __init__(self, call: ProviderCall, model: _Model, deadline: Deadline, clock: Clock) -> None:
         self._lease = model.lease
         self._engine: Engine = model.lease.engine

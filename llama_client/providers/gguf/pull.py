@@ -55,7 +55,6 @@ _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
 
 
 def pull_demo(store: ModelStore, progress: Progress, guard: ConnectionGuard) -> StoredModel:
-    """The demo model, downloaded if it is missing or damaged."""
     from filelock import FileLock
 
     if store.find(DEMO_NAME) is None:

@@ -27,7 +27,6 @@ _BLOCK_BYTES = 1 << 20
 
 
 def checksum(path: Path, progress: Progress) -> str:
-    """The SHA-256 of a file, in hex."""
     digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -69,7 +68,6 @@ class ModelStore:
         return cls(cache / "models")
 
     def find(self, name: str) -> StoredModel | None:
-        """The model of that name; None if its record or file does not exist."""
         if not _NAME.fullmatch(name):
             return None
         model = self._read(self._record(name))
@@ -107,7 +105,6 @@ class ModelStore:
         return self.folder / f"{name}.json"
 
     def _read(self, path: Path) -> StoredModel | None:
-        """A record; None if it does not exist or is not a valid record."""
         try:
             return _record_form().validate_json(path.read_bytes(), strict=True)
         except (OSError, ValueError):

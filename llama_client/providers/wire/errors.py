@@ -28,7 +28,7 @@ from llama_client.errors import (
 from llama_client.providers.wire.openai_response import count
 from llama_client.providers.wire.rate_limits import retry_after_s
 
-# The part of a non-JSON body (a gateway's HTML page, say) that an error message quotes.
+# Of a non-JSON body: a gateway's HTML page, say.
 _MAX_EXCERPT_CHARS = 200
 # Longer than any explanation; the error's `body` has all of it.
 _MAX_MESSAGE_CHARS = 4000
@@ -69,25 +69,22 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = {
 }
 # Statuses that servers also use for other failures, so the text decides; Together documents 403 for context.
 _VAGUE_STATUSES = frozenset({400, 403, 404, 422, 500})
-_CONTEXT_WORDS = re.compile(
-    r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
-    r"|max_tokens must be at least 1, got -"
-    r"|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
-    re.IGNORECASE,
-)
 # vLLM and TGI (also behind Together) give the numbers only in the message.
 _PROMPT_TOKENS = re.compile(r"passed (\d{1,12}) input tokens|\((\d{1,12}) in the messages|Given: (\d{1,12}) `inputs`")
 _CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d{1,12})|must be <= (\d{1,12})")
-_FEATURE_WORDS = re.compile(r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE)
 _FEATURES = (("thinking", "reasoning_effort"), ("tool", "tools"), ("image", "messages"), ("json", "response_format"))
-_BAD_REQUEST_WORDS = re.compile(r"^option \"\w+\" must be of type ")  # Ollama sends it with a 500
-_MODEL_WORDS = re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE)
-_BY_WORDS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
-    (_CONTEXT_WORDS, ContextLengthError),
-    (_FEATURE_WORDS, UnsupportedFeatureError),
-    (_BAD_REQUEST_WORDS, BadRequestError),
-    (_MODEL_WORDS, ModelNotFoundError),
-)
+_BY_WORDS: Mapping[type[ProviderError], re.Pattern[str]] = {
+    ContextLengthError: re.compile(
+        r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
+        r"|max_tokens must be at least 1, got -|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
+        re.IGNORECASE,
+    ),
+    UnsupportedFeatureError: re.compile(
+        r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE
+    ),
+    BadRequestError: re.compile(r"^option \"\w+\" must be of type "),  # Ollama sends it with a 500
+    ModelNotFoundError: re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +106,19 @@ class Failure:
                 return error
             if isinstance(error, str):
                 return _nested(error) or {**body, "message": error}
-            # Servers that send it at the top level: older vLLM, and FastAPI's own errors.
+            # At the top level: older vLLM, and FastAPI's own errors.
             return body if "message" in body else {**body, "message": body.get("detail")}
-        return {"message": _excerpt(body, _MAX_EXCERPT_CHARS) if isinstance(body, str) else None}
+        return {"message": _cut(" ".join(body.split()), _MAX_EXCERPT_CHARS) if isinstance(body, str) else None}
 
     @property
     def message(self) -> str:
         message = self.error.get("message")
         text = message if isinstance(message, str) else repr(message) if message else ""
-        return _excerpt(text, _MAX_MESSAGE_CHARS) if text.strip() else f"no reason was given (status {self.status})"
+        return _cut(text, _MAX_MESSAGE_CHARS) if text.strip() else f"no reason was given (status {self.status})"
 
     @property
     def code(self) -> str | None:
-        """The provider's own code.
-
-        The string `code`; else a snake_case `type` beside an integer code; else the code where there is no type; else a
-        top-level `error_type`.
-        """
+        """A string `code`; else a snake_case `type` beside another code; else a code without type, or `error_type`."""
         code, kind = self.error.get("code"), self.error.get("type")
         if isinstance(code, str) and code:
             return code
@@ -148,29 +141,32 @@ class Failure:
 
 
 def error_of(failure: Failure) -> ProviderError:
-    """The class and fields of our error for a failure."""
-    known: dict[str, Any] = {"http_status": failure.status, "provider_code": failure.code, "body": failure.body}
-    message, error = failure.message, failure.error
-    kind = _class_of(failure)
+    kind, message, error = _class_of(failure), failure.message, failure.error
+    fields: dict[str, Any] = {"http_status": failure.status, "provider_code": failure.code, "body": failure.body}
     if kind is ContextLengthError:
         prompt, context = count(error.get("n_prompt_tokens")), count(error.get("n_ctx"))
         if prompt and context:
             message = f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx"
         else:
             prompt, context = _number(_PROMPT_TOKENS, message), _number(_CONTEXT_TOKENS, message)
-        return ContextLengthError(message, prompt_tokens=prompt, context_tokens=context, **known)
-    if kind is GenerationFailedError:
+        fields |= {"prompt_tokens": prompt, "context_tokens": context}
+    elif kind is GenerationFailedError:
         failed = error.get("failed_generation")
-        return GenerationFailedError(message, failed_generation=failed if isinstance(failed, str) else None, **known)
-    if kind is UnsupportedFeatureError:
-        param = next((param for word, param in _FEATURES if word in message.lower()), None)
-        return UnsupportedFeatureError(message, param=param, **known)
-    if kind is InvalidResponseError:
-        where = failure.headers.get("location", "elsewhere")
-        return InvalidResponseError(f"the server redirects to {where}: set base_url to it", retryable=False, **known)
-    made = kind(message, **known)
-    made.retry_after_s = _wait_of(failure, kind)
-    return made
+        fields["failed_generation"] = failed if isinstance(failed, str) else None
+    elif kind is UnsupportedFeatureError:
+        fields["param"] = next((param for word, param in _FEATURES if word in message.lower()), None)
+    elif kind is InvalidResponseError:
+        message = f"the server redirects to {failure.headers.get('location', 'elsewhere')}: set base_url to it"
+        fields["retryable"] = False
+    elif kind.retryable_by_default:
+        limit = error.get("type")
+        fields["retry_after_s"] = retry_after_s(
+            failure.headers,
+            message=message if kind is RateLimitError else "",
+            limit=limit if limit in ("tokens", "requests") else None,
+            now=failure.now,
+        )
+    return kind(message, **fields)
 
 
 def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
@@ -189,7 +185,7 @@ def _class_of(failure: Failure) -> type[ProviderError]:
             return _BY_CODE[code]
     if status is None or status in _VAGUE_STATUSES or status < 400:
         message = failure.message
-        for words, kind in _BY_WORDS:
+        for kind, words in _BY_WORDS.items():
             if words.search(message):
                 return kind
     if status is None or status < 300:
@@ -198,18 +194,6 @@ def _class_of(failure: Failure) -> type[ProviderError]:
     if status < 400:
         return InvalidResponseError
     return _BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
-
-
-def _wait_of(failure: Failure, kind: type[ProviderError]) -> float | None:
-    if not kind.retryable_by_default:
-        return None
-    limit = failure.error.get("type")
-    return retry_after_s(
-        failure.headers,
-        message=failure.message if kind is RateLimitError else "",
-        limit=limit if limit in ("tokens", "requests") else None,
-        now=failure.now,
-    )
 
 
 def _nested(text: str) -> Mapping[str, Any] | None:
@@ -224,9 +208,8 @@ def _nested(text: str) -> Mapping[str, Any] | None:
     return error if isinstance(error, dict) and "message" in error else None
 
 
-def _excerpt(text: str, max_chars: int) -> str:
-    flat = " ".join(text.split()) if max_chars == _MAX_EXCERPT_CHARS else text
-    return flat if len(flat) <= max_chars else f"{flat[:max_chars]}…"
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"
 
 
 def _number(pattern: re.Pattern[str], message: str) -> int | None:

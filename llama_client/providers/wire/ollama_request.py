@@ -38,8 +38,6 @@ _THINK: dict[str, bool | str] = {
 
 
 class OllamaCodec:
-    """A `Codec` for Ollama's `/api/chat`."""
-
     def __init__(
         self, abilities: Abilities, *, options: Mapping[str, Any], keep_alive: str | float | None = None
     ) -> None:

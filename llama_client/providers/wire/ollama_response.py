@@ -32,7 +32,7 @@ _NS = 1e-9
 
 
 class OllamaReader:
-    """The objects of one answer as chunks; a `StreamDecoder` for Ollama's lines of JSON."""
+    """A `StreamDecoder` for lines of JSON."""
 
     def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
         self._lines = NdjsonDecoder()

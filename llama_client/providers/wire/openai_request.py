@@ -1,15 +1,17 @@
-"""The codec of OpenAI-compatible servers: requests and streams. Subclasses declare a provider's differences."""
+"""The codec of OpenAI-compatible services: requests, with their declared quirks, and streams."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
+from llama_client.providers.services import NO_QUIRKS, Quirks
 from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_object
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
@@ -36,7 +38,6 @@ Abilities = Callable[[str], "frozenset[str] | None"]
 
 
 def body_of(request: ChatRequest, parameters: Collection[str]) -> dict[str, Any]:
-    """The request as a JSON body with only these parameters."""
     return request.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(parameters))
 
 
@@ -65,49 +66,78 @@ def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
     body["messages"] = [{"role": "system", "content": words}, *body["messages"]]
 
 
-class OpenAICodec:
-    """A `Codec` for any OpenAI-compatible server."""
+class CompatibleCodec:
+    """A `Codec` for any OpenAI-compatible service, by its `Quirks`. Subclasses override the public hooks."""
 
-    parameters: frozenset[str] = PARAMETERS
-    # See `Quirks`.
-    stream_usage: Literal["ask", "unasked", "never"] = "ask"
-    refused_formats: frozenset[str] = frozenset()
-
-    def __init__(self, abilities: Abilities = abilities_unknown) -> None:
+    def __init__(self, abilities: Abilities = abilities_unknown, quirks: Quirks = NO_QUIRKS) -> None:
         self._abilities = abilities
-
-    # Hooks for subclasses.
+        self.quirks = quirks
+        self._adapts_messages = quirks.is_strict or not quirks.keeps_developer or quirks.tool_call_id_chars is not None
+        self.parameters = PARAMETERS - quirks.refuses | quirks.adds
 
     def why_not(self, request: ChatRequest) -> dict[str, str]:
         """The parameters that this provider honours, but not with these values, and why not."""
-        return {}
+        why_not = {}
+        for name, values in self.quirks.only.items():
+            if getattr(request, name) not in (None, *values):
+                why_not[name] = f"it takes {', '.join(map(_shown, values))} only"
+        most = self.quirks.max_stops
+        if most is not None and len(request.stops) > most:
+            why_not["stop"] = f"at most {most} of them"
+        return why_not
 
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
         """Changes a body to this provider's form."""
-        if "repetition_penalty" in body:
-            # The names of vLLM and of llama.cpp; each ignores the other's.
-            body["repeat_penalty"] = body["repetition_penalty"]
+        quirks = self.quirks
+        for name in quirks.without_effect:
+            if body.get(name):
+                call.facts.warn(f"{call.provider} accepts {name} and does not apply it yet")
+        if quirks.effort_none is not None and body.get("reasoning_effort") == "none":
+            del body["reasoning_effort"]
+            body.update(quirks.effort_none)
+        if quirks.stop_is_list and call.request.stops:
+            body["stop"] = list(call.request.stops)
+        for name in quirks.renames:
+            if name in body:
+                body.update(dict.fromkeys(quirks.renames[name], body.pop(name)))
+        if quirks.always:
+            body.update(quirks.always)
+        if call.is_continuation:
+            body.update(quirks.continuation)
+        if self._adapts_messages:
+            for message in body["messages"]:
+                self._adapt_message(message)
+
+    def _adapt_message(self, message: dict[str, Any]) -> None:
+        if self.quirks.is_strict:
+            message.pop("name", None)
+        if message["role"] == "developer" and not self.quirks.keeps_developer:
+            message["role"] = "system"  # "developer" is OpenAI's newer word for it
+        size = self.quirks.tool_call_id_chars
+        if size is not None:
+            for tool_call in message.get("tool_calls") or ():
+                tool_call["id"] = _short_id(tool_call["id"], size)
+            if "tool_call_id" in message:
+                message["tool_call_id"] = _short_id(message["tool_call_id"], size)
 
     def logprobs_of(self, choice: Mapping[str, Any], call: ProviderCall) -> object:
         """A choice's log probabilities in OpenAI's shape."""
         return choice.get("logprobs")
 
     def error_in(self, event: Mapping[str, Any]) -> object:
-        """The error object or text in one event of a stream; false where it has none."""
+        """The error object or text in one event of a stream."""
         return event.get("error")
 
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
-        """A valid message that a failure contains, in the shape of a whole answer's; None: it contains none."""
+        """A valid message that a failure contains, in the shape of a whole answer's."""
         return None
-
-    # The codec.
 
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
         Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
         described = self._schema_in_words(call)
         wanted = call.request.response_format
-        if wanted is not None and wanted.type in self.refused_formats and not described:
+        if wanted is not None and wanted.type in self.quirks.refused_formats and not described:
             raise call.unsupported("response_format", f"{call.provider} does not support {wanted.type}")
         require_abilities(call, known, schema_in_words=described)
 
@@ -124,7 +154,7 @@ class OpenAICodec:
         if request.stream:
             body["stream"] = True
             asked = request.stream_options is not None and request.stream_options.include_usage
-            if self.stream_usage == "ask" or (asked and self.stream_usage == "unasked"):
+            if self.quirks.stream_usage == "ask" or (asked and self.quirks.stream_usage == "unasked"):
                 body["stream_options"] = {"include_usage": True}
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
@@ -172,7 +202,18 @@ class OpenAICodec:
         if not call.request.schema_in_words or not _has_schema(call.request):
             return False
         known = self._abilities(call.model)
-        return "json_schema" in self.refused_formats or (known is not None and "json_schema" not in known)
+        return "json_schema" in self.quirks.refused_formats or (known is not None and "json_schema" not in known)
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _short_id(identity: str, size: int) -> str:
+    """An id of so many letters and digits: itself where it is one, else the same for the same id."""
+    if len(identity) == size and identity.isascii() and identity.isalnum():
+        return identity
+    return hashlib.sha256(identity.encode()).hexdigest()[:size]
 
 
 def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schema_in_words: bool) -> None:
@@ -192,7 +233,7 @@ def _has_schema(request: ChatRequest) -> bool:
 class OpenAIStream:
     """A `StreamDecoder` for server-sent events."""
 
-    def __init__(self, codec: OpenAICodec, answer: HttpAnswer, call: ProviderCall) -> None:
+    def __init__(self, codec: CompatibleCodec, answer: HttpAnswer, call: ProviderCall) -> None:
         self._codec = codec
         self._answer = answer
         self._call = call
@@ -267,12 +308,10 @@ def parsed(body: bytes) -> object:
 
 
 def has_remote_images(request: ChatRequest) -> bool:
-    """Whether an image is an address, which would have to be fetched."""
     return any(not url.startswith("data:") for url in image_urls(request))
 
 
 def image_urls(request: ChatRequest) -> Iterator[str]:
-    """Every image of a request: an address, or a `data:` URI."""
     for message in request.messages:
         for part in message.content if isinstance(message.content, tuple) else ():
             if isinstance(part, ImagePart):

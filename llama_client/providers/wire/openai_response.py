@@ -67,8 +67,6 @@ LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
 
 class ChunkReader:
-    """Turns the objects of one answer into chunks."""
-
     def __init__(self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf) -> None:
         self._call = call
         self._logprobs_of = logprobs_of
@@ -246,7 +244,6 @@ class _ToolCallIndexes:
 
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The usage in a body, with None for every invalid count."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         groq = body.get("x_groq")

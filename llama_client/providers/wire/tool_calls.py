@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
@@ -38,16 +37,12 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenCalls:
-    """Tool calls found in a text: each a name and its arguments as JSON; and the text before them."""
-
-    text: str
-    calls: list[tuple[str, str]]
+# A name, and the arguments as JSON.
+Call = tuple[str, str]
 
 
-def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
-    """The calls in a text, if all of them are valid calls of declared tools; else None."""
+def tool_calls_in(text: str, tools: Sequence[Tool]) -> tuple[str, list[Call]] | None:
+    """The text before the calls, and the calls; None unless all of them are valid calls of declared tools."""
     if len(text) > _MAX_TEXT_CHARS:
         return None
     start, calls = _marked(text)
@@ -60,16 +55,16 @@ def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
         values = _json(arguments)
         if name not in declared or not isinstance(values, dict) or not _fits(values, declared[name] or {}, 0):
             return None
-    return WrittenCalls(text[:start].strip(), calls)
+    return text[:start].strip(), calls
 
 
-def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
+def _marked(text: str) -> tuple[int, list[Call] | None]:
     """The start of the first marked call, and all calls; None: no markup. The list is empty if a call has no end."""
     for opening, closing in _DIALECTS:
         first = text.find(opening)
         if first < 0:
             continue
-        calls: list[tuple[str, str]] = []
+        calls: list[Call] = []
         at = first
         while at >= 0 and len(calls) <= _MAX_CALLS:
             found = _call_at(text, at + len(opening), closing, has_name=opening == "<function=")
@@ -82,7 +77,7 @@ def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
     return 0, None
 
 
-def _call_at(text: str, start: int, closing: str, *, has_name: bool) -> tuple[tuple[str, str], int] | None:
+def _call_at(text: str, start: int, closing: str, *, has_name: bool) -> tuple[Call, int] | None:
     """The call that begins here, and where it ends: `NAME>{...}` (`has_name`) or `{"name": ...}`."""
     name = _NAME.match(text, start) if has_name else None
     if name is None and has_name:
@@ -102,7 +97,7 @@ def _call_at(text: str, start: int, closing: str, *, has_name: bool) -> tuple[tu
     return (call, ending.end() + len(closing)) if call is not None else None
 
 
-def _bare(text: str) -> list[tuple[str, str]] | None:
+def _bare(text: str) -> list[Call] | None:
     """The calls of a text that is only JSON: one call, a list of calls, or an object that contains one."""
     value = _json(text.strip())
     if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
@@ -111,7 +106,7 @@ def _bare(text: str) -> list[tuple[str, str]] | None:
     return [call for call in calls if call is not None] if calls and None not in calls else None
 
 
-def _named(call: object) -> tuple[str, str] | None:
+def _named(call: object) -> Call | None:
     if not isinstance(call, dict):
         return None
     call = call["function"] if isinstance(call.get("function"), dict) else call
@@ -149,10 +144,9 @@ def _fits(value: object, schema: Any, depth: int) -> bool:
         return all(_fits(item, schema.get("items"), depth + 1) for item in value)
     if not isinstance(value, dict):
         return True
-    known = schema.get("properties")
+    known, required = schema.get("properties"), schema.get("required")
     known = known if isinstance(known, dict) else {}
-    required = schema.get("required")
-    if not all(name in value for name in (required if isinstance(required, list) else ())):
+    if isinstance(required, list) and not all(name in value for name in required):
         return False
     if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
         return False
