@@ -9,8 +9,8 @@ blind: run it after `llama-client pull smollm2-135m`. Expected output:
     a data: URI: A picture of 16 x 16 pixels, most of it blue.
     two at once: A picture of 32 x 24 pixels, most of it red. A picture of 16 x 16 pixels, most of it blue.
     ollama/llama3.2-vision: A picture of 32 x 24 pixels, most of it red.
-    refused, nothing was sent: messages: groq/openai/gpt-oss-20b cannot honour messages: the model sees no images
-    refused: messages: the model sees no images (no mmproj is configured)
+    refused, nothing was sent: messages: groq/openai/gpt-oss-20b cannot honour messages: the model accepts no images
+    refused: messages: the model accepts no images (no mmproj is configured)
     refused: messages[0].content[1].image_url.url: must be a PNG, JPEG, GIF, BMP or WebP image of at most 20 MiB
     with a fallback: groq/openai/gpt-oss-20b skipped, groq/qwen/qwen3.8-27b ok
 """
