@@ -1,7 +1,7 @@
-"""Pictures in a question: from a file, from bytes and as a `data:` URI; and what happens where nobody can see them.
+"""Images in a question: from a file, from bytes and as a `data:` URI; and what happens without a vision model.
 
-The models with eyes are played by a stand-in here, so that this runs without keys: it decodes the picture and tells its
-size and colour. For real ones see the comments at the configuration. The model in this process is a real one, and
+A stand-in plays the vision models, so that this runs without keys: it decodes the image and answers with its size and
+colour. For real ones see the comments at the configuration. The model in this process is a real one, and
 blind: run it after `llama-client pull smollm2-135m`. Expected output:
 
     a file: A picture of 32 x 24 pixels, most of it red.
