@@ -80,10 +80,11 @@ class OllamaReader:
             "tool_calls": self._tool_call_deltas(calls or []),
         }
         done = body.get("done") is True
+        ended = "length" if reason == "length" else "tool_calls" if self._tool_calls else "stop"
         choice = {
             "index": 0,
             "delta": delta,
-            "finish_reason": self._finish_reason(body) if done else None,
+            "finish_reason": ended if done else None,
             "logprobs": _logprobs(body.get("logprobs"), call.request),
         }
         if done:
@@ -120,11 +121,6 @@ class OllamaReader:
             deltas.append({"index": self._tool_calls, "id": identity, "type": "function", "function": function})
             self._tool_calls += 1
         return deltas or None
-
-    def _finish_reason(self, body: Mapping[str, Any]) -> str:
-        if body.get("done_reason") == "length":
-            return "length"
-        return "tool_calls" if self._tool_calls else "stop"
 
     def _learn(self, body: Mapping[str, Any]) -> None:
         facts = self._call.facts

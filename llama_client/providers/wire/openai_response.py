@@ -15,13 +15,13 @@ from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import first_problem
 
-# Larger numbers are no measures, and larger integers may not fit into a float.
+# Larger integers may not fit into a float.
 _LARGEST = 2**63
 # 10^12: more tokens than any prompt or answer has, and sums of smaller counts fit into any database's integers.
 LARGEST_COUNT = 10**12
 
 
-def is_measure(value: object) -> TypeGuard[float]:
+def _is_measure(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
@@ -38,22 +38,16 @@ def count(value: object) -> int | None:
     return whole if 0 <= whole <= LARGEST_COUNT else None
 
 
+_OPENAI_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 # The finish reasons of servers, as OpenAI's.
 _FINISH_REASONS = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "function_call": "function_call",
-    "eos": "stop",  # Together
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "max_tokens": "length",
-    "model_length": "length",  # Mistral
+    **{reason: reason for reason in _OPENAI_REASONS},
+    **{"eos": "stop", "stop_sequence": "stop", "end_turn": "stop"},  # the first is Together's
+    **{"max_tokens": "length", "model_length": "length"},  # the second is Mistral's
 }
 # The finish reasons of an answer that failed; the second is DeepSeek's.
 _FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
-_PLAIN_REASONS = frozenset({None, "stop", "length", "tool_calls", "content_filter", "function_call"})
+_PLAIN_REASONS = frozenset({None, *_OPENAI_REASONS})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 # Servers use either name; those that send both send the same text.
 _REASONING_KEYS = ("reasoning", "reasoning_content")
@@ -72,20 +66,15 @@ class ChunkReader:
         self._logprobs_of = logprobs_of
         self._tool_calls: dict[int, _ToolCallIndexes] = {}
         # For servers that omit them: the same id and `created` in every chunk of an answer.
-        self._defaults: dict[str, Any] = {
-            "id": call.request_id,
-            "created": int(answer.received_at),
-            "model": call.model,
-        }
+        self._defaults = {"id": call.request_id, "created": int(answer.received_at), "model": call.model}
         self._ours = {
             "object": "chat.completion.chunk",
-            "target": f"{call.provider}/{call.model}",
+            "target": call.target,
             "provider": call.provider,
             "request_id": call.request_id,
         }
 
     def whole(self, body: Mapping[str, Any], choices: list[Any]) -> ChatCompletionChunk:
-        """A whole answer as one chunk, each message as one delta."""
         read = []
         for index, choice in enumerate(choices):
             if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
@@ -136,16 +125,13 @@ class ChunkReader:
         try:
             return ChatCompletionChunk.model_validate(values)
         except ValidationError as error:
-            problem = first_problem(error, show_values=False)
-            raise self._invalid(body, problem.sentence) from None
+            raise self._invalid(body, first_problem(error, show_values=False).sentence) from None
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         facts = self._call.facts
-        queue_s = _below(values, "usage", "queue_time")  # Groq
-        if is_measure(queue_s):
+        if _is_measure(queue_s := _below(values, "usage", "queue_time")):  # Groq
             facts.queue_s = queue_s
-        tokens_per_s = _below(values, "timings", "predicted_per_second")  # llama.cpp
-        if is_measure(tokens_per_s):
+        if _is_measure(tokens_per_s := _below(values, "timings", "predicted_per_second")):  # llama.cpp
             facts.tokens_per_s = tokens_per_s
         identity = _below(values, "x_groq", "id")
         if facts.provider_request_id is None and isinstance(identity, str):
@@ -245,9 +231,7 @@ class _ToolCallIndexes:
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     usage = body.get("usage")
-    if not isinstance(usage, dict):
-        groq = body.get("x_groq")
-        usage = groq.get("usage") if isinstance(groq, dict) else None
+    usage = usage if isinstance(usage, dict) else _below(body, "x_groq", "usage")
     if not isinstance(usage, dict):
         return None
     read: dict[str, Any] = {}
@@ -263,16 +247,14 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
             value = count(usage[top]) if top in usage else None
         if value is not None:
             read[place] = {name: value}
-            if name == "reasoning_tokens":
-                _include_reasoning(read, value)
-    return None if list(read.values()) == [None, None, None] else read
-
-
-def _include_reasoning(read: dict[str, Any], reasoning: int) -> None:
-    """Adds reasoning to the answer's tokens, as it is billed, where a server counts it separately: xAI."""
+    if list(read.values()) == [None, None, None]:
+        return None
+    reasoning = read.get("completion_tokens_details", {}).get("reasoning_tokens")
     prompt, answer, total = read["prompt_tokens"], read["completion_tokens"], read["total_tokens"]
     if reasoning and prompt is not None and answer is not None and total == prompt + answer + reasoning:
+        # xAI counts reasoning separately; it is billed as part of the answer.
         read["completion_tokens"] = answer + reasoning
+    return read
 
 
 def _text(content: object) -> object:
@@ -295,8 +277,6 @@ def _arguments(arguments: object) -> str:
     return json.dumps(arguments, ensure_ascii=False)
 
 
-def _below(values: Mapping[str, Any], *path: str) -> object:
-    inner: object = values
-    for name in path:
-        inner = inner.get(name) if isinstance(inner, dict) else None
-    return inner
+def _below(values: Mapping[str, Any], table: str, name: str) -> object:
+    inner = values.get(table)
+    return inner.get(name) if isinstance(inner, dict) else None
