@@ -58,7 +58,7 @@ def was_unsent(error: Exception) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether nobody listens at the address."""
+    """Whether no server listens at the address."""
     return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
 
 

@@ -78,7 +78,7 @@ class ChunkReader:
         read = []
         for index, choice in enumerate(choices):
             if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-                raise self._invalid(body, f"choices[{index}] has no message")
+                raise invalid(self._call, body, f"choices[{index}] has no message")
             if not choice.get("finish_reason"):
                 self._call.facts.warn(f"{self._call.target} sent no finish reason; the answer may be incomplete")
             given = {**choice, "delta": choice["message"]}
@@ -108,7 +108,7 @@ class ChunkReader:
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
         choices = body.get("choices") or []
         if not isinstance(choices, list):
-            raise self._invalid(body, "choices is not a list")
+            raise invalid(self._call, body, "choices is not a list")
         return self._validated(body, [self._choice(choice) for choice in choices])
 
     def _validated(self, body: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> ChatCompletionChunk:
@@ -122,27 +122,24 @@ class ChunkReader:
             self._learn(values)
         if has_more or usage is not None:
             values["usage"] = usage_of(values)
-        try:
-            return ChatCompletionChunk.model_validate(values)
-        except ValidationError as error:
-            raise self._invalid(body, first_problem(error, show_values=False).sentence) from None
+        return validated(values, self._call, body)
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         facts = self._call.facts
-        if _is_measure(queue_s := _below(values, "usage", "queue_time")):  # Groq
+        if _is_measure(queue_s := below(values, "usage", "queue_time")):  # Groq
             facts.queue_s = queue_s
-        if _is_measure(tokens_per_s := _below(values, "timings", "predicted_per_second")):  # llama.cpp
+        if _is_measure(tokens_per_s := below(values, "timings", "predicted_per_second")):  # llama.cpp
             facts.tokens_per_s = tokens_per_s
-        identity = _below(values, "x_groq", "id")
+        identity = below(values, "x_groq", "id")
         if facts.provider_request_id is None and isinstance(identity, str):
             facts.provider_request_id = identity
 
     def _choice(self, choice: Any) -> Mapping[str, Any]:
         if not isinstance(choice, dict):
-            raise self._invalid({"choices": [choice]}, "a choice is not an object")
+            raise invalid(self._call, {"choices": [choice]}, "a choice is not an object")
         delta, reason = choice.get("delta"), choice.get("finish_reason")
         if reason is not None and not isinstance(reason, str):
-            raise self._invalid({"choices": [choice]}, "a finish reason is not text")
+            raise invalid(self._call, {"choices": [choice]}, "a finish reason is not text")
         if (
             type(delta) is dict
             and delta.keys() <= _PLAIN_DELTA_KEYS
@@ -186,13 +183,20 @@ class ChunkReader:
         indexes = self._tool_calls.setdefault(choice, _ToolCallIndexes())
         for delta in deltas:
             if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):
-                raise self._invalid({"tool_calls": deltas}, "a tool call is malformed")
+                raise invalid(self._call, {"tool_calls": deltas}, "a tool call is malformed")
         return [indexes.read(delta) for delta in deltas]
 
-    def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
-        return InvalidResponseError(
-            f"{self._call.target} sent an invalid response ({why})", target=self._call.target, body=dict(body)
-        )
+
+def validated(values: dict[str, Any], call: ProviderCall, body: Mapping[str, Any]) -> ChatCompletionChunk:
+    try:
+        return ChatCompletionChunk.model_validate(values)
+    except ValidationError as error:
+        raise invalid(call, body, first_problem(error, show_values=False).sentence) from None
+
+
+def invalid(call: ProviderCall, body: Mapping[str, Any], why: str) -> InvalidResponseError:
+    target = call.target
+    return InvalidResponseError(f"{target} sent an invalid response ({why})", target=target, body=dict(body))
 
 
 class _ToolCallIndexes:
@@ -231,7 +235,7 @@ class _ToolCallIndexes:
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     usage = body.get("usage")
-    usage = usage if isinstance(usage, dict) else _below(body, "x_groq", "usage")
+    usage = usage if isinstance(usage, dict) else below(body, "x_groq", "usage")
     if not isinstance(usage, dict):
         return None
     read: dict[str, Any] = {}
@@ -277,6 +281,8 @@ def _arguments(arguments: object) -> str:
     return json.dumps(arguments, ensure_ascii=False)
 
 
-def _below(values: Mapping[str, Any], table: str, name: str) -> object:
-    inner = values.get(table)
-    return inner.get(name) if isinstance(inner, dict) else None
+def below(value: object, *path: str) -> object:
+    """The value at a path of nested JSON objects; None: there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
