@@ -148,11 +148,19 @@ class Service:
         return self.hosts or (LOOPBACK if self.is_local else (self.host,))
 
     def key_variable(self, environ: Mapping[str, str]) -> str | None:
-        """The variable that holds its key: the first that is set, else the first; None: it has none."""
+        """The variable that holds its key: the first that is set, else the first; None: it has none.
+
+        Args:
+            environ: The environment.
+        """
         return next((name for name in self.key_variables if environ.get(name)), next(iter(self.key_variables), None))
 
     def has_key(self, environ: Mapping[str, str]) -> bool:
-        """Whether one of its variables is set."""
+        """Whether one of its variables is set.
+
+        Args:
+            environ: The environment.
+        """
         return any(environ.get(name) for name in self.key_variables)
 
 

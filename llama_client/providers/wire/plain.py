@@ -17,22 +17,34 @@ from llama_client.types.completion import ChatCompletionChunk
 class PlainCodec(ABC):
     """A `Codec` whose answers come whole, so that a stream is one chunk. A subclass defines `encode` and `decode`.
 
-    It also defines `stream` where the wire has streams, and `failure` where an error has more to it than its status
-    and body. All methods take the `ProviderCall`, and the `HttpAnswer` with its head, and with its body where it is
-    not a stream.
+    It also defines `stream` where the wire has streams, and `failure` where the status and the body of an error do not
+    suffice.
     """
 
     def require(self, call: ProviderCall) -> None:
-        """Refuses nothing."""
+        """Refuses nothing.
+
+        Args:
+            call: The request.
+        """
         return
 
     @abstractmethod
     def encode(self, call: ProviderCall) -> HttpCall:
-        """The request in the provider's format."""
+        """The request in the provider's format.
+
+        Args:
+            call: The request.
+        """
 
     @abstractmethod
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        """A whole answer as one chunk; see `chunk`."""
+        """A whole answer as one chunk; see `chunk`.
+
+        Args:
+            answer: The whole response.
+            call: The request.
+        """
 
     def chunk(
         self, answer: HttpAnswer, call: ProviderCall, text: str, usage: Mapping[str, int] | None = None
@@ -40,8 +52,8 @@ class PlainCodec(ABC):
         """A whole answer that is one text.
 
         Args:
-            answer: As in `decode`.
-            call: As in `decode`.
+            answer: The whole response.
+            call: The request.
             text: The answer's text.
             usage: `prompt_tokens`, `completion_tokens` and `total_tokens`, where known; without them the call has no
                 price.
@@ -51,11 +63,21 @@ class PlainCodec(ABC):
         return reader.whole({} if usage is None else {"usage": dict(usage)}, [choice])
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
-        """A decoder that collects the bytes and decodes them at the end."""
+        """A decoder that collects the bytes and decodes them at the end.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         return _Gathered(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """The error for the status and the body."""
+        """The error for the status and the body.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
 
 
