@@ -36,7 +36,7 @@ def cost_estimate(context: CallContext, request: ChatRequest, choices: list[Targ
     router, providers = context.router, context.providers
     candidates = router.candidates(choices, request)
     may_drop = context.config.routing.drop_unsupported
-    candidate = next((each for each in candidates if each.is_fit(may_drop=may_drop)), candidates[0])
+    candidate = next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
     target, size = candidate.target, candidate.size
     price = router.prices.price(
         target.provider_name,
@@ -287,7 +287,7 @@ class Completions:
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
-        return call.record.won(opened.trial)
+        return call.record.won(opened.attempt)
 
     def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
         """Asks for an answer as an object.
@@ -316,7 +316,7 @@ class Completions:
         """
         given, form = _with_form(params, response_format)
         call = self._context.begin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won(call.drive().trial))
+        return cast("ChatCompletion[ModelT]", call.record.won(call.drive().attempt))
 
 
 class AsyncCompletions:
@@ -344,13 +344,13 @@ class AsyncCompletions:
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
-        return call.record.won(opened.trial)
+        return call.record.won(opened.attempt)
 
     async def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
         """`Completions.parse`, awaited."""
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won((await call.adrive()).trial))
+        return cast("ChatCompletion[ModelT]", call.record.won((await call.adrive()).attempt))
 
 
 class Chat:

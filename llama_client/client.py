@@ -127,7 +127,7 @@ class _BaseClient:
             for name, target in client.health().items():
                 print(name, target.breaker, target.ttft_s, target.remaining_requests)
         """
-        return self._context.router.health.shown()
+        return self._context.router.health.snapshot()
 
     @classmethod
     def for_provider(
@@ -412,7 +412,7 @@ class LlamaClient(_BaseClient):
 
     def close(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
-        self._context.closing.come()
+        self._context.closing.set()
         self._context.providers.close()
         self._context.router.health.close()
         self._context.accounting.close()
@@ -533,7 +533,7 @@ class AsyncLlamaClient(_BaseClient):
 
     async def aclose(self) -> None:
         """Ends what runs and frees every model that no other client uses. Further calls are errors."""
-        self._context.closing.come()
+        self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
         await self._context.accounting.aclose()

@@ -21,7 +21,7 @@ class _Stream(Generic[Chunks]):
 
     def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
         self._chunks = opened.rest
-        self._trial = opened.trial
+        self._trial = opened.attempt
         self._call = call
         self._record = call.record
         options = call.record.request.stream_options
@@ -88,7 +88,7 @@ class _Stream(Generic[Chunks]):
 
     def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> bool:
         """Reads on from another target; False where the stream was closed meanwhile."""
-        self._chunks, self._trial, self._call = opened.rest, opened.trial, call
+        self._chunks, self._trial, self._call = opened.rest, opened.attempt, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
         if self._ended:
             self._record.cancelled(self._trial)

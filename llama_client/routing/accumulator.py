@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_client.types.completion import (
     ChatCompletionChunk,
@@ -19,9 +19,6 @@ from llama_client.types.completion import (
     ToolCallDelta,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from llama_client.types.completion import Choice
 
 
 @dataclass(slots=True)
@@ -43,14 +40,13 @@ class _ChoiceParts:
 
 
 class Accumulator:
-    """The answer so far."""
+    """The answer of one attempt so far."""
 
     def __init__(self, beginning: Accumulator | None = None) -> None:
-        """Begins an answer, or goes on from one that broke off."""
+        """`beginning`: the interrupted answer that this one continues."""
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
-        # The tier that the provider says it served.
         self.service_tier: str | None = None
         self._choices: dict[int, _ChoiceParts] = {}
         if beginning is not None:
@@ -60,7 +56,6 @@ class Accumulator:
         self._inherited_bytes = 0 if beginning is None else self._bytes()
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Takes in the next chunk."""
         if self.first is None:
             self.first = chunk
         if chunk.usage is not None:
@@ -80,7 +75,7 @@ class Accumulator:
                 parts.reasoning.append(delta.reasoning)
             if choice.finish_reason is not None:
                 parts.finish_reason = choice.finish_reason
-            # Nearly all chunks have nothing else.
+            # Few chunks have more.
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:
                 self.has_content = self.has_content or delta.has_content
                 _add_rest(parts, choice)
@@ -95,7 +90,7 @@ class Accumulator:
 
     @property
     def can_be_continued(self) -> bool:
-        """Whether somebody else could go on from here: it is one text, and nothing but text is under way."""
+        """Whether another target could continue it: one choice, nothing but text, and no finish reason yet."""
         parts = self._choices.get(0)
         return (
             parts is not None
@@ -106,19 +101,18 @@ class Accumulator:
 
     @property
     def text(self) -> str:
-        """The text so far of the first choice."""
         parts = self._choices.get(0)
         return "".join(parts.content) if parts is not None else ""
 
     @property
     def pieces(self) -> int:
-        """In how many pieces that text came."""
+        """The number of chunks with text of the first choice."""
         parts = self._choices.get(0)
         return len(parts.content) if parts is not None else 0
 
     @property
     def answer_bytes(self) -> int:
-        """How much has been generated here: text, reasoning, tool calls; what it goes on from is not counted."""
+        """The bytes generated here: text, reasoning and tool calls, without the answer that is continued."""
         return self._bytes() - self._inherited_bytes
 
     def _bytes(self) -> int:
@@ -130,11 +124,10 @@ class Accumulator:
         return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     def choices(self) -> list[Choice]:
-        """The choices, by index."""
         return list(starmap(_choice, sorted(self._choices.items())))
 
     def generated(self) -> list[Choice]:
-        """The choices without what they go on from."""
+        """The choices without the answer that is continued."""
         if self._beginning is None:
             return self.choices()
         whole, before = self._choices[0], self._beginning._choices[0]
@@ -161,13 +154,13 @@ def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
 
 
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
-    # A call without arguments has none to send; cut at its longest, it may have had.
+    # A tool call without arguments takes none, unless the answer was cut before they came.
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
     calls = []
     for _, call in sorted(parts.tool_calls.items()):
         function = FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing)
         calls.append(ToolCall(id=call.id, function=function))
-    # An empty answer is an empty text; only a tool call, a refusal or nothing but thinking goes without one.
+    # An empty answer is an empty text; None only beside a tool call or a refusal.
     no_text = bool(calls or parts.refusal)
     message = Message(
         content="".join(parts.content) if parts.content or not no_text else None,
@@ -183,7 +176,7 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """A stream that broke off and that another target may continue."""
+    """An interrupted stream that another target may continue."""
 
     target: str
     answer: Accumulator

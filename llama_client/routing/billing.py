@@ -33,13 +33,13 @@ from llama_client.routing.request_size import RequestSize
 from llama_client.types.completion import AttemptOutcome, Cost
 
 if TYPE_CHECKING:
-    from llama_client.costs.prices import Price, PriceBook
+    from llama_client.costs.prices import Price
     from llama_client.routing.candidate import Candidate
     from llama_client.types.request import ChatRequest
 
 
 class Billing:
-    """One call's bill."""
+    """The bill of one call."""
 
     def __init__(self, prices: PriceBook, at: float, clock: Clock) -> None:
         self._prices = prices
@@ -48,36 +48,36 @@ class Billing:
         self._charged: list[Cost] = []
 
     def bill(
-        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        """The tokens that are charged for, and what they cost; None: none are, or it was never sent.
+        """The tokens charged for and their cost; None: none are, or the request was not sent.
 
-        What it may have set aside is settled, and a machine's time ends.
+        Settles the reservation and ends the machine's time.
         """
-        tokens, cost = self._charged_for(trial, outcome, error)
-        if trial.reservation is not None:
-            trial.reservation.settle(_settled(cost, tokens))
+        tokens, cost = self._charged_for(attempt, outcome, error)
+        if attempt.reservation is not None:
+            attempt.reservation.settle(_settled(cost, tokens))
         return tokens, cost
 
-    def total(self, trial: RunningAttempt) -> Cost:
-        """What the call has cost so far, of which this is the last attempt."""
+    def total(self, attempt: RunningAttempt) -> Cost:
+        """The cost of the call so far, `attempt` being its last."""
         if len(self._charged) == 1:
             return self._charged[0]
-        # While it goes on, nothing is known of what costs anything at all.
-        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(trial) is FREE else Cost()])
+        # While the first attempt runs, its cost is unknown unless the target is free.
+        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
 
     def _charged_for(
-        self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
+        self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        use, machine_s = trial.machine_use, 0.0
+        use, machine_s = attempt.machine_use, 0.0
         if use is not None:
             machine_s = use.machine.end(use.began, self._clock.monotonic())
-        if not trial.facts.sent:
+        if not attempt.facts.sent:
             return None, None
-        price, is_worked_on = self._price(trial), outcome == "ok" or _was_worked_on(trial, outcome, error)
-        tokens = self._tokens(trial, outcome, error) if is_worked_on else None
+        price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
+        tokens = self._tokens(attempt, outcome, error) if is_worked_on else None
         if isinstance(price, HourPrice):
-            cost = cost_of_time(price, machine_s, self._reading_share(trial))
+            cost = cost_of_time(price, machine_s, self._reading_share(attempt))
         elif tokens is not None:
             cost = cost_of_tokens(price, tokens)
         else:
@@ -86,72 +86,77 @@ class Billing:
         if price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):
                 if doubt is not None:
-                    trial.facts.warn(f"cost: {doubt}")
+                    attempt.facts.warn(f"cost: {doubt}")
         return tokens, cost
 
-    def _price(self, trial: RunningAttempt) -> Price | None:
-        target = trial.target
+    def _price(self, attempt: RunningAttempt) -> Price | None:
+        target = attempt.target
         return self._prices.price(
             target.provider_name,
             target.model,
             self._at,
             is_free=target.is_free,
-            service_tier=trial.fold.service_tier or trial.call.request.service_tier,
+            service_tier=attempt.answer.service_tier or attempt.call.request.service_tier,
         )
 
-    def _tokens(self, trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
-        usage, fold = trial.fold.usage, trial.fold
+    def _tokens(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
+        answer = attempt.answer
+        usage = answer.usage
         if usage is not None:
-            # Some count along while they answer: where an answer did not come to its end, that is not the whole.
-            is_whole = outcome == "ok" or fold.is_complete
-            # No prompt has no tokens at all, and no answer that has something in it.
-            has_count = bool(usage.completion_tokens) or not fold.answer_bytes
+            # Some providers count while they stream: the usage of an incomplete answer is not its whole.
+            is_whole = outcome == "ok" or answer.is_complete
+            # Neither a prompt nor an answer with content has 0 tokens.
+            has_count = bool(usage.completion_tokens) or not answer.answer_bytes
             if not (is_whole and has_count and usage.prompt_tokens):
-                answer = usage.completion_tokens if is_whole and has_count else None
-                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": answer}
+                output = usage.completion_tokens if is_whole and has_count else None
+                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": output}
                 usage = usage.model_copy(update=known)
-        return counted(usage, lambda: self._guessed(trial, error))
+        return counted(usage, lambda: self._estimated(attempt, error))
 
-    def _guessed(self, trial: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
-        """The tokens of an attempt whose tokens nobody has counted: of the prompt, and of what was generated."""
-        generated = float(trial.fold.answer_bytes)
+    def _estimated(self, attempt: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
+        """The estimated tokens of the prompt and of the answer."""
+        generated = float(attempt.answer.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
             generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
-        size = trial.candidate.size
-        if not generated and not trial.call.request.stream:
-            # Whoever makes a whole answer has made it, or some of it, without a word.
-            return size.input_tokens, size.output_tokens(trial.candidate.health.usual_output_tokens)
+        size = attempt.candidate.size
+        if not generated and not attempt.call.request.stream:
+            # A whole answer may have been generated without a byte arriving here.
+            return size.input_tokens, size.output_tokens(attempt.candidate.health.usual_output_tokens)
         return size.input_tokens, generated / BYTES_PER_TOKEN
 
-    def _reading_share(self, trial: RunningAttempt) -> float:
-        """Which part of an attempt passed before its first content."""
-        took_s = self._clock.monotonic() - trial.started_at
-        return trial.ttft_s / took_s if trial.call.request.stream and trial.ttft_s is not None and took_s > 0 else 0.0
+    def _reading_share(self, attempt: RunningAttempt) -> float:
+        """The share of the attempt's time before its first content."""
+        took_s = self._clock.monotonic() - attempt.started_at
+        return (
+            attempt.ttft_s / took_s
+            if attempt.call.request.stream and attempt.ttft_s is not None and took_s > 0
+            else 0.0
+        )
 
 
 def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
-    """What a budget is charged with; None: nobody knows for sure, so the worst case."""
+    """What a budget is charged with; None: not exactly known, so the worst case."""
     if cost is None:
         return Decimal(0)
     return None if tokens is not None and tokens.are_estimated else cost.usd
 
 
-def _was_worked_on(trial: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
-    """Whether an attempt that was sent is charged for: all are, but those that were refused."""
-    if outcome != "error" or trial.fold.usage is not None or trial.fold.has_content:
+def _was_worked_on(attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
+    """Whether an attempt that was sent is charged for: all are, except refusals."""
+    if outcome != "error" or attempt.answer.usage is not None or attempt.answer.has_content:
         return outcome != "skipped"
     if isinstance(error, GenerationFailedError):
         return True
-    status = trial.facts.http_status
+    status = attempt.facts.http_status
     if status is None and isinstance(error, ProviderError):
         status = error.http_status
-    # Without a status nobody knows how far it had come. An error in the place of an answer is a refusal; an answer that
-    # broke off, or cannot be read, is one that was made.
+    # Without a status it is unknown how far the request came. An error instead of an answer is a refusal; an answer
+    # that was interrupted, or cannot be read, was generated.
     return status is None or (status < 400 and isinstance(error, InvalidResponseError | APIConnectionError))
 
 
 _MTOK = 1_000_000
-# What servers take beside the parameters that makes an answer longer, or more than one.
+# Fields of `extra_body` with which servers make answers longer, or more than one.
 _ENLARGING = frozenset(
     {"best_of", "max_new_tokens", "max_output_tokens", "min_tokens", "n_predict", "num_predict", "options"}
 )
@@ -159,7 +164,7 @@ _ENLARGING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """Sets money aside for attempts, for one client."""
+    """Reserves the worst-case cost of attempts, for one client."""
 
     budgets: Budgets
     prices: PriceBook
@@ -167,33 +172,30 @@ class Reservations:
     context_tokens: Callable[[str, str], int | None]
 
     def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
-        """Whether there is a budget for what it costs."""
         return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
 
     def is_free(self, candidate: Candidate, at: float) -> bool:
-        """Whether nobody is paid for what it answers, whichever tier serves it."""
+        """Whether its price is 0 in every tier."""
         return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
 
     def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
-        """Sets aside what an attempt can cost, blocking."""
         return self.budgets.reserve(self._purchase(candidate, tags, at, timeout_s))
 
     async def areserve(
         self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
     ) -> Reserved | Refused:
-        """The same on the event loop."""
         return await self.budgets.areserve(self._purchase(candidate, tags, at, timeout_s))
 
     def _purchase(
         self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
     ) -> ReservationRequest:
         target = candidate.target
-        # What goes on from a break has more to read than was asked.
+        # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
         most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
         request = candidate.request
         if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
-            # It may ask for more than its parameters say.
+            # The answer may be longer than `max_tokens`.
             most = None
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
@@ -201,7 +203,7 @@ class Reservations:
         return ReservationRequest(target.name, target.provider_name, tags, at, worst)
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
-        """What it may cost: the provider decides which tier serves a call."""
+        """Its prices in all tiers: the provider decides which tier serves a call."""
         target = candidate.target
         return self.prices.of_any_tier(
             target.provider_name,
@@ -217,7 +219,7 @@ def longest_answer(
     max_output_tokens: Callable[[str, str], int | None],
     context_tokens: Callable[[str, str], int | None],
 ) -> int | None:
-    """The tokens of the longest answer that a candidate can give; None: nobody knows."""
+    """The tokens of the longest answer that a candidate can give; None: unknown."""
     name, model = candidate.target.provider_name, candidate.target.model
     most = candidate.request.max_tokens
     if most is None:
@@ -232,9 +234,9 @@ def longest_answer(
 def worst_case(
     price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:
-    """The most that an attempt can cost; None: nobody knows.
+    """The most that an attempt can cost; None: unknown.
 
-    A token has at least one byte, so a request has no more tokens than bytes, beside what the model's template adds.
+    A token has at least one byte, so a request has no more tokens than bytes, plus those of the model's template.
     """
     if isinstance(price, HourPrice):
         return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
@@ -242,7 +244,7 @@ def worst_case(
         return None
     choices = request.n or 1
     tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
-    # All of the prompt may come from a cache, which may be the dearer way.
+    # All of the prompt may come from the cache, which may cost more.
     whole = max((price.parts(tokens, output_tokens, cached) for cached in (0, tokens)), key=lambda parts: parts.usd)
     a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
     return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

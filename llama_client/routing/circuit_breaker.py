@@ -12,7 +12,7 @@ BreakerState = Literal["closed", "open", "half-open"]
 
 
 class HalfOpenTrial(Event):
-    """The one call that tries a target which is left alone by all others. They may wait for it."""
+    """The one attempt that tests an open circuit. Other calls may wait for its end."""
 
     __slots__ = ("error",)
 
@@ -22,9 +22,9 @@ class HalfOpenTrial(Event):
 
 
 class CircuitBreaker:
-    """One target's breaker."""
+    """The breaker of one target."""
 
-    __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "probe")
+    __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "trial")
 
     def __init__(self, failures: int, cooldown_s: float) -> None:
         self._failures = failures
@@ -32,46 +32,45 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self.failures_in_row = 0
         self.opened_at: float | None = None
-        self.probe: HalfOpenTrial | None = None
+        self.trial: HalfOpenTrial | None = None
 
     def state(self, now: float) -> BreakerState:
-        """`closed`: asked as usual; `open`: left alone; `half-open`: one call may try, or is trying."""
         if self.opened_at is None:
             return "closed"
-        return "half-open" if self.probe is not None or self.opens_in_s(now) <= 0 else "open"
+        return "half-open" if self.trial is not None or self.half_open_in_s(now) <= 0 else "open"
 
-    def opens_in_s(self, now: float) -> float:
-        """Seconds until one call may try."""
+    def half_open_in_s(self, now: float) -> float:
+        """Seconds until a trial is allowed."""
         return 0.0 if self.opened_at is None else max(self.opened_at + self._cooldown_s - now, 0.0)
 
-    def try_it(self) -> HalfOpenTrial | None:
-        """Becomes the one call that tries; None: another is."""
+    def start_trial(self) -> HalfOpenTrial | None:
+        """None: a trial is in flight."""
         with self._lock:
-            if self.probe is not None:
+            if self.trial is not None:
                 return None
-            self.probe = HalfOpenTrial()
-            return self.probe
+            self.trial = HalfOpenTrial()
+            return self.trial
+
+    def end_trial(self, trial: HalfOpenTrial, error: LlamaClientError | None) -> None:
+        """Wakes the calls that wait for it. Safe to call again, as content may end a trial before the attempt ends."""
+        with self._lock:
+            if trial.is_set:
+                return
+            trial.error = error
+            if self.trial is trial:
+                self.trial = None
+        trial.set()
 
     def succeeded(self) -> None:
-        """The target answered, if only to say no."""
+        """The target responded, if only with a refusal."""
         self.failures_in_row = 0
         self.opened_at = None
 
     def failed(self, now: float) -> bool:
-        """The target failed; tells whether that opened the breaker."""
+        """Returns whether this failure opened the circuit."""
         with self._lock:
             self.failures_in_row += 1
             was_closed = self.opened_at is None
             if self.failures_in_row >= self._failures:
                 self.opened_at = now
             return was_closed and self.opened_at is not None
-
-    def end(self, probe: HalfOpenTrial, error: LlamaClientError | None) -> None:
-        """The trial is over: who waited for it goes on. What becomes of its answer after that is its own affair."""
-        with self._lock:
-            if probe.has_come:
-                return
-            probe.error = error
-            if self.probe is probe:
-                self.probe = None
-        probe.come()

@@ -13,54 +13,52 @@ from llama_client.errors import InvalidRequestError, OverloadedError
 
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
-# More callers than this wait for one provider: something is wrong, and a quick refusal is better than a long queue.
-_MAX_WAITING = 10_000
+# A longer queue for one provider means that something is wrong: fail at once instead.
+_MAX_QUEUED = 10_000
 
 
 class Event:
-    """What callers wait for. It comes once, perhaps from another thread, for all of them."""
+    """Happens once, perhaps in another thread, and wakes every caller that waits for it."""
 
-    __slots__ = ("_lock", "_wakes", "has_come")
+    __slots__ = ("_callbacks", "_lock", "is_set")
 
     def __init__(self) -> None:
-        self.has_come = False
-        self._wakes: list[Callable[[], object]] = []
+        self.is_set = False
+        self._callbacks: list[Callable[[], object]] = []
         # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
         # allocation.
         self._lock = threading.RLock()
 
-    def come(self) -> None:
-        """Ends the wait."""
+    def set(self) -> None:
         with self._lock:
-            self.has_come = True
-            wakes, self._wakes = self._wakes, []
-        for wake in wakes:
-            wake()
+            self.is_set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
-    def call(self, wake: Callable[[], object]) -> None:
-        """Calls this when it comes; at once where it has."""
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Calls it when the event happens; at once if it has."""
         with self._lock:
-            if not self.has_come:
-                self._wakes.append(wake)
+            if not self.is_set:
+                self._callbacks.append(callback)
                 return
-        wake()
+        callback()
 
-    def forget(self, wake: Callable[[], object]) -> None:
-        """Its caller waits no more."""
+    def remove_callback(self, callback: Callable[[], object]) -> None:
         with self._lock:
-            if wake in self._wakes:
-                self._wakes.remove(wake)
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
 
-def wait_for_event(turn: Event, seconds: float) -> None:
-    """Waits for a turn, or that long, blocking."""
-    # The one thing to wait on whose other end may be used anywhere, also where the garbage collector happens to run.
+def wait_for_event(event: Event, seconds: float) -> None:
+    """Blocks until the event happens, at most this long."""
+    # A SimpleQueue is the only primitive whose `put` is re-entrant, so it may run inside the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake() -> None:
         woken.put(None)
 
-    turn.call(wake)
+    event.add_callback(wake)
     until = time.monotonic() + seconds
     try:
         while (left := until - time.monotonic()) > 0:
@@ -68,97 +66,92 @@ def wait_for_event(turn: Event, seconds: float) -> None:
                 woken.get(timeout=min(left, _POLL_S))
                 return
     finally:
-        turn.forget(wake)
+        event.remove_callback(wake)
 
 
-async def await_event(turn: Event, seconds: float) -> None:
-    """The same on the event loop."""
+async def await_event(event: Event, seconds: float) -> None:
+    """`wait_for_event`, async."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    event = asyncio.Event()
+    happened = asyncio.Event()
 
     def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(event.set)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            return
+        # The loop may be closed, and then nothing waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(happened.set)
 
-    turn.call(wake)
+    event.add_callback(wake)
     try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await happened.wait()
     finally:
-        turn.forget(wake)
+        event.remove_callback(wake)
 
 
 class ClosingEvent(Event):
-    """The end of a client, which ends the sleep of every call that waits."""
+    """The close of a client, which ends the sleep of every waiting call."""
 
     __slots__ = ()
 
     def sleep(self, seconds: float) -> None:
-        """Lets seconds pass, blocking."""
         wait_for_event(self, seconds)
         self._require_open()
 
     async def asleep(self, seconds: float) -> None:
-        """The same on the event loop."""
         await await_event(self, seconds)
         self._require_open()
 
     def _require_open(self) -> None:
-        if self.has_come:
+        if self.is_set:
             raise InvalidRequestError("the client was closed")
 
 
 class ConcurrencyLimit:
-    """A provider's `max_concurrency`: so many requests at once, the others in the order of their arrival."""
+    """A provider's `max_concurrency`: at most so many attempts in flight, the others queue in order of arrival."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self._limit = limit
         self._taken: set[Event] = set()
-        self._waiting: deque[Event] = deque()
+        self._queue: deque[Event] = deque()
         self._lock = threading.RLock()
 
     @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+    def queued(self) -> int:
+        return len(self._queue)
 
-    def enter(self) -> Event:
-        """Takes a place, or a place in the queue: the turn comes when there is one."""
-        turn = Event()
+    def acquire(self) -> Event:
+        """A slot, or a place in the queue for one: the event happens once the slot is taken."""
+        slot = Event()
         with self._lock:
-            if len(self._taken) < self.limit:
-                self._taken.add(turn)
-                turn.has_come = True
-            elif len(self._waiting) < _MAX_WAITING:
-                self._waiting.append(turn)
+            if len(self._taken) < self._limit:
+                self._taken.add(slot)
+                slot.is_set = True
+            elif len(self._queue) < _MAX_QUEUED:
+                self._queue.append(slot)
             else:
-                raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this provider already")
-        return turn
+                raise OverloadedError(f"{_MAX_QUEUED} requests are queued for this provider already")
+        return slot
 
-    def open(self) -> None:
-        """Lets everybody in: the client is closed, and each finds that out by itself."""
+    def release(self, slot: Event) -> None:
+        """Passes a slot to the next in the queue, or leaves the queue. Safe to call more than once."""
         with self._lock:
-            waiting, self._waiting = self._waiting, deque()
-            self._taken.update(waiting)
-        for turn in waiting:
-            turn.come()
-
-    def leave(self, turn: Event) -> None:
-        """Gives a place, or one in the queue, to the next. Safe to call more than once."""
-        with self._lock:
-            if turn not in self._taken:
-                if not turn.has_come and turn in self._waiting:
-                    self._waiting.remove(turn)
+            if slot not in self._taken:
+                if not slot.is_set and slot in self._queue:
+                    self._queue.remove(slot)
                 return
-            self._taken.remove(turn)
-            following = self._waiting.popleft() if self._waiting else None
+            self._taken.remove(slot)
+            following = self._queue.popleft() if self._queue else None
             if following is not None:
                 self._taken.add(following)
         if following is not None:
-            following.come()
+            following.set()
+
+    def close(self) -> None:
+        """Wakes the whole queue; each call then finds the client closed."""
+        with self._lock:
+            queued, self._queue = self._queue, deque()
+            self._taken.update(queued)
+        for slot in queued:
+            slot.set()

@@ -1,4 +1,7 @@
-"""Performs a plan's steps, sync and async. Nothing else loops over attempts."""
+"""Performs a plan's steps, sync and async. Nothing else loops over attempts.
+
+The plan lives in `plan.py`; here are the provider calls, the sleeps, and the threads and tasks of hedged attempts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,6 @@ from llama_client.routing.plan import (
     Reserve,
     Skip,
     Step,
-    Steps,
     Try,
     Wait,
     Won,
@@ -37,8 +39,7 @@ if TYPE_CHECKING:
 
     from llama_client.config.tables import RoutingConfig
 
-
-# How long a call waits for the threads that lost a race to notice, so that what they sent is written down truly.
+# How long a call waits for the threads that lost a race to end, so that their attempts are recorded correctly.
 _LOSERS_S = 0.5
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
@@ -46,82 +47,116 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class OpenedStream(Generic[Chunks]):
-    """An attempt that has won, and the chunks that are left of it."""
+    """The attempt that has won, the chunks that have arrived, and the rest of them."""
 
-    trial: RunningAttempt
+    attempt: RunningAttempt
     arrived: list[ChatCompletionChunk]
     rest: Chunks
 
 
-def drive(steps: Steps[OpenedStream[SyncChunks]], record: CallRecord) -> OpenedStream[SyncChunks]:
-    """Runs a plan, blocking."""
-    race = _Race(record)
-    won: OpenedStream[SyncChunks] | None = None
-    try:
-        try:
-            step = next(steps)
-            while True:
-                step = steps.send(_perform(step, record, race))
-        except StopIteration as done:
-            won = done.value
-        finally:
-            if race.running:
-                race.stop()
-        return won
-    except LlamaClientError as error:
-        error.attempts = record.attempts
-        raise
-    except BaseException:
-        # Interrupted while those who lost were being stopped.
-        if won is not None:
-            record.cancelled(won.trial)
-            won.rest.close()
-        raise
-    finally:
-        steps.close()
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, checked and ready to be driven."""
 
+    record: CallRecord
+    candidates: Sequence[Candidate]
+    deadline: Deadline
+    rules: RoutingConfig
+    backoff: Backoff
 
-async def adrive(steps: Steps[OpenedStream[AsyncChunks]], record: CallRecord) -> OpenedStream[AsyncChunks]:
-    """Runs a plan on the event loop."""
-    race = _AsyncRace(record)
-    won: OpenedStream[AsyncChunks] | None = None
-    try:
+    def drive(self) -> OpenedStream[SyncChunks]:
+        """Blocks until a stream has content or a whole answer has come."""
+        plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        steps, record = plan.steps(), self.record
+        race = _Race(record)
+        won: OpenedStream[SyncChunks] | None = None
         try:
-            step = next(steps)
-            while True:
-                step = steps.send(await _aperform(step, record, race))
-        except StopIteration as done:
-            won = done.value
+            try:
+                step = next(steps)
+                while True:
+                    step = steps.send(_perform(step, record, race))
+            except StopIteration as done:
+                won = done.value
+            finally:
+                if race.running:
+                    race.stop()
+            return won
+        except LlamaClientError as error:
+            error.attempts = record.attempts
+            raise
+        except BaseException:
+            # Interrupted while the losers were being stopped.
+            if won is not None:
+                record.cancelled(won.attempt)
+                won.rest.close()
+            raise
         finally:
-            if race.running:
-                await race.stop()
-        return won
-    except LlamaClientError as error:
-        error.attempts = record.attempts
-        raise
-    except BaseException:
-        # Cancelled while those who lost were being stopped.
-        if won is not None:
-            record.cancelled(won.trial)
-            await won.rest.aclose()
-        raise
-    finally:
-        steps.close()
+            steps.close()
+
+    async def adrive(self) -> OpenedStream[AsyncChunks]:
+        """`drive`, async."""
+        plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        steps, record = plan.steps(), self.record
+        race = _AsyncRace(record)
+        won: OpenedStream[AsyncChunks] | None = None
+        try:
+            try:
+                step = next(steps)
+                while True:
+                    step = steps.send(await _aperform(step, record, race))
+            except StopIteration as done:
+                won = done.value
+            finally:
+                if race.running:
+                    await race.stop()
+            return won
+        except LlamaClientError as error:
+            error.attempts = record.attempts
+            raise
+        except BaseException:
+            # Cancelled while the losers were being stopped.
+            if won is not None:
+                record.cancelled(won.attempt)
+                await won.rest.aclose()
+            raise
+        finally:
+            steps.close()
+
+    def after(self, broken: RunningAttempt) -> Call | None:
+        """The call that continues an interrupted stream; None: not allowed, not possible, or no target is left.
+
+        Its candidates are those that were neither interrupted nor excluded.
+        """
+        has_one_answer = self.record.request.n in (None, 1)
+        if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.answer.can_be_continued:
+            return None
+        interrupted = broken.interrupted()
+        left = [
+            candidate.continuing(interrupted)
+            for candidate in self.candidates
+            if candidate is not broken.candidate
+            and not candidate.is_excluded
+            and candidate.target.provider.continues(candidate.target.model)
+        ]
+        if not left:
+            return None
+        timeout_s = self.record.request.timeout or self.rules.deadline_s
+        return replace(self, candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))
 
 
 def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStream[SyncChunks]]:
     match step:
         case Try():
-            trial = record.begin(step)
+            attempt = record.begin(step)
             if step.late_after_s is None and not race.running:
-                return _attempt(trial, record)
-            return race.enter(trial, step.late_after_s)
+                return _attempt(attempt, record)
+            return race.enter(attempt, step.late_after_s)
         case AwaitRunning():
             return race.first(None)
         case Wait(seconds, None):
             record.clock.sleep(seconds)
-        case Wait(seconds, turn) if turn is not None:
-            wait_for_event(turn, seconds)
+        case Wait(seconds, event) if event is not None:
+            wait_for_event(event, seconds)
         case Reserve():
             return record.reserve(step)
         case Skip():
@@ -132,16 +167,16 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
 async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[OpenedStream[AsyncChunks]]:
     match step:
         case Try():
-            trial = record.begin(step)
+            attempt = record.begin(step)
             if step.late_after_s is None and not race.running:
-                return await _aattempt(trial, record)
-            return await race.enter(trial, step.late_after_s)
+                return await _aattempt(attempt, record)
+            return await race.enter(attempt, step.late_after_s)
         case AwaitRunning():
             return await race.first(None)
         case Wait(seconds, None):
             await record.clock.asleep(seconds)
-        case Wait(seconds, turn) if turn is not None:
-            await await_event(turn, seconds)
+        case Wait(seconds, event) if event is not None:
+            await await_event(event, seconds)
         case Reserve():
             return await record.areserve(step)
         case Skip():
@@ -149,80 +184,80 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
     return None
 
 
-def _attempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:
-    chunks, streams = trial.target.provider.chunks(trial.call), trial.call.request.stream
+def _attempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:
+    chunks, streams = attempt.target.provider.chunks(attempt.call), attempt.call.request.stream
     arrived: list[ChatCompletionChunk] = []
     try:
         for chunk in chunks:
-            trial.add(chunk)
-            if streams and _has_won(trial, chunk, arrived):
-                return Won(OpenedStream(trial, arrived, chunks))
-        trial.require_complete()
+            attempt.add(chunk)
+            if streams and _has_won(attempt, chunk, arrived):
+                return Won(OpenedStream(attempt, arrived, chunks))
+        attempt.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         chunks.close()
-        return _lost(trial, record, error)
+        return _lost(attempt, record, error)
     except BaseException:
         chunks.close()
-        record.cancelled(trial)
+        record.cancelled(attempt)
         raise
-    return Won(OpenedStream(trial, arrived, chunks))
+    return Won(OpenedStream(attempt, arrived, chunks))
 
 
-async def _aattempt(trial: RunningAttempt, record: CallRecord) -> Won[OpenedStream[AsyncChunks]] | Lost:
-    chunks, streams = trial.target.provider.achunks(trial.call), trial.call.request.stream
+async def _aattempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedStream[AsyncChunks]] | Lost:
+    chunks, streams = attempt.target.provider.achunks(attempt.call), attempt.call.request.stream
     arrived: list[ChatCompletionChunk] = []
     try:
         async for chunk in chunks:
-            trial.add(chunk)
-            if streams and _has_won(trial, chunk, arrived):
-                return Won(OpenedStream(trial, arrived, chunks))
-        trial.require_complete()
+            attempt.add(chunk)
+            if streams and _has_won(attempt, chunk, arrived):
+                return Won(OpenedStream(attempt, arrived, chunks))
+        attempt.require_complete()
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         await chunks.aclose()
-        return _lost(trial, record, error)
+        return _lost(attempt, record, error)
     except BaseException:
         await chunks.aclose()
-        record.cancelled(trial)
+        record.cancelled(attempt)
         raise
-    return Won(OpenedStream(trial, arrived, chunks))
+    return Won(OpenedStream(attempt, arrived, chunks))
 
 
-def _has_won(trial: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
-    """Whether a stream has content to show with this chunk."""
+def _has_won(attempt: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
+    """Whether a stream has content with this chunk."""
     arrived.append(chunk)
-    if not trial.fold.has_content:
+    if not attempt.answer.has_content:
         return False
-    trial.permit.has_content()
+    attempt.lease.has_content()
     return True
 
 
-def _lost(trial: RunningAttempt, record: CallRecord, error: Exception) -> Lost:
-    """What a failed attempt tells the plan; what is no matter of a target is raised at once."""
+def _lost(attempt: RunningAttempt, record: CallRecord, error: Exception) -> Lost:
+    """Raises an error that has nothing to do with the target."""
     failure = error if isinstance(error, LlamaClientError) else wrapped(error)
-    if trial.is_abandoned:
-        record.cancelled(trial)
+    if attempt.is_abandoned:
+        record.cancelled(attempt)
     else:
-        record.failed(trial, failure)
+        record.failed(attempt, failure)
     if not isinstance(failure, ProviderError | LocalOnlyError):
         raise failure
-    return Lost(trial.candidate, failure)
+    return Lost(attempt.candidate, failure)
 
 
 def wrapped(error: Exception) -> ProviderError:
-    """An exception that a provider should not have let out, as one of ours."""
-    failure = ServerError(f"the provider broke: {type(error).__name__}: {error}")
+    """An exception that a provider should not have raised, as one of ours."""
+    failure = ServerError(f"provider raised an unexpected error: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
 
 
-def _note_late(running: Iterable[RunningAttempt]) -> None:
-    for trial in running:
-        trial.is_late = True
+def _mark_late(running: Iterable[RunningAttempt]) -> None:
+    for attempt in running:
+        attempt.is_late = True
 
 
 @dataclass(slots=True, eq=False)
 class _Race:
-    """Attempts that run side by side, each in a thread."""
+    """Hedged attempts, each in a thread."""
 
     _record: CallRecord
     running: dict[RunningAttempt, threading.Thread] = field(default_factory=dict)
@@ -230,152 +265,108 @@ class _Race:
         default_factory=queue.SimpleQueue
     )
 
-    def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
-        """Starts an attempt; returns the first end of any, or that none has ended in time."""
-        thread = threading.Thread(target=self._run, args=(trial,), name="llama-client-attempt")
-        self.running[trial] = thread
+    def enter(self, attempt: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
+        thread = threading.Thread(target=self._run, args=(attempt,), name="llama-client-attempt")
+        self.running[attempt] = thread
         try:
             thread.start()
         except BaseException:
-            del self.running[trial]
-            self._record.cancelled(trial)
+            del self.running[attempt]
+            self._record.cancelled(attempt)
             raise
         return self.first(late_after_s)
 
     def first(self, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
-        """The first end of any attempt; `Late` where none has ended in time."""
+        """The outcome of the first attempt that ends; `Late`: none did in time."""
         left = late_after_s
         while True:
             step_s = _POLL_S if left is None else min(left, _POLL_S)
             try:
-                trial, outcome = self._ended.get(timeout=step_s)
+                attempt, outcome = self._ended.get(timeout=step_s)
                 break
             except queue.Empty:
                 if left is not None:
                     left -= step_s
                     if left <= 0:
-                        _note_late(self.running)
+                        _mark_late(self.running)
                         return Late()
-        del self.running[trial]
+        del self.running[attempt]
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     def stop(self) -> None:
-        """Stops what still runs, upstream too, and writes it down."""
+        """Stops the losers, upstream too, and records them."""
         losers, self.running = self.running, {}
-        for trial in losers:
-            trial.is_abandoned = True
-            trial.call.facts.end()
+        for attempt in losers:
+            attempt.is_abandoned = True
+            attempt.call.facts.end()
         try:
-            for trial, thread in losers.items():
+            for attempt, thread in losers.items():
                 thread.join(_LOSERS_S)
                 if thread.is_alive():
-                    # Nobody can tell how far it has come: over a user's own HTTP client it cannot be stopped.
-                    trial.call.facts.sent = True
+                    # Over a user's own HTTP client it cannot be stopped, and may have been sent.
+                    attempt.call.facts.sent = True
         finally:
-            for trial in losers:
-                self._record.cancelled(trial)
-        # One may have come in all the same; what it holds is let go of.
+            for attempt in losers:
+                self._record.cancelled(attempt)
+        # One may have won as well.
         with contextlib.suppress(queue.Empty):
             while True:
                 _, outcome = self._ended.get_nowait()
                 if isinstance(outcome, Won):
                     outcome.value.rest.close()
 
-    def _run(self, trial: RunningAttempt) -> None:
+    def _run(self, attempt: RunningAttempt) -> None:
         try:
-            outcome: Outcome[OpenedStream[SyncChunks]] | BaseException = _attempt(trial, self._record)
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that made the call
+            outcome: Outcome[OpenedStream[SyncChunks]] | BaseException = _attempt(attempt, self._record)
+        except BaseException as error:  # noqa: BLE001 - raised in the calling thread
             outcome = error
-        if trial.is_abandoned and isinstance(outcome, Won):
+        if attempt.is_abandoned and isinstance(outcome, Won):
             outcome.value.rest.close()
         else:
-            self._ended.put((trial, outcome))
+            self._ended.put((attempt, outcome))
 
 
 @dataclass(slots=True, eq=False)
 class _AsyncRace:
-    """Attempts that run side by side, each in a task."""
+    """Hedged attempts, each in a task."""
 
     _record: CallRecord
     running: dict[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt] = field(default_factory=dict)
 
-    async def enter(self, trial: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
-        """Starts an attempt; returns the first end of any, or that none has ended in time."""
+    async def enter(self, attempt: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
         import asyncio
 
-        self.running[asyncio.create_task(_aattempt(trial, self._record))] = trial
+        self.running[asyncio.create_task(_aattempt(attempt, self._record))] = attempt
         return await self.first(late_after_s)
 
     async def first(self, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
-        """The first end of any attempt; `Late` where none has ended in time."""
+        """The outcome of the first attempt that ends; `Late`: none did in time."""
         import asyncio
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            _note_late(self.running.values())
+            _mark_late(self.running.values())
             return Late()
         task = done.pop()
         del self.running[task]
         return task.result()
 
     async def stop(self) -> None:
-        """Stops what still runs, upstream too; each is written down as it ends."""
+        """Stops the losers, upstream too, and records them."""
         import asyncio
 
         losers, self.running = self.running, {}
-        for task, trial in losers.items():
-            trial.is_abandoned = True
+        for task, attempt in losers.items():
+            attempt.is_abandoned = True
             task.cancel()
         try:
             for outcome in await asyncio.gather(*losers, return_exceptions=True):
                 if isinstance(outcome, Won):
-                    # It had come in as well.
+                    # It has won as well.
                     await outcome.value.rest.aclose()
         finally:
-            for trial in losers.values():
-                # Also those that never began.
-                self._record.cancelled(trial)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call that has been checked."""
-
-    record: CallRecord
-    candidates: Sequence[Candidate]
-    deadline: Deadline
-    rules: RoutingConfig
-    backoff: Backoff
-
-    def drive(self) -> OpenedStream[SyncChunks]:
-        """Finds an answer, blocking."""
-        plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
-        return drive(plan.steps(), self.record)
-
-    async def adrive(self) -> OpenedStream[AsyncChunks]:
-        """The same on the event loop."""
-        plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
-        return await adrive(plan.steps(), self.record)
-
-    def after(self, broken: RunningAttempt) -> Call | None:
-        """The call that goes on from where a stream broke off; None: it may not, or nobody is left who can.
-
-        It is asked of those who have not broken off and are not out, as any call is.
-        """
-        has_one_answer = self.record.request.n in (None, 1)
-        if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.fold.can_be_continued:
-            return None
-        interrupted = broken.interrupted()
-        left = [
-            candidate.continuing(interrupted)
-            for candidate in self.candidates
-            if candidate is not broken.candidate
-            and not candidate.is_out
-            and candidate.target.provider.continues(candidate.target.model)
-        ]
-        if not left:
-            return None
-        timeout_s = self.record.request.timeout or self.rules.deadline_s
-        return replace(self, candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))
+            for attempt in losers.values():
+                # Also those that never started.
+                self._record.cancelled(attempt)
