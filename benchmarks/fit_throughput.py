@@ -157,8 +157,8 @@ def written(constants: Constants, singles: dict[str, SingleStream], bands: dict[
     kept = FILE.read_text(encoding="utf-8").partition(UNFITTED)[2]
     rows = f"{len(served_rows())} measured rows, {len(offline_rows(moe=False))} dense and {len(offline_rows(moe=True))}"
     lines = [
-        "# The throughput estimator's constants: data for fitted.py. Written by benchmarks/fit_throughput.py; what",
-        "# each means: fitted.Constants.",
+        "# The throughput estimator's constants: data for engines.py. Written by benchmarks/fit_throughput.py; what",
+        "# each means: engines.Constants.",
         "#",
         f"# Fitted on {datetime.now(UTC):%Y-%m-%d} on {rows} rows of experts at an",
         f"# offline maximum, and {len(single_points())} of llama.cpp. How far off: benchmarks/throughput_accuracy.py.",

@@ -31,7 +31,7 @@ import psutil
 from llama_client import AsyncLlamaClient, CostReport, LlamaClient, TrafficReport
 from llama_client.costs.bills import Tokens
 from llama_client.costs.database import DatabaseLocation, Storage, attempts, labels
-from llama_client.costs.ledger import COLUMNS, Ledger, Row
+from llama_client.costs.ledger import Ledger, Row
 from llama_client.routing.recorder import LedgerEntries
 from llama_client.types.completion import Attempt, Cost
 
@@ -221,7 +221,7 @@ def reports(folder: Path, rows: int) -> None:
 
 def _values(number: int, at_us: int) -> dict[str, Any]:
     """A row as the writer inserts it."""
-    return dict(zip(COLUMNS, _row(number).values(number % 20), strict=True)) | {"at_us": at_us}
+    return dict(zip(attempts.c.keys()[1:], _row(number).values(number % 20), strict=True)) | {"at_us": at_us}
 
 
 def _command(folder: Path, file: Path) -> None:

@@ -105,7 +105,7 @@ def main() -> None:
         assert child.stdout is not None
         url = f"http://127.0.0.1:{int(child.stdout.readline())}"
         with socket.socket() as taken:
-            # Bound and not listening: whoever connects is refused.
+            # Bound and not listening: connections are refused.
             taken.bind(("127.0.0.1", 0))
             measure(url, f"http://127.0.0.1:{taken.getsockname()[1]}", arguments.rounds)
     finally:

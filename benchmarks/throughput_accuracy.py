@@ -118,7 +118,7 @@ def others() -> None:
 
 
 def ladder() -> None:
-    """Rates that are told from one point of the same configuration, at other lengths or a lower load."""
+    """Rates that are derived from one point of the same configuration, at other lengths or a lower load."""
     constants = fitted().errors
     told = cross_validated([*served_rows(), *offline_rows(moe=False)], key=lambda row: row.group)
     of_row = {id(row): ms for row, ms in told}

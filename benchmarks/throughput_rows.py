@@ -191,7 +191,7 @@ def by_configuration(rows: Sequence[Row]) -> dict[tuple[object, ...], list[Row]]
 
 
 def lengths_apart(one: Row, other: Row) -> float:
-    """How far the lengths of two rows are from one another, as `known_points.apart` has it."""
+    """How far the lengths of two rows are from one another, as `points.apart` has it."""
     pairs = ((one.point.isl, other.point.isl), (one.point.osl, other.point.osl))
     return sum(abs(math.log((a or 1) / (b or 1))) for a, b in pairs)
 

@@ -1,4 +1,4 @@
-"""Shows the `Example:` of a docstring as code: there it stands without a fence, as it is read in an editor."""
+"""Shows docstrings as they are meant: their `Example:` as code, and parameters with the types of the last overload."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ class ExamplesAsCode(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """See the base class: called for everything that has been read."""
+        if isinstance(obj, griffe.Function) and obj.overloads:
+            # The function that runs takes any keyword.
+            obj.parameters = obj.overloads[-1].parameters
         if obj.docstring is not None:
             obj.docstring.value = _EXAMPLE.sub(_fenced, obj.docstring.value)
 

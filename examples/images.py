@@ -1,7 +1,7 @@
-"""Pictures in a question: from a file, from bytes and as a `data:` URI; and what happens where nobody can see them.
+"""Images in a question: from a file, from bytes and as a `data:` URI; and what happens without a vision model.
 
-The models with eyes are played by a stand-in here, so that this runs without keys: it decodes the picture and tells its
-size and colour. For real ones see the comments at the configuration. The model in this process is a real one, and
+A stand-in plays the vision models, so that this runs without keys: it decodes the image and answers with its size and
+colour. For real ones see the comments at the configuration. The model in this process is a real one, and
 blind: run it after `llama-client pull smollm2-135m`. Expected output:
 
     a file: A picture of 32 x 24 pixels, most of it red.
@@ -9,8 +9,8 @@ blind: run it after `llama-client pull smollm2-135m`. Expected output:
     a data: URI: A picture of 16 x 16 pixels, most of it blue.
     two at once: A picture of 32 x 24 pixels, most of it red. A picture of 16 x 16 pixels, most of it blue.
     ollama/llama3.2-vision: A picture of 32 x 24 pixels, most of it red.
-    refused, nothing was sent: messages: groq/openai/gpt-oss-20b cannot honour messages: the model sees no images
-    refused: messages: the model sees no images (no mmproj is configured)
+    refused, nothing was sent: messages: groq/openai/gpt-oss-20b cannot honour messages: the model accepts no images
+    refused: messages: the model accepts no images (no mmproj is configured)
     refused: messages[0].content[1].image_url.url: must be a PNG, JPEG, GIF, BMP or WebP image of at most 20 MiB
     with a fallback: groq/openai/gpt-oss-20b skipped, groq/qwen/qwen3.8-27b ok
 """

@@ -26,7 +26,7 @@ CONFIGURATION = {
         "desk": {**PLAIN, "lora": [{"path": FOLDER / "support-desk.gguf", "scale": 1.0}]},
     }
 }
-# What the model as it came needs to have any chance: it is told the teams, and may answer nothing else.
+# What the model as it came needs to have any chance: the teams are in its prompt, and it may answer nothing else.
 INSTRUCTION = (
     "Which team of the support desk is this ticket for: billing (payments, invoices), delivery (shipping, parcels), "
     'returns (exchanges, faulty goods) or account (login, personal data)? Answer as JSON: {"team": "..."}'

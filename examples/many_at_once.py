@@ -1,4 +1,4 @@
-"""Eight questions at once on two slots of one loaded model: the event loop stays free, and nobody waits unfairly.
+"""Eight questions at once on two slots of one loaded model: the event loop stays free, slots go in order of arrival.
 
 Run it after `llama-client pull smollm2-135m`. Expected output:
 

@@ -13,7 +13,7 @@ the same. For the real Ollama leave out `host` and `base_url`. At the end a mode
     async: The capital of Japan is Tokyo.
     models: llama3.1:8b
     an unknown model: ollama.ResponseError 404 -> llama_client.ModelNotFoundError 404
-    nobody is there: ConnectionError -> llama_client.APIConnectionError
+    no server: ConnectionError -> llama_client.APIConnectionError
     the same program, another provider: gguf/smollm2-135m: The capital of Japan is Tokyo.
 """
 
@@ -134,7 +134,7 @@ def models_before(client: ollama.Client) -> str:
 
 
 def models_after(client: LlamaClient) -> str:
-    server = next(provider for provider in client.models.list() if provider.provider == "ollama")
+    server = next(provider for provider in client.providers.list() if provider.provider == "ollama")
     return ", ".join(model.target.removeprefix("ollama/") for model in server.models)
 
 
@@ -176,7 +176,7 @@ def main(url: str) -> None:
         assert models_after(new) == models_before(old)
         print(f"models: {models_after(new)}")
     print(f"an unknown model: {error_before(url, UNKNOWN_MODEL)} -> {error_after(url, UNKNOWN_MODEL)}")
-    print(f"nobody is there: {error_before(NOWHERE, MODEL)} -> {error_after(NOWHERE, MODEL)}")
+    print(f"no server: {error_before(NOWHERE, MODEL)} -> {error_after(NOWHERE, MODEL)}")
     with LlamaClient() as client:
         reply = client.ask(MESSAGES, model="gguf/smollm2-135m", temperature=0)
         print(f"the same program, another provider: {reply.target}: {reply.text}")

@@ -49,7 +49,7 @@ def answer(client: LlamaClient, question: str, page: Path, model: str) -> str:
 
 def require_model(client: LlamaClient) -> None:
     """Ends the program where the model is not on this machine. Only the command line downloads models."""
-    here = {model.target: model for provider in client.models.list() for model in provider.models if model.is_served}
+    here = {model.target: model for model in client.models.list() if model.is_served}
     if MODEL not in here:
         sys.exit("while you have a network, run: llama-client pull smollm2-135m")
     print(f"{MODEL} is here ({(here[MODEL].size_bytes or 0) / 1e6:.0f} MB)")

@@ -35,7 +35,7 @@ def configuration(folder: str) -> dict[str, object]:
 
 
 def summarise(client: LlamaClient, number: int, note: str) -> str:
-    """The note in a sentence, by whoever is allowed to read it."""
+    """The note in a sentence, by a target that may read it."""
     instructions = "Summarise this note in one short sentence: "
     reply = client.ask(instructions + note, model="notes", temperature=0, max_tokens=40, tags={"purpose": "summary"})
     story = ", ".join(f"{attempt.target} {attempt.error or attempt.outcome}" for attempt in reply.attempts)

@@ -1,4 +1,4 @@
-"""An answer as an object: the model's schema goes to whoever answers, and what comes back is held against it.
+"""An answer as an object: the model's schema is sent with the request, and the answer is checked against it.
 
 Run it after `llama-client pull smollm2-135m`; it needs no configuration. Expected output:
 

@@ -58,7 +58,7 @@ TOOLS = [
 
 
 def run(call: ToolCall) -> str:
-    """Runs a function as the model asked; what is wrong with that is told to the model, which may ask again."""
+    """Runs a function as the model asked; errors go back to the model, which may try again."""
     form, function = FUNCTIONS.get(call.function.name, (None, None))
     if form is None or function is None:
         return f"error: there is no tool {call.function.name}; there are: {', '.join(FUNCTIONS)}"

@@ -9,8 +9,8 @@ The program starts the server, asks it as browsers would, and stops it. The clou
     a question that is too long: 413
     a cloud that is down: 502
     a cloud that breaks down in the middle: 200: The capital of Japan [the answer broke off]
-    whoever hangs up has read: Once
-    and the answer to nobody: cancelled
+    a client that disconnects has read: Once
+    and its answer: cancelled
     the next one: 200: The capital of Japan is Tokyo.
     the server has stopped
 """
@@ -58,7 +58,7 @@ class Question(BaseModel):
 
 
 def application(configuration: dict[str, Any], outcomes: "asyncio.Queue[str]") -> FastAPI:
-    """The web application. `outcomes` is told how each answer ended."""
+    """The web application. `outcomes` gets how each answer ended."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -162,8 +162,8 @@ async def visit(web: httpx.AsyncClient, outcomes: "asyncio.Queue[str]", outage: 
 
     while not outcomes.empty():
         outcomes.get_nowait()
-    print("whoever hangs up has read:", await hang_up(web, "Write a long story about a llama."))
-    print("and the answer to nobody:", await outcomes.get())
+    print("a client that disconnects has read:", await hang_up(web, "Write a long story about a llama."))
+    print("and its answer:", await outcomes.get())
     print("the next one:", await ask(web, japan))
 
 

@@ -23,12 +23,13 @@ from llama_client.errors import (
     InvalidResponseError,
     LlamaClientError,
     LocalOnlyError,
+    MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    PluginError,
     ProviderError,
-    ProviderNotInstalledError,
     QuotaExceededError,
     RateLimitError,
     RequestTooLargeError,
@@ -50,7 +51,7 @@ from llama_client.types.completion import (
     ToolCall,
     Usage,
 )
-from llama_client.types.request import CallParams, ChatParams
+from llama_client.types.request import AskParams, CreateParams, ParseParams
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ __all__ = [
     "APIConnectionError",
     "APITimeoutError",
     "AllTargetsFailedError",
+    "AskParams",
     "AsyncChatStream",
     "AsyncLlamaClient",
     "Attempt",
@@ -77,10 +79,8 @@ __all__ = [
     "BadRequestError",
     "BudgetExceededError",
     "BudgetState",
-    "CallParams",
     "ChatCompletion",
     "ChatCompletionChunk",
-    "ChatParams",
     "ChatStream",
     "Choice",
     "Config",
@@ -90,6 +90,7 @@ __all__ = [
     "CostEstimate",
     "CostGroup",
     "CostReport",
+    "CreateParams",
     "DayCosts",
     "GenerationFailedError",
     "InvalidRequestError",
@@ -98,14 +99,16 @@ __all__ = [
     "LlamaClientError",
     "LocalOnlyError",
     "Message",
+    "MissingExtraError",
     "ModelInfo",
     "ModelLoadError",
     "ModelNotFoundError",
     "OverloadedError",
+    "ParseParams",
     "PermissionDeniedError",
+    "PluginError",
     "ProviderError",
     "ProviderInfo",
-    "ProviderNotInstalledError",
     "QuotaExceededError",
     "RateLimitError",
     "RequestTooLargeError",
@@ -125,20 +128,16 @@ __all__ = [
 
 # What not every program needs, and where it is: each takes a millisecond or more to import.
 _LATER = {
-    "BudgetState": "llama_client.types.report",
     "Config": "llama_client.config.schema",
-    "CostEstimate": "llama_client.types.report",
-    "CostGroup": "llama_client.types.report",
-    "CostReport": "llama_client.types.report",
-    "DayCosts": "llama_client.types.report",
-    "TokenCount": "llama_client.types.report",
-    "TrafficReport": "llama_client.types.report",
     "load_config": "llama_client.config.load",
+    **dict.fromkeys(
+        ("BudgetState", "CostEstimate", "CostGroup", "CostReport", "DayCosts", "TokenCount", "TrafficReport"),
+        "llama_client.types.report",
+    ),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """The names that are heavy to import, when first asked for."""
     module = _LATER.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_overloads, overload
+
+from pydantic import BaseModel
 
 from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 from llama_client.types.messages import MAX_TIMEOUT_S
-from llama_client.types.report import CostEstimate, TokenCount
-from llama_client.types.request import CallParams, ChatParams, ParseParams
 
 if TYPE_CHECKING:
-    from llama_client.routing.targets import TargetList
-    from llama_client.types.request import ChatRequest
-
-
-def token_count(request: ChatRequest) -> TokenCount:
-    """How many tokens the prompt of a checked request has."""
-    from llama_client.routing.request_size import RequestSize
-
-    size = RequestSize(request)
-    return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
-
-
-def cost_estimate(context: CallContext, request: ChatRequest, choices: list[TargetList]) -> CostEstimate:
-    """What a checked request would cost with the first target that it would ask."""
-    from llama_client.routing.billing import longest_answer, worst_case
-
-    router, providers = context.router, context.providers
-    candidates = router.candidates(choices, request)
-    may_drop = context.config.routing.drop_unsupported
-    candidate = next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
-    target, size = candidate.target, candidate.size
-    price = router.prices.price(
-        target.provider_name,
-        target.model,
-        context.clock.wall(),
-        is_free=target.is_free,
-        service_tier=request.service_tier,
-    )
-    longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
-    timeout_s = context.config.routing.deadline_s if request.timeout is None else request.timeout
-    worst = worst_case(price, candidate.request, size, longest, timeout_s)
-    known: dict[str, Any] = {}
-    if price is not None:
-        known = {
-            "usd": Decimal(0) if price.is_nothing else router.expected_usd(candidate),
-            "most_usd": Decimal(0) if price.is_nothing else worst.usd if worst is not None else None,
-            "status": "free" if price.is_nothing else "estimated",
-            "source": price.origin.source,
-        }
-    return CostEstimate(
-        target=target.name,
-        input_tokens=round(size.input_tokens),
-        output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
-        **known,
-    )
-
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import CostSource
@@ -82,42 +33,53 @@ if TYPE_CHECKING:
     from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
-    ModelT = TypeVar("ModelT", bound=BaseModel)
+F = TypeVar("F", bound=Callable[..., Any])
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+def runs(body: Callable[..., Any]) -> Callable[[F], F]:
+    """Lets `body` run what the decorated function only shows: its name, signature and docstring.
+
+    `body` takes any keyword, so that a wrong one gets our error with the nearest name, and just those that were given.
+    """
+
+    def shown(function: F) -> F:
+        return cast(F, update_wrapper(body, function))
+
+    return shown
+
+
+def runs_overloads(body: F) -> F:
+    """The same for overloads: the last one, which covers all of them, is shown."""
+    return cast(F, update_wrapper(body, get_overloads(body)[-1], assigned=["__annotations__"]))
+
+
+@dataclass(slots=True)
 class DefaultModel:
-    """What `model` means where it is omitted: found out once for a client and its views."""
+    """The model of calls that name none: found once for a client and its views."""
 
-    def __init__(
-        self,
-        ollama: str | None,
-        ask: Callable[[str], str | None],
-        aask: Callable[[str], Awaitable[str | None]],
-        name_of: Callable[[str | None], str],
-    ) -> None:
-        self._ollama = ollama
-        self._ask = ask
-        self._aask = aask
-        self._name_of = name_of
-        self._name: str | None = None
+    providers: Providers
+    # The Ollama that must be asked for it; None: it is known without.
+    ollama: str | None
+    name_of: Callable[[str | None], str]
+    _name: str | None = None
 
     def name(self) -> str:
-        """The model."""
         if self._name is None:
-            # Two threads may both ask; they hear the same.
-            self._name = self._name_of(self._ask(self._ollama) if self._ollama is not None else None)
+            # Two threads may both look for it; both find the same.
+            self._name = self.name_of(self.providers.ollama_default(self.ollama) if self.ollama is not None else None)
         return self._name
 
     async def aname(self) -> str:
-        """The same on the event loop."""
         if self._name is None:
-            self._name = self._name_of(await self._aask(self._ollama) if self._ollama is not None else None)
+            running = await self.providers.aollama_default(self.ollama) if self.ollama is not None else None
+            self._name = self.name_of(running)
         return self._name
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a client and its views hand to each call."""
+    """What each call of a client, or of a view, needs."""
 
     config: Config
     providers: Providers
@@ -133,15 +95,15 @@ class CallContext:
     loop: EventLoop
     default: DefaultModel
     model: str | Sequence[str] | None = None
-    timeout_s: float | None = None
+    timeout: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """Checks a call and finds who may answer it."""
+        """Checks a call and finds its targets."""
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
     async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """The same on an event loop: off it, where a file is read or a package is imported."""
+        """The same on an event loop; reading files and importing packages happens in a thread."""
         import asyncio
 
         await self.prepare(params.get("model"))
@@ -149,32 +111,61 @@ class CallContext:
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
             request, choices = self._checked(params, stream=stream, form=form)
-        await self._load_prices(choices)
+        if not self.router.has_prices_at_hand(choices):
+            await asyncio.to_thread(self.accounting.prices.load_package)
         return self._call(request, choices, form)
 
     async def prepare(self, model: object) -> None:
-        """Finds the default model, where it is needed, so that what follows has nothing to wait for."""
+        """Finds the default model where one is needed, so that the checks that follow do not block."""
         self.loop.check()
         if model is None and self.model is None:
             await self.default.aname()
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
-        """See `LlamaClient.count_tokens`."""
+        from llama_client.routing.request_size import RequestSize
+        from llama_client.types.report import TokenCount
 
-        request, _ = self._checked({"messages": messages, "model": model}, stream=False, form=None)
-        return token_count(request)
+        params = {"messages": _as_messages(messages), "model": model}
+        size = RequestSize(self._checked(params, stream=False, form=None)[0])
+        return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
-        """See `LlamaClient.estimate_cost`."""
+        """What the call would cost at the first target of its list that can take it."""
+        from llama_client.routing.billing import longest_answer, worst_case
+        from llama_client.types.report import CostEstimate
 
-        params = {"messages": messages, "model": model, "max_tokens": max_tokens}
-        return cost_estimate(self, *self._checked(params, stream=False, form=None))
-
-    async def _load_prices(self, choices: list[TargetList]) -> None:
-        import asyncio
-
-        if not self.router.has_prices_at_hand(choices):
-            await asyncio.to_thread(self.accounting.prices.load_package)
+        params = {"messages": _as_messages(messages), "model": model, "max_tokens": max_tokens}
+        request, choices = self._checked(params, stream=False, form=None)
+        router, providers, rules = self.router, self.providers, self.config.routing
+        candidates = router.candidates(choices, request)
+        candidate = next(
+            (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported)), candidates[0]
+        )
+        target, size = candidate.target, candidate.size
+        price = router.prices.price(
+            target.provider_name,
+            target.model,
+            self.clock.wall(),
+            is_free=target.is_free,
+            service_tier=request.service_tier,
+        )
+        longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
+        worst = worst_case(
+            price, candidate.request, size, longest, rules.deadline_s if request.timeout is None else request.timeout
+        )
+        known: dict[str, Any] = {}
+        if price is not None and price.is_nothing:
+            known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}
+        elif price is not None:
+            most_usd = None if worst is None else worst.usd
+            known = {"usd": router.expected_usd(candidate), "most_usd": most_usd, "status": "estimated"}
+        return CostEstimate(
+            target=target.name,
+            input_tokens=round(size.input_tokens),
+            output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
+            source=None if price is None else price.origin.source,
+            **known,
+        )
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
@@ -185,7 +176,7 @@ class CallContext:
         given = dict(params)
         model = given.pop("model", None)
         if given.get("timeout") is None:
-            given["timeout"] = self.timeout_s
+            given["timeout"] = self.timeout
         request = check_request(given, stream=stream, schema_in_words=form is not None)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
@@ -197,7 +188,7 @@ class CallContext:
         from llama_client.routing.recorder import CallRecord
 
         ledger = self.accounting.ledger
-        if ledger is not None and not ledger.is_open:
+        if ledger is not None and ledger.thread is None:
             ledger.open()
         rules, purchases = self.config.routing, self.purchases
         tags = {**self.tags, **(request.tags or {})}
@@ -209,19 +200,21 @@ class CallContext:
         return Call(record, candidates, deadline, rules, self.backoff)
 
     def with_options(
-        self, *, tags: Mapping[str, str] | None, timeout_s: float | None, model: str | Sequence[str] | None
+        self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
-        """The same with other defaults; what is None stays as it is."""
-        _check_timeout(timeout_s)
+        """The same with other defaults; None keeps what there is."""
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and 0 < timeout <= MAX_TIMEOUT_S):
+            raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
         return replace(
             self,
             tags={**self.tags, **checked_tags(tags)},
-            timeout_s=self.timeout_s if timeout_s is None else timeout_s,
+            timeout=self.timeout if timeout is None else timeout,
             model=self.model if model is None else model,
         )
 
 
-def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallParams) -> ChatParams:
+def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: dict[str, Any]) -> dict[str, Any]:
     """What `ask` was given as the parameters of `create`."""
     if isinstance(prompt, bytes | bytearray):
         raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
@@ -230,15 +223,34 @@ def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: CallPa
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
     _require_no_stream(params, "ask")
-    return {**params, "messages": [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt}
+    messages = _as_messages(prompt)
+    system = params.pop("system", None)
+    return {**params, "messages": messages if system is None else _with_system(system, messages)}
+
+
+def _as_messages(prompt: object) -> object:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _with_system(system: object, messages: object) -> list[object]:
+    if not isinstance(system, str):
+        raise InvalidRequestError(f"system: must be text, got a value of type {type(system).__name__}", param="system")
+    if not isinstance(messages, Sequence):
+        raise InvalidRequestError("prompt: must be text or a list of messages", param="prompt")
+    role = messages[0].get("role") if messages and isinstance(messages[0], Mapping) else None
+    if role in ("system", "developer"):
+        raise InvalidRequestError(
+            f"system: the messages begin with a {role} message; leave out system, or that message", param="system"
+        )
+    return [{"role": "system", "content": system}, *messages]
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """A client's labels; None is none."""
+    """A client's tags as a dict of their own."""
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):
-        raise InvalidRequestError("tags: must be a table of names and texts", param="tags")
+        raise InvalidRequestError("tags: must be a mapping of str to str", param="tags")
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidRequestError(f"tags: {key!r} and its value must be text", param="tags")
@@ -252,28 +264,162 @@ class Completions:
         self._context = context
 
     @overload
-    def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[False] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion: ...
 
     @overload
-    def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> ChatStream: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatStream: ...
 
     @overload
-    def create(self, *, stream: bool | None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream: ...
+    def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: bool | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion | ChatStream: ...
 
-    def create(self, *, stream: bool | None = None, **params: Unpack[ChatParams]) -> ChatCompletion | ChatStream:
-        """Asks for an answer. `ChatParams` lists the parameters; they are OpenAI's, and None means omitted.
+    @runs_overloads
+    def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | ChatStream:
+        """Requests an answer. The parameters are OpenAI's; None means omitted.
 
         Args:
+            messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
             stream: True: returns once the first content has arrived, with a `ChatStream` to read on.
-            **params: See `ChatParams`.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
+            response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`;
+                for a Pydantic model see `parse`.
+            stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
 
         Returns:
             The answer, or the stream of it.
 
         Raises:
             InvalidRequestError: A parameter is wrong; nothing was sent.
-            ConfigError: `model` names nobody.
-            ProviderError: No target answered; `attempts` tells the story.
+            ConfigError: `model` is unknown.
+            ProviderError: No target answered; `attempts` lists what was tried.
 
         Example:
             reply = client.chat.completions.create(
@@ -283,20 +429,86 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.begin(params, stream=stream is not None and _flag(stream))
+        call = self._context.begin(params, stream=False if stream is None else stream)
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
         return call.record.won(opened.attempt)
 
-    def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
-        """Asks for an answer as an object.
+    def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
+        given, form = _with_form(params, response_format)
+        call = self._context.begin(given, stream=False, form=form)
+        return call.record.won(call.drive().attempt)
+
+    @runs(_parse)
+    def parse(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        response_format: type[ModelT],
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ChatCompletion[ModelT]:
+        """Requests an answer as an object.
 
         The model's schema travels in whichever way the target supports: enforced by the server, or in words.
 
         Args:
+            messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
             response_format: A Pydantic model's class.
-            **params: As of `create`.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
 
         Returns:
             The answer; `choices[i].message.parsed` is an instance of the model, which type checkers know.
@@ -314,9 +526,7 @@ class Completions:
             )
             print(reply.choices[0].message.parsed)
         """
-        given, form = _with_form(params, response_format)
-        call = self._context.begin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won(call.drive().attempt))
+        raise NotImplementedError
 
 
 class AsyncCompletions:
@@ -326,31 +536,166 @@ class AsyncCompletions:
         self._context = context
 
     @overload
-    async def create(self, *, stream: Literal[False] | None = None, **params: Unpack[ChatParams]) -> ChatCompletion: ...
-
-    @overload
-    async def create(self, *, stream: Literal[True], **params: Unpack[ChatParams]) -> AsyncChatStream: ...
+    async def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[False] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> ChatCompletion: ...
 
     @overload
     async def create(
-        self, *, stream: bool | None, **params: Unpack[ChatParams]
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: Literal[True],
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
+    ) -> AsyncChatStream: ...
+
+    @overload
+    async def create(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        model: str | Sequence[str] | None = None,
+        stream: bool | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
+        stream_options: Mapping[str, object] | None = None,
     ) -> ChatCompletion | AsyncChatStream: ...
 
-    async def create(
-        self, *, stream: bool | None = None, **params: Unpack[ChatParams]
-    ) -> ChatCompletion | AsyncChatStream:
+    @runs_overloads
+    async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.abegin(params, stream=stream is not None and _flag(stream))
+        call = await self._context.abegin(params, stream=False if stream is None else stream)
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
         return call.record.won(opened.attempt)
 
-    async def parse(self, *, response_format: type[ModelT], **params: Unpack[ParseParams]) -> ChatCompletion[ModelT]:
-        """`Completions.parse`, awaited."""
+    async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
-        return cast("ChatCompletion[ModelT]", call.record.won((await call.adrive()).attempt))
+        return call.record.won((await call.adrive()).attempt)
+
+    @runs(_parse)
+    async def parse(
+        self,
+        *,
+        messages: Sequence[Mapping[str, object] | Message],
+        response_format: type[ModelT],
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ChatCompletion[ModelT]:
+        """`Completions.parse`, awaited."""
+        raise NotImplementedError
 
 
 class Chat:
@@ -367,27 +712,13 @@ class AsyncChat:
         self.completions: AsyncCompletions = AsyncCompletions(context)
 
 
-def _flag(stream: object) -> bool:
-    if isinstance(stream, bool):
-        return stream
-    raise InvalidRequestError(f"stream: must be true or false, got {stream!r}", param="stream")
-
-
-def _check_timeout(timeout_s: object) -> None:
-    seconds = timeout_s if isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool) else 0
-    if timeout_s is not None and not 0 < seconds <= MAX_TIMEOUT_S:
-        raise InvalidRequestError(
-            f"timeout_s: must be a number of seconds above 0, got {timeout_s!r}", param="timeout_s"
-        )
-
-
 def _require_no_stream(params: Mapping[str, object], what: str) -> None:
     if "stream" in params:
         raise InvalidRequestError(f"stream: {what} returns whole answers; use chat.completions.create", param="stream")
 
 
-def _with_form(params: ParseParams, model: type[BaseModel]) -> tuple[Mapping[str, object], AnswerForm]:
-    # Imported with its first use, as every import of the package would pay for it.
+def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], AnswerForm]:
+    # Imported here to keep `import llama_client` fast.
     from llama_client.structured import AnswerForm
 
     _require_no_stream(params, "parse")
@@ -396,7 +727,7 @@ def _with_form(params: ParseParams, model: type[BaseModel]) -> tuple[Mapping[str
 
 
 def _reads_files(messages: object) -> bool:
-    """Whether an image is given as a file, which is read when the request is checked."""
+    """Whether an image is a file, which the check of the request reads."""
     for message in messages if isinstance(messages, Sequence) and not isinstance(messages, str) else ():
         content = message.get("content") if isinstance(message, Mapping) else None
         for part in content if isinstance(content, Sequence) and not isinstance(content, str) else ():

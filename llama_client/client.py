@@ -7,14 +7,13 @@ import random
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags
+from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop
-from llama_client.models import AsyncModels, Models
+from llama_client.errors import ConfigError
+from llama_client.models import AsyncModels, AsyncProviderDirectory, Models, ProviderDirectory
 from llama_client.types.completion import ChatCompletion, Message, TargetHealth
-from llama_client.types.request import CallParams
 
 if TYPE_CHECKING:
     import httpx
@@ -29,69 +28,43 @@ if TYPE_CHECKING:
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
-# What an error says where this switched `local_only` on.
+# What errors name as the source of `local_only`.
 _ARGUMENT = "local_only=True"
 
 
-class ProviderOptions(TypedDict, total=False):
-    """The keys of a provider's table, for `for_provider`.
+ClientT = TypeVar("ClientT", bound="_BaseClient")
 
-    Attributes:
-        kind: The kind of provider, where its name is none.
-        api_key: The key itself; better one of the next three.
-        api_key_env: The environment variable that holds it.
-        api_key_file: The file that holds it.
-        api_key_command: The command that prints it.
-        base_url: Where the provider is.
-        headers: Headers of every request.
-        timeout_s: The longest silence in seconds before and within an answer.
-        proxy: The proxy to go through.
-        ca_file: The certificates to trust instead of the usual ones.
-        max_concurrency: How many requests are under way at once; more wait their turn.
-        options: Ollama's `options` for every request, such as `num_ctx`.
-        keep_alive: How long Ollama keeps a model in memory.
-        model_path: The GGUF file behind `default`.
-        n_ctx: The context of one request in tokens.
-        n_parallel: How many requests a model in this process works on at once.
-        n_gpu_layers: Layers on the GPU.
-        n_threads: CPU threads.
-        mmproj: The projector file that lets the model see images.
-        lora: Adapters, as tables of `path` and `scale`.
-        usd_per_hour: What an hour of the machine costs.
-        watts: What it draws while it answers.
-        usd_per_kwh: What its power costs.
-    """
 
-    kind: str
-    api_key: str | SecretStr
-    api_key_env: str
-    api_key_file: str | Path
-    api_key_command: str | Sequence[str]
-    base_url: str
-    headers: Mapping[str, str]
-    timeout_s: float
-    proxy: str | SecretStr
-    ca_file: str | Path
-    max_concurrency: int
-    options: Mapping[str, object]
-    keep_alive: str | float
-    model_path: str | Path
-    n_ctx: int
-    n_parallel: int
-    n_gpu_layers: int
-    n_threads: int
-    mmproj: str | Path
-    lora: Sequence[Mapping[str, object]]
-    usd_per_hour: float | Decimal
-    watts: float
-    usd_per_kwh: float | Decimal
+def _for_provider(
+    cls: type[ClientT],
+    provider: str,
+    *,
+    http_client: httpx.Client | httpx.AsyncClient | None = None,
+    tags: Mapping[str, str] | None = None,
+    local_only: bool | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> ClientT:
+    from llama_client.config.schema import read_config
+
+    if "timeout_s" in options:
+        raise ConfigError("options: timeout_s: unknown name; did you mean 'timeout'?", key="timeout_s")
+    table = {name: value for name, value in {**options, "timeout_s": timeout}.items() if value is not None}
+    try:
+        config = read_config({"providers": {provider: table}}, origin="options")
+    except ConfigError as error:
+        # The table's key, as a configuration has it, is the argument `timeout` here.
+        raise ConfigError(str(error).replace("timeout_s", "timeout"), key=error.key) from None
+    if local_only:
+        config = config.made_local_only(_ARGUMENT)
+    return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
 
 
 class _BaseClient:
-    """What both colours share. All views of a client share its providers; closing any of them closes these."""
+    """What the sync and the async client share. Closing a client, or any view of it, closes all of them."""
 
     _is_async: ClassVar[bool]
-    # Tests put their own time and chance here.
+    # Tests set their own clock and randomness here.
     _clock: ClassVar[Clock | None] = None
     _random: ClassVar[type[random.Random]] = random.Random
     _context: CallContext
@@ -113,15 +86,11 @@ class _BaseClient:
         self._bind()
 
     def _bind(self) -> None:
-        """Makes what hangs on the context."""
-        raise NotImplementedError
-
-    def sdk(self, provider: str) -> Any:
-        """The official client of a provider, in this client's colour."""
+        """Creates `chat`, `models`, `providers` and `costs` from the context."""
         raise NotImplementedError
 
     def health(self) -> dict[str, TargetHealth]:
-        """What this client has learned of each target that it asked, by `provider/model`: breaker, times, limits.
+        """What this client has measured of each target that it called, by `provider/model`: breaker, times, limits.
 
         Example:
             for name, target in client.health().items():
@@ -129,20 +98,84 @@ class _BaseClient:
         """
         return self._context.router.health.snapshot()
 
+    def __repr__(self) -> str:
+        context = self._context
+        model = context.config.default_model if context.model is None else context.model
+        facts = [f"providers {', '.join(context.providers.in_use) or 'none'}"]
+        facts += [f"model {model if isinstance(model, str) else ', '.join(model)}"] if model is not None else []
+        facts += ["local only"] if context.config.local_only else []
+        facts += ["closed"] if context.closing.is_set else []
+        return f"<{type(self).__name__} {'; '.join(facts)}>"
+
     @classmethod
+    @runs(_for_provider)
     def for_provider(
         cls,
         provider: str,
         *,
+        api_key: str | SecretStr | None = None,
+        api_key_env: str | None = None,
+        api_key_file: str | Path | None = None,
+        api_key_command: str | Sequence[str] | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | SecretStr | None = None,
+        ca_file: str | Path | None = None,
+        max_concurrency: int | None = None,
         http_client: httpx.Client | httpx.AsyncClient | None = None,
         tags: Mapping[str, str] | None = None,
         local_only: bool | None = None,
-        **options: Unpack[ProviderOptions],
+        kind: str | None = None,
+        options: Mapping[str, object] | None = None,
+        keep_alive: str | float | None = None,
+        model_path: str | Path | None = None,
+        n_ctx: int | None = None,
+        n_parallel: int | None = None,
+        n_gpu_layers: int | None = None,
+        n_threads: int | None = None,
+        mmproj: str | Path | None = None,
+        lora: Sequence[Mapping[str, object]] | None = None,
+        usd_per_hour: float | Decimal | None = None,
+        watts: float | None = None,
+        usd_per_kwh: float | Decimal | None = None,
     ) -> Self:
         """A client for one provider, where `model` is that provider's own id, verbatim. It reads no configuration file.
 
         Nor does it read any `LLAMA_CLIENT_*` variable but `LLAMA_CLIENT_LOCAL_ONLY`. Attempts are written to the ledger
-        in the user's data folder, as ever.
+        in the user's data folder, as always. Which options apply depends on the kind.
+
+        Args:
+            provider: Its name: `groq`, `together`, `openai`, `ollama`, `gguf`, or any name with a `kind`.
+            api_key: The key itself; better one of the next three.
+            api_key_env: The environment variable that holds it.
+            api_key_file: The file that holds it.
+            api_key_command: The command that prints it.
+            base_url: Where the provider is.
+            timeout: The longest silence in seconds before and within an answer; that of a call limits the whole call.
+            headers: Headers of every request.
+            proxy: The proxy to go through.
+            ca_file: The certificates to trust instead of the usual ones.
+            max_concurrency: How many requests are in flight at once; more wait their turn.
+            http_client: As of the client itself.
+            tags: Labels of every call.
+            local_only: True: refuse every connection that leaves this machine.
+            kind: The kind of provider, where its name is not one.
+            options: Ollama's `options` for every request, such as `num_ctx`.
+            keep_alive: How long Ollama keeps a model in memory.
+            model_path: The GGUF file behind `default`.
+            n_ctx: The context of one request in tokens.
+            n_parallel: How many requests a model in this process works on at once.
+            n_gpu_layers: Layers on the GPU.
+            n_threads: CPU threads.
+            mmproj: The projector file that lets the model see images.
+            lora: Adapters, as mappings of `path` and `scale`.
+            usd_per_hour: The price of an hour of the machine.
+            watts: The power it draws while it answers.
+            usd_per_kwh: The price of electricity.
+
+        Raises:
+            ConfigError: An option is unknown to providers of that kind, or its value is wrong.
 
         Example:
             messages = [{"role": "user", "content": "Why do llamas hum?"}]
@@ -150,27 +183,27 @@ class _BaseClient:
                 reply = client.chat.completions.create(model="openai/gpt-oss-20b", messages=messages)
                 print(reply.choices[0].message.content)
         """
-        from llama_client.config.schema import read_config
-
-        config = read_config({"providers": {provider: dict(options)}}, origin="options")
-        if local_only:
-            config = config.made_local_only(_ARGUMENT)
-        return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
+        raise NotImplementedError
 
     def with_options(
         self,
         *,
         tags: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        timeout: float | None = None,
         model: str | Sequence[str] | None = None,
     ) -> Self:
         """A view with other defaults that shares everything else, loaded models included.
 
+        Args:
+            tags: Further labels of its calls.
+            timeout: Seconds for each call; for a stream, until its first content.
+            model: What a call asks where it names no model.
+
         Example:
-            mine = client.with_options(tags={"user": "ann"}, timeout_s=20)
+            mine = client.with_options(tags={"user": "ann"}, timeout=20)
             print(mine.ask("Why do llamas hum?").text)
         """
-        return self._of(self._context.with_options(tags=tags, timeout_s=timeout_s, model=model))
+        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model))
 
     @classmethod
     def _context_of(
@@ -189,7 +222,7 @@ class _BaseClient:
         from llama_client.providers.gguf.store import ModelStore
         from llama_client.providers.registry import Providers
         from llama_client.routing.concurrency import ClosingEvent
-        from llama_client.routing.health import HealthBook
+        from llama_client.routing.health import HealthRegistry
         from llama_client.routing.plan import Backoff
         from llama_client.routing.policies import Router
         from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
@@ -203,20 +236,8 @@ class _BaseClient:
         providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
         chance, calendar = cls._random(), Calendar(config.timezone)
         database = Database(config, providers.guard)
-        accounting = open_accounting(
-            config,
-            calendar,
-            clock=clock,
-            sellers=providers,
-            database=database,
-        )
-        router = Router(
-            HealthBook(config, clock),
-            accounting.prices,
-            clock,
-            providers.context_tokens,
-            chance,
-        )
+        accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
+        router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
         return CallContext(
             config,
             providers,
@@ -231,9 +252,8 @@ class _BaseClient:
             closing,
             EventLoop(),
             DefaultModel(
+                providers,
                 ollama_to_ask(config, providers),
-                providers.ollama_default,
-                providers.aollama_default,
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
@@ -247,10 +267,6 @@ class _BaseClient:
         return client
 
 
-def _as_messages(messages: object) -> object:
-    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-
-
 def _purchases(accounting: Accounting, providers: Providers) -> Reservations | None:
     if accounting.budgets is None:
         return None
@@ -262,7 +278,7 @@ def _purchases(accounting: Accounting, providers: Providers) -> Reservations | N
 def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:
     if not config.telemetry.enabled:
         return None
-    # Only who has it on pays for OpenTelemetry.
+    # OpenTelemetry is imported only where telemetry is on.
     from llama_client.telemetry import Instrumentation
 
     return Instrumentation(content=config.telemetry.content, kind=providers.kind, url=providers.url)
@@ -275,18 +291,19 @@ class LlamaClient(_BaseClient):
         config: A path, a dict with the TOML's keys, a `Config`, or None to look for a file (see `load_config`).
         tags: Labels of every call, for logs, the ledger and budgets.
         http_client: Your own `httpx.Client`, used for every provider behind HTTP and never closed here.
-        local_only: True: refuse whatever would leave this machine, whatever the configuration says.
+        local_only: True: refuse every connection that leaves this machine, also where the configuration allows it.
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `Completions`.
-        models: Who is reached, and what each serves: see `Models`.
-        costs: What was spent, and what of it is not known: see `Costs`.
+        models: The models of all providers: see `Models`.
+        providers: Which providers answer, and what each serves: see `ProviderDirectory`.
+        costs: What was spent, and calls of unknown cost: see `Costs`.
 
     Raises:
         ConfigError: The configuration is wrong.
-        InvalidRequestError: A tag is no text, or `http_client` is none.
-        LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections nobody here can judge.
-        ProviderNotInstalledError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
+        InvalidRequestError: A tag is not text, or `http_client` is not an HTTP client of the right kind.
+        LocalOnlyError: `local_only` is on and there is an `http_client`, whose connections cannot be checked.
+        MissingExtraError: `[telemetry]` is on, or the ledger is PostgreSQL, and that extra is missing.
 
     Example:
         with LlamaClient() as client:
@@ -297,6 +314,7 @@ class LlamaClient(_BaseClient):
     _is_async = False
     chat: Chat
     models: Models
+    providers: ProviderDirectory
     costs: Costs
 
     def __init__(
@@ -314,21 +332,22 @@ class LlamaClient(_BaseClient):
 
         self.chat = Chat(self._context)
         self.costs = Costs(self._context.cost_source)
-        self.models = Models(self._context.providers)
+        self.providers = ProviderDirectory(self._context.providers)
+        self.models = Models(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
+        """The official client of a provider, configured, for endpoints not wrapped here; on the same connections.
 
-        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
+        Its requests bypass failover, costs and budgets. Do not close it: its connections are this client's.
 
-        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
-        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
+        Under `local_only` its connections are checked like all others, but not the content of its requests: the rules
+        `cloud_model` and `remote_image` do not apply, so a local server may forward what it receives.
 
         Args:
             provider: The provider's name.
 
         Returns:
-            A `groq.Groq` for kind `groq`, an `openai.OpenAI` for kinds `together` and `openai`.
+            A `groq.Groq` for kind `groq`, an `openai.OpenAI` for every other service but Ollama.
 
         Raises:
             ConfigError: There is no such provider.
@@ -341,38 +360,99 @@ class LlamaClient(_BaseClient):
         return self._context.providers.sdk(provider)
 
     def default_model(self) -> str:
-        """What `model` means where a call omits it. Asks a running Ollama, so it may take a moment.
+        """The model of calls that name none. Asks a running Ollama, so it may take a moment.
 
         Raises:
-            ConfigError: There is none; says how to get one.
+            ConfigError: There is none; the message says how to get one.
         """
         return self._context.default.name()
 
+    def _ask(self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Any) -> ChatCompletion:
+        reply: ChatCompletion = self.chat.completions.create(**asked(prompt, params))
+        return reply
+
+    @runs(_ask)
     def ask(
-        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+        self,
+        prompt: str | Sequence[Mapping[str, object] | Message],
+        *,
+        system: str | None = None,
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
     ) -> ChatCompletion:
-        """The short form of `chat.completions.create`: a text, or a list of messages.
+        """The answer to a text or a list of messages: the short form of `chat.completions.create`. None means omitted.
 
         Args:
-            prompt: What to ask.
-            **params: As of `create`.
-
-        Returns:
-            The answer.
+            prompt: What to ask: a text, or messages as of `create`.
+            system: Instructions, put before the messages; an error where these begin with a system message.
+            model: `provider/model-id`, a route, a catalogue name such as `llama-3.1-8b` (every provider that serves
+                it), or a list of these as a fallback chain; omitted: the default.
+            temperature: Randomness, 0 to 2.
+            top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
+            top_k: Keep this many of the likeliest tokens; 0 keeps all.
+            min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
+            max_tokens: The longest answer in tokens.
+            max_completion_tokens: The same under OpenAI's newer name.
+            stop: A text, or several, at which the answer ends.
+            seed: Makes sampling repeatable where the provider can.
+            n: How many answers.
+            frequency_penalty: -2 to 2.
+            presence_penalty: -2 to 2.
+            repetition_penalty: Above 0; 1 is none.
+            logit_bias: Token id to bias, -100 to 100.
+            logprobs: Whether to return the tokens' log probabilities.
+            top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
+            tools: Functions that the model may ask to be called, in OpenAI's shape.
+            tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
+            parallel_tool_calls: Whether several tools may be called at once.
+            reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
+            reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
+            service_tier: The provider's own word for how a request is served and billed.
+            user: An id of the end user, for the provider's abuse checks.
+            timeout: Seconds for the whole call; for a stream, until its first content.
+            tags: Labels for logs, the ledger and budgets.
+            extra_body: Fields for the provider's request body that have no parameter here.
+            extra_headers: Headers for the provider.
+            response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`;
+                for a Pydantic model see `parse`.
 
         Raises:
             LlamaClientError: As `create`.
 
         Example:
-            reply = client.ask("What is the capital of Japan?", temperature=0)
+            reply = client.ask("What is the capital of Japan?", system="Answer in one word.", temperature=0)
             print(reply.text, reply.cost.usd, reply.target)
         """
-        return self.chat.completions.create(**asked(prompt, params))
+        raise NotImplementedError
 
     def count_tokens(
-        self,
-        messages: str | Sequence[Mapping[str, object] | Message],
-        model: str | Sequence[str] | None = None,
+        self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """How many tokens a prompt has, estimated by its bytes before anything is sent.
 
@@ -381,10 +461,10 @@ class LlamaClient(_BaseClient):
             model: As of `create`.
 
         Raises:
-            InvalidRequestError: They are neither.
-            ConfigError: `model` names nobody.
+            InvalidRequestError: `messages` is neither.
+            ConfigError: `model` is unknown.
         """
-        return self._context.count_tokens(_as_messages(messages), model)
+        return self._context.count_tokens(messages, model)
 
     def estimate_cost(
         self,
@@ -393,25 +473,25 @@ class LlamaClient(_BaseClient):
         *,
         max_tokens: int | None = None,
     ) -> CostEstimate:
-        """What a call would cost with the first target that it would ask, before anything is sent.
+        """What a call would cost at its first target, before anything is sent.
 
         Args:
             messages: A text, or a list of messages.
             model: As of `create`.
-            max_tokens: The most that the answer may have.
+            max_tokens: The longest answer in tokens.
 
         Raises:
             InvalidRequestError: A parameter is wrong.
-            ConfigError: `model` names nobody.
+            ConfigError: `model` is unknown.
 
         Example:
             estimate = client.estimate_cost("Why do llamas hum?", "groq/openai/gpt-oss-20b", max_tokens=500)
-            print(estimate.usd, "probably, and", estimate.most_usd, "at the very most")
+            print(estimate.usd, "expected,", estimate.most_usd, "at most")
         """
-        return self._context.estimate_cost(_as_messages(messages), model, max_tokens)
+        return self._context.estimate_cost(messages, model, max_tokens)
 
     def close(self) -> None:
-        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        """Ends running calls and frees every model that no other client uses. Further calls are errors."""
         self._context.closing.set()
         self._context.providers.close()
         self._context.router.health.close()
@@ -420,28 +500,20 @@ class LlamaClient(_BaseClient):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class AsyncLlamaClient(_BaseClient):
     """`LlamaClient` for asyncio: `await` each call, `async with`, `aclose()`. Safe to share between one loop's tasks.
 
-    Args:
-        config: As of `LlamaClient`.
-        tags: As of `LlamaClient`.
-        http_client: Your own `httpx.AsyncClient`, used for every provider behind HTTP and never closed here.
-        local_only: As of `LlamaClient`.
+    Takes the same arguments and raises the same errors; `http_client` is an `httpx.AsyncClient`.
 
     Attributes:
         chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
-        models: Who is reached, and what each serves: see `AsyncModels`.
-        costs: What was spent, and what of it is not known: see `AsyncCosts`.
-
-    Raises:
-        LlamaClientError: As `LlamaClient`.
+        models: The models of all providers: see `AsyncModels`.
+        providers: Which providers answer, and what each serves: see `AsyncProviderDirectory`.
+        costs: What was spent, and calls of unknown cost: see `AsyncCosts`.
 
     Example:
         async with AsyncLlamaClient() as client:
@@ -451,6 +523,7 @@ class AsyncLlamaClient(_BaseClient):
     _is_async = True
     chat: AsyncChat
     models: AsyncModels
+    providers: AsyncProviderDirectory
     costs: AsyncCosts
 
     def __init__(
@@ -468,55 +541,71 @@ class AsyncLlamaClient(_BaseClient):
 
         self.chat = AsyncChat(self._context)
         self.costs = AsyncCosts(self._context.cost_source, self._context.loop)
-        self.models = AsyncModels(self._context.providers, self._context.loop)
+        self.providers = AsyncProviderDirectory(self._context.providers, self._context.loop)
+        self.models = AsyncModels(self.providers)
 
     def sdk(self, provider: str) -> Any:
-        """The official client of a provider, configured, for all that is not wrapped here; on the same connections.
-
-        What it sends goes past failover, cost and budgets. Do not close it: its connections are this client's.
-
-        Under `local_only` its connections are guarded as all others are; what it asks a server for is not judged. So
-        the rules `cloud_model` and `remote_image` do not hold for it: a local server may hand on what it is sent.
-
-        Args:
-            provider: The provider's name.
-
-        Returns:
-            A `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for kinds `together` and `openai`.
-
-        Raises:
-            ConfigError: There is no such provider.
-            InvalidRequestError: It has no official client (`ollama`, `gguf`).
+        """See `LlamaClient.sdk`: here a `groq.AsyncGroq` for kind `groq`, an `openai.AsyncOpenAI` for the others.
 
         The first call for a provider imports its package, which takes up to half a second.
         """
         return self._context.providers.async_sdk(provider)
 
     async def default_model(self) -> str:
-        """What `model` means where a call omits it. Asks a running Ollama.
-
-        Raises:
-            ConfigError: There is none; says how to get one.
-        """
+        """`LlamaClient.default_model`, awaited."""
         self._context.loop.check()
         return await self._context.default.aname()
 
+    async def _ask(self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Any) -> ChatCompletion:
+        reply: ChatCompletion = await self.chat.completions.create(**asked(prompt, params))
+        return reply
+
+    @runs(_ask)
     async def ask(
-        self, prompt: str | Sequence[Mapping[str, object] | Message], **params: Unpack[CallParams]
+        self,
+        prompt: str | Sequence[Mapping[str, object] | Message],
+        *,
+        system: str | None = None,
+        model: str | Sequence[str] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        max_tokens: int | None = None,
+        max_completion_tokens: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        n: int | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[str, float] | Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        tool_choice: str | Mapping[str, object] | None = None,
+        parallel_tool_calls: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_format: str | None = None,
+        service_tier: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        response_format: Mapping[str, object] | None = None,
     ) -> ChatCompletion:
         """`LlamaClient.ask`, awaited."""
-        return await self.chat.completions.create(**asked(prompt, params))
+        raise NotImplementedError
 
     async def count_tokens(
-        self,
-        messages: str | Sequence[Mapping[str, object] | Message],
-        model: str | Sequence[str] | None = None,
+        self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """`LlamaClient.count_tokens`, awaited."""
         import asyncio
 
         await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.count_tokens, _as_messages(messages), model)
+        return await asyncio.to_thread(self._context.count_tokens, messages, model)
 
     async def estimate_cost(
         self,
@@ -529,10 +618,10 @@ class AsyncLlamaClient(_BaseClient):
         import asyncio
 
         await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.estimate_cost, _as_messages(messages), model, max_tokens)
+        return await asyncio.to_thread(self._context.estimate_cost, messages, model, max_tokens)
 
     async def aclose(self) -> None:
-        """Ends what runs and frees every model that no other client uses. Further calls are errors."""
+        """`LlamaClient.close`, awaited."""
         self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
@@ -541,7 +630,5 @@ class AsyncLlamaClient(_BaseClient):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def _asleep(seconds: float) -> None:
-    # Imported by those who have a loop anyway: it takes a twentieth of a second.
+    # asyncio takes 50 ms to import, and is loaded already where a loop runs.
     import asyncio
 
     await asyncio.sleep(seconds)
@@ -23,7 +23,7 @@ async def _asleep(seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the package reads the time, and lets it pass."""
+    """The package's source of time and of waiting."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -31,33 +31,32 @@ class Clock:
     asleep: Callable[[float], Awaitable[object]] = _asleep
 
     def today(self) -> date:
-        """The day, in UTC."""
         return datetime.fromtimestamp(self.wall(), tz=UTC).date()
 
 
 @dataclass(slots=True)
 class Deadline:
-    """When to give up."""
+    """A timeout that starts now, and may be restarted."""
 
     timeout_s: float | None
     clock: Clock
-    # The moment; None: never.
+    # The time of the monotonic clock; None: no limit.
     at: float | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.at = None if self.timeout_s is None else self.clock.monotonic() + self.timeout_s
 
     def restart(self, timeout_s: float | None) -> None:
-        """From here on it is that many seconds from now; None: it no longer holds."""
+        """Sets it to that many seconds from now; None: no limit."""
         self.timeout_s = timeout_s
         self.__post_init__()
 
     def left_s(self) -> float | None:
-        """Seconds that are left, below 0 once it has passed; None: no limit."""
+        """The remaining seconds, negative after it; None: no limit."""
         return None if self.at is None else self.at - self.clock.monotonic()
 
     def remaining_s(self) -> float | None:
-        """Seconds that are left, above 0; None: no limit."""
+        """The remaining seconds, above 0; None: no limit. Raises `passed()` after it."""
         if self.at is None:
             return None
         left = self.at - self.clock.monotonic()
@@ -66,18 +65,17 @@ class Deadline:
         return left
 
     def passed(self) -> APITimeoutError:
-        """The error for having passed it."""
         return APITimeoutError(f"no answer within {self.timeout_s:.3g} s")
 
 
 class EventLoop:
-    """The loop that an asynchronous client belongs to: that of its first call."""
+    """The event loop of an async client: that of its first call."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def check(self) -> None:
-        """Refuses a second loop: what a client has opened belongs to the first."""
+        """Refuses a second loop, since open connections belong to the first."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -85,5 +83,5 @@ class EventLoop:
             self._loop = loop
         elif self._loop is not loop:
             raise InvalidRequestError(
-                "this AsyncLlamaClient belongs to another event loop; make one for each loop (each asyncio.run)"
+                "this AsyncLlamaClient belongs to another event loop; create one for each loop (each asyncio.run)"
             )

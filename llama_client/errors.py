@@ -1,41 +1,42 @@
-"""Every error that leaves this package, in one tree.
+"""Every error of this package, in one tree.
 
-    LlamaClientError                    always with .attempts (empty where nothing was tried)
-    ├── ConfigError                     the configuration, or the `model` argument, names something that is not there
-    ├── InvalidRequestError             caught before anything is sent; .param names the field
+    LlamaClientError                    always with .attempts (empty if there was none)
+    ├── ConfigError                     the configuration is wrong, or `model` names something that is not configured
+    │   └── PluginError                 an installed package adds a provider that cannot be used; .package names it
+    ├── InvalidRequestError             found before anything is sent; .param names the field
     ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
-    ├── LocalOnlyError                  refused by `local_only`; .rule says by which of its rules, .source who wants it
-    ├── ProviderNotInstalledError       an optional package is missing; .extra names what to install
+    ├── LocalOnlyError                  refused by `local_only`; .rule names the rule, .source what switched it on
+    ├── MissingExtraError               an optional package is not installed; .extra names the extra
     └── ProviderError                   one target failed; .retryable and .failover decide what happens next
-        ├── AuthenticationError         the key is missing or refused
-        ├── PermissionDeniedError       the key is good, but not for this
-        ├── ModelNotFoundError          the provider does not have that model
-        ├── ModelLoadError              a local model cannot be loaded; .path says which
+        ├── AuthenticationError         the API key is missing or refused
+        ├── PermissionDeniedError       the key is valid, but not for this model or action
+        ├── ModelNotFoundError          the provider does not have the model
+        ├── ModelLoadError              a local model cannot be loaded; .path names the file
         ├── ContextLengthError          the prompt is longer than the context; .prompt_tokens, .context_tokens
-        ├── RequestTooLargeError        the request is more than the provider takes at once
+        ├── RequestTooLargeError        the request is larger than the provider accepts
         ├── RateLimitError              too many requests or tokens for now; .retry_after_s
-        ├── QuotaExceededError          the account has no money or quota left
-        ├── BadRequestError             the provider refused the request itself
+        ├── QuotaExceededError          the account has no credit or quota left
+        ├── BadRequestError             the provider refused the request as invalid
         ├── UnsupportedFeatureError     the target cannot honour a parameter; .param names it
-        ├── GenerationFailedError       what the model wrote is not what was asked for; .failed_generation
-        ├── OverloadedError             the provider has no room right now
-        ├── ServerError                 the provider broke
-        ├── APIConnectionError          no answer, or none that was complete
-        │   └── APITimeoutError         none in time
-        ├── StreamInterruptedError      broke after text had arrived; .partial holds it
-        ├── InvalidResponseError        the answer does not have the form of an answer
+        ├── GenerationFailedError       the model's output is not what was asked for; .failed_generation
+        ├── OverloadedError             the provider has no capacity right now
+        ├── ServerError                 the provider failed internally
+        ├── APIConnectionError          no response, or an incomplete one
+        │   └── APITimeoutError         not complete in time
+        ├── StreamInterruptedError      a stream broke after its first content; .partial holds the text
+        ├── InvalidResponseError        the response is not valid
         └── AllTargetsFailedError       several targets were tried and none is left; .errors has each one's
 
-Errors are data for the plan of attempts: `retryable` says that the same target may be tried again, `failover` that
-another one may be. Both are set by class and may be overridden where a provider knows better. `blames_target` says, by
-class, that the target itself is at fault (down, broken, gone) and not the request or the moment: enough of these in a
-row, and the target is left alone for a while.
+Errors are data for the router: `retryable` allows another attempt at the same target, `failover` an attempt at another
+one. Both have defaults by class, which a provider may override. `blames_target`, by class, counts the error as a
+failure of the target itself (down, broken, gone) and not of the request or the moment: enough consecutive ones open its
+circuit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 LocalOnlyRule = Literal[
     "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull", "redirect"
 ]
-"""The rules of `local_only`, by names that stay: see `LocalOnlyError`."""
+"""The rules of `local_only`, by stable names: see `LocalOnlyError`."""
 ConfigErrorReason = Literal["missing", "unreadable", "wrong"]
 """Why a configuration cannot be used: see `ConfigError`."""
 
@@ -56,7 +57,7 @@ class LlamaClientError(Exception):
     """The root of every error of this package.
 
     Attributes:
-        attempts: What was tried before this was raised, in order; empty where nothing was.
+        attempts: The attempts before the error, in order; empty if there was none.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -68,11 +69,11 @@ class ConfigError(LlamaClientError):
     """The configuration is wrong, or `model` names a provider or model that is not configured.
 
     Attributes:
-        key: The dotted key that is at fault (`providers.laptop.n_ctx`), where there is one.
-        file: The configuration's file that is at fault, where there is one.
-        variable: The environment variable that is at fault, where there is one.
-        reason: `missing`: there is no such file; `unreadable`: there is, and nothing of it can be read; `wrong`: what
-            the configuration says is wrong.
+        key: The dotted key at fault (`providers.laptop.n_ctx`); None: unknown.
+        file: The configuration file at fault; None: not a file.
+        variable: The environment variable at fault; None: not a variable.
+        reason: `missing`: the file does not exist; `unreadable`: it exists and cannot be read; `wrong`: its content is
+            wrong.
     """
 
     def __init__(
@@ -91,11 +92,25 @@ class ConfigError(LlamaClientError):
         self.reason: ConfigErrorReason = reason
 
 
-class InvalidRequestError(LlamaClientError):
-    """The request is wrong and nothing was sent.
+class PluginError(ConfigError):
+    """An installed package adds a provider (entry point `llama_client.providers`) that cannot be used.
 
     Attributes:
-        param: The parameter at fault, with its place (`messages[1].role`).
+        package: The package that adds it.
+        provider: The name under which it does.
+    """
+
+    def __init__(self, message: str = "", *, package: str = "", provider: str = "") -> None:
+        super().__init__(message)
+        self.package = package
+        self.provider = provider
+
+
+class InvalidRequestError(LlamaClientError):
+    """The request is invalid, and nothing was sent.
+
+    Attributes:
+        param: The parameter at fault, with its place (`messages[1].role`); None: not a single one.
     """
 
     def __init__(self, message: str = "", *, param: str | None = None) -> None:
@@ -104,15 +119,15 @@ class InvalidRequestError(LlamaClientError):
 
 
 class BudgetExceededError(LlamaClientError):
-    """A budget does not allow the call.
+    """A budget does not allow the call. Amounts are in US dollars; None: unknown.
 
     Attributes:
-        budget: Which: its scope and window.
+        budget: The budget's scope and window.
         spent_usd: Settled in this window.
-        reserved_usd: Held by calls that are under way.
-        needed_usd: The worst case of this call.
-        resets_at: When the window ends.
-        max_tokens_that_fit: The longest answer that what is left could pay for.
+        reserved_usd: Reserved for calls in flight.
+        needed_usd: The worst-case cost of this call.
+        resets_at: The end of the window.
+        max_tokens_that_fit: The largest `max_tokens` that the remaining amount allows.
     """
 
     def __init__(
@@ -136,22 +151,22 @@ class BudgetExceededError(LlamaClientError):
 
 
 class LocalOnlyError(LlamaClientError):
-    """`local_only` is on and this would have left the machine.
+    """`local_only` is on, and the action would have left this machine.
 
     Attributes:
-        rule: Which of its rules forbids it.
-            `connection`: a connection, or the lookup of a name, to what is neither this machine nor in
+        rule: The rule that forbids it.
+            `connection`: a connection to (or the lookup of) a host that is neither this machine nor in
             `privacy.allow_hosts`.
             `proxy`: a provider's `proxy`.
-            `remote_image`: an image behind an address, which somebody would have to fetch.
-            `cloud_model`: a model that an Ollama server hands on to a cloud.
-            `http_client`: an HTTP client of the caller's own, whose connections nobody here can judge.
+            `remote_image`: an image behind an address, which would have to be fetched.
+            `cloud_model`: a model that an Ollama server forwards to a cloud.
+            `http_client`: the caller's own HTTP client, whose connections cannot be checked.
             `key_command`: a provider's `api_key_command`, for the same reason.
-            `ledger`: a database elsewhere.
+            `ledger`: a database on another machine.
             `pull`: a model that would have to be downloaded.
-            `redirect`: what a server that was asked redirects to, wherever that is.
+            `redirect`: a server's redirect, to any address.
         source: What switched `local_only` on: `local_only=True` (the argument), `LLAMA_CLIENT_LOCAL_ONLY` (the
-            variable), the path of a file, or `config` (a dict or a `Config`); None where that is not known.
+            variable), the path of a file, or `config` (a dict or a `Config`); None: unknown.
     """
 
     def __init__(self, message: str = "", *, rule: LocalOnlyRule = "connection", source: str | None = None) -> None:
@@ -160,16 +175,30 @@ class LocalOnlyError(LlamaClientError):
         self.source = source
 
 
-class ProviderNotInstalledError(LlamaClientError):
-    """A provider needs a package that is not installed.
+class MissingExtraError(LlamaClientError):
+    """An optional package is not installed: a provider's, a database driver, for plots or for telemetry.
 
     Attributes:
-        extra: The extra that brings it: `pip install "llama-client[EXTRA]"`.
+        extra: The extra that installs it: `pip install "llama-client[EXTRA]"`.
     """
 
     def __init__(self, message: str = "", *, extra: str | None = None) -> None:
         super().__init__(message)
         self.extra = extra
+
+
+class _ProviderErrorFields(TypedDict, total=False):
+    """What every `ProviderError` takes by keyword; its attributes of the same names describe them."""
+
+    provider: str | None
+    target: str | None
+    http_status: int | None
+    provider_code: str | None
+    request_id: str | None
+    retryable: bool | None
+    failover: bool | None
+    retry_after_s: float | None
+    body: object
 
 
 class ProviderError(LlamaClientError):
@@ -178,13 +207,13 @@ class ProviderError(LlamaClientError):
     Attributes:
         provider: The provider's name in the configuration.
         target: `provider/model`.
-        http_status: The status of the provider's answer; None where none came.
+        http_status: The status of the response; None: there was none.
         provider_code: The provider's own code for the failure.
         request_id: The provider's id of the request.
-        retryable: The same target may be tried again.
-        failover: Another target may be tried.
+        retryable: Whether the same target may be tried again.
+        failover: Whether another target may be tried.
         retry_after_s: The wait that the provider asked for, in seconds.
-        body: The provider's error body, parsed where it was JSON.
+        body: The provider's error body, parsed if it was JSON.
     """
 
     retryable_by_default: ClassVar[bool] = False
@@ -218,25 +247,25 @@ class ProviderError(LlamaClientError):
 
 
 class AuthenticationError(ProviderError):
-    """The key is missing, wrong or expired."""
+    """The API key is missing, wrong or expired."""
 
     blames_target = True
 
 
 class PermissionDeniedError(ProviderError):
-    """The key is good, but not for this model or action."""
+    """The key is valid, but not for this model or action."""
 
     blames_target = True
 
 
 class ModelNotFoundError(ProviderError):
-    """The provider does not have that model, or no longer."""
+    """The provider does not have the model, or no longer."""
 
     blames_target = True
 
 
 class ModelLoadError(ProviderError):
-    """A local model, or an adapter of it, cannot be loaded.
+    """A local model or its adapter cannot be loaded.
 
     Attributes:
         path: The file at fault.
@@ -244,17 +273,17 @@ class ModelLoadError(ProviderError):
 
     blames_target = True
 
-    def __init__(self, message: str = "", *, path: str | None = None, target: str | None = None) -> None:
-        super().__init__(message, target=target)
+    def __init__(self, message: str = "", *, path: str | None = None, **fields: Unpack[_ProviderErrorFields]) -> None:
+        super().__init__(message, **fields)
         self.path = path
 
 
 class ContextLengthError(ProviderError):
-    """The prompt does not fit the model's context.
+    """The prompt does not fit into the model's context.
 
     Attributes:
-        prompt_tokens: The tokens of the prompt, where the provider says.
-        context_tokens: The tokens that fit, where the provider says.
+        prompt_tokens: The tokens of the prompt; None: the provider did not report them.
+        context_tokens: The tokens that fit; None: the provider did not report them.
     """
 
     def __init__(
@@ -263,17 +292,15 @@ class ContextLengthError(ProviderError):
         *,
         prompt_tokens: int | None = None,
         context_tokens: int | None = None,
-        http_status: int | None = None,
-        provider_code: str | None = None,
-        body: object = None,
+        **fields: Unpack[_ProviderErrorFields],
     ) -> None:
-        super().__init__(message, http_status=http_status, provider_code=provider_code, body=body)
+        super().__init__(message, **fields)
         self.prompt_tokens = prompt_tokens
         self.context_tokens = context_tokens
 
 
 class RequestTooLargeError(ProviderError):
-    """The request is more than the provider takes at once; waiting does not help."""
+    """The request is larger than the provider accepts; waiting does not help."""
 
 
 class RateLimitError(ProviderError):
@@ -283,13 +310,13 @@ class RateLimitError(ProviderError):
 
 
 class QuotaExceededError(ProviderError):
-    """The account has no money or quota left."""
+    """The account has no credit or quota left."""
 
     blames_target = True
 
 
 class BadRequestError(ProviderError):
-    """The provider refused the request itself; another target would too."""
+    """The provider refused the request as invalid; another target would too."""
 
     failover_by_default = False
 
@@ -301,109 +328,78 @@ class UnsupportedFeatureError(ProviderError):
         param: The parameter.
     """
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        param: str | None = None,
-        target: str | None = None,
-        http_status: int | None = None,
-        provider_code: str | None = None,
-        body: object = None,
-    ) -> None:
-        super().__init__(message, target=target, http_status=http_status, provider_code=provider_code, body=body)
+    def __init__(self, message: str = "", *, param: str | None = None, **fields: Unpack[_ProviderErrorFields]) -> None:
+        super().__init__(message, **fields)
         self.param = param
 
 
 class GenerationFailedError(ProviderError):
-    """What the model wrote is not what was asked for: a broken tool call, or an answer that misses its schema.
+    """The model's output is not what was asked for: a broken tool call, or an answer that does not fit its schema.
 
     Attributes:
-        failed_generation: What it wrote.
+        failed_generation: The output.
     """
 
     retryable_by_default = True
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        failed_generation: str | None = None,
-        http_status: int | None = None,
-        provider_code: str | None = None,
-        retryable: bool | None = None,
-        body: object = None,
+        self, message: str = "", *, failed_generation: str | None = None, **fields: Unpack[_ProviderErrorFields]
     ) -> None:
-        super().__init__(message, http_status=http_status, provider_code=provider_code, retryable=retryable, body=body)
+        super().__init__(message, **fields)
         self.failed_generation = failed_generation
 
 
 class OverloadedError(ProviderError):
-    """The provider has no room for the request right now."""
+    """The provider has no capacity for the request right now."""
 
     retryable_by_default = True
     blames_target = True
 
 
 class ServerError(ProviderError):
-    """The provider broke while working on the request."""
+    """The provider failed while working on the request."""
 
     retryable_by_default = True
     blames_target = True
 
 
 class APIConnectionError(ProviderError):
-    """No answer came, or the connection broke before one was complete."""
+    """No response came, or the connection was lost before it was complete."""
 
     retryable_by_default = True
     blames_target = True
 
 
 class APITimeoutError(APIConnectionError):
-    """No answer came in time."""
+    """The answer was not complete (a stream: not begun, or stalled) in time."""
 
 
 class StreamInterruptedError(ProviderError):
-    """A stream broke after text had been handed over, so nothing may be tried again silently.
+    """A stream broke after its first content was delivered, so it is not retried silently.
 
     Attributes:
-        partial: What had arrived, as a `ChatCompletion`.
+        partial: The content so far, as a `ChatCompletion`.
     """
 
     failover_by_default = False
     blames_target = True
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        partial: ChatCompletion | None = None,
-        provider: str | None = None,
-        target: str | None = None,
-        http_status: int | None = None,
-        provider_code: str | None = None,
-        body: object = None,
+        self, message: str = "", *, partial: ChatCompletion | None = None, **fields: Unpack[_ProviderErrorFields]
     ) -> None:
-        super().__init__(
-            message,
-            provider=provider,
-            target=target,
-            http_status=http_status,
-            provider_code=provider_code,
-            body=body,
-        )
+        super().__init__(message, **fields)
         self.partial = partial
 
 
 class InvalidResponseError(ProviderError):
-    """What the provider sent does not have the form of an answer."""
+    """The provider's response is not valid."""
 
     retryable_by_default = True
     blames_target = True
 
 
 class AllTargetsFailedError(ProviderError):
-    """Several targets were tried and none is left; raised from the last one's error.
+    """Several targets were tried and none is left; the last target's error is its `__cause__`.
 
     Attributes:
         errors: Each target's last error, in the order of the targets.

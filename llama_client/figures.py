@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 
-# What a picture's file may end with.
 ENDINGS = (".png", ".svg")
-# Okabe and Ito's, which people see apart whatever they see of colours; black comes last.
+# The palette of Okabe and Ito, distinguishable with any kind of colour blindness; black comes last.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 SKY, VERMILION, YELLOW, BLACK = "#56b4e9", "#d55e00", "#f0e442", "#000000"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, BLACK)
 REST_COLOUR, GRID_COLOUR = "#bbbbbb", "#dddddd"
 DPI = 150
-# Text stays text, dollars are no formula, and the same figures give the same file.
+# Text stays text, a dollar sign starts no formula, and the same input gives the same file.
 _SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "llama-client", "text.parse_math": False, "font.size": 9}
 
 
 def form_of(path: Path) -> str:
-    """What a picture's file is: `png` or `svg`."""
+    """The file format: `png` or `svg`."""
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"a picture's file must end in {' or '.join(ENDINGS)}, got {path.name!r}")
     return path.suffix.lower().removeprefix(".")
@@ -33,40 +30,19 @@ def form_of(path: Path) -> str:
 
 @contextmanager
 def drawing(what: str) -> Iterator[None]:
-    """matplotlib with our settings and not the user's own, which may ask for TeX, say. They are back afterwards."""
+    """Sets matplotlib's settings to ours, and back afterwards: the user's may require TeX, say."""
     try:
         from matplotlib import style
     except ImportError as error:
-        # Not always matplotlib itself: numpy, say, which it needs.
+        # Not always matplotlib itself: it may be numpy, which it needs.
         missing = (error.name or "matplotlib").partition(".")[0]
-        raise ProviderNotInstalledError(
-            f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot"
-        ) from error
+        raise MissingExtraError(f'{what} needs {missing}: pip install "llama-client[plot]"', extra="plot") from error
     with style.context(["default", _SETTINGS]), warnings.catch_warnings():
-        # Fonts lack characters; a box stands for them.
+        # A character that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def form_settings(form: str) -> dict[str, Any]:
-    """How a figure is saved in that form."""
+    """Arguments of `Figure.savefig` for a format."""
     return {"format": form, "dpi": DPI, "metadata": {"Date": None} if form == "svg" else None}
-
-
-@contextmanager
-def moved_into(path: Path) -> Iterator[IO[bytes]]:
-    """A file in the same folder, moved to its place once it is whole.
-
-    A symbolic link stays one: what it points to is written.
-    """
-    # Not `Path.resolve`, which raises a `RuntimeError` for links in a circle.
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f".llama-client-{secrets.token_hex(8)}")
-    try:
-        with beside.open("xb") as file:
-            yield file
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise

@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
 
 
-# Lists of unwanted advertisers, some of which people keep there, have a few MiB.
+# Block lists of advertisers in a hosts file have a few MiB.
 _MAX_HOSTS_BYTES = 32 << 20
-# So long after it was written, whatever is written to a file gives it another time; the coarsest clock of a file system
-# counts two seconds.
+# A write this long after the last one changes the file's time: the coarsest file system clock has steps of 2 s.
 _SETTLED_S = 3.0
 _MAX_KEPT_NAMES = 256
-# Of `LocalOnlyError.source`, what is no name of a variable or file.
+# Values of `LocalOnlyError.source` that are not names of variables or files.
 _SHOWN = {"config": "the program's own configuration", "local_only=True": "the argument local_only"}
-# No host's name is longer.
+# The longest valid host name.
 _MAX_SHOWN_CHARS = 253
 _LOOPBACK = ("127.0.0.1", "::1")
 
@@ -35,7 +34,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ConnectionGuard:
-    """What may be reached."""
+    """Decides which hosts may be reached, and refuses what `local_only` forbids."""
 
     def __init__(self, *, local_only: bool = False, allow_hosts: Iterable[str] = (), source: str | None = None) -> None:
         self.local_only = local_only
@@ -46,75 +45,69 @@ class ConnectionGuard:
             try:
                 self._networks.append(ipaddress.ip_network(host))
             except ValueError:
-                self._names.add(_plain(host))
+                self._names.add(_normalized(host))
 
     @classmethod
     def of(cls, config: Config) -> ConnectionGuard:
-        """The guard that a configuration asks for."""
         return cls(
             local_only=config.local_only, allow_hosts=config.privacy.allow_hosts, source=config.local_only_source
         )
 
     def require_allowed(self, host: str, *, rule: LocalOnlyRule = "connection") -> None:
-        """Judges a host before anything is done for it. Asks nobody: a name of `allow_hosts` is allowed as it is."""
-        if self.local_only and _plain(host) not in self._names:
-            self._judged(host, rule)
+        """Refuses a host that may not be reached, without resolving it; names in `allow_hosts` are allowed."""
+        if self.local_only and _normalized(host) not in self._names:
+            self._checked_addresses(host, rule)
 
     def addresses(self, host: str, port: int, *, rule: LocalOnlyRule = "connection") -> list[str]:
-        """The addresses to connect to for a host, all of them judged: which one is used is up to the system."""
+        """The addresses of a host, all of them checked, since the caller may connect to any."""
         if not self.local_only:
             return [host]
-        if _plain(host) not in self._names:
-            return self._judged(host, rule)
+        if _normalized(host) not in self._names:
+            return self._checked_addresses(host, rule)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def refuse(self, rule: LocalOnlyRule, what: str) -> None:
-        """Refuses something that would leave this machine by its nature."""
         if self.local_only:
             self._refuse(rule, f"local_only is on, which forbids {what}")
 
     def refuse_redirect(self, url: str, location: str) -> None:
-        """Refuses to follow a server that was asked and sends elsewhere, also to where its request might have gone."""
+        """Refuses a redirect, also to an allowed host."""
         if self.local_only:
-            whither = _host_of(location)
-            to = f"to {whither}" if whither else "elsewhere"
+            host = _host_of(location)
+            to = f"to {host}" if host else "elsewhere"
             self._refuse(
                 "redirect",
                 f"local_only is on, and the server at {_host_of(url)} redirects {to}",
-                "it was not followed; set base_url to where it should go",
+                "the redirect was not followed; set base_url to the right address",
             )
 
-    def _judged(self, host: str, rule: LocalOnlyRule) -> list[str]:
-        """The addresses of a host that is in `allow_hosts` under no name."""
-        found = _found_here(host)
+    def _checked_addresses(self, host: str, rule: LocalOnlyRule) -> list[str]:
+        """The addresses of a host whose name is not in `allow_hosts`."""
+        found = _known_addresses(host)
         if found is None:
             self._refuse(
                 rule,
                 f"local_only is on, and {host} is neither this machine nor in privacy.allow_hosts (its name was not "
-                "looked up, as that would ask somebody else)",
+                "looked up, as that would contact a name server)",
             )
         for address in found:
-            if not self._may_reach(address):
+            ip = _ip(address)
+            if not (ip.is_loopback or any(ip in network for network in self._networks)):
                 shown = host if host == address else f"{host} ({address})"
                 hint = " (write 127.0.0.1 for this machine)" if address in ("0.0.0.0", "::") else ""  # noqa: S104
                 self._refuse(
-                    rule,
-                    f"local_only is on, and {shown} is neither this machine nor in privacy.allow_hosts{hint}",
+                    rule, f"local_only is on, and {shown} is neither this machine nor in privacy.allow_hosts{hint}"
                 )
         return found
-
-    def _may_reach(self, address: str) -> bool:
-        ip = _ip(address)
-        return ip.is_loopback or any(ip in network for network in self._networks)
 
     def _refuse(self, rule: LocalOnlyRule, sentence: str, outcome: str = "nothing was sent") -> NoReturn:
         by = "" if self._source is None else f", switched on by {_SHOWN.get(self._source, self._source)}"
         raise LocalOnlyError(f"{sentence}: {outcome} (rule: {rule}{by})", rule=rule, source=self._source)
 
 
-def _plain(host: str) -> str:
-    """A host's name without what makes no difference: case, a dot at its end, and letters of other scripts as such."""
+def _normalized(host: str) -> str:
+    """A host name in its normal form: lower case, no final dot, letters of other scripts in IDNA."""
     name = host.lower().removesuffix(".")
     if name.isascii():
         return name
@@ -125,7 +118,7 @@ def _plain(host: str) -> str:
 
 
 def _host_of(url: str) -> str:
-    """The host of an address that a stranger wrote; empty: it names none."""
+    """The host of an untrusted address; empty if it has none."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
@@ -134,25 +127,24 @@ def _host_of(url: str) -> str:
 
 
 def _ip(address: str) -> _Address:
-    """An address without its zone, and an IPv4 address that is written as one of IPv6 as what it is."""
+    """An address without its zone; an IPv4-mapped IPv6 address as IPv4."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return mapped or ip
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
-def _found_here(host: str) -> list[str] | None:
-    """The addresses of a host as this machine knows them by itself; None: it does not."""
+def _known_addresses(host: str) -> list[str] | None:
+    """The addresses of a host, without a name server; None: unknown."""
     try:
         _ip(host)
     except ValueError:
-        name = _plain(host)
+        name = _normalized(host)
     else:
         return [host]
     return list(_LOOPBACK) if _is_localhost(name) else _hosts.addresses(name) or None
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host is this machine for certain. Nobody is asked, so that no name but `localhost` and those below is.
+    """Whether a host is certainly this machine. Names are not resolved: only `localhost` and its subdomains are known.
 
     Example:
         >>> [is_this_machine(host) for host in ("localhost", "::ffff:127.0.0.1", "example.com")]
@@ -161,25 +153,24 @@ def is_this_machine(host: str) -> bool:
     try:
         return _ip(host).is_loopback
     except ValueError:
-        return _is_localhost(_plain(host))
+        return _is_localhost(_normalized(host))
 
 
 def _is_localhost(name: str) -> bool:
-    # By definition (RFC 6761, 6.3). Not every system knows that, and those that do not ask their name server.
+    # By definition (RFC 6761, 6.3), which some systems do not implement: they would ask a name server.
     return name == "localhost" or name.endswith(".localhost")
 
 
 def hosts_file() -> Path:
-    """This machine's file of hosts."""
     if os.name == "nt":
         return Path(os.environ.get("SYSTEMROOT", "C:\\Windows"), "System32", "drivers", "etc", "hosts")
     return Path("/etc/hosts")
 
 
 class _Hosts:
-    """What the file of hosts says of the names that were asked for, until it changes.
+    """The addresses in the hosts file, cached by name until the file changes.
 
-    Every request asks, also on an event loop, and the file may be large.
+    Every request looks its host up, also on an event loop, and the file may be large.
     """
 
     def __init__(self) -> None:
@@ -188,7 +179,6 @@ class _Hosts:
         self._found: dict[str, list[str]] = {}
 
     def addresses(self, name: str) -> list[str]:
-        """The addresses of a name, in the order of the file."""
         file = hosts_file()
         try:
             stamp = _stamp(file, file.stat())
@@ -200,24 +190,22 @@ class _Hosts:
                 found = _addresses_of(name, opened.read(_MAX_HOSTS_BYTES))
         except OSError:
             return []
-        # What was written a moment ago may be written again within the same tick of the clock.
+        # A file written just now may change again within the same tick of the file system's clock.
         if time.time() - status.st_mtime > _SETTLED_S:
-            self._keep(_stamp(file, status), name, found)
+            stamp = _stamp(file, status)
+            with self._lock:
+                if stamp != self._stamp or len(self._found) >= _MAX_KEPT_NAMES:
+                    self._found.clear()
+                self._stamp = stamp
+                self._found[name] = found
         return found
-
-    def _keep(self, stamp: object, name: str, found: list[str]) -> None:
-        with self._lock:
-            if stamp != self._stamp or len(self._found) >= _MAX_KEPT_NAMES:
-                self._found.clear()
-            self._stamp = stamp
-            self._found[name] = found
 
 
 _hosts = _Hosts()
 
 
 def _stamp(file: Path, status: os.stat_result) -> object:
-    """What differs once a file was written or replaced."""
+    """Changes when the file is written or replaced."""
     return file, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -225,7 +213,7 @@ def _addresses_of(name: str, content: bytes) -> list[str]:
     addresses: list[str] = []
     for line in _lines_with(name.encode("utf-8", "surrogatepass"), content):
         address, *names = line.decode("utf-8", "replace").partition("#")[0].split() or [""]
-        if name in map(_plain, names):
+        if name in map(_normalized, names):
             try:
                 _ip(address)
             except ValueError:
@@ -235,11 +223,11 @@ def _addresses_of(name: str, content: bytes) -> list[str]:
 
 
 def _lines_with(wanted: bytes, content: bytes) -> Iterator[bytes]:
-    """The lines that may hold a name. To cut a large file into all of its lines takes a second."""
+    """The lines that may contain a name. Splitting a large file into all of its lines takes a second."""
     if not wanted:
         return
     if not content.isascii():
-        # A name in other letters is found under what it is written as in ASCII.
+        # A name in other scripts must match its IDNA form.
         yield from content.splitlines()
         return
     lowered = content.lower()

@@ -1,4 +1,4 @@
-"""`client.models`: who is configured, who is reached, and what each serves."""
+"""`client.models` and `client.providers`: which providers are configured and reached, and what each serves."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
 
 _MAX_ASKED_AT_ONCE = 8
+_OF_OFFER = ("name", "context_tokens", "max_output_tokens", "deprecated_on", "replacement", "checked_on")
+_OF_PRICE = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
 
 
 class ModelInfo(AnswerModel):
-    """One model of a provider: what the provider says of it, and what the catalogue knows.
+    """One model of a provider: what the provider reports, and what the catalogue adds.
 
     Attributes:
-        target: `provider/model`, as `model` wants it.
-        name: The catalogue's name for it, under which all who serve the same model are found.
-        is_served: Whether the provider lists it now; None: it could not be asked.
-        is_loaded: Whether it is in memory; None where that has no meaning.
-        context_tokens: The longest context.
-        max_output_tokens: The longest answer.
+        target: `provider/model`: a value for the parameter `model`.
+        name: The catalogue's name, which stands for every provider that serves the same model.
+        is_served: Whether the provider lists it now; None: the provider did not answer.
+        is_loaded: Whether it is in memory; None: not applicable.
+        context_tokens: The longest context, in tokens.
+        max_output_tokens: The longest answer, in tokens.
         abilities: Of `tools`, `vision`, `reasoning` and `json_schema`; None: unknown.
-        input_usd_per_mtok: The list price of a million prompt tokens.
+        input_usd_per_mtok: The list price of a million prompt tokens, in US dollars.
         output_usd_per_mtok: The list price of a million answer tokens.
         cached_usd_per_mtok: The list price of a million cached prompt tokens.
-        size_bytes: The size of the file, where it is one.
+        size_bytes: The size of the model file, where known.
         deprecated_on: The first day on which it is not served.
         replacement: The provider's id to use then.
         checked_on: When the catalogue's facts were last compared with their source.
@@ -55,6 +57,11 @@ class ModelInfo(AnswerModel):
     replacement: str | None = None
     checked_on: date | None = None
 
+    @property
+    def provider(self) -> str:
+        """The provider's name in the configuration."""
+        return self.target.partition("/")[0]
+
 
 class ProviderInfo(AnswerModel):
     """One provider and its models.
@@ -62,10 +69,10 @@ class ProviderInfo(AnswerModel):
     Attributes:
         provider: Its name.
         kind: Its kind.
-        is_configured: Whether the configuration has a table for it.
+        is_configured: Whether the configuration has a table for the provider.
         is_reachable: Whether it answered.
-        error: Why it did not.
-        models: What it serves; where it did not answer, what the catalogue says that it serves today.
+        error: Why it did not answer.
+        models: What it serves; where it did not answer, what it serves today according to the catalogue.
     """
 
     provider: str
@@ -76,8 +83,8 @@ class ProviderInfo(AnswerModel):
     models: list[ModelInfo]
 
 
-class Models:
-    """What `client.models` offers: who is reached, and what each serves."""
+class ProviderDirectory:
+    """What `client.providers` offers: which providers are reached, and what each serves."""
 
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
@@ -86,77 +93,104 @@ class Models:
         """Asks every provider in use for its models, all at once.
 
         Returns:
-            The providers, in the order of the configuration; one that did not answer says why.
+            The providers, in the order of the configuration; where one did not answer, its `error` says why.
 
         Example:
-            for provider in client.models.list():
-                for model in provider.models:
-                    print(model.target, model.context_tokens)
+            for provider in client.providers.list():
+                print(provider.provider, provider.is_reachable, len(provider.models))
         """
-        # Imported here, as every import of the package would pay for it.
+        # Imported here to keep `import llama_client` fast.
         from concurrent.futures import ThreadPoolExecutor
 
-        self._providers.require_open()
-        names = listed(self._providers)
+        names = _listed(self._providers)
         with ThreadPoolExecutor(_MAX_ASKED_AT_ONCE) as threads:
             return list(threads.map(self._ask, names))
 
     def _ask(self, name: str) -> ProviderInfo:
         try:
-            served = self._providers.get(name).served_models()
+            return _info(self._providers, name, self._providers.get(name).served_models())
         except LlamaClientError as error:
-            return info(self._providers, name, error)
-        return info(self._providers, name, served)
+            return _info(self._providers, name, error)
 
 
-class AsyncModels:
-    """`Models` for an `AsyncLlamaClient`: the same, awaited."""
+class AsyncProviderDirectory:
+    """`ProviderDirectory` for an `AsyncLlamaClient`: the same, awaited."""
 
     def __init__(self, providers: Providers, loop: EventLoop) -> None:
         self._providers = providers
         self._loop = loop
 
     async def list(self) -> list[ProviderInfo]:
-        """`Models.list`, awaited."""
+        """`ProviderDirectory.list`, awaited."""
         import asyncio
 
         self._loop.check()
-        self._providers.require_open()
-        return list(await asyncio.gather(*(self._ask(name) for name in listed(self._providers))))
+        return await asyncio.gather(*(self._ask(name) for name in _listed(self._providers)))
 
     async def _ask(self, name: str) -> ProviderInfo:
         try:
-            served = await self._providers.get(name).aserved_models()
+            return _info(self._providers, name, await self._providers.get(name).aserved_models())
         except LlamaClientError as error:
-            return info(self._providers, name, error)
-        return info(self._providers, name, served)
+            return _info(self._providers, name, error)
 
 
-def listed(providers: Providers) -> Sequence[str]:
-    """The providers that are asked: those in use, and the models in this process."""
+class Models:
+    """What `client.models` offers: the models of all providers in one list."""
+
+    def __init__(self, providers: ProviderDirectory) -> None:
+        self._providers = providers
+
+    def list(self) -> list[ModelInfo]:
+        """Asks every provider in use for its models, all at once.
+
+        Returns:
+            The models, by provider in the order of the configuration. Of a provider that did not answer, those that the
+            catalogue says it serves, with `is_served` None; `client.providers.list()` says why it did not.
+
+        Example:
+            for model in client.models.list():
+                print(model.target, model.context_tokens, model.input_usd_per_mtok)
+        """
+        return [model for provider in self._providers.list() for model in provider.models]
+
+
+class AsyncModels:
+    """`Models` for an `AsyncLlamaClient`: the same, awaited."""
+
+    def __init__(self, providers: AsyncProviderDirectory) -> None:
+        self._providers = providers
+
+    async def list(self) -> list[ModelInfo]:
+        """`Models.list`, awaited."""
+        return [model for provider in await self._providers.list() for model in provider.models]
+
+
+def _listed(providers: Providers) -> Sequence[str]:
+    """The names of the providers to list: those in use, and `gguf`."""
+    providers.require_open()
     return list(dict.fromkeys([*providers.in_use, *(name for name in providers.names if name == "gguf")]))
 
 
-def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
-    """What a provider answered, with what the catalogue knows."""
-    kind, catalog = providers.kind(name), providers.catalog
+def _info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaClientError) -> ProviderInfo:
+    """A provider's answer, completed from the catalogue."""
+    kind, error = providers.kind(name), None
     if isinstance(answer, LlamaClientError):
-        today = providers.clock.today()
-        offers = [o for o in catalog.all_offers if o.provider_kind in (name, kind) and o.is_served(today)]
-        # What a machine of the user's own has installed is nothing that a catalogue could know.
-        models = [] if kind == "ollama" else [_model(providers, name, None, offer) for offer in offers]
+        error, today = str(answer), providers.clock.today()
+        # Which models an Ollama server has installed is in no catalogue.
+        offers = providers.catalog.all_offers if kind != "ollama" else ()
+        known = [offer for offer in offers if offer.provider_kind in (name, kind) and offer.is_served(today)]
+        models = [_model(providers, name, None, offer) for offer in known]
     else:
-        # A server may repeat the key that it was sent, as a model's id too.
+        # A server may echo the API key, even in a model's id.
         cleaned = providers.get(name).cleaned
         served = [replace(model, id=cleaned(model.id)) for model in answer]
         models = [_model(providers, name, model, providers.offer(name, model.id)) for model in served]
-    failed = isinstance(answer, LlamaClientError)
     return ProviderInfo(
         provider=name,
         kind=kind,
         is_configured=providers.is_configured(name),
-        is_reachable=not failed,
-        error=str(answer) if failed else None,
+        is_reachable=error is None,
+        error=error,
         models=models,
     )
 
@@ -164,33 +198,13 @@ def info(providers: Providers, name: str, answer: Sequence[ServedModel] | LlamaC
 def _model(providers: Providers, provider: str, served: ServedModel | None, offer: Offer | None) -> ModelInfo:
     identity = served.id if served is not None else offer.id if offer is not None else ""
     price = providers.list_prices.of(providers.kind(provider), identity, providers.clock.today())
-    context = served.context_tokens if served is not None else None
-    known = (
-        {}
-        if offer is None
-        else {
-            "name": offer.name,
-            "context_tokens": offer.context_tokens,
-            "max_output_tokens": offer.max_output_tokens,
-            "abilities": sorted(offer.abilities) if offer.abilities is not None else None,
-            "deprecated_on": offer.deprecated_on,
-            "replacement": offer.replacement,
-            "checked_on": offer.checked_on,
-        }
-    )
-    priced = (
-        {}
-        if price is None
-        else {
-            "input_usd_per_mtok": price.input_usd_per_mtok,
-            "output_usd_per_mtok": price.output_usd_per_mtok,
-            "cached_usd_per_mtok": price.cached_usd_per_mtok,
-        }
-    )
-    told = {
-        "target": f"{provider}/{identity}",
-        "is_served": True if served is not None else None,
-        "is_loaded": served.is_loaded if served is not None else None,
-        "size_bytes": served.size_bytes if served is not None else None,
-    }
-    return ModelInfo.model_validate({**known, **priced, **told, **({"context_tokens": context} if context else {})})
+    facts: dict[str, object] = {"target": f"{provider}/{identity}"}
+    if offer is not None:
+        facts |= {name: getattr(offer, name) for name in _OF_OFFER}
+        facts["abilities"] = sorted(offer.abilities) if offer.abilities is not None else None
+    if price is not None:
+        facts |= {name: getattr(price, name) for name in _OF_PRICE}
+    if served is not None:
+        facts |= {"is_served": True, "is_loaded": served.is_loaded, "size_bytes": served.size_bytes}
+        facts |= {"context_tokens": served.context_tokens} if served.context_tokens else {}
+    return ModelInfo.model_validate(facts)

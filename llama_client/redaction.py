@@ -3,35 +3,78 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from pydantic import SecretStr
 
-from llama_client.errors import GenerationFailedError, ProviderError
-from llama_client.validation import without_secrets
-
-# It stands for a whole value; in the midst of a text, where stars may be anything, MASK_IN_TEXT does.
+# Replaces every secret, whether it is a whole value or a part of a text.
 MASK = "***"
-MASK_IN_TEXT = "[secret]"
+# Text longer than this is masked as a whole: to search it could take long.
+_MAX_SEARCHED_CHARS = 400
+# Keys and passwords put into the wrong place: what one of these patterns finds is never repeated.
+_SECRETS = (
+    # The prefixes of the keys of known services.
+    (
+        r"(?<![A-Za-z0-9])(?:sk-|sk_|gsk_|tgp_|xai-|pplx-|nvapi-|glpat-|gh[oprsu]_|github_pat_|xox[a-z]-|AKIA|AIza|eyJ)"
+        r"[\w.=-]{6,}",
+        MASK,
+    ),
+    (r"(?<![A-Za-z0-9])(?:hf|r8)_[A-Za-z0-9]{16,}", MASK),
+    # Long, of letters and digits: no word.
+    (r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}", MASK),
+    # User and password before a host; query and fragment of a URL.
+    (r"[^\s/:@'\"]*:[^\s@]*@", f"{MASK}@"),
+    (r"//[^\s/@]+@", f"//{MASK}@"),
+    (r"(://[^\s?#]*)[?#][^\s'\"]+", rf"\1{MASK}"),
+    # Values after a name such as `api_key=`.
+    (r"(?i)\b(?:bearer|basic) +\S+", MASK),
+    (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", MASK),
+)
 # A shorter text would be found in ordinary words.
 _MIN_SECRET_CHARS = 6
-# What is given in the place of a key to servers that want none. To hide "ollama" would make messages unreadable.
+# Stand-ins for a key, for servers that need none. To mask "ollama" would make messages unreadable.
 _PLACEHOLDERS = frozenset({"ollama", "lm-studio", "not-needed", "no-key-required", "sk-no-key-required", "xxxxxx"})
-# Names of variables and keys whose values are secret, also those that users put into free tables (Ollama's `options`, a
-# target's `extra_body`).
-SECRET_NAME = re.compile(
+# Names of variables and keys with secret values, also in free tables (Ollama's `options`, a target's `extra_body`).
+_SECRET_NAME = re.compile(
     r"key|token|secret|passw|auth|credential|cookie|bearer|pwd|(?<![a-z])pass(?![a-z])", re.IGNORECASE
 )
-# A number below such a name is none: `max_tokens`, `budget_tokens`.
+# Names of values that may contain a secret: a password in a URL, say.
+_MAY_HOLD_SECRET = re.compile(r"(^|[_-])(headers?|proxy|url|uri|dsn)($|[_-])", re.IGNORECASE)
+# Names of values that are no secret themselves: a variable, a path.
+_OPEN_NAME = re.compile(r"(_env|_file|_path|_dir|_home|_sock|^no_proxy|^xauthority|^(old)?pwd)$", re.IGNORECASE)
+# Users name the keys of these tables, so those names say nothing of the values below them.
+_NAMED_BY_USERS = ("providers", "routes")
+_MAX_DEPTH = 20
+# User and password in a URL.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+# A number with such a name is no secret: `max_tokens`, `budget_tokens`.
 _COUNT_NAME = re.compile(r"tokens$", re.IGNORECASE)
 _VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-_WITHOUT_SECRETS = "sqlite"
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text holds what looks like a key or a password, so that no message may repeat it.
+
+    Examples:
+        >>> [looks_secret(text) for text in ("gsk_1a2b3c4d", "http://ann:pw@host", "groq/openai/gpt-oss-20b")]
+        [True, True, False]
+    """
+    return without_secrets(text) != text
+
+
+def without_secrets(text: str) -> str:
+    """The text with a mask for everything that looks like a key or a password; of a very long text, only the mask."""
+    if len(text) > _MAX_SEARCHED_CHARS:
+        return MASK
+    for pattern, replacement in _SECRETS:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[Any, bool]:
-    """A value as it may be shown, and whether something of it was masked.
+    """A configuration value as it may be shown, and whether any of it was masked.
 
     Examples:
         >>> shown_value("api_key", SecretStr("gsk_1"), {})
@@ -49,7 +92,7 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
         case "base_url", str():
             return _address(value)
         case "headers", Mapping():
-            # A name that is none can hold the whole line of a header.
+            # A malformed name can be the whole header line.
             return dict.fromkeys((without_secrets(str(name)) for name in value), MASK), bool(value)
         case "api_key_env", str():
             return (value, False) if is_variable_name(value, environ) else (MASK, True)
@@ -58,17 +101,16 @@ def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[An
         case _, SecretStr():
             return MASK, True
         case _:
-            shown = _free(value)
+            shown = _masked(value)
             return shown, shown != value
 
 
 def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
-    """Whether a text is the name of a variable rather than a key that was put in its place."""
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
 def can_be_secret(text: str) -> bool:
-    """Whether a key, password or header's value is to be taken out of messages: no short or well-known word is."""
+    """Whether a key, password or header value is masked in messages: short and well-known words are not."""
     return len(text) >= _MIN_SECRET_CHARS and text.lower() not in _PLACEHOLDERS
 
 
@@ -87,7 +129,7 @@ def without_credentials(url: str, *, mark: str = "") -> str:
         return MASK
     beyond = f"{parts.path}{parts.query}{parts.fragment}"
     if not parts.netloc or "@" in beyond:
-        # A password that holds a slash, say, is cut in the wrong place: nobody knows what is the host.
+        # A password with a slash, say, splits in the wrong place, so the host is unknown.
         return MASK if {"@", "?", "#"} & set(url) else url
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(
@@ -96,9 +138,9 @@ def without_credentials(url: str, *, mark: str = "") -> str:
 
 
 def secrets_of_address(url: str) -> list[str]:
-    """What `without_credentials` takes out of an address: its user and password, and its query as a whole and in parts.
+    """What `without_credentials` removes: user, password and the query's values, percent-encoded and decoded.
 
-    Each as it is written and as it is meant. A version, as Azure has one in its query, is no secret.
+    An API version in the query, as of Azure, is no secret.
     """
     try:
         parts = urlsplit(url)
@@ -106,103 +148,138 @@ def secrets_of_address(url: str) -> list[str]:
         return [url]
     pieces = [parts.netloc.rpartition("@")[0], parts.password or ""]
     fields = [field.partition("=") for field in parts.query.split("&")]
-    told = [(name, value) if equals else ("", name) for name, equals, value in fields]
-    pieces += [value for name, value in told if "version" not in name.lower()]
+    named = [(name, value) if equals else ("", name) for name, equals, value in fields]
+    pieces += [value for name, value in named if "version" not in name.lower()]
     return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece), unquote_plus(piece)))]
 
 
 def _address(text: str) -> tuple[str, bool]:
-    """An address as it may be shown, and whether something of it was masked."""
-    if text == _WITHOUT_SECRETS or text.startswith("sqlite:///"):
+    if text == "sqlite" or text.startswith("sqlite:///"):
         return text, False
     shown = without_credentials(text, mark=MASK)
     return shown, shown != text
 
 
-def _free(value: Any, name: str = "") -> Any:
-    """What may be shown of a table that anything may stand in."""
+def _masked(value: Any, name: str = "") -> Any:
+    """A value of a free-form table, masked below names that say secret."""
     is_number = isinstance(value, int | float)
-    if SECRET_NAME.search(name) and not isinstance(value, bool) and not (is_number and _COUNT_NAME.search(name)):
-        # Whatever it is: a list of keys, or a table whose names could be the secrets.
+    if _SECRET_NAME.search(name) and not isinstance(value, bool) and not (is_number and _COUNT_NAME.search(name)):
+        # Of any type: a list of keys, or a table with secrets for names.
         return MASK
     match value:
         case Mapping():
-            return {key: _free(below, str(key)) for key, below in value.items()}
+            return {key: _masked(below, str(key)) for key, below in value.items()}
         case list():
-            return [_free(item) for item in value]
+            return [_masked(item) for item in value]
         case str() if "://" in value:
             return _address(value)[0]
         case _:
             return value
 
 
-_MAX_CHAIN = 20
+def named_secrets(
+    value: Any, *, is_secret: bool = False, depth: int = 0, is_named_by_user: bool = False
+) -> Iterator[str]:
+    """The secrets in an environment or a configuration: texts below names that say so, and every `SecretStr`."""
+    if depth > _MAX_DEPTH:
+        return
+    match value:
+        case SecretStr():
+            yield from _secret_parts(value.get_secret_value())
+        case str() if is_secret:
+            yield from _secret_parts(value)
+        case list() | tuple():
+            for item in value:
+                yield from named_secrets(item, is_secret=is_secret, depth=depth + 1)
+        case Mapping():
+            for name, below in value.items():
+                says_secret = _SECRET_NAME.search(str(name)) or _MAY_HOLD_SECRET.search(str(name))
+                names_secret = bool(says_secret) and not _OPEN_NAME.search(str(name)) and not is_named_by_user
+                yield from named_secrets(
+                    below,
+                    is_secret=is_secret or names_secret,
+                    depth=depth + 1,
+                    is_named_by_user=depth == 0 and name in _NAMED_BY_USERS,
+                )
 
 
-# Headers that hold nothing to hide.
+def _secret_parts(text: str) -> Iterator[str]:
+    """Of a URL, its secrets; else the text, and what follows its first word (`Bearer`)."""
+    if "://" in text or "@" in text:
+        yield from secrets_of_address(text if "://" in text else f"//{text}")
+    else:
+        yield text.strip()
+        yield text.partition(" ")[2].strip()
+
+
+# Headers without secrets.
 _OPEN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
-    """What headers hold that must not be shown: a whole value, and what stands behind its first word (`Bearer`)."""
+    """The secrets in headers: each whole value, and what follows its first word (`Bearer`)."""
     values = [value for name, value in headers.items() if name.lower() not in _OPEN_HEADERS]
     return [*values, *(rest for value in values if (rest := value.partition(" ")[2]))]
 
 
+_MAX_CHAIN = 20
+# What errors of providers quote beside their message.
+_QUOTED_FIELDS = ("body", "provider_code", "failed_generation")
+
+
 class Secrets:
-    """The secrets of one provider, or of one call."""
+    """Secrets to take out of texts: those of a provider, a call or a report."""
 
     def __init__(self, values: Collection[str]) -> None:
-        # The longest first, so that none is left in part.
+        # Longest first, so that no part of one remains.
         self._values = tuple(sorted({value for value in values if can_be_secret(value)}, key=len, reverse=True))
 
     def plus(self, values: Collection[str]) -> Secrets:
-        """These and more."""
         return Secrets([*self._values, *values]) if values else self
 
     def __repr__(self) -> str:
         return f"Secrets({len(self._values)})"
 
     def cleaned(self, text: str) -> str:
-        """A text without them."""
         return str(self.without(text))
 
-    def clean(self, error: ProviderError) -> None:
-        """Takes them out of an error and of what it was raised from."""
+    def without_any(self, text: str) -> str:
+        """A text without them, and without user and password in any URL."""
+        return _CREDENTIALS.sub(f"{MASK}@", self.cleaned(text))
+
+    def clean(self, error: BaseException) -> None:
+        """Takes them out of an error and its chain of causes."""
         if not self._values:
             return
         if self._are_in(error):
             error.args = tuple(self.without(arg) for arg in error.args)
-            error.body = self.without(error.body)
-            error.provider_code = self.without(error.provider_code)
-            if isinstance(error, GenerationFailedError):
-                error.failed_generation = self.without(error.failed_generation)
-        link: BaseException = error
+            for name in _QUOTED_FIELDS:
+                if hasattr(error, name):
+                    setattr(error, name, self.without(getattr(error, name)))
+        link = error
         for _ in range(_MAX_CHAIN):
             below = link.__cause__ or link.__context__
             if below is None:
                 break
             if self._are_in(below):
-                # Exceptions of others cannot be rewritten; so the chain ends above the one that tells too much.
+                # Foreign exceptions cannot be rewritten, so the chain ends above the one with the secret.
                 link.__cause__ = link.__context__ = None
                 break
             link = below
 
     def _are_in(self, error: BaseException) -> bool:
-        texts = [str(error), repr(error)]
-        texts += [repr(getattr(error, name, None)) for name in ("body", "failed_generation", "provider_code")]
+        texts = [str(error), repr(error), *(repr(getattr(error, name, None)) for name in _QUOTED_FIELDS)]
         return any(value in text for value in self._values for text in texts)
 
     def without(self, value: Any) -> Any:
-        """A value of any shape without them."""
         match value:
             case str():
                 for secret in self._values:
-                    value = value.replace(secret, MASK_IN_TEXT)
+                    value = value.replace(secret, MASK)
                 return value
             case bytes():
                 for secret in self._values:
-                    value = value.replace(secret.encode(), MASK_IN_TEXT.encode())
+                    value = value.replace(secret.encode(), MASK.encode())
                 return value
             case dict():
                 return {self.without(key): self.without(inner) for key, inner in value.items()}

@@ -1,27 +1,33 @@
-"""Answers that are read while they are made."""
+"""Streams: answers that are read while they are generated."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.types.completion import AsyncChunks, ChatCompletion, ChatCompletionChunk, Chunks, SyncChunks
+from llama_client.types.completion import (
+    AsyncChunks,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Chunks,
+    SyncChunks,
+    beginning,
+)
 
 if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
 
 
 class _Stream(Generic[Chunks]):
-    """What both colours share: which chunks are handed on, and what is written down when a stream ends."""
+    """What sync and async streams share: which chunks the caller gets, and what is recorded at the end."""
 
     _chunks: Chunks
 
     def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
         self._chunks = opened.rest
-        self._trial = opened.attempt
+        self._attempt = opened.attempt
         self._call = call
         self._record = call.record
         options = call.record.request.stream_options
@@ -31,6 +37,12 @@ class _Stream(Generic[Chunks]):
         self._ended = False
         self._ending = threading.Lock()
 
+    def __repr__(self) -> str:
+        if self._completion is not None:
+            return repr(self._completion).replace(type(self._completion).__name__, type(self).__name__, 1)
+        state = "closed" if self._ended else "open"
+        return f"<{type(self).__name__} {self.target}: {beginning(self._attempt.answer.text)} so far, {state}>"
+
     @property
     def request_id(self) -> str:
         """Our id of the call, the same in logs and attempts."""
@@ -38,12 +50,12 @@ class _Stream(Generic[Chunks]):
 
     @property
     def target(self) -> str:
-        """Who answers: `provider/model`."""
-        return self._trial.target.name
+        """The target that answers: `provider/model`."""
+        return self._attempt.target.name
 
     @property
     def completion(self) -> ChatCompletion:
-        """The whole answer, once the stream has been read to its end."""
+        """The complete answer, once the stream has been read to its end."""
         if self._completion is None:
             raise InvalidRequestError(
                 "the stream has not been read to its end, so there is no whole answer; see partial"
@@ -52,85 +64,75 @@ class _Stream(Generic[Chunks]):
 
     @property
     def partial(self) -> ChatCompletion:
-        """What has arrived so far, whole or not, with the attempts that have ended."""
-        return self._completion or self._record.completion(self._trial)
+        """What has arrived so far, complete or not, with the attempts that have ended."""
+        return self._completion or self._record.completion(self._attempt)
 
     def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
         return bool(chunk.choices) or self._include_usage
 
-    def _take(self, chunk: ChatCompletionChunk) -> bool:
-        """Takes in a chunk; tells whether to hand it on."""
-        self._trial.add(chunk)
-        return self._is_shown(chunk)
-
     def _end(self) -> bool:
-        """Marks the end; True for the first who does, who alone writes the attempt down."""
+        """Marks the end; True only for the first call, which then records the attempt."""
         with self._ending:
             first, self._ended = not self._ended, True
         return first
 
     def _finish(self) -> ProviderError | None:
-        """Called at the end of the chunks; returns what is wrong with that end."""
+        """Called after the last chunk; returns the error where the answer is incomplete."""
         try:
-            self._trial.require_complete()
+            self._attempt.require_complete()
         except ProviderError as error:
             return error
         if self._end():
-            self._completion = self._record.won(self._trial)
+            self._completion = self._record.won(self._attempt)
         return None
 
     def _following(self, error: Exception) -> Call | None:
-        """The call that goes on from here; None: the break has to be raised."""
-        call = self._call.after(self._trial) if not self._ended else None
+        """The call that continues the answer; None: the error must be raised."""
+        call = self._call.after(self._attempt) if not self._ended else None
         if call is not None:
-            self._record.failed(self._trial, _cause(error), outcome="interrupted")
+            self._record.failed(self._attempt, _cause(error), outcome="interrupted")
         return call
 
-    def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> bool:
-        """Reads on from another target; False where the stream was closed meanwhile."""
-        self._chunks, self._trial, self._call = opened.rest, opened.attempt, call
+    def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> None:
+        """Continues with another target; its chunks are closed by the reader if the stream was closed meanwhile."""
+        self._chunks, self._attempt, self._call = opened.rest, opened.attempt, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
         if self._ended:
-            self._record.cancelled(self._trial)
-        return not self._ended
+            self._record.cancelled(self._attempt)
 
     def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
         cause = _cause(error)
         interruption = StreamInterruptedError(
             f"the stream broke off: {cause}",
-            provider=self._trial.target.provider_name,
+            provider=self._attempt.target.provider_name,
             target=self.target,
             http_status=cause.http_status,
             provider_code=cause.provider_code,
             body=cause.body,
         )
         if self._end():
-            self._record.failed(self._trial, interruption, outcome="interrupted")
-        interruption.partial = self._record.completion(self._trial)
+            self._record.failed(self._attempt, interruption, outcome="interrupted")
+        interruption.partial = self._record.completion(self._attempt)
         interruption.attempts = self._record.attempts
         return interruption
 
     def _cancel(self) -> None:
         if self._end():
-            self._record.cancelled(self._trial)
-
-    def _wake_reader(self) -> None:
-        """Ends the wait of whoever is reading, who then sees that the stream has ended, and closes."""
-        self._record.stop()
+            self._record.cancelled(self._attempt)
 
 
 def _cause(error: Exception) -> ProviderError:
     if isinstance(error, ProviderError):
         return error
-    # Only a call that was made can fail; the package is imported without what makes it.
+    # Not imported with the package: the routing code is only needed once a call was made.
     from llama_client.routing.drive import wrapped
 
     return wrapped(error)
 
 
 class ChatStream(_Stream[SyncChunks]):
-    """An answer while it is made: iterate over its chunks, then read `completion`.
+    """An answer while it is generated: iterate over its chunks, then read `completion`.
 
     Close it (or leave its `with` block) to stop the model early; dropping it does the same.
 
@@ -166,15 +168,16 @@ class ChatStream(_Stream[SyncChunks]):
                 chunk = next(self._chunks)
             except StopIteration:
                 broken = self._finish()
-            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+            except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             except BaseException:
                 self._cancel()
                 raise
             else:
-                if self._take(chunk) and not self._ended:
+                self._attempt.add(chunk)
+                if self._is_shown(chunk) and not self._ended:
                     return chunk
-            # Where it has ended, it was closed from elsewhere while this waited.
+            # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
                 self._continued(broken)
         # Also where another thread closed the stream while this one waited for the chunk.
@@ -182,19 +185,18 @@ class ChatStream(_Stream[SyncChunks]):
         raise StopIteration
 
     def _continued(self, error: Exception) -> None:
-        """Goes on elsewhere, or raises the break."""
+        """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
             self._chunks.close()
             try:
-                if not self._go_on(call.drive(), call):
-                    self._chunks.close()
+                self._go_on(call.drive(), call)
                 return
             except LlamaClientError:
                 if self._ended:
-                    # Closed from elsewhere while this looked for somebody.
+                    # Closed by other code while this looked for a target.
                     return
-                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                # Its failure is in the attempts; the reader gets the interruption.
             except BaseException:
                 self._cancel()
                 raise
@@ -203,9 +205,7 @@ class ChatStream(_Stream[SyncChunks]):
     def __enter__(self) -> ChatStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -222,19 +222,14 @@ class ChatStream(_Stream[SyncChunks]):
             finally:
                 self._reading.release()
         else:
-            self._wake_reader()
+            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
+            self._record.stop()
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
-    """`ChatStream` for an event loop: `async for`, `async with`, `await stream.aclose()`.
+    """`ChatStream` for an event loop: `async with await client.chat.completions.create(..., stream=True) as stream`.
 
-    Example:
-        messages = [{"role": "user", "content": "What is the capital of Japan?"}]
-        async with AsyncLlamaClient() as client:
-            async with await client.chat.completions.create(messages=messages, stream=True) as stream:
-                async for chunk in stream:
-                    print(chunk.text, end="")
-            print(stream.completion.usage)
+    Its chunks come by `async for`; `await stream.aclose()` closes it.
     """
 
     def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
@@ -262,15 +257,16 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 chunk = await anext(self._chunks)
             except StopAsyncIteration:
                 broken = self._finish()
-            except Exception as error:  # noqa: BLE001 - raised below, where nobody goes on from here
+            except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             except BaseException:
                 self._cancel()
                 raise
             else:
-                if self._take(chunk) and not self._ended:
+                self._attempt.add(chunk)
+                if self._is_shown(chunk) and not self._ended:
                     return chunk
-            # Where it has ended, it was closed from elsewhere while this waited.
+            # If it has ended, it was closed by other code while this waited.
             if broken is not None and not self._ended:
                 await self._acontinued(broken)
         # Also where another task closed the stream while this one waited for the chunk.
@@ -278,19 +274,18 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         raise StopAsyncIteration
 
     async def _acontinued(self, error: Exception) -> None:
-        """Goes on elsewhere, or raises the break."""
+        """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
             await self._chunks.aclose()
             try:
-                if not self._go_on(await call.adrive(), call):
-                    await self._chunks.aclose()
+                self._go_on(await call.adrive(), call)
                 return
             except LlamaClientError:
                 if self._ended:
-                    # Closed from elsewhere while this looked for somebody.
+                    # Closed by other code while this looked for a target.
                     return
-                # What became of it is in the attempts; what the reader must know is that the stream broke.
+                # Its failure is in the attempts; the reader gets the interruption.
             except BaseException:
                 self._cancel()
                 raise
@@ -299,21 +294,20 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     async def __aenter__(self) -> AsyncChatStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
-        # The event loop closes the generator by itself; what is left to do is to write the attempt down.
+        # The event loop closes the generator by itself; the attempt must be recorded here.
         if not getattr(self, "_ended", True):
             self._cancel()
 
     async def aclose(self) -> None:
-        """Stops the model and frees its slot. Safe at any time, from any task, and more than once."""
+        """`ChatStream.close`, awaited. Safe from any task."""
         self._cancel()
         if self._reading:
-            self._wake_reader()
+            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
+            self._record.stop()
         else:
             self._arrived.clear()
             await self._chunks.aclose()

@@ -1,4 +1,4 @@
-"""Answers as objects: a Pydantic model's schema for the request, and the answer held against it."""
+"""Structured output: the JSON schema of a Pydantic model for the request, and the validation of the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FENCED = re.compile(r"```[a-zA-Z]*\n(.*)\n?```", re.DOTALL)
 
 
 class AnswerForm:
-    """The form that an answer must have."""
+    """The Pydantic model that an answer must fit."""
 
     def __init__(self, model: object) -> None:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -36,14 +36,13 @@ class AnswerForm:
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """The parameter of that name. Strict where the schema can be: then servers enforce every word of it."""
+        """The request parameter; strict where the schema allows it, so that servers enforce all of it."""
         name = _NOT_IN_NAMES.sub("_", self._model.__name__)[:_MAX_NAME_CHARS]
         strict = strict_schema(self._schema)
         described = {"name": name, "schema": self._schema if strict is None else strict}
         return {"type": "json_schema", "json_schema": described | ({} if strict is None else {"strict": True})}
 
     def parsed(self, choices: Sequence[Choice]) -> list[BaseModel]:
-        """Each choice's answer as an object."""
         return [self._parsed(choice) for choice in choices]
 
     def _parsed(self, choice: Choice) -> BaseModel:
@@ -54,77 +53,71 @@ class AnswerForm:
             )
         if choice.finish_reason == "length":
             raise GenerationFailedError(
-                "the answer was cut at its longest before it was whole: raise max_tokens",
+                "the answer reached its maximum length before it was complete: raise max_tokens",
                 failed_generation=text,
                 retryable=False,
             )
         try:
-            return self._model.model_validate_json(_unfenced(text))
+            # Without a grammar, models put a Markdown fence around JSON.
+            fenced = _FENCED.fullmatch(text.strip())
+            return self._model.model_validate_json(fenced.group(1) if fenced else text)
         except ValidationError as error:
             is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
-            why = first_problem(error, show_values=False).sentence if is_json else "it is no JSON"
+            why = first_problem(error, show_values=False).sentence if is_json else "it is not JSON"
             raise GenerationFailedError(
-                f"the answer is no {self._model.__name__} ({why})", failed_generation=text
+                f"the answer does not fit {self._model.__name__} ({why})", failed_generation=text
             ) from None
         except Exception as error:
             # A validator of the user's own may raise anything.
             raise GenerationFailedError(
-                f"the answer is no {self._model.__name__} (its validation raised {type(error).__name__})",
+                f"the answer does not fit {self._model.__name__} (its validation raised {type(error).__name__})",
                 failed_generation=text,
             ) from error
 
 
-def _unfenced(text: str) -> str:
-    """Without the Markdown fence that models put around JSON which nothing held them to."""
-    fenced = _FENCED.fullmatch(text.strip())
-    return fenced.group(1) if fenced else text
-
-
-# What strict servers do not know.
+# Keywords that strict servers do not support.
 _NOT_STRICT = frozenset({"oneOf", "allOf", "not", "if", "prefixItems", "patternProperties", "discriminator"})
-# One of these has to say what a value is.
+# One of these must define the value.
 _SAYS_WHAT = frozenset({"type", "anyOf", "$ref", "enum", "const"})
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The schema as strict servers want it: every property required, and no others; None: it cannot be so.
+    """The schema in strict form, with every property required and no others; None: not possible.
 
-    OpenAI's rules, which Groq shares: the whole is an object, every value has a type, nothing is free-form, and nothing
-    stands beside a `$ref`.
+    OpenAI's rules, which Groq shares: the root is an object, every value has a type, nothing is free-form, and a `$ref`
+    stands alone.
     """
-    strict = _strict(schema) if schema.get("type") == "object" else None
-    return strict if isinstance(strict, dict) else None
+    try:
+        return _strict(schema) if schema.get("type") == "object" else None
+    except _NotStrictError:
+        return None
+
+
+class _NotStrictError(Exception):
+    """A part of the schema has no strict form."""
 
 
 def _strict(schema: Any) -> Any:
     if isinstance(schema, list):
-        items = [_strict(item) for item in schema]
-        return None if None in items else items
+        return [_strict(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
+    is_object = schema.get("type") == "object"
     if not schema.keys() & _SAYS_WHAT or schema.keys() & _NOT_STRICT:
-        return None
+        raise _NotStrictError
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
-    if schema.get("type") == "object" and ("properties" not in schema or schema.get("additionalProperties")):
-        return None
-    if schema.get("type") == "array" and "items" not in schema:
-        return None
+    is_free_object = is_object and ("properties" not in schema or schema.get("additionalProperties"))
+    if is_free_object or (schema.get("type") == "array" and "items" not in schema):
+        raise _NotStrictError
     strict: dict[str, Any] = {}
     for key, value in schema.items():
-        if key == "default":
-            continue
         if key in ("properties", "$defs"):
-            below = {name: _strict(inner) for name, inner in value.items()}
-            if None in below.values():
-                return None
-            strict[key] = below
+            strict[key] = {name: _strict(inner) for name, inner in value.items()}
         elif key in ("items", "anyOf"):
             strict[key] = _strict(value)
-            if strict[key] is None:
-                return None
-        else:
+        elif key != "default":
             strict[key] = value
-    if strict.get("type") == "object":
+    if is_object:
         strict |= {"additionalProperties": False, "required": list(strict["properties"])}
     return strict

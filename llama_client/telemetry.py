@@ -1,4 +1,4 @@
-"""OpenTelemetry: the names of its conventions for generative AI, and the span and metrics of each attempt."""
+"""OpenTelemetry: the span and metrics of each attempt, under the names of its conventions for generative AI."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic_core import from_json
 
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
+from llama_client.types.completion import Usage
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -25,145 +26,73 @@ if TYPE_CHECKING:
     from llama_client.types.messages import AssistantToolCall, Content, RequestMessage
     from llama_client.types.request import ChatRequest
 
+T = TypeVar("T")
+Value = str | bool | int | float | Sequence[str]
+# The attributes of a span or a metric.
+Attributes = dict[str, Value]
 
-# What a span or a metric says of itself.
-Attributes = dict[str, str | bool | int | float | Sequence[str]]
-
-OPERATION = "chat"
-SERVER_ADDRESS = "server.address"
+_SCOPE = "llama_client"
+_OPERATION = "chat"
+_SERVER_ADDRESS = "server.address"
 _TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
 _COST_STATUS = "llama_client.cost.status"
 _OPENAI_HOST = "api.openai.com"
 _PORTS = {"http": 80, "https": 443}
-_PARAMETERS = {
-    "max_tokens": "gen_ai.request.max_tokens",
-    "temperature": "gen_ai.request.temperature",
-    "top_p": "gen_ai.request.top_p",
-    "top_k": "gen_ai.request.top_k",
-    "seed": "gen_ai.request.seed",
-    "n": "gen_ai.request.choice.count",
-    "frequency_penalty": "gen_ai.request.frequency_penalty",
-    "presence_penalty": "gen_ai.request.presence_penalty",
-}
-# The finish reason within an answer's message has words of its own.
+_SAME_NAMES = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
+_PARAMETERS = {name: f"gen_ai.request.{name}" for name in _SAME_NAMES} | {"n": "gen_ai.request.choice.count"}
+# The conventions' finish reasons within an output message.
 _FINISH_REASONS = {"tool_calls": "tool_call", "function_call": "tool_call"}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric as it is made; `buckets` are those of a histogram."""
-
-    name: str
-    unit: str
-    description: str
-    buckets: tuple[float, ...] = ()
-
-
+# The buckets of histograms.
 _SECONDS = tuple(round(0.01 * 2**power, 2) for power in range(14))
 _COUNTS = tuple(4**power for power in range(14))
-TOKENS = Metric("gen_ai.client.token.usage", "{token}", "Tokens, as providers reported them.", _COUNTS)
-DURATION = Metric("gen_ai.client.operation.duration", "s", "How long attempts took.", _SECONDS)
-FIRST_CHUNK = Metric(
-    "gen_ai.client.operation.time_to_first_chunk", "s", "From the start of a stream to its first content.", _SECONDS
-)
-NEXT_CHUNK = Metric(
-    "gen_ai.client.operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.", _SECONDS
-)
-COST = Metric("llama_client.cost", "{USD}", "What attempts cost, where that is known.")
 
 
-def of_server(name: str, kind: str, url: str | None) -> Attributes:
-    """Who a provider is, and where."""
+def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
+    """The attributes of a provider."""
     parts = urlsplit(url or "")
     own = "openai" if parts.hostname == _OPENAI_HOST else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
     if parts.hostname:
-        attributes[SERVER_ADDRESS] = parts.hostname
+        attributes[_SERVER_ADDRESS] = parts.hostname
         attributes["server.port"] = parts.port or _PORTS.get(parts.scheme, 443)
     return attributes
 
 
-def of_target(model: str, server: Attributes) -> Attributes:
-    """What the spans and the metrics of one target have in common."""
-    return {"gen_ai.operation.name": OPERATION, "gen_ai.request.model": model} | server
+def _known(values: Mapping[str, Value | None]) -> Attributes:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def of_end(first: ChatCompletionChunk | None, attempt: Attempt) -> Attributes:
-    """What the span and the metrics of an attempt have in common at its end."""
-    attributes: Attributes = {}
-    if first is not None:
-        attributes["gen_ai.response.model"] = first.model
-    if attempt.error is not None:
-        attributes["error.type"] = attempt.error
-    return attributes
-
-
-def of_call(call: ProviderCall, route: str | None) -> Attributes:
-    """What is asked for."""
-    request = call.request
-    attributes: Attributes = {"llama_client.request_id": call.request_id}
-    if route is not None:
-        attributes["llama_client.route"] = route
-    for parameter, name in _PARAMETERS.items():
-        value = getattr(request, parameter)
-        if value is not None:
-            attributes[name] = value
-    if request.stops:
-        attributes["gen_ai.request.stop_sequences"] = request.stops
-    if request.stream:
-        attributes["gen_ai.request.stream"] = True
-    if request.response_format is not None:
-        attributes["gen_ai.output.type"] = "text" if request.response_format.type == "text" else "json"
-    return attributes
-
-
-def of_attempt(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
-    """What became of an attempt."""
-    attributes: Attributes = {
-        "llama_client.attempt.number": number,
-        "llama_client.attempt.outcome": attempt.outcome,
+def _call_attributes(call: ProviderCall, route: str | None) -> Attributes:
+    request, form = call.request, call.request.response_format
+    attributes = {
+        "llama_client.request_id": call.request_id,
+        "llama_client.route": route,
+        "gen_ai.request.stop_sequences": request.stops or None,
+        "gen_ai.request.stream": request.stream or None,
+        "gen_ai.output.type": None if form is None else "text" if form.type == "text" else "json",
     }
-    if streams and attempt.ttft_s is not None:
-        attributes["gen_ai.response.time_to_first_chunk"] = attempt.ttft_s
-    usage, cost = attempt.usage, attempt.cost
-    if usage is not None:
-        counts = {
+    return _known(attributes | {name: getattr(request, parameter) for parameter, name in _PARAMETERS.items()})
+
+
+def _attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attributes:
+    usage, cost = attempt.usage or Usage(), attempt.cost
+    return _known(
+        {
+            "llama_client.attempt.number": number,
+            "llama_client.attempt.outcome": attempt.outcome,
+            "gen_ai.response.time_to_first_chunk": attempt.ttft_s if streams else None,
             "gen_ai.usage.input_tokens": usage.prompt_tokens,
             "gen_ai.usage.output_tokens": usage.completion_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+            _COST_STATUS: None if cost is None else cost.status,
+            "llama_client.cost.usd": None if cost is None or cost.usd is None else float(cost.usd),
         }
-        attributes |= {name: count for name, count in counts.items() if count is not None}
-    if cost is not None:
-        attributes[_COST_STATUS] = cost.status
-        if cost.usd is not None:
-            attributes["llama_client.cost.usd"] = float(cost.usd)
-    return attributes
+    )
 
 
-def of_answer(first: ChatCompletionChunk, choices: Sequence[Choice]) -> Attributes:
-    """What came of it. Where an answer broke off, its reason is `error`, as the conventions have it."""
-    attributes: Attributes = {"gen_ai.response.id": first.id}
-    if choices:
-        attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason or "error" for choice in choices]
-    return attributes
-
-
-def reported_tokens(attempt: Attempt) -> list[tuple[int, Attributes]]:
-    """The tokens that the provider reported, each with what sort they are."""
-    usage = attempt.usage
-    counts = (("input", usage.prompt_tokens), ("output", usage.completion_tokens)) if usage is not None else ()
-    return [(count, {_TOKEN_TYPE: kind}) for kind, count in counts if count is not None]
-
-
-def known_cost(attempt: Attempt) -> tuple[float, Attributes] | None:
-    """The money, with how sure it is; None: unknown, or nothing was sent."""
-    cost = attempt.cost
-    return None if cost is None or cost.usd is None else (float(cost.usd), {_COST_STATUS: cost.status})
-
-
-def of_content(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
-    """What was asked and answered, as JSON, since an attribute holds no tables."""
+def _content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
+    """The messages of the request and the answer, as JSON, since attributes cannot be nested."""
     messages = list(request.messages)
     instructions: list[dict[str, Any]] = []
     while messages and messages[0].role in ("system", "developer"):
@@ -172,16 +101,16 @@ def of_content(request: ChatRequest, choices: Sequence[Choice]) -> Attributes:
         {"type": tool.type} | tool.function.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
         for tool in request.tools or ()
     ]
-    tables = {
+    content = {
         "gen_ai.system_instructions": instructions,
-        "gen_ai.input.messages": [_asked(message) for message in messages],
-        "gen_ai.output.messages": [_answered(choice) for choice in choices],
+        "gen_ai.input.messages": [_input_message(message) for message in messages],
+        "gen_ai.output.messages": [_output_message(choice) for choice in choices],
         "gen_ai.tool.definitions": tools,
     }
-    return {name: json.dumps(table) for name, table in tables.items() if table}
+    return {name: json.dumps(value) for name, value in content.items() if value}
 
 
-def _asked(message: RequestMessage) -> dict[str, Any]:
+def _input_message(message: RequestMessage) -> dict[str, Any]:
     parts = _parts(message.content)
     if message.role == "tool":
         text = "".join(part.get("content", "") for part in parts)
@@ -191,10 +120,10 @@ def _asked(message: RequestMessage) -> dict[str, Any]:
     return {"role": message.role, "parts": parts} | ({} if message.name is None else {"name": message.name})
 
 
-def _answered(choice: Choice) -> dict[str, Any]:
+def _output_message(choice: Choice) -> dict[str, Any]:
     message = choice.message
-    said = (("reasoning", message.reasoning), ("text", message.content), ("refusal", message.refusal))
-    parts = [{"type": kind, "content": text} for kind, text in said if text]
+    texts = (("reasoning", message.reasoning), ("text", message.content), ("refusal", message.refusal))
+    parts = [{"type": kind, "content": text} for kind, text in texts if text]
     reason = choice.finish_reason or "error"
     return {
         "role": message.role,
@@ -213,7 +142,7 @@ def _parts(content: Content | None) -> list[dict[str, Any]]:
         if part.type == "text":
             parts.append({"type": "text", "content": part.text})
         elif part.image_url.url.startswith("data:"):
-            # Without its bytes: exporters lose all that they send at once where it is more than a few megabytes.
+            # Without its bytes: exporters drop batches of more than a few megabytes.
             kind = part.image_url.url.removeprefix("data:").partition(";")[0]
             parts.append({"type": "blob", "modality": "image", "mime_type": kind})
         else:
@@ -223,60 +152,51 @@ def _parts(content: Content | None) -> list[dict[str, Any]]:
 
 def _calls(calls: Sequence[ToolCall | AssistantToolCall]) -> list[dict[str, Any]]:
     return [
-        {"type": "tool_call", "id": call.id, "name": call.function.name, "arguments": _read(call.function.arguments)}
+        {"type": "tool_call", "id": call.id, "name": call.function.name, "arguments": _parsed(call.function.arguments)}
         for call in calls
     ]
 
 
-def _read(arguments: str) -> Any:
-    """The arguments of a tool call; as they are where a model wrote no JSON."""
+def _parsed(arguments: str) -> Any:
+    """The arguments of a tool call, as text if they are not JSON."""
     try:
         return from_json(arguments, allow_inf_nan=False)
     except ValueError:
         return arguments
 
 
-T = TypeVar("T")
-_SCOPE = "llama_client"
-
 _log = logging.getLogger("llama_client.telemetry")
-# Without a handler of the program's own, Python would print warnings to standard error.
+# Without it, Python prints warnings to standard error if the program configures no handler.
 _log.addHandler(logging.NullHandler())
 
 
-class _Turn(threading.local):
-    """What a thread has under way with OpenTelemetry.
+class _SdkUse(threading.local):
+    """One thread's use of OpenTelemetry's SDK, whose locks are not re-entrant.
 
-    The locks of its SDK are not re-entrant, and the garbage collector may end a stream that was dropped at any
-    allocation, so also while this very thread holds one of them. What comes then waits.
+    The garbage collector may end a dropped stream at any allocation, also while this thread holds one of these locks.
+    Such calls wait until it has released them.
     """
 
     def __init__(self) -> None:
-        self.is_taken = False
+        self.is_busy = False
         self.waiting: deque[Callable[[], object]] = deque()
 
 
-# Of the process and not of a client, as those locks are.
-_turn = _Turn()
+# For the whole process, as those locks are.
+_sdk_use = _SdkUse()
 
 
-def _in_turn(act: Callable[[], object]) -> None:
-    """Does it now, or as soon as this thread is done with what it is at."""
-    _turn.waiting.append(act)
-    _catch_up()
-
-
-def _catch_up() -> None:
-    while _turn.waiting and not _turn.is_taken:
-        _turn.is_taken = True
+def _run_waiting() -> None:
+    while _sdk_use.waiting and not _sdk_use.is_busy:
+        _sdk_use.is_busy = True
         try:
-            _turn.waiting.popleft()()
+            _sdk_use.waiting.popleft()()
         finally:
-            _turn.is_taken = False
+            _sdk_use.is_busy = False
 
 
 class Instrumentation:
-    """What one client makes spans and metrics with. All of its views share it."""
+    """Creates one client's spans and metrics; shared by all of its views."""
 
     def __init__(
         self,
@@ -290,7 +210,7 @@ class Instrumentation:
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:
-            raise ProviderNotInstalledError(
+            raise MissingExtraError(
                 'telemetry.enabled is true, which needs opentelemetry-api: pip install "llama-client[otel]"',
                 extra="otel",
             ) from error
@@ -302,99 +222,81 @@ class Instrumentation:
         self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
 
-        def histogram(metric: Metric) -> Histogram:
-            return meter.create_histogram(
-                metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=metric.buckets
-            )
+        def histogram(name: str, unit: str, description: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+            name = f"gen_ai.client.{name}"
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
 
-        self._tokens = histogram(TOKENS)
-        self._duration = histogram(DURATION)
-        self._first_chunk = histogram(FIRST_CHUNK)
-        self._next_chunk = histogram(NEXT_CHUNK)
-        cost = COST
-        self._cost = meter.create_counter(cost.name, cost.unit, cost.description)
+        self._tokens = histogram("token.usage", "{token}", "Tokens, as providers reported them.", _COUNTS)
+        self._duration = histogram("operation.duration", "s", "Duration of attempts.")
+        self._first_chunk = histogram(
+            "operation.time_to_first_chunk", "s", "From the start of a stream to its first content."
+        )
+        self._next_chunk = histogram("operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.")
+        self._cost = meter.create_counter("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 
     def begin(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
-        """Starts the span of an attempt, below the caller's own; None: it could not be."""
-        was_taken, _turn.is_taken = _turn.is_taken, True
+        """Starts the span of an attempt, as a child of the caller's own; None: OpenTelemetry raised an error."""
+        was_busy, _sdk_use.is_busy = _sdk_use.is_busy, True
         try:
-            return self._safely(lambda: self._begin(call, route))
+            return self.safely(lambda: self._begin(call, route))
         finally:
-            _turn.is_taken = was_taken
-            _catch_up()
+            _sdk_use.is_busy = was_busy
+            _run_waiting()
 
     def _begin(self, call: ProviderCall, route: str | None) -> AttemptSpan:
-        server = self._servers.get(call.provider)
+        name = call.provider
+        server = self._servers.get(name)
         if server is None:
-            name = call.provider
-            server = self._servers[name] = of_server(name, self._kind(name), self._url(name))
-        labels = of_target(call.model, server)
+            server = self._servers[name] = server_attributes(name, self._kind(name), self._url(name))
+        labels = {"gen_ai.operation.name": _OPERATION, "gen_ai.request.model": call.model} | server
         kinds = self._trace.SpanKind
         span = self._tracer.start_span(
-            f"{OPERATION} {call.model}",
-            kind=kinds.CLIENT if SERVER_ADDRESS in server else kinds.INTERNAL,
-            attributes=labels | of_call(call, route),
+            f"{_OPERATION} {call.model}",
+            kind=kinds.CLIENT if _SERVER_ADDRESS in server else kinds.INTERNAL,
+            attributes=labels | _call_attributes(call, route),
         )
-        return AttemptSpan(self, span, call, labels)
+        return AttemptSpan(self, span, call.request, labels)
 
-    def end(self, span: Span, error: str | None, *attributes: Callable[[], Attributes]) -> None:
-        """Ends a span."""
-
-        def finish() -> None:
-            try:
-                if span.is_recording():
-                    if error is not None:
-                        # Without the error's message: it may quote what was said.
-                        span.set_status(self._trace.StatusCode.ERROR)
-                    for known in attributes:
-                        span.set_attributes(known())
-            finally:
-                span.end()
-
-        self._safely(finish)
+    def mark_failed(self, span: Span) -> None:
+        # Without the error's message, which may quote the content.
+        span.set_status(self._trace.StatusCode.ERROR)
 
     def measure(self, span: Span, attempt: Attempt, labels: Attributes, gaps_s: Sequence[float] | None) -> None:
-        """Records the metrics of an attempt."""
+        # Links a metric's exemplars to the attempt's span, not to the caller's.
+        context = self._trace.set_span_in_context(span)
+        if attempt.latency_s is not None:
+            self._duration.record(attempt.latency_s, labels, context)
+        if gaps_s is not None and attempt.ttft_s is not None:
+            self._first_chunk.record(attempt.ttft_s, labels, context)
+            for gap_s in gaps_s:
+                self._next_chunk.record(gap_s, labels, context)
+        usage, cost = attempt.usage or Usage(), attempt.cost
+        for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
+            if count is not None:
+                self._tokens.record(count, labels | {_TOKEN_TYPE: token_type}, context)
+        if cost is not None and cost.usd is not None:
+            self._cost.add(float(cost.usd), labels | {_COST_STATUS: cost.status}, context)
 
-        def record() -> None:
-            # So that a metric's examples name the attempt, and not what the caller is at.
-            context = self._trace.set_span_in_context(span)
-            if attempt.latency_s is not None:
-                self._duration.record(attempt.latency_s, labels, context)
-            if gaps_s is not None and attempt.ttft_s is not None:
-                self._first_chunk.record(attempt.ttft_s, labels, context)
-                for gap_s in gaps_s:
-                    self._next_chunk.record(gap_s, labels, context)
-            for count, sort in reported_tokens(attempt):
-                self._tokens.record(count, labels | sort, context)
-            cost = known_cost(attempt)
-            if cost is not None:
-                self._cost.add(cost[0], labels | cost[1], context)
-
-        self._safely(record)
-
-    def _safely(self, act: Callable[[], T]) -> T | None:
+    def safely(self, act: Callable[[], T]) -> T | None:
         try:
             return act()
-        except Exception as error:  # noqa: BLE001 - what a program has set up may raise anything; no call fails of that
+        except Exception as error:  # noqa: BLE001 - the program's exporters may raise anything; no call fails because of that
             if not self._has_warned:
                 self._has_warned = True
-                # Without its message: it may quote what was to be exported.
-                _log.warning("telemetry is incomplete: what the program has set up raised %s", type(error).__name__)
+                # Without its message, which may quote the content.
+                _log.warning("telemetry is incomplete: OpenTelemetry raised %s", type(error).__name__)
             return None
 
 
+@dataclass(slots=True)
 class AttemptSpan:
-    """The span of one attempt while it goes on."""
+    """The span of one attempt."""
 
-    __slots__ = ("_call", "_instrumentation", "_labels", "_span", "gaps_s")
-
-    def __init__(self, instrumentation: Instrumentation, span: Span, call: ProviderCall, labels: Attributes) -> None:
-        self.gaps_s: list[float] = []
-        self._instrumentation = instrumentation
-        self._span = span
-        self._call = call
-        self._labels = labels
+    _instrumentation: Instrumentation
+    _span: Span
+    _request: ChatRequest
+    _labels: Attributes
+    gaps_s: list[float] = field(default_factory=list)
 
     def end(
         self,
@@ -403,21 +305,33 @@ class AttemptSpan:
         first: ChatCompletionChunk | None,
         generated: Callable[[], Sequence[Choice]],
     ) -> None:
-        """Ends it, and records the metrics."""
-        request, instrumentation = self._call.request, self._instrumentation
-        labels = self._labels | of_end(first, attempt)
+        """Ends the span and records the metrics."""
+        instrumentation, streams = self._instrumentation, self._request.stream
+        model = None if first is None else first.model
+        labels = self._labels | _known({"gen_ai.response.model": model, "error.type": attempt.error})
 
-        def facts() -> Attributes:
-            return labels | of_attempt(attempt, number, streams=request.stream)
-
-        def answer() -> Attributes:
-            # Last: one who lost a race and cannot be stopped may still be adding to it.
-            choices = generated() if first is not None else ()
-            found = of_answer(first, choices) if first is not None else {}
-            return found | of_content(request, choices) if instrumentation.content else found
+        def end_span() -> None:
+            try:
+                if self._span.is_recording():
+                    if attempt.error is not None:
+                        instrumentation.mark_failed(self._span)
+                    self._span.set_attributes(labels | _attempt_attributes(attempt, number, streams=streams))
+                    # Last: a hedged attempt that lost and cannot be stopped may still be adding chunks.
+                    self._span.set_attributes(self._answer(first, generated() if first is not None else ()))
+            finally:
+                self._span.end()
 
         def finish() -> None:
-            instrumentation.end(self._span, attempt.error, facts, answer)
-            instrumentation.measure(self._span, attempt, labels, self.gaps_s if request.stream else None)
+            instrumentation.safely(end_span)
+            gaps_s = self.gaps_s if streams else None
+            instrumentation.safely(lambda: instrumentation.measure(self._span, attempt, labels, gaps_s))
 
-        _in_turn(finish)
+        _sdk_use.waiting.append(finish)
+        _run_waiting()
+
+    def _answer(self, first: ChatCompletionChunk | None, choices: Sequence[Choice]) -> Attributes:
+        # The conventions' finish reason of an interrupted answer is `error`.
+        reasons = [choice.finish_reason or "error" for choice in choices] or None
+        identity = None if first is None else first.id
+        attributes = _known({"gen_ai.response.id": identity, "gen_ai.response.finish_reasons": reasons})
+        return attributes | _content_attributes(self._request, choices) if self._instrumentation.content else attributes

@@ -1,6 +1,6 @@
-"""Turns what pydantic found into one sentence: the field, what was wrong and what would be right.
+"""Turns pydantic's errors into one sentence: the field, what is wrong, and what is right.
 
-No sentence repeats what looks like a key or a password, wherever that was put.
+No sentence repeats what looks like a key or a password (see `redaction`).
 """
 
 from __future__ import annotations
@@ -22,77 +22,51 @@ if TYPE_CHECKING:
 RULE = "rule"
 SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
-_MASK = "***"
-# To search a longer one could take long.
-_MAX_SEARCHED_CHARS = 400
-# People put keys and passwords into places where none belongs: what one of these finds is never repeated.
-_SECRETS = (
-    # What the keys of known services begin with.
-    (
-        r"(?<![A-Za-z0-9])(?:sk-|sk_|gsk_|tgp_|xai-|pplx-|nvapi-|glpat-|gh[oprsu]_|github_pat_|xox[a-z]-|AKIA|AIza|eyJ)"
-        r"[\w.=-]{6,}",
-        _MASK,
-    ),
-    (r"(?<![A-Za-z0-9])(?:hf|r8)_[A-Za-z0-9]{16,}", _MASK),
-    # Long, of letters and digits: no word.
-    (r"(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}", _MASK),
-    # A user and a password in front of a host, and what stands behind an address.
-    (r"[^\s/:@'\"]*:[^\s@]*@", f"{_MASK}@"),
-    (r"//[^\s/@]+@", f"//{_MASK}@"),
-    (r"(://[^\s?#]*)[?#][^\s'\"]+", rf"\1{_MASK}"),
-    # What is named as one.
-    (r"(?i)\b(?:bearer|basic) +\S+", _MASK),
-    (r"(?i)[\w-]*(?:key|token|secret|passw[a-z]*|pwd|authorization|credentials?|cookie) *[=:] *\S.*", _MASK),
-)
-# Pydantic's words for Python's types, in the words of who writes JSON or TOML.
-_WANTED = {
+# Pydantic's error types, as the expected type in the words of JSON and TOML.
+_EXPECTED = {
     "tuple_type": "a list",
-    "dict_type": "a table of names and values",
-    "model_type": "a table of names and values",
-    "model_attributes_type": "a table of names and values",
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "model_attributes_type": "a mapping of names to values",
     "string_type": "text",
     "float_type": "a number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "bool_type": "true or false",
 }
-# Pydantic puts the branch of a union that it tried into a location. Ours are tagged with a leading `=`; the tag of a
-# message is its role.
+# Pydantic's locations contain the branch of a union. Our tags begin with `=`; the tag of a message is its role.
 _BRANCH = re.compile(r"^=")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A thing that is wrong: the field's place, and a sentence about it."""
-
     field: str
     sentence: str
 
     @property
     def what(self) -> str:
-        """The sentence without the field that it begins with."""
         return self.sentence.removeprefix(f"{self.field}: ")
 
 
 def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
-    """The most telling of a validation's errors."""
+    """The most informative of a validation's errors."""
     return problem_of(most_telling(error.errors(include_url=False)), known=known, show_values=show_values)
 
 
 def most_telling(details: Sequence[Detail]) -> Detail:
-    """The error to tell of where only one is told of."""
+    """The error to report if only one is reported."""
     # A wrong item of a list also makes the list "too short"; the item is the cause.
     detail = next((d for d in details if d["type"] != "too_short"), details[0])
     if detail["type"] == "missing":
-        # What is missing may be there under a name that is not quite right.
+        # The missing field may be there under a misspelled name.
         beside = detail["loc"][:-1]
         detail = next((d for d in details if d["type"] == "extra_forbidden" and d["loc"][:-1] == beside), detail)
     return detail
 
 
 def all_telling(details: Sequence[Detail]) -> list[Detail]:
-    """Every error but those that another one explains: see `most_telling`."""
+    """Every error except those that another one explains; see `most_telling`."""
     return [detail for detail in details if not any(_explains(other, detail) for other in details)]
 
 
@@ -124,6 +98,9 @@ def broken_rule(field: str, sentence: str) -> PydanticCustomError:
 
 def place(location: tuple[int | str, ...]) -> str:
     """A location as a user would write it: `messages[1].content`."""
+    # Imported with the first error: its patterns take a millisecond to compile.
+    from llama_client.redaction import without_secrets
+
     text = ""
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
@@ -136,35 +113,12 @@ def place(location: tuple[int | str, ...]) -> str:
     return text
 
 
-def looks_secret(text: str) -> bool:
-    """Whether a text holds what looks like a key or a password, so that no message may repeat it.
-
-    Examples:
-        >>> [looks_secret(text) for text in ("gsk_1a2b3c4d", "http://ann:pw@host", "groq/openai/gpt-oss-20b")]
-        [True, True, False]
-    """
-    return without_secrets(text) != text
-
-
-def without_secrets(text: str) -> str:
-    """The text with three stars in the place of what looks like a key or a password.
-
-    Of a very long text, which nobody wants to read in a message, nothing is left.
-    """
-    if len(text) > _MAX_SEARCHED_CHARS:
-        return _MASK
-    for pattern, left in _SECRETS:
-        text = re.sub(pattern, left, text)
-    return text
-
-
 def quoted(value: object) -> str:
-    """A value as a message may repeat it; of what looks like a secret, or is long, only what it is."""
+    """A value for a message; only its kind if it is long or looks like a secret."""
     return _shown(value, show_values=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
@@ -194,12 +148,14 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
         wanted, value = f"one of {context['expected_tags']}", context["tag"]
     else:
         message = re.sub(r"^(Input|Value|String|Tuple) should (be )?", "", detail["msg"])
-        wanted, value = _WANTED.get(kind, message), detail["input"]
+        wanted, value = _EXPECTED.get(kind, message), detail["input"]
     return f"must {'' if wanted.startswith(('match', 'have')) else 'be '}{wanted}, got {_shown(value, show_values)}"
 
 
 def _shown(value: object, show_values: bool) -> str:
+    from llama_client.redaction import looks_secret
+
     shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
     if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
-        return "a text that looks like a secret" if looks_secret(shown) else shown
+        return "text that looks like a secret" if looks_secret(shown) else shown
     return f"a value of type {type(value).__name__}"

@@ -12,7 +12,9 @@ import pytest
 
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.services import SERVICES
 
+_KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 _LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
 _USER_STORE = ModelStore.of_user()
@@ -37,7 +39,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         ours = ("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_", "GROQ_", "TOGETHER_", "OPENAI_", "SSL_CERT_")
-        if name.startswith(ours) or name.lower().endswith("_proxy"):
+        if name.startswith(ours) or name in _KEYS or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     # Thousands of tests open a client; those that are about the ledger switch it on.
     monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "false")

@@ -5,24 +5,42 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-from collections.abc import Iterator
+import re
+import typing
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 import llama_client
 import llama_client.crossover
-from llama_client import chat, models
+from llama_client import AsyncLlamaClient, LlamaClient, chat, models
+from llama_client.config.schema import Config
 from llama_client.costs import api as reporting
+from llama_client.types.request import ChatRequest
+from tests import signatures
 
 # Public for the package's own rooms alone.
 _OURS = {"made_local_only", "model_post_init"}
 # What a client holds, and users call without naming its class.
 _HELD = (
     chat.Chat, chat.AsyncChat, chat.Completions, chat.AsyncCompletions, models.Models, models.AsyncModels,
-    reporting.Costs, reporting.AsyncCosts,
+    models.ProviderDirectory, models.AsyncProviderDirectory, reporting.Costs, reporting.AsyncCosts,
 )  # fmt: skip
+
+
+# Of the checked request, what only the package sets.
+_SET_BY_US = {"schema_in_words"}
+_CALLS: dict[Callable[..., Any], set[str]] = {
+    chat.Completions.create: set(),
+    chat.AsyncCompletions.create: set(),
+    chat.Completions.parse: {"stream", "stream_options"},
+    chat.AsyncCompletions.parse: {"stream", "stream_options"},
+    LlamaClient.ask: {"messages", "stream", "stream_options"},
+    AsyncLlamaClient.ask: {"messages", "stream", "stream_options"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +97,49 @@ def test_whatever_is_public_of_a_class_is_typed(package: object, typed: tuple[se
 @pytest.mark.parametrize("kind", _HELD, ids=lambda kind: kind.__name__)
 def test_whatever_a_client_holds_is_typed(kind: type, typed: tuple[set[str], set[str]]) -> None:
     assert set(public_members(kind)) - typed[1] == set()
+
+
+def keywords(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a call takes by keyword, as `help` and editors show it."""
+    shown = inspect.signature(call).parameters
+    assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in shown.values())
+    return {name: each for name, each in shown.items() if each.kind is each.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize(("call", "missing"), _CALLS.items(), ids=lambda each: getattr(each, "__qualname__", ""))
+def test_a_signature_shows_each_field_of_the_checked_request(call: Callable[..., Any], missing: set[str]) -> None:
+    shown = keywords(call)
+    ours = {"model"} | ({"system"} if call.__name__ == "ask" else set())
+    assert set(shown) == set(ChatRequest.model_fields) - _SET_BY_US - missing | ours
+    required = {name for name, each in shown.items() if each.default is each.empty}
+    assert required == {"create": {"messages"}, "parse": {"messages", "response_format"}, "ask": set()}[call.__name__]
+    assert all(each.default is None for name, each in shown.items() if name not in required)
+    hints = inspect.signature(call, eval_str=True).parameters
+    assert not [name for name in shown if hints[name].annotation is inspect.Parameter.empty]
+
+
+def test_overloads_show_the_same_parameters_as_the_call() -> None:
+    for call in (chat.Completions.create, chat.AsyncCompletions.create):
+        for overload in typing.get_overloads(call):
+            assert list(keywords(overload)) == list(keywords(call))
+
+
+@pytest.mark.parametrize("call", [LlamaClient.ask, chat.Completions.create, LlamaClient.for_provider])
+def test_a_docstring_describes_each_parameter_in_order(call: Callable[..., Any]) -> None:
+    rows = (inspect.getdoc(call) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    described = re.findall(r"^    (\w+): ", rows, flags=re.MULTILINE)
+    assert described == [name for name in inspect.signature(call).parameters if name != "self"]
+
+
+def test_generated_signatures_are_current() -> None:
+    create = signatures.FILES[0].read_text(encoding="utf-8")
+    for file in signatures.FILES:
+        source = file.read_text(encoding="utf-8")
+        assert signatures.written(source, create) == source, "run: python -m tests.signatures"
+
+
+def test_one_providers_client_takes_the_keys_of_every_kind_of_provider() -> None:
+    kinds = ("groq", "together", "openai", "ollama", "gguf")
+    tables = Config.model_validate({"providers": {kind: {"kind": kind} for kind in kinds}}).providers.values()
+    keys = {"timeout" if name == "timeout_s" else name for table in tables for name in type(table).model_fields}
+    assert set(keywords(LlamaClient.for_provider)) == keys | {"http_client", "tags", "local_only"}

@@ -119,7 +119,7 @@ def converted(tensors: Mapping[str, np.ndarray], base: Base) -> dict[str, np.nda
         match = _NAME.fullmatch(name)
         ours = match and names.get_name(f"{match['module']}.weight", try_suffixes=(".weight",))
         if not match or ours is None:
-            raise Unconvertible(f"nobody knows what {name} belongs to in a llama of {base.n_blocks} layers")
+            raise Unconvertible(f"{name} has no place in a llama of {base.n_blocks} layers")
         halves.setdefault(ours, {})[match["half"]] = tensor
     result = {}
     for name, pair in sorted(halves.items()):

@@ -19,7 +19,7 @@ _DATA_FOLDER = ("XDG_DATA_HOME", "WIN_PD_OVERRIDE_LOCAL_APPDATA")
 def standin(outage: threading.Event | None = None) -> Iterator[str]:
     """The address of a running stand-in, which is down while `outage` is set.
 
-    What is paid to it is nobody's money. So until it ends, this program has a data folder of its own, and writes
+    No real money is paid to it. So until it ends, this program has a data folder of its own, and writes
     nothing into your ledger.
     """
     with (

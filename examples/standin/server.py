@@ -230,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
     outage: threading.Event | None = None
 
     def do_GET(self) -> None:
-        # Whoever lists models finds them under the name that its own service has for them.
+        # Models are listed under the ids of their own service.
         rows = [{"id": name, "model": name, "name": name, "object": "model", "created": 1} for name in MODELS]
         self._send(200, {"object": "list", "data": rows, "models": rows[1:], "version": "0.0.0"})
 
@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, wire.error(message, code))
         elif (text := said(asked)) is None:
             self._send(400, wire.error("That is no picture.", "invalid_image"))
-        elif asked.get("stream", is_ollama):  # Ollama streams unless it is told not to
+        elif asked.get("stream", is_ollama):  # Ollama streams unless `stream` is false
             pieces = [*wire.pieces(text, tool_calls(asked)), wire.end]
             self._stream(wire.content_type, pieces, breaks=asked["model"] == BREAKING_MODEL)
         else:
@@ -276,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", content_type)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        with suppress(ConnectionError):  # whoever asked may hang up
+        with suppress(ConnectionError):  # the client may disconnect
             for piece in pieces[: len(pieces) // 2] if breaks else filter(None, pieces):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.close_connection = breaks

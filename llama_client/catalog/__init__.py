@@ -1,1 +1,1 @@
-"""What models exist, who serves them and until when."""
+"""Models, the providers that serve them until when, and list prices."""

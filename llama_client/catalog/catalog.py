@@ -1,7 +1,4 @@
-"""What models there are by name, who serves each, under which id, and until when.
-
-Facts only, from `models.toml` and the user's own rows: nothing is chosen here, and the unknown is not refused.
-"""
+"""Models by name, and which provider serves each, under which id, until when: `models.toml` and the user's own rows."""
 
 from __future__ import annotations
 
@@ -14,13 +11,12 @@ from typing import Any, Literal, get_args
 Ability = Literal["tools", "vision", "reasoning", "json_schema", "prefill"]
 ABILITIES: tuple[Ability, ...] = get_args(Ability)
 
-_BUNDLED = "models.toml"
 _USERS_OWN = "the configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model, whoever serves it."""
+    """A model, of whichever provider."""
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -54,7 +50,7 @@ class Offer:
         return f"{self.provider_kind}/{self.id}"
 
     def is_served(self, day: date) -> bool:
-        """Whether it can be counted on, as far as is known; the day of its shutdown is no such day."""
+        """Whether it is served, as far as is known; on the day of its shutdown it is not."""
         return self.deprecated_on is None or day < self.deprecated_on
 
 
@@ -74,17 +70,7 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models and offers, looked up by name and by id.
-
-    Examples:
-        >>> catalog = Catalog.bundled()
-        >>> catalog.find("Llama3.1-8B").name
-        'llama-3.1-8b-instruct'
-        >>> [offer.target for offer in catalog.offers("llama-3.3-70b-instruct") if offer.is_served(date(2026, 11, 23))]
-        ['ollama/llama3.3:70b', 'ollama/llama3.3']
-        >>> catalog.offer("groq", "an-id-of-tomorrow") is None
-        True
-    """
+    """Models and offers, looked up by name and by id."""
 
     models: tuple[CatalogModel, ...]
     all_offers: tuple[Offer, ...]
@@ -101,29 +87,19 @@ class Catalog:
     @classmethod
     @cache
     def bundled(cls) -> Catalog:
-        """The catalogue that comes with the package, read once: it never changes."""
-        import tomllib
-        from importlib import resources
-
-        text = resources.files("llama_client.catalog").joinpath(_BUNDLED).read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
+        """The catalogue of the package, read once."""
+        tables = read_bundled("models.toml")
         return cls(
             tuple(_model(row) for row in tables["models"]),
             tuple(_offer(row, model_id) for row in tables["offers"] for model_id in row["ids"]),
         )
 
     def extended(self, rows: Sequence[UserRow]) -> Catalog:
-        """This catalogue with the user's own rows, each of which wins over ours of the same target.
+        """This catalogue with the user's own rows, each of which replaces the bundled one of the same target.
 
-        Where both mean the same model, what a row does not say stays as it was, but for the end: a row without
-        `deprecated_on` says that it is served. So an enterprise account tells that it keeps what others have lost.
-        An alias that was another model's is the row's from here on; a canonical name always stays its own model's.
-
-        Examples:
-            >>> row = UserRow("groq/llama-3.3-70b-versatile", "llama-3.3-70b")
-            >>> catalog = Catalog.bundled().extended([row])
-            >>> catalog.offer("groq", "llama-3.3-70b-versatile").is_served(date(2026, 11, 23))
-            True
+        Where both name the same model, what a row does not state stays, except the end: a row without `deprecated_on`
+        states that the model is served (an enterprise account may keep a retired one). An alias that was another
+        model's becomes the row's; a canonical name always stays its own model's.
         """
         if not rows:
             return self
@@ -146,35 +122,23 @@ class Catalog:
         return Catalog(tuple(models.values()), tuple(offers.values()))
 
     def find(self, name: str) -> CatalogModel | None:
-        """The model of that canonical name or alias, in whatever case; None: not known."""
+        """The model of a canonical name or alias, case-insensitive; None: unknown."""
         return self._names.get(name.lower())
 
     def offers(self, name: str) -> tuple[Offer, ...]:
-        """Who serves the model of a canonical name, or has served it, in the catalogue's order.
-
-        An Ollama model may be there under several tags, since it is pulled under one of them.
-        """
+        """The offers of a canonical name, retired ones too. Ollama may have several: one for each tag of the model."""
         return tuple(offer for offer in self.all_offers if offer.name == name)
 
     def offer(self, provider_kind: str, model_id: str) -> Offer | None:
-        """What is known of a provider's own id; None: nothing, which is no reason to refuse it."""
+        """The offer of a provider's own id; None: unknown, which is no reason to refuse it."""
         return self._targets.get(_place(provider_kind, model_id))
 
     def ids(self, model_id: str) -> tuple[Offer, ...]:
-        """The offers with that id, of every provider."""
+        """The offers of every provider with that id."""
         return tuple(o for o in self.all_offers if o is self.offer(o.provider_kind, model_id))
 
     def explain_retirement(self, provider_kind: str, model_id: str, day: date) -> str | None:
-        """Why a provider no longer knows an id, and what to use instead; None: not retired, as far as is known.
-
-        Examples:
-            >>> sentence = Catalog.bundled().explain_retirement("groq", "llama-3.1-8b-instant", date(2026, 11, 23))
-            >>> for part in sentence.split("; "):
-            ...     print(part)
-            groq retired llama-3.1-8b-instant on 2026-08-16
-            its replacement there is openai/gpt-oss-20b (a different model)
-            the same model is served by ollama as llama3.1:8b
-        """
+        """When a provider retired an id, and what to use instead; None: not retired, as far as is known."""
         offer = self.offer(provider_kind, model_id)
         if offer is None or offer.is_served(day):
             return None
@@ -192,12 +156,7 @@ class Catalog:
         return sentence
 
     def nearest(self, name: str, *, day: date | None = None) -> str | None:
-        """The name, alias or target that was probably meant.
-
-        Examples:
-            >>> Catalog.bundled().nearest("openai/gpt-oss-20b")
-            'groq/openai/gpt-oss-20b'
-        """
+        """The name, alias or target that is most similar."""
         # Here, because it brings pydantic.
         from llama_client.validation import nearest
 
@@ -211,43 +170,32 @@ def _place(provider: str, model_id: str) -> tuple[str, str]:
     return provider, model_id.removesuffix(":latest") if provider == "ollama" else model_id
 
 
+def read_bundled(name: str) -> dict[str, Any]:
+    """The tables of a TOML file of this package."""
+    import tomllib
+    from importlib import resources
+
+    return tomllib.loads(resources.files("llama_client.catalog").joinpath(name).read_text(encoding="utf-8"))
+
+
 def _model(row: Mapping[str, Any]) -> CatalogModel:
-    return CatalogModel(
-        name=row["name"],
-        aliases=tuple(row["aliases"]),
-        family=row["family"],
-        context_tokens=row.get("context_tokens"),
-        abilities=_abilities(row.get("abilities")),
-        source=row["source"],
-        checked_on=row["checked_on"],
-    )
+    facts = {**row, "aliases": tuple(row["aliases"]), "abilities": _abilities(row.get("abilities"))}
+    return CatalogModel(**facts)
 
 
 def _offer(row: Mapping[str, Any], model_id: str) -> Offer:
-    end = row.get("deprecated_on")
-    return Offer(
-        provider_kind=row["provider"],
-        id=model_id,
-        name=row["name"],
-        context_tokens=row.get("context_tokens"),
-        max_output_tokens=row.get("max_output_tokens"),
-        abilities=_abilities(row.get("abilities")),
-        deprecated_on=end,
-        deprecated_text=row.get("deprecated_text") or _on(end),
-        replacement=row.get("replacement"),
-        unverified=row.get("unverified"),
-        source=row["source"],
-        checked_on=row["checked_on"],
-    )
+    facts = {"deprecated_text": _on(row.get("deprecated_on")), **row, "abilities": _abilities(row.get("abilities"))}
+    del facts["ids"]
+    return Offer(provider_kind=facts.pop("provider"), id=model_id, **facts)
 
 
 def _users_offer(row: UserRow, name: str, ours: Offer) -> Offer:
+    facts = ("context_tokens", "max_output_tokens", "abilities")
+    stated = {fact: value for fact in facts if (value := getattr(row, fact)) is not None}
     return replace(
         ours,
+        **stated,
         name=name,
-        context_tokens=ours.context_tokens if row.context_tokens is None else row.context_tokens,
-        max_output_tokens=ours.max_output_tokens if row.max_output_tokens is None else row.max_output_tokens,
-        abilities=ours.abilities if row.abilities is None else row.abilities,
         deprecated_on=row.deprecated_on,
         deprecated_text=_on(row.deprecated_on),
         replacement=row.replacement,

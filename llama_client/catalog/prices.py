@@ -1,7 +1,4 @@
-"""What providers ask for their tokens, and since when: the rows of `prices.toml`, looked up by day.
-
-Facts only: whose price holds for a call, and what the call cost, is decided in the room of costs.
-"""
+"""List prices of providers, by day: the rows of `prices.toml`. `costs.prices` decides which price holds for a call."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-_BUNDLED = "prices.toml"
+from llama_client.catalog.catalog import read_bundled
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +20,24 @@ class ListPrice:
     id: str
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
-    cached_usd_per_mtok: Decimal | None
-    service_tier: str | None
-    effective_from: date | None
-    effective_until: date | None
-    unverified: str | None
     source: str
     checked_on: date
+    # None: as input.
+    cached_usd_per_mtok: Decimal | None = None
+    service_tier: str | None = None
+    effective_from: date | None = None
+    # The first day on which it no longer holds.
+    effective_until: date | None = None
+    unverified: str | None = None
 
     def holds_on(self, day: date) -> bool:
-        """Whether it is the price of that day."""
         return (self.effective_from is None or self.effective_from <= day) and (
             self.effective_until is None or day < self.effective_until
         )
 
 
 class ListPrices:
-    """List prices, looked up by provider, model and day.
-
-    Examples:
-        >>> prices = ListPrices.bundled()
-        >>> prices.of("groq", "openai/gpt-oss-20b", date(2026, 11, 23)).input_usd_per_mtok
-        Decimal('0.075')
-        >>> together = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
-        >>> [prices.of("together", together, date(2026, month, 1)).output_usd_per_mtok for month in (5, 6)]
-        [Decimal('0.88'), Decimal('1.04')]
-        >>> prices.of("groq", "an-id-of-tomorrow", date(2026, 11, 23)) is None
-        True
-    """
+    """List prices, looked up by provider, model and day."""
 
     def __init__(self, rows: Iterable[ListPrice]) -> None:
         self._rows: dict[tuple[str, str], list[ListPrice]] = {}
@@ -60,40 +47,29 @@ class ListPrices:
     @classmethod
     @cache
     def bundled(cls) -> ListPrices:
-        """The prices that come with the package, read once: they never change."""
-        import tomllib
-        from importlib import resources
-
-        text = resources.files("llama_client.catalog").joinpath(_BUNDLED).read_text(encoding="utf-8")
-        return cls(_row(table, model) for table in tomllib.loads(text)["prices"] for model in table["ids"])
+        """The prices of the package, read once."""
+        rows = read_bundled("prices.toml")["prices"]
+        return cls(_row(row, model) for row in rows for model in row["ids"])
 
     def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
-        """The price that held on a day; None: nobody knows, which is not nothing."""
-        holding = [row for row in self._rows.get((provider_kind, model), ()) if row.holds_on(day)]
-        own = [row for row in holding if row.service_tier == service_tier]
-        return next(iter(own or [row for row in holding if row.service_tier is None]), None)
+        """The price that held on a day; None: unknown, which is not 0."""
+        held = [row for row in self._rows.get((provider_kind, model), ()) if row.holds_on(day)]
+        of_tier = [row for row in held if row.service_tier == service_tier]
+        rows = of_tier or [row for row in held if row.service_tier is None]
+        return max(rows, key=lambda row: row.effective_from or date.min, default=None)
 
     def tiers(self, provider_kind: str, model: str) -> set[str | None]:
-        """The tiers that have a price of their own."""
+        """The tiers with a price of their own."""
         return {row.service_tier for row in self._rows.get((provider_kind, model), ())}
 
     def all(self) -> list[ListPrice]:
-        """Every row."""
         return [row for rows in self._rows.values() for row in rows]
 
 
-def _row(table: Mapping[str, Any], model: str) -> ListPrice:
-    cached = table.get("cached_usd_per_mtok")
-    return ListPrice(
-        provider_kind=table["provider"],
-        id=model,
-        input_usd_per_mtok=Decimal(table["input_usd_per_mtok"]),
-        output_usd_per_mtok=Decimal(table["output_usd_per_mtok"]),
-        cached_usd_per_mtok=None if cached is None else Decimal(cached),
-        service_tier=table.get("service_tier"),
-        effective_from=table.get("effective_from"),
-        effective_until=table.get("effective_until"),
-        unverified=table.get("unverified"),
-        source=table["source"],
-        checked_on=table["checked_on"],
-    )
+_DECIMALS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
+
+
+def _row(row: Mapping[str, Any], model: str) -> ListPrice:
+    facts: dict[str, Any] = {key: Decimal(value) if key in _DECIMALS else value for key, value in row.items()}
+    del facts["ids"]
+    return ListPrice(provider_kind=facts.pop("provider"), id=model, **facts)

@@ -13,24 +13,23 @@ from click.shell_completion import CompletionItem
 
 from llama_client import __version__
 from llama_client.cli import failures
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, ProviderNotInstalledError
+from llama_client.cli.help_pages import COMPLETE_VARIABLE
+from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, MissingExtraError
 
-# The variable by which a shell's script asks what to complete a line with.
-VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-# Command -> what the list of commands says of it. Its module is imported only when it is called: Tab and `--help` would
-# wait for all of them.
+# Command -> its help in the list. Its module is imported only when it is called: completion and `--help` would wait for
+# all of them.
 _COMMANDS = {
-    "bench": "How fast a target answers, alone and many at once.",
+    "bench": "How fast a target answers, one request and many at once.",
     "chat": "Ask a model.",
     "completion": "Print the script that completes commands in a shell.",
     "config": "Write, show or check the configuration.",
-    "costs": "What was spent, and what budgets have left.",
+    "costs": "What was spent, and what is left of budgets.",
     "crossover": "When a machine of your own is cheaper than an API.",
     "doctor": "Check what is configured, and say what to do.",
     "fit": "Whether a model fits this machine, or a named one.",
-    "models": "What is configured, reached and served.",
-    "pull": "Get a model to run in this process.",
+    "models": "Providers in use, and the models that they serve.",
+    "pull": "Download a model to run in this process.",
 }
 
 
@@ -60,7 +59,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        named = [CompletionItem(name, help=told) for name, told in _COMMANDS.items() if name.startswith(incomplete)]
+        named = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
         return named + click.Command.shell_complete(self, ctx, incomplete)
 
 
@@ -75,7 +74,7 @@ def app() -> None:
                                                is downloaded if there is no other
       llama-client doctor                      what works here, and what to do
       llama-client config init                 write a configuration file
-      llama-client models                      who serves what
+      llama-client models                      providers and their models
       llama-client costs --since 7d            what was spent
       llama-client fit llama-3.3-70b --gpu rtx_4090 --gpus 2
       llama-client crossover llama-3.3-70b --volume 500M
@@ -87,10 +86,12 @@ def app() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _write_any_text()
-    if asked := os.environ.get(VARIABLE):
+    for stream in (sys.stdout, sys.stderr):  # None where it was closed
+        # Answers hold any character; where the encoding of a terminal or a pipe lacks one, it is written as `?`.
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="replace")
+    if asked := os.environ.get(COMPLETE_VARIABLE):
         from llama_client.cli.completion import answer
 
         return answer(app, asked)
@@ -106,28 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(err=True)
         return EXIT_INTERRUPTED
     except OSError as error:
-        # Only writing gets here: a full disk, say. A reader that has gone (`| head`) is click's affair.
+        # Only errors of writing get here: a full disk, say. Click handles a closed pipe (`| head`).
         click.echo(f"llama-client: {error.strerror or error}", err=True)
         return EXIT_FAILED
     except LlamaClientError as error:
         failures.show(error)
         if "--json" in arguments:
             _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
-        return (
-            EXIT_USAGE
-            if isinstance(error, ConfigError | InvalidRequestError | ProviderNotInstalledError)
-            else EXIT_FAILED
-        )
+        is_usage = isinstance(error, ConfigError | InvalidRequestError | MissingExtraError)
+        return EXIT_USAGE if is_usage else EXIT_FAILED
 
 
 def _print_error(error: Exception, message: str, attempts: list[dict[str, object]]) -> None:
-    """The one document that `--json` promises, where there is no answer."""
+    """The JSON document that `--json` promises, where there is no answer."""
     click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message, "attempts": attempts}}))
-
-
-def _write_any_text() -> None:
-    """Answers hold any character; a terminal or a pipe whose encoding lacks one gets a `?` and no traceback."""
-    for stream in (sys.stdout, sys.stderr):  # None where it was closed
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")

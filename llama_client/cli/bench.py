@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
@@ -20,8 +20,8 @@ import click
 from llama_client import AsyncLlamaClient, LlamaClient, load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli.bench_target import BenchTarget, UserInput, bench_target, is_loopback, what_is_possible
-from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, printable, progress_console, table_of
+from llama_client.cli.help_pages import HelpPage, config_option, json_option, name_option
+from llama_client.cli.terminal import answer_console, one_line, printable, progress_bar, table_of
 from llama_client.costs.money import shown
 from llama_client.crossover.bench.measure import (
     DEFAULT_CONCURRENCIES,
@@ -29,30 +29,29 @@ from llama_client.crossover.bench.measure import (
     BenchRun,
     Prompts,
     Step,
+    first_content_timeout_s,
     measure,
-    patience_s,
     without_retries,
 )
 from llama_client.crossover.throughput.points import CPU
 from llama_client.crossover.user_tables import tables_of
+from llama_client.providers.gguf.store import ModelStore
 from llama_client.types.report import BENCH_TAG
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from llama_client.cli.bench_target import BenchTarget
     from llama_client.config.schema import Config
     from llama_client.crossover.bench.levels import Level, Spread
-    from llama_client.crossover.bench.measure import BenchRun
-    from llama_client.crossover.throughput.points import MeasuredPoint
     from llama_client.types.report import CostEstimate
 
-
-# Lengths that are further from what was asked for are told.
+# Lengths further from the requested ones get a note.
 _NEAR = 0.1
-# A server that sends fewer pieces for a token sends bursts.
-_FINE_PIECES = 0.5
-# Each column's name, and what stands above it in two lines where there is room for a table.
+# A server that sends fewer chunks per token sends bursts.
+_FINE_CHUNKS = 0.5
+# Fields of a level that are not in the JSON.
+_ONLY_FOR_NOTES = ("overcounted", "chunks_per_token", "mean_queue_s")
+# Each column's name, and its heading in two lines where there is room for a table.
 _COLUMNS = {
     "at once": "at once",
     "tokens/s": "tokens/s",
@@ -69,97 +68,87 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class StoredAs:
-    """What became of a measurement."""
-
+    # Whether it should be.
     wanted: bool
     file: Path | None = None
     levels: int = 0
+    # A message on each level above what the data sheet allows.
     impossible: Sequence[str] = ()
+    # Why the file cannot be written.
     problem: str | None = None
 
 
-def show(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> None:
-    """Prints it for people."""
-    from rich.console import Console
+def show(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> None:
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False)
+    console = answer_console()
     console.print(Text(_sentence(run, subject)))
     if any(level.answered for level in run.levels):
         console.print()
         console.print(_table(run.levels, console.width))
-    lines = [*notes(run, subject), *_impossible(keeping), _cost(run)]
-    if keeping.wanted:
-        lines += _kept(run, subject, keeping)
-    for line in lines:
+    for line in (*notes(run, subject, stored), _cost(run), *_storage(run, subject, stored)):
         console.print()
         console.print(Text(one_line(line)))
 
 
-def document(run: BenchRun, subject: BenchTarget, keeping: StoredAs, day: date) -> dict[str, Any]:
-    """The same for programs. Money is text, so that it is exact; what is not known is null."""
+def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -> dict[str, Any]:
+    """For JSON. Money is text, so that it is exact; what is unknown is null."""
     plan = run.plan
     return {
         "target": plan.target,
         "measured_on": day.isoformat(),
-        "model": subject.model,
-        "gpu": subject.gpu,
-        "n_gpus": subject.n_gpus,
-        "precision": subject.precision,
-        "engine": subject.engine,
+        **{name: getattr(subject, name) for name in ("model", "gpu", "n_gpus", "precision", "engine")},
         "asked": {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens},
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",
         "unpriced_requests": 0 if run.is_free else run.unpriced_requests,
-        "notes": [*notes(run, subject), *_impossible(keeping)],
-        "stored_in": None if keeping.file is None else str(keeping.file),
-        "stored_levels": keeping.levels,
+        "notes": notes(run, subject, stored),
+        "stored_in": None if stored.file is None else str(stored.file),
+        "stored_levels": stored.levels,
         "stopped": run.stopped,
     }
 
 
-def notes(run: BenchRun, subject: BenchTarget) -> list[str]:
-    """What to know before the figures are believed."""
+def notes(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]:
     levels, plan = [level for level in run.levels if level.answered], run.plan
     found = []
-    read, written = _mean_tokens(levels)
+    read, written = (_mean_tokens(levels, name) for name in ("mean_input_tokens", "mean_output_tokens"))
     if levels and written < plan.output_tokens * (1 - _NEAR):
         hint = "" if plan.ignore_eos else "; a server that knows ignore_eos does not with --ignore-eos"
         found.append(
             f"The model stopped early: its answers have {written:.0f} tokens on average, not {plan.output_tokens}. The "
-            f"figures are of what came{hint}."
+            f"figures are of the tokens that came{hint}."
         )
     if levels and abs(read - plan.input_tokens) > plan.input_tokens * _NEAR:
         found.append(f"The prompts have {read:.0f} tokens on average, not {plan.input_tokens}.")
     if any(level.overcounted for level in levels):
         found.append(
-            f"The server told of more output tokens than the {plan.output_tokens} that it was asked for at most, which "
-            "is not believed: these answers are estimated by their bytes, and such a level is not stored."
+            f"The server reported more output tokens than max_tokens, {plan.output_tokens}, which is not believed: "
+            "these answers are estimated by their bytes, and such a level is not stored."
         )
     if any(level.estimated > level.overcounted for level in levels):
-        found.append("The server told no counts of tokens for some answers; they are estimated by their bytes.")
-    if any((level.pieces_per_token or 1.0) < _FINE_PIECES for level in levels):
-        found.append("The answers came in pieces of several tokens: the first token is there when the first piece is.")
-    brief = [level for level in levels if not level.is_steady]
+        found.append("The server reported no token counts for some answers; they are estimated by their bytes.")
+    if any((level.chunks_per_token or 1.0) < _FINE_CHUNKS for level in levels):
+        found.append("The answers came in chunks of several tokens: the time to the first token is that of a chunk.")
+    brief = [f"{level.concurrency}" for level in levels if not level.is_steady]
     if brief:
         found.append(
-            f"Too short for a steady phase at {_listed(brief)} at once: tokens/s is over the whole time there, start "
+            f"Too short for a steady phase at {', '.join(brief)} at once: tokens/s is over the whole time there, start "
             "and end included, so rather too low. More --requests or --seconds helps."
         )
     if subject.at_once is not None and any(level.concurrency > subject.at_once for level in levels):
         found.append(
-            f"Only {subject.at_once} at once are let through here (n_parallel or max_concurrency): more wait, and that "
-            "is in the time to the first token."
+            f"Only {subject.at_once} at once leave this client (n_parallel or max_concurrency): the others wait, which "
+            "counts in the time to the first token."
         )
-    failed = [level for level in run.levels if level.failed]
-    for level in failed:
-        kinds = ", ".join(f"{count} {name}" for name, count in sorted(level.errors.items()))
-        found.append(f"At {level.concurrency} at once failed: {kinds}.")
-    return found
+    for level in run.levels:
+        if level.failed:
+            kinds = ", ".join(f"{count} {name}" for name, count in sorted(level.errors.items()))
+            found.append(f"At {level.concurrency} at once failed: {kinds}.")
+    return [*found, *(text[:1].upper() + text[1:] for text in stored.impossible)]
 
 
 def _cost(run: BenchRun) -> str:
-    """What it cost, in a sentence."""
     if run.is_free:
         return "It cost nothing by the token."
     if run.unpriced_requests:
@@ -171,7 +160,7 @@ def _cost(run: BenchRun) -> str:
 def _sentence(run: BenchRun, subject: BenchTarget) -> str:
     best = max(run.levels, key=lambda level: level.output_tokens_per_s or 0.0, default=None)
     if best is None or best.output_tokens_per_s is None:
-        return one_line(f"{run.plan.target} answered nothing that could be measured.")
+        return one_line(f"{run.plan.target} gave no answer that could be measured.")
     one = run.levels[0]
     single = f", {_number(one.output_tokens_per_s)} to one" if one.concurrency == 1 and best is not one else ""
     where = f" on {subject.n_gpus} x {subject.gpu}" if subject.gpu not in (None, CPU) else ""
@@ -186,8 +175,8 @@ def _table(levels: Sequence[Level], width: int) -> RenderableType:
         [
             f"{level.concurrency}",
             f"{_number(level.output_tokens_per_s)}{'' if level.is_steady or not level.answered else '*'}",
-            *_spread(level.ttft_ms),
-            *_spread(level.tpot_ms),
+            *_percentiles(level.ttft_ms),
+            *_percentiles(level.tpot_ms),
             _number(level.mean_input_tokens),
             _number(level.mean_output_tokens),
             f"{level.answered}",
@@ -198,53 +187,34 @@ def _table(levels: Sequence[Level], width: int) -> RenderableType:
     return table_of([(name, True) for name in _COLUMNS], rows, width=width, headings=list(_COLUMNS.values()))
 
 
-def _impossible(keeping: StoredAs) -> list[str]:
-    return [text[:1].upper() + text[1:] for text in keeping.impossible]
-
-
-def _kept(run: BenchRun, subject: BenchTarget, keeping: StoredAs) -> list[str]:
-    if keeping.file is None:
-        if keeping.problem is not None or keeping.impossible:
-            # Said already.
+def _storage(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]:
+    if stored.file is None:
+        if not stored.wanted or stored.problem is not None or stored.impossible:
+            # The problem has its own message.
             return []
         if subject.missing:
             options = ", ".join(f"--{name}" for name in subject.missing)
-            return [f"Not stored, as not all is known of what was measured: say {options}, and `crossover` can use it."]
+            return [
+                f"Not stored, as the subject is not fully known: give {options}, and `crossover` can use the result."
+            ]
         return ["Not stored: no level had a steady phase with the server's own counts."]
-    lines = [f"{keeping.levels} of {len(run.levels)} levels stored in {keeping.file}"]
+    lines = [f"{stored.levels} of {len(run.levels)} levels stored in {stored.file}"]
     if subject.gpu != CPU:
         many = f" --gpus {subject.n_gpus}" if subject.n_gpus != 1 else ""
         engine = "" if subject.engine is None else f" --engine {subject.engine}"
         lines.append(
-            f"What uses it: llama-client crossover {subject.model} --gpu {subject.gpu}{many} --precision "
-            f"{subject.precision}{engine}"
+            f"Used by: llama-client crossover {subject.model} --gpu {subject.gpu}{many} --precision {subject.precision}"
+            f"{engine}"
         )
     return lines
 
 
 def _level(level: Level) -> dict[str, Any]:
-    return {
-        "concurrency": level.concurrency,
-        "answered": level.answered,
-        "failed": level.failed,
-        "errors": dict(level.errors),
-        "cut": level.cut,
-        "wall_s": level.wall_s,
-        "output_tokens_per_s": level.output_tokens_per_s,
-        "is_steady": level.is_steady,
-        "ttft_ms": _percentiles(level.ttft_ms),
-        "tpot_ms": _percentiles(level.tpot_ms),
-        "mean_input_tokens": level.mean_input_tokens,
-        "mean_output_tokens": level.mean_output_tokens,
-        "estimated": level.estimated,
-    }
+    values = asdict(level) | {"failed": level.failed}
+    return {name: value for name, value in values.items() if name not in _ONLY_FOR_NOTES}
 
 
-def _percentiles(spread: Spread | None) -> dict[str, float] | None:
-    return None if spread is None else {"p50": spread.p50, "p95": spread.p95, "mean": spread.mean}
-
-
-def _spread(spread: Spread | None) -> tuple[str, str]:
+def _percentiles(spread: Spread | None) -> tuple[str, str]:
     return ("-", "-") if spread is None else (_number(spread.p50), _number(spread.p95))
 
 
@@ -254,30 +224,23 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _mean_tokens(levels: Sequence[Level]) -> tuple[float, float]:
-    """Of all answers, in and out."""
+def _mean_tokens(levels: Sequence[Level], name: str) -> float:
+    """Of all answers."""
     answers = sum(level.answered for level in levels) or 1
-    read = sum((level.mean_input_tokens or 0) * level.answered for level in levels)
-    return read / answers, sum((level.mean_output_tokens or 0) * level.answered for level in levels) / answers
-
-
-def _listed(levels: Sequence[Level]) -> str:
-    return ", ".join(str(level.concurrency) for level in levels)
+    return sum((getattr(level, name) or 0) * level.answered for level in levels) / answers
 
 
 _SECTIONS = {
     "What is sent": ("concurrency", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos", "yes"),
-    "What is measured, kept with the result": ("model", "gpu", "gpus", "precision", "engine", "no_store"),
+    "What is measured, stored with the result": ("model", "gpu", "gpus", "precision", "engine", "no_store"),
 }
 _FAILED = 1
-# After so long without an answer, somebody wonders.
+# After so long without an answer, a message says why.
 _SILENT_S = 5.0
 _LEVELS = ",".join(map(str, DEFAULT_CONCURRENCIES))
 
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers, as in `1,8,32`."""
-
     name = "N,N,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
@@ -292,11 +255,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.command("bench", cls=HelpPage, sections=_SECTIONS)
 @click.argument("target", shell_complete=suggestions.targets)
 @click.option(
-    "--concurrency",
-    type=_Numbers(),
-    default=_LEVELS,
-    show_default=True,
-    help="Requests open at once, one level after another.",
+    "--concurrency", type=_Numbers(), default=_LEVELS, show_default=True, help="Requests in flight, level after level."
 )
 @click.option(
     "--input-tokens", metavar="N", type=int, default=512, show_default=True, help="The length of prompts, about."
@@ -304,30 +263,17 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--output-tokens", metavar="N", type=int, default=128, show_default=True, help="The length of answers, at most."
 )
-@click.option("--requests", metavar="N", type=int, help="How many at each level. [default: 4 times it, at least 8]")
-@click.option("--seconds", metavar="S", type=float, help="Start no more after so long at each level. [default: 60]")
+@click.option("--requests", metavar="N", type=int, help="Of each level. [default: 4 x concurrency, at least 8]")
+@click.option("--seconds", metavar="S", type=float, help="Start no requests of a level after it. [default: 60]")
 @click.option("--ignore-eos", is_flag=True, help="Let no model stop early: vLLM, SGLang, llama.cpp.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=suggestions.architectures,
-    help="Which model it is. [default: as the catalogue or the file says]",
-)
-@click.option(
-    "--gpu",
-    metavar="NAME",
-    shell_complete=suggestions.gpus_or_cpu,
-    help="What it runs on: h100_sxm, rtx_4090, cpu, ...",
-)
+@name_option("--model", suggestions.architectures, "Its model. [default: as the catalogue or the file says]")
+@name_option("--gpu", suggestions.gpus_or_cpu, "What it runs on: h100_sxm, rtx_4090, cpu, ...")
 @click.option("--gpus", metavar="N", type=int, help="How many of them serve one replica. [default: 1]")
-@click.option(
-    "--precision",
-    metavar="NAME",
-    shell_complete=suggestions.precisions,
-    help="Of its weights: bf16, fp8, Q4_K_M, ... [default: as the file says]",
+@name_option(
+    "--precision", suggestions.precisions, "Of its weights: bf16, fp8, Q4_K_M, ... [default: as the file says]"
 )
-@click.option("--engine", metavar="NAME", shell_complete=suggestions.engines, help="trtllm, vllm, sglang or llama.cpp.")
-@click.option("--no-store", is_flag=True, help="Do not keep the result for `llama-client crossover`.")
+@name_option("--engine", suggestions.engines, "trtllm, vllm, sglang or llama.cpp.")
+@click.option("--no-store", is_flag=True, help="Do not store the result for `llama-client crossover`.")
 @click.option("--yes", is_flag=True, help="Spend what it costs without asking.")
 @json_option
 @config_option
@@ -351,9 +297,9 @@ def command(
 ) -> int:
     """How fast a target answers: time to the first token, time of each further one, tokens a second.
 
-    TARGET is what `chat -m` takes. Each prompt is a new one, so that no cache helps. The counts are those that the
-    server reports. Where the machine is known, the result is kept, and `llama-client crossover` reckons with it
-    instead of an estimate. What costs money by the token asks first.
+    TARGET is what `chat -m` takes. Each prompt is a new one, so that no cache helps. Token counts are the server's.
+    Where the machine is known, the result is stored, and `llama-client crossover` uses it instead of an estimate.
+    Where tokens cost money, it asks first.
 
     \b
     Examples:
@@ -364,45 +310,56 @@ def command(
       llama-client bench groq/openai/gpt-oss-20b --requests 8 --yes --json
     """
     if gpus is not None and gpu is None:
-        raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu h100_sxm")
+        raise click.UsageError("--gpus is the number of --gpu: give one, such as --gpu h100_sxm")
     plan = BenchPlan(target, concurrency, input_tokens, output_tokens, requests, seconds, ignore_eos)
     loaded = load_config(config)
-    estimate = _estimate(plan, loaded)
-    # A route or a name of the catalogue may be many: the first is measured, and nobody goes on to the next.
-    plan = BenchPlan(estimate.target, concurrency, input_tokens, output_tokens, requests, seconds, ignore_eos)
-    subject = _subject(plan.target, loaded, UserInput(model, gpu, gpus, precision, engine))
+    with LlamaClient(loaded) as client:
+        prompt = Prompts(input_tokens, random.SystemRandom()).next()
+        estimate = client.estimate_cost(prompt, target, max_tokens=output_tokens)
+    # A route or a name of the catalogue may be several targets: only the first is measured, without fallback.
+    plan = replace(plan, target=estimate.target)
+    given = UserInput(model, gpu, gpus, precision, engine)
+    host, store = os.environ.get("OLLAMA_HOST"), ModelStore.of_user()
+    subject = bench_target(plan.target, loaded, given, store=store, ollama_host=host)
     _require_consent(plan, estimate, loaded, said_yes=yes, may_ask=not as_json)
     with _progress(plan) as (progress, say):
         run = asyncio.run(_run(plan, loaded, progress, say))
-    _tell(run, subject, loaded, wants_to_store=not no_store, as_json=as_json)
+    _finish(run, subject, loaded, wants_to_store=not no_store, as_json=as_json)
     if run.stopped is None:
         return 0
     click.echo(f"llama-client: {one_line(run.stopped)}", err=True)
     return _FAILED
 
 
-def _tell(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_store: bool, as_json: bool) -> None:
-    """Keeps what is worth it, and shows all."""
-    day = datetime.now(UTC).date()
+def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_store: bool, as_json: bool) -> None:
+    """Stores what is possible, and shows all."""
+    from llama_client.crossover.throughput.measurements import Measurements
+
+    day, kept = datetime.now(UTC).date(), Measurements.of_user()
     points, impossible = what_is_possible(subject.points(run.levels, day), tables_of(config))
-    keeping = StoredAs(wants_to_store, impossible=impossible)
+    stored = StoredAs(wants_to_store, impossible=impossible)
     if wants_to_store and points:
-        keeping = _stored(points, run.plan.target, impossible)
+        try:
+            kept.add(points, target=run.plan.target)
+            stored = replace(stored, file=kept.file, levels=len(points))
+        except OSError as error:
+            stored = replace(stored, problem=f"{error.strerror or error} ({kept.file})")
     if as_json:
-        click.echo(json.dumps(document(run, subject, keeping, day)))
+        click.echo(json.dumps(document(run, subject, stored, day)))
     else:
-        show(run, subject, keeping)
-    if keeping.problem is not None:
-        click.echo(f"llama-client: not stored: {one_line(keeping.problem)}", err=True)
+        show(run, subject, stored)
+    if stored.problem is not None:
+        click.echo(f"llama-client: not stored: {one_line(stored.problem)}", err=True)
 
 
 async def _run(
     plan: BenchPlan, config: Config, progress: Callable[[Step], None], say: Callable[[str], None]
 ) -> BenchRun:
     key, value = BENCH_TAG
-    patient = without_retries(config, plan)
-    told = f"waiting for the first answer (a model may be loading), up to {patience_s(patient, plan.target):g} s"
-    waiting = asyncio.get_running_loop().call_later(_SILENT_S, say, told)
+    config = without_retries(config, plan)
+    timeout_s = first_content_timeout_s(config, plan.target)
+    message = f"waiting for the first answer (a model may be loading), up to {timeout_s:g} s"
+    waiting = asyncio.get_running_loop().call_later(_SILENT_S, say, message)
 
     def step(made: Step) -> None:
         if made.concurrency:
@@ -410,51 +367,36 @@ async def _run(
         progress(made)
 
     try:
-        async with AsyncLlamaClient(patient, tags={key: value}) as client:
+        async with AsyncLlamaClient(config, tags={key: value}) as client:
             return await measure(client, plan, progress=step)
     finally:
         waiting.cancel()
 
 
-def _estimate(plan: BenchPlan, config: Config) -> CostEstimate:
-    """What one request costs, and of whom."""
-    prompt = Prompts(plan.input_tokens, random.SystemRandom()).next()
-    with LlamaClient(config) as client:
-        return client.estimate_cost(prompt, plan.target, max_tokens=plan.output_tokens)
-
-
-def _subject(target: str, config: Config, said: UserInput) -> BenchTarget:
-    from llama_client.providers.gguf.store import ModelStore
-
-    host = os.environ.get("OLLAMA_HOST")
-    return bench_target(target, config, said, store=ModelStore.of_user(), ollama_host=host)
-
-
 def _require_consent(plan: BenchPlan, estimate: CostEstimate, config: Config, *, said_yes: bool, may_ask: bool) -> None:
-    """Asks before money is spent."""
     table = config.providers.get(plan.target.partition("/")[0])
     if said_yes or not _costs_by_token(estimate, table):
         return
     requests = plan.most_requests
     if estimate.most_usd is None or estimate.usd is None:
-        told = f"{requests:,} requests to {plan.target}, whose price nobody here knows"
+        question = f"{requests:,} requests to {plan.target}, whose price is unknown"
     else:
-        told = (
+        question = (
             f"{requests:,} requests to {plan.target} will cost about {_rounded_up(estimate.usd * requests)}, and at "
             f"most {_rounded_up(estimate.most_usd * requests)}"
         )
     if not may_ask or sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(f"{printable(told)}: say --yes to spend it, or ask for less with --requests")
-    click.confirm(f"{printable(told)}. Go on?", abort=True, err=True)
+        raise click.UsageError(f"{printable(question)}: give --yes to spend it, or fewer --requests")
+    click.confirm(f"{printable(question)}. Continue?", abort=True, err=True)
 
 
 def _rounded_up(usd: Decimal) -> str:
-    """An estimate, to two digits that count or the cent."""
+    """An estimate, to two significant digits or the cent."""
     return shown(usd.quantize(Decimal(1).scaleb(min(-2, usd.adjusted() - 1)), ROUND_UP))
 
 
 def _costs_by_token(estimate: CostEstimate, table: object) -> bool:
-    """Whether each request costs money: what runs here, or on a machine that is paid by the hour, does not."""
+    """Whether each request costs money: not on this machine, nor on one that is paid by the hour."""
     if estimate.status == "free" or getattr(table, "machine_usd_per_hour", None) is not None:
         return False
     if estimate.status == "unknown":
@@ -463,29 +405,15 @@ def _costs_by_token(estimate: CostEstimate, table: object) -> bool:
     return bool(estimate.most_usd is None or estimate.most_usd > 0)
 
 
-def _stored(points: Sequence[MeasuredPoint], target: str, impossible: Sequence[str]) -> StoredAs:
-    """Keeps the measurement; a disk that is full costs only that."""
-    from llama_client.crossover.throughput.measurements import Measurements
-
-    kept = Measurements.of_user()
-    try:
-        kept.add(points, target=target)
-    except OSError as error:
-        return StoredAs(wanted=True, impossible=impossible, problem=f"{error.strerror or error} ({kept.file})")
-    return StoredAs(True, kept.file, len(points), impossible)
-
-
 @contextmanager
 def _progress(plan: BenchPlan) -> Iterator[tuple[Callable[[Step], None], Callable[[str], None]]]:
-    """A bar on stderr, where that is a terminal, and what says something there in any case."""
-    console = progress_console()
-    if not console.is_terminal:
-        yield lambda _: None, lambda text: click.echo(f"llama-client: {text}", err=True)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    """A bar on stderr, where that is a terminal, and a function for messages there."""
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+        if bar is None:
+            yield lambda _: None, lambda text: click.echo(f"llama-client: {text}", err=True)
+            return
         task = bar.add_task("warming up", total=plan.most_requests)
 
         def draw(step: Step) -> None:

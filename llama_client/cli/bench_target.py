@@ -1,4 +1,4 @@
-"""What `bench` measures: model, precision, engine, GPUs; stated or detected."""
+"""The subject of `bench`: model, precision, engine and GPUs, given or detected."""
 
 from __future__ import annotations
 
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Tables
     from llama_client.providers.gguf.store import ModelStore
 
-
 _WORD = re.compile(r"[A-Za-z0-9_]+")
-# A level in which more than one request of twenty failed was not at its concurrency all the time.
+# With a larger share of failed requests a level was not at its concurrency all the time.
 _MOST_FAILED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class UserInput:
-    """What the user says of the target; None: nothing."""
-
     model: str | None = None
     gpu: str | None = None
     n_gpus: int | None = None
@@ -44,26 +41,27 @@ class UserInput:
 
 @dataclass(frozen=True, slots=True)
 class BenchTarget:
-    """What is measured, as far as it is known."""
+    """None: unknown."""
 
     model: str | None
     gpu: str | None
     n_gpus: int
     precision: str | None
     engine: str | None
+    # The most requests that this client lets through.
     at_once: int | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What has to be said before a measurement of it can be kept."""
+        """What must be given before a measurement of it can be stored."""
         known = {"model": self.model, "gpu": self.gpu, "precision": self.precision}
         return tuple(name for name, value in known.items() if value is None)
 
     def points(self, levels: list[Level], day: date) -> list[MeasuredPoint]:
-        """What of a measurement is worth keeping.
+        """The levels worth storing.
 
-        That is each level with a steady phase and the server's own counts, in which hardly a request failed, and whose
-        requests all reached the model.
+        They have a steady phase, the server's own counts and hardly a failed request, and no request waited in this
+        client.
         """
         if self.model is None or self.gpu is None or self.precision is None:
             return []
@@ -92,24 +90,23 @@ class BenchTarget:
 
 
 def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[list[MeasuredPoint], list[str]]:
-    """The points that the data sheets allow, and what is wrong with the others.
+    """The points that the data sheets allow, and a message on each of the others.
 
-    Of a model or GPU that the tables do not have nothing can be said, nor of a precision that no such engine runs:
-    these points are among the first.
+    Points of models, GPUs or precisions without a known ceiling are allowed.
     """
     possible, wrong = [], []
     for point in points:
         try:
             _require_possible(point, tables)
         except InvalidRequestError as error:
-            wrong.append(f"{error}. Is it another model, precision or GPU, or does it guess ahead?")
+            wrong.append(f"{error}. Is it another model, precision or GPU, or is speculative decoding on?")
         else:
             possible.append(point)
     return possible, wrong
 
 
 def _require_possible(point: MeasuredPoint, tables: Tables) -> None:
-    """Refuses a point that is above the ceiling; of an engine that nobody named, of the one that goes furthest."""
+    """Refuses a point above the ceiling; where the engine is unknown, above the highest one."""
     from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
 
     replicas = []
@@ -120,79 +117,62 @@ def _require_possible(point: MeasuredPoint, tables: Tables) -> None:
     if not replicas:
         return
     isl, osl, batch = point.input_tokens, point.output_tokens, point.concurrency
-    furthest = max(replicas, key=lambda each: ceiling_tokens_per_s(each, isl=isl, osl=osl, batch=batch))
+    fastest = max(replicas, key=lambda each: ceiling_tokens_per_s(each, isl=isl, osl=osl, batch=batch))
     param = f"not stored, at {batch} at once"
-    require_possible(point.output_tokens_per_s, furthest, isl=isl, osl=osl, batch=batch, param=param)
+    require_possible(point.output_tokens_per_s, fastest, isl=isl, osl=osl, batch=batch, param=param)
 
 
 def bench_target(
     target: str,
     config: Config,
-    said: UserInput,
+    given: UserInput,
     *,
     store: ModelStore,
     ollama_host: str | None = None,
     machine: Callable[[], Machine] | None = None,
 ) -> BenchTarget:
-    """What a target is."""
     tables = tables_of(config)
     provider, _, model_id = target.partition("/")
     table = config.providers.get(provider)
     kind = provider if table is None else table.kind
-    file = _file_of(config, provider, kind, model_id, store)
-    gpu, n_gpus = _gpus(said, tables)
-    if gpu is None and _is_here(kind, getattr(table, "base_url", None) or ollama_host):
-        gpu = _gpu_of((machine or this_machine)(), kind, getattr(table, "n_gpu_layers", None))
-    engine = None if said.engine is None else canonical_engine(said.engine)
-    if engine is None and kind in ("gguf", "ollama"):
-        engine = "llama.cpp"
-    slots: int | None = 1 if kind == "gguf" else None
-    limit = getattr(table, "n_parallel", slots) if kind == "gguf" else getattr(table, "max_concurrency", None)
-    return BenchTarget(
-        _model(said.model, config, provider, kind, model_id, file, tables),
-        gpu,
-        n_gpus,
-        _precision(said.precision, model_id if file is None else file.stem, file),
-        engine,
-        limit,
-    )
-
-
-def _gpus(said: UserInput, tables: Tables) -> tuple[str | None, int]:
-    n_gpus = 1 if said.n_gpus is None else said.n_gpus
+    file = _file_of(getattr(table, "model_path", None), model_id, store) if kind == "gguf" else None
+    n_gpus = 1 if given.n_gpus is None else given.n_gpus
     if not 1 <= n_gpus <= MAX_GPUS:
         raise InvalidRequestError(f"gpus: must be from 1 to {MAX_GPUS}, got {n_gpus}", param="gpus")
-    if said.gpu is None:
-        return None, n_gpus
-    return (CPU if said.gpu.strip().lower() == CPU else tables.gpu(said.gpu).name), n_gpus
-
-
-def _is_here(kind: str, url: str | None) -> bool:
-    """Whether this machine is the one that answers."""
-    if kind == "gguf":
-        return True
-    return kind == "ollama" and (not url or is_loopback(url))
+    url = getattr(table, "base_url", None) or ollama_host
+    gpu = None
+    if given.gpu is not None:
+        gpu = CPU if given.gpu.strip().lower() == CPU else tables.gpu(given.gpu).name
+    elif kind == "gguf" or (kind == "ollama" and (not url or is_loopback(url))):
+        gpu = _gpu_of((machine or this_machine)(), kind, getattr(table, "n_gpu_layers", None))
+    engine: str | None = "llama.cpp" if kind in ("gguf", "ollama") else None
+    if given.engine is not None:
+        engine = canonical_engine(given.engine)
+    limit = getattr(table, "n_parallel", 1) if kind == "gguf" else getattr(table, "max_concurrency", None)
+    if given.model is not None:
+        model: str | None = tables.model(given.model).name
+    else:
+        model = _first(lambda name: tables.model(name).name, _names(config, provider, kind, model_id, file))
+    words = _precisions(model_id, file) if given.precision is None else []
+    precision = canonical(given.precision) if given.precision is not None else _first(canonical, words)
+    return BenchTarget(model, gpu, n_gpus, precision, engine, limit)
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address is this machine's own."""
     return is_this_machine(urlsplit(url if "//" in url else f"//{url}").hostname or "")
 
 
 def _gpu_of(machine: Machine, kind: str, n_gpu_layers: int | None) -> str | None:
-    """The name of this machine's GPU; None: nobody knows whether it is used, or which."""
+    """The name of this machine's GPU; None: unknown whether it is used, or which."""
     if not machine.gpus or (kind == "gguf" and n_gpu_layers == 0):
         return CPU
     if kind == "gguf" and not machine.has_unified_memory:
-        # Whether this build of llama.cpp can use it cannot be told from outside.
+        # Whether this build of llama.cpp can use it is not visible from outside.
         return None
     return machine.gpus[0].row if len(machine.gpus) == 1 else None
 
 
-def _file_of(config: Config, provider: str, kind: str, model_id: str, store: ModelStore) -> Path | None:
-    if kind != "gguf":
-        return None
-    own: Path | None = getattr(config.providers.get(provider), "model_path", None)
+def _file_of(own: Path | None, model_id: str, store: ModelStore) -> Path | None:
     if model_id == "default" and own is not None:
         return own
     from llama_client.providers.gguf.store import DEMO_NAME
@@ -201,43 +181,32 @@ def _file_of(config: Config, provider: str, kind: str, model_id: str, store: Mod
     return None if stored is None else stored.path
 
 
-def _model(
-    said: str | None, config: Config, provider: str, kind: str, model_id: str, file: Path | None, tables: Tables
-) -> str | None:
-    """The canonical name of the model: as the user says, else as the catalogue, the id or the file does."""
-    if said is not None:
-        return tables.model(said).name
+def _names(config: Config, provider: str, kind: str, model_id: str, file: Path | None) -> list[str]:
+    """What the model may be called: by the catalogue, its id, its file."""
     from llama_client.catalog.catalog import Catalog
 
     catalog = Catalog.bundled().extended([row.as_row() for row in config.models])
     offer = catalog.offer(provider, model_id) or catalog.offer(kind, model_id)
     names = [model_id] if offer is None else [offer.name, model_id]
     if file is not None:
-        # Behind the name stands the precision, as in `Llama-3.2-3B-Instruct-Q4_K_M`.
-        words = re.split(r"[.-](?=[A-Za-z0-9_]+$)", file.stem)
-        names += [words[0], file.stem]
-    for name in names:
-        try:
-            return tables.model(name).name
-        except InvalidRequestError:
-            continue
-    return None
+        # The precision follows the name, as in `Llama-3.2-3B-Instruct-Q4_K_M`.
+        names += [re.split(r"[.-](?=[A-Za-z0-9_]+$)", file.stem)[0], file.stem]
+    return names
 
 
-def _precision(said: str | None, name: str, file: Path | None) -> str | None:
-    """The precision: as the user says, else as the file or the name does."""
-    if said is not None:
-        return canonical(said)
-    words = _WORD.findall(name)
+def _precisions(model_id: str, file: Path | None) -> list[str]:
+    """What the precision may be: the file's own, else the words of the name, the last first."""
     if file is not None:
         from llama_client.crossover.fitting.gguf_files import read_gguf
 
-        # Else its name has to do; what is wrong with it, who loads it will say.
+        # A broken file is reported where it is loaded.
         with suppress(LlamaClientError):
-            words = [read_gguf(file).precision]
-    for word in reversed(words):
-        try:
-            return canonical(word)
-        except InvalidRequestError:
-            continue
+            return [read_gguf(file).precision]
+    return _WORD.findall(model_id if file is None else file.stem)[::-1]
+
+
+def _first(canonical_name: Callable[[str], str], names: Sequence[str]) -> str | None:
+    for name in names:
+        with suppress(InvalidRequestError):
+            return canonical_name(name)
     return None

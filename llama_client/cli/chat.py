@@ -22,46 +22,53 @@ from llama_client.cli.terminal import one_line, printable, say
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.types.request import CallParams
+from llama_client.types.request import SharedParams
 
 Conversation = list[dict[str, object] | Message]
 
 _END_KEY = "Ctrl-Z and Enter" if sys.platform == "win32" else "Ctrl-D"
 _HELP = f"""\
-Type a question and press Enter; the model remembers what was said before.
-  /new     begin a new conversation
+Type a question and press Enter; the model gets the whole conversation.
+  /new     start a new conversation
   /help    show this
   /exit    end it, as {_END_KEY} does
 Ctrl-C stops an answer that is being written."""
 
 
-def answer(client: LlamaClient, messages: Sequence[Any], params: CallParams, *, stream: bool) -> ChatCompletion:
-    """Prints an answer on standard output, and what is odd about it on standard error."""
+def answer(client: LlamaClient, messages: Sequence[Any], params: SharedParams, *, stream: bool) -> ChatCompletion:
+    """Prints an answer on standard output; reasoning (on a terminal) and warnings on standard error."""
+    clean = printable if sys.stdout is not None and sys.stdout.isatty() else str
     if not stream:
         reply = client.ask(messages, **params)
-        click.echo(_printable(reply.text))
+        click.echo(clean(reply.text))
     else:
+        shows_reasoning, is_reasoning = sys.stderr is not None and sys.stderr.isatty(), False
         with client.chat.completions.create(messages=messages, stream=True, **params) as chunks:
-            thoughts = _Thoughts()
             for chunk in chunks:
-                thoughts.show(chunk.choices[0].delta.reasoning if chunk.choices else None)
+                reasoning = chunk.choices[0].delta.reasoning if chunk.choices else None
+                if reasoning and shows_reasoning:
+                    if not is_reasoning:
+                        click.echo("(thinking) ", nl=False, err=True)
+                    click.secho(printable(reasoning), nl=False, italic=True, err=True)
+                    is_reasoning = True
                 if chunk.text:
-                    thoughts.end()
-                    click.echo(_printable(chunk.text), nl=False)  # echo flushes
+                    if is_reasoning:
+                        click.echo("\n", err=True)
+                    click.echo(clean(chunk.text), nl=False)  # echo flushes
+                    is_reasoning = False
         click.echo()
         reply = chunks.completion
     for warning in reply.warnings:
         say(f"llama-client: {one_line(warning)}")
     if reply.choices[0].finish_reason == "length":
-        say("llama-client: the answer was cut at its longest")
+        say("llama-client: the answer was cut at its maximum length")
     return reply
 
 
-def converse(client: LlamaClient, conversation: Conversation, params: CallParams, *, stream: bool) -> None:
-    """Asks and answers until the user has enough."""
+def converse(client: LlamaClient, conversation: Conversation, params: SharedParams, *, stream: bool) -> None:
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a history and line editing, where the platform has it
-    beginning = len(conversation)
+    start = len(conversation)
     say(f"Ctrl-C stops an answer, {_END_KEY} ends the conversation, /help tells more.")
     while True:
         try:
@@ -78,55 +85,29 @@ def converse(client: LlamaClient, conversation: Conversation, params: CallParams
             case "/exit" | "/quit" | "/bye":
                 return
             case "/new":
-                del conversation[beginning:]
-                say("A new conversation; what was said before is forgotten.")
+                del conversation[start:]
+                say("New conversation; the one before is forgotten.")
                 continue
             case _ if text.startswith("/") and text[1:].isalpha():
                 say(_HELP if text == "/help" else f"llama-client: {text} is no command.\n{_HELP}")
                 continue
         try:
-            reply = answer(client, [*conversation, said(text)], params, stream=stream)
+            reply = answer(client, [*conversation, _prompt(text)], params, stream=stream)
         except KeyboardInterrupt:
             say("\n(stopped)")
         except LlamaClientError as error:
             failures.show(error)
         else:
-            conversation += [said(text), reply.choices[0].message]
+            conversation += [_prompt(text), reply.choices[0].message]
 
 
-def said(text: str) -> dict[str, object]:
-    """A message of the user's."""
+def _prompt(text: str) -> dict[str, object]:
     return {"role": "user", "content": text}
 
 
-class _Thoughts:
-    """What a model thinks before it answers: on a terminal, on standard error, and marked by a word."""
-
-    def __init__(self) -> None:
-        self._are_shown = False
-
-    def show(self, reasoning: str | None) -> None:
-        """Writes a piece of it."""
-        if reasoning and sys.stderr is not None and sys.stderr.isatty():
-            if not self._are_shown:
-                click.echo("(thinking) ", nl=False, err=True)
-            self._are_shown = True
-            click.secho(printable(reasoning), nl=False, italic=True, err=True)
-
-    def end(self) -> None:
-        """Begins a new line for the answer."""
-        if self._are_shown:
-            click.echo("\n", err=True)
-        self._are_shown = False
-
-
-def _printable(text: str) -> str:
-    return printable(text) if sys.stdout is not None and sys.stdout.isatty() else text
-
-
 _REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
-# With a prompt given, standard input is only waited for this long: it may be a pipe that nobody will ever write to. The
-# user is told after the first of the two.
+# With a prompt given, the wait for standard input, as it may be a pipe that is never written to. A message follows the
+# first part.
 _STDIN_WAITS_S = (1.0, 9.0)
 _MAX_STDIN_BYTES = 16 << 20
 
@@ -138,7 +119,7 @@ _MAX_STDIN_BYTES = 16 << 20
     "--model",
     metavar="MODEL",
     shell_complete=suggestions.targets,
-    help="Who answers: provider/model-id, a route, or a model's name. [default: default_model of the configuration; "
+    help="The target: provider/model-id, a route, or a model's name. [default: default_model of the configuration; "
     "without one a running Ollama's model, else the one pulled last]",
 )
 @click.option("--system", metavar="TEXT", help="Instructions for the model, before the prompt.")
@@ -161,7 +142,7 @@ def command(
 ) -> None:
     """Ask a model.
 
-    Text that is piped in is added below PROMPT. Without either, on a terminal, a conversation begins. Only the answer
+    Text that is piped in is added below PROMPT. Without either, on a terminal, a conversation starts. Only the answer
     goes to standard output.
 
     \b
@@ -179,32 +160,26 @@ def command(
     if not text and (not interactive or as_json):
         raise click.UsageError("there is nothing to ask: give a PROMPT, or pipe one in")
     loaded = load_config(config)
-    params = CallParams(model=model, temperature=temperature, max_tokens=max_tokens)
+    params = SharedParams(model=model, temperature=temperature, max_tokens=max_tokens)
     conversation: Conversation = [{"role": "system", "content": system}] if system is not None else []
     with LlamaClient(loaded) as client:
         if model is None:
-            _provide_a_model(client, loaded)
+            _ensure_model(client, loaded)
         if not text:
             converse(client, conversation, params, stream=not no_stream)
         elif as_json:
-            reply = client.ask([*conversation, said(text)], **params)
+            reply = client.ask([*conversation, _prompt(text)], **params)
             click.echo(json.dumps({"text": reply.text, **reply.model_dump(mode="json")}))
         else:
-            answer(client, [*conversation, said(text)], params, stream=not no_stream)
+            answer(client, [*conversation, _prompt(text)], params, stream=not no_stream)
 
 
-def _provide_a_model(client: LlamaClient, config: Config) -> None:
-    """Pulls the demo model where nobody has said which model to use, and there is neither an Ollama nor a pulled one.
-
-    Only the command does this.
-    """
+def _ensure_model(client: LlamaClient, config: Config) -> None:
+    """Pulls the demo model where none is configured, and there is neither an Ollama nor a pulled one."""
     if config.default_model is not None or config.providers:
         return
-    try:
+    with suppress(ConfigError):
         client.default_model()
-    except ConfigError:
-        pass
-    else:
         return
     say(
         f"No model is configured, so this uses {DEMO_NAME}: 135 million parameters, which only prove the plumbing.\n"
@@ -219,12 +194,11 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     if interactive or sys.stdin is None:
         return prompt
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    # In a thread, as no portable call tells whether a pipe has something to say; a daemon, as it may wait for ever.
+    # In a thread, as there is no portable way to poll a pipe; a daemon, as it may block forever.
     threading.Thread(target=_read_stdin, args=(arrived,), daemon=True).start()
     piped = bytearray()
     block = _first_block(arrived) if prompt else arrived.get()
     if block is None:
-        say("llama-client: nothing came from standard input; going on without it")
         return prompt
     while block:
         piped += block
@@ -236,17 +210,17 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
 
 def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes | None:
     soon_s, later_s = _STDIN_WAITS_S
-    with suppress(queue.Empty):
-        return arrived.get(timeout=soon_s)
-    say(f"llama-client: waiting {later_s:.0f} s for standard input")
-    with suppress(queue.Empty):
-        return arrived.get(timeout=later_s)
+    next_step = f"waiting {later_s:.0f} s for standard input"
+    for wait_s, message in ((soon_s, next_step), (later_s, "nothing came from standard input; continuing without it")):
+        with suppress(queue.Empty):
+            return arrived.get(timeout=wait_s)
+        say(f"llama-client: {message}")
     return None
 
 
 def _read_stdin(arrived: queue.SimpleQueue[bytes]) -> None:
-    """Hands over what comes, as it comes, and nothing at its end."""
-    # Not by way of sys.stdin: a thread that waits in its buffer when the process ends makes Python abort.
+    """Passes on blocks as they arrive, and an empty one at the end."""
+    # Not through sys.stdin: a thread that waits in its buffer when the process ends makes Python abort.
     try:
         while block := os.read(sys.stdin.fileno(), 1 << 16):
             arrived.put(block)

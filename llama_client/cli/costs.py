@@ -1,4 +1,4 @@
-"""`llama-client costs`: what was spent, what of it nobody knows, and what budgets have left."""
+"""`llama-client costs`: what was spent, what of it is unknown, and what budgets have left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -18,14 +18,15 @@ from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import printable, table_of
-from llama_client.costs.charts import is_unpriced, readable
+from llama_client.costs.charts import is_unpriced, money_column, readable
 from llama_client.costs.money import shown
 from llama_client.errors import InvalidRequestError
+from llama_client.figures import ENDINGS
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from llama_client.config.schema import Config
     from llama_client.types.report import BudgetState, CostGroup, CostReport, DayCosts
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _TERMINAL = "-"
 _UNREADABLE = "the ledger cannot be read"
 _COLUMNS = ("key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors")
-# Of what may be many (a budget for each user, say), as many as are read.
+# There may be many (a budget for each user, say); more are not shown.
 _MAX_BUDGETS, _MAX_NAMED = 20, 5
 
 
@@ -61,10 +62,10 @@ _MAX_BUDGETS, _MAX_NAMED = 20, 5
 )
 @config_option
 def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str | None, config: str | None) -> None:
-    """What was spent, what of it nobody knows, and what budgets have left.
+    """What was spent, what of it is unknown, and what budgets have left.
 
-    Every call through this package is written down, whichever program made it: times, tokens and money, never what
-    was said. This adds them up, in US dollars. A call whose price nobody knows is counted apart, never as 0.
+    Every call through this package is recorded, of whichever program: times, tokens and money, never prompts or
+    answers. This sums them up, in US dollars. Calls of unknown cost are counted apart, never as 0.
 
     \b
     Examples:
@@ -74,19 +75,20 @@ def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str |
       llama-client costs --since 30d --by provider --plot costs.png
       llama-client costs --json | jq -r .total_usd
     """
-    picture = _picture(plot)
-    _require_one_form(as_json=as_json, as_csv=as_csv, charts=plot is not None and picture is None)
+    picture = None if plot is None or plot == _TERMINAL else Path(plot)
+    _check_forms(as_json=as_json, as_csv=as_csv, charts=plot == _TERMINAL, picture=picture)
     loaded = load_config(config)
+    # A chart has a bar a day anyway.
+    layers = "target" if by == "day" else by
     with LlamaClient(loaded) as client:
         try:
             report = client.costs.report(since=since, by=by)
         except InvalidRequestError as error:
             raise failures.in_options(error, command) from error
-        # A chart has a bar a day anyway.
-        days = client.costs.by_day(since=since, by="target" if by == "day" else by) if plot is not None else []
+        days = client.costs.timeline(since=since, by=layers) if plot is not None else []
         budgets = [] if as_json or as_csv else client.costs.budgets()
     if picture is not None:
-        _draw(days, picture, report, "target" if by == "day" else by)
+        _draw(days, picture, f"Costs by {layers}{_since(report)}")
     if as_json:
         click.echo(json.dumps(report.model_dump(mode="json")))
     elif as_csv:
@@ -95,50 +97,40 @@ def command(since: str | None, by: str, as_json: bool, as_csv: bool, plot: str |
         _show(report, by, days if picture is None else [], budgets, loaded)
 
 
-def _picture(plot: str | None) -> Path | None:
-    """The file to draw into; None: there is none."""
-    if plot is None or plot == _TERMINAL:
-        return None
-    from llama_client.figures import ENDINGS
-
-    path = Path(plot)
-    if path.suffix.lower() not in ENDINGS:
-        raise click.UsageError(f"--plot: the file must end in {' or '.join(ENDINGS)}, got {plot!r}")
-    return path
-
-
-def _require_one_form(*, as_json: bool, as_csv: bool, charts: bool) -> None:
+def _check_forms(*, as_json: bool, as_csv: bool, charts: bool, picture: Path | None) -> None:
+    if picture is not None and picture.suffix.lower() not in ENDINGS:
+        raise click.UsageError(f"--plot: the file must end in {' or '.join(ENDINGS)}, got {str(picture)!r}")
     if as_json and as_csv:
-        raise click.UsageError("--json and --csv are two forms of the same: give one of them")
+        raise click.UsageError("--json and --csv exclude each other: give one of them")
     if charts and (as_json or as_csv):
         form = "--json" if as_json else "--csv"
-        raise click.UsageError(
-            f"--plot draws where {form} is printed: give it a FILE.png or FILE.svg, or leave one out"
-        )
+        raise click.UsageError(f"--plot and {form} both print: give --plot a FILE.png or FILE.svg, or leave one out")
 
 
-def _draw(days: Sequence[DayCosts], path: Path, report: CostReport, by: str) -> None:
+def _draw(days: Sequence[DayCosts], path: Path, title: str) -> None:
     from llama_client.costs.charts import save
 
+    name = printable(str(path))
     if not days:
-        click.echo(f"llama-client: no calls, so {printable(str(path))} is not drawn", err=True)
+        click.echo(f"llama-client: no calls, so {name} is not drawn", err=True)
         return
-    since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     try:
-        save(days, path, title=f"Costs by {by}{since}")
+        save(days, path, title=title)
     except OSError as error:
-        raise click.UsageError(
-            f"--plot: {printable(str(path))} cannot be written: {error.strerror or error}"
-        ) from error
-    click.echo(f"The picture is in {printable(str(path))}", err=True)
+        raise click.UsageError(f"--plot: {name} cannot be written: {error.strerror or error}") from error
+    click.echo(f"Wrote {name}", err=True)
+
+
+def _since(report: CostReport) -> str:
+    return "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
 
 
 def _csv(groups: Sequence[CostGroup]) -> str:
-    """RFC 4180, but for lines that end as Unix has them."""
+    """RFC 4180, but with Unix line ends."""
     lines = []
     for row in (_COLUMNS, *(_csv_row(group) for group in groups)):
         line = io.StringIO(newline="")
-        # With its own line end it would leave carriage returns within values unquoted.
+        # With another terminator it would leave carriage returns within values unquoted.
         csv.writer(line, lineterminator="\r\n").writerow(row)
         lines.append(line.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines)
@@ -156,39 +148,35 @@ def _show(
     from rich.console import Console
     from rich.text import Text
 
+    from llama_client.costs.charts import terminal_chart
+
     console = Console(markup=False, highlight=False)
     if not report.groups:
-        console.print(Text(_nothing(report, config)))
+        console.print(Text(_no_calls(report, config)))
     elif days:
-        from llama_client.costs.charts import terminal_chart
-
         for line in terminal_chart(days, console.width, ascii_only=console.options.ascii_only):
             console.print(line)
     else:
         console.print(_table(report.groups, by, console.width))
-    lines = [] if not report.groups else [_spent(report), _unpriced(report)]
+    lines = [_spent(report), _unpriced(report)] if report.groups else []
     if report.unrecorded_calls:
-        lines.append(f"{_calls(report.unrecorded_calls)} not written down, or not wholly; nothing above counts them.")
-    if lines:
-        console.print()
-    for said in lines:
-        console.print(Text(said))
-    _show_budgets(console, budgets, config)
+        were = "call was" if report.unrecorded_calls == 1 else "calls were"
+        lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")
+    blank = [""] if lines else []
+    for text in (*blank, *lines, *_budget_lines(budgets, config)):
+        console.print(Text(text))
 
 
-def _nothing(report: CostReport, config: Config) -> str:
+def _no_calls(report: CostReport, config: Config) -> str:
     if not config.ledger.enabled:
-        return "No calls are written down: the ledger is switched off (ledger.enabled = false)."
-    since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
+        return "No calls are recorded: the ledger is off (ledger.enabled = false)."
     return (
-        f"No calls are written down{since}. Each call through llama_client is, from Python or by this command: "
+        f"No calls are recorded{_since(report)}. Each call through llama_client is, from Python or by this command: "
         'llama-client chat "Why do llamas hum?"'
     )
 
 
 def _table(groups: Sequence[CostGroup], by: str, width: int) -> RenderableType:
-    from llama_client.costs.charts import money_column
-
     names = ("calls", "input", "output", "spent", "unpriced", "errors")
     rows = [
         [
@@ -206,8 +194,7 @@ def _table(groups: Sequence[CostGroup], by: str, width: int) -> RenderableType:
 
 
 def _spent(report: CostReport) -> str:
-    since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
-    return f"{shown(report.total_usd)} spent in {report.calls:,} call{'s' * (report.calls != 1)}{since}."
+    return f"{shown(report.total_usd)} spent in {report.calls:,} call{'s' * (report.calls != 1)}{_since(report)}."
 
 
 def _unpriced(report: CostReport) -> str:
@@ -217,20 +204,11 @@ def _unpriced(report: CostReport) -> str:
     names = [readable(group.key) for group in report.groups if group.unpriced_calls]
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     verb = "call has" if count == 1 else "calls have"
-    return (
-        f"{count:,} {verb} a part whose cost nobody knows; the sums hold nothing of it: "
-        f"{', '.join(names[:_MAX_NAMED])}{more}"
-    )
+    return f"{count:,} {verb} a part of unknown cost, not included in the sums: {', '.join(names[:_MAX_NAMED])}{more}"
 
 
-def _calls(count: int) -> str:
-    return f"{count:,} call was" if count == 1 else f"{count:,} calls were"
-
-
-def _show_budgets(console: Console, budgets: Sequence[BudgetState], config: Config) -> None:
-    """Those that have least left come first, where not all are shown."""
-    from rich.text import Text
-
+def _budget_lines(budgets: Sequence[BudgetState], config: Config) -> Iterator[str]:
+    """Where there are too many to show, those with the least left."""
     listed = budgets
     if len(budgets) > _MAX_BUDGETS:
         listed = sorted(budgets, key=lambda state: _left(state) / state.usd)[:_MAX_BUDGETS]
@@ -239,14 +217,14 @@ def _show_budgets(console: Console, budgets: Sequence[BudgetState], config: Conf
         until = (
             f", resets {state.resets_at.astimezone(zone):%Y-%m-%d %H:%M} {config.timezone}" if state.resets_at else ""
         )
-        console.print()
-        console.print(Text(f"Budget {readable(state.budget)}: {shown(state.usd)}{until}"))
         left = _left(state)
         rest = f"{shown(left)} left" if left >= 0 else f"over by {shown(-left)}"
-        console.print(Text(f"  {shown(state.spent_usd)} spent, {shown(state.reserved_usd)} set aside, {rest}"))
+        yield ""
+        yield f"Budget {readable(state.budget)}: {shown(state.usd)}{until}"
+        yield f"  {shown(state.spent_usd)} spent, {shown(state.reserved_usd)} reserved, {rest}"
     if len(listed) < len(budgets):
-        console.print()
-        console.print(Text(f"{len(budgets) - len(listed):,} more budgets, which have more left"))
+        yield ""
+        yield f"{len(budgets) - len(listed):,} more budgets with more left"
 
 
 def _left(state: BudgetState) -> Decimal:

@@ -15,28 +15,17 @@ import click
 
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
-from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, printable, table_of
-from llama_client.crossover.evaluation import Crossover, RankedMachines, choose, evaluate
-from llama_client.crossover.report import (
-    assumptions_table,
-    machines_table,
-    report,
-    sentence_of,
-    swings_table,
-    volumes_table,
-)
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
+from llama_client.cli.terminal import answer_console, one_line, printable, table_of
+from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
+from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
+from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
-from llama_client.errors import InvalidRequestError, ProviderNotInstalledError
+from llama_client.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
-    from llama_client.crossover.evaluation import RankedMachines
-    from llama_client.crossover.offers import OwnPrice
-    from llama_client.crossover.report import Table
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
 
@@ -44,25 +33,28 @@ if TYPE_CHECKING:
 DEFAULT_DRAWS = 10_000
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_OF_MACHINE = ("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second")
+_OF_PURCHASE = ("months", "usd_per_kwh", "load_w", "idle_w")
+_OF_OPERATION = (
+    *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation"),
+    *("min_replicas", "spare", "ops_usd_per_month"),
+)
 # Heading -> names of the command's parameters.
 SECTIONS = {
     "The traffic": (
         *("volume", "from_ledger", "since", "ledger_target"),
         *("output_share", "cached_share", "tokens_per_request", "peak_to_mean"),
     ),
-    "Your own machine": ("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second"),
-    "Bought instead of rented": ("buy", "months", "usd_per_kwh", "load_w", "idle_w"),
-    "How it is run": (
-        *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation"),
-        *("min_replicas", "spare", "ops_usd_per_month"),
-    ),
+    "Your own machine": _OF_MACHINE,
+    "Bought instead of rented": ("buy", *_OF_PURCHASE),
+    "How it is run": _OF_OPERATION,
     "The API": ("apis", "api_input", "api_output", "api_cached"),
     "The answer": ("plot", "html", "as_json", "draws", "seed"),
 }
 
 
 class _Tokens(click.ParamType[float]):
-    """A number of tokens, as people write it: `500M`, `1.2G`, `20000`."""
+    """A number of tokens, with or without a unit: `500M`, `1.2G`, `20000`."""
 
     name = "tokens"
 
@@ -75,6 +67,11 @@ class _Tokens(click.ParamType[float]):
         return float(match["number"]) * _UNITS[match["unit"].lower()]
 
 
+def _figure(name: str, metavar: str, text: str) -> Callable[..., Any]:
+    return click.option(name, type=float, metavar=metavar, help=text)
+
+
+_FILE = click.Path(path_type=Path)
 _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--volume", type=_Tokens(), metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"),
     click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls."),
@@ -85,70 +82,51 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         shell_complete=suggestions.targets,
         help="With --from-ledger: the calls of one target alone.",
     ),
-    click.option("--output-share", type=float, metavar="0..1", help="Of all tokens, those of answers. [default: 0.2]"),
-    click.option("--cached-share", type=float, metavar="0..1", help="Of input, what the API caches. [default: 0]"),
-    click.option("--tokens-per-request", type=float, metavar="N", help="Of a mean call, in and out. [default: 2000]"),
-    click.option("--peak-to-mean", type=float, metavar="X", help="The busiest hour over the mean one. [default: 2.5]"),
-    click.option(
-        "--gpu",
-        metavar="NAME",
-        shell_complete=suggestions.gpus,
-        help="h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]",
+    _figure("--output-share", "0..1", "Output's share of all tokens. [default: 0.2]"),
+    _figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]"),
+    _figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]"),
+    _figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]"),
+    name_option(
+        "--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]"
     ),
     click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica."),
-    click.option(
+    name_option(
         "--precision",
-        metavar="NAME",
-        shell_complete=suggestions.precisions,
-        help="Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
+        suggestions.precisions,
+        "Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
     ),
-    click.option(
-        "--engine",
-        metavar="NAME",
-        shell_complete=suggestions.engines,
-        help="trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]",
-    ),
-    click.option("--gpu-usd-per-hour", type=float, metavar="USD", help="Rent of one GPU. [default: median of quotes]"),
-    click.option(
+    name_option("--engine", suggestions.engines, "trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]"),
+    _figure("--gpu-usd-per-hour", "USD", "Rent of one GPU. [default: median of quotes]"),
+    _figure(
         "--tokens-per-second",
-        type=float,
-        metavar="N",
-        help="Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
+        "N",
+        "Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
     ),
-    click.option("--buy", type=float, metavar="USD", help="Price of one GPU; 0: the known one. [default: rent]"),
-    click.option("--months", type=float, metavar="N", help="Until it is written off. [default: 36]"),
-    click.option("--usd-per-kwh", type=float, metavar="USD", help="Electricity. [default: 0.13]"),
-    click.option("--load-w", type=float, metavar="W", help="One GPU at full work. [default: its data sheet's]"),
-    click.option("--idle-w", type=float, metavar="W", help="One GPU without work. [default: from its data sheet]"),
-    click.option("--tpot-limit-ms", type=float, metavar="MS", help="Between two tokens, at most. [default: 50]"),
-    click.option("--ttft-limit-s", type=float, metavar="S", help="To the first token, at most. [default: 2]"),
-    click.option(
-        "--slo-derate",
-        type=float,
-        metavar="0..1",
-        help="What is left of the full rate once answers must be as quick as that. [default: estimated]",
-    ),
-    click.option("--max-utilisation", type=float, metavar="0..1", help="Planned with, of that. [default: 0.8]"),
-    click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Never fewer."),
-    click.option("--spare", type=int, metavar="N", help="Replicas that stand by. [default: 0]"),
-    click.option(
-        "--ops-usd-per-month", type=float, metavar="USD", help="Staff. [default: 600 where rented, 1500 where bought]"
-    ),
+    _figure("--buy", "USD", "Price of one GPU; 0: the known one. [default: rent]"),
+    _figure("--months", "N", "Period of depreciation. [default: 36]"),
+    _figure("--usd-per-kwh", "USD", "Electricity. [default: 0.13]"),
+    _figure("--load-w", "W", "One GPU under full load. [default: its data sheet's]"),
+    _figure("--idle-w", "W", "One idle GPU. [default: from its data sheet]"),
+    _figure("--tpot-limit-ms", "MS", "Between two tokens, at most. [default: 50]"),
+    _figure("--ttft-limit-s", "S", "To the first token, at most. [default: 2]"),
+    _figure("--slo-derate", "0..1", "The share of the full rate within these limits. [default: estimated]"),
+    _figure("--max-utilisation", "0..1", "The share of that to plan with. [default: 0.8]"),
+    click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Replicas at least."),
+    click.option("--spare", type=int, metavar="N", help="Spare replicas. [default: 0]"),
+    _figure("--ops-usd-per-month", "USD", "Staff. [default: 600 where rented, 1500 where bought]"),
     click.option(
         "--api",
         "apis",
         multiple=True,
         metavar="TARGET",
         shell_complete=suggestions.targets,
-        help="provider/model to compare with; may be repeated. [default: all who sell it today]",
+        help="provider/model to compare with; may be repeated. [default: all that sell it today]",
     ),
-    click.option("--api-input", type=float, metavar="USD", help="An API's price for a million input tokens."),
-    click.option("--api-output", type=float, metavar="USD", help="The same for output."),
-    click.option("--api-cached", type=float, metavar="USD", help="The same for cached input. [default: as input]"),
-    click.option(
-        "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it into a FILE.png or FILE.svg."
-    ),
-    click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it as one page to pass on."),
+    _figure("--api-input", "USD", "An API's price for a million input tokens."),
+    _figure("--api-output", "USD", "The same for output."),
+    _figure("--api-cached", "USD", "The same for cached input. [default: as input]"),
+    click.option("--plot", type=_FILE, metavar="FILE", help="Plot it into a FILE.png or FILE.svg."),
+    click.option("--html", type=_FILE, metavar="FILE", help="Write it as one self-contained page."),
     click.option(
         "--draws", type=int, metavar="N", help=f"Of the uncertainty band; 0: none. [default: {DEFAULT_DRAWS}]"
     ),
@@ -163,52 +141,38 @@ def crossover_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-# Columns of words; all others hold figures, and stand on the right.
+# Columns of words; all others hold figures, and are aligned right.
 _WORDS = frozenset({"", "figure", "replica", "value", "source"})
 
 
-def show(choice: RankedMachines) -> None:
-    """Prints it."""
-    from rich.console import Console
+def show(machines: RankedMachines) -> None:
+    """Prints a report."""
     from rich.text import Text
 
-    console = Console(markup=False, highlight=False)
-    crossover, told = choice.best, report(choice.best)
-    console.print(Text(one_line(told.sentence), style="bold"))
+    console = answer_console()
+    text = report(machines.best)
+    console.print(Text(one_line(text.sentence), style="bold"))
     console.print()
-    for note in (told.binding, *told.notes):
+    for note in (text.binding, *text.notes):
         console.print(Text(one_line(note)))
-    _print(console, volumes_table(told))
-    _print(console, machines_table(choice.others))
-    if told.flips:
-        _heading(console, "What would change the answer, each on its own")
-        for flip in told.flips:
-            console.print(Text(f"- {sentence_of(flip)}"))
-    _print(console, swings_table(crossover))
-    _print(console, assumptions_table(crossover))
-    if told.stale:
+    for table in tables(text, machines.best, machines.others):
         console.print()
-        names = ", ".join(each.name.replace("_", " ") for each in told.stale)
+        if len(table.columns) == 1:
+            console.print(Text(f"{table.heading}, {table.columns[0]}", style="bold"))
+            for (line,) in table.rows:
+                console.print(Text(f"- {line}"))
+        else:
+            console.print(Text(table.heading, style="bold"))
+            columns = [(name, name not in _WORDS) for name in table.columns]
+            console.print(table_of(columns, table.rows, width=console.width))
+    if text.stale:
+        console.print()
+        names = ", ".join(each.name.replace("_", " ") for each in text.stale)
         console.print(Text(f"Older than 60 days, check again: {names}."))
 
 
-def _heading(console: Console, text: str) -> None:
-    from rich.text import Text
-
-    console.print()
-    console.print(Text(text, style="bold"))
-
-
-def _print(console: Console, table: Table | None) -> None:
-    if table is None:
-        return
-    _heading(console, table.heading)
-    columns = [(name, name not in _WORDS) for name in table.columns]
-    console.print(table_of(columns, table.rows, width=console.width))
-
-
-_PICTURES = (".png", ".svg")
-# Fields whose option has another name.
+_PLOT_ENDINGS = (".png", ".svg")
+# Options that are not named like their field.
 _OPTION_NAMES = {
     "model": "MODEL",
     "api": "--api",
@@ -227,7 +191,7 @@ _OPTION_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What the configuration and this machine know beside the bundled tables."""
+    """The facts for a comparison: bundled, of the configuration, and measured on this machine."""
 
     config: Config
     today: date
@@ -235,6 +199,11 @@ class _Known:
     catalog: Catalog
     own_prices: tuple[OwnPrice, ...]
     measured: tuple[MeasuredPoint, ...]
+
+    def of_offers(self) -> dict[str, Any]:
+        """The arguments of a search for offers."""
+        names = ("tables", "today", "catalog", "own_prices")
+        return {name: getattr(self, name) for name in names}
 
 
 @click.command("crossover", cls=HelpPage, sections=SECTIONS, exits={0: "whatever the answer is", 2: EXITS[2]})
@@ -253,9 +222,9 @@ def command(
 ) -> None:
     """When a machine of your own is cheaper than an API.
 
-    Compares what MODEL costs by the token with what it costs on machines of your own: whole replicas, sized for the
-    busiest hour, with staff. Says on which volumes either is cheaper, why, what it rests on, and what would change it.
-    "Never" and "no API sells this" are answers.
+    Compares the price of MODEL by the token with the cost of your own machines: whole replicas, sized for the busiest
+    hour, with staff. The answer: the volumes at which either is cheaper, the reasons, all assumptions, and what would
+    change it. "Never" and "no API sells this" are answers.
 
     \b
     Examples:
@@ -270,30 +239,30 @@ def command(
     _check(options, plot, html)
     known = _known(config)
     try:
-        scenario = _scenario(options, known)
-        choice = _evaluated(scenario, known, draws, seed)
+        machines = _evaluated(_scenario(options, known), known, draws, seed)
     except InvalidRequestError as error:
         raise failures.in_options(error, command, names=_OPTION_NAMES) from error
-    if plot is not None:
-        _write(partial(_draw, choice.best), plot, "--plot")
-    if html is not None:
-        _write(partial(_write_page, choice), html, "--html")
-    if as_json:
-        from llama_client.crossover.report import as_document, machine
+    if plot is not None or html is not None:
+        from llama_client.crossover.plots.plots import save_page, save_sheet
 
-        others = [{"machine": machine(each), "gpu": each.scenario.self_host.gpu} for each in choice.others]
-        click.echo(json.dumps(as_document(choice.best) | {"other_machines": others}, default=str))
+        if plot is not None:
+            _write(partial(save_sheet, machines.best, title=title_of(machines.best)), plot, "--plot")
+        if html is not None:
+            _write(partial(save_page, machines.best, others=machines.others), html, "--html")
+    if as_json:
+        others = [{"machine": machine(each), "gpu": each.scenario.self_host.gpu} for each in machines.others]
+        click.echo(json.dumps(as_document(machines.best) | {"other_machines": others}, default=str))
     else:
-        show(choice)
+        show(machines)
 
 
 def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> None:
-    """What contradicts itself, before anything is read or written."""
+    """Refuses options that contradict each other, before any file is read or written."""
     for name in ("gpu", "precision", "engine", "since", "ledger_target"):
         if options[name] is not None and not options[name].strip():
             raise click.UsageError(f"--{name.replace('_', '-')}: must not be empty")
-    if plot is not None and plot.suffix.lower() not in _PICTURES:
-        raise click.UsageError(f"--plot: the file must end in {' or '.join(_PICTURES)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in _PLOT_ENDINGS:
+        raise click.UsageError(f"--plot: the file must end in {' or '.join(_PLOT_ENDINGS)}, got {str(plot)!r}")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--html: the file must end in .html, got {str(html)!r}")
     if (options["api_input"] is None) != (options["api_output"] is None):
@@ -308,12 +277,12 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
     if options["buy"] is not None and options["buy"] < 0:
         raise click.UsageError(f"--buy: must be a number of US dollars, 0 for the known price, got {options['buy']:g}")
     if options["buy"] is None:
-        for name in ("months", "usd_per_kwh", "load_w", "idle_w"):
+        for name in _OF_PURCHASE:
             if options[name] is not None:
                 raise click.UsageError(f"--{name.replace('_', '-')}: goes with --buy")
     if options["gpu"] is None and (options["n_gpus"] != 1 or options["tokens_per_second"] is not None):
         given = "--gpus" if options["n_gpus"] != 1 else "--tokens-per-second"
-        raise click.UsageError(f"{given}: needs --gpu, since it is about one kind of machine")
+        raise click.UsageError(f"{given}: needs --gpu: it holds for one kind of machine")
     if options["gpu"] is None and options["buy"] is not None:
         raise click.UsageError("--buy: needs --gpu")
 
@@ -321,7 +290,6 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
 def _known(config: str | None) -> _Known:
     from llama_client import load_config
     from llama_client.catalog.catalog import Catalog
-    from llama_client.crossover.offers import OwnPrice
     from llama_client.crossover.throughput.measurements import Measurements
     from llama_client.crossover.user_tables import tables_of
 
@@ -343,61 +311,40 @@ def _known(config: str | None) -> _Known:
 
 
 def _scenario(options: dict[str, Any], known: _Known) -> Scenario:
-    traffic = _traffic(options, known.config)
     purchase = None
     if options["buy"] is not None:
-        purchase = Purchase(
-            usd_per_gpu=options["buy"] or None,
-            **{name: options[name] for name in ("months", "usd_per_kwh", "load_w", "idle_w")},
-        )
-    names = (
-        *("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second", "slo_derate"),
-        *("tpot_limit_ms", "ttft_limit_s", "max_utilisation", "min_replicas", "spare", "ops_usd_per_month"),
-    )
-    host = SelfHost(purchase=purchase, **{name: options[name] for name in names})
+        purchase = Purchase(usd_per_gpu=options["buy"] or None, **{name: options[name] for name in _OF_PURCHASE})
+    host = SelfHost(purchase=purchase, **{name: options[name] for name in (*_OF_MACHINE, *_OF_OPERATION)})
+    traffic = _traffic(options, known.config)
     return Scenario(model=options["model"], traffic=traffic, self_host=host, apis=_apis(options, known))
 
 
 def _traffic(options: dict[str, Any], config: Config) -> Traffic:
-    """From the options; what they leave out, from the ledger where it was asked for."""
+    """The traffic of the options; with --from-ledger, other figures from the ledger."""
     names = ("output_share", "cached_share", "tokens_per_request", "peak_to_mean")
-    said = {name: options[name] for name in names if options[name] is not None}
+    own = {name: options[name] for name in names if options[name] is not None}
     if options["volume"] is not None:
-        said["tokens_per_day"] = options["volume"]
+        own["tokens_per_day"] = options["volume"]
     if not options["from_ledger"]:
-        return Traffic(**said)
+        return Traffic(**own)
     from llama_client import LlamaClient
     from llama_client.crossover.user_tables import traffic_of
 
     if not config.ledger.enabled:
         raise click.UsageError("--from-ledger: the ledger is switched off (ledger.enabled = false)")
-
     with LlamaClient(config) as client:
         report = client.costs.traffic(since=options["since"], target=options["ledger_target"])
-    traffic = replace(traffic_of(report), **said)
-    # Another peak than the ledger's is another curve.
-    return replace(traffic, hourly_tokens=()) if "peak_to_mean" in said else traffic
+    traffic = replace(traffic_of(report), **own)
+    # A given peak replaces the ledger's curve.
+    return replace(traffic, hourly_tokens=()) if "peak_to_mean" in own else traffic
 
 
 def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None:
-    from llama_client.crossover.offers import offer_named
-
-    found = []
-    for target in options["apis"]:
-        try:
-            model = known.tables.model(options["model"])
-        except InvalidRequestError:
-            model = None
-        found.append(
-            offer_named(
-                target,
-                model=model,
-                tables=known.tables,
-                today=known.today,
-                catalog=known.catalog,
-                own_prices=known.own_prices,
-            )
-        )
+    try:
+        model = known.tables.model(options["model"])
+    except InvalidRequestError:
+        model = None
+    found = [offer_named(target, model=model, **known.of_offers()) for target in options["apis"]]
     if options["api_input"] is not None:
         found.append(
             ApiPrice(
@@ -410,45 +357,27 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
 
 
 def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) -> RankedMachines:
-    """The scenario on its machine, or on the cheapest; drawn where numpy is there or was asked for."""
-    from llama_client.crossover.offers import offers_of
-
+    """The scenario on its machine, or on the cheapest; with draws where numpy is installed or they were asked for."""
     offers = None
     if scenario.apis is None and scenario.model is not None:
-        offers = offers_of(
-            known.tables.model(scenario.model),
-            tables=known.tables,
-            today=known.today,
-            catalog=known.catalog,
-            own_prices=known.own_prices,
-        )
+        offers = offers_of(known.tables.model(scenario.model), **known.of_offers())
     run: Callable[..., Crossover] = partial(
         evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=known.today
     )
-    choice = RankedMachines(run(scenario), ()) if scenario.self_host.gpu else choose(scenario, run, tables=known.tables)
+    if scenario.self_host.gpu:
+        machines = RankedMachines(run(scenario), ())
+    else:
+        machines = cheapest_machine(scenario, run, tables=known.tables)
     if draws == 0:
-        return choice
+        return machines
     try:
-        drawn = run(choice.best.scenario, draws=DEFAULT_DRAWS if draws is None else draws)
-    except ProviderNotInstalledError:
+        drawn = run(machines.best.scenario, draws=DEFAULT_DRAWS if draws is None else draws)
+    except MissingExtraError:
         if draws is not None:
             raise
         click.echo('No band of uncertainty: pip install "llama-client[crossover]" for it', err=True)
-        return choice
-    return replace(choice, best=drawn)
-
-
-def _draw(crossover: Crossover, path: Path) -> None:
-    from llama_client.crossover.plots.plots import save_sheet
-    from llama_client.crossover.report import title_of
-
-    save_sheet(crossover, path, title=title_of(crossover))
-
-
-def _write_page(choice: RankedMachines, path: Path) -> None:
-    from llama_client.crossover.plots.plots import save_page
-
-    save_page(choice.best, path, others=choice.others)
+        return machines
+    return replace(machines, best=drawn)
 
 
 def _write(write: Callable[[Path], None], path: Path, option: str) -> None:

@@ -1,4 +1,4 @@
-"""`llama-client doctor`: checks everything that a call needs, with a remedy for each finding."""
+"""`llama-client doctor`: checks everything that a call needs, and names a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-# Plain ANSI colours, which each terminal shows so that they can be read on its own background.
+# Plain ANSI colours, which each terminal makes readable on its own background.
 _COLOURS: dict[Status, str] = {"ok": "green", "info": "", "warning": "yellow", "problem": "red", "skipped": ""}
 _SIGNS: dict[Status, str] = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗", "skipped": "-"}
 _ASCII: dict[Status, str] = {"ok": "+", "info": ".", "warning": "!", "problem": "x", "skipped": "-"}
 _ARROW, _ASCII_ARROW = "→ ", "> "
 _STATUS_WIDTH = len("✗ problem  ")
-# In less, the status stands above what it is said of.
+# On narrower terminals the status is a line of its own.
 _LEAST_SIDE_BY_SIDE = 50
 _INDENT = 2
 
 
 def show(report: DiagnosticsReport) -> None:
-    """Prints a report, section by section, and in the end what to do first."""
-    # Lines are made here, so that commands stay whole where there is room and no line ends in spaces.
+    # Wrapped here, so that commands stay whole where there is room and no line ends in spaces.
     console = Console(markup=False, highlight=False, soft_wrap=True)
     for section in SECTIONS:
         findings = [finding for finding in report.findings if finding.section == section]
@@ -63,7 +61,7 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
             arrow = " " * len(arrow)
     if indent == _STATUS_WIDTH:
         status.append(" " * (_STATUS_WIDTH - len(status)))
-        # Unstyled, whatever the status.
+        # Without the status's colour.
         yield Text.assemble(status, texts.pop(0))
     else:
         yield status
@@ -71,7 +69,7 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
 
 
 def _pieces(text: str, console: Console, width: int) -> list[str]:
-    """A text in lines: commands whole where they fit, and a word that is longer than a line broken."""
+    """A text in lines: commands whole where they fit, a word longer than a line broken."""
     text = one_line(text)
     lines = wrapped(text, width).split("\n")
     if any(cell_len(line) > width for line in lines):
@@ -84,7 +82,7 @@ _MAX_TIMEOUT_S = 300
 
 
 class _Seconds(click.FloatRange):
-    """A range that NaN is not in: no comparison with it is true, so click lets it through."""
+    """A range without NaN, which click lets through as no comparison with it is true."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds: float = super().convert(value, param, ctx)
@@ -96,16 +94,16 @@ class _Seconds(click.FloatRange):
 @click.command(
     "doctor",
     cls=HelpPage,
-    exits={0: "nothing is a problem", 1: "something is", 2: "wrong usage, or the configuration cannot be read"},
+    exits={0: "no problem", 1: "a problem", 2: "wrong usage, or the configuration cannot be read"},
 )
 @click.option(
     "-m",
     "--model",
     metavar="MODEL",
     shell_complete=suggestions.targets,
-    help="What you want to ask, in the place of the default model.",
+    help="The model to check instead of the default model.",
 )
-@click.option("--offline", is_flag=True, help="Ask nobody beyond this machine.")
+@click.option("--offline", is_flag=True, help="Contact nothing beyond this machine.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -113,16 +111,16 @@ class _Seconds(click.FloatRange):
     type=_Seconds(0.1, _MAX_TIMEOUT_S),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
-    help="How long providers, the ledger and the machine may take; all are asked at once.",
+    help="How long providers, the ledger and the machine may take; all are checked at once.",
 )
 @json_option
 @config_option
 def command(model: str | None, offline: bool, timeout_s: float, as_json: bool, config: str | None) -> int:
     """What works, what does not, and what to do about it.
 
-    Looks at the configuration, the default model and each route, each provider (its key, whether it is reached, how
-    fast, whether it serves what the configuration names), Ollama and models in this process, memory, disk, prices,
-    the ledger and the budgets. It changes nothing and costs nothing: no model is asked anything. No key is shown, so
+    Checks the configuration, the default model and each route, each provider (its key, whether it is reachable, its
+    latency, whether it serves the models in the configuration), Ollama and models in this process, memory, disk,
+    prices, the ledger and the budgets. It changes nothing and costs nothing: no model is called. No key is shown, so
     that the output can be passed on.
 
     \b

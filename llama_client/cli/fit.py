@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, RenderableType
-from rich.padding import Padding
-from rich.text import Text
 
 from llama_client import load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
-from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, table_of
+from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
+from llama_client.cli.terminal import answer_console, one_line, table_of
 from llama_client.clock import Clock
 from llama_client.crossover.fitting.fit import Fit, Option
 from llama_client.crossover.fitting.machines import MAX_GPUS, Machine
@@ -24,9 +21,9 @@ from llama_client.crossover.fitting.report import LicenceNote, Source, gib, verd
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from llama_client.crossover.fitting.machines import Machine
-    from llama_client.crossover.tables import Architecture, Tables
+    from rich.console import RenderableType
 
+    from llama_client.crossover.tables import Architecture, Tables
 
 _NAMES: dict[Method, str] = {
     "full": "in full",
@@ -43,35 +40,49 @@ _TRAINING = (
 def show(
     answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
 ) -> None:
-    """Prints an answer: the verdict first, then what it rests on."""
-    console = Console(markup=False, highlight=False)
+    from rich.text import Text
 
-    def say(text: str = "") -> None:
-        console.print(Text(one_line(text)))
+    console = answer_console()
+    conditions = [text for note in notes for text in (note.text, f"({note.source})")]
+    blocks: list[list[str | RenderableType]] = [
+        [verdict(answer)],
+        [_machine_line(answer.machine)],
+        [_needs(answer, console.width)],
+        [_options(answer, console.width)] if len(answer.options) > 1 else [],
+        [*_limits(answer)],
+        [_training(answer, training, console.width), _TRAINING] if training else [],
+        [f"Licence: {answer.model.licence}", *_indented(conditions)],
+        ["Sources", *_indented(_sources(rests_on))],
+    ]
+    for number, block in enumerate(filter(None, blocks)):
+        if number:
+            console.print()
+        for part in block:
+            console.print(Text(one_line(part)) if isinstance(part, str) else part)
 
-    say(verdict(answer))
-    say()
-    say(_machine_line(answer.machine))
-    say()
-    console.print(_needs(answer, console.width))
-    if len(answer.options) > 1:
-        say()
-        console.print(_options(answer, console.width))
-    say()
-    for line in _limits(answer):
-        say(line)
-    if training:
-        say()
-        console.print(_training(answer, training, console.width))
-        say(_TRAINING)
-    say()
-    _show_notes(console, answer, notes, rests_on)
+
+def _indented(texts: list[str]) -> list[RenderableType]:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    return [Padding(Text(one_line(text)), (0, 0, 0, 2), expand=False) for text in texts]
+
+
+def _sources(rests_on: tuple[Source, ...]) -> list[str]:
+    lines = []
+    for source in rests_on:
+        age = f"checked on {source.checked_on}, {source.age_days} days ago"
+        age = {"undated": "UNDATED", "stale": f"{age}: STALE"}.get(source.freshness, age)
+        lines.append(f"{source.what}: {source.source}; {age}")
+        if source.unverified is not None:
+            lines.append(f"  in doubt: {source.unverified}")
+    return lines
 
 
 def _machine_line(machine: Machine) -> str:
     parts = []
-    for gpu in machine.gpus if not machine.gpus_are_alike else machine.gpus[:1]:
-        count = f"{len(machine.gpus)} x " if machine.gpus_are_alike and len(machine.gpus) > 1 else ""
+    count = f"{len(machine.gpus)} x " if machine.gpus_are_alike and len(machine.gpus) > 1 else ""
+    for gpu in machine.gpus[:1] if machine.gpus_are_alike else machine.gpus:
         free = "" if gpu.free_bytes is None else f", {gib(gpu.free_bytes)} free now"
         parts.append(f"{count}{gpu.title} with {gib(gpu.usable_bytes)} for programs{free}")
     if not machine.gpus:
@@ -97,19 +108,17 @@ def _needs(answer: Fit, width: int) -> RenderableType:
 
 def _options(answer: Fit, width: int) -> RenderableType:
     figures = [(name, True) for name in ("needs", "longest context", "sequences")]
-    rows = []
-    for option in answer.options:
-        longest = option.longest_context_tokens
-        rows.append(
-            [
-                option.precision,
-                option.engine,
-                gib(option.need.total_bytes),
-                "-" if longest is None else f"{longest:,}",
-                f"{option.max_sequences:,}" if option.max_sequences else "-",
-                _place(option),
-            ]
-        )
+    rows = [
+        [
+            option.precision,
+            option.engine,
+            gib(option.need.total_bytes),
+            f"{option.longest_context_tokens:,}" if option.longest_context_tokens else "-",
+            f"{option.max_sequences:,}" if option.max_sequences else "-",
+            _place(option),
+        ]
+        for option in answer.options
+    ]
     return table_of([("precision", False), ("engine", False), *figures, ("fits", False)], rows, width=width)
 
 
@@ -128,7 +137,6 @@ def _place(option: Option) -> str:
 
 
 def _limits(answer: Fit) -> list[str]:
-    """How far context and concurrency go in the answer's precision."""
     option, model = answer.answer, answer.model
     longest = option.longest_context_tokens
     if longest is None:
@@ -146,44 +154,19 @@ def _limits(answer: Fit) -> list[str]:
 
 def _training(answer: Fit, needs: tuple[TrainingNeed, ...], width: int) -> RenderableType:
     room = answer.machine.usable_gpu_bytes
-    rows = []
-    for need in needs:
-        missing = need.total_bytes - room
-        rows.append(
-            [
-                _NAMES[need.method],
-                gib(need.weights_bytes),
-                gib(need.gradient_bytes + need.optimizer_bytes),
-                gib(need.activation_bytes),
-                gib(need.total_bytes),
-                "no GPU" if not answer.machine.gpus else "yes" if missing <= 0 else f"{gib(missing)} short",
-            ]
-        )
+    rows = [
+        [
+            _NAMES[need.method],
+            gib(need.weights_bytes),
+            gib(need.gradient_bytes + need.optimizer_bytes),
+            gib(need.activation_bytes),
+            gib(need.total_bytes),
+            "yes" if need.total_bytes <= room else f"{gib(need.total_bytes - room)} short" if room else "no GPU",
+        ]
+        for need in needs
+    ]
     figures = [(name, True) for name in ("weights", "optimizer", "activations", "together")]
     return table_of([("training", False), *figures, ("fits", False)], rows, width=width)
-
-
-def _show_notes(console: Console, answer: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...]) -> None:
-    def item(text: str) -> None:
-        console.print(Padding(Text(one_line(text)), (0, 0, 0, 2), expand=False))
-
-    console.print(Text(one_line(f"Licence: {answer.model.licence}")))
-    for note in notes:
-        item(note.text)
-        item(f"({note.source})")
-    console.print()
-    console.print("Sources")
-    for source in rests_on:
-        item(f"{source.what}: {source.source}; {_age(source)}")
-        if source.unverified is not None:
-            item(f"  in doubt: {source.unverified}")
-
-
-def _age(source: Source) -> str:
-    if source.age_days is None:
-        return "UNDATED"
-    told = f"checked on {source.checked_on}, {source.age_days} days ago"
-    return f"{told}: STALE" if source.freshness == "stale" else told
 
 
 _MAX_COUNT = 10**9
@@ -194,7 +177,7 @@ _SECTIONS = {
 
 
 class _Count(click.ParamType[int]):
-    """A whole number from 1 on. Its bound is beyond all use, so that help says nothing of it."""
+    """A whole number from 1, whose bound is too large to matter in help."""
 
     name = "integer"
 
@@ -207,18 +190,12 @@ _COUNT, _GPUS = _Count(), click.IntRange(1, MAX_GPUS)
 
 @click.command("fit", cls=HelpPage, sections=_SECTIONS, exits={0: "also where it does not fit", 2: EXITS[2]})
 @click.argument("model", shell_complete=suggestions.architectures_or_files)
-@click.option(
-    "--gpu",
-    metavar="NAME",
-    shell_complete=suggestions.gpus,
-    help="A GPU such as rtx_4090 or h100_sxm. [default: this machine]",
-)
+@name_option("--gpu", suggestions.gpus, "A GPU such as rtx_4090 or h100_sxm. [default: this machine]")
 @click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu. [default: 1]")
-@click.option(
+@name_option(
     "--precision",
-    metavar="NAME",
-    shell_complete=suggestions.precisions,
-    help="Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]",
+    suggestions.precisions,
+    "Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]",
 )
 @click.option("--context", metavar="TOKENS", type=_COUNT, help="Prompt and answer of one sequence. [default: 8192]")
 @click.option(
@@ -227,10 +204,10 @@ _COUNT, _GPUS = _Count(), click.IntRange(1, MAX_GPUS)
 @click.option(
     "--cache-precision",
     metavar="NAME",
-    help="Of the KV cache, where attention remembers: f16, q8_0, q4_0, fp8, ... [default: the engine's]",
+    help="Of the KV cache: f16, q8_0, q4_0, fp8, ... [default: the engine's]",
 )
 @click.option("--chunked-attention", is_flag=True, help="The engine makes use of Llama 4's chunks of attention.")
-@click.option("--training", is_flag=True, help="Also tell what fine-tuning needs: LoRA, QLoRA and in full.")
+@click.option("--training", is_flag=True, help="Also show what fine-tuning needs: LoRA, QLoRA and in full.")
 @json_option
 @config_option
 def command(
@@ -260,8 +237,9 @@ def command(
       llama-client fit llama-3.3-70b --training --json | jq .training
     """
     if gpus is not None and gpu is None:
-        raise click.UsageError("--gpus says how many of --gpu: name one, such as --gpu rtx_4090")
+        raise click.UsageError("--gpus is the number of --gpu: give one, such as --gpu rtx_4090")
     from llama_client.crossover.fitting.fit import fit
+    from llama_client.crossover.fitting.machines import named, this_machine
     from llama_client.crossover.fitting.memory import METHODS, training_need
     from llama_client.crossover.fitting.report import document, licence_notes, sources
     from llama_client.crossover.user_tables import tables_of
@@ -273,7 +251,7 @@ def command(
             raise click.UsageError(f"--precision: the file's own is {own_precision}; leave it out")
         answer = fit(
             shape,
-            _machine(gpu, gpus, tables),
+            this_machine(tables=tables) if gpu is None else named(gpu, gpus or 1, tables=tables),
             precision=own_precision or precision,
             context_tokens=context,
             sequences=sequences,
@@ -293,7 +271,7 @@ def command(
 
 
 def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
-    """The model's shape; of a file also the exact size of its weights, and its precision."""
+    """The model's shape; for a file also the exact size of its weights, and its precision."""
     from llama_client.crossover.fitting.gguf_files import read_gguf
     from llama_client.crossover.tables import unknown
     from llama_client.providers.gguf.store import ModelStore
@@ -310,9 +288,3 @@ def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | N
                 raise unknown("model", text, known) from None
     found = read_gguf(path if stored is None else stored.path, tables=tables)
     return found.model, found.weights_bytes, found.precision
-
-
-def _machine(gpu: str | None, gpus: int | None, tables: Tables) -> Machine:
-    from llama_client.crossover.fitting.machines import named, this_machine
-
-    return this_machine(tables=tables) if gpu is None else named(gpu, gpus or 1, tables=tables)

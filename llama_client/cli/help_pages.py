@@ -1,9 +1,9 @@
-"""Help that teaches: options under headings, and what the exit codes mean, in at most 80 columns."""
+"""Help pages: options under headings, and the exit codes, in at most 80 columns."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,13 +13,20 @@ config_option = click.option(
     "--config", type=click.Path(), metavar="FILE", help="Use this configuration file, not the one that is found."
 )
 
+
+def name_option(flag: str, complete: Callable[..., Any], help_text: str) -> Callable[..., Any]:
+    return click.option(flag, metavar="NAME", shell_complete=complete, help=help_text)
+
+
+# Set by a shell's completion script to what it asks for: `bash_complete`, say.
+COMPLETE_VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 Sections = Mapping[str, Sequence[str]]
 
-# What holds for every command that asks a provider; others say their own.
+# Of every command that calls a provider; others have their own.
 EXITS: Mapping[int, str] = {0: "success", 1: "a request failed", 2: "wrong usage or configuration", 130: "Ctrl-C"}
-# The heading of what is in no section.
+# The heading of options in no section.
 _REST = "Options"
-# Click's own defaults and those that are written by hand look alike.
+# Click's own defaults and those written by hand look alike.
 _DEFAULT = re.compile(r" +\[default:")
 
 
@@ -34,7 +41,6 @@ class HelpPage(click.Command):
         self.exits = dict(EXITS if exits is None else exits)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the options under their headings, and the exit codes below."""
         records = {
             param.name: (record[0], _DEFAULT.sub("  [default:", record[1]))
             for param in self.get_params(ctx)

@@ -1,17 +1,16 @@
-"""`llama-client models`: who is configured, who is reached, and what each serves."""
+"""`llama-client models`: the providers in use, and the models that each serves."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
 
 from llama_client import LlamaClient, load_config
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, say, table_of
+from llama_client.cli.terminal import answer_console, one_line, say, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,11 +27,11 @@ _COLUMNS = [("model", False), ("context", True), ("in/out $/M", True), ("abiliti
 @json_option
 @config_option
 def command(as_json: bool, config: str | None) -> None:
-    """Who can answer here, and with which models.
+    """The providers in use, and the models that they serve.
 
-    Asks each provider in use for its models: the configured ones, Groq and Together where their key is in the
-    environment (GROQ_API_KEY, TOGETHER_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens,
-    the list price in US dollars for a million tokens in and out, what a model can do, and until when it is served.
+    Asks each provider for its models: the configured ones, each known service whose key is in the environment (such as
+    GROQ_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens, the list price
+    in US dollars for a million tokens in and out, what a model can do, and until when it is served.
 
     \b
     Examples:
@@ -41,14 +40,11 @@ def command(as_json: bool, config: str | None) -> None:
       llama-client models --json | jq -r '.providers[].models[].target'
     """
     with LlamaClient(load_config(config)) as client:
-        providers = client.models.list()
+        providers = client.providers.list()
     if as_json:
         click.echo(json.dumps({"providers": [provider.model_dump(mode="json") for provider in providers]}))
         return
-    from rich.console import Console
-
-    # Cells hold what servers say: it is text, never markup.
-    console = Console(markup=False, highlight=False)
+    console = answer_console()
     for provider in providers:
         console.print(one_line(_headline(provider)), style="bold")
         if provider.models:
@@ -71,33 +67,18 @@ def _headline(provider: ProviderInfo) -> str:
 
 
 def _table(models: Sequence[ModelInfo], width: int) -> RenderableType:
-    """What is known of them; a column of which nothing is known is left out."""
-    rows = [
-        (
-            model.target,
-            _tokens(model.context_tokens),
-            _prices(model),
-            " ".join(model.abilities or ()),
-            _note(model),
-        )
-        for model in models
-    ]
+    """The models, without the columns that have no value."""
+    rows = []
+    for model in models:
+        context = "" if model.context_tokens is None else f"{model.context_tokens:,}"
+        rows.append((model.target, context, _prices(model), " ".join(model.abilities or ()), _note(model)))
     kept = [place for place in range(len(_COLUMNS)) if place == 0 or any(row[place] for row in rows)]
     return table_of([_COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows], width=width)
 
 
-def _tokens(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
-
-
 def _prices(model: ModelInfo) -> str:
-    if model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
-        return ""
-    return f"{_usd(model.input_usd_per_mtok)}/{_usd(model.output_usd_per_mtok)}"
-
-
-def _usd(amount: Decimal) -> str:
-    return f"{amount.normalize():f}"
+    prices = [model.input_usd_per_mtok, model.output_usd_per_mtok]
+    return "/".join(f"{usd.normalize():f}" for usd in prices if usd is not None) if None not in prices else ""
 
 
 def _note(model: ModelInfo) -> str:

@@ -11,7 +11,7 @@ import click
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import progress_console, say
+from llama_client.cli.terminal import progress_bar, say
 from llama_client.config.load import load_config
 from llama_client.errors import InvalidRequestError
 from llama_client.local_only import ConnectionGuard
@@ -23,11 +23,11 @@ from llama_client.providers.gguf.store import ModelStore, Progress
     "pull", cls=HelpPage, exits={**EXITS, 1: "it could not be downloaded or read", 2: "no such name, or wrong usage"}
 )
 @click.argument("source", metavar="NAME", shell_complete=suggestions.sources)
-@click.option("--name", metavar="TEXT", help="What to call it: gguf/TEXT. [default: made from its own name]")
+@click.option("--name", metavar="TEXT", help="Its name here: gguf/TEXT. [default: made from its own name]")
 @json_option
 @config_option
 def command(source: str, name: str | None, as_json: bool, config: str | None) -> None:
-    """Get a model to run in this process, without a server.
+    """Download a model to run in this process, without a server.
 
     \b
     NAME is one of
@@ -36,7 +36,7 @@ def command(source: str, name: str | None, as_json: bool, config: str | None) ->
       ollama:MODEL            what a local Ollama has downloaded, read in place
       PATH                    a .gguf file, read in place
 
-    What is here already is not fetched again. This needs the extra gguf: pip install "llama-client[gguf]"
+    A file that is here already is not downloaded again. Needs the extra gguf: pip install "llama-client[gguf]"
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def command(source: str, name: str | None, as_json: bool, config: str | None) ->
         try:
             model = pull(source, ModelStore.of_user(), progress=progress, name=name, guard=guard)
         except InvalidRequestError as error:
-            # Both say "name": what is pulled, and what it is to be called.
+            # `name` in an error is --name where that was given, else the argument NAME.
             raise failures.in_options(error, command, names={} if name else {"name": "NAME"}) from error
     if as_json:
         document = {"name": model.name, "path": str(model.path), "sha256": model.sha256, "bytes": model.bytes}
@@ -63,28 +63,18 @@ def command(source: str, name: str | None, as_json: bool, config: str | None) ->
 
 @contextmanager
 def shown_progress(what: str) -> Iterator[Progress]:
-    """A progress bar on stderr; where that is no terminal, a line at each step."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+    """A progress bar on stderr; where that is no terminal, a line for each step."""
+    from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
 
-    console = progress_console()
-    if not console.is_terminal:
-        steps: set[str] = set()
+    with progress_bar(DownloadColumn(), TransferSpeedColumn()) as bar:
+        tasks: dict[str, TaskID | None] = {}
 
-        def say(step: str, done: int, total: int | None) -> None:  # noqa: ARG001 - the form of Progress
-            if step not in steps:
-                steps.add(step)
-                click.echo(f"{step} {what}", err=True)
-
-        yield say
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks = {}
-
-        def draw(step: str, done: int, total: int | None) -> None:
+        def show(step: str, done: int, total: int | None) -> None:
             if step not in tasks:
-                tasks[step] = bar.add_task(f"{step} {what}", total=total)
-            bar.update(tasks[step], completed=done, total=total)
+                tasks[step] = None if bar is None else bar.add_task(f"{step} {what}", total=total)
+                if bar is None:
+                    click.echo(f"{step} {what}", err=True)
+            if bar is not None and (task := tasks[step]) is not None:
+                bar.update(task, completed=done, total=total)
 
-        yield draw
+        yield show

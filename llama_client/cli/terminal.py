@@ -1,4 +1,4 @@
-"""Text for a terminal: made safe where it is of models and servers, and tables that no width cuts a figure of."""
+"""Text for a terminal: escaped where it comes from models and servers; tables that never cut a figure."""
 
 from __future__ import annotations
 
@@ -6,62 +6,49 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.progress import Progress, ProgressColumn
 
-# What could move the cursor, colour the screen, turn a line around or worse. Line ends and tabs stay.
-_CONTROLS = dict.fromkeys(
-    [
-        *range(9),
-        *range(11, 32),
-        *range(127, 160),
-        0x061C,
-        0x200E,
-        0x200F,
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    ]
-)
-# The same, what ends a line or a cell, and what nobody sees: in a name or a message each is shown as what it is.
+# Control characters: they move the cursor, colour the screen, reverse a line or worse. Line ends and tabs stay.
+_CONTROL_RANGES = ((0, 9), (11, 32), (127, 160), (0x061C, 0x061D), (0x200E, 0x2010), (0x202A, 0x202F), (0x2066, 0x206A))
+_CONTROLS: dict[int, None] = {code: None for start, end in _CONTROL_RANGES for code in range(start, end)}
+# The same, tabs, line ends and invisible characters: escaped in a name or a message.
 _ESCAPES = {
     code: chr(code).encode("unicode_escape").decode()
     for code in (*_CONTROLS, 0x09, 0x0A, 0xAD, 0x200B, 0x2028, 0x2029, 0x2060, 0xFEFF)
 }
 _QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
-# It stands for a space that no line ends at; as a control character, no text that is shown has it.
+# Stands for a space that must not end a line. As a control character, it is in no text that is shown.
 _NO_BREAK = "\x1f"
 _GAP = 2
-# A column of words gets at least this (or its longest word), so that sentences do not become ladders. A word that is
-# longer than the second, such as an address, is broken.
+# The least width of a column of words (or its longest word), so that sentences do not become ladders; a word longer
+# than the second, such as a URL, is broken.
 _LEAST_FOR_WORDS, _LONGEST_WORD = 16, 28
-# Names and values do not stand side by side in less.
+# Narrower terminals do not show names and values side by side.
 _LEAST_SIDE_BY_SIDE = 20
 
 
 def printable(text: str) -> str:
-    """The text without characters that steer a terminal."""
     return text.translate(_CONTROLS)
 
 
 def one_line(text: str) -> str:
-    """A name, a path or a message of somebody else's, in one line: line ends and other controls shown escaped.
+    """Text from a configuration, a server or a ledger in one line, with control characters escaped.
 
-    It is for whatever a configuration, a server or a ledger says, so that no text of theirs looks like a line of ours.
-
-    Examples:
-        >>> print(one_line("chat\\nall: is well\\x1b[2J"))
-        chat\\nall: is well\\x1b[2J
+    So it cannot imitate a line of this command.
     """
     return text.translate(_ESCAPES)
 
 
 def say(text: str) -> None:
-    """Writes what is not the answer to standard error, on a terminal in lines that end between words."""
+    """Writes to standard error, on a terminal wrapped between words."""
     text = printable(text)
     if sys.stderr is not None and sys.stderr.isatty():
         text = wrapped(text, shutil.get_terminal_size().columns)
@@ -69,37 +56,40 @@ def say(text: str) -> None:
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of that width, as far as its words and commands allow.
-
-    Examples:
-        >>> print(wrapped("Ollama is not running: start it with `ollama serve`", 34))
-        Ollama is not running: start it
-        with `ollama serve`
-    """
+    """The text in lines of a width, not broken within words and quoted commands."""
     lines = []
     for line in text.split("\n"):
         whole = _QUOTED.sub(lambda quoted: quoted[0].replace(" ", _NO_BREAK), line)
         indent = re.match(" *", line)
+        after = indent[0] if indent else ""
         lines += textwrap.wrap(
-            whole,
-            width,
-            subsequent_indent=indent[0] if indent else "",
-            break_long_words=False,
-            break_on_hyphens=False,
+            whole, width, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
         ) or [""]
     return "\n".join(lines).replace(_NO_BREAK, " ")
 
 
-def progress_console() -> Console:
-    """A console on standard error for a progress bar, in colours that can be seen on black and on white."""
+def answer_console() -> Console:
+    """A console on standard output, on which text is never markup."""
     from rich.console import Console
+
+    return Console(markup=False, highlight=False)
+
+
+@contextmanager
+def progress_bar(*columns: ProgressColumn) -> Iterator[Progress | None]:
+    """A bar on standard error, in colours visible on black and on white; None where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
     from rich.theme import Theme
 
-    plain = dict.fromkeys(
-        ("progress.download", "progress.data.speed", "progress.elapsed", "progress.remaining"), "none"
-    )
+    plain = ("progress.download", "progress.data.speed", "progress.elapsed", "progress.remaining")
     bars = dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse"), "magenta") | {"bar.back": "bright_black"}
-    return Console(stderr=True, theme=Theme(plain | bars))
+    console = Console(stderr=True, theme=Theme(dict.fromkeys(plain, "none") | bars))
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True) as bar:
+        yield bar
 
 
 def table_of(
@@ -110,85 +100,58 @@ def table_of(
     headings: Sequence[str] | None = None,
     shows_headings: bool = True,
 ) -> RenderableType:
-    """A table in which each figure stands whole, however narrow the terminal is.
+    """A table of columns (name, whether it holds figures) in which no figure is cut, however narrow the terminal is.
 
-    Where the width does not do for that, each row becomes a block of lines `name  value`, with an empty line between
-    blocks and without the cells that are empty; a column without a name gives a line of the value alone.
-
-    Examples:
-        >>> from rich.console import Console
-        >>> columns = [("precision", False), ("engine", False), ("needs", True)]
-        >>> rows = [["Q8_0", "llama.cpp", "9.6 GiB"], ["fp8", "server", "16.5 GiB"]]
-        >>> Console(width=40).print(table_of(columns, rows, width=40))
-        precision  engine        needs
-        Q8_0       llama.cpp   9.6 GiB
-        fp8        server     16.5 GiB
-        >>> Console(width=24).print(table_of(columns, rows, width=24))
-        precision  Q8_0
-        engine     llama.cpp
-        needs      9.6 GiB
-        <BLANKLINE>
-        precision  fp8
-        engine     server
-        needs      16.5 GiB
+    Where a table does not fit, each row becomes a block of lines `name  value`, with an empty line between blocks and
+    without empty cells; a column without a name gives a line of the value alone.
     """
-    cells = [[one_line(cell) for cell in row] for row in rows]
-    above = [printable(text) for text in headings or [name for name, _ in columns]]
-    if not shows_headings:
-        above = [""] * len(columns)
-    wishes = [_wish([text, *(row[place] for row in cells)]) for place, text in enumerate(above)]
-    needs = [
-        _need(are_figures, above[place], [row[place] for row in cells])
-        for place, (_, are_figures) in enumerate(columns)
-    ]
-    room = width - _GAP * (len(columns) - 1)
-    if sum(needs) > room:
-        return _blocks([printable(name) for name, _ in columns], cells, width)
-    return _grid(columns, above if shows_headings else None, cells, _shared(needs, wishes, room))
-
-
-def _wish(texts: Sequence[str]) -> int:
-    """The width in which no line is broken."""
-    from rich.cells import cell_len
-
-    return max(cell_len(line) for text in texts for line in (text.splitlines() or [""]))
-
-
-def _need(are_figures: bool, heading: str, cells: Sequence[str]) -> int:
-    """The width below which a table is worse than blocks."""
-    words = max((_wish([word]) for text in (heading, *cells) for word in text.split()), default=0)
-    if are_figures:
-        return max(_wish([*heading.split(), *cells]) if cells else words, 1)
-    return max(min(_wish([heading, *cells]), max(min(words, _LONGEST_WORD), _LEAST_FOR_WORDS)), 1)
-
-
-def _shared(needs: Sequence[int], wishes: Sequence[int], room: int) -> list[int]:
-    """Each column's width: what it needs, and what is left goes to those that wish for least more."""
-    widths, left = list(needs), room - sum(needs)
-    wanting = sorted(range(len(needs)), key=lambda place: wishes[place] - needs[place])
-    for done, place in enumerate(wanting):
-        more = min(max(wishes[place] - needs[place], 0), left // (len(wanting) - done))
-        widths[place] += more
-        left -= more
-    return widths
-
-
-def _grid(
-    columns: Sequence[tuple[str, bool]],
-    headings: Sequence[str] | None,
-    cells: Sequence[Sequence[str]],
-    widths: Sequence[int],
-) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=headings is not None)
-    for (_, are_figures), heading, width in zip(columns, headings or [""] * len(columns), widths, strict=True):
-        justify: Literal["left", "right"] = "right" if are_figures else "left"
-        table.add_column(Text(heading), justify=justify, overflow="fold", width=width)
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    names = [printable(name) for name, _ in columns]
+    above = [printable(text) for text in headings or names] if shows_headings else [""] * len(columns)
+    texts = [[heading, *(row[place] for row in cells)] for place, heading in enumerate(above)]
+    needs = [_need(column, are_figures) for column, (_, are_figures) in zip(texts, columns, strict=True)]
+    room = width - _GAP * (len(columns) - 1)
+    if sum(needs) > room:
+        return _blocks(names, cells, width)
+    widths = _widths(needs, [_widest(column) for column in texts], room)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=shows_headings)
+    for (_, are_figures), heading, column_width in zip(columns, above, widths, strict=True):
+        table.add_column(Text(heading), justify="right" if are_figures else "left", overflow="fold", width=column_width)
     for row in cells:
         table.add_row(*map(Text, row))
     return table
+
+
+def _widest(texts: Iterable[str]) -> int:
+    """The width in which no line is broken."""
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+
+
+def _need(texts: Sequence[str], are_figures: bool) -> int:
+    """The width of a column, its heading first, below which blocks are better than a table."""
+    if are_figures:
+        return max(_widest([*texts[0].split(), *texts[1:]]), 1)
+    longest_word = _widest(word for text in texts for word in text.split())
+    return max(min(_widest(texts), max(min(longest_word, _LONGEST_WORD), _LEAST_FOR_WORDS)), 1)
+
+
+def _widths(needs: Sequence[int], full: Sequence[int], room: int) -> list[int]:
+    """What each column needs; the rest of the room goes first to columns that lack least.
+
+    Rich's own way shrinks the widest column first, also below what a figure needs.
+    """
+    widths, left = list(needs), room - sum(needs)
+    by_lack = sorted(range(len(needs)), key=lambda place: full[place] - needs[place])
+    for done, place in enumerate(by_lack):
+        more = min(max(full[place] - needs[place], 0), left // (len(by_lack) - done))
+        widths[place] += more
+        left -= more
+    return widths
 
 
 def _blocks(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> RenderableType:
@@ -197,8 +160,8 @@ def _blocks(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) ->
     from rich.text import Text
 
     # Long names are broken, so that values keep what they need, up to half of the line.
-    values = min(_wish([value for row in cells for value in row] or [""]), (width - _GAP) // 2)
-    name_width = min(_wish(names), max(width - _GAP - values, 1))
+    values = min(_widest(value for row in cells for value in row), (width - _GAP) // 2)
+    name_width = min(_widest(names), max(width - _GAP - values, 1))
     lines: list[RenderableType] = []
     for row in cells:
         if lines:

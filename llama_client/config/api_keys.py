@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 
     from llama_client.config.provider_tables import HttpProviderConfig
 
-
 _COMMAND_TIMEOUT_S = 30.0
-# Keys have some hundred characters at most; a larger file is some other file.
+# Keys have some hundred characters at most; a larger file is something else.
 _MAX_KEY_BYTES = 64 << 10
 _commands: ContextVar[KeyCommands | None] = ContextVar("llama_client_key_commands", default=None)
 
 
 class KeyCommands:
-    """The commands that `read_key` runs for threads which may be given up: a process that ends leaves such threads
-    where they are, and what they run would outlive it."""
+    """The running commands of `read_key` in threads that may be abandoned, so that none outlives the process."""
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
@@ -37,7 +35,6 @@ class KeyCommands:
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Within it this thread's commands are among these."""
         token = _commands.set(self)
         try:
             yield
@@ -46,10 +43,10 @@ class KeyCommands:
 
     @contextmanager
     def holding(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Within it a command is one that `end` ends."""
+        """Registers a command, for `end` to kill."""
         self._running.append(process)
         try:
-            # Whichever of the two comes second, here and in `end`, sees what the other did.
+            # Of this and `end`, the second sees the effect of the first.
             if self._is_over:
                 process.kill()
             yield
@@ -57,7 +54,6 @@ class KeyCommands:
             self._running.remove(process)
 
     def end(self) -> None:
-        """Ends those that run, and those that will begin."""
         self._is_over = True
         for process in tuple(self._running):
             with contextlib.suppress(OSError):
@@ -67,21 +63,21 @@ class KeyCommands:
 def read_key(
     name: str, table: HttpProviderConfig, *, default_variable: str | None, environ: Mapping[str, str]
 ) -> SecretStr | None:
-    """The provider's key."""
+    """The provider's key from its configured source, else from `default_variable`; None: it has none."""
     where = f"providers.{name}"
     if table.api_key is not None:
         return _checked(table.api_key.get_secret_value(), f"{where}.api_key")
     if table.api_key_env is not None:
-        if not environ.get(table.api_key_env):
-            # Who puts the key itself there must not read it in an error.
-            is_name = is_variable_name(table.api_key_env, environ)
-            what = f"the variable {table.api_key_env} is not set" if is_name else "names no variable that is set"
-            raise ConfigError(f"{where}.api_key_env: {what}", key=f"{where}.api_key_env")
-        return _checked(environ[table.api_key_env], f"${table.api_key_env}")
+        if environ.get(table.api_key_env):
+            return _checked(environ[table.api_key_env], f"${table.api_key_env}")
+        # It may be the key itself, which must not appear in an error.
+        is_name = is_variable_name(table.api_key_env, environ)
+        what = f"the variable {table.api_key_env} is not set" if is_name else "names no variable that is set"
+        raise ConfigError(f"{where}.api_key_env: {what}", key=f"{where}.api_key_env")
     if table.api_key_file is not None:
-        return _checked(_from_file(table.api_key_file, f"{where}.api_key_file"), f"{where}.api_key_file")
+        return _from_file(table.api_key_file, f"{where}.api_key_file")
     if table.api_key_command is not None:
-        return _checked(_from_command(table.api_key_command, f"{where}.api_key_command"), f"{where}.api_key_command")
+        return _from_command(table.api_key_command, f"{where}.api_key_command")
     if default_variable is not None and environ.get(default_variable):
         return _checked(environ[default_variable], f"${default_variable}")
     return None
@@ -89,37 +85,35 @@ def read_key(
 
 def _checked(text: str, source: str) -> SecretStr:
     key = text.strip()
-    # It becomes a header, which a line end would cut in two and HTTP libraries would quote in their errors.
+    # It becomes a header: a line end would split it, and HTTP libraries quote malformed headers in their errors.
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{source}: holds no key: a key is one word of ASCII characters", key=source)
+        raise ConfigError(f"{source}: contains no key: a key is one word of ASCII characters", key=source)
     return SecretStr(key)
 
 
 def text_of_key_file(path: Path) -> str:
-    """What a file that holds a key says."""
     return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
 
 
-def _from_file(path: Path, key: str) -> str:
+def _from_file(path: Path, key: str) -> SecretStr:
     try:
-        return text_of_key_file(path)
+        return _checked(text_of_key_file(path), key)
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})", key=key) from None
 
 
-def _from_command(words: tuple[str, ...], key: str) -> str:
+def _from_command(words: tuple[str, ...], key: str) -> SecretStr:
     try:
         code, printed = _ran(words)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        # Neither the command nor what it printed is shown: either could hold the key.
+        # Neither the command nor its output is shown: either could contain the key.
         raise ConfigError(f"{key}: the command could not be run ({type(error).__name__})", key=key) from None
     if code != 0:
         raise ConfigError(f"{key}: the command failed with exit code {code}", key=key)
-    return printed.decode("utf-8", "replace")
+    return _checked(printed.decode("utf-8", "replace"), key)
 
 
 def _ran(words: tuple[str, ...]) -> tuple[int, bytes]:
-    """A command's exit code, and what it printed."""
     commands = _commands.get()
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=pipe, stderr=pipe) as process:  # noqa: S603 - the user's own

@@ -1,4 +1,4 @@
-"""A configuration with the source of each value: as found, and as effective."""
+"""A configuration with the source of each value: as found, and as it takes effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llama_client.config.environment import KeyPath, Overrides
 from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.schema import Config
 from llama_client.config.tables import RouteTarget
-from llama_client.config.untrusted_files import redirections
+from llama_client.config.untrusted_files import refusals
 from llama_client.redaction import shown_value
 from llama_client.validation import Problem, place
 
@@ -23,8 +23,6 @@ SourceKind = Literal["file", "environment", "argument", "default"]
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """Where one value comes from."""
-
     kind: SourceKind
     file: Path | None = None
     line: int | None = None
@@ -33,15 +31,13 @@ class ValueSource:
 
 @dataclass(frozen=True, slots=True)
 class ConfigLocation:
-    """One of the places where a configuration is looked for."""
-
     where: str
     state: Literal["taken", "absent", "passed over"]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What stands in one place."""
+    """The TOML of one place."""
 
     values: dict[str, Any]
     origin: str
@@ -52,33 +48,33 @@ class Document:
 
 @dataclass(frozen=True)
 class Found:
-    """A configuration as it was found, with the variables on top."""
+    """A configuration as found, with the variables on top."""
 
     document: Document
     overrides: Overrides
     values: dict[str, Any]
     variables: Mapping[KeyPath, str]
     origin: str
-    is_only_found: bool
+    # Found in the working folder, not named by the user.
+    is_untrusted: bool
     local_only: ValueSource | None = None
     places: Sequence[ConfigLocation] = field(default=())
 
-    def redirections(self) -> Iterator[Problem]:
-        """What a file that was only found may not do and this one does; see `cloned`."""
-        if self.is_only_found:
+    def refusals(self) -> Iterator[Problem]:
+        if self.is_untrusted:
             users = dict(self.overrides.values)
             if self.local_only is not None:
                 users["local_only"] = True
-            yield from redirections(self.document.values, self.document.folder, users)
+            yield from refusals(self.document.values, self.document.folder, users)
 
     @property
     def local_only_by(self) -> str:
-        """What says `local_only`, where anything does: a variable, the path of a file, or the document's name."""
-        wins = self.local_only
-        return self.document.origin if wins is None else wins.variable or str(wins.file)
+        """What sets `local_only`, if anything does: a variable, the path of a file, or the document's name."""
+        source = self.local_only
+        return self.document.origin if source is None else source.variable or str(source.file)
 
     def source_of(self, path: KeyPath) -> ValueSource:
-        """Where the value at a place comes from; a value that is not there has its default."""
+        """Where the value at a path comes from; an absent value has its default."""
         if path == ("local_only",) and self.local_only is not None:
             return self._with_line(self.local_only, path)
         for length in range(len(path), 0, -1):
@@ -94,7 +90,7 @@ class Found:
         if source.kind != "file" or source.file is None:
             return source
         lines = self._lines if source.file == self.document.file else _lines_of(source.file)
-        # A part of a value stands where the value does.
+        # A part of a value without a line of its own has that of the value.
         line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
         return ValueSource("file", file=source.file, line=line)
 
@@ -124,14 +120,12 @@ def _is_there(values: object, path: KeyPath) -> bool:
     return True
 
 
-# What is shown as the value of one key, though it is made of tables.
+# Shown as the value of one key, though made of tables.
 _AS_VALUES = ("targets", "lora", "moe")
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveValue:
-    """A value that holds."""
-
     path: KeyPath
     value: Any
     source: ValueSource
@@ -142,65 +136,47 @@ class EffectiveValue:
         """Its dotted key: `providers.laptop.n_ctx`."""
         return place(self.path)
 
-    @property
-    def is_set(self) -> bool:
-        """Whether anybody has set it."""
-        return self.source.kind != "default"
-
 
 def effective_values(
     config: Config, found: Found, environ: Mapping[str, str], *, with_defaults: bool = False
 ) -> list[EffectiveValue]:
-    """Every value of a configuration, in the order of its tables."""
-    values = [EffectiveValue(path, *_split(path, value, environ, found)) for path, value in _walk(config, ())]
-    return [value for value in values if with_defaults or value.is_set or _is_kind(value.path)]
-
-
-def _split(path: KeyPath, value: object, environ: Mapping[str, str], found: Found) -> tuple[Any, ValueSource, bool]:
-    shown, is_masked = shown_value(str(path[-1]), plain(value), environ)
-    return shown, found.source_of(path), is_masked
-
-
-def _is_kind(path: KeyPath) -> bool:
-    return len(path) == 3 and path[0] == "providers" and path[2] == "kind"
+    values = []
+    for path, value in _walk(config, ()):
+        source = found.source_of(path)
+        is_kind = path[0] == "providers" and path[2:] == ("kind",)
+        if with_defaults or source.kind != "default" or is_kind:
+            shown, is_masked = shown_value(str(path[-1]), plain(value), environ)
+            values.append(EffectiveValue(path, shown, source, is_masked))
+    return values
 
 
 def _walk(table: BaseModel, here: KeyPath) -> Iterator[tuple[KeyPath, object]]:
-    """The keys of a table, and then those of the tables in it."""
-    fields = [(name, getattr(table, name)) for name in type(table).model_fields]
-    fields.sort(key=lambda field: (field[0] != "kind", _is_table(*field)))
-    for name, value in fields:
-        path = (*here, name)
-        match value:
-            case BaseModel() if _is_table(name, value):
-                yield from _walk(value, path)
-            case Mapping() if _is_table(name, value):
-                for key, below in value.items():
-                    yield from _walk(below, (*path, key))
-            case tuple() if _is_table(name, value):
-                for number, below in enumerate(value):
-                    yield from _walk(below, (*path, number))
-            case _:
-                yield path, value
+    """The keys of a table (`kind` first), then those of the tables in it."""
+    fields = {name: getattr(table, name) for name in type(table).model_fields}
+    tables = {name: _tables_in(name, value) for name, value in fields.items()}
+    for name in sorted(fields, key=lambda name: (name != "kind", bool(tables[name]))):
+        if not tables[name]:
+            yield (*here, name), fields[name]
+        for path, below in tables[name]:
+            yield from _walk(below, (*here, name, *path))
 
 
-def _is_table(name: str, value: object) -> bool:
-    """Whether a value has a heading of its own: a table, a list of tables, or tables by name."""
-    if name in _AS_VALUES:
-        return False
+def _tables_in(name: str, value: object) -> list[tuple[KeyPath, BaseModel]]:
+    """The tables of a value that have headers of their own: itself, those of a list, or those by name."""
+    items: list[tuple[KeyPath, object]] = []
     match value:
         case BaseModel():
-            return True
+            items = [((), value)]
         case Mapping():
-            return bool(value) and all(isinstance(below, BaseModel) for below in value.values())
+            items = [((key,), below) for key, below in value.items()]
         case tuple():
-            return bool(value) and all(isinstance(below, BaseModel) for below in value)
-        case _:
-            return False
+            items = [((number,), below) for number, below in enumerate(value)]
+    tables = [(path, below) for path, below in items if isinstance(below, BaseModel)]
+    return tables if name not in _AS_VALUES and len(tables) == len(items) else []
 
 
 def plain(value: object) -> Any:
-    """A value of the configuration in what TOML has, and secrets."""
+    """A value of the configuration in TOML's types, and `SecretStr`."""
     match value:
         case RouteTarget() if value.model_fields_set == {"target"}:
             return value.target

@@ -1,165 +1,96 @@
-"""The line of each key in a TOML document, which `tomllib` does not report."""
+"""The line of each key in a TOML document, which `tomllib` does not report.
+
+A statement (a header, or a key with its value) begins on a line of its own and ends at the first line up to which it
+parses, since an open string or list never does. So each is parsed by itself, and gives the paths in it.
+"""
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_client.config.environment import KeyPath
 
-_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_SPACE = re.compile(r"[ \t]*")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_BASIC = re.compile(r'"(?:[^"\\\n]|\\.)*"')
-_LITERAL = re.compile(r"'[^'\n]*'")
-# The end of a text of several lines may have two quotes of the text before it.
-_LONG_BASIC = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"{3,5}', re.DOTALL)
-_LONG_LITERAL = re.compile(r"'''(?:[^']|'(?!''))*'{3,5}", re.DOTALL)
-_SCALAR = re.compile(r"[^,\]}#\n]*")
+# To find the end of a statement takes time by the square of its lines.
+_MAX_STATEMENT_LINES = 200
 
 
 def key_lines(text: str) -> Mapping[KeyPath, int]:
-    """The line, counted from 1, of every key, table and item of a list; nothing where that cannot be told for certain.
+    """The line, counted from 1, of every key, table and item of a list; empty where that is not certain.
 
     Example:
         >>> key_lines('a = 1\\n[b]\\nc = [2,\\n  3]\\n')[("b", "c", 1)]
         4
     """
     try:
-        lines = _Scanner(text.replace("\r\n", "\n")).document()
-        return lines if set(lines) == set(_paths(tomllib.loads(text), ())) else {}
-    except (IndexError, RecursionError, AttributeError, tomllib.TOMLDecodeError):
+        found = _document(text.replace("\r\n", "\n").split("\n"))
+        return found if set(found) == set(_paths(tomllib.loads(text))) else {}
+    except (ValueError, RecursionError):
         return {}
 
 
-def _paths(value: Any, here: KeyPath) -> list[KeyPath]:
+def _paths(value: Any, here: KeyPath = ()) -> Iterator[KeyPath]:
+    if here:
+        yield here
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [*([here] if here else []), *(path for part, below in inner for path in _paths(below, (*here, part)))]
+    for part, below in inner:
+        yield from _paths(below, (*here, part))
 
 
-class _Scanner:
-    """Walks through a document once, from its beginning to its end."""
+def _document(lines: Sequence[str]) -> dict[KeyPath, int]:
+    found: dict[KeyPath, int] = {}
+    tables_in_list: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    start = 0
+    while start < len(lines):
+        end, values = _statement(lines, start)
+        first = lines[start].lstrip(" \t")
+        if first.startswith("["):
+            table = _table(values, tables_in_list, is_item=first.startswith("[["))
+            for length in range(1, len(table) + 1):
+                found.setdefault(table[:length], start + 1)
+        else:
+            for path, line in _lines_of_value(lines[start:end], values):
+                found.setdefault((*table, *path), start + line)
+        start = end
+    return found
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._counted_to, self._line = 0, 1
-        self._found: dict[KeyPath, int] = {}
-        # How many tables the lists of tables have so far.
-        self._tables: dict[KeyPath, int] = {}
 
-    def document(self) -> dict[KeyPath, int]:
-        table: KeyPath = ()
-        while self._skip_blank():
-            line = self._line_here()
-            if self._text.startswith("[[", self._at):
-                table = self._next_table(self._header(2), line)
-            elif self._text[self._at] == "[":
-                table = self._resolved(self._header(1))
-                self._note(table, line)
-            else:
-                self._pair(table)
-        return self._found
+def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
+    """The end of a statement, and its parsed values."""
+    for end in range(start + 1, min(start + _MAX_STATEMENT_LINES, len(lines)) + 1):
+        try:
+            return end, tomllib.loads("\n".join(lines[start:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ValueError("too long")
 
-    def _header(self, brackets: int) -> KeyPath:
-        self._at += brackets
-        key = self._key()
-        self._skip(_SPACE)
-        self._at += brackets
-        return key
 
-    def _next_table(self, key: KeyPath, line: int) -> KeyPath:
-        path = (*self._resolved(key[:-1]), key[-1])
-        number = self._tables.get(path, 0)
-        self._tables[path] = number + 1
-        self._note((*path, number), line)
-        return (*path, number)
+def _table(header: dict[str, Any], tables_in_list: dict[KeyPath, int], *, is_item: bool) -> KeyPath:
+    """The path of a header; the name of a list of tables means its last one."""
+    names = [part for part in max(_paths(header), key=len) if isinstance(part, str)]
+    path: KeyPath = ()
+    for number, name in enumerate(names, start=1):
+        path = (*path, name)
+        if is_item and number == len(names):
+            tables_in_list[path] = tables_in_list.get(path, -1) + 1
+        if path in tables_in_list:
+            path = (*path, tables_in_list[path])
+    return path
 
-    def _resolved(self, key: KeyPath) -> KeyPath:
-        """A header's place: the name of a list of tables means its last one."""
-        path: KeyPath = ()
-        for part in key:
-            path = (*path, part)
-            if path in self._tables:
-                path = (*path, self._tables[path] - 1)
-        return path
 
-    def _pair(self, table: KeyPath) -> None:
-        line = self._line_here()
-        path = (*table, *self._key())
-        self._skip(_SPACE)
-        self._at += 1  # the equals sign
-        self._skip(_SPACE)
-        self._note(path, line)
-        self._value(path)
-
-    def _key(self) -> KeyPath:
-        parts: list[str] = []
-        while True:
-            self._skip(_SPACE)
-            quoted = self._text[self._at] in "\"'"
-            pattern = {'"': _BASIC, "'": _LITERAL}.get(self._text[self._at], _BARE_KEY)
-            part = self._skip(pattern)
-            parts.append(tomllib.loads(f"key = {part}")["key"] if quoted else part)
-            self._skip(_SPACE)
-            if not self._text.startswith(".", self._at):
-                return tuple(parts)
-            self._at += 1
-
-    def _value(self, path: KeyPath) -> None:
-        for opening, pattern in (('"""', _LONG_BASIC), ("'''", _LONG_LITERAL), ('"', _BASIC), ("'", _LITERAL)):
-            if self._text.startswith(opening, self._at):
-                self._skip(pattern)
-                return
-        match self._text[self._at]:
-            case "[":
-                self._list(path)
-            case "{":
-                self._inline_table(path)
-            case _:
-                self._skip(_SCALAR)
-
-    def _list(self, path: KeyPath) -> None:
-        self._at += 1
-        number = 0
-        while self._skip_blank() and self._text[self._at] != "]":
-            if self._text[self._at] == ",":
-                self._at += 1
-                continue
-            self._note((*path, number), self._line_here())
-            self._value((*path, number))
-            number += 1
-        self._at += 1
-
-    def _inline_table(self, path: KeyPath) -> None:
-        self._at += 1
-        while self._skip_blank() and self._text[self._at] != "}":
-            if self._text[self._at] == ",":
-                self._at += 1
-                continue
-            self._pair(path)
-        self._at += 1
-
-    def _note(self, path: KeyPath, line: int) -> None:
-        """A table stands where it, or what is in it, is first named."""
-        for length in range(1, len(path) + 1):
-            self._found.setdefault(path[:length], line)
-
-    def _skip(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self._at)
-        if found is None:
-            raise IndexError
-        self._at = found.end()
-        return found.group()
-
-    def _skip_blank(self) -> bool:
-        """Goes on to the next thing; whether there is one."""
-        self._skip(_BLANK)
-        return self._at < len(self._text)
-
-    def _line_here(self) -> int:
-        self._line += self._text.count("\n", self._counted_to, self._at)
-        self._counted_to = self._at
-        return self._line
+def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tuple[KeyPath, int]]:
+    """Each path of a statement with its line; in a list of several lines, an item begins after the item before it."""
+    seen: set[KeyPath] = set()
+    line = 1
+    for number in range(1, len(lines)):
+        try:
+            # The items that are complete at the end of this line.
+            paths = set(_paths(tomllib.loads("\n".join(lines[:number]) + "\n]")))
+        except tomllib.TOMLDecodeError:
+            continue
+        yield from ((path, line) for path in paths - seen)
+        seen |= paths
+        line = number + 1
+    yield from ((path, line) for path in _paths(values) if path not in seen)

@@ -1,4 +1,4 @@
-"""Finds and loads the configuration: the first file found, environment variables on top."""
+"""Finds and loads the configuration: the first file found, with environment variables on top."""
 
 from __future__ import annotations
 
@@ -11,25 +11,11 @@ from typing import Any
 import platformdirs
 
 from llama_client.config.effective import ConfigLocation, Document, Found, ValueSource
-from llama_client.config.environment import CACHE_VARIABLE, CONFIG_VARIABLE, PREFIX, Overrides, value_of
+from llama_client.config.environment import CONFIG_VARIABLE, PREFIX, Overrides, value_of
 from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.schema import Config, read_config
 from llama_client.errors import ConfigError
 from llama_client.validation import quoted
-
-__all__ = [
-    "APP_NAME",
-    "CACHE_VARIABLE",
-    "FILE_NAME",
-    "Source",
-    "expanded",
-    "find_config",
-    "is_same_file",
-    "load_config",
-    "local_only_source",
-    "says_local_only",
-    "user_config_file",
-]
 
 APP_NAME = "llama-client"
 FILE_NAME = "llama-client.toml"
@@ -64,7 +50,7 @@ def load_config(
     if isinstance(source, Config):
         return source
     found = find_config(source, environ=environ, working_folder=working_folder)
-    for problem in found.redirections():
+    for problem in found.refusals():
         raise ConfigError(f"{found.document.origin}: {problem.sentence}", key=problem.field, file=found.document.file)
     config = read_config(found.values, origin=found.origin, folder=found.document.folder, file=found.document.file)
     return config.made_local_only(found.local_only_by) if config.local_only else config
@@ -76,9 +62,9 @@ def find_config(
     environ: Mapping[str, str] | None = None,
     working_folder: Path | None = None,
 ) -> Found:
-    """What `load_config` checks: the values, and where each comes from."""
+    """The values that `load_config` checks, and where each comes from."""
     environ = os.environ if environ is None else environ
-    # Relative: a process whose working folder is gone can still use a configuration that needs none.
+    # Relative, so that a process whose working folder is gone can still use a configuration that needs none.
     folder = working_folder or Path()
     places: list[ConfigLocation] = []
     match source:
@@ -90,12 +76,12 @@ def find_config(
             document, places = _first(environ, folder)
         case _:
             raise ConfigError(f"config: must be a path, a dict, a Config or None, got a {type(source).__name__}")
-    is_only_found = source is None and CONFIG_VARIABLE not in environ and document.folder == folder
+    is_untrusted = source is None and CONFIG_VARIABLE not in environ and document.folder == folder
     overrides = Overrides.of(environ)
     values, variables = overrides.laid_over(document.values)
-    wins = local_only_source(environ)
-    # Any source that says true wins: an environment cannot switch the guard off.
-    if wins is not None or document.values.get("local_only") is True:
+    local_only = local_only_source(environ)
+    # True from any source: an environment cannot switch the guard off.
+    if local_only is not None or document.values.get("local_only") is True:
         values["local_only"] = True
         variables.pop(("local_only",), None)
     return Found(
@@ -104,14 +90,14 @@ def find_config(
         values=values,
         variables=variables,
         origin=f"{document.origin} with {PREFIX}* variables" if variables else document.origin,
-        is_only_found=is_only_found,
-        local_only=wins,
+        is_untrusted=is_untrusted,
+        local_only=local_only,
         places=tuple(places),
     )
 
 
 def local_only_source(environ: Mapping[str, str]) -> ValueSource | None:
-    """What says `local_only`, whatever else configures a client: a variable, or the user's own file; None: neither."""
+    """What sets `local_only` for every configuration: the variable, or the user's own file; None: neither."""
     variable = f"{PREFIX}LOCAL_ONLY"
     if variable in environ and _is_true(value_of(environ[variable]), variable, variable=variable):
         return ValueSource("environment", variable=variable)
@@ -125,34 +111,26 @@ def local_only_source(environ: Mapping[str, str]) -> ValueSource | None:
 
 def _is_true(value: object, where: str, *, file: Path | None = None, variable: str | None = None) -> bool:
     if not isinstance(value, bool):
-        told = f"{where}: must be true or false, got {quoted(value)}"
-        raise ConfigError(told, key="local_only", file=file, variable=variable)
+        message = f"{where}: must be true or false, got {quoted(value)}"
+        raise ConfigError(message, key="local_only", file=file, variable=variable)
     return value
 
 
-def says_local_only(environ: Mapping[str, str]) -> bool:
-    """Whether the environment or the user's own file says `local_only`; see `local_only_source`."""
-    return local_only_source(environ) is not None
-
-
 def user_config_file() -> Path:
-    """The configuration in the user's config folder, whether it is there or not."""
+    """The path of the configuration in the user's config folder, whether it exists or not."""
     return platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
 
 
 def expanded(path: str) -> Path:
-    """A path with the user's home in the place of `~`."""
     try:
         if "\0" in path:
-            raise ConfigError(f"{path!r} can be no path")
+            raise ConfigError(f"{path!r} is not a valid path")
         return Path(path).expanduser()
-    except RuntimeError as error:  # the home of a user that is not there
-        told = f"{path}: there is no such place: {error}"
-        raise ConfigError(told, file=Path(path), reason="missing") from None
+    except RuntimeError as error:  # the home of an unknown user
+        raise ConfigError(f"{path}: there is no such path: {error}", file=Path(path), reason="missing") from None
 
 
 def is_same_file(one: Path | None, other: Path) -> bool:
-    """Whether two paths lead to the same file; one that is not there is none."""
     try:
         return one is not None and one.samefile(other)
     except OSError:
@@ -160,7 +138,6 @@ def is_same_file(one: Path | None, other: Path) -> bool:
 
 
 def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[ConfigLocation]]:
-    """The first document that is found, and what became of each place."""
     taken: Document | None = None
     places = []
     for where, document in _candidates(environ, folder):
@@ -173,7 +150,7 @@ def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[Con
 
 
 def _candidates(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[str, Callable[[], Document | None]]]:
-    """Where a configuration is looked for, in this order, each with what reads it; that gives None where none is."""
+    """The places to search, in this order, each with its reader (None: no configuration there)."""
     named = environ.get(CONFIG_VARIABLE)
     yield f"${CONFIG_VARIABLE}", lambda: None if named is None else _file(expanded(named), folder)
     local, pyproject, user = folder / FILE_NAME, folder / "pyproject.toml", user_config_file()
@@ -201,7 +178,7 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         content = read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)
         if len(content) > MAX_CONFIG_BYTES:
-            raise _unreadable(path, f"larger than {MAX_CONFIG_BYTES} bytes, so no configuration")
+            raise _unreadable(path, f"larger than {MAX_CONFIG_BYTES} bytes, too large for a configuration")
         return tomllib.loads(text_of(content))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", file=path, reason="missing") from None

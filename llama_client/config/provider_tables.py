@@ -1,4 +1,4 @@
-"""The tables of providers, one class per kind."""
+"""The tables of providers: one class for all services, and one each for what needs keys of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
+from llama_client.providers.services import service_of
 from llama_client.types.messages import HeaderName, header_value
 from llama_client.validation import broken_rule
 
@@ -27,28 +28,27 @@ def _secret_text(value: object) -> object:
 
 
 def web_address(url: str) -> str:
-    """Checks the address of a server."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked
     except ValueError:
-        # What it says quotes the port, which is the password where somebody forgot what stands behind it.
+        # Its message quotes the port, which is the password in a URL without a host after it.
         raise broken_rule("", "must be an address such as https://example.com/v1, its port a number") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise broken_rule("", "must be an address such as https://example.com/v1")
     if parts.username or parts.password:
-        raise broken_rule("", "must hold no user name or password: those belong into api_key or headers")
+        raise broken_rule("", "must contain no user name or password: use api_key or headers")
     return url
 
 
 def proxy_address(proxy: str) -> str:
-    """Checks the address of a proxy. It may hold a password, so that it is never repeated."""
+    """Checks the address of a proxy. It may contain a password, so no message repeats it."""
     try:
         parts = urlsplit(proxy)
-        is_one = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
-        is_one = None
-    if not is_one:
+        is_valid = None
+    if not is_valid:
         raise broken_rule("", "must be an address such as http://proxy.example:3128 (http and https are known)")
     return proxy
 
@@ -65,11 +65,11 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 def _words(value: object) -> object:
     if isinstance(value, str):
-        # As the user's own shell would cut it; on Windows a backslash belongs to a path.
+        # Split as a shell does; on Windows a backslash belongs to a path.
         try:
             return tuple(shlex.split(value, posix=os.name == "posix"))
         except ValueError as error:
-            raise broken_rule("", f"cannot be cut into words: {error}") from None
+            raise broken_rule("", f"cannot be split into words: {error}") from None
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -85,20 +85,19 @@ Headers = dict[HeaderName, Annotated[Secret, AfterValidator(_header_value)]]
 
 
 class HttpProviderConfig(ConfigTable):
-    """What every provider behind HTTP has.
+    """The keys of every provider behind HTTP.
 
     Attributes:
         api_key: The key itself; better one of the next three.
-        api_key_env: The environment variable that holds it.
-        api_key_file: The file that holds it.
-        api_key_command: The command that prints it; a list of words, or one text that is cut at spaces.
-        base_url: Where the provider is; absent: its usual address.
+        api_key_env: The environment variable that holds the key.
+        api_key_file: The file that holds the key.
+        api_key_command: The command that prints the key; a list of words, or a text that is split at spaces.
+        base_url: The provider's address; absent: its usual one.
         headers: Headers of every request.
         timeout_s: The longest silence in seconds before and within an answer. A call's own `timeout` limits the whole.
-        proxy: The proxy to go through; absent: the environment's.
+        proxy: The proxy of its connections; absent: the environment's.
         ca_file: The certificates to trust instead of the usual ones.
-        max_concurrency: How many requests are under way at once; more wait their turn, in the order of their arrival.
-            Absent: no limit.
+        max_concurrency: The most requests in flight at once; more wait, first in, first out. Absent: no limit.
     """
 
     kind: str = ""
@@ -121,37 +120,43 @@ class HttpProviderConfig(ConfigTable):
         return self
 
 
-class GroqConfig(HttpProviderConfig):
-    """Groq's cloud.
+class ServiceConfig(HttpProviderConfig, OwnMachine):
+    """A known service, or any OpenAI-compatible server.
+
+    `openai` without `base_url` is OpenAI itself, with that service's own environment. Each service of the package, with
+    its address and its key's variable: the guide to providers.
 
     Attributes:
-        timeout_s: As of every provider, but shorter: Groq is either quick or broken.
+        kind: The service's name.
+        timeout_s: As of every provider, but 60 for `groq` (which is either quick or broken) and 900 for `xai`.
     """
 
-    kind: Literal["groq"] = "groq"
-    # The official client's own patience; Groq is either quick or broken.
-    timeout_s: Seconds = 60.0
+    kind: str = "openai"
+    timeout_s: Seconds = Field(default_factory=lambda known: _timeout_s(known.get("kind", "")))
 
 
-class TogetherConfig(HttpProviderConfig):
-    """Together's cloud."""
+def _timeout_s(kind: str) -> float:
+    service = service_of(kind)
+    return 600.0 if service is None else service.timeout_s
 
-    kind: Literal["together"] = "together"
 
+class PluginConfig(ServiceConfig):
+    """A provider that an installed package makes by itself.
 
-class OpenAIConfig(HttpProviderConfig, OwnMachine):
-    """Any OpenAI-compatible server. Without `base_url` it is OpenAI itself, with that service's own environment."""
+    Attributes:
+        options: Whatever that provider takes.
+    """
 
-    kind: Literal["openai"] = "openai"
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class OllamaConfig(HttpProviderConfig, OwnMachine):
     """Ollama's own API.
 
     Attributes:
-        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: another
-            one loads it again.
-        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1 for ever.
+        options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: to change
+            it loads the model again.
+        keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1: forever.
     """
 
     kind: Literal["ollama"] = "ollama"
@@ -164,7 +169,7 @@ class LoraAdapter(ConfigTable):
 
     Attributes:
         path: Its GGUF file.
-        scale: How strongly it does.
+        scale: Its strength.
     """
 
     path: FilePath
@@ -178,8 +183,8 @@ class GgufConfig(OwnMachine):
         kind: `gguf`.
         model_path: The file behind `<provider>/default`; absent: the demo model, once pulled.
         n_ctx: The context of one request in tokens, which llama.cpp rounds up to a multiple of 256; absent: the model's
-            own, at most 8192. Each of the `n_parallel` slots holds as much.
-        n_parallel: How many requests are worked on at once; more wait.
+            own, at most 8192. Each of the `n_parallel` slots has as much.
+        n_parallel: The most requests in progress at once; more wait.
         n_gpu_layers: Layers on the GPU; absent: as many as fit.
         n_threads: CPU threads; absent: llama.cpp's choice.
         mmproj: The projector file that lets the model see images.
@@ -197,7 +202,7 @@ class GgufConfig(OwnMachine):
 
     @model_validator(mode="after")
     def _slots_can_be_counted(self) -> GgufConfig:
-        # llama.cpp holds all slots in one cache, and counts its tokens with 32 bits.
+        # llama.cpp keeps all slots in one cache, and counts its tokens with 32 bits.
         if (self.n_ctx or 0) * self.n_parallel >= 2**31:
             raise broken_rule("n_ctx", f"times n_parallel must be below {2**31}, got {self.n_ctx} x {self.n_parallel}")
         return self

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     Discriminator,
     Field,
     PrivateAttr,
@@ -20,59 +21,70 @@ from pydantic import (
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.provider_tables import (
     GgufConfig,
-    GroqConfig,
-    HttpProviderConfig,
-    LoraAdapter,
     OllamaConfig,
-    OpenAIConfig,
-    TogetherConfig,
+    PluginConfig,
+    ServiceConfig,
 )
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
     CrossoverConfig,
-    ExpertsTable,
-    GpuPriceTable,
-    GpuTable,
     LedgerTable,
-    ModelTable,
     Name,
     PriceRow,
     PrivacyConfig,
     RouteConfig,
-    RouteTarget,
     RoutingConfig,
     TelemetryConfig,
     is_target,
     time_zone,
 )
-from llama_client.errors import ConfigError
+from llama_client.errors import ConfigError, PluginError
+from llama_client.providers.services import SERVICES, service_names, service_of
 from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
 
 if TYPE_CHECKING:
     from llama_client.validation import Detail
 
-TABLES: dict[str, type[HttpProviderConfig] | type[GgufConfig]] = {
-    "groq": GroqConfig,
-    "together": TogetherConfig,
+_CLASSES: dict[str, type[ServiceConfig] | type[OllamaConfig] | type[GgufConfig]] = {
+    "service": ServiceConfig,
+    "plugin": PluginConfig,
     "ollama": OllamaConfig,
-    "openai": OpenAIConfig,
     "gguf": GgufConfig,
 }
-PROVIDER_KINDS = tuple(TABLES)
-# These answer without a table of their own; a server of kind `openai` has no address that could be guessed.
-BUILT_IN_PROVIDERS = ("groq", "together", "ollama", "gguf")
-# What must not be shown, whatever is wrong with it.
+# Their values are shown in no error.
 SECRET_KEYS = frozenset({"api_key", "headers", "proxy", "api_key_command", "url"})
 
 
+def _class_of(kind: str) -> str:
+    """The key of a kind's table in `_CLASSES`; of an unknown kind, itself."""
+    service = None if kind in ("ollama", "gguf") else service_of(kind)
+    if service is None:
+        return kind
+    return "service" if service.factory is None else "plugin"
+
+
+def table_of(kind: str) -> ServiceConfig | OllamaConfig | GgufConfig:
+    return _CLASSES[_class_of(kind)].model_validate({"kind": kind})
+
+
+def provider_kinds() -> tuple[str, ...]:
+    """All kinds, which are also the names of the providers that need no table."""
+    return tuple(dict.fromkeys(["groq", "together", "ollama", "gguf", *service_names()]))
+
+
+def is_kind(name: object) -> bool:
+    """Whether a name is a kind, also one of a package that cannot be used."""
+    # Packages are searched only for names that are not built in.
+    return isinstance(name, str) and (name in SERVICES or name == "gguf" or name in service_names())
+
+
 Provider = Annotated[
-    Annotated[GroqConfig, Tag("=groq")]
-    | Annotated[TogetherConfig, Tag("=together")]
+    Annotated[ServiceConfig, Tag("=service")]
+    | Annotated[PluginConfig, Tag("=plugin")]
     | Annotated[OllamaConfig, Tag("=ollama")]
-    | Annotated[OpenAIConfig, Tag("=openai")]
     | Annotated[GgufConfig, Tag("=gguf")],
-    Discriminator(lambda table: f"={table['kind'] if isinstance(table, dict) else table.kind}"),
+    Discriminator(lambda table: f"={_class_of(table['kind'] if isinstance(table, dict) else table.kind)}"),
 ]
 
 
@@ -83,7 +95,7 @@ def _known_ability(ability: str) -> str:
 
 
 class ModelRow(ConfigTable):
-    """What the user knows of a model: it wins over the catalogue's own row.
+    """A model that the user knows; it takes precedence over the catalogue's row.
 
     Attributes:
         target: `provider/model-id`.
@@ -91,9 +103,9 @@ class ModelRow(ConfigTable):
         aliases: Other names for it.
         context_tokens: The context that the provider serves it with.
         max_output_tokens: The longest answer.
-        abilities: Of `tools`, `vision`, `reasoning`, `json_schema` and `prefill` (it goes on from an assistant message
-            at the end), all that it has; absent: unknown.
-        deprecated_on: The first day on which it is not served.
+        abilities: All that it has of `tools`, `vision`, `reasoning`, `json_schema` and `prefill` (it continues an
+            assistant message at the end); absent: unknown.
+        deprecated_on: The first day on which it is no longer served.
         replacement: The same provider's id to use then.
     """
 
@@ -107,13 +119,13 @@ class ModelRow(ConfigTable):
     replacement: Name | None = None
 
     def as_row(self) -> UserRow:
-        """The same for the catalogue."""
+        """The row as the catalogue takes it."""
         return UserRow(**dict(self))
 
 
 def _is_route_name(name: str) -> str:
     if not name or "/" in name:
-        raise broken_rule("", f"a route's name must not be empty or hold '/', got {quoted(name)}")
+        raise broken_rule("", f"a route's name must not be empty or contain '/', got {quoted(name)}")
     return name
 
 
@@ -121,18 +133,18 @@ class Config(ConfigTable):
     """The whole configuration.
 
     Attributes:
-        default_model: What `model` means where it is omitted.
-        local_only: Refuse whatever would leave this machine.
-        timezone: Where days and months begin, for budgets, reports and prices.
-        providers: Who answers, by name.
+        default_model: The model of calls that name none.
+        local_only: Refuse every connection beyond this machine.
+        timezone: The time zone of days and months, for budgets, reports and prices.
+        providers: Providers, by name.
         routes: Named lists of targets.
-        routing: What failover does.
-        models: What the user knows of models beyond the catalogue.
+        routing: Failover and timeouts.
+        models: Models beyond the catalogue, or with other facts.
         prices: The user's own prices.
-        ledger: Where each attempt is written down.
-        budgets: What may be spent.
+        ledger: Where each attempt is recorded.
+        budgets: Limits on spending.
         telemetry: OpenTelemetry's spans and metrics.
-        crossover: Models, GPUs and rents of the user's own.
+        crossover: Models, GPUs and rents beyond the package's own.
         privacy: Exceptions from `local_only`.
     """
 
@@ -153,14 +165,14 @@ class Config(ConfigTable):
 
     @property
     def local_only_source(self) -> str | None:
-        """What switched `local_only` on, as `LocalOnlyError.source` names it; None where it is off."""
+        """What set `local_only`, as in `LocalOnlyError.source`; None where it is off."""
         return (self._local_only_source or "config") if self.local_only else None
 
     def made_local_only(self, source: str) -> Config:
         """The same with `local_only` on.
 
         Args:
-            source: What wants it so.
+            source: What sets it.
         """
         made = self.model_copy(update={"local_only": True})
         made._local_only_source = source
@@ -168,39 +180,36 @@ class Config(ConfigTable):
 
     @model_validator(mode="after")
     def _names_are_of_providers(self) -> Config:
-        known = (*self.providers, *(name for name in BUILT_IN_PROVIDERS if name not in self.providers))
         for name, route in self.routes.items():
             for number, row in enumerate(route.targets):
                 provider, slash, model = row.target.partition("/")
                 where = f"routes.{name}.targets[{number}]"
-                if slash and not (model and provider in known):
-                    hint = suggestion(provider, known)
-                    who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
-                    raise broken_rule(where, f"{who}{hint}")
+                if slash and not (model and self._is_provider(provider)):
+                    raise broken_rule(where, self._no_provider(provider))
                 if row.target in self.routes:
                     raise broken_rule(where, f"{quoted(row.target)} is a route itself; a route lists targets")
         for number, budget in enumerate(self.budgets):
             kind, _, provider = budget.scope.partition(":")
-            if kind == "provider" and provider not in known:
-                hint = suggestion(provider, known)
-                where = f"budgets[{number}].scope"
-                who = f"no provider is named {quoted(provider)} (providers: {', '.join(known)})"
-                raise broken_rule(where, f"{who}{hint}")
+            if kind == "provider" and not self._is_provider(provider):
+                raise broken_rule(f"budgets[{number}].scope", self._no_provider(provider))
         return self
+
+    def _is_provider(self, name: str) -> bool:
+        return name in self.providers or is_kind(name)
+
+    def _no_provider(self, name: str) -> str:
+        known = tuple(dict.fromkeys([*self.providers, *provider_kinds()]))
+        return f"no provider is named {quoted(name)} (providers: {', '.join(known)}){suggestion(name, known)}"
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
-    """Checks a configuration's values.
+    """Checks a configuration's values; `ConfigError` has the first problem, `config_check.all_problems` gives all.
 
     Args:
         values: The tables and keys of the TOML.
         origin: Where they come from, for messages.
         folder: Where relative paths start; None: the working directory.
-        file: The file that they come from, for errors; None: they come from none.
-
-    Raises:
-        ConfigError: Names the key, what was wrong and what would be right. It tells of one thing that is wrong;
-            `problems.all_problems` tells of all.
+        file: The file that they come from, if any, for errors.
     """
     values, wrong = with_kinds(values)
     if wrong:
@@ -209,25 +218,24 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         problem = problem_at(most_telling(error.errors(include_url=False)))
-        told = f"{origin}: {problem.sentence}"
-        raise ConfigError(told, key=problem.field or None, file=file) from None
+        raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None, file=file) from None
 
 
 def problem_at(detail: Detail) -> Problem:
-    """What pydantic found, as a sentence that suggests the keys of its table and never shows a secret."""
+    """An error of pydantic as a sentence: suggests the keys of its table, shows no secret."""
     show_values = not SECRET_KEYS.intersection(str(part) for part in detail["loc"])
     return problem_of(detail, known=_names_beside(detail["loc"]), show_values=show_values)
 
 
 def kind_of(name: str, table: object) -> object:
-    """A table's kind is its name where it gives none; so a name that is no kind needs one."""
+    """The kind of a provider's table; without `kind`, its name."""
     return table.get("kind", name) if isinstance(table, dict) else name
 
 
 def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with each provider's kind written out, and what is wrong with kinds and names of providers.
+    """The values with each provider's kind, and the problems of kinds and names of providers.
 
-    In the place of a table that is wrong there is an empty one that is right, so that the rest can be checked.
+    An invalid table is replaced by an empty valid one, so that the rest can be checked.
     """
     providers = values.get("providers")
     if not isinstance(providers, dict):
@@ -248,13 +256,17 @@ def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _wrong_kind(name: object, table: object) -> Problem | None:
     if not isinstance(name, str):
         return Problem("providers", "providers: every name must be text")
-    kind = kind_of(name, table)
-    if kind not in PROVIDER_KINDS:
-        known = ", ".join(repr(known) for known in PROVIDER_KINDS)
-        key = place(("providers", name, "kind"))
-        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), PROVIDER_KINDS)}")
+    kind, key = kind_of(name, table), place(("providers", name, "kind"))
+    if not is_kind(kind):
+        kinds = provider_kinds()
+        known = ", ".join(map(repr, kinds))
+        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), kinds)}")
+    try:
+        _class_of(str(kind))
+    except PluginError as error:
+        return Problem(key, f"{key}: {error}")
     if "/" in name or not name:
-        return Problem("providers", f"providers: a name must not be empty or hold '/', got {quoted(name)}")
+        return Problem("providers", f"providers: a name must not be empty or contain '/', got {quoted(name)}")
     if not isinstance(table, dict):
         key = place(("providers", name))
         return Problem(key, f"{key}: must be a table of keys")
@@ -262,45 +274,22 @@ def _wrong_kind(name: object, table: object) -> Problem | None:
 
 
 def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys that exist in the table where an error is."""
-    match location:
-        case ("providers", _, _, "lora", *_):
-            return tuple(LoraAdapter.model_fields)
-        case ("providers", _, str(tag), *_):
-            return tuple(TABLES[tag.removeprefix("=")].model_fields)
-        case ("models", *_):
-            return tuple(ModelRow.model_fields)
-        case ("routes", _, "targets", int(), *_):
-            return tuple(RouteTarget.model_fields)
-        case ("routes", *_):
-            return tuple(RouteConfig.model_fields)
-        case ("routing", *_):
-            return tuple(RoutingConfig.model_fields)
-        case ("prices", *_):
-            return tuple(PriceRow.model_fields)
-        case ("ledger", *_):
-            return tuple(LedgerTable.model_fields)
-        case ("budgets", *_):
-            return tuple(BudgetTable.model_fields)
-        case ("telemetry", *_):
-            return tuple(TelemetryConfig.model_fields)
-        case ("privacy", *_):
-            return tuple(PrivacyConfig.model_fields)
-        case ("crossover", table, *rest):
-            return _names_of_crossover(str(table), rest)
-        case _:
-            return tuple(Config.model_fields)
+    table: type[BaseModel] = Config
+    parts = iter(location[:-1])
+    for part in parts:
+        field = table.model_fields.get(str(part))
+        if isinstance(part, str) and part.startswith("="):
+            table = _CLASSES[part.removeprefix("=")]
+        elif field is not None:
+            table = _table_in(field.annotation) or table
+            if get_origin(field.annotation) in (dict, tuple):
+                # The name or index of an item.
+                next(parts, None)
+    return tuple(table.model_fields)
 
 
-def _names_of_crossover(table: str, rest: list[int | str]) -> tuple[str, ...]:
-    match table, rest:
-        case ("models", [_, "moe", *_]):
-            return tuple(ExpertsTable.model_fields)
-        case ("models", [_, *_]):
-            return tuple(ModelTable.model_fields)
-        case ("gpus", [_, *_]):
-            return tuple(GpuTable.model_fields)
-        case ("gpu_prices", [_, *_]):
-            return tuple(GpuPriceTable.model_fields)
-        case _:
-            return tuple(CrossoverConfig.model_fields)
+def _table_in(kind: Any) -> type[BaseModel] | None:
+    """The first table in a field's type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((table for part in get_args(kind) if (table := _table_in(part)) is not None), None)

@@ -31,7 +31,7 @@ Seconds = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_
 
 
 class ConfigTable(BaseModel):
-    """A table of the configuration: unknown keys are errors, and nothing changes once read."""
+    """A table of the configuration: immutable, and unknown keys are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -40,10 +40,10 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     """`~` is the user's home; a relative path starts at the folder of the file that names it."""
     folder: Path | None = (info.context or {}).get("folder")
     try:
-        # Pinned now: a program that changes its working folder before the first load means the same file.
+        # Resolved now, so that it means the same after the program changes its working folder.
         return ((folder or Path()) / path.expanduser()).absolute()
-    except (RuntimeError, OSError) as error:  # no such user's home, or no working folder any more
-        raise broken_rule("", f"has no such place: {error}") from None
+    except (RuntimeError, OSError) as error:  # an unknown user's home, or a deleted working folder
+        raise broken_rule("", f"is not a usable path: {error}") from None
 
 
 def _path_text(value: object) -> object:
@@ -59,9 +59,9 @@ Name = Annotated[StrictStr, Field(min_length=1)]
 Window = Literal["hour", "day", "month", "total"]
 OnExceeded = Literal["block", "local", "warn"]
 
-# Money is kept as whole pico-dollars in 64 bits; sums of more than this would not fit there.
+# Money is stored as whole pico-dollars in 64 bits, in which a sum of more than this does not fit.
 MAX_BUDGET_USD = 9_000_000
-# Whatever context of decimals the program has set for itself.
+# Independent of the program's own decimal context.
 _CONTEXT = Context(prec=60)
 _WORDS = {"hour": "an hour", "day": "a day", "month": "a month", "total": "in total"}
 _SQLITE_FILE = "sqlite:///"
@@ -74,7 +74,7 @@ _POSTGRES_URL = re.compile(
 
 
 def _money(value: object) -> object:
-    """TOML knows no decimal numbers: a float's shortest text is what was written."""
+    """TOML has no decimal numbers: the shortest text of a float is what was written."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise broken_rule("", "must be a number of US dollars")
     return Decimal(str(value))
@@ -85,18 +85,17 @@ PositiveUsd = Annotated[Decimal, BeforeValidator(_money), Field(gt=0, allow_inf_
 
 
 def time_zone(name: str) -> str:
-    """Checks the name of a time zone."""
     try:
         zoneinfo.ZoneInfo(name)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
         near = suggestion(name, zoneinfo.available_timezones())
-        told = f"must be a time zone such as 'UTC' or 'Europe/Berlin', got {quoted(name)}{near}"
-        raise broken_rule("", told) from None
+        message = f"must be a time zone such as 'UTC' or 'Europe/Berlin', got {quoted(name)}{near}"
+        raise broken_rule("", message) from None
     return name
 
 
 def _ledger_url(value: object, info: ValidationInfo) -> object:
-    """The address of the ledger; it may hold a password. A relative file starts at the folder of the configuration."""
+    """The URL of the ledger; it may contain a password."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str) or not (text == "sqlite" or text.startswith((_SQLITE_FILE, *_POSTGRES))):
         raise broken_rule("", "must be 'sqlite', 'sqlite:///path/to/file' or 'postgresql://...'")
@@ -106,23 +105,19 @@ def _ledger_url(value: object, info: ValidationInfo) -> object:
         path = text.removeprefix(_SQLITE_FILE)
         if not path.strip() or "\0" in path or path == ":memory:":
             raise broken_rule("", "must name a file after 'sqlite:///'")
-        folder: Path | None = (info.context or {}).get("folder")
-        try:
-            text = f"{_SQLITE_FILE}{((folder or Path()) / Path(path).expanduser()).absolute()}"
-        except (RuntimeError, OSError) as error:
-            raise broken_rule("", f"has no such place: {error}") from None
+        text = f"{_SQLITE_FILE}{_absolute(Path(path), info)}"
     return SecretStr(text)
 
 
 class LedgerTable(ConfigTable):
-    """Where each attempt is written down.
+    """Where each attempt is recorded.
 
     Attributes:
-        enabled: Whether it is.
+        enabled: Whether attempts are recorded.
         url: `sqlite` (a file in the user's data folder), `sqlite:///path` or `postgresql://user:password@host/name`.
             Budgets are kept there too.
         retention_days: Rows older than this are deleted.
-        flush_interval_s: At most so long after an attempt its row is on disk; a process that is killed loses no more.
+        flush_interval_s: The longest time from an attempt until its row is on disk; a killed process loses no more.
     """
 
     enabled: StrictBool = True
@@ -132,13 +127,13 @@ class LedgerTable(ConfigTable):
 
 
 def _check_postgres(url: str) -> None:
-    """Refuses an address in which a password would be taken for something else, which would then be shown."""
+    """Refuses a URL in which a password would be parsed as another part, which would then be shown."""
     found = _POSTGRES_URL.fullmatch(url)
     if found is None:
         raise broken_rule(
             "",
-            "must look like postgresql://user:password@host:5432/name; write what else is in a user name or password "
-            "as %XX (%40 for @, %2F for /, %25 for %)",
+            "must look like postgresql://user:password@host:5432/name; write other characters of a user name or "
+            "password as %XX (%40 for @, %2F for /, %25 for %)",
         )
     if not found["host"] and not found["name"]:
         raise broken_rule("", "must name a host or a database, as in postgresql://user@host/name")
@@ -152,16 +147,16 @@ def _scope(scope: str) -> str:
 
 
 class BudgetTable(ConfigTable):
-    """What may be spent.
+    """A limit on spending.
 
     Attributes:
-        usd: How much, in each window.
+        usd: The limit, in each window.
         window: `hour`, `day`, `month` (in the configuration's time zone) or `total`.
-        scope: `all`; `tag:<key>`: so much for each value of that tag, and nothing is said of calls without it;
+        scope: `all`; `tag:<key>`: the limit applies to each value of that tag, and not to calls without it;
             `provider:<name>`.
-        on_exceeded: `block`: what would not fit is not asked; `local`: from then on only free local targets are;
-            `warn`: the answer carries a warning.
-        on_unpriced: Whether a target whose worst case nobody can name may be asked: `refuse` or `allow`.
+        on_exceeded: `block`: calls that would exceed it are refused; `local`: from then on only free local targets are
+            called; `warn`: the completion has a warning.
+        on_unpriced: `refuse` or `allow` targets without a known worst-case cost.
     """
 
     usd: Annotated[PositiveUsd, Field(le=MAX_BUDGET_USD)]
@@ -171,20 +166,20 @@ class BudgetTable(ConfigTable):
     on_unpriced: Literal["refuse", "allow"] = "refuse"
 
     def name_for(self, value: str | None) -> str:
-        """What people call it: `all a day`, or `tag:user=ann a month`.
+        """The name for people: `all a day`, or `tag:user=ann a month`.
 
         Args:
-            value: The tag's, where the scope is a tag.
+            value: The tag's value, if the scope is a tag.
         """
         return f"{self.scope}{'' if value is None else f'={value}'} {_WORDS[self.window]}"
 
 
 class TelemetryConfig(ConfigTable):
-    """OpenTelemetry's spans and metrics, sent through whatever the program itself has set up.
+    """OpenTelemetry's spans and metrics, sent through the exporters that the program has set up.
 
     Attributes:
-        enabled: Whether they are made.
-        content: Whether spans hold what was asked and answered.
+        enabled: Whether spans and metrics are made.
+        content: Whether spans contain prompts and answers.
     """
 
     enabled: StrictBool = False
@@ -192,12 +187,12 @@ class TelemetryConfig(ConfigTable):
 
 
 class OwnMachine(ConfigTable):
-    """What an hour of the machine costs on which a provider of the user's own runs; absent: nothing is known of it.
+    """The cost of a machine of the user's own that a provider runs on; absent: unknown.
 
     Attributes:
-        usd_per_hour: What an hour costs.
-        watts: What it draws while it answers.
-        usd_per_kwh: What its power costs.
+        usd_per_hour: US dollars per hour.
+        watts: Power drawn while it answers.
+        usd_per_kwh: US dollars per kWh.
     """
 
     usd_per_hour: PositiveUsd | None = None
@@ -205,38 +200,38 @@ class OwnMachine(ConfigTable):
     usd_per_kwh: PositiveUsd | None = None
 
     @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> OwnMachine:
+    def _one_price(self) -> OwnMachine:
         if (self.watts is None) != (self.usd_per_kwh is None):
             missing = "watts" if self.watts is None else "usd_per_kwh"
             raise broken_rule(missing, "is required: watts and usd_per_kwh belong together")
         if self.usd_per_hour is not None and self.watts is not None:
-            raise broken_rule("watts", "and usd_per_hour both give the machine's price; keep one of them")
+            raise broken_rule("watts", "and usd_per_hour both give the machine's cost; keep one of them")
         return self
 
     @property
     def machine_usd_per_hour(self) -> Decimal | None:
-        """What an hour costs, however it was said; None: it was not."""
+        """US dollars per hour, from either form; None: unknown."""
         if self.watts is not None and self.usd_per_kwh is not None:
             return _CONTEXT.multiply(Decimal(str(self.watts)), self.usd_per_kwh).scaleb(-3, _CONTEXT)
         return self.usd_per_hour
 
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
-# What looks like a number is read as an address by some systems and as a name by others.
+# Some systems resolve a number as an address, others as a name.
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*")
 _EXPECTED = "must be a name (gpu-box.lan), an IP address (10.0.0.5) or a network (10.0.0.0/24)"
 
 
 def _host(text: str) -> str:
-    """A host in the one form in which it is compared."""
+    """A host in its normal form."""
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return _name(text)
     if network.prefixlen == 0:
-        raise broken_rule("", f"{text} is every address there is: switch local_only off instead")
+        raise broken_rule("", f"{text} is every address: switch local_only off instead")
     if str(network.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
-        raise broken_rule("", f"{text} is no network: did you mean {network}?")
+        raise broken_rule("", f"{text} is not a network: did you mean {network}?")
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is not None and network.num_addresses == 1:
         return str(mapped)
@@ -257,11 +252,11 @@ def _name(text: str) -> str:
 
 
 class PrivacyConfig(ConfigTable):
-    """What `local_only` may reach beside this machine.
+    """Exceptions from `local_only`.
 
     Attributes:
-        allow_hosts: Names (exactly these, not what is below them; whatever addresses they have), IP addresses, and
-            networks such as `10.0.0.0/24`. Every port of them.
+        allow_hosts: Host names (exactly these, without subdomains, for any address), IP addresses, and networks such as
+            `10.0.0.0/24`; all their ports.
     """
 
     allow_hosts: tuple[Annotated[Name, AfterValidator(_host)], ...] = ()
@@ -269,39 +264,37 @@ class PrivacyConfig(ConfigTable):
 
 Policy = Literal["ordered", "cheapest", "fastest", "weighted"]
 
-# What shapes the answer itself (tools, its form, how many) is the call's to say, and must be the same wherever it goes.
+# Parameters of the answer itself (tools, its format, how many) belong to the call, and are the same for every target.
 _TARGET_PARAMS = (
     "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "seed", "frequency_penalty", "presence_penalty",
     "repetition_penalty", "logit_bias", "parallel_tool_calls", "reasoning_effort", "reasoning_format", "service_tier",
     "user", "extra_body",
 )  # fmt: skip
-_NOBODY_ASKS = [{"role": "user", "content": "?"}]
+_PLACEHOLDER_MESSAGES = [{"role": "user", "content": "?"}]
 
 
-# A million dollars for a million tokens: more is a slip of the pen.
+# A million dollars per million tokens: more is a typing error.
 _Price = Annotated[Usd, Field(le=1_000_000)]
 
 
 def is_target(target: str) -> str:
-    """Checks that a text is `provider/model-id`."""
     if not all(target.partition("/")):
         raise broken_rule("", f"must be 'provider/model-id', got {quoted(target)}")
     return target
 
 
 def _checked_params(params: object) -> object:
-    """Parameters as a call could have given them, in the form that a checked request holds."""
     if not isinstance(params, Mapping):
         raise broken_rule("", "must be a table of parameters")
     for name in params:
         if name not in _TARGET_PARAMS:
-            raise broken_rule(str(name), f"is no parameter of a target{suggestion(str(name), _TARGET_PARAMS)}")
-    # Building the request's schema takes as long as importing the package, so it waits until somebody needs it.
+            raise broken_rule(str(name), f"is not a parameter of a target{suggestion(str(name), _TARGET_PARAMS)}")
+    # Imported when needed: to build the request's schema takes as long as importing the package.
     from llama_client.errors import InvalidRequestError
     from llama_client.types.request import check_request
 
     try:
-        request = check_request({"messages": _NOBODY_ASKS, **params}, stream=False)
+        request = check_request({"messages": _PLACEHOLDER_MESSAGES, **params}, stream=False)
     except InvalidRequestError as error:
         raise broken_rule("", str(error)) from None
     return {name: getattr(request, name) for name in params if getattr(request, name) is not None}
@@ -311,9 +304,9 @@ class RouteTarget(ConfigTable):
     """One target of a route.
 
     Attributes:
-        target: `provider/model-id`, or a name that the catalogue knows.
+        target: `provider/model-id`, or a name in the catalogue.
         weight: Its share under the policy `weighted`; 0: only after all others.
-        params: Parameters for this target where the call itself does not give them.
+        params: Parameters for this target that the call does not set.
     """
 
     target: Name
@@ -329,10 +322,10 @@ class RouteConfig(ConfigTable):
     """A named list of targets, and how they are ordered.
 
     Attributes:
-        targets: Who may answer: texts, or tables with `weight` and `params`.
-        policy: `ordered` (as written), `cheapest` (expected cost of the request at hand), `fastest` (as measured by
-            this client), `weighted` (at random, by `weight`).
-        max_price_usd: Targets whose expected cost of a call is more, or unknown, are skipped; absent: no limit.
+        targets: Targets: texts, or tables with `weight` and `params`.
+        policy: `ordered` (as written), `cheapest` (expected cost of the request), `fastest` (as measured by this
+            client), `weighted` (at random, by `weight`).
+        max_price_usd: Targets are skipped if the expected cost of the call is higher, or unknown; absent: no limit.
     """
 
     targets: Annotated[tuple[Annotated[RouteTarget, BeforeValidator(_as_table)], ...], Field(min_length=1)]
@@ -341,20 +334,20 @@ class RouteConfig(ConfigTable):
 
 
 class RoutingConfig(ConfigTable):
-    """What failover does.
+    """Retries, timeouts, failover.
 
     Attributes:
-        retries: How often a target is asked again after a failure that may pass.
-        deadline_s: The seconds that a call may take in all; a stream, until its first content. A call's own `timeout`
-            replaces it.
-        first_content_s: How long one attempt of a stream may take to its first content.
-        stall_s: How long a stream may pause between chunks.
-        breaker_failures: After that many failures in a row a target is left alone.
-        breaker_cooldown_s: For that long; then exactly one call tries it.
-        hedge_after_s: Ask the next target too where the first has not answered by then; absent: never.
-        on_interrupt: `continue`: another target goes on from what has arrived where a stream breaks off; absent: the
-            break is raised.
-        drop_unsupported: Leave out what a target cannot honour, with a warning, instead of skipping the target.
+        retries: How many times a target is retried after a transient failure.
+        deadline_s: The longest time in seconds for a call, over all attempts; for a stream, until its first content. A
+            call's own `timeout` replaces it.
+        first_content_s: The longest time in seconds for one attempt of a stream until its first content.
+        stall_s: The longest pause of a stream in seconds.
+        breaker_failures: The number of consecutive failures that opens the circuit of a target.
+        breaker_cooldown_s: How many seconds the circuit stays open; then a single call tries the target.
+        hedge_after_s: Call the next target too if the first has not answered after so many seconds; absent: never.
+        on_interrupt: `continue`: if a stream breaks off, another target continues its text; absent: an error is raised.
+        drop_unsupported: Leave out parameters that a target does not support, with a warning, instead of skipping the
+            target.
     """
 
     retries: Annotated[int, Field(strict=True, ge=0, le=100)] = 2
@@ -369,17 +362,16 @@ class RoutingConfig(ConfigTable):
 
 
 class PriceRow(ConfigTable):
-    """A price of the user's own; it wins over every other source.
+    """A price of the user's own; it takes precedence over every other source.
 
     Attributes:
         target: `provider/model-id`.
         input_usd_per_mtok: US dollars per million tokens of the prompt.
         output_usd_per_mtok: US dollars per million tokens of the answer.
         cached_usd_per_mtok: US dollars per million tokens of the prompt that were cached; absent: as the others.
-        service_tier: The tier that it is the price of, as the provider's answers name it; absent: of every tier that
-            has no row of its own.
-        effective_from: The first day on which it holds; absent: always.
-        effective_until: The first day on which it no longer does.
+        service_tier: Its service tier, as the provider's answers name it; absent: every tier without a row of its own.
+        effective_from: The first day on which it is valid; absent: always.
+        effective_until: The first day on which it is no longer valid.
     """
 
     target: Annotated[Name, AfterValidator(is_target)]
@@ -397,7 +389,7 @@ class PriceRow(ConfigTable):
         return self
 
     def holds_on(self, day: date) -> bool:
-        """Whether it is the price of that day.
+        """Whether it is valid on that day.
 
         Args:
             day: In the configuration's time zone.
@@ -408,7 +400,7 @@ class PriceRow(ConfigTable):
 
 
 _SOURCE = "the configuration"
-# Bounds that no row passes by being real: they catch a unit that was mistaken, and keep sums finite.
+# No real row exceeds these bounds: they catch mistaken units, and keep sums finite.
 _Count = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 _Dimension = Annotated[int, Field(strict=True, ge=1, le=10**8)]
 _Figure = Annotated[float, Field(strict=True, gt=0, le=1e9, allow_inf_nan=False)]
@@ -420,11 +412,11 @@ class ExpertsTable(ConfigTable):
     """A mixture of experts.
 
     Attributes:
-        experts: How many there are in a layer that has them.
-        experts_per_token: How many answer each token.
-        shared_experts: How many answer every token beside these.
-        every_n_layers: 1: each layer has them; 2: every other one.
-        expert_ffn: The width of one.
+        experts: Experts in a layer that has them.
+        experts_per_token: Experts selected for each token.
+        shared_experts: Experts that every token passes beside these.
+        every_n_layers: 1: each layer has experts; 2: every other one.
+        expert_ffn: The width of an expert.
     """
 
     experts: _Dimension
@@ -441,34 +433,34 @@ class ExpertsTable(ConfigTable):
 
 
 class ModelTable(ConfigTable):
-    """A model's shape and licence; it wins over our own row of that name.
+    """A model's shape and licence; it takes precedence over the package's row of that name.
 
     Attributes:
-        name: In small letters, as in `llama-3.1-70b`.
-        parameters: How many the language part has.
-        layers: How many.
+        name: In lower case, as in `llama-3.1-70b`.
+        parameters: Parameters of the language part.
+        layers: Number of layers.
         hidden: The width between layers.
         ffn: The width of the feed-forward part; in a mixture of experts, of the layers without experts.
-        heads: Heads of queries.
-        kv_heads: Heads of keys and values.
+        heads: Query heads.
+        kv_heads: Key and value heads.
         head_dim: The width of a head.
-        vocab: How many tokens it knows.
+        vocab: Tokens in the vocabulary.
         context_tokens: The context that it was trained for.
-        tied_embeddings: The same matrix reads tokens and writes them.
+        tied_embeddings: Whether input and output share one embedding matrix.
         moe: Its experts.
-        active_parameters: How many a token meets; absent: all.
+        active_parameters: Parameters used for each token; absent: all.
         published_parameters: With parts that are not in the dimensions; absent: the same.
-        attention_chunk_tokens: Most layers look back within such a chunk alone.
-        global_attention_every_n_layers: Of those models, every n-th layer looks at everything.
-        cross_attention_layers: More layers, that look at pictures.
-        licence: Its name.
+        attention_chunk_tokens: Most layers attend within chunks of so many tokens.
+        global_attention_every_n_layers: In models with such chunks, every n-th layer attends to everything.
+        cross_attention_layers: Further layers, which attend to images.
+        licence: The name of its licence.
         released_on: The day of the release.
-        monthly_users_clause: Above 700 million monthly users on that day Meta's grant is needed.
+        monthly_users_clause: Above 700 million monthly users on that day, Meta's permission is needed.
         eu_multimodal_bar: The use policy excludes the EU.
-        note: What else is worth knowing.
+        note: A remark.
         unverified: What is in doubt.
         source: Where this comes from.
-        checked_on: When it was last compared with that.
+        checked_on: When it was last compared with the source.
     """
 
     name: _RowName
@@ -504,32 +496,29 @@ class ModelTable(ConfigTable):
         if self.active_parameters is not None and self.active_parameters > self.parameters:
             raise broken_rule("active_parameters", f"must be at most parameters ({self.parameters})")
         if (self.attention_chunk_tokens is None) != (self.global_attention_every_n_layers is None):
-            missing = (
-                "attention_chunk_tokens" if self.attention_chunk_tokens is None else "global_attention_every_n_layers"
-            )
-            raise broken_rule(
-                missing, "is required: attention_chunk_tokens and global_attention_every_n_layers belong together"
-            )
+            pair = ("attention_chunk_tokens", "global_attention_every_n_layers")
+            missing = pair[0] if self.attention_chunk_tokens is None else pair[1]
+            raise broken_rule(missing, f"is required: {' and '.join(pair)} belong together")
         return self
 
 
 class GpuTable(ConfigTable):
-    """A GPU; it wins over our own row of that name.
+    """A GPU; it takes precedence over the package's row of that name.
 
     Attributes:
-        name: In small letters and underscores, as in `rtx_a6000`.
-        memory_gib: As sold, in 2^30 bytes; what the driver keeps for itself is up to 1% of it.
+        name: In lower case and underscores, as in `rtx_a6000`.
+        memory_gib: As sold, in 2^30 bytes; the driver reserves up to 1% of it.
         bandwidth_gb_per_s: Of its memory, in 10^9 bytes per second.
-        title: As its maker writes it; absent: the name.
+        title: As its vendor writes it; absent: the name.
         vendor: `nvidia`, `amd` or `apple`.
         memory_kind: `hbm`, `gddr` or `unified`.
-        bf16_tflops: Dense, in 10^12 a second.
+        bf16_tflops: Dense, in 10^12 operations per second.
         fp8_tflops: The same for 8 bits.
         fp4_tflops: The same for 4 bits.
-        tdp_w: The power that its maker names.
+        tdp_w: Thermal design power in watts.
         unverified: What is in doubt.
         source: Where this comes from.
-        checked_on: When it was last compared with that.
+        checked_on: When it was last compared with the source.
     """
 
     name: _GpuName
@@ -548,13 +537,13 @@ class GpuTable(ConfigTable):
 
 
 class GpuPriceTable(ConfigTable):
-    """What one GPU costs for an hour.
+    """The rent of a GPU.
 
     Attributes:
-        gpu: Its name: one of ours or of `[[crossover.gpus]]`.
-        provider: Who rents it out.
-        usd_per_gpu_hour: US dollars.
-        kind: `on_demand`, or `spot`, which may be taken away.
+        gpu: Its name: one of the package's or of `[[crossover.gpus]]`.
+        provider: The company that rents it out.
+        usd_per_gpu_hour: US dollars per hour of one GPU.
+        kind: `on_demand`, or `spot` (which can be withdrawn).
         as_of: The day of the quote.
         unverified: What is in doubt.
         source: Where it comes from.
@@ -570,12 +559,12 @@ class GpuPriceTable(ConfigTable):
 
 
 class CrossoverConfig(ConfigTable):
-    """What the user knows beyond our tables of models, GPUs and rents.
+    """Models, GPUs and rents beyond the package's own.
 
     Attributes:
         models: Models.
         gpus: GPUs.
-        gpu_prices: What an hour of one costs.
+        gpu_prices: Rents of GPUs.
     """
 
     models: tuple[ModelTable, ...] = ()

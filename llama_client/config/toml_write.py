@@ -12,9 +12,10 @@ from importlib import resources
 from pathlib import Path
 
 from llama_client.config.tables import Window
+from llama_client.providers.services import service_of
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-# What JSON leaves as it is, and what TOML forbids, or a terminal takes for an order, or nobody sees.
+# Not escaped in JSON, and forbidden in TOML, invisible, or a control character for terminals.
 _UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
@@ -43,10 +44,10 @@ def toml_value(value: object) -> str:
         case float():
             return repr(value)
         case Decimal():
-            # As a float: TOML has no decimal numbers. Read back, its shortest text is what was written.
+            # A float, as TOML has no decimal numbers: its shortest text is the decimal.
             return repr(float(value)) if value % 1 else f"{int(value)}.0"
         case str() | Path():
-            # JSON escapes most of what TOML must have escaped, and in the same way.
+            # JSON escapes as TOML does, but for `_UNSEEN`.
             return _UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(str(value), ensure_ascii=False))
         case date():
             return value.isoformat()
@@ -62,14 +63,14 @@ def toml_value(value: object) -> str:
 ROUTE = "chat"
 _EXAMPLES = "examples.toml"
 _PROVIDERS = ("groq", "together", "ollama", "gguf", "openai")
-_OF_DEMO = "The demo model: it proves the plumbing and knows little."
-# Marks in the file of examples: where a section begins, by its name.
+_DEMO_NOTE = "The demo model: small, to show that everything works."
+# In the file of examples, the first line of a section, with its name.
 _SECTION = "#= "
 
 
 @dataclass(frozen=True, slots=True)
 class NewConfig:
-    """What stands in a new configuration."""
+    """The choices for a new configuration; `free`: targets without cost."""
 
     targets: Sequence[str]
     local_only: bool = False
@@ -80,20 +81,17 @@ class NewConfig:
 
     @property
     def default_model(self) -> str:
-        """What `model` means where it is omitted."""
         return ROUTE if len(self.targets) > 1 else self.targets[0]
 
     @property
     def providers(self) -> list[str]:
-        """Who answers, by name."""
         return list(dict.fromkeys(target.partition("/")[0] for target in self.targets))
 
 
 def config_text(choices: NewConfig) -> str:
-    """The file's text."""
     examples = _examples()
     parts = [_top(examples["top"], choices), examples["providers"]]
-    parts += [_switched_on(examples[name]) for name in choices.providers]
+    parts += [_switched_on(examples[name]) if name in examples else _of_service(name) for name in choices.providers]
     parts += [_lifted(examples[name]) for name in _PROVIDERS if name not in choices.providers]
     parts += [examples["routes"], _route(examples["route"], choices), examples["routing"]]
     parts += [examples["money"], _budget(examples["budget"], choices), examples["rest"]]
@@ -117,15 +115,24 @@ def _top(text: str, choices: NewConfig) -> str:
 
 
 def _lifted(text: str) -> str:
-    """A block that stays switched off, with its comments above it, so that its lines stand together."""
+    """A block that stays commented out: its comments above its other lines, so that those are adjacent."""
     lines = text.splitlines()
     comments = [line for line in lines if line.startswith("# ")]
     return "\n".join([*comments, *(line for line in lines if line not in comments)]) + "\n"
 
 
 def _switched_on(text: str) -> str:
-    """A provider's table; its first key too where it says where the key is."""
     return text.replace("#[providers.", "[providers.", 1).replace("#api_key_env", "api_key_env", 1)
+
+
+def _of_service(name: str) -> str:
+    """The table of a service that has no example of its own."""
+    row = service_of(name)
+    variable = row.key_variable({}) if row is not None else None
+    title = row.title if row is not None else name
+    key = f"#api_key_env = {toml_value(variable)}\n" if variable else ""
+    is_needed = row is not None and not row.is_local
+    return f"# {title[:1].upper()}{title[1:]}.\n[{toml_key('providers', name)}]\n{key[1:] if is_needed else key}"
 
 
 def _route(text: str, choices: NewConfig) -> str:
@@ -133,7 +140,7 @@ def _route(text: str, choices: NewConfig) -> str:
         return _lifted(text)
     rows = []
     for target in choices.targets:
-        note = f"    # {_OF_DEMO}\n" if target == choices.demo else ""
+        note = f"    # {_DEMO_NOTE}\n" if target == choices.demo else ""
         rows.append(f"{note}    {toml_value(target)},\n")
     # In the place of the example's own targets.
     rest = text.partition("\n")[2].partition("\n")[2]
@@ -146,15 +153,12 @@ def _budget(text: str, choices: NewConfig) -> str:
     chosen = {
         "usd": choices.budget_usd,
         "window": choices.window,
-        # Whoever is free goes on answering, where there is somebody.
+        # With free targets, calls go on.
         "on_exceeded": "local" if choices.free else "block",
     }
     lines = []
-    for line in text.splitlines():
+    for line in text.replace("#[[budgets]]", "[[budgets]]").splitlines():
         key = line.removeprefix("#").partition(" = ")[0]
-        if line == "#[[budgets]]":
-            line = "[[budgets]]"
-        elif line.startswith("#") and key in chosen:
-            line = f"{key} = {toml_value(chosen[key])}"
-        lines.append(line)
+        is_chosen = line.startswith("#") and key in chosen
+        lines.append(f"{key} = {toml_value(chosen[key])}" if is_chosen else line)
     return "\n".join(lines) + "\n"

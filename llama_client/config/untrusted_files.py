@@ -1,151 +1,155 @@
-"""What a configuration found in the working directory may not do."""
+"""What a configuration found in the working directory may not set, as the user has not chosen it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from llama_client.config.clouds import CLOUDS
+from llama_client.config.environment import PREFIX, plain_name
 from llama_client.config.schema import kind_of
+from llama_client.errors import PluginError
+from llama_client.providers.services import LOOPBACK, Service, all_services, service_of
 from llama_client.validation import Problem
 
-# The built-in kinds' key variables, and the hosts that may see them.
-_HOSTS_OF_VARIABLE: Mapping[str, frozenset[str]] = {
-    **{cloud.key_variable: frozenset(cloud.hosts) for cloud in CLOUDS.values()},
-    "OPENAI_ADMIN_KEY": frozenset(CLOUDS["openai"].hosts),
-}
-# Each decides who else sees what is sent.
+# Each lets others read what is sent.
 _DETOURS = ("proxy", "ca_file")
-_ADDRESS_KEYS = ("base_url", *_DETOURS)
 _KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
-# What is done to the user's own ledger: how long its rows are kept, and whether calls are written down there.
-_OF_USERS_LEDGER = ("retention_days", "enabled")
-_OUR_OWN_VARIABLES = "LLAMA_CLIENT_"
+# Settings of the user's own ledger.
+_LEDGER_KEYS = ("retention_days", "enabled")
 _REMEDY = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
 
+Table = Mapping[Any, Any]
 
-def redirections(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
-    """What a configuration says that nobody chose but was found, and that it may not say.
 
-    It would send a key of the user's elsewhere, or what the user's calls cost, read a file outside its folder as a key,
-    run a command, do away with the user's own ledger, or open what the user's own `local_only` closes.
+def refusals(values: object, folder: Path, overrides: Table) -> Iterator[Problem]:
+    """Every key of a found file that it may not set.
+
+    Such a file could send a key or the user's costs elsewhere, read a file outside its folder as a key, run a command,
+    delete rows of the user's own ledger, or make exceptions from the user's own `local_only`.
     """
-    yield from _of_ledger(values, folder, overrides)
-    yield from _of_privacy(values, overrides)
-    providers = values.get("providers") if isinstance(values, Mapping) else None
-    variables = overrides.get("providers")
-    by_name = {_plain(name): table for name, table in variables.items()} if isinstance(variables, Mapping) else {}
-    for name, table in providers.items() if isinstance(providers, Mapping) else ():
+    values = _table(values)
+    yield from _of_ledger(_table(values.get("ledger")), folder, _table(overrides.get("ledger")))
+    yield from _of_privacy(_table(values.get("privacy")), overrides)
+    by_name = {plain_name(name): table for name, table in _table(overrides.get("providers")).items()}
+    for name, table in _table(values.get("providers")).items():
         if isinstance(name, str) and isinstance(table, Mapping):
-            users = by_name.get(_plain(name))
-            yield from _of_provider(name, table, users if isinstance(users, Mapping) else {}, folder)
+            yield from _of_provider(name, table, _table(by_name.get(plain_name(name))), folder)
+
+
+def _table(value: object) -> Table:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _refused(key: str, rule: str) -> Problem:
     return Problem(key, f"{key}: a file found in the working directory may {rule}{_REMEDY}")
 
 
-def _of_ledger(values: object, folder: Path, overrides: Mapping[str, object]) -> Iterator[Problem]:
-    """A ledger elsewhere: it would be sent every call's tags and costs, and be asked for with `$PGPASSWORD`.
+def _of_ledger(ledger: Table, folder: Path, users: Table) -> Iterator[Problem]:
+    """A ledger elsewhere would get the tags and costs of every call, and `$PGPASSWORD`.
 
-    And what is done to the user's own: rows that are older than a file likes would be gone for ever.
+    Retention of the user's own ledger would delete its older rows.
     """
-    ledger = values.get("ledger") if isinstance(values, Mapping) else None
-    if not isinstance(ledger, Mapping):
-        return
-    said = overrides.get("ledger")
-    users = said if isinstance(said, Mapping) else {}
     url = ledger.get("url", "sqlite")
     if url == "sqlite" or "url" in users:
-        for key in _OF_USERS_LEDGER:
-            # What a variable says holds, whatever the file says.
+        for key in _LEDGER_KEYS:
+            # A variable takes precedence over the file.
             if key in ledger and key not in users and ledger[key] is not True:
-                yield _refused(f"ledger.{key}", "only say that of a ledger beside or below itself (ledger.url); ")
+                rule = 'set this only for a ledger beside or below itself, as with ledger.url = "sqlite:///ledger.db"; '
+                yield _refused(f"ledger.{key}", rule)
     if url == "sqlite" or not isinstance(url, str):
         return
     if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
         yield _refused("ledger.url", "only name a file beside or below itself; ")
 
 
-def _of_privacy(values: object, overrides: Mapping[str, object]) -> Iterator[Problem]:
-    """Exceptions from a `local_only` that is the user's own, not this file's."""
-    privacy = values.get("privacy") if isinstance(values, Mapping) else None
-    users = overrides.get("privacy")
-    if overrides.get("local_only") is not True or (isinstance(users, Mapping) and "allow_hosts" in users):
-        return
-    if isinstance(privacy, Mapping) and privacy.get("allow_hosts"):
+def _of_privacy(privacy: Table, overrides: Table) -> Iterator[Problem]:
+    """Exceptions from a `local_only` that the user has set, not this file."""
+    is_users = overrides.get("local_only") is True and "allow_hosts" not in _table(overrides.get("privacy"))
+    if is_users and privacy.get("allow_hosts"):
         yield _refused("privacy.allow_hosts", "not name exceptions from your own local_only; ")
 
 
-def _plain(name: str) -> str:
-    """A name as variables know it: without case and hyphens."""
-    return name.lower().replace("-", "_")
-
-
-def _of_provider(
-    name: str, table: Mapping[str, object], users: Mapping[str, object], folder: Path
-) -> Iterator[Problem]:
+def _of_provider(name: str, table: Table, users: Table, folder: Path) -> Iterator[Problem]:
     where, kind = f"providers.{name}", kind_of(name, table)
     if "api_key_command" in table:
         yield _refused(f"{where}.api_key_command", "not run commands; ")
     file = table.get("api_key_file")
     if isinstance(file, str) and not _is_inside(file, folder):
         yield _refused(f"{where}.api_key_file", "only name a key file beside or below itself; ")
-    culprit = next((key for key in (*_ADDRESS_KEYS, "kind") if key in table and key not in users), None)
-    if culprit is not None and (culprit != "kind" or kind != name) and _names_a_built_in_key(name, users):
+    culprit = next((key for key in ("base_url", *_DETOURS, "kind") if key in table and key not in users), None)
+    if culprit is not None and (culprit != "kind" or kind != name) and _gives_known_key(name, users):
         yield _refused(f"{where}.{culprit}", "not decide where the key in your own variables is sent; ")
     named = table.get("api_key_env")
-    # Some systems do not tell GROQ_API_KEY from groq_api_key.
+    # Some systems do not distinguish GROQ_API_KEY from groq_api_key.
     named = named.upper() if isinstance(named, str) else ""
-    if named.startswith(_OUR_OWN_VARIABLES):
+    if named.startswith(PREFIX):
         yield _refused(f"{where}.api_key_env", f"not read {named}; ")
-    own = _own_variable(kind, table)
-    usual_host = CLOUDS[str(kind)].usual_host if kind in CLOUDS else None
+    service, hosts = _service(kind), _hosts_by_variable()
+    usual_host = None if service is None else service.host
     refused: list[Problem] = []
-    if named in _HOSTS_OF_VARIABLE:
-        refused += _away_from_home(named, usual_host, where, table)
-    if own in _HOSTS_OF_VARIABLE:
-        # Without a base_url it goes where the user's own environment says.
-        refused += _away_from_home(own, next(iter(_HOSTS_OF_VARIABLE[own])), where, table)
+    if named in hosts:
+        refused += _sent_elsewhere(named, usual_host, where, table)
+    for own in _own_variables(service, table):
+        # Without a base_url the user's own environment decides where it is sent.
+        refused += _sent_elsewhere(own, hosts[own][0], where, table)
     yield from dict.fromkeys(refused)
 
 
-def _names_a_built_in_key(name: str, users: Mapping[str, object]) -> bool:
-    """Whether the user's own variables give a built-in provider's key to the provider of that name."""
-    if str(users.get("api_key_env")).upper() in _HOSTS_OF_VARIABLE:
+@cache
+def _hosts_by_variable() -> Mapping[str, tuple[str, ...]]:
+    """The key variables of services, and the hosts that may receive them; a package cannot change a built-in one's."""
+    hosts: dict[str, tuple[str, ...]] = {}
+    for row in all_services():
+        for variable in row.key_variables:
+            hosts.setdefault(variable, row.key_hosts)
+    return {**hosts, "OPENAI_ADMIN_KEY": hosts["OPENAI_API_KEY"]}
+
+
+def _service(kind: object) -> Service | None:
+    try:
+        return service_of(str(kind))
+    except PluginError:  # the check of kinds reports it
+        return None
+
+
+def _gives_known_key(name: str, users: Table) -> bool:
+    """Whether the user's own variables give a service's key to the provider of that name."""
+    if str(users.get("api_key_env")).upper() in _hosts_by_variable():
         return True
-    return _plain(name) in CLOUDS and any(key in users for key in _KEY_SOURCES)
+    return _service(plain_name(name)) is not None and any(key in users for key in _KEY_SOURCES)
 
 
-def _own_variable(kind: object, table: Mapping[str, object]) -> str:
-    """The variable that a kind reads by itself at this table's address.
+def _own_variables(service: Service | None, table: Table) -> tuple[str, ...]:
+    """The variables that a kind reads by itself at this table's address.
 
-    Groq's and Together's are read wherever they are sent to; `openai` reads its own only at OpenAI, and Ollama only at
-    its cloud, or at the address in OLLAMA_HOST.
+    Those of clouds are read for any address, that of `openai` only for OpenAI, those of local servers only for this
+    machine, and that of Ollama only for its cloud or the address in OLLAMA_HOST.
     """
-    if kind == "openai" and "base_url" in table:
-        return ""
-    if kind == "ollama" and "base_url" in table and _host(table["base_url"])[1] not in CLOUDS["ollama"].hosts:
-        return ""
-    return CLOUDS[str(kind)].key_variable if kind in CLOUDS else ""
+    if service is None:
+        return ()
+    if "base_url" in table:
+        is_home = _host(table["base_url"])[1] in service.key_hosts
+        if service.is_any_server or (service.is_local and not is_home):
+            return ()
+    return service.key_variables
 
 
-def _away_from_home(
-    variable: str, usual_host: str | None, where: str, table: Mapping[str, object]
-) -> Iterator[Problem]:
-    """A variable that would be sent anywhere but to the host that it belongs to."""
-    hosts = _HOSTS_OF_VARIABLE[variable]
+def _sent_elsewhere(variable: str, usual_host: str | None, where: str, table: Table) -> Iterator[Problem]:
+    """The key that sends a variable to another host than its own."""
+    hosts = _hosts_by_variable()[variable]
     culprit = next((key for key in _DETOURS if key in table), None)
-    if culprit is None and "base_url" in table and _host(table["base_url"]) not in [("https", host) for host in hosts]:
+    schemes = ("http", "https") if set(hosts) <= set(LOOPBACK) else ("https",)
+    scheme, host = _host(table.get("base_url", ""))
+    if culprit is None and "base_url" in table and not (host in hosts and scheme in schemes):
         culprit = "base_url"
     if culprit is None and "base_url" not in table and usual_host not in hosts:
         culprit = "api_key_env"
     if culprit is not None:
-        yield _refused(
-            f"{where}.{culprit}",
-            f'not send {variable} to another address; use kind = "openai" with a key of its own, or ',
-        )
+        rule = f'not send {variable} to another address; use kind = "openai" with a key of its own, or '
+        yield _refused(f"{where}.{culprit}", rule)
 
 
 def _is_inside(file: str, folder: Path) -> bool:
@@ -156,7 +160,6 @@ def _is_inside(file: str, folder: Path) -> bool:
 
 
 def _host(url: object) -> tuple[str, str]:
-    """An address's scheme and host."""
     try:
         parts = urlsplit(str(url))
         return parts.scheme.lower(), parts.hostname or ""

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from llama_client.costs.bills import MachineTime
 from llama_client.costs.ledger import Ledger
-from llama_client.costs.prices import PriceBook, Seller
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.costs.prices import PriceBook, Sellers
+from llama_client.errors import MissingExtraError
+from llama_client.process import at_fork
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
-    from llama_client.catalog.prices import ListPrices
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
     from llama_client.costs.budgets import Budgets
     from llama_client.costs.database import DatabaseLocation, Storage
-    from llama_client.costs.ledger import Ledger
     from llama_client.costs.money import Calendar
-    from llama_client.costs.prices import PriceBook
     from llama_client.local_only import ConnectionGuard
 
 
-@dataclass(frozen=True, slots=True)
-class MachineUse:
-    """The time of a machine that an attempt has."""
-
-    machine: MachineTime
-    began: float
+# Ends an attempt's use of a machine at a moment; returns the seconds that it had.
+MachineUse: TypeAlias = Callable[[float], float]
 
 
 class Machines:
@@ -43,24 +36,22 @@ class Machines:
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
-        self._begin()
+        self._reset()
+        # The parent's attempts never end in a forked child.
+        at_fork("after_in_child", self._reset)
+
+    def _reset(self) -> None:
+        self._machines = {name: MachineTime() for name in self.names}
 
     def begin(self, provider: str, now: float) -> MachineUse:
         """An attempt begins at one of them."""
-        if self._pid != os.getpid():
-            # What the parent has under way will never end here.
-            self._begin()
         machine = self._machines[provider]
-        return MachineUse(machine, machine.begin(now))
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._machines = {name: MachineTime() for name in self.names}
+        return partial(machine.end, machine.begin(now))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Accounting:
-    """What a client keeps its accounts with. All of its views share it."""
+    """Prices, machines, ledger and budgets of a client, shared by all its views."""
 
     prices: PriceBook
     machines: Machines
@@ -81,51 +72,15 @@ class Accounting:
         await asyncio.to_thread(self.close)
 
 
-_APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
-_PORT = 5432
-_CONNECT_TIMEOUT_S = 5
-
-
-class Sellers(Protocol):
-    """The providers of a configuration, as far as prices hang on them: `providers.registry.Providers` is it."""
-
-    @property
-    def list_prices(self) -> ListPrices:
-        """What they ask for their tokens."""
-        ...
-
-    def kind(self, name: str) -> str:
-        """The kind of one."""
-        ...
-
-    def url(self, name: str) -> str | None:
-        """Where one is; None: here, or nobody knows."""
-        ...
-
-    def usd_per_hour(self, name: str) -> Decimal | None:
-        """What an hour of one's machine costs; None: it does not cost by time."""
-        ...
-
-
 def price_book(config: Config, calendar: Calendar, sellers: Sellers) -> PriceBook:
-    """The prices of a configuration's providers. Nothing is read yet."""
-
-    def seller(name: str) -> Seller:
-        return Seller(name, sellers.kind(name), sellers.url(name), sellers.usd_per_hour(name))
-
-    return PriceBook(config.prices, lambda: sellers.list_prices, calendar, seller)
+    """The prices of a configuration's providers. Reads nothing yet."""
+    return PriceBook(config.prices, sellers, calendar)
 
 
 def open_accounting(
-    config: Config,
-    calendar: Calendar,
-    *,
-    clock: Clock,
-    sellers: Sellers,
-    database: Database,
+    config: Config, calendar: Calendar, *, clock: Clock, sellers: Sellers, database: Database
 ) -> Accounting:
-    """The books of one client. Nothing is opened yet."""
-    machines = frozenset(name for name, table in config.providers.items() if _costs_by_time(table))
+    """The accounting of one client. Opens nothing yet."""
     ledger = None
     if config.ledger.enabled:
         ledger = Ledger(
@@ -137,36 +92,46 @@ def open_accounting(
         )
     budgets = None
     if config.budgets:
-        # Only who has budgets pays for what keeps them.
+        # Imported only where there are budgets: it takes time.
         from llama_client.costs.budgets import Budgets
 
         budgets = Budgets(config.budgets, database.open, calendar, clock)
-    return Accounting(price_book(config, calendar, sellers), Machines(machines), ledger, budgets)
+    tables = config.providers.items()
+    machines = {name for name, table in tables if getattr(table, "machine_usd_per_hour", None) is not None}
+    accounting = Accounting(price_book(config, calendar, sellers), Machines(frozenset(machines)), ledger, budgets)
+    if ledger is not None:
+        ledger.leave_with(accounting)
+    return accounting
 
 
-def _costs_by_time(table: object) -> bool:
-    usd: Any = getattr(table, "machine_usd_per_hour", None)
-    return usd is not None
+_APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
+_PORT = 5432
+_CONNECT_TIMEOUT_S = 5
 
 
 class Database:
-    """The database that a configuration names, under the guard of connections."""
+    """The database that a configuration names, reached through the connection guard."""
 
     def __init__(self, config: Config, guard: ConnectionGuard) -> None:
-        self._url = config.ledger.url
+        self._secret_url = config.ledger.url
         self._guard = guard
-        is_needed = config.ledger.enabled or bool(config.budgets)
-        self._file = _file_of(self._url.get_secret_value())
-        self.name = f"sqlite:///{self._file}" if self._file is not None else _without_password(self._url)
-        # None: it is a file, or its address names no host.
-        self.host = None if self._file is not None else urlsplit(self._url.get_secret_value()).hostname
-        if self._file is None and is_needed:
+        self._file = _file_of(self._url)
+        parts = urlsplit(self._url)
+        # None: it is a file, or the URL names no host.
+        self.host = None if self._file is not None else parts.hostname
+        # Without the password.
+        self.name = f"postgresql://{self.host or ''}{parts.path}" if self._file is None else f"sqlite:///{self._file}"
+        if self._file is None and (config.ledger.enabled or config.budgets):
             if find_spec("psycopg") is None:
-                raise ProviderNotInstalledError(
+                raise MissingExtraError(
                     'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )
-            self._judged_host()
+            self._allowed_host()
+
+    @property
+    def _url(self) -> str:
+        return self._secret_url.get_secret_value()
 
     def open(self) -> Storage:
         """The database. Imports SQLAlchemy, which takes a third of a second: not for an event loop."""
@@ -175,7 +140,7 @@ class Database:
         return Storage(self.place())
 
     def place(self) -> DatabaseLocation:
-        """Where it is, and how it is reached."""
+        """Where it is, and how to connect to it."""
         from llama_client.costs.database import DatabaseLocation
 
         return DatabaseLocation(self.name, file=self._file, connect=None if self._file is not None else self._connect)
@@ -184,41 +149,29 @@ class Database:
         import psycopg
 
         pinned: dict[str, Any] = {}
-        host = self._judged_host()
+        host = self._allowed_host()
         if host is not None:
-            addresses = self._guard.addresses(host, urlsplit(self._url.get_secret_value()).port or _PORT, rule="ledger")
-            # What was judged is what is connected to; each of a name's addresses is tried. Kerberos would ask its own
-            # server first.
-            pinned = {
-                "hostaddr": ",".join(addresses),
-                "host": ",".join([host] * len(addresses)),
-                "gssencmode": "disable",
-            }
-        return psycopg.connect(self._url.get_secret_value(), connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
+            addresses = self._guard.addresses(host, urlsplit(self._url).port or _PORT, rule="ledger")
+            # Connects to the addresses that were checked, each in turn. GSSAPI is off: Kerberos would first connect to
+            # a server of its own.
+            hosts = ",".join([host] * len(addresses))
+            pinned = {"hostaddr": ",".join(addresses), "host": hosts, "gssencmode": "disable"}
+        return psycopg.connect(self._url, connect_timeout=_CONNECT_TIMEOUT_S, **pinned)
 
-    def _judged_host(self) -> str | None:
-        """Where it is, judged by `local_only`; None where that is off."""
+    def _allowed_host(self) -> str | None:
+        """The host, checked against `local_only`; None where that is off."""
         if not self._guard.local_only:
             return None
-        parts = urlsplit(self._url.get_secret_value())
-        host = parts.hostname
-        if not host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
-            self._guard.refuse(
-                "ledger",
-                "a ledger whose address does not name one host itself, as postgresql://user@localhost/name does "
-                "(ledger.url)",
-            )
-        assert host is not None
-        self._guard.require_allowed(host, rule="ledger")
-        return host
+        parts = urlsplit(self._url)
+        if not self.host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
+            what = "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)"
+            self._guard.refuse("ledger", what)
+        assert self.host is not None
+        self._guard.require_allowed(self.host, rule="ledger")
+        return self.host
 
 
 def _file_of(url: str) -> Path | None:
     if url == "sqlite":
         return platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-
-
-def _without_password(url: Any) -> str:
-    parts = urlsplit(url.get_secret_value())
-    return f"postgresql://{parts.hostname or ''}{parts.path}"

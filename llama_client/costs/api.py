@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 
 _BY = ("provider", "target", "route", "day")
-_AGO = re.compile(r"(\d{1,9})\s*([mhdw])")
+_AGE = re.compile(r"(\d{1,9})\s*([mhdw])")
 # The last days of the year 9999, beyond which Python has no dates.
 _END_OF_TIME = 253_402_000_000.0
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+Since: TypeAlias = str | date | datetime | timedelta | None
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class CostSource:
-    """Where reports come from."""
+    """Reads reports from the ledger, sync."""
 
     accounting: Accounting
     database: Database
@@ -39,61 +41,20 @@ class CostSource:
     budgets: Sequence[BudgetTable]
     clock: Clock
 
-    def report(self, since: object, by: str) -> CostReport:
-        """See `Costs.report`."""
-        start = self._start(since)
-        _check_by(by)
-        report = self._read(lambda reports: reports.report(start, by)) or CostReport(since=self._shown(start))
-        ledger = self.accounting.ledger
-        lost = ledger.unrecorded_calls if ledger is not None else 0
-        return report.model_copy(update={"unrecorded_calls": report.unrecorded_calls + lost}) if lost else report
-
-    def by_day(self, since: object, by: str) -> list[DayCosts]:
-        """See `Costs.by_day`."""
-        start = self._start(since)
-        _check_by(by)
-        if by == "day":
-            raise InvalidRequestError("by: days are told apart anyway; say by what else", param="by")
-        return self._read(lambda reports: reports.by_day(start, by)) or []
-
-    def states(self) -> list[BudgetState]:
-        """See `Costs.budgets`."""
-        return self._read(lambda reports: reports.budgets(self.budgets), even_new=bool(self.budgets)) or []
-
-    def traffic(self, since: object, model: object, target: object) -> TrafficReport:
-        """See `Costs.traffic`."""
-        start = self._start(since)
-        for name, value in (("model", model), ("target", target)):
-            if value is not None and not (isinstance(value, str) and value):
-                raise InvalidRequestError(f"{name}: must be a name, got {value!r}", param=name)
-
-        def ask(connection: Connection) -> TrafficReport:
-            from llama_client.costs.queries import TrafficFilter, ids_of_model, traffic
-
-            models = ids_of_model(model) if isinstance(model, str) else None
-            return traffic(connection, TrafficFilter(start, models, target if isinstance(target, str) else None))
-
-        report = self._connected(ask) or TrafficReport()
-        ledger = self.accounting.ledger
-        lost = report.unrecorded_calls + (ledger.unrecorded_calls if ledger is not None else 0)
-        return report.model_copy(update={"since": self._shown(start), "unrecorded_calls": lost})
-
-    def _read(self, ask: Callable[[Reports], R], *, even_new: bool = False) -> R | None:
+    def report(self, ask: Callable[[Reports], R], *, creates: bool = False) -> R | None:
         """Asks for a report; None: there is no database yet."""
         from llama_client.costs.queries import Reports
 
-        return self._connected(
-            lambda connection: ask(Reports(connection, self.calendar, self.clock.wall())), even_new=even_new
-        )
+        return self.ask(lambda connection: ask(Reports(connection, self.calendar, self.clock.wall())), creates=creates)
 
-    def _connected(self, ask: Callable[[Connection], R], *, even_new: bool = False) -> R | None:
-        """Asks the database; None: there is none yet."""
+    def ask(self, ask: Callable[[Connection], R], *, creates: bool = False) -> R | None:
+        """Asks the database, after what this process has to write; None: there is none yet."""
         from llama_client.costs.database import StorageError
 
         if self.accounting.ledger is not None:
             self.accounting.ledger.flush()
         storage = self.database.open()
-        if not storage.is_there() and not even_new:
+        if not storage.place.exists() and not creates:
             return None
         try:
             with storage.connection(reads_only=True) as connection:
@@ -101,14 +62,24 @@ class CostSource:
         except StorageError as error:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
-    def _start(self, since: object) -> float | None:
-        # Nothing is older than computers' time itself.
+    def unrecorded_calls(self) -> int:
+        return 0 if self.accounting.ledger is None else self.accounting.ledger.unrecorded_calls
+
+    def start(self, since: object) -> float | None:
+        """The moment that `since` means, in seconds since the Unix epoch; None: no limit."""
         if since is None:
             return None
         try:
             return min(max(self._moment(since), 0.0), _END_OF_TIME)
         except (ValueError, OverflowError):
-            raise _wrong_since(since) from None
+            raise InvalidRequestError(
+                "since: must be an age such as '7d', '24h' or '30m', a day such as '2026-11-01' or a moment, got "
+                f"{since!r}",
+                param="since",
+            ) from None
+
+    def shown(self, start: float | None) -> datetime | None:
+        return None if start is None else datetime.fromtimestamp(start, tz=self.calendar.zone)
 
     def _moment(self, since: object) -> float:
         match since:
@@ -119,22 +90,12 @@ class CostSource:
             case timedelta():
                 return self.clock.wall() - since.total_seconds()
             case str():
-                return self._parsed(since.strip())
+                age = _AGE.fullmatch(since.strip())
+                if age is not None:
+                    return self.clock.wall() - int(age[1]) * _SECONDS[age[2]]
+                return self._moment(datetime.fromisoformat(since.strip()))
             case _:
-                raise _wrong_since(since)
-
-    def _parsed(self, text: str) -> float:
-        ago = _AGO.fullmatch(text)
-        if ago is not None:
-            return self.clock.wall() - int(ago[1]) * _SECONDS[ago[2]]
-        try:
-            moment = datetime.fromisoformat(text)
-            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=self.calendar.zone)).timestamp()
-        except (ValueError, OverflowError):
-            raise _wrong_since(text) from None
-
-    def _shown(self, start: float | None) -> datetime | None:
-        return None if start is None else datetime.fromtimestamp(start, tz=self.calendar.zone)
+                raise ValueError
 
 
 class Costs:
@@ -143,69 +104,77 @@ class Costs:
     def __init__(self, source: CostSource) -> None:
         self._source = source
 
-    def report(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> CostReport:
+    def report(self, *, since: Since = None, by: str = "target") -> CostReport:
         """What was spent by every program that writes to the same ledger.
 
         Args:
-            since: From when on: an age (`7d`, `24h`, `30m`, `2w`), a day or moment, or how long ago; None: all of it.
+            since: The start: an age (`7d`, `24h`, `30m`, `2w`), a day or moment, or an age as `timedelta`; None: all.
             by: `target`, `provider`, `route`, `day` (in the configuration's time zone) or `tag:<key>`.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
             report = client.costs.report(since="7d", by="day")
-            print(report.total_usd, "and", report.unpriced_calls, "calls of which nobody knows the price")
+            print(report.total_usd, "and", report.unpriced_calls, "calls without a known price")
         """
-        return self._source.report(since, by)
+        source, start = self._source, self._source.start(since)
+        _check_by(by)
+        report = source.report(lambda reports: reports.report(start, by)) or CostReport(since=source.shown(start))
+        lost = report.unrecorded_calls + source.unrecorded_calls()
+        return report.model_copy(update={"unrecorded_calls": lost})
 
-    def by_day(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> list[DayCosts]:
-        """The same as `report`, each day by itself; days without a call are left out.
+    def timeline(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
+        """The costs of each day, split into groups: what a chart with a bar per day shows.
+
+        `report(by="day")` gives only the sum of each day.
 
         Args:
-            since: As of `report`.
-            by: As of `report`.
+            since: As in `report`.
+            by: As in `report`, but not `day`.
 
         Returns:
-            The days, in order.
+            The days in order; days without a call are left out.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
         """
-        return self._source.by_day(since, by)
+        start = self._source.start(since)
+        _check_by(by)
+        if by == "day":
+            raise InvalidRequestError(
+                "by: a timeline is split by day already; choose 'target', 'provider', 'route' or 'tag:<key>'",
+                param="by",
+            )
+        return self._source.report(lambda reports: reports.by_day(start, by)) or []
 
     def budgets(self) -> list[BudgetState]:
-        """What each budget has left in the window that runs now; of a tag's, each value that was seen in it.
+        """What each budget has left in its current window; a budget of a tag for each value that was seen in it.
 
         Raises:
             ConfigError: The database cannot be read.
         """
-        return self._source.states()
+        budgets = self._source.budgets
+        return self._source.report(lambda reports: reports.budgets(budgets), creates=bool(budgets)) or []
 
-    def traffic(
-        self,
-        *,
-        since: str | date | datetime | timedelta | None = None,
-        model: str | None = None,
-        target: str | None = None,
-    ) -> TrafficReport:
+    def traffic(self, *, since: Since = None, model: str | None = None, target: str | None = None) -> TrafficReport:
         """What a machine that took over the traffic of the ledger would have to serve.
 
-        Only answered calls count, since that is what it would have to generate; those of `llama-client bench` do not.
+        Only answered calls count, since only these generate tokens; calls of `llama-client bench` do not count.
 
         Args:
-            since: From when on, as of `report`.
-            model: One model's calls alone, by a name of the catalogue (of all providers) or by the provider's own id.
-            target: One target's calls alone: `provider/model`.
+            since: The start, as in `report`.
+            model: Only calls of this model: a name of the catalogue (of all providers) or the provider's own id.
+            target: Only calls of this target: `provider/model`.
 
         Returns:
-            The tokens a day, of which kind they were, and how they spread over the hours; of nothing, `calls` is 0 and
-            what hangs on it is None.
+            The tokens a day, of which kind they were, and how they spread over the hours. Without traffic `calls` is 0
+            and what is derived from it is None.
 
         Raises:
-            InvalidRequestError: One of them is none of these.
+            InvalidRequestError: An argument is none of these.
             ConfigError: The ledger cannot be read.
 
         Example:
@@ -213,51 +182,52 @@ class Costs:
             if traffic.calls:
                 print(traffic.tokens_per_day, "tokens a day, in the busiest hour", traffic.peak_to_mean, "of the mean")
         """
-        return self._source.traffic(since, model, target)
+        source, start = self._source, self._source.start(since)
+        filters: dict[str, object] = {"model": model, "target": target}
+        for name, value in filters.items():
+            if value is not None and not (isinstance(value, str) and value):
+                raise InvalidRequestError(f"{name}: must be a name, got {value!r}", param=name)
+
+        def ask(connection: Connection) -> TrafficReport:
+            from llama_client.costs.queries import ids_of_model, traffic
+
+            return traffic(connection, start, None if model is None else ids_of_model(model), target)
+
+        report = source.ask(ask) or TrafficReport()
+        lost = report.unrecorded_calls + source.unrecorded_calls()
+        return report.model_copy(update={"since": source.shown(start), "unrecorded_calls": lost})
 
 
 class AsyncCosts:
-    """`Costs` for an `AsyncLlamaClient`: the same, read in a thread and awaited."""
+    """`Costs` for an `AsyncLlamaClient`: the same, awaited. Queries run in a thread."""
 
     def __init__(self, source: CostSource, loop: EventLoop) -> None:
-        self._source = source
+        self._costs = Costs(source)
         self._loop = loop
 
-    async def report(self, *, since: str | date | datetime | timedelta | None = None, by: str = "target") -> CostReport:
+    async def report(self, *, since: Since = None, by: str = "target") -> CostReport:
         """`Costs.report`, awaited."""
-        import asyncio
+        return await self._in_thread(self._costs.report, since=since, by=by)
 
-        self._loop.check()
-        return await asyncio.to_thread(self._source.report, since, by)
-
-    async def by_day(
-        self, *, since: str | date | datetime | timedelta | None = None, by: str = "target"
-    ) -> list[DayCosts]:
-        """`Costs.by_day`, awaited."""
-        import asyncio
-
-        self._loop.check()
-        return await asyncio.to_thread(self._source.by_day, since, by)
+    async def timeline(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
+        """`Costs.timeline`, awaited."""
+        return await self._in_thread(self._costs.timeline, since=since, by=by)
 
     async def budgets(self) -> list[BudgetState]:
         """`Costs.budgets`, awaited."""
-        import asyncio
-
-        self._loop.check()
-        return await asyncio.to_thread(self._source.states)
+        return await self._in_thread(self._costs.budgets)
 
     async def traffic(
-        self,
-        *,
-        since: str | date | datetime | timedelta | None = None,
-        model: str | None = None,
-        target: str | None = None,
+        self, *, since: Since = None, model: str | None = None, target: str | None = None
     ) -> TrafficReport:
         """`Costs.traffic`, awaited."""
+        return await self._in_thread(self._costs.traffic, since=since, model=model, target=target)
+
+    async def _in_thread(self, read: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         import asyncio
 
         self._loop.check()
-        return await asyncio.to_thread(self._source.traffic, since, model, target)
+        return await asyncio.to_thread(read, *args, **kwargs)
 
 
 def _check_by(by: object) -> None:
@@ -265,10 +235,3 @@ def _check_by(by: object) -> None:
         raise InvalidRequestError(
             f"by: must be one of {', '.join(repr(each) for each in _BY)} or 'tag:<key>', got {by!r}", param="by"
         )
-
-
-def _wrong_since(since: object) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"since: must be an age such as '7d', '24h' or '30m', a day such as '2026-11-01' or a moment, got {since!r}",
-        param="since",
-    )

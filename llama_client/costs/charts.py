@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from llama_client.config.files import atomic_file
 from llama_client.costs.money import added, shown
-from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of, form_settings, moved_into
+from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of, form_settings
 from llama_client.types.report import CostGroup, DayCosts
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.text import Text
 
-    from llama_client.types.report import DayCosts
-
-
 Unit = Literal["day", "week", "month", "year"]
 
-# So many colours can still be told apart.
+# As many colours as can still be told apart.
 MAX_LAYERS = 8
-_UNITS: tuple[Unit, ...] = ("day", "week", "month", "year")
 _ZERO = Decimal(0)
+
+
+class _UnitForm(NamedTuple):
+    # Longer than the unit and shorter than two of it: the next one's start is found from anywhere in it.
+    step: timedelta
+    heading: str
+    label: str
+
+
+_UNITS: dict[Unit, _UnitForm] = {
+    "day": _UnitForm(timedelta(days=1), "US dollars a day", "%Y-%m-%d"),
+    "week": _UnitForm(timedelta(days=7), "US dollars a week, each with its Monday", "%Y-%m-%d"),
+    "month": _UnitForm(timedelta(days=31), "US dollars a month", "%Y-%m"),
+    "year": _UnitForm(timedelta(days=366), "US dollars a year", "%Y"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One day, or what days are put together to."""
+    """One unit of time; `usd` by layer."""
 
     first_day: date
     usd: tuple[Decimal, ...]
@@ -53,13 +64,12 @@ class Bar:
 
     @property
     def total_usd(self) -> Decimal:
-        """What is known of its cost."""
         return added(_ZERO, *self.usd)
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A chart, whatever it is drawn with."""
+    """A chart of stacked bars, for the terminal or a picture."""
 
     unit: Unit
     layers: tuple[Layer, ...]
@@ -67,36 +77,28 @@ class Stack:
 
     @property
     def unpriced_calls(self) -> int:
-        """Of all bars."""
         return sum(bar.unpriced_calls for bar in self.bars)
 
 
 def stack(days: Sequence[DayCosts], max_bars: int) -> Stack:
-    """Puts days and groups together until they fit into a chart.
-
-    Example:
-        chart = stack(client.costs.by_day(since="30d"), max_bars=31)
-        print(chart.unit, [layer.name for layer in chart.layers])
-    """
-    sums: dict[str, list[CostGroup]] = {}
-    for day in days:
-        for group in day.groups:
-            sums.setdefault(group.key, []).append(group)
-    ranked = sorted((_layer(key, groups) for key, groups in sums.items()), key=lambda each: _rank(each[1]))
-    shown = MAX_LAYERS if len(ranked) <= MAX_LAYERS else MAX_LAYERS - 1
-    layers = [layer for _, layer in ranked[:shown]]
-    if rest := [layer for _, layer in ranked[shown:]]:
-        layers.append(_together(rest))
-    index = {key: min(position, shown) for position, (key, _) in enumerate(ranked)}
+    """Merges days into larger units, and the cheapest groups into one, until they fit into a chart."""
+    groups: dict[str, list[CostGroup]] = defaultdict(list)
+    for group in (group for day in days for group in day.groups):
+        groups[group.key].append(group)
+    by_key = {key: _layer(readable(key), of_key) for key, of_key in groups.items()}
+    ranked = sorted(by_key.items(), key=lambda item: (-item[1].usd, -item[1].calls, item[1].name))
+    own = MAX_LAYERS if len(ranked) <= MAX_LAYERS else MAX_LAYERS - 1
+    layers = [layer for _, layer in ranked[:own]]
+    if rest := [layer for _, layer in ranked[own:]]:
+        layers.append(_layer(f"{len(rest)} others", rest, is_rest=True))
+    index = {key: min(position, own) for position, (key, _) in enumerate(ranked)}
     unit, starts = _starts(days, max_bars)
     usd = {start: [_ZERO] * len(layers) for start in starts}
     unpriced = dict.fromkeys(starts, 0)
-    for day in days:
-        start = _start(day.day, unit)
-        for group in day.groups:
-            layer = index[group.key]
-            usd[start][layer] = added(usd[start][layer], group.usd)
-            unpriced[start] += group.unpriced_calls
+    for start, group in ((_start(day.day, unit), group) for day in days for group in day.groups):
+        layer = index[group.key]
+        usd[start][layer] = added(usd[start][layer], group.usd)
+        unpriced[start] += group.unpriced_calls
     return Stack(unit, tuple(layers), tuple(Bar(start, tuple(usd[start]), unpriced[start]) for start in starts))
 
 
@@ -106,57 +108,36 @@ def readable(key: str) -> str:
 
 
 def is_unpriced(group: CostGroup | Layer) -> bool:
-    """Nothing is known of what it cost: an amount of 0 would be a lie."""
+    """Whether none of its cost is known: an amount of 0 would be wrong."""
     return not group.usd and 0 < group.unpriced_calls >= group.calls
 
 
-def _layer(key: str, groups: Sequence[CostGroup]) -> tuple[str, Layer]:
+def _layer(name: str, groups: Sequence[CostGroup | Layer], *, is_rest: bool = False) -> Layer:
     usd = added(_ZERO, *(group.usd for group in groups))
-    calls, unpriced = sum(group.calls for group in groups), sum(group.unpriced_calls for group in groups)
-    return key, Layer(readable(key), usd, calls, unpriced)
-
-
-def _rank(layer: Layer) -> tuple[Decimal, int, str]:
-    return -layer.usd, -layer.calls, layer.name
-
-
-def _together(rest: Sequence[Layer]) -> Layer:
-    usd = added(_ZERO, *(layer.usd for layer in rest))
-    calls, unpriced = sum(layer.calls for layer in rest), sum(layer.unpriced_calls for layer in rest)
-    return Layer(f"{len(rest)} others", usd, calls, unpriced, is_rest=True)
+    return Layer(
+        name, usd, sum(group.calls for group in groups), sum(group.unpriced_calls for group in groups), is_rest
+    )
 
 
 def _starts(days: Sequence[DayCosts], max_bars: int) -> tuple[Unit, list[date]]:
-    """The smallest unit of which there are not too many, and its first days from the first call to the last."""
+    """The smallest unit of which at most `max_bars` are needed (else years), and the first day of each."""
     if not days:
         return "day", []
     first, last = min(day.day for day in days), max(day.day for day in days)
-    for unit in _UNITS:
-        starts = list(_each(_start(first, unit), last, unit))
+    for unit, form in _UNITS.items():
+        starts = [_start(first, unit)]
+        while (following := _start(starts[-1] + form.step, unit)) <= last:
+            starts.append(following)
         if len(starts) <= max_bars:
             break
     return unit, starts
 
 
-def _each(start: date, last: date, unit: Unit) -> Iterator[date]:
-    # Longer than the unit and shorter than two of it, so that the next one's start is found from anywhere in it.
-    step = timedelta(days={"day": 1, "week": 7, "month": 31, "year": 366}[unit])
-    while start <= last:
-        yield start
-        start = _start(start + step, unit)
-
-
 def _start(day: date, unit: Unit) -> date:
-    """The first day of the unit in which a day lies; weeks begin on Mondays."""
-    match unit:
-        case "day":
-            return day
-        case "week":
-            return day - timedelta(days=day.weekday())
-        case "month":
-            return day.replace(day=1)
-        case "year":
-            return day.replace(month=1, day=1)
+    """The first day of the unit that contains a day; weeks begin on Mondays."""
+    if unit == "week":
+        return day - timedelta(days=day.weekday())
+    return day if unit == "day" else day.replace(day=1, month=1 if unit == "year" else day.month)
 
 
 # More lines than a month's would not be seen at once.
@@ -165,86 +146,54 @@ MAX_BARS = 31
 _MAX_WIDTH, _MIN_BAR_WIDTH = 120, 8
 _FILLS, _ASCII_FILLS = "█▓▒░#=+%", "#=+o%*x@"
 _REST_FILL = "."
-# Names, as a terminal's own theme makes them readable on its background.
+# Names, which a terminal's theme makes readable on its background.
 _STYLES = ("blue", "yellow", "magenta", "cyan", "red", "green", "bright_blue", "bright_magenta")
-_HEADINGS: dict[Unit, str] = {
-    "day": "US dollars a day",
-    "week": "US dollars a week, each with its Monday",
-    "month": "US dollars a month",
-    "year": "US dollars a year",
-}
-_LABELS: dict[Unit, str] = {"day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}
 assert len(_FILLS) == len(_ASCII_FILLS) == len(_STYLES) == MAX_LAYERS
 
 
 def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = False) -> list[Text]:
-    """Costs by day for a terminal: a bar for each day, its amount, and the key to the bars.
-
-    More than 31 days are put together to weeks, months or years, and more than eight groups to eight.
-
-    Example:
-        from rich.console import Console
-
-        console = Console()
-        for line in terminal_chart(client.costs.by_day(since="7d"), console.width):
-            console.print(line)
-    """
+    """Costs by day for a terminal, as lines: a bar for each day with its amount, and the key to the bars."""
     from rich.text import Text
 
     chart = stack(days, MAX_BARS)
-    fills = _fills(chart.layers, ascii_only=ascii_only)
-    return [Text(_HEADINGS[chart.unit], "bold"), *_bars(chart, fills, width), Text(), *_key(chart.layers, fills)]
+    signs = zip(chart.layers, _ASCII_FILLS if ascii_only else _FILLS, _STYLES, strict=False)
+    fills = [Text(_REST_FILL) if layer.is_rest else Text(sign, style) for layer, sign, style in signs]
+    return [Text(_UNITS[chart.unit].heading, "bold"), *_bars(chart, fills, width), Text(), *_key(chart.layers, fills)]
 
 
 def money_column(amounts: Sequence[Decimal]) -> list[str]:
-    """Amounts for a column: the points below each other.
-
-    Example:
-        >>> money_column([Decimal("12"), Decimal("0.0035")])
-        ['$12.00  ', ' $0.0035']
-    """
+    """Amounts for a column, aligned at the point, all of the same width."""
     texts = [shown(usd) for usd in amounts]
-    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
-    texts = [text + " " * (decimals - len(text.partition(".")[2])) for text in texts]
-    width = max((len(text) for text in texts), default=0)
+    decimals = [len(text.partition(".")[2]) for text in texts]
+    texts = [text + " " * (max(decimals) - own) for text, own in zip(texts, decimals, strict=True)]
+    width = max(map(len, texts), default=0)
     return [text.rjust(width) for text in texts]
-
-
-def _fills(layers: Sequence[Layer], *, ascii_only: bool) -> list[Text]:
-    from rich.text import Text
-
-    signs = _ASCII_FILLS if ascii_only else _FILLS
-    return [
-        Text(_REST_FILL) if layer.is_rest else Text(sign, style)
-        for layer, sign, style in zip(layers, signs, _STYLES, strict=False)
-    ]
 
 
 def _bars(chart: Stack, fills: Sequence[Text], width: int) -> list[Text]:
     from rich.text import Text
 
     amounts = money_column([bar.total_usd for bar in chart.bars])
-    notes = [f"  {bar.unpriced_calls:,} unpriced" if bar.unpriced_calls else "" for bar in chart.bars]
-    labels = [bar.first_day.strftime(_LABELS[chart.unit]) for bar in chart.bars]
-    beside = max(
-        (len(label + amount + note) for label, amount, note in zip(labels, amounts, notes, strict=True)), default=0
-    )
+    notes = [_unpriced_note(bar, "  ") for bar in chart.bars]
+    labels = [bar.first_day.strftime(_UNITS[chart.unit].label) for bar in chart.bars]
+    beside = max(map(len, map("".join, zip(labels, amounts, notes, strict=True))), default=0)
     room = max(min(width, _MAX_WIDTH) - beside - 4, _MIN_BAR_WIDTH)
-    longest_usd = max((bar.total_usd for bar in chart.bars), default=Decimal(0))
+    longest_usd = max((bar.total_usd for bar in chart.bars), default=_ZERO)
     lines = []
     for label, bar, amount, note in zip(labels, chart.bars, amounts, notes, strict=True):
-        line = Text(f"{label}  ")
         lengths = _lengths(bar, longest_usd, room)
-        for fill, length in zip(fills, lengths, strict=True):
-            line.append(fill.plain * length, fill.style)
-        line.append(f"{' ' * (room - sum(lengths))}  {amount}")
-        line.append(note, "bold")
-        lines.append(line)
+        parts = [(fill.plain * length, fill.style) for fill, length in zip(fills, lengths, strict=True)]
+        blank = " " * (room - sum(lengths))
+        lines.append(Text.assemble(f"{label}  ", *parts, f"{blank}  {amount}", (note, "bold")))
     return lines
 
 
+def _unpriced_note(of: Bar | Layer, separator: str) -> str:
+    return f"{separator}{of.unpriced_calls:,} unpriced" if of.unpriced_calls else ""
+
+
 def _lengths(bar: Bar, longest_usd: Decimal, room: int) -> list[int]:
-    """How many characters each layer has: together as many as the bar, whatever was rounded on the way."""
+    """How many characters each layer has: together those of the bar, whatever is rounded on the way."""
     lengths: list[int] = []
     usd = Decimal(0)
     for part in bar.usd:
@@ -252,7 +201,7 @@ def _lengths(bar: Bar, longest_usd: Decimal, room: int) -> list[int]:
         end = round(usd / longest_usd * room) if longest_usd else 0
         lengths.append(end - sum(lengths))
     if usd and not any(lengths):
-        # What cost anything is seen.
+        # Whatever cost anything is visible.
         lengths[bar.usd.index(max(bar.usd))] = 1
     return lengths
 
@@ -260,39 +209,31 @@ def _lengths(bar: Bar, longest_usd: Decimal, room: int) -> list[int]:
 def _key(layers: Sequence[Layer], fills: Sequence[Text]) -> list[Text]:
     from rich.text import Text
 
-    amounts = money_column([layer.usd for layer in layers])
     lines = []
-    for layer, fill, amount in zip(layers, fills, amounts, strict=True):
+    for layer, fill, amount in zip(layers, fills, money_column([layer.usd for layer in layers]), strict=True):
         known = "-".rjust(len(amount)) if is_unpriced(layer) else amount
-        note = f", {layer.unpriced_calls:,} unpriced" if layer.unpriced_calls else ""
-        lines.append(Text.assemble((fill.plain * 2, fill.style), f"  {known}  {layer.name}", (note, "bold")))
+        note = (_unpriced_note(layer, ", "), "bold")
+        lines.append(Text.assemble((fill.plain * 2, fill.style), f"  {known}  {layer.name}", note))
     return lines
 
 
 # A year and more of days; thinner bars would be less than a few pixels.
 MAX_FIGURE_BARS = 500
 _UNPRICED_LOOK: dict[str, Any] = {"facecolor": "white", "edgecolor": "#8c8c8c", "hatch": "////", "linewidth": 0.6}
-_UNPRICED_HEADING = "unpriced: calls with a part whose cost nobody knows; the bars above hold nothing of it"
+_UNPRICED_HEADING = "unpriced: calls with a part of unknown cost, which the bars above do not include"
 _WIDTH_IN, _BARS_HEIGHT_IN, _PANEL_HEIGHT_IN, _ROW_HEIGHT_IN = 10.0, 4.7, 1.1, 0.24
 _PAD_IN = 0.1
 _MAX_TITLE, _MAX_NAME, _MAX_NAME_IN_COLUMNS = 80, 90, 45
 _MAX_TICKS = 12
-# Of more bars, none has room for gaps; fewer would be as wide as the picture.
+# More bars have no room for gaps; fewer would be as wide as the picture.
 _MAX_BARS_WITH_GAPS, _MIN_PLACES = 62, 7
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
-    """Draws what was spent: a bar for each day, stacked by group; unpriced calls apart, below.
-
-    More than 500 days are put together to weeks, months or years, and more than eight groups to eight. The file is
-    there as a whole or not at all.
-
-    Example:
-        save(client.costs.by_day(since="30d"), Path("costs.png"), title="November")
-    """
+    """Draws costs by day: a bar for each day, stacked by group; unpriced calls apart, below."""
     form = form_of(path)
-    with drawing("a picture of costs"), moved_into(path) as file:
+    with drawing("a picture of costs"), atomic_file(path) as file:
         _drawn(stack(days, MAX_FIGURE_BARS), title).savefig(file, **form_settings(form))
 
 
@@ -319,7 +260,7 @@ def _drawn(chart: Stack, title: str) -> Figure:
 
 
 def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
-    """Draws them; returns what the legend shows of each layer."""
+    """Draws the bars; returns what the legend shows of each layer."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import FuncFormatter
 
@@ -371,12 +312,11 @@ def _day(first_day: date, unit: Unit, *, with_year: bool) -> str:
         return str(first_day.year)
     month = _MONTHS[first_day.month - 1]
     text = month if unit == "month" else f"{first_day.day} {month}"
-    # Two lines everywhere, so that all stand at the same height.
+    # Two lines everywhere, so that all labels have the same height.
     return f"{text}\n{first_day.year if with_year else ' '}"
 
 
 def _quieten(axes: Axes) -> None:
-    """Leaves of the frame what helps to read."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
@@ -384,10 +324,8 @@ def _quieten(axes: Axes) -> None:
 
 
 def _label(layer: Layer) -> str:
-    parts = [] if is_unpriced(layer) else [shown(layer.usd)]
-    if layer.unpriced_calls:
-        parts.append(f"{layer.unpriced_calls:,} unpriced")
-    return f"{_cut(layer.name, _MAX_NAME)}  {', '.join(parts)}"
+    known = "" if is_unpriced(layer) else shown(layer.usd)
+    return f"{_cut(layer.name, _MAX_NAME)}  {known}{_unpriced_note(layer, ', ' if known else '')}"
 
 
 def _cut(text: str, length: int) -> str:

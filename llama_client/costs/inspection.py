@@ -6,18 +6,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from sqlalchemy import create_engine, func, inspect, select, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
-from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, StorageError, attempts, told_of, unrecorded
-from llama_client.costs.queries import Reports
+from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, StorageError, attempts, read_version
+from llama_client.costs.queries import Reports, unrecorded_calls
 from llama_client.types.report import BudgetState
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Why = Literal["took too long", "locked", "damaged", "not known"]
 
-# SQLite asks so often whether to go on: some thousand times a second.
+# Steps of SQLite's virtual machine between two checks of the time limit: some thousand checks a second.
 _STEPS_BETWEEN_LOOKS = 10_000
 _BUSY_S = 1.0
-_MAX_COMPLAINT_CHARS = 200
-# A file that is never still for as long as it takes to look at it is left.
+_MAX_DAMAGE_CHARS = 200
+# Tries at a file that changes while it is read.
 _MAX_LOOKS = 3
 _WHY: dict[int, Why] = {
     sqlite3.SQLITE_INTERRUPT: "took too long",
@@ -61,18 +61,21 @@ class LedgerSnapshot:
 def look(
     place: DatabaseLocation, *, calendar: Calendar, now: float, budgets: Sequence[BudgetTable], within_s: float
 ) -> LedgerSnapshot:
-    """What is in a database that is there."""
+    """What is in an existing database."""
     until = time.monotonic() + within_s
 
-    def seen(connect: Callable[[], sqlite3.Connection] | None) -> LedgerSnapshot:
-        with _engine(place, connect).connect() as connection, connection.begin():
-            if place.file is None:
+    def snapshot(connect_to_file: Callable[[], sqlite3.Connection] | None) -> LedgerSnapshot:
+        with place.engine(connect_to_file).connect() as connection, connection.begin():
+            if not place.is_sqlite:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
                 connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
-            return _seen(connection, calendar=calendar, now=now, budgets=budgets)
+            found = _snapshot(connection)
+            if found.rows is None:
+                return found
+            return replace(found, budgets=Reports(connection, calendar, now).budgets(budgets))
 
-    with told_of(place):
-        return seen(None) if place.file is None else _read(place.file, seen, until)
+    with place.errors():
+        return snapshot(None) if place.file is None else _read(place.file, snapshot, until)
 
 
 def why_not(error: StorageError) -> Why:
@@ -86,15 +89,16 @@ def why_not(error: StorageError) -> Why:
 
 
 def load(place: DatabaseLocation) -> None:
-    """Imports what `look` needs, so that this counts against no database."""
-    _engine(place, None)
+    """Imports what `look` needs, so that the time limit of a database does not include it."""
+    place.engine(None)
 
 
-def _seen(connection: Connection, *, calendar: Calendar, now: float, budgets: Sequence[BudgetTable]) -> LedgerSnapshot:
-    if not inspect(connection).has_table("llama_client_schema"):
+def _snapshot(connection: Connection) -> LedgerSnapshot:
+    """All but the budgets."""
+    found = read_version(connection)
+    if found is None:
         return LedgerSnapshot()
-    row = connection.execute(text("SELECT version, understood_from FROM llama_client_schema")).first()
-    version, understood_from = (int(row[0]), int(row[1])) if row is not None else (0, 0)
+    version, understood_from = found
     if understood_from > SCHEMA_VERSION:
         return LedgerSnapshot(version, is_newer=True, is_understood=False)
     last_us = connection.execute(select(func.max(attempts.c.at_us))).scalar()
@@ -103,46 +107,20 @@ def _seen(connection: Connection, *, calendar: Calendar, now: float, budgets: Se
         is_newer=version > SCHEMA_VERSION,
         rows=connection.execute(select(func.count()).select_from(attempts)).scalar(),
         last_row_at=None if last_us is None else datetime.fromtimestamp(last_us / 1e6, tz=UTC),
-        unrecorded_calls=_unrecorded(connection),
-        budgets=Reports(connection, calendar, now).budgets(budgets),
+        unrecorded_calls=unrecorded_calls(connection),
     )
 
 
 def damage_in(file: Path, *, within_s: float) -> str | None:
-    """SQLite's own quick check of a file."""
+    """What SQLite's quick check says of a file: "ok", or the damage."""
     until = time.monotonic() + within_s
 
-    def complaint(connect: Callable[[], sqlite3.Connection]) -> str:
+    def check(connect: Callable[[], sqlite3.Connection]) -> str:
         with closing(connect()) as connection:
-            return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])[:_MAX_COMPLAINT_CHARS]
+            return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])[:_MAX_DAMAGE_CHARS]
 
-    with told_of(DatabaseLocation(f"sqlite:///{file}", file=file)):
-        return _read(file, complaint, until, is_well=lambda found: found == "ok")
-
-
-def _unrecorded(connection: Connection) -> int:
-    return int(connection.execute(select(func.sum(unrecorded.c.calls))).scalar() or 0)
-
-
-def _engine(place: DatabaseLocation, connect: Callable[[], sqlite3.Connection] | None) -> Engine:
-    if place.file is not None:
-        return create_engine("sqlite+pysqlite://", creator=connect, poolclass=NullPool)
-    assert place.connect is not None
-    return create_engine("postgresql+psycopg://", creator=place.connect, poolclass=NullPool)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stand:
-    """What tells that somebody writes to a file, or has written to it."""
-
-    has_log: bool
-    size_bytes: int
-    changed_at_ns: int
-
-    @classmethod
-    def of(cls, file: Path) -> _Stand:
-        stat = file.stat()
-        return cls(file.with_name(f"{file.name}-wal").exists(), stat.st_size, stat.st_mtime_ns)
+    with DatabaseLocation(f"sqlite:///{file}", file=file).errors():
+        return _read(file, check, until, is_plausible=lambda found: found == "ok")
 
 
 def _read(
@@ -150,26 +128,29 @@ def _read(
     ask: Callable[[Callable[[], sqlite3.Connection]], R],
     until: float,
     *,
-    is_well: Callable[[R], bool] = lambda _: True,
+    is_plausible: Callable[[R], bool] = lambda _: True,
 ) -> R:
-    """Asks a file something, and again where a complaint may come from somebody who wrote meanwhile.
+    """Asks a file something, and again where another process wrote meanwhile, which may look like damage."""
+    # A reader of a database in WAL mode creates the two files beside it where they are missing, and leaves them behind.
+    # They are missing where no process has it open; then the file itself holds everything, and is read as immutable.
 
-    A reader of a database in WAL mode makes the two files beside it where they are missing, and leaves them behind.
-    Where nobody has it open they are missing, and all is in the file itself, which is read as one that stays. Whoever
-    begins to write then makes it look damaged.
-    """
+    def state() -> tuple[bool, int, int]:
+        stat = file.stat()
+        return file.with_name(f"{file.name}-wal").exists(), stat.st_size, stat.st_mtime_ns
+
     for _ in range(_MAX_LOOKS):
-        before = _Stand.of(file)
-        how = "mode=ro" if before.has_log else "immutable=1"
+        before = state()
+        has_log = before[0]
+        connect = partial(_read_only, file, "mode=ro" if has_log else "immutable=1", until)
         try:
-            answer = ask(lambda how=how: _read_only(file, how, until))  # type: ignore[misc]
+            answer = ask(connect)
         except (SQLAlchemyError, sqlite3.Error):
-            if before.has_log or _Stand.of(file) == before:
+            if has_log or state() == before:
                 raise
             continue
-        if is_well(answer) or before.has_log or _Stand.of(file) == before:
+        if is_plausible(answer) or has_log or state() == before:
             return answer
-    error = sqlite3.OperationalError("somebody writes to it all the time")
+    error = sqlite3.OperationalError("other processes write to it all the time")
     error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
     raise error
 

@@ -12,48 +12,42 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from llama_client.config.tables import Window
 
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PICO_PER_USD = 10**12
-# A database's whole numbers have 64 bits; two of these may be added.
+# Integers of the databases have 64 bits; two of these may be added.
 MAX_PICO = 2**62 - 1
 _PICO = Decimal(1).scaleb(-12)
 _MILLION = Decimal(1_000_000)
-# The largest amounts have 7 digits before the point and 12 after it; a product with tokens twice as many.
+# The largest amounts have 7 digits before the point and 12 after; a product with tokens has twice as many.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation, Overflow])
 
 
 def exactly(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets a function reckon with enough digits, whatever context of decimals the program has set for itself."""
+    """Runs a function with enough digits, whatever decimal context the program has set."""
 
     @wraps(function)
-    def reckoned(*args: P.args, **kwargs: P.kwargs) -> R:
+    def exact_function(*args: P.args, **kwargs: P.kwargs) -> R:
         with localcontext(_CONTEXT):
             return function(*args, **kwargs)
 
-    return reckoned
+    return exact_function
 
 
 def exact(usd: Decimal) -> Decimal:
-    """The amount in whole pico-dollars. A price per million tokens with up to six decimals loses nothing by that."""
+    """The amount in whole pico-dollars. A price per million tokens with up to six decimals loses nothing."""
     exponent = usd.as_tuple().exponent
     return usd if isinstance(exponent, int) and exponent >= -12 else usd.quantize(_PICO, context=_CONTEXT)
 
 
 def per_million(number: float, usd_per_million: Decimal) -> Decimal:
-    """What so many cost at so much a million, in whole pico-dollars.
-
-    Example:
-        >>> per_million(500, Decimal("0.075"))
-        Decimal('0.0000375')
-    """
+    """The cost of a number of tokens, in whole pico-dollars."""
     return exact(_CONTEXT.divide(_CONTEXT.multiply(Decimal(number), usd_per_million), _MILLION))
 
 
 def added(*amounts: Decimal) -> Decimal:
-    """The sum, to the last digit."""
+    """The exact sum."""
     total = amounts[0]
     for amount in amounts[1:]:
         total = _CONTEXT.add(total, amount)
@@ -61,39 +55,22 @@ def added(*amounts: Decimal) -> Decimal:
 
 
 def to_pico(usd: Decimal) -> int:
-    """Dollars as pico-dollars, rounded to the nearest.
-
-    Example:
-        >>> to_pico(Decimal("0.0000000375"))
-        37500
-    """
+    """Dollars as pico-dollars, rounded to the nearest."""
     scaled = usd.scaleb(12, _CONTEXT)
     whole = int(scaled)
-    # Nearly always it is whole already.
+    # Nearly always it is an integer already.
     return whole if scaled == whole else int(scaled.to_integral_value(ROUND_HALF_EVEN, _CONTEXT))
 
 
 def from_pico(pico: int) -> Decimal:
-    """Pico-dollars as dollars, written without needless zeros.
-
-    Example:
-        >>> from_pico(37500)
-        Decimal('3.75E-8')
-        >>> f"{from_pico(5 * PICO_PER_USD):f}"
-        '5'
-    """
+    """Pico-dollars as dollars, without trailing zeros."""
     usd = Decimal(pico).scaleb(-12, _CONTEXT)
     whole = usd.to_integral_value()
     return whole if usd == whole else usd.normalize(_CONTEXT)
 
 
 def shown(usd: Decimal) -> str:
-    """Dollars for people: `$0.0035`, never with an exponent.
-
-    Example:
-        >>> shown(Decimal("3.75E-8")), shown(Decimal("12"))
-        ('$0.0000000375', '$12.00')
-    """
+    """Dollars for people: `$0.0035`, never with an exponent."""
     text = f"{usd:f}"
     whole, _, decimals = text.partition(".")
     return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
@@ -104,34 +81,23 @@ _HOUR_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time from its start until just before its end, in seconds since the Unix epoch; None: without end."""
+    """A half-open interval in seconds since the Unix epoch; end None: unbounded."""
 
     start: int
     end: int | None
 
 
 class Calendar:
-    """The user's days.
-
-    Examples:
-        >>> calendar = Calendar("Europe/Berlin")
-        >>> noon = datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()
-        >>> calendar.day(noon)
-        datetime.date(2026, 3, 29)
-        >>> span = calendar.span("day", noon)  # that day the clocks are put forward
-        >>> (span.end - span.start) / 3600
-        23.0
-    """
+    """Days and budget windows in the user's time zone."""
 
     def __init__(self, zone: str) -> None:
         from zoneinfo import ZoneInfo
 
         self.zone: tzinfo = UTC if zone == "UTC" else ZoneInfo(zone)
-        # Each call asks for its day, and nearly all for the same.
+        # A cache of one: each call needs its day, and nearly all have the same.
         self.known = (0, 0, date.min)
 
     def day(self, at: float) -> date:
-        """The day of a moment."""
         start, end, day = self.known
         if not start <= at < end:
             day = datetime.fromtimestamp(at, tz=self.zone).date()
@@ -139,10 +105,7 @@ class Calendar:
         return day
 
     def span(self, window: Window, at: float) -> Span:
-        """The window in which a moment lies.
-
-        Hours begin at the full hour of Coordinated Universal Time, as hours of the clock may come twice.
-        """
+        """The window that contains a moment. Hours are those of UTC: local hours may occur twice a day."""
         match window:
             case "hour":
                 start = int(at // _HOUR_S) * _HOUR_S
@@ -156,14 +119,13 @@ class Calendar:
                 return Span(0, None)
 
     def days(self, since: float, until: float) -> Iterator[tuple[date, Span]]:
-        """Each day that has a moment of that time, in order."""
+        """The days from one moment to another, in order."""
         day, last = self.day(since), self.day(until)
         while day <= last:
             yield day, self._of_day(day)
             day += timedelta(days=1)
 
     def start_of(self, day: date) -> int:
-        """When a day begins."""
         return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp())
 
     def _of_day(self, day: date) -> Span:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,57 +33,13 @@ if TYPE_CHECKING:
 
 
 _US = 1_000_000
-# A sum of more than nine million dollars does not fit into SQLite's 64 bits; then two halves are added up.
+# A sum above nine million dollars does not fit into SQLite's 64 bits; then two halves are summed.
 _HALF = 1_000_000
+# The bits of `counts` that count a call and an unpriced call, where a call may have attempts in several groups.
 _LEVELS = {"provider": (PROVIDER, UNPRICED_PROVIDER), "target": (TARGET, UNPRICED_TARGET)}
-
-
-@dataclass(slots=True)
-class _Sums:
-    """What is added up."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    pico: int = 0
-    unpriced_calls: int = 0
-    errors: int = 0
-
-    def add(self, row: Sequence[Any]) -> None:
-        calls, unpriced, errors, upper, lower, input_tokens, output_tokens = (int(each or 0) for each in row[:7])
-        self.calls += calls
-        self.unpriced_calls += unpriced
-        self.errors += errors
-        self.pico += upper * _HALF + lower
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
-
-    def group(self, key: str) -> CostGroup:
-        return CostGroup(
-            key=key,
-            calls=self.calls,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            usd=from_pico(self.pico),
-            unpriced_calls=self.unpriced_calls,
-            errors=self.errors,
-        )
-
-
-@dataclass(slots=True)
-class _Groups:
-    """Sums by key."""
-
-    sums: dict[str, _Sums] = field(default_factory=dict)
-
-    def add(self, key: str, row: Sequence[Any]) -> None:
-        self.sums.setdefault(key, _Sums()).add(row)
-
-    def all(self) -> list[CostGroup]:
-        """The dearest first; what is not priced, by its calls."""
-        # Who was only ever passed over has no group.
-        groups = [sums.group(key) for key, sums in self.sums.items() if sums.calls or sums.errors or sums.pico]
-        return sorted(groups, key=lambda group: (-group.usd, -group.calls, group.key))
+_WHOLE = (CALL, UNPRICED_CALL)
+# Calls, unpriced calls, errors, the upper and lower half of pico-dollars, input tokens, output tokens.
+_SUMS = 7
 
 
 class Reports:
@@ -93,48 +49,37 @@ class Reports:
         self._connection = connection
         self._calendar = calendar
         self._now = now
-        self._words: dict[int, Any] | None = None
+        self._labels: dict[int, Any] | None = None
 
     def report(self, since: float | None, by: str) -> CostReport:
         """What was spent, by day or by what attempts share."""
-        total, days, groups = _Sums(), [], _Groups()
-        if by == "day":
-            for day, start, end in self._days(since):
-                row = self._sums(start, end, CALL, UNPRICED_CALL)
-                if row[-1]:
-                    of_day = _Sums()
-                    of_day.add(row)
-                    total.add(row)
-                    days.append(of_day.group(day.isoformat()))
-        else:
-            calls, unpriced = _LEVELS.get(by, (CALL, UNPRICED_CALL))
-            for identity, *row in self._sums_by_label(_us(since), None, calls, unpriced):
-                groups.add(self._key(identity, by), row)
-                # Of the whole, a call that asked two providers is one call.
-                total.add((row[7], row[8], *row[2:7]))
+        total, groups = [0] * _SUMS, _groups()
+        for key, row, whole_calls in self._rows(since, by):
+            _add(groups[key], row)
+            _add(total, (*whole_calls, *row[2:]))
+        whole = _group("", total)
         return CostReport(
-            total_usd=from_pico(total.pico),
-            calls=total.calls,
-            unpriced_calls=total.unpriced_calls,
-            unrecorded_calls=self._unrecorded(since),
+            total_usd=whole.usd,
+            calls=whole.calls,
+            unpriced_calls=whole.unpriced_calls,
+            unrecorded_calls=unrecorded_calls(self._connection, since),
             since=None if since is None else datetime.fromtimestamp(since, tz=self._calendar.zone),
-            groups=days if by == "day" else groups.all(),
+            groups=[_group(key, sums) for key, sums in groups.items()] if by == "day" else _ranked(groups),
         )
 
     def by_day(self, since: float | None, by: str) -> list[DayCosts]:
         """Each day's costs, by what attempts share."""
-        calls, unpriced = _LEVELS.get(by, (CALL, UNPRICED_CALL))
         found = []
         for day, start, end in self._days(since):
-            groups = _Groups()
-            for identity, *row in self._sums_by_label(start, end, calls, unpriced):
-                groups.add(self._key(identity, by), row)
-            if groups.sums:
-                found.append(DayCosts(day=day, groups=groups.all()))
+            groups = _groups()
+            for label_id, *row, _, _ in self._sums_by_label(start, end, by):
+                _add(groups[self._key(label_id, by)], row)
+            if groups:
+                found.append(DayCosts(day=day, groups=_ranked(groups)))
         return found
 
     def budgets(self, tables: Iterable[BudgetTable]) -> list[BudgetState]:
-        """Each budget in the window that runs now; one of a tag for each value that was seen in it."""
+        """Each budget in its current window; a budget of a tag for each value that was seen in it."""
         states = []
         for table in tables:
             span = self._calendar.span(table.window, self._now)
@@ -166,71 +111,99 @@ class Reports:
             assert span.end is not None
             yield day, max(span.start * _US, begin_us), span.end * _US
 
-    def _sums(self, start_us: int, end_us: int, calls: int, unpriced: int) -> Any:
-        where = (attempts.c.at_us >= start_us, attempts.c.at_us < end_us)
-        [row] = self._added_up(lambda usd: select(*_columns(calls, unpriced, usd), func.count()).where(*where))
-        return row
+    def _rows(self, since: float | None, by: str) -> Iterable[tuple[str, Sequence[Any], Sequence[Any]]]:
+        """Keys, sums, and the calls and unpriced calls of the whole: a call with attempts in two groups is one call."""
+        if by != "day":
+            for label_id, *row, calls, unpriced in self._sums_by_label(_us(since), None, by):
+                yield self._key(label_id, by), row, (calls, unpriced)
+            return
+        for day, start, end in self._days(since):
+            within = _within(start, end)
+            [(*row, rows)] = self._summed(lambda usd: select(*_columns(_WHOLE, usd), func.count()), within)
+            if rows:
+                yield day.isoformat(), row, row[:2]
 
-    def _sums_by_label(self, start_us: int | None, end_us: int | None, calls: int, unpriced: int) -> Iterable[Any]:
-        whole = (_bits(CALL), _bits(UNPRICED_CALL))
-        where = []
-        if start_us is not None:
-            where.append(attempts.c.at_us >= start_us)
-        if end_us is not None:
-            where.append(attempts.c.at_us < end_us)
+    def _sums_by_label(self, start_us: int | None, end_us: int | None, by: str) -> Sequence[Any]:
+        """For each label its id, the sums, and the calls and unpriced calls of the whole."""
+        bits, label_id, whole = _LEVELS.get(by, _WHOLE), attempts.c.label_id, [_count(bit) for bit in _WHOLE]
+        return self._summed(
+            lambda usd: select(label_id, *_columns(bits, usd), *whole).group_by(label_id), _within(start_us, end_us)
+        )
 
-        def query(usd: Sequence[Any]) -> Select[Any]:
-            sums = select(attempts.c.label_id, *_columns(calls, unpriced, usd), *whole)
-            return sums.where(*where).group_by(attempts.c.label_id)
-
-        return self._added_up(query)
-
-    def _added_up(self, query: Callable[[Sequence[Any]], Select[Any]]) -> Sequence[Any]:
+    def _summed(
+        self, query: Callable[[Sequence[Any]], Select[Any]], where: Sequence[ColumnElement[bool]]
+    ) -> Sequence[Any]:
         usd = attempts.c.usd_pico
         try:
-            return self._connection.execute(query((literal(0), func.sum(usd)))).all()
+            return self._connection.execute(query((literal(0), func.sum(usd))).where(*where)).all()
         except OperationalError as error:
             if "overflow" not in str(error):
                 raise
-        # More than nine million dollars: in two halves, which takes half as long again.
-        return self._connection.execute(query((func.sum(usd.op("/")(_HALF)), func.sum(usd.op("%")(_HALF))))).all()
+        # In two halves, which takes half as long again.
+        halves = (func.sum(usd.op("/")(_HALF)), func.sum(usd.op("%")(_HALF)))
+        return self._connection.execute(query(halves).where(*where)).all()
 
-    def _unrecorded(self, since: float | None) -> int:
-        query = select(func.sum(unrecorded.c.calls))
-        if since is not None:
-            query = query.where(unrecorded.c.at_us >= _us(since))
-        return int(self._connection.execute(query).scalar() or 0)
-
-    def _key(self, identity: int, by: str) -> str:
-        if self._words is None:
-            self._words = {row.id: row for row in self._connection.execute(select(labels))}
-        words = self._words.get(identity)
-        if words is None:
+    def _key(self, label_id: int, by: str) -> str:
+        if self._labels is None:
+            self._labels = {row.id: row for row in self._connection.execute(select(labels))}
+        label = self._labels.get(label_id)
+        if label is None:
             return ""
         kind, _, tag = by.partition(":")
-        read: dict[str, Callable[[], Any]] = {
-            "provider": lambda: words.provider,
-            "target": lambda: words.target,
-            "route": lambda: words.route,
-            "tag": lambda: json.loads(words.tags).get(tag),
-        }
-        return read[kind]() or ""
+        return (json.loads(label.tags).get(tag) if kind == "tag" else getattr(label, kind)) or ""
 
 
-def _columns(calls: int, unpriced: int, usd: Sequence[Any]) -> list[Any]:
-    return [
-        _bits(calls),
-        _bits(unpriced),
-        _bits(ERROR),
-        *usd,
-        func.sum(attempts.c.input_tokens),
-        func.sum(attempts.c.output_tokens),
-    ]
+def unrecorded_calls(connection: Connection, since: float | None = None) -> int:
+    """Calls that are counted in the database as not recorded."""
+    query = select(func.sum(unrecorded.c.calls))
+    if since is not None:
+        query = query.where(unrecorded.c.at_us >= _us(since))
+    return int(connection.execute(query).scalar() or 0)
 
 
-def _bits(bit: int) -> Any:
-    """How many rows have it."""
+def _groups() -> dict[str, list[int]]:
+    return defaultdict(lambda: [0] * _SUMS)
+
+
+def _add(sums: list[int], row: Sequence[Any]) -> None:
+    for place, value in enumerate(row):
+        sums[place] += int(value or 0)
+
+
+def _group(key: str, sums: Sequence[int]) -> CostGroup:
+    calls, unpriced, errors, upper, lower, input_tokens, output_tokens = sums
+    return CostGroup(
+        key=key,
+        calls=calls,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        usd=from_pico(upper * _HALF + lower),
+        unpriced_calls=unpriced,
+        errors=errors,
+    )
+
+
+def _ranked(groups: Mapping[str, Sequence[int]]) -> list[CostGroup]:
+    """The most expensive first, then by calls. A target that was only ever skipped has no group."""
+    found = [_group(key, sums) for key, sums in groups.items()]
+    found = [group for group in found if group.calls or group.errors or group.usd]
+    return sorted(found, key=lambda group: (-group.usd, -group.calls, group.key))
+
+
+def _columns(bits: tuple[int, int], usd: Sequence[Any]) -> list[Any]:
+    calls, unpriced = bits
+    tokens = (func.sum(attempts.c.input_tokens), func.sum(attempts.c.output_tokens))
+    return [_count(calls), _count(unpriced), _count(ERROR), *usd, *tokens]
+
+
+def _count(bit: int) -> Any:
+    """How many rows have that bit."""
     return func.count().filter(attempts.c.counts.op("&")(bit) != 0)
+
+
+def _within(start_us: int | None, end_us: int | None = None) -> list[ColumnElement[bool]]:
+    where = [] if start_us is None else [attempts.c.at_us >= start_us]
+    return where if end_us is None else [*where, attempts.c.at_us < end_us]
 
 
 def _us(seconds: float | None) -> int | None:
@@ -239,59 +212,26 @@ def _us(seconds: float | None) -> int | None:
 
 _HOUR_US = 3600 * _US
 _HOURS_A_DAY = 24
-# As long as the ledger keeps rows by default; so much memory, and no more, is taken by the hours.
+# As long as the ledger keeps rows by default; it bounds the memory for the hours.
 MAX_HOURS = 400 * _HOURS_A_DAY
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficFilter:
-    """Which calls are looked at."""
-
-    since: float | None = None
-    models: frozenset[str] | None = None
-    target: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Hour:
-    """What was answered of the calls that began in one hour."""
-
-    calls: int
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(slots=True)
-class _Kinds:
-    """What is added up of the period as a whole."""
-
-    targets: dict[str, TargetTraffic]
-    cached_tokens: int | None = None
-    input_tokens_of_tellers: int = 0
-    estimated_calls: int = 0
-
-
-def traffic(connection: Connection, wanted: TrafficFilter) -> TrafficReport:
-    """Adds up the answered calls."""
-    where = _conditions(connection, wanted)
+def traffic(
+    connection: Connection, since: float | None, models: frozenset[str] | None, target: str | None
+) -> TrafficReport:
+    """Sums up the answered calls: of all models and targets, or of these."""
+    where = [*_is_traffic(connection, models, target), *_within(_us(since))]
     hours, older_calls = _hours(connection, where)
-    report = TrafficReport()
-    if hours:
-        first, last = min(hours), max(hours)
-        # Where the condition leaves nothing out, it would only make the database go by way of its index.
-        of_period = [*where, attempts.c.at_us >= first * _HOUR_US] if older_calls else where
-        report = _report(hours, _kinds(connection, of_period)).model_copy(
-            update={
-                "first_call_at": _edge(connection, where, first, func.min),
-                "last_call_at": _edge(connection, where, last, func.max),
-            }
-        )
-    lost = _unrecorded(connection, wanted.since)
+    if older_calls:
+        # Where nothing is older, the condition would only make the database go through its index.
+        where.append(attempts.c.at_us >= min(hours) * _HOUR_US)
+    report = _report(hours, _sums_of_labels(connection, where)) if hours else TrafficReport()
+    lost = unrecorded_calls(connection, since)
     return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
 
 
 def ids_of_model(name: str) -> frozenset[str]:
-    """Every id under which the catalogue knows a model, and the name itself, which may be somebody's own id."""
+    """Every id under which the catalogue knows a model, and the name itself, which may be a provider's own id."""
     from llama_client.catalog.catalog import Catalog
 
     catalog = Catalog.bundled()
@@ -303,124 +243,103 @@ def ids_of_model(name: str) -> frozenset[str]:
     return frozenset([name, *names, *same])
 
 
-def _conditions(connection: Connection, wanted: TrafficFilter) -> list[ColumnElement[bool]]:
-    """Answered, wanted, and not only made to measure a server."""
+def _is_traffic(connection: Connection, models: frozenset[str] | None, target: str | None) -> list[ColumnElement[bool]]:
+    """Answered, of a wanted label, and not made by `bench` only to measure a server."""
     key, value = BENCH_TAG
-    # As rows.py writes it: a quote within a tag would stand behind a backslash, so nothing else looks like this.
+    # As the ledger writes it: a quote within a tag is escaped by a backslash, so no other tag contains this.
     tag = json.dumps({key: value})[1:-1]
-    who: list[ColumnElement[bool]] = [~labels.c.tags.contains(tag, autoescape=True)]
-    if wanted.target is not None:
-        who.append(labels.c.target == wanted.target)
-    if wanted.models is not None:
-        # Ollama's ids may be written with or without the tag that is meant anyway.
-        written = wanted.models | {f"{each}:latest" for each in wanted.models if ":" not in each}
-        who.append(labels.c.model.in_(sorted(written)))
+    wanted: list[ColumnElement[bool]] = [~labels.c.tags.contains(tag, autoescape=True)]
+    if target is not None:
+        wanted.append(labels.c.target == target)
+    if models is not None:
+        # Ollama's ids may be written with or without the default tag.
+        written = models | {f"{each}:latest" for each in models if ":" not in each}
+        wanted.append(labels.c.model.in_(sorted(written)))
     where: list[ColumnElement[bool]] = [attempts.c.outcome == "ok"]
-    # Looking each row's label up would take a fifth longer, and mostly finds that all are wanted.
-    if connection.execute(select(labels.c.id).where(not_(and_(*who))).limit(1)).first() is not None:
-        where.append(attempts.c.label_id.in_(select(labels.c.id).where(*who)))
-    if wanted.since is not None:
-        where.append(attempts.c.at_us >= round(wanted.since * _US))
+    # Looking up each row's label would take a fifth longer; mostly all labels are wanted.
+    if connection.execute(select(labels.c.id).where(not_(and_(*wanted))).limit(1)).first() is not None:
+        where.append(attempts.c.label_id.in_(select(labels.c.id).where(*wanted)))
     return where
 
 
-def _hours(connection: Connection, where: Sequence[ColumnElement[bool]]) -> tuple[Mapping[int, _Hour], int]:
-    """The hours that had calls, by their number since the Unix epoch, and how many calls were too long ago."""
+def _hours(connection: Connection, where: Sequence[ColumnElement[bool]]) -> tuple[Mapping[int, Sequence[int]], int]:
+    """By hours since the Unix epoch, calls, input and output tokens; and how many calls are older than `MAX_HOURS`."""
     hour = attempts.c.at_us.op("/")(_HOUR_US).label("hour")
     sums = (func.count(), func.sum(attempts.c.input_tokens), func.sum(attempts.c.output_tokens))
     query = select(hour, *sums).where(*where).group_by(hour).order_by(hour.desc())
-    hours: dict[int, _Hour] = {}
+    hours: dict[int, Sequence[int]] = {}
     older_calls, last = 0, None
-    for number, calls, input_tokens, output_tokens in connection.execute(query):
+    for number, *row in connection.execute(query):
         last = number if last is None else last
         if number > last - MAX_HOURS:
-            hours[number] = _Hour(calls, int(input_tokens or 0), int(output_tokens or 0))
+            hours[number] = [int(value or 0) for value in row]
         else:
-            older_calls += calls
+            older_calls += row[0]
     return hours, older_calls
 
 
-def _kinds(connection: Connection, where: Sequence[ColumnElement[bool]]) -> _Kinds:
-    row = attempts.c
-    by_label = (
-        select(
-            row.label_id,
-            func.count(),
-            func.sum(row.input_tokens),
-            func.sum(row.output_tokens),
-            func.sum(row.cached_tokens),
-            func.sum(row.input_tokens).filter(row.cached_tokens.is_not(None)),
-            func.sum(row.tokens_are_estimated),
-        )
-        .where(*where)
-        .group_by(row.label_id)
-    )
-    names = {each.id: each.target for each in connection.execute(select(labels.c.id, labels.c.target))}
-    kinds = _Kinds({})
-    for label, calls, input_tokens, output_tokens, cached, of_tellers, estimated in connection.execute(by_label):
-        name = names.get(label, "")
-        before = kinds.targets.get(name) or TargetTraffic(target=name, calls=0, input_tokens=0, output_tokens=0)
-        kinds.targets[name] = TargetTraffic(
-            target=name,
-            calls=before.calls + calls,
-            input_tokens=before.input_tokens + int(input_tokens or 0),
-            output_tokens=before.output_tokens + int(output_tokens or 0),
-        )
-        if cached is not None:
-            kinds.cached_tokens = (kinds.cached_tokens or 0) + int(cached)
-            kinds.input_tokens_of_tellers += int(of_tellers or 0)
-        kinds.estimated_calls += int(estimated)
-    return kinds
-
-
-def _edge(
-    connection: Connection,
-    where: Sequence[ColumnElement[bool]],
-    hour: int,
-    which: Callable[[ColumnElement[int]], ColumnElement[int]],
-) -> datetime:
-    at_us = attempts.c.at_us
-    within = (at_us >= hour * _HOUR_US, at_us < (hour + 1) * _HOUR_US)
-    found: int = connection.execute(select(which(at_us)).where(*where, *within)).scalar_one()
-    return datetime.fromtimestamp(found / _US, tz=UTC)
-
-
-def _report(hours: Mapping[int, _Hour], kinds: _Kinds) -> TrafficReport:
-    calls = sum(hour.calls for hour in hours.values())
-    read = sum(hour.input_tokens for hour in hours.values())
-    written = sum(hour.output_tokens for hour in hours.values())
+def _report(hours: Mapping[int, Sequence[int]], rows: Sequence[Any]) -> TrafficReport:
+    calls, read, written = (sum(column) for column in zip(*hours.values(), strict=True))
     first = min(hours)
     length = max(max(hours) - first + 1, _HOURS_A_DAY)
-    period = [hours.get(first + offset) for offset in range(length)]
-    hourly = tuple(0 if hour is None else hour.input_tokens + hour.output_tokens for hour in period)
+    period = [hours.get(first + offset, (0, 0, 0)) for offset in range(length)]
+    hourly = tuple(input_tokens + output_tokens for _, input_tokens, output_tokens in period)
     tokens, days = read + written, length / _HOURS_A_DAY
-    targets = sorted(kinds.targets.values(), key=lambda each: (-each.input_tokens - each.output_tokens, each.target))
+    cached_tokens = [int(row.cached_tokens) for row in rows if row.cached_tokens is not None]
     return TrafficReport(
         calls=calls,
+        first_call_at=datetime.fromtimestamp(min(row.first_us for row in rows) / _US, tz=UTC),
+        last_call_at=datetime.fromtimestamp(max(row.last_us for row in rows) / _US, tz=UTC),
         days=days,
         tokens_per_day=tokens / days,
         input_tokens=read,
         output_tokens=written,
-        cached_tokens=kinds.cached_tokens,
+        cached_tokens=sum(cached_tokens) if cached_tokens else None,
         input_share=_share(read, tokens),
         output_share=_share(written, tokens),
-        cached_share=_share(kinds.cached_tokens or 0, kinds.input_tokens_of_tellers),
+        cached_share=_share(sum(cached_tokens), sum(int(row.of_reporting or 0) for row in rows)),
         mean_input_tokens=read / calls,
         mean_output_tokens=written / calls,
         peak_to_mean=_share(max(hourly) * length, tokens),
         hourly_tokens=hourly,
-        hourly_output_tokens=tuple(0 if hour is None else hour.output_tokens for hour in period),
-        targets=targets,
-        estimated_calls=kinds.estimated_calls,
+        hourly_output_tokens=tuple(output_tokens for *_, output_tokens in period),
+        targets=_targets(rows),
+        estimated_calls=sum(int(row.estimated) for row in rows),
     )
+
+
+def _sums_of_labels(connection: Connection, where: Sequence[ColumnElement[bool]]) -> Sequence[Any]:
+    row = attempts.c
+    sums = select(
+        row.label_id,
+        func.count().label("calls"),
+        func.min(row.at_us).label("first_us"),
+        func.max(row.at_us).label("last_us"),
+        func.sum(row.input_tokens).label("input_tokens"),
+        func.sum(row.output_tokens).label("output_tokens"),
+        func.sum(row.cached_tokens).label("cached_tokens"),
+        # Input tokens of the calls whose provider reports cached tokens.
+        func.sum(row.input_tokens).filter(row.cached_tokens.is_not(None)).label("of_reporting"),
+        func.sum(row.tokens_are_estimated).label("estimated"),
+    )
+    by_label = sums.where(*where).group_by(row.label_id).subquery()
+    query = select(labels.c.target, by_label).select_from(
+        by_label.outerjoin(labels, labels.c.id == by_label.c.label_id)
+    )
+    return connection.execute(query).all()
+
+
+def _targets(rows: Sequence[Any]) -> list[TargetTraffic]:
+    """The most tokens first."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in rows:
+        _add(sums[row.target or ""], (row.calls, row.input_tokens, row.output_tokens))
+    targets = [
+        TargetTraffic(target=name, calls=calls, input_tokens=read, output_tokens=written)
+        for name, (calls, read, written) in sums.items()
+    ]
+    return sorted(targets, key=lambda each: (-each.input_tokens - each.output_tokens, each.target))
 
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _unrecorded(connection: Connection, since: float | None) -> int:
-    query = select(func.sum(unrecorded.c.calls))
-    if since is not None:
-        query = query.where(unrecorded.c.at_us >= round(since * _US))
-    return int(connection.execute(query).scalar() or 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.costs.money import MAX_PICO, to_pico
 from llama_client.errors import BudgetExceededError
@@ -21,12 +21,13 @@ class WorstCase:
 
     usd: Decimal
     input_usd: Decimal
+    # None: the cost does not depend on the answer's length.
     usd_per_output_token: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class ReservationRequest:
-    """An attempt that will cost something."""
+    """An attempt that will cost something. Without a worst case it is unpriced."""
 
     target: str
     provider: str
@@ -35,9 +36,8 @@ class ReservationRequest:
     worst: WorstCase | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """What is counted together: a scope, a kind of window and (for tags) a value, in one window."""
+class Counter(NamedTuple):
+    """What is summed together: a scope, a kind of window and (for tags) a value, in one window."""
 
     budget: str
     window_start: int
@@ -45,7 +45,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget of the configuration, for one purchase."""
+    """A budget of the configuration, in one window, for one request."""
 
     table: BudgetTable
     counter: Counter
@@ -54,13 +54,16 @@ class Limit:
 
     @property
     def pico(self) -> int:
-        """How much, in pico-dollars."""
         return to_pico(self.table.usd)
+
+    @property
+    def blocks(self) -> bool:
+        return self.table.on_exceeded != "warn"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A reservation as it is asked for."""
+    """A reservation to be made. The id makes it idempotent."""
 
     id: str
     pico: int
@@ -68,24 +71,25 @@ class Order:
 
     @property
     def counters(self) -> list[Counter]:
-        """Each of them once."""
+        """Without duplicates."""
         return list(dict.fromkeys(limit.counter for limit in self.limits))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of an order."""
+class Decision:
+    """Whether an order was granted, and the state of the budget that refused it."""
 
     refused_by: Limit | None = None
     settled_pico: int = 0
     reserved_pico: int = 0
     left_pico: int = 0
-    passed: Sequence[Limit] = ()
+    # Budgets that only warn, and are exceeded.
+    exceeded: Sequence[Limit] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of a reservation."""
+    """The end of a reservation. Without an amount it is settled at its worst case."""
 
     id: str
     pico: int | None
@@ -93,7 +97,7 @@ class Settlement:
 
 
 class Reservation:
-    """Money that is set aside for one attempt, until it is settled; once."""
+    """Money reserved for one attempt, until it is settled; once."""
 
     def __init__(self, order: Order, settle: Callable[[Settlement], None]) -> None:
         self._order = order
@@ -101,20 +105,20 @@ class Reservation:
         self._is_settled = False
 
     def settle(self, usd: Decimal | None) -> None:
-        """The attempt is over."""
+        """The attempt cost this; None: unknown, so its worst case."""
         if not self._is_settled:
             self._is_settled = True
             pico = None if usd is None else min(to_pico(usd), MAX_PICO)
             self._settle(Settlement(self._order.id, pico, self._order.counters))
 
     def release(self) -> None:
-        """It was never made."""
+        """The attempt was never made."""
         self.settle(Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The attempt may be made."""
+    """The attempt may be made. No reservation: no budget counts it."""
 
     reservation: Reservation | None
     warnings: Sequence[str] = ()
@@ -122,7 +126,7 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It may not."""
+    """The attempt may not be made."""
 
     error: BudgetExceededError
     only_free: bool

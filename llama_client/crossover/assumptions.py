@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from llama_client.crossover.scenario import ApiPrice, Scenario
-from llama_client.crossover.tables import Architecture, Gpu
+from llama_client.crossover.tables import Architecture, Gpu, data_of
 
 # A price or a rent that is older may have changed, and is flagged.
 STALE_AFTER_DAYS = 60
-# So many standard deviations from the middle lie the tenth and the ninetieth of a hundred draws of a normal spread.
+# The 10th and the 90th percentile of a normal distribution lie this many standard deviations from its mean.
 TENTH = 1.2816
 Spread = Literal["none", "quotes", "lognormal", "triangular"]
 
@@ -27,15 +26,15 @@ class Assumption:
         value: The figure, or a word.
         unit: As in `tokens/s`; empty: a plain number.
         source: Where it comes from.
-        as_of: The day of that; None: given by hand, or undated.
-        is_given: The user said so.
-        is_judgement: Nobody measured it; it stands first in a report.
-        low: The least that it may be; None: taken as it is.
-        high: The most.
-        spread: How it lies between these.
-        quotes: Where it was looked up, all quotes of which `value` is the median.
+        as_of: The day of the source; None: given by hand, or undated.
+        is_given: It was given by the user.
+        is_judgement: It was not measured; reports list it first.
+        low: The lower bound; None: it does not vary.
+        high: The upper bound; None: it does not vary.
+        spread: The distribution between these.
+        quotes: All quotes of which `value` is the median.
         rung: Of a rate: `measured`, `published` or `estimated`.
-        unverified: What is in doubt.
+        unverified: What could not be checked.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Assumption:
     unverified: str | None = None
 
     def age_days(self, today: date) -> int | None:
-        """How old it is; None: undated.
+        """The age in days; None: undated.
 
         Args:
             today: The day of the question.
@@ -71,8 +70,8 @@ class Assumption:
 
 
 def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
-    """What is assumed where nobody says otherwise: a row of `defaults.toml`."""
-    found = _defaults()[row]
+    """The assumption of a row of `defaults.toml`."""
+    found = data_of("defaults.toml")[row]
     return Assumption(
         name=name or row,
         value=float(found["value"]),
@@ -86,62 +85,50 @@ def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
     )
 
 
-def given(name: str, value: float | str, *, unit: str = "", source: str = "given") -> Assumption:
-    """What the user said."""
-    return Assumption(name=name, value=value, unit=unit, source=source, is_given=True)
-
-
-@cache
-def _defaults() -> dict[str, dict[str, Any]]:
-    import tomllib
-    from importlib import resources
-
-    text = resources.files("llama_client.crossover.data").joinpath("defaults.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
-
-
 class AssumptionLog:
-    """The assumptions, as they are made."""
+    """Collects assumptions while a scenario is resolved."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
-        self._kept: list[Assumption] = []
+    def __init__(self) -> None:
+        self._made: list[Assumption] = []
 
     def add(self, assumption: Assumption) -> float:
-        """Keeps one, and returns its figure."""
-        self._kept.append(assumption)
+        """Adds one, and returns its figure."""
+        self._made.append(assumption)
         return float(assumption.value)
+
+    def given(self, name: str, value: float, *, unit: str = "", source: str = "given") -> float:
+        return self.add(Assumption(name, value, unit, source, is_given=True))
 
     def figure(
         self, name: str, value: float | None, source: str = "given", *, unit: str = "", row: str | None = None
     ) -> float:
-        """What was given, or what is assumed by a row of the defaults."""
+        """The given figure, else the one of a row of the defaults."""
         if value is not None:
-            return self.add(given(name, value, unit=unit, source=source))
+            return self.given(name, value, unit=unit, source=source)
         return self.add(default(row or name, name=name, unit=unit))
 
-    def note_rows(self, model: Architecture | None, gpu: Gpu | None) -> None:
-        """Which rows of the tables the scenario rests on."""
+    def add_rows(self, model: Architecture | None, gpu: Gpu | None) -> None:
+        """Adds the rows of the tables that the scenario rests on."""
         if model is not None:
             size = f"{model.all_parameters / 1e9:.3g} B parameters"
             row = Assumption("model", model.name, size, model.source, model.checked_on, unverified=model.unverified)
-            self._kept.append(row)
+            self._made.append(row)
         if gpu is not None:
             size = f"{gpu.memory_gib:g} GiB, {gpu.bandwidth_gb_per_s:g} GB/s"
-            self._kept.append(Assumption("gpu", gpu.name, size, gpu.source, gpu.checked_on, unverified=gpu.unverified))
+            self._made.append(Assumption("gpu", gpu.name, size, gpu.source, gpu.checked_on, unverified=gpu.unverified))
 
-    def note_given(self, traffic: object, host: object) -> None:
-        """What else the user said that is not its usual self."""
+    def add_unusual(self, scenario: Scenario) -> None:
+        """Adds the given figures that differ from their usual 0, or 1 replica."""
+        traffic, host = scenario.traffic, scenario.self_host
         for owner, names in (
             (traffic, ("batch_share", "retry_share")),
             (host, ("storage_usd_per_month", "spot_overhead", "powered_hours_per_month", "escalated_share")),
         ):
             for name in names:
-                value = getattr(owner, name)
-                if value:
-                    self.add(given(name, value))
-        if self._scenario.self_host.min_replicas > 1:
-            self.add(given("min_replicas", self._scenario.self_host.min_replicas))
+                if value := getattr(owner, name):
+                    self.given(name, value)
+        if host.min_replicas > 1:
+            self.given("min_replicas", host.min_replicas)
 
     def all(self, apis: Sequence[ApiPrice]) -> tuple[Assumption, ...]:
         """Judgement first, prices last."""
@@ -157,4 +144,4 @@ class AssumptionLog:
             )
             for api in apis
         ]
-        return (*sorted(self._kept, key=lambda each: not each.is_judgement), *prices)
+        return (*sorted(self._made, key=lambda each: not each.is_judgement), *prices)

@@ -1,7 +1,7 @@
-"""Where a staircase lies below a line: on which volumes one's own machines are cheaper, exactly and without a solver.
+"""The volumes at which a staircase (self-hosting) lies below a line (an API): exact, without a solver.
 
 Numbers alone. A fleet of n replicas costs the same up to the volume that fills it, beside what each token adds; an API
-costs a line. So within one step and one API the answer is an interval in closed form, and all of them together are it.
+costs a line. So within one step and one API the answer is an interval in closed form, and the whole is their union.
 """
 
 from __future__ import annotations
@@ -11,69 +11,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Interval = tuple[float, float | None]
-# As many as are listed. Where a full replica costs almost what the API does, the winner changes millions of times.
+# Listed at most: where a full replica costs almost what the API does, the winner changes millions of times.
 MAX_INTERVALS = 2_000
-# Replicas beyond this are no machines any more; floats count them exactly still.
+# Beyond any fleet, and floats still count exactly.
 _MAX_REPLICAS = 2**52
 
 
 @dataclass(frozen=True, slots=True)
 class Staircase:
-    """What machines cost a month, by volume."""
+    """The machines' cost a month, by volume."""
 
     tokens_per_day_per_replica: float
     usd_per_replica: float
-    fixed_usd: float = 0.0
-    usd_per_daily_token: float = 0.0
+    fixed_usd: float = 0.0  # at any volume
+    usd_per_daily_token: float = 0.0  # beside the steps
     min_replicas: int = 1
     spare: int = 0
 
     def needed(self, tokens_per_day: float) -> int:
-        """Replicas that carry the load, without the spare ones."""
+        """Replicas that the load needs, without the spare ones."""
         count = math.ceil(tokens_per_day / self.tokens_per_day_per_replica)
-        # A volume that fills so many exactly must not take one more because a quotient was rounded up.
+        # A volume that fills them exactly must not take one more because a quotient was rounded up.
         full = self.edge(count - 1) >= tokens_per_day
         return max(self.min_replicas, count - full)
 
     def replicas(self, tokens_per_day: float) -> int:
-        """Replicas that are paid for."""
+        """Replicas that are paid for, with the spare ones."""
         return self.needed(tokens_per_day) + self.spare
 
     def usd(self, tokens_per_day: float) -> float:
-        """What a month costs."""
         return self.step_usd(self.needed(tokens_per_day)) + self.usd_per_daily_token * tokens_per_day
 
     def step_usd(self, needed: int) -> float:
-        """The height of the step with so many replicas in use."""
         return self.fixed_usd + self.usd_per_replica * (needed + self.spare)
 
     def edge(self, needed: int) -> float:
-        """The volume that fills so many."""
+        """The volume that fills a number of replicas."""
         return needed * self.tokens_per_day_per_replica
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an API costs a month, by volume."""
+    """An API's cost a month, by volume."""
 
     usd_per_daily_token: float
     fixed_usd: float = 0.0
 
     def usd(self, tokens_per_day: float) -> float:
-        """What a month costs."""
         return self.fixed_usd + self.usd_per_daily_token * tokens_per_day
 
 
 @dataclass(frozen=True, slots=True)
 class Crossings:
-    """On which volumes the staircase is below the cheapest line."""
+    """The volumes at which the staircase is below the cheapest line."""
 
     intervals: list[Interval]
     is_complete: bool
 
     @property
     def first(self) -> float | None:
-        """The lowest volume above which the staircase is below; None: there is none."""
+        """The lowest volume above which the staircase is below; None: nowhere."""
         return self.intervals[0][0] if self.intervals else None
 
     @property
@@ -83,14 +80,14 @@ class Crossings:
 
     @property
     def flips(self) -> int | None:
-        """How often the winner changes as volume grows from nothing; None: too often to be listed."""
+        """How often the winner changes as the volume grows from 0; None: too often to be listed."""
         if not self.is_complete:
             return None
         return sum((low > 0) + (high is not None) for low, high in self.intervals)
 
 
 def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
-    """Where the staircase lies below every line.
+    """The volumes at which the staircase lies below every line.
 
     Examples:
         >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
@@ -111,19 +108,19 @@ def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
 
 
 def is_ever_below(stairs: Staircase, lines: Sequence[Line]) -> bool:
-    """Whether the staircase lies below every line anywhere; much quicker than all the places.
+    """Whether the staircase lies below every line anywhere; much faster than all the intervals.
 
     Examples:
         >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
         >>> is_ever_below(stairs, [Line(0.61)]), is_ever_below(stairs, [Line(0.6)])
         (True, False)
     """
-    # Of the steps that may be below somewhere all are, but for the first two: their bound is taken wide.
+    # All steps that may be below are so, except perhaps the first two: their bound is taken wide.
     return any(_wins(stairs, line, low, high, room=4)[0] for line, low, high in _cheapest(lines))
 
 
 def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
-    """The lowest of the lines at each volume: which one, from where to where."""
+    """The lower envelope of the lines: each of its lines, from one volume to another."""
     pieces: list[tuple[Line, float, float]] = []
     at = 0.0
     current = min(lines, key=lambda line: (line.fixed_usd, line.usd_per_daily_token), default=None)
@@ -135,7 +132,7 @@ def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
         ]
         if not meets:
             return [*pieces, (current, at, math.inf)]
-        # Of those that meet it at the same place, the flattest goes on.
+        # Of those that meet it at the same volume, the flattest continues.
         where, following = min(meets, key=lambda meet: (meet[0], meet[1].usd_per_daily_token))
         if where > at:
             pieces.append((current, at, where))
@@ -145,7 +142,7 @@ def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
 
 
 def _wins(stairs: Staircase, line: Line, low: float, high: float, *, room: int) -> tuple[list[Interval], bool]:
-    """Where between two volumes the staircase is below one line, and whether that is all of it."""
+    """The intervals between two volumes at which the staircase is below a line, and whether these are all."""
     size = stairs.tokens_per_day_per_replica
     some, whole = _winning_steps(stairs, line)
     lowest = stairs.min_replicas
@@ -166,16 +163,16 @@ def _wins(stairs: Staircase, line: Line, low: float, high: float, *, room: int) 
 
 
 def _winning_steps(stairs: Staircase, line: Line) -> tuple[range, range]:
-    """The steps on which the staircase may be below the line somewhere, and those on which it is so from end to end.
+    """The steps on which the staircase may be below the line somewhere, and those on which it is below throughout.
 
-    Step n reaches from (n - 1) to n times a replica's volume. It costs n x usd + rest beside what the line costs; so it
-    is below somewhere where n x gain > rest, and wholly where n x gain >= rest + slope x size. For what rounding may
-    do, the first bound is taken a step wide, the second one narrow. The lowest step begins at 0 and is never whole.
+    Step n reaches from (n - 1) to n times a replica's volume and costs n x usd + rest more than the line's fixed part.
+    So it is below somewhere where n x gain > rest, and throughout where n x gain >= rest + slope x size. Against
+    rounding, the first bound is a step wide, the second a step narrow. The lowest step begins at 0 and is never whole.
     """
     size, usd, lowest = stairs.tokens_per_day_per_replica, stairs.usd_per_replica, stairs.min_replicas
     slope = line.usd_per_daily_token - stairs.usd_per_daily_token
     rest = stairs.fixed_usd + usd * stairs.spare - line.fixed_usd
-    gain = slope * size - usd  # what a further replica, filled, wins over the API
+    gain = slope * size - usd  # what a further full replica saves against the API
     every, none = range(lowest, _MAX_REPLICAS + 1), range(0)
     if gain > 0:
         some = range(_floor(rest / gain), every.stop)
@@ -187,7 +184,7 @@ def _winning_steps(stairs: Staircase, line: Line) -> tuple[range, range]:
 
 
 def _win_on(stairs: Staircase, line: Line, needed: int, low: float, high: float) -> Interval | None:
-    """Where on one step the staircase is below the line."""
+    """The interval of one step on which the staircase is below the line."""
     start = max(low, stairs.edge(needed - 1) if needed > stairs.min_replicas else 0.0)
     end = min(high, stairs.edge(needed))
     slope = line.usd_per_daily_token - stairs.usd_per_daily_token

@@ -1,4 +1,4 @@
-"""Monthly costs: an API as a line over volume, machines as a staircase, a mix of both; and what a purchase returns."""
+"""Monthly costs: an API as a line over volume, machines as a staircase, a mix of both; and the return on a purchase."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOURS_A_DAY, SECONDS_AN_HOUR, MTOK = 24.0, 3600.0, 1e6
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A bought machine in numbers, for each GPU where nothing else is said."""
+    """A bought machine in numbers, as in `Purchase`; figures are of one GPU unless noted."""
 
     usd_per_gpu: float
     months: float
@@ -28,29 +28,28 @@ class Owned:
     node_factor: float
     pue: float
     usd_per_kwh: float
-    colocation_usd_per_month: float
+    colocation_usd_per_month: float  # for each replica
     support_share_per_year: float
 
     @property
     def monthly_interest(self) -> float:
-        """What compounds to the yearly one."""
         return float((1 + self.yearly_interest) ** (1 / 12) - 1)
 
     def usd_per_hour(self, watts: float) -> float:
-        """What so many watts of a GPU cost in an hour, with its node and building."""
+        """The price of an hour at a GPU's power, with its node and building."""
         return watts * self.node_factor * self.pue / 1000 * self.usd_per_kwh
 
 
 @dataclass(frozen=True, slots=True)
 class CostInputs:
-    """A scenario in numbers."""
+    """A scenario in numbers; fields mean the same as in `Traffic` and `SelfHost`."""
 
-    tokens_per_second: float
+    tokens_per_second: float  # of one replica under full load: output, or all tokens where `counts_input`
     counts_input: bool
     slo_derate: float
     max_utilisation: float
     n_gpus: int
-    gpu_usd_per_hour: float
+    gpu_usd_per_hour: float  # 0 where it is bought
     spot_overhead: float
     owned: Owned | None
     min_replicas: int
@@ -67,30 +66,29 @@ class CostInputs:
     peak_to_mean: float
     tokens_per_request: float
     apis: tuple[ApiPrice, ...]
-    escalation: ApiPrice | None = None
+    escalation: ApiPrice | None = None  # the API that takes the escalated share
 
     @property
     def days_per_month(self) -> float:
-        """30.42 in a month of 730 hours."""
         return self.hours_per_month / HOURS_A_DAY
 
     @property
     def full_tokens_per_day(self) -> float:
-        """Tokens of the traffic that one replica answers in a day under full load."""
+        """Tokens of the traffic, input too, that one replica serves in a day under full load."""
         seconds = SECONDS_AN_HOUR * self.powered_hours_per_month / self.days_per_month
         return self.tokens_per_second * seconds / (1.0 if self.counts_input else self.output_share)
 
     @property
     def usable_tokens_per_day(self) -> float:
-        """The same while answers stay quick and with room to spare: what an even load may fill."""
+        """The same within the latency limits and the planned utilisation: the most of an even load."""
         return self.full_tokens_per_day * self.slo_derate * self.max_utilisation
 
 
 def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
-    """What a million of the traffic's tokens costs at an API, monthly fees apart.
+    """An API's price of a million of the traffic's tokens, monthly fees apart.
 
-    The price of input (read from its cache or not) and output by their shares, less what a batch takes off, more for
-    what is paid twice, and what a request costs beside its tokens.
+    Input (cached or not) and output by their shares, less the discount of batches, plus the fee of a request; all of it
+    more by the share of retries.
     """
     cached = api.input_usd_per_mtok if api.cached_usd_per_mtok is None else api.cached_usd_per_mtok
     share = plan.cached_share
@@ -101,15 +99,15 @@ def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
 
 
 def line(api: ApiPrice, plan: CostInputs) -> Line:
-    """An API's cost of a month, over tokens a day."""
+    """An API's cost a month over tokens a day."""
     return Line(usd_per_mtok(api, plan) / MTOK * plan.days_per_month, api.fees_usd_per_month)
 
 
 def staircase(plan: CostInputs) -> Staircase:
-    """The machines' cost of a month, over tokens a day.
+    """The machines' cost a month over tokens a day.
 
-    A replica carries what it answers within its limits, divided by the peak: the fleet is sized for the busiest hour
-    and paid for in all of them.
+    The mean volume of a replica is its usable one divided by the peak: the fleet is sized for the busiest hour and paid
+    for in all hours.
     """
     escalated = Line(0.0) if plan.escalation is None else line(plan.escalation, plan)
     return Staircase(
@@ -123,7 +121,7 @@ def staircase(plan: CostInputs) -> Staircase:
 
 
 def running_usd_per_replica(plan: CostInputs) -> float:
-    """What a month of a bought replica costs beside its price: idle power, colocation, support."""
+    """A bought replica's cost a month beside its price: idle power, colocation, support."""
     owned = plan.owned
     if owned is None:
         return 0.0
@@ -133,7 +131,7 @@ def running_usd_per_replica(plan: CostInputs) -> float:
 
 
 def capital_usd_per_month(price_usd: float, *, months: float, residual_usd: float, monthly_interest: float) -> float:
-    """The even monthly charge that pays a price off, less what is left of it at the end.
+    """The even monthly charge (annuity) that pays off a price less its residual value.
 
     Examples:
         >>> round(capital_usd_per_month(36_000, months=36, residual_usd=0, monthly_interest=0))
@@ -161,7 +159,7 @@ def _usd_per_replica(plan: CostInputs) -> float:
 
 
 def _energy_usd_per_daily_token(plan: CostInputs) -> float:
-    """What work adds to idle power: in proportion to the tokens, since a full replica draws all of it."""
+    """The power that load adds to idle power: proportional to the tokens, up to full power at the full rate."""
     owned = plan.owned
     if owned is None:
         return 0.0
@@ -173,17 +171,17 @@ def _energy_usd_per_daily_token(plan: CostInputs) -> float:
 class Hybrid:
     """The cheapest mix at one volume."""
 
-    replicas: int
-    api_share: float
+    replicas: int  # spare ones included; 0: all goes to the API
+    api_share: float  # of the tokens
     usd_per_month: float
-    saves_usd_per_month: float
+    saves_usd_per_month: float  # against the cheaper of all self-hosted and all API; at least 0
 
 
 class LoadCurve:
-    """How the load is spread over hours: which share of it lies above a capacity.
+    """The spread of the load over hours: the share of it above a capacity.
 
-    Without hours of one's own it is the curve on which the load is R (1 - x)^(R - 1) times the mean once the busiest
-    share x of time is past: its mean is 1, its peak R, and with R = 1 it is flat.
+    Without measured hours, the load is R (1 - x)^(R - 1) times the mean after the busiest share x of the time: the mean
+    is 1, the peak R, and R = 1 is flat.
 
     Examples:
         >>> round(LoadCurve(peak_to_mean=2).share_above(1.0), 3)
@@ -195,23 +193,19 @@ class LoadCurve:
     """
 
     def __init__(self, *, peak_to_mean: float = 1.0, hourly_tokens: Sequence[float] = ()) -> None:
-        self._peak = peak_to_mean
+        self.peak_to_mean = peak_to_mean
         self._loads: list[float] = []
         if hourly_tokens:
             mean = math.fsum(hourly_tokens) / len(hourly_tokens)
             self._loads = sorted(load / mean for load in hourly_tokens)
-            # What the hours from each place on carry together.
+            # Sums of the loads from each place on.
             self._above: list[float] = [*list(accumulate(reversed(self._loads)))[::-1], 0.0]
-            self._peak = self._loads[-1]
-
-    @property
-    def peak_to_mean(self) -> float:
-        """The busiest hour against the mean one."""
-        return self._peak
+            self.peak_to_mean = self._loads[-1]
 
     def share_above(self, capacity: float) -> float:
-        """The share of all tokens that does not fit below a capacity."""
-        if capacity >= self._peak:
+        """The share of all tokens above a capacity, in means."""
+        peak = self.peak_to_mean
+        if capacity >= peak:
             return 0.0
         if capacity <= 0:
             return 1.0
@@ -219,16 +213,16 @@ class LoadCurve:
             place = bisect.bisect_right(self._loads, capacity)
             busy = len(self._loads) - place
             return float((self._above[place] - busy * capacity) / len(self._loads))
-        if self._peak == 1:
+        if peak == 1:
             return 1 - capacity
-        left = float((capacity / self._peak) ** (1 / (self._peak - 1)))
-        return float((1 - left**self._peak) - capacity * (1 - left))
+        left = float((capacity / peak) ** (1 / (peak - 1)))
+        return float((1 - left**peak) - capacity * (1 - left))
 
 
 def cheapest_mix(
     stairs: Staircase, lines: Sequence[Line], curve: LoadCurve, *, tokens_per_day: float, usable_tokens_per_day: float
 ) -> Hybrid | None:
-    """The number of own machines that costs least where the API takes what they cannot."""
+    """The cheapest number of replicas for the base of the load, with one API for what is above them; None: no API."""
     if not lines:
         return None
 
@@ -243,7 +237,7 @@ def cheapest_mix(
     most = max(stairs.min_replicas, math.ceil(curve.peak_to_mean * tokens_per_day / usable_tokens_per_day))
     tried = [(usd(base, line), base) for line in lines for base in (0, most)]
     if most > stairs.min_replicas:
-        # While something goes to one API, each further machine saves less than the one before: costs fall, then rise.
+        # While an API takes some load, each further machine saves less than the one before: costs fall, then rise.
         found = ((line, _lowest(partial(usd, line=line), stairs.min_replicas, most - 1)) for line in lines)
         tried += [(usd(base, line), base) for line, base in found]
     cost, base = min(tried)
@@ -252,6 +246,7 @@ def cheapest_mix(
 
 
 def _lowest(usd: Callable[[int], float], low: int, high: int) -> int:
+    """The minimum between two numbers of a cost that falls, then rises."""
     while low < high:
         middle = (low + high) // 2
         if usd(middle) <= usd(middle + 1):
@@ -261,30 +256,30 @@ def _lowest(usd: Callable[[int], float], low: int, high: int) -> int:
     return low
 
 
-# After a hundred years nobody asks any more.
+# A payback of more than a hundred years is none.
 MAX_MONTHS = 1_200
 
 
 @dataclass(frozen=True, slots=True)
 class Investment:
-    """What buying machines brings against paying an API, at one volume."""
+    """The return on buying machines instead of paying an API, at one volume."""
 
     replicas: int
-    price_usd: float
-    running_usd_per_month: float
-    api_usd_per_month: float
-    payback_months: float | None
+    price_usd: float  # of all replicas
+    running_usd_per_month: float  # power, colocation, support and staff
+    api_usd_per_month: float  # in the first month
+    payback_months: float | None  # None: not within a hundred years
     discounted_payback_months: float | None
-    npv_usd: float
+    npv_usd: float  # over the period of depreciation, with the residual value
     irr_per_year: float | None
-    cash_usd: tuple[float, ...]
-    compared_months: int | None
+    cash_usd: tuple[float, ...]  # the balance after each month; the first is the price alone
+    compared_months: int | None  # months for which an API sells the model; None: no end is known
 
 
 def payback_months(
     price_usd: float, saved_usd: Callable[[int], float | None], *, monthly_interest: float = 0.0
 ) -> float | None:
-    """When what is saved has paid for a price; within a month, in proportion.
+    """The month, with a fraction, at which savings have paid for a price; None: never, or `saved_usd` ends before.
 
     Examples:
         >>> payback_months(1000, lambda month: 400)
@@ -305,8 +300,7 @@ def payback_months(
 
 
 def net_present_value_usd(flows_usd: list[float], monthly_interest: float) -> float:
-    """What payments are worth today."""
-    # By Horner's rule: powers of a rate that is far off would be too large for a float.
+    # By Horner's rule: the powers of an extreme rate would overflow a float.
     worth, kept = 0.0, 1 / (1 + monthly_interest)
     for flow in reversed(flows_usd):
         worth = worth * kept + flow
@@ -314,7 +308,7 @@ def net_present_value_usd(flows_usd: list[float], monthly_interest: float) -> fl
 
 
 def internal_rate_per_year(flows_usd: list[float]) -> float | None:
-    """The yearly interest at which payments are worth nothing.
+    """The yearly interest at which the net present value is 0; None: there is none.
 
     Examples:
         >>> round(internal_rate_per_year([-1000] + [0] * 11 + [1100]), 3)

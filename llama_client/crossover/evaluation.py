@@ -1,4 +1,4 @@
-"""The answer: on which volumes self-hosting is cheaper, and the cheapest machine for a scenario that names none."""
+"""The answer: the volumes at which self-hosting is cheaper; and the cheapest machine for a scenario that names none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
@@ -23,6 +24,7 @@ from llama_client.crossover.economics import (
     running_usd_per_replica,
     staircase,
 )
+from llama_client.crossover.format import share, tokens, usd
 from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
 from llama_client.crossover.scenario import ApiPrice, Scenario
@@ -36,25 +38,27 @@ if TYPE_CHECKING:
 
 
 Verdict = Literal["never", "self-host", "api", "depends", "no-api"]
-# Between these, nobody can say which side is cheaper.
+# Between these probabilities the verdict is open.
 _UNSURE_FROM, _UNSURE_TO = 0.2, 0.8
-# Volumes of a chart or a band: so many, spread evenly over orders of magnitude.
+# The volumes of a chart or a band, spread evenly over orders of magnitude.
 _VOLUMES = 61
 _DAYS_A_YEAR = 365.25
-# In the middle of a step.
+# The middle of a step that is small against the whole.
 _MANY_REPLICAS = 19.5
 
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """When one's own machines are cheaper than an API.
+    """The volumes at which self-hosting is cheaper than an API, and the costs of both.
+
+    Volumes are tokens a day, input and output together; costs are US dollars a month.
 
     Attributes:
-        scenario: What was asked.
-        resolved: The same in numbers, with what they rest on.
+        scenario: The question.
+        resolved: The same in numbers, with their sources.
         today: The day for which it holds.
         crossings: The intervals, and whether all of them are listed.
-        band: How sure that is; None: nothing was drawn.
+        band: The spread of the draws; None: nothing was drawn.
         verdict: `never`, `no-api`, `self-host` or `api` at the scenario's volume, or `depends`.
     """
 
@@ -67,24 +71,43 @@ class Crossover:
     _stairs: Staircase = field(repr=False)
     _lines: tuple[Line, ...] = field(repr=False)
 
+    def _repr_html_(self) -> str:
+        """The verdict and what leads to it as a table in a notebook."""
+        from llama_client.types.report import html_table
+
+        volume, likely = self.reference_volume, self.probability
+        api = self.api_usd_per_month(volume)
+        cheaper = [
+            f"{tokens(low)} to {tokens(high)}" if high else f"over {tokens(low)}" for low, high in self.intervals
+        ]
+        rows = [
+            ("verdict", self.verdict),
+            ("self-hosting is cheaper at", f"{', '.join(cheaper)} tokens a day" if cheaper else "no volume"),
+            (f"self-hosting {tokens(volume)} tokens a day", f"{usd(self.self_host_usd_per_month(volume))} a month"),
+            ("the same from the cheapest API", "not sold" if api is None else f"{usd(api)} a month"),
+            ("probability that self-hosting is cheaper", "not drawn" if likely is None else share(likely)),
+        ]
+        gpu = self.scenario.self_host.gpu or "own GPU"
+        return html_table(f"{self.scenario.model or 'model'} on {self.plan.n_gpus} x {gpu}", ("figure", "value"), rows)
+
     @property
     def intervals(self) -> list[Interval]:
-        """Tokens a day on which one's own are cheaper: from above the first up to the second; None: for good."""
+        """The volumes at which self-hosting is cheaper: from above the first up to the second; None: for good."""
         return self.crossings.intervals
 
     @property
     def first_crossing(self) -> float | None:
-        """The lowest volume above which one's own are cheaper; None: they never are."""
+        """The lowest volume above which self-hosting is cheaper; None: it never is."""
         return self.crossings.first
 
     @property
     def permanent_crossing(self) -> float | None:
-        """The volume above which they stay cheaper; None: never for good."""
+        """The volume above which it stays cheaper; None: never for good."""
         return self.crossings.permanent
 
     @property
     def assumptions(self) -> tuple[Assumption, ...]:
-        """What all of it rests on, judgement first."""
+        """All assumptions, judgement first."""
         return self.resolved.assumptions
 
     @property
@@ -94,12 +117,12 @@ class Crossover:
 
     @property
     def volume(self) -> float | None:
-        """The scenario's own volume, in tokens a day; None: it was asked for all."""
+        """The scenario's own volume; None: all volumes are of interest."""
         return self.scenario.traffic.tokens_per_day
 
     @property
     def probability(self) -> float | None:
-        """How likely one's own are cheaper at the scenario's volume; None: nothing was drawn, or there is no volume."""
+        """The probability that self-hosting is cheaper at that volume; None: nothing was drawn, or no volume given."""
         return None if self.band is None else self.band.at_volume
 
     def replicas(self, tokens_per_day: float) -> int:
@@ -111,7 +134,7 @@ class Crossover:
         return self._stairs.replicas(_volume(tokens_per_day))
 
     def self_host_usd_per_month(self, tokens_per_day: float) -> float:
-        """What one's own machines cost a month at a volume.
+        """The cost of self-hosting at a volume.
 
         Args:
             tokens_per_day: The volume, input and output together.
@@ -119,7 +142,7 @@ class Crossover:
         return self._stairs.usd(_volume(tokens_per_day))
 
     def api_usd_per_month(self, tokens_per_day: float) -> float | None:
-        """What the cheapest API costs a month at a volume; None: nobody sells the model.
+        """The cost of the cheapest API at a volume; None: no API sells the model.
 
         Args:
             tokens_per_day: The volume, input and output together.
@@ -128,7 +151,7 @@ class Crossover:
         return min((each.usd(volume) for each in self._lines), default=None)
 
     def cheapest_api(self, tokens_per_day: float) -> ApiPrice | None:
-        """Who sells it cheapest at a volume; None: nobody does.
+        """The cheapest API at a volume; None: no API sells the model.
 
         Args:
             tokens_per_day: The volume, input and output together.
@@ -138,15 +161,15 @@ class Crossover:
 
     @property
     def replica_tokens_per_day(self) -> float:
-        """The volume that fills one replica, its peaks included."""
+        """The mean volume that fills one replica in the busiest hour."""
         return self._stairs.tokens_per_day_per_replica
 
     @property
     def break_even_utilisation(self) -> float | None:
-        """The share of its usable rate at which a replica costs what the API would; None: there is none, or it is free.
+        """The utilisation at which a replica costs what the API would; None: no API, or a free one.
 
-        What a replica costs, divided by what the tokens of its full rate, with answers as quick as they must be, would
-        cost at the cheapest API. At `max_utilisation / peak_to_mean` and above it never pays off, whatever the volume.
+        A replica's cost, divided by the API's cost of the tokens at its full rate within the latency limits. From
+        `max_utilisation / peak_to_mean` on, self-hosting never pays off at any volume.
         """
         price = min((each.usd_per_daily_token for each in self._lines), default=0.0) - self._stairs.usd_per_daily_token
         if price <= 0:
@@ -155,16 +178,16 @@ class Crossover:
 
     @property
     def reference_volume(self) -> float:
-        """The volume of tables and pictures: the scenario's own, else where it crosses, else one full replica.
+        """The volume of tables and plots: the scenario's own, else the crossing, else one full replica.
 
-        Where it never crosses, so many replicas that a step more or less says nothing.
+        Where it never crosses, so many replicas that one more or less does not matter.
         """
         if self.verdict == "never" and self.volume is None:
             return _MANY_REPLICAS * self.replica_tokens_per_day
         return self.volume or self.permanent_crossing or self.first_crossing or self.replica_tokens_per_day
 
     def volumes(self) -> tuple[float, ...]:
-        """Volumes for a chart, evenly over orders of magnitude, around all that is of interest."""
+        """Volumes for a chart, evenly over orders of magnitude, around reference volume and crossings."""
         of_interest = [self.reference_volume, self.replica_tokens_per_day, self.first_crossing or self.reference_volume]
         if self.permanent_crossing:
             of_interest.append(self.permanent_crossing)
@@ -172,17 +195,17 @@ class Crossover:
         return tuple(10 ** (low + (high - low) * place / (_VOLUMES - 1)) for place in range(_VOLUMES))
 
     def swings(self) -> tuple[Swing, ...]:
-        """What each uncertain figure changes on its own at the volume of reference, widest first."""
+        """The effect of each uncertain figure on its own at the reference volume, widest first."""
         return swings(self.plan, self.assumptions, self.reference_volume)
 
     def hybrid(self, tokens_per_day: float | None = None) -> Hybrid | None:
-        """The cheapest mix of one's own machines for the base and an API for the peaks.
+        """The cheapest mix of own machines for the base and an API for the peaks.
 
         Args:
-            tokens_per_day: The volume; None: the one of reference.
+            tokens_per_day: The volume; None: the reference volume.
 
         Returns:
-            None: nobody sells the model.
+            None: no API sells the model.
         """
         plan, traffic = self.plan, self.scenario.traffic
         return cheapest_mix(
@@ -194,25 +217,21 @@ class Crossover:
         )
 
     def investment(self, tokens_per_day: float | None = None) -> Investment | None:
-        """What buying the machines brings.
+        """The return on buying the machines.
 
         Args:
-            tokens_per_day: The volume; None: the one of reference.
+            tokens_per_day: The volume; None: the reference volume.
 
         Returns:
-            None: they are rented, or nobody sells the model.
+            None: they are rented, or no API sells the model.
         """
-        owned, plan = self.plan.owned, self.plan
+        owned, plan, stairs = self.plan.owned, self.plan, self._stairs
         if owned is None or not self._lines:
             return None
         volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
-        replicas = self._stairs.replicas(volume)
+        replicas = stairs.replicas(volume)
         price = replicas * plan.n_gpus * owned.usd_per_gpu
-        running = (
-            replicas * running_usd_per_replica(plan)
-            + self._stairs.fixed_usd
-            + self._stairs.usd_per_daily_token * volume
-        )
+        running = replicas * running_usd_per_replica(plan) + stairs.fixed_usd + stairs.usd_per_daily_token * volume
 
         def saved(month: int) -> float | None:
             api = self._api_usd_in_month(volume, month)
@@ -231,12 +250,12 @@ class Crossover:
             discounted_payback_months=payback_months(price, saved, monthly_interest=owned.monthly_interest),
             npv_usd=net_present_value_usd(sold, owned.monthly_interest),
             irr_per_year=internal_rate_per_year(sold),
-            cash_usd=tuple(_summed(flows)),
+            cash_usd=tuple(accumulate(flows)),
             compared_months=known,
         )
 
     def _api_usd_in_month(self, volume: float, month: int) -> float | None:
-        """What the cheapest API that is still sold costs in a month to come, and leaving the one that no longer is."""
+        """The cost of the cheapest API still sold in a future month, with the move away from one that has ended."""
         now = self._cheapest_in_month(volume, month)
         if now is None:
             return None
@@ -266,23 +285,23 @@ def evaluate(
     seed: int = 0,
     today: date | None = None,
 ) -> Crossover:
-    """When one's own machines are cheaper than an API.
+    """Compares self-hosting with APIs at all volumes.
 
     Args:
-        scenario: The model, its traffic, the machine and who sells the model; what is left out is looked up or assumed.
-        tables: What is known of models, GPUs and rents; None: what comes with the package.
-        offers: Who sells the model, where the scenario does not say; None: whoever is known to.
-        measured: What the user measured; wins over published and estimated rates.
-        draws: How often uncertain figures are drawn, for a band and a probability; 0: not at all.
-        seed: Of the draws.
-        today: The day, for who sells what and how old a figure is; None: this one.
+        scenario: The model, its traffic, the machine and the APIs; fields left out are looked up or assumed.
+        tables: Rows of models, GPUs and prices; None: those of the package.
+        offers: The APIs that sell the model, where the scenario names none; None: all known ones.
+        measured: The user's own measurements; they win over published and estimated rates.
+        draws: Draws of the uncertain figures, for a band and a probability; 0: none.
+        seed: The seed of the draws.
+        today: The day, for offers and the age of figures; None: the current one, in UTC.
 
     Returns:
         The answer. Its costs are US dollars a month as float, since a forecast is an estimate.
 
     Raises:
         InvalidRequestError: A name is unknown, a figure out of its range or missing, or the model does not fit.
-        ProviderNotInstalledError: numpy is missing, and something was to be drawn.
+        MissingExtraError: Draws were asked for, and numpy is missing.
 
     Examples:
         >>> from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate
@@ -322,14 +341,6 @@ def _verdict(found: Crossover) -> Verdict:
     return "self-host" if found.self_host_usd_per_month(volume) < api else "api"
 
 
-def _summed(flows: Sequence[float]) -> list[float]:
-    sums, total = [], 0.0
-    for flow in flows:
-        total += flow
-        sums.append(total)
-    return sums
-
-
 def _volume(tokens_per_day: float) -> float:
     if isinstance(tokens_per_day, bool) or not 0 < tokens_per_day < math.inf:
         raise InvalidRequestError(
@@ -338,45 +349,34 @@ def _volume(tokens_per_day: float) -> float:
     return float(tokens_per_day)
 
 
-# Servers have so many GPUs; a replica is never split over more.
+# The GPUs of common servers; a replica is never split over several.
 _GPUS_OF_A_REPLICA = (1, 2, 4, 8)
 _SIZES_TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RankedMachines:
-    """Machines for a scenario, cheapest first.
-
-    Attributes:
-        best: The one that is compared.
-        others: The next ones.
-    """
+    """A scenario on several machines, cheapest first."""
 
     best: Crossover
     others: tuple[Crossover, ...]
 
 
-def choose(scenario: Scenario, evaluate: Callable[[Scenario], Crossover], *, tables: Tables) -> RankedMachines:
-    """Evaluates a scenario on each machine that can be rented and holds the model, and puts the cheapest first.
+def cheapest_machine(
+    scenario: Scenario, evaluate: Callable[[Scenario], Crossover], *, tables: Tables
+) -> RankedMachines:
+    """Evaluates a scenario without a GPU on each machine that can be rented and holds the model.
 
-    Each GPU is taken as often as the model needs it, or twice that where this is cheaper, up to eight. The cheapest is
-    that whose month costs least at the scenario's volume; without a volume, whose full replica costs least for a token.
-    Machines whose rent has no date come last.
-
-    Args:
-        scenario: With no `gpu`; its `n_gpus` is not looked at.
-        evaluate: How one is evaluated.
-        tables: What is known of GPUs and rents.
-
-    Raises:
-        InvalidRequestError: No machine does; the message is that of the last one.
+    The cheapest has the lowest cost of a month at the scenario's volume; without a volume, the lowest cost of a token
+    in a further full replica. Machines whose rent has no date come last. If none holds the model, the last error is
+    raised.
     """
     found: list[Crossover] = []
     error = InvalidRequestError("gpu: no GPU of the tables can be rented; name one", param="gpu")
     for gpu in tables.gpus:
         if tables.rents(gpu.name):
             try:
-                found.append(_cheapest(scenario, gpu.name, evaluate))
+                found.append(_cheapest_size(scenario, gpu.name, evaluate))
             except InvalidRequestError as refusal:
                 error = refusal
     if not found:
@@ -385,8 +385,8 @@ def choose(scenario: Scenario, evaluate: Callable[[Scenario], Crossover], *, tab
     return RankedMachines(ranked[0], tuple(ranked[1:]))
 
 
-def _cheapest(scenario: Scenario, gpu: str, evaluate: Callable[[Scenario], Crossover]) -> Crossover:
-    """The scenario on the fewest GPUs of a kind that hold the model and answer in time, or on twice as many."""
+def _cheapest_size(scenario: Scenario, gpu: str, evaluate: Callable[[Scenario], Crossover]) -> Crossover:
+    """The scenario on the fewest GPUs of a kind that hold the model in time, or on twice as many if that is cheaper."""
     found: list[Crossover] = []
     for count in _GPUS_OF_A_REPLICA:
         try:

@@ -1,4 +1,4 @@
-"""Figures as text: long in sentences and tables, short in pictures."""
+"""Figures as text: long in sentences and tables, short in plots."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def short_usd(amount: float) -> str:
     """US dollars with three digits, as on an axis; cents from one dollar to a thousand.
 
     Examples:
-        >>> usd(0.88), usd(1.5), usd(12.29), usd(12_345), usd(-2e6), usd(0.0001), usd(0)
-        ('$0.88', '$1.50', '$12.29', '$12.3k', '-$2M', '$0.0001', '$0')
+        >>> [short_usd(amount) for amount in (0.88, 1.5, 12.29, 12_345, -2e6, 0.0001, 0)]
+        ['$0.88', '$1.50', '$12.29', '$12.3k', '-$2M', '$0.0001', '$0']
     """
     size = _rounded(abs(amount))
     scale, unit = next(((scale, unit) for scale, unit in _USD if size >= scale), (1.0, ""))
@@ -89,7 +89,7 @@ def short_usd(amount: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """How many times as much.
+    """A ratio.
 
     Examples:
         >>> times(1.004), times(1.5), times(12.34), times(1e6)
@@ -99,7 +99,7 @@ def times(ratio: float) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """A text that fits, without characters that cannot be seen."""
+    """A text of limited length, without invisible characters."""
     from llama_client.costs.charts import readable
 
     text = readable(text)

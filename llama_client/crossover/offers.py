@@ -1,8 +1,8 @@
-"""Who sells a model by the token, and who no longer does: the catalogue's offers and prices, and those of others."""
+"""The APIs that sell a model by the token: the offers and prices of the catalogue, and those of other providers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -13,27 +13,31 @@ from llama_client.crossover.scenario import ApiPrice
 from llama_client.crossover.tables import Architecture, Tables, rows, unknown
 from llama_client.errors import InvalidRequestError
 
-# These run on a machine of one's own.
+# Providers on the user's own machine.
 _LOCAL_KINDS = frozenset({"ollama", "gguf"})
 
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """Who sells a model."""
+    """The offers of a model on a day."""
 
-    current: tuple[ApiPrice, ...]
+    current: tuple[ApiPrice, ...]  # cheapest sum of input and output price first
     ended: tuple[ApiPrice, ...]
-    unpriced: tuple[str, ...]
+    unpriced: tuple[str, ...]  # targets without a known price
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPrice:
-    """A price of the user's own, for a target."""
+    """The user's own price of a target."""
 
     target: str
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
     cached_usd_per_mtok: Decimal | None = None
+
+
+def is_sold(price: ApiPrice, day: date) -> bool:
+    return price.available_until is None or day < price.available_until
 
 
 def offers_of(
@@ -44,7 +48,7 @@ def offers_of(
     catalog: Catalog | None = None,
     own_prices: Iterable[OwnPrice] = (),
 ) -> Offers:
-    """Who sells a model by the token.
+    """The offers of a model by the token.
 
     Examples:
         >>> tables = Tables.bundled()
@@ -52,14 +56,17 @@ def offers_of(
         >>> [offer.provider for offer in offers.current]
         []
     """
-    found = [
-        *_of_the_catalogue(model, tables, catalog or Catalog.bundled(), own_prices, today),
-        *_of_others(model, tables),
-    ]
-    current = [price for price in found if isinstance(price, ApiPrice) and _is_sold(price, today)]
-    current.sort(key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok)
-    ended = [price for price in found if isinstance(price, ApiPrice) and not _is_sold(price, today)]
-    return Offers(tuple(current), tuple(ended), tuple(name for name in found if isinstance(name, str)))
+    own_prices = tuple(own_prices)
+    offers = [offer for offer in _hosted(catalog or Catalog.bundled()) if _shape(offer.name, tables) == model.name]
+    priced = [(offer.target, _priced(offer, own_prices, today)) for offer in offers]
+    found = [price for _, price in priced if price is not None]
+    found += [price for price, name in _other_offers() if _shape(name, tables) == model.name]
+    current = [price for price in found if is_sold(price, today)]
+    return Offers(
+        tuple(sorted(current, key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok)),
+        tuple(price for price in found if not is_sold(price, today)),
+        tuple(target for target, price in priced if price is None),
+    )
 
 
 def offer_named(
@@ -71,9 +78,10 @@ def offer_named(
     catalog: Catalog | None = None,
     own_prices: Iterable[OwnPrice] = (),
 ) -> ApiPrice:
-    """The price of one target, whichever model it is."""
+    """The price of one target, of whichever model; it is marked where that is not the given one."""
     catalog = catalog or Catalog.bundled()
     provider, _, model_id = target.partition("/")
+    others = [(price, name) for price, name in _other_offers() if is_sold(price, today)]
     offer = catalog.offer(provider, model_id)
     if offer is not None:
         if not offer.is_served(today):
@@ -82,41 +90,33 @@ def offer_named(
                 "give api_input and api_output to calculate with its old price",
                 param="api",
             )
-        found = _priced(offer, ListPrices.bundled(), {price.target: price for price in own_prices}, today)
-        if isinstance(found, str):
-            raise InvalidRequestError(
-                f"api: nobody knows the price of {target}; give api_input and api_output", param="api"
-            )
-        same = model is not None and _name(offer.name, tables) == model.name
-        return found if same else _as_another(found)
-    for price, name in _others():
-        if target.lower() == f"{price.provider}/{price.model}".lower() and _is_sold(price, today):
-            return price if model is not None and name == model.name else _as_another(price)
-    known = [o.target for o in catalog.all_offers if o.provider_kind not in _LOCAL_KINDS and o.is_served(today)]
-    known += [f"{price.provider}/{price.model}" for price, _ in _others() if _is_sold(price, today)]
-    raise unknown("api", target, known)
+        price, name = _priced(offer, own_prices, today), _shape(offer.name, tables)
+        if price is None:
+            raise InvalidRequestError(f"api: no price known for {target}; give api_input and api_output", param="api")
+    else:
+        named = {f"{price.provider}/{price.model}": (price, name) for price, name in others}
+        match = next((each for each in named if each.lower() == target.lower()), None)
+        if match is None:
+            served = [offer.target for offer in _hosted(catalog) if offer.is_served(today)]
+            raise unknown("api", target, [*served, *named])
+        price, name = named[match]
+    return price if model is not None and name == model.name else replace(price, is_same_model=False)
 
 
-def _of_the_catalogue(
-    model: Architecture, tables: Tables, catalog: Catalog, own_prices: Iterable[OwnPrice], today: date
-) -> list[ApiPrice | str]:
-    prices, own = ListPrices.bundled(), {price.target: price for price in own_prices}
-    return [
-        _priced(offer, prices, own, today)
-        for offer in catalog.all_offers
-        if offer.provider_kind not in _LOCAL_KINDS and _name(offer.name, tables) == model.name
-    ]
+def _hosted(catalog: Catalog) -> list[Offer]:
+    return [offer for offer in catalog.all_offers if offer.provider_kind not in _LOCAL_KINDS]
 
 
-def _priced(offer: Offer, prices: ListPrices, own: Mapping[str, OwnPrice], today: date) -> ApiPrice | str:
-    mine = own.get(offer.target)
+def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPrice | None:
+    """The user's own price of an offer, else the list price; None: neither is known."""
     # Of an offer that has ended, the price of its last days.
     day = today if offer.deprecated_on is None else min(today, offer.deprecated_on)
-    listed = prices.of(offer.provider_kind, offer.id, day)
-    price = mine or listed
+    own = {price.target: price for price in own_prices}.get(offer.target)
+    listed = None if own else ListPrices.bundled().of(offer.provider_kind, offer.id, day)
+    price = own or listed
     if price is None:
-        return offer.target
-    doubts = [doubt for doubt in (offer.unverified, None if mine or listed is None else listed.unverified) if doubt]
+        return None
+    doubts = [doubt for doubt in (offer.unverified, listed.unverified if listed else None) if doubt]
     return ApiPrice(
         provider=offer.provider_kind.capitalize(),
         model=offer.id,
@@ -124,46 +124,33 @@ def _priced(offer: Offer, prices: ListPrices, own: Mapping[str, OwnPrice], today
         output_usd_per_mtok=float(price.output_usd_per_mtok),
         cached_usd_per_mtok=None if price.cached_usd_per_mtok is None else float(price.cached_usd_per_mtok),
         available_until=offer.deprecated_on,
-        source="the configuration" if mine or listed is None else listed.source,
-        as_of=None if mine or listed is None else listed.checked_on,
+        source=listed.source if listed else "the configuration",
+        as_of=listed.checked_on if listed else None,
         unverified="; ".join(doubts) or None,
     )
 
 
-def _of_others(model: Architecture, tables: Tables) -> list[ApiPrice]:
-    return [price for price, name in _others() if _name(name, tables) == model.name]
-
-
-def _others() -> list[tuple[ApiPrice, str]]:
-    return [
-        (
-            ApiPrice(
-                provider=row["provider"],
-                model=row["id"],
-                input_usd_per_mtok=float(row["input_usd_per_mtok"]),
-                output_usd_per_mtok=float(row["output_usd_per_mtok"]),
-                available_until=row.get("available_until"),
-                source=row["source"],
-                as_of=row["checked_on"],
-                unverified=row.get("unverified"),
-            ),
-            row["model"],
+def _other_offers() -> list[tuple[ApiPrice, str]]:
+    """Prices of providers without a row in the catalogue, each with the canonical name of its model."""
+    found = []
+    for row in rows("api_offers.toml", "offers"):
+        price = ApiPrice(
+            provider=row["provider"],
+            model=row["id"],
+            input_usd_per_mtok=float(row["input_usd_per_mtok"]),
+            output_usd_per_mtok=float(row["output_usd_per_mtok"]),
+            available_until=row.get("available_until"),
+            source=row["source"],
+            as_of=row["checked_on"],
+            unverified=row.get("unverified"),
         )
-        for row in rows("api_offers.toml", "offers")
-    ]
+        found.append((price, row["model"]))
+    return found
 
 
-def _as_another(price: ApiPrice) -> ApiPrice:
-    return replace(price, is_same_model=False)
-
-
-def _name(name: str, tables: Tables) -> str | None:
-    """The architecture's name of a catalogue's model; None: the tables do not have its shape."""
+def _shape(name: str, tables: Tables) -> str | None:
+    """The name in the tables of a model of the catalogue; None: they do not have it."""
     try:
         return tables.model(name).name
     except InvalidRequestError:
         return None
-
-
-def _is_sold(price: ApiPrice, today: date) -> bool:
-    return price.available_until is None or today < price.available_until

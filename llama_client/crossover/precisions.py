@@ -1,4 +1,4 @@
-"""How many bytes a weight and a cached value take, by the name of a precision."""
+"""The bytes of a weight and of a cached value, by the name of a precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal
 
-from llama_client.crossover.tables import Architecture, unknown
+from llama_client.crossover.tables import Architecture, data_of, unknown
 from llama_client.errors import InvalidRequestError
 
 Family = Literal["bf16", "fp8", "fp4", "int4", "gguf"]
@@ -19,10 +19,10 @@ _WIDE_EMBEDDINGS = frozenset({"fp8", "fp8_block", "nvfp4", "int4"})
 _FAMILIES: dict[str, Family] = {"bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int4": "int4"}
 # NVIDIA's checkpoints of 8 and 4 bits cache keys and values in 8 bits; vLLM's and llama.cpp's default is 16.
 _BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "int4": 2.0}
-# Bits a weight of GGUF's plain formats, which have one kind of block all through: ggml's structs of blocks
+# Bits a weight of GGUF's plain formats, which have one kind of block throughout: ggml's structs of blocks
 # (ggml-common.h) take 18, 20, 22 and 24 bytes for 32 weights, and 110 for 256 of Q3_K.
 _PLAIN_BITS = {"Q3_K_S": 110 * 8 / 256, "Q4_0": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0}
-# But for the matrix that answers are read from, be it the embeddings': Q6_K, 210 bytes for 256 (llama-quant.cpp).
+# Except for the output matrix, which may be that of the embeddings: Q6_K, 210 bytes for 256 (llama-quant.cpp).
 _PLAIN_OUTPUT_BITS = 210 * 8 / 256
 
 
@@ -38,15 +38,15 @@ def canonical(precision: str, *, param: str = "precision") -> str:
     if name.upper() in all_gguf_names():
         return name.upper()
     known = (*_BYTES_A_WEIGHT, "fp16", *all_gguf_names())
-    # Underscores are what people leave out.
-    meant = [each for each in known if _letters(each) == _letters(lower)]
+    # Underscores are often left out.
+    meant = next((each for each in known if _letters(each) == _letters(lower)), None)
     if meant:
-        raise InvalidRequestError(f"{param}: {precision!r} is not known; did you mean {meant[0]!r}?", param=param)
+        raise InvalidRequestError(f"{param}: {precision!r} is not known; did you mean {meant!r}?", param=param)
     raise unknown(param, precision, known)
 
 
 def family(precision: str) -> Family:
-    """Which arithmetic a canonical precision asks for."""
+    """The arithmetic of a canonical precision."""
     return _FAMILIES.get(precision, "gguf")
 
 
@@ -78,25 +78,25 @@ def layer_weight_bytes(model: Architecture, precision: str) -> float:
 
 
 def embedding_parameters(model: Architecture) -> int:
-    """The weights of the token embeddings and the head, which most formats keep wide."""
+    """The weights of the token embeddings and the head, which most formats keep at 16 bits."""
     return model.vocab * model.hidden * (1 if model.tied_embeddings else 2)
 
 
 def cached_value_bytes(precision: str) -> float:
-    """The bytes of one value in the KV cache, as an engine keeps it by default beside weights of a precision."""
+    """The bytes of one value in the KV cache: the engines' default beside weights of a precision."""
     return _BYTES_A_CACHED_VALUE.get(precision, 2.0)
 
 
 @cache
 def gguf_names() -> tuple[str, ...]:
-    """GGUF's names that people choose from today, fewest bits first."""
+    """GGUF's names in common use, fewest bits first."""
     names = {name for bits, _ in _gguf_tables() for name in bits}
     return tuple(sorted(names, key=lambda name: min(bits[name] for bits, _ in _gguf_tables() if name in bits)))
 
 
 @cache
 def all_gguf_names() -> tuple[str, ...]:
-    """The same, then the plain formats: as large, and further from the model than those that mix kinds of blocks."""
+    """The same, then the plain formats: at the same size less accurate than those that mix kinds of blocks."""
     return (*gguf_names(), *_PLAIN_BITS)
 
 
@@ -105,9 +105,9 @@ def _letters(name: str) -> str:
 
 
 def _gguf_bits(model: Architecture, name: str) -> float:
-    """Bits a weight: the layers' own, and more for embeddings, whose share tells how many more.
+    """Mean bits a weight, which grow with the share of embeddings.
 
-    Of plain formats exactly. Of others a straight line through the sizes that are known, each at its model's share of
+    Exact for plain formats; for others a straight line through the measured sizes, each at its model's share of
     embeddings.
     """
     if name in _PLAIN_BITS:
@@ -125,13 +125,6 @@ def _gguf_bits(model: Architecture, name: str) -> float:
 
 @cache
 def _gguf_tables() -> tuple[tuple[Mapping[str, float], float], ...]:
-    """The bits a weight of each model whose files were weighed, and its share of embeddings."""
-    import tomllib
-    from importlib import resources
-
-    text = resources.files("llama_client.crossover.data").joinpath("gguf_bits.toml").read_text(encoding="utf-8")
-    found = []
-    for row in tomllib.loads(text).values():
-        parameters, embeddings = row.pop("parameters"), row.pop("embedding_parameters")
-        found.append((row, embeddings / parameters))
-    return tuple(found)
+    """The bits a weight of each model whose files were measured, and its share of embeddings."""
+    rows = [dict(row) for row in data_of("gguf_bits.toml").values()]
+    return tuple((row, row.pop("embedding_parameters") / row.pop("parameters")) for row in rows)

@@ -1,36 +1,72 @@
-"""What is compared: the traffic, who sells the model by the token, and the machine that could answer instead.
+"""The input of a comparison: the traffic, the APIs that sell the model by the token, and the machine to host it on.
 
-Whatever is left out is looked up or assumed when the scenario is evaluated, and is then named with its source. Money is
-float here, since a forecast is an estimate; only prices of tables stay decimal, up to this border.
+Fields left out are looked up or assumed when the scenario is evaluated, and then listed with their source. Money is
+float here, since a forecast is an estimate; only the prices of tables stay decimal, up to this border.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from llama_client.errors import InvalidRequestError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 # 365 days of 24 hours, by twelve.
 HOURS_A_MONTH = 730.0
-_MAX_HOURS_A_MONTH = 744.0
-# A trillion; what is more is a slip of the keyboard.
-_MOST_USD = 1e12
+# Takes a field's value and its place; returns what is kept, or raises. Beside the type, as `Annotated` metadata.
+_Rule: TypeAlias = Callable[[object, str], object]
+# An upper bound from here on only catches slips of the keyboard: a message names it where it is exceeded.
+_SLIP_FROM = 1e6
+
+
+def _number(*, up_to: float, at_least: float | None = None, above: float | None = None) -> _Rule:
+    """Any number within bounds, kept as float."""
+    lower = f" above {above:g}" if at_least is None else f" of at least {at_least:g}"
+    wanted = f"must be a number{lower}" + (f" and up to {up_to:g}" if up_to < _SLIP_FROM else "")
+
+    def checked(value: object, place: str) -> float:
+        try:
+            number = float(value) if isinstance(value, int | float | Decimal) else math.nan
+        except (OverflowError, ValueError):  # an integer of more digits than a float has, a signalling NaN
+            number = math.nan
+        is_low = number < at_least if at_least is not None else above is not None and number <= above
+        if isinstance(value, bool) or is_low or not math.isfinite(number):
+            raise _wrong(place, wanted, value)
+        if number > up_to:
+            raise _wrong(place, wanted if up_to < _SLIP_FROM else f"must be a number up to {up_to:g}", value)
+        return number
+
+    return checked
+
+
+def whole(at_least: int, up_to: int) -> _Rule:
+    """A whole number within bounds, both included."""
+
+    def checked(value: object, place: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= up_to:
+            raise _wrong(place, f"must be a whole number from {at_least} to {up_to:,}", value)
+        return value
+
+    return checked
+
+
+def _name(value: object, place: str) -> object:
+    if not (isinstance(value, str) and value.strip()):
+        raise _wrong(place, "must be a name", value)
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What is asked: how much of it, of what kind, and how unevenly.
+    """The load: its volume, its mix of tokens, and how unevenly it is spread.
 
     Attributes:
-        tokens_per_day: Input and output together; None: the answer is wanted for all volumes.
+        tokens_per_day: Input and output together; None: all volumes are of interest.
         output_share: The share of tokens that are output, above 0 and up to 1; None: assumed.
         cached_share: The share of input tokens that a provider reads from its cache; None: assumed.
         batch_share: The share that may wait for a batch API and its discount.
@@ -39,7 +75,7 @@ class Traffic:
         tokens_per_request: Input and output of a mean call; None: assumed.
         hourly_tokens: The load of each hour of some days, in any unit; empty: a curve with that peak to mean.
         source: Where the figures come from.
-        notes: What is to be known about them.
+        notes: Remarks about them for the report.
 
     Raises:
         InvalidRequestError: A figure is out of its range; the message names the field.
@@ -52,27 +88,21 @@ class Traffic:
         llama_client.errors.InvalidRequestError: traffic.output_share: must be a number above 0 and up to 1, got 25
     """
 
-    tokens_per_day: float | None = None
-    output_share: float | None = None
-    cached_share: float | None = None
-    batch_share: float = 0.0
-    retry_share: float = 0.0
-    peak_to_mean: float | None = None
-    tokens_per_request: float | None = None
+    tokens_per_day: Annotated[float | None, _number(above=0, up_to=1e18)] = None
+    output_share: Annotated[float | None, _number(above=0, up_to=1)] = None
+    cached_share: Annotated[float | None, _number(at_least=0, up_to=1)] = None
+    batch_share: Annotated[float, _number(at_least=0, up_to=1)] = 0.0
+    retry_share: Annotated[float, _number(at_least=0, up_to=10)] = 0.0
+    peak_to_mean: Annotated[float | None, _number(at_least=1, up_to=10_000)] = None
+    tokens_per_request: Annotated[float | None, _number(above=0, up_to=1e18)] = None
     hourly_tokens: tuple[float, ...] = ()
     source: str = "given"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check = _Fields(self, "traffic")
-        check.number("tokens_per_day", above=0, at_most=1e18)
-        check.number("output_share", above=0, at_most=1)
-        check.number("cached_share", at_least=0, at_most=1)
-        check.number("batch_share", at_least=0, at_most=1)
-        check.number("retry_share", at_least=0, at_most=10)
-        check.number("peak_to_mean", at_least=1, at_most=10_000)
-        check.number("tokens_per_request", above=0, at_most=1e18)
-        hours = tuple(_number(each, "traffic.hourly_tokens", at_least=0) for each in self.hourly_tokens)
+        _check(self, "traffic")
+        hour = _number(at_least=0, up_to=math.inf)
+        hours = tuple(hour(each, "traffic.hourly_tokens") for each in self.hourly_tokens)
         if hours and not any(hours):
             raise _wrong("traffic.hourly_tokens", "must have an hour with a load", hours[0])
         object.__setattr__(self, "hourly_tokens", hours)
@@ -80,43 +110,43 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiPrice:
-    """Who sells the model by the token, and for how much.
+    """One provider's price of the model by the token.
 
     Attributes:
         input_usd_per_mtok: US dollars per million input tokens.
         output_usd_per_mtok: The same for output.
         cached_usd_per_mtok: For input that is read from the provider's cache; None: as other input.
         cache_write_usd_per_mtok: On top, for input that is written to its cache.
-        batch_discount: What a batch API takes off, as a share.
-        usd_per_request: What each call costs beside its tokens.
-        fees_usd_per_month: What is paid whatever is asked.
-        yearly_decline: By which share the same model gets cheaper a year; looks at purchases alone.
+        batch_discount: The discount of the batch API, as a share.
+        usd_per_request: The fee of each call beside its tokens.
+        fees_usd_per_month: Fixed fees, whatever the volume.
+        yearly_decline: The share by which the same model gets cheaper a year; matters to purchases alone.
         token_ratio: Tokens that it counts for each of the traffic's; 1: the same tokenizer.
-        is_same_model: Another model is another comparison, and the report says so.
+        is_same_model: False: another model, which the report marks as no like for like.
         available_until: The first day on which it is not sold; None: no end is known.
-        migration_usd: What it costs to leave once it is not sold any more.
-        provider: Who.
+        migration_usd: The cost of moving away once it is no longer sold.
+        provider: The provider's name.
         model: The provider's own id.
         source: Where the price comes from.
         as_of: When it was last compared with that; None: given by hand.
-        unverified: What is in doubt.
+        unverified: What could not be checked.
 
     Raises:
         InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cached_usd_per_mtok: float | None = None
-    cache_write_usd_per_mtok: float = 0.0
-    batch_discount: float = 0.0
-    usd_per_request: float = 0.0
-    fees_usd_per_month: float = 0.0
-    yearly_decline: float = 0.0
-    token_ratio: float = 1.0
+    input_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
+    output_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
+    cached_usd_per_mtok: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    cache_write_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
+    batch_discount: Annotated[float, _number(at_least=0, up_to=1)] = 0.0
+    usd_per_request: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
+    fees_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
+    yearly_decline: Annotated[float, _number(at_least=-1, up_to=0.999)] = 0.0
+    token_ratio: Annotated[float, _number(above=0, up_to=1000)] = 1.0
     is_same_model: bool = True
     available_until: date | None = None
-    migration_usd: float = 0.0
+    migration_usd: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
     provider: str = "an API"
     model: str = ""
     source: str = "given"
@@ -124,92 +154,75 @@ class ApiPrice:
     unverified: str | None = None
 
     def __post_init__(self) -> None:
-        check = _Fields(self, "api")
-        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok", "cache_write_usd_per_mtok"):
-            check.number(name, at_least=0, at_most=1e6)
-        check.number("batch_discount", at_least=0, at_most=1)
-        check.number("usd_per_request", at_least=0, at_most=1e6)
-        check.number("fees_usd_per_month", at_least=0, at_most=_MOST_USD)
-        check.number("yearly_decline", at_least=-1, at_most=0.999)
-        check.number("token_ratio", above=0, at_most=1000)
-        check.number("migration_usd", at_least=0, at_most=_MOST_USD)
+        _check(self, "api")
 
     @property
     def name(self) -> str:
-        """Who sells it, as a report names it."""
+        """Provider and model, as a report names them."""
         return f"{self.provider} {self.model}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
-    """A machine that is bought: what it costs, what it is worth later, and the power that it draws.
+    """A machine that is bought: its price, its worth at the end, and its power.
 
     Attributes:
-        usd_per_gpu: With its part of chassis, network and rack; None: the table's, where it has one.
-        months: How long it is written off; None: assumed.
-        residual_share: What it is worth then, as a share; None: assumed.
-        yearly_interest: What money costs; None: assumed.
-        idle_w: A GPU's power without work; None: assumed.
-        load_w: The same at full work; None: from its data sheet.
+        usd_per_gpu: With its part of chassis, network and rack; None: the price of the tables, where there is one.
+        months: The period of depreciation; None: assumed.
+        residual_share: The worth at its end, as a share of the price; None: assumed.
+        yearly_interest: The interest rate of the capital; None: assumed.
+        idle_w: The power of one idle GPU; None: assumed.
+        load_w: The same under full load; None: from its data sheet.
         node_factor: The node's power for each watt of its GPUs; None: assumed.
         pue: Power usage effectiveness: the building's power for each watt of the node; None: assumed.
-        usd_per_kwh: None: assumed.
+        usd_per_kwh: The price of electricity; None: assumed.
         colocation_usd_per_month: For each replica.
-        support_share_per_year: Of the price, for support and spare parts.
+        support_share_per_year: Support and spare parts, as a share of the price.
 
     Raises:
         InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
-    usd_per_gpu: float | None = None
-    months: float | None = None
-    residual_share: float | None = None
-    yearly_interest: float | None = None
-    idle_w: float | None = None
-    load_w: float | None = None
-    node_factor: float | None = None
-    pue: float | None = None
-    usd_per_kwh: float | None = None
-    colocation_usd_per_month: float = 0.0
-    support_share_per_year: float = 0.0
+    usd_per_gpu: Annotated[float | None, _number(above=0, up_to=1e9)] = None
+    months: Annotated[float | None, _number(above=0, up_to=600)] = None
+    residual_share: Annotated[float | None, _number(at_least=0, up_to=1)] = None
+    yearly_interest: Annotated[float | None, _number(at_least=0, up_to=10)] = None
+    idle_w: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    load_w: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    node_factor: Annotated[float | None, _number(at_least=1, up_to=100)] = None
+    pue: Annotated[float | None, _number(at_least=1, up_to=100)] = None
+    usd_per_kwh: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    colocation_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
+    support_share_per_year: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
 
     def __post_init__(self) -> None:
-        check = _Fields(self, "purchase")
-        check.number("usd_per_gpu", above=0, at_most=1e9)
-        check.number("months", above=0, at_most=600)
-        check.number("residual_share", at_least=0, at_most=1)
-        check.number("yearly_interest", at_least=0, at_most=10)
-        for name in ("idle_w", "load_w", "usd_per_kwh", "support_share_per_year"):
-            check.number(name, at_least=0, at_most=1e6)
-        check.number("colocation_usd_per_month", at_least=0, at_most=_MOST_USD)
-        check.number("node_factor", at_least=1, at_most=100)
-        check.number("pue", at_least=1, at_most=100)
+        _check(self, "purchase")
         if self.idle_w is not None and self.load_w is not None and self.idle_w > self.load_w:
             raise _wrong("purchase.idle_w", f"must be at most load_w ({self.load_w:g})", self.idle_w)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfHost:
-    """The machine that could answer instead: rented by the hour, or bought.
+    """The machine to host the model on: rented by the hour, or bought.
 
     Attributes:
-        gpu: A GPU of the tables; None: a machine that they do not know, with its rate and price given.
+        gpu: A GPU of the tables; None: a machine that they do not have, with its rate and price given.
         n_gpus: GPUs of one replica.
         precision: As in `fp8` or `Q4_K_M`; None: the widest common one that the GPU computes in.
         engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
-        gpu_usd_per_hour: The rent of one GPU; None: the median of the table's quotes.
+        gpu_usd_per_hour: The rent of one GPU; None: the median of the quotes in the tables.
         purchase: Bought instead of rented.
         tokens_per_second: Output tokens per second of one replica under full load, as measured; wins over the estimate.
-        total_tokens_per_second: The same, where what was measured counts input too. One of the two.
-        slo_derate: The share of that rate which is left once answers must stay quick, up to 1; None: estimated.
+        total_tokens_per_second: The same, where the measured rate counts input too. One of the two.
+        slo_derate: The share of that rate which is left within the latency limits, up to 1; None: estimated.
         max_utilisation: The share of the remaining rate that is planned with, up to 1; None: assumed.
-        min_replicas: Never fewer than these.
-        spare: Replicas beside those that are needed; None: assumed.
+        min_replicas: The least number of replicas.
+        spare: Replicas beside those that the load needs; None: assumed.
         ops_usd_per_month: Staff; None: assumed.
         storage_usd_per_month: Disks, traffic and the like, for the whole fleet.
         spot_overhead: What interruptions add to the rent, as a share.
-        powered_hours_per_month: When it runs, and is paid for or draws power; None: always.
-        escalated_share: The share of requests that still goes to the API, since the own model does not do.
+        powered_hours_per_month: Hours for which it is rented or draws power; None: all.
+        escalated_share: The share of requests that still goes to the API, beyond the quality of the hosted model.
         tpot_limit_ms: The longest time between two tokens of a stream; None: assumed.
         ttft_limit_s: The longest wait for the first token; None: assumed.
 
@@ -217,45 +230,28 @@ class SelfHost:
         InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
-    gpu: str | None = None
-    n_gpus: int = 1
-    precision: str | None = None
-    engine: str | None = None
-    gpu_usd_per_hour: float | None = None
+    gpu: Annotated[str | None, _name] = None
+    n_gpus: Annotated[int, whole(1, 100_000)] = 1
+    precision: Annotated[str | None, _name] = None
+    engine: Annotated[str | None, _name] = None
+    gpu_usd_per_hour: Annotated[float | None, _number(above=0, up_to=1e6)] = None
     purchase: Purchase | None = None
-    tokens_per_second: float | None = None
-    total_tokens_per_second: float | None = None
-    slo_derate: float | None = None
-    max_utilisation: float | None = None
-    min_replicas: int = 1
-    spare: int | None = None
-    ops_usd_per_month: float | None = None
-    storage_usd_per_month: float = 0.0
-    spot_overhead: float = 0.0
-    powered_hours_per_month: float | None = None
-    escalated_share: float = 0.0
-    tpot_limit_ms: float | None = None
-    ttft_limit_s: float | None = None
+    tokens_per_second: Annotated[float | None, _number(above=0, up_to=1e15)] = None
+    total_tokens_per_second: Annotated[float | None, _number(above=0, up_to=1e15)] = None
+    slo_derate: Annotated[float | None, _number(above=0, up_to=1)] = None
+    max_utilisation: Annotated[float | None, _number(above=0, up_to=1)] = None
+    min_replicas: Annotated[int, whole(1, 1_000_000)] = 1
+    spare: Annotated[int | None, whole(0, 1_000_000)] = None
+    ops_usd_per_month: Annotated[float | None, _number(at_least=0, up_to=1e12)] = None
+    storage_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
+    spot_overhead: Annotated[float, _number(at_least=0, up_to=100)] = 0.0
+    powered_hours_per_month: Annotated[float | None, _number(above=0, up_to=744)] = None
+    escalated_share: Annotated[float, _number(at_least=0, up_to=1)] = 0.0
+    tpot_limit_ms: Annotated[float | None, _number(above=0, up_to=1e9)] = None
+    ttft_limit_s: Annotated[float | None, _number(above=0, up_to=1e6)] = None
 
     def __post_init__(self) -> None:
-        check = _Fields(self, "self_host")
-        check.whole("n_gpus", at_least=1, at_most=100_000)
-        check.number("gpu_usd_per_hour", above=0, at_most=1e6)
-        check.number("tokens_per_second", above=0, at_most=1e15)
-        check.number("total_tokens_per_second", above=0, at_most=1e15)
-        check.number("slo_derate", above=0, at_most=1)
-        check.number("max_utilisation", above=0, at_most=1)
-        check.whole("min_replicas", at_least=1, at_most=1_000_000)
-        check.whole("spare", at_least=0, at_most=1_000_000)
-        for name in ("ops_usd_per_month", "storage_usd_per_month"):
-            check.number(name, at_least=0, at_most=_MOST_USD)
-        check.number("spot_overhead", at_least=0, at_most=100)
-        check.number("powered_hours_per_month", above=0, at_most=_MAX_HOURS_A_MONTH)
-        check.number("escalated_share", at_least=0, at_most=1)
-        check.number("tpot_limit_ms", above=0, at_most=1e9)
-        check.number("ttft_limit_s", above=0, at_most=1e6)
-        for name in ("gpu", "precision", "engine"):
-            check.text(name)
+        _check(self, "self_host")
         if self.purchase is not None and not isinstance(self.purchase, Purchase):
             raise _wrong("self_host.purchase", "must be a Purchase", self.purchase)
         if self.purchase is not None and self.gpu_usd_per_hour is not None:
@@ -272,14 +268,14 @@ class SelfHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A model, its traffic, and the two ways to have it answered.
+    """A model, its traffic, and the two ways to serve it.
 
     Attributes:
-        model: The canonical name, as in `llama-3.3-70b`; None: one that the tables do not know, with its rate given.
-        traffic: What is asked.
-        self_host: The machine of one's own.
-        apis: Who sells it; None: whoever is known to sell it on that day; empty: nobody.
-        hours_per_month: What a month is; others count with 720.
+        model: The canonical name, as in `llama-3.3-70b`; None: one that the tables do not have, with its rate given.
+        traffic: The load.
+        self_host: The machine to host it on.
+        apis: The APIs to compare with; None: all that are known to sell it on that day; empty: none.
+        hours_per_month: The length of a month; others count with 720.
 
     Raises:
         InvalidRequestError: A figure is out of its range; the message names the field.
@@ -298,16 +294,14 @@ class Scenario:
         7.4
     """
 
-    model: str | None
+    model: Annotated[str | None, _name]
     traffic: Traffic = field(default_factory=Traffic)
     self_host: SelfHost
     apis: Sequence[ApiPrice] | None = None
-    hours_per_month: float = HOURS_A_MONTH
+    hours_per_month: Annotated[float, _number(above=0, up_to=744)] = HOURS_A_MONTH
 
     def __post_init__(self) -> None:
-        check = _Fields(self, "")
-        check.number("hours_per_month", above=0, at_most=_MAX_HOURS_A_MONTH)
-        check.text("model")
+        _check(self, "")
         for name, kind in (("traffic", Traffic), ("self_host", SelfHost)):
             if not isinstance(getattr(self, name), kind):
                 raise _wrong(name, f"must be a {kind.__name__}", getattr(self, name))
@@ -321,73 +315,28 @@ class Scenario:
         """The same scenario at another volume.
 
         Args:
-            tokens_per_day: The volume; None: it is not known.
+            tokens_per_day: The volume; None: unknown.
         """
         return replace(self, traffic=replace(self.traffic, tokens_per_day=tokens_per_day))
 
 
-class _Fields:
-    """Checks the fields of an object that is being made, and keeps their numbers as float."""
-
-    def __init__(self, owner: Traffic | ApiPrice | Purchase | SelfHost | Scenario, place: str) -> None:
-        self._owner, self._place = owner, place
-        self._optional = {each.name for each in fields(owner) if "None" in str(each.type)}
-
-    def number(
-        self, name: str, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
-    ) -> None:
-        value = getattr(self._owner, name)
-        if value is None and name in self._optional:
-            return
-        number = _number(value, self._field(name), above=above, at_least=at_least, at_most=at_most)
-        object.__setattr__(self._owner, name, number)
-
-    def text(self, name: str) -> None:
-        value = getattr(self._owner, name)
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            raise _wrong(self._field(name), "must be a name", value)
-
-    def _field(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
-
-    def whole(self, name: str, *, at_least: int, at_most: int) -> None:
-        value = getattr(self._owner, name)
-        if value is None and name in self._optional:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
-            raise _wrong(self._field(name), f"must be a whole number from {at_least} to {at_most}", value)
+def _check(owner: Any, place: str) -> None:
+    """Applies the rules of an object's fields while it is made; errors name the field as `place.name`."""
+    for name, rule, is_optional in _rules(owner.__class__):
+        value = getattr(owner, name)
+        if value is not None or not is_optional:
+            object.__setattr__(owner, name, rule(value, f"{place}.{name}" if place else name))
 
 
-def _number(
-    value: object,
-    place: str,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
-) -> float:
-    lower = (
-        ""
-        if above is None and at_least is None
-        else f" above {above:g}"
-        if above is not None
-        else f" of at least {at_least:g}"
-    )
-    upper = "" if at_most is None or at_most >= 1e6 else f"{' and' if lower else ''} up to {at_most:g}"
-    wanted = f"must be a number{lower}{upper}"
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise _wrong(place, wanted, value)
-    try:
-        number = float(value)
-    except (OverflowError, ValueError):
-        raise _wrong(place, wanted, value) from None
-    if not math.isfinite(number):
-        raise _wrong(place, wanted, value)
-    if (above is not None and number <= above) or (at_least is not None and number < at_least):
-        raise _wrong(place, wanted, value)
-    if at_most is not None and number > at_most:
-        raise _wrong(place, wanted if upper else f"must be a number up to {at_most:g}", value)
-    return number
+@cache
+def _rules(owner: type) -> list[tuple[str, _Rule, bool]]:
+    """Name and rule of each field that has one, and whether it may be None."""
+    hints = get_type_hints(owner, include_extras=True)
+    return [
+        (name, hint.__metadata__[0], type(None) in get_args(hint.__origin__))
+        for name, hint in hints.items()
+        if hasattr(hint, "__metadata__")
+    ]
 
 
 def _wrong(place: str, wanted: str, value: object) -> InvalidRequestError:

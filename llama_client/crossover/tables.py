@@ -1,32 +1,32 @@
-"""What is known of models, GPUs and their rents: the rows of `data/` and the user's own, looked up by name.
+"""Facts about models, GPUs and their prices: the rows of `data/` and the user's own, looked up by name.
 
-Facts only. An unknown name is an error that says what is known; nothing here guesses.
+Nothing here guesses: an unknown name is an error with the known ones.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, cached_property
 from typing import Any, Literal
 
 from llama_client.errors import InvalidRequestError
+from llama_client.validation import nearest
 
 MemoryKind = Literal["hbm", "gddr", "unified"]
 RentKind = Literal["on_demand", "spot"]
-_FOLDER = "llama_client.crossover.data"
 _USERS_OWN = "the configuration"
-# What people write around a model's name that does not change its shape.
+# Parts of a model's name that do not change its shape.
 _PREFIX = re.compile(r"^(?:meta-|hf:)")
 _SUFFIX = re.compile(r"(?:-instruct|-chat|-it|-base)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The part of a mixture of experts that a token does not see as a whole."""
+    """A mixture of experts; `[crossover.models.moe]` has the meaning of each field."""
 
     experts: int
     experts_per_token: int
@@ -41,29 +41,29 @@ class Architecture:
 
     Attributes:
         name: The canonical name, as in `llama-3.1-70b`.
-        parameters: Computed from the dimensions: what the language part has.
-        layers: How many.
+        parameters: Those of the language part, computed from the dimensions.
+        layers: The number of layers.
         hidden: The width between layers.
         ffn: The width of the feed-forward part; in a mixture of experts, of the layers without experts.
         heads: Heads of queries.
         kv_heads: Heads of keys and values, fewer where queries share them.
         head_dim: The width of a head.
-        vocab: How many tokens it knows.
+        vocab: The size of the vocabulary.
         context_tokens: The context that it was trained for.
-        tied_embeddings: The same matrix reads tokens and writes them.
+        tied_embeddings: The head is the matrix of the token embeddings.
         moe: Its experts; None: a dense model.
-        active_parameters: How many a token meets; None: all.
+        active_parameters: The parameters used for each token; None: all.
         published_parameters: With the parts that are not in the dimensions (a vision tower); None: the same.
-        attention_chunk_tokens: Most layers look back within such a chunk alone; None: at everything.
-        global_attention_every_n_layers: Of those models, every n-th layer looks at everything.
-        cross_attention_layers: More layers, that look at pictures.
+        attention_chunk_tokens: Most layers attend within such a chunk alone; None: to the whole context.
+        global_attention_every_n_layers: Of those models, every n-th layer attends to the whole context.
+        cross_attention_layers: Further layers, which attend to images.
         licence: Its name.
         released_on: The day of the release; None: never released.
         monthly_users_clause: Above 700 million monthly users on that day Meta's grant is needed.
         eu_multimodal_bar: The use policy excludes the EU.
-        note: What else is worth knowing.
+        note: A remark.
         unverified: What could not be checked.
-        source: Where this comes from.
+        source: Where the row comes from.
         checked_on: When it was last compared with that; None: the user's own.
     """
 
@@ -95,16 +95,16 @@ class Architecture:
 
     @property
     def all_parameters(self) -> int:
-        """With whatever the dimensions do not tell."""
+        """All parameters, with the parts that are not in the dimensions."""
         return self.published_parameters or self.parameters
 
     @property
     def parameters_per_token(self) -> int:
-        """What a token meets on its way: all but the experts that it is not sent to."""
+        """The parameters used for each token: all but the experts that it is not routed to."""
         return self.active_parameters or self.parameters
 
     def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
-        """What one token keeps in the KV cache: a key and a value a layer and KV head.
+        """The bytes of one token in the KV cache: a key and a value for each layer and KV head.
 
         Args:
             bytes_per_element: 2 for 16 bits, 1 for FP8; less for GGUF's quantised caches.
@@ -114,21 +114,21 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU, or a chip whose processor and GPU share one memory.
+    """A GPU, or a chip with one memory for processor and GPU.
 
     Attributes:
         name: In lower snake case, as in `h100_sxm`.
         title: As its maker writes it; empty: the name.
         vendor: `nvidia`, `amd` or `apple`.
         memory_kind: `hbm`, `gddr` or `unified`.
-        memory_gib: As sold, in 2^30 bytes; what the driver keeps for itself is up to 1% of it.
+        memory_gib: As sold, in 2^30 bytes; the driver takes up to 1% of it.
         bandwidth_gb_per_s: Of its memory, in 10^9 bytes per second.
         bf16_tflops: Dense, in 10^12 a second; None: unknown.
-        fp8_tflops: The same for 8 bits; None: it has none of its own, or unknown.
+        fp8_tflops: The same for 8 bits; None: not supported, or unknown.
         fp4_tflops: The same for 4 bits.
-        tdp_w: The power that its maker names.
+        tdp_w: The power of its data sheet.
         unverified: What could not be checked.
-        source: Where this comes from.
+        source: Where the row comes from.
         checked_on: When it was last compared with that; None: the user's own.
     """
 
@@ -157,11 +157,11 @@ class GpuPrice:
 
     Attributes:
         gpu: Its name.
-        provider: Who rents it out.
+        provider: The provider that rents it out.
         usd_per_gpu_hour: US dollars.
-        kind: `on_demand`, or `spot`, which may be taken away.
+        kind: `on_demand`, or `spot`, which may be interrupted.
         as_of: The day of the quote; None: undated.
-        unverified: What is in doubt.
+        unverified: What could not be checked.
         source: Where it comes from.
     """
 
@@ -176,7 +176,7 @@ class GpuPrice:
 
 @dataclass(frozen=True, slots=True)
 class GpuPurchase:
-    """What a GPU costs to buy."""
+    """A quote: the purchase of one GPU."""
 
     gpu: str
     usd_per_gpu: Decimal
@@ -190,10 +190,10 @@ class Tables:
     """Every row, looked up by name.
 
     Attributes:
-        models: Models, as far as memory and speed hang on them.
+        models: Models, as far as memory and speed depend on them.
         gpus: GPUs, by their data sheets.
-        gpu_prices: What an hour of each is rented for.
-        gpu_purchases: What each costs to buy.
+        gpu_prices: Quotes for an hour of a GPU.
+        gpu_purchases: Quotes for the purchase of a GPU.
 
     Examples:
         >>> tables = Tables.bundled()
@@ -210,17 +210,16 @@ class Tables:
     gpus: tuple[Gpu, ...]
     gpu_prices: tuple[GpuPrice, ...]
     gpu_purchases: tuple[GpuPurchase, ...] = ()
-    _names: Mapping[str, Architecture] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_names", {_plain(model.name): model for model in self.models})
 
     @classmethod
     @cache
     def bundled(cls) -> Tables:
         """The rows that come with the package, read once: they never change."""
         return cls(
-            tuple(_architecture(row) for row in rows("architectures.toml", "models")),
+            tuple(
+                Architecture(**(row | {"moe": Experts(**row["moe"]) if "moe" in row else None}))
+                for row in rows("architectures.toml", "models")
+            ),
             tuple(Gpu(**row) for row in rows("gpus.toml", "gpus")),
             tuple(GpuPrice(**_decimal(row, "usd_per_gpu_hour")) for row in rows("gpu_prices.toml", "gpu_prices")),
             tuple(GpuPurchase(**_decimal(row, "usd_per_gpu")) for row in rows("gpu_purchases.toml", "gpu_purchases")),
@@ -235,7 +234,7 @@ class Tables:
     ) -> Tables:
         """These tables with the user's own rows.
 
-        A row of a known name takes the place of ours, and a price of a GPU that of all quotes of its kind.
+        A row replaces ours of the same name; a price replaces all our quotes of its GPU and kind.
 
         Args:
             models: The user's own models.
@@ -253,16 +252,16 @@ class Tables:
         )
 
     def model(self, name: str, *, param: str = "model") -> Architecture:
-        """The model of a name, written in whatever case, with or without `-instruct`.
+        """The model of a name, in any case, with or without `-instruct`.
 
         Args:
-            name: The canonical name, or one that the catalogue knows for the same model.
+            name: The canonical name, or another name of the same model in the catalogue.
             param: The field that an error names.
 
         Raises:
-            InvalidRequestError: It is not known; the message has the nearest name that is.
+            InvalidRequestError: Unknown; the message has the nearest known name.
         """
-        found = self._names.get(_plain(name)) or self._names.get(_plain(self._canonical.get(name.lower(), "")))
+        found = self._by_name.get(_plain(name)) or self._by_name.get(_plain(self._canonical.get(name.lower(), "")))
         if found is None:
             raise unknown(param, name, (model.name for model in self.models))
         return found
@@ -275,7 +274,7 @@ class Tables:
             param: The field that an error names.
 
         Raises:
-            InvalidRequestError: It is not known; the message has the nearest name that is.
+            InvalidRequestError: Unknown; the message has the nearest known name.
         """
         plain = re.sub(r"[\s_-]+", "_", name.strip().lower())
         for gpu in self.gpus:
@@ -284,17 +283,17 @@ class Tables:
         raise unknown(param, name, (gpu.name for gpu in self.gpus))
 
     def rents(self, gpu: str, *, kind: RentKind = "on_demand") -> tuple[GpuPrice, ...]:
-        """What is asked for an hour of a GPU, cheapest first; empty: nobody is known to rent it out.
+        """The quotes for an hour of a GPU, cheapest first; empty: none known.
 
         Args:
             gpu: The GPU's name.
-            kind: How it is rented.
+            kind: `on_demand` or `spot`.
         """
         quotes = (price for price in self.gpu_prices if price.gpu == gpu and price.kind == kind)
         return tuple(sorted(quotes, key=lambda price: price.usd_per_gpu_hour))
 
     def purchase(self, gpu: str) -> GpuPurchase | None:
-        """What a GPU costs to buy, by the newest quote; None: unknown.
+        """The newest quote for the purchase of a GPU; None: none known.
 
         Args:
             gpu: The GPU's name.
@@ -303,8 +302,12 @@ class Tables:
         return max(quotes, key=lambda row: row.as_of or date.min, default=None)
 
     @cached_property
+    def _by_name(self) -> Mapping[str, Architecture]:
+        return {_plain(model.name): model for model in self.models}
+
+    @cached_property
     def _canonical(self) -> Mapping[str, str]:
-        """Every name of the catalogue and the canonical one that it means."""
+        """The canonical name of each name in the catalogue."""
         from llama_client.catalog.catalog import Catalog
 
         catalog = Catalog.bundled()
@@ -312,36 +315,32 @@ class Tables:
         return words | {offer.id.lower(): offer.name for offer in catalog.all_offers}
 
 
-def rows(file: str, table: str) -> list[dict[str, Any]]:
-    """The rows of a file of this room's data."""
+@cache
+def data_of(file: str) -> dict[str, Any]:
+    """A file of `crossover/data/`, read once."""
     import tomllib
     from importlib import resources
 
-    text = resources.files(_FOLDER).joinpath(file).read_text(encoding="utf-8")
-    found: list[dict[str, Any]] = tomllib.loads(text)[table]
+    return tomllib.loads(resources.files("llama_client.crossover.data").joinpath(file).read_text(encoding="utf-8"))
+
+
+def rows(file: str, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = data_of(file)[table]
     return found
 
 
 def unknown(param: str, name: str, known: Iterable[str]) -> InvalidRequestError:
-    """The error for a name that no table has: with the nearest one, else with all."""
-    # Here, because it brings pydantic.
-    from llama_client.validation import nearest
-
+    """The error for an unknown name: with the nearest known one, else with all."""
     names = sorted(known)
     match = nearest(name.lower().replace(" ", "_" if "_" in "".join(names) else "-"), names)
-    told = f"did you mean {match!r}?" if match else f"known are {', '.join(names)}"
-    return InvalidRequestError(f"{param}: {name!r} is not in the tables; {told}", param=param)
+    hint = f"did you mean {match!r}?" if match else f"known are {', '.join(names)}"
+    return InvalidRequestError(f"{param}: {name!r} is not in the tables; {hint}", param=param)
 
 
 def _plain(name: str) -> str:
     text = re.sub(r"[\s_]+", "-", name.strip().lower()).rpartition("/")[2]
     text = _SUFFIX.sub("", _PREFIX.sub("", text))
     return re.sub(r"^llama(?=\d)", "llama-", text)
-
-
-def _architecture(row: dict[str, Any]) -> Architecture:
-    moe = row.pop("moe", None)
-    return Architecture(**row, moe=None if moe is None else Experts(**moe))
 
 
 def _decimal(row: dict[str, Any], key: str) -> dict[str, Any]:

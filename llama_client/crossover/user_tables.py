@@ -1,11 +1,10 @@
-"""The user's own rows and traffic: `[crossover]` in the configuration, and the ledger."""
+"""Tables and traffic of the user: `[crossover]` in the configuration, and the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from llama_client.config.schema import Config
-from llama_client.config.tables import ModelTable
 from llama_client.crossover.scenario import Traffic
 from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
 from llama_client.errors import ConfigError, InvalidRequestError
@@ -13,9 +12,7 @@ from llama_client.types.report import TrafficReport
 
 
 def tables_of(config: Config) -> Tables:
-    """What is known of models, GPUs and rents, with the user's own rows.
-
-    A row of a known name takes the place of ours; prices are added.
+    """Our tables of models, GPUs and rents with the rows of a configuration, which win over ours of the same name.
 
     Examples:
         >>> from llama_client import load_config
@@ -24,8 +21,9 @@ def tables_of(config: Config) -> Tables:
         48.0
     """
     own = config.crossover
+    models = [dict(row) | {"moe": row.moe and Experts(**dict(row.moe))} for row in own.models]
     tables = Tables.bundled().extended(
-        models=[_architecture(row) for row in own.models], gpus=[Gpu(**dict(row)) for row in own.gpus]
+        models=[Architecture(**row) for row in models], gpus=[Gpu(**dict(row)) for row in own.gpus]
     )
     prices = []
     for number, price in enumerate(own.gpu_prices):
@@ -38,17 +36,12 @@ def tables_of(config: Config) -> Tables:
     return tables.extended(gpu_prices=prices)
 
 
-def _architecture(row: ModelTable) -> Architecture:
-    moe = None if row.moe is None else Experts(**dict(row.moe))
-    return Architecture(**(dict(row) | {"moe": moe}))
-
-
-# Fewer are no sample of a day.
+# Fewer calls are no sample of a day.
 _FEW_CALLS = 100
 
 
 def traffic_of(report: TrafficReport) -> Traffic:
-    """What the calls of a period were like, as the traffic of a scenario.
+    """The calls of a period as the traffic of a scenario.
 
     Example:
         traffic = traffic_of(client.costs.traffic(since="30d"))
@@ -57,12 +50,12 @@ def traffic_of(report: TrafficReport) -> Traffic:
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     if not report.calls:
         raise InvalidRequestError(
-            f"from_ledger: no answered call is written down{since}; give tokens_per_day, or make some calls first",
+            f"from_ledger: no answered call is recorded{since}; give tokens_per_day, or make some calls first",
             param="from_ledger",
         )
     if not report.tokens_per_day or not report.output_share:
         raise InvalidRequestError(
-            f"from_ledger: the calls that are written down{since} have no output tokens; give tokens_per_day",
+            f"from_ledger: the recorded calls{since} have no output tokens; give tokens_per_day",
             param="from_ledger",
         )
     assert report.mean_input_tokens is not None
@@ -81,12 +74,11 @@ def traffic_of(report: TrafficReport) -> Traffic:
 
 
 def _notes(report: TrafficReport) -> Iterator[str]:
-    """What the ledger does not know, or only guesses."""
+    """What is missing in the ledger, or estimated."""
     if report.calls < _FEW_CALLS:
-        yield f"Your ledger has {_calls(report.calls)}: so few tell more of chance than of load and its peak."
+        yield f"Your ledger has {_calls(report.calls)}: too few to tell load and peak from chance."
     if report.unrecorded_calls:
-        count = f"{report.unrecorded_calls:,} calls"
-        yield f"{count} were not written down, or not wholly; the volume holds nothing of them."
+        yield f"{report.unrecorded_calls:,} calls were not recorded, or not fully; the volume does not include them."
     if report.estimated_calls:
         yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
     if report.older_calls:

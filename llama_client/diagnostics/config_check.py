@@ -1,62 +1,117 @@
-"""`config check`: every problem of a configuration, and every setting without effect."""
+"""Checks a configuration: every problem that keeps it from loading, and what the rules find in one that loads.
+
+`config check` and the doctor run the same check.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from llama_client.config.effective import ConfigLocation, Found, ValueSource
-from llama_client.config.environment import KeyPath
+from llama_client.config.effective import Found, ValueSource
 from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
 from llama_client.config.load import APP_NAME, FILE_NAME, find_config, is_same_file
 from llama_client.config.schema import Config, problem_at, with_kinds
-from llama_client.config.untrusted_files import redirections
-from llama_client.diagnostics.config_rules import CheckFacts, Lint, lints
+from llama_client.config.untrusted_files import refusals
+from llama_client.diagnostics.config_rules import Rules
+from llama_client.diagnostics.finding import Finding
 from llama_client.errors import ConfigError
 from llama_client.validation import all_telling, place
 
-# Each round finds something new or is the last; who has made more mistakes than this has enough to do.
+if TYPE_CHECKING:
+    from llama_client.config.environment import KeyPath
+    from llama_client.config.load import Source
+    from llama_client.diagnostics.machine import Environment
+
+# What keeps a configuration from loading.
+PROBLEM = "config_file"
+# Each round finds something new or is the last; more mistakes than this are enough to report.
 _MAX_ROUNDS = 200
+_LINE_OF_TOML = re.compile(r"\(at line (\d+),")
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigProblem:
-    """One thing that is wrong."""
-
-    field: str
-    what: str
-    path: KeyPath = ()
+class CheckedConfig:
+    config: Config
+    findings: tuple[Finding, ...] = ()
+    found: Found | None = None
+    # Why it cannot be read at all.
+    error: ConfigError | None = None
+    # False: unreadable or refused, so that it may say `local_only`.
+    is_known: bool = True
 
     @property
-    def sentence(self) -> str:
-        """Both as one."""
-        return f"{self.field}: {self.what}" if self.field else self.what
+    def file(self) -> Path | None:
+        if self.error is not None:
+            return self.error.file
+        return None if self.found is None else self.found.document.file
+
+    @property
+    def problems(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.check == PROBLEM]
+
+    def is_wrong(self, *path: str) -> bool:
+        return any(_path_of(problem)[: len(path)] == path for problem in self.problems)
 
 
-def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple[Config, list[ConfigProblem]]:
-    """Checks a configuration's values and tells of everything that is wrong.
+def check_config(source: Source, environment: Environment) -> CheckedConfig:
+    if isinstance(source, Config):
+        return CheckedConfig(source)
+    try:
+        found = find_config(source, environ=environment.environ, working_folder=environment.folder)
+    except ConfigError as error:
+        return CheckedConfig(Config(local_only=True), (_unreadable(error),), error=error, is_known=False)
+    config, problems = all_problems(found.values, folder=found.document.folder)
+    refused = [_problem(problem.field, problem.what, found.document.values) for problem in found.refusals()]
+    findings = [*problems, *refused, *_refused_where_found(source, found, environment.folder)]
+    keys = {finding.subject for finding in findings if finding.status == "problem"}
+    rules = Rules(config, found, environment, {problem.path[:2] for problem in problems})
+    places = paths_by_place(found.values)
+    findings += [
+        replace(finding, path=nearest_path(finding.subject, places)[0])
+        for finding in rules.findings()
+        if finding.subject not in keys
+    ]
+    located = [replace(finding, source=_source(found, finding.path)) for finding in findings]
+    return CheckedConfig(
+        Config(local_only=True) if refused else _safe(config, found, problems),
+        tuple(sorted(located, key=_in_order)),
+        found,
+        is_known=not refused,
+    )
 
-    What is wrong is left out and the rest checked again, since some rules are only looked at where all else is right.
+
+def _safe(config: Config, found: Found, problems: Sequence[Finding]) -> Config:
+    """The configuration, made local only if it sets `local_only`, or if an invalid value might have."""
+    tables = ((), ("local_only",), ("privacy",), ("providers",))
+    if any(path[:1] in tables and len(path) < 2 for path in map(_path_of, problems)):
+        return config.made_local_only("config")
+    return config.made_local_only(found.local_only_by) if config.local_only else config
+
+
+def _path_of(problem: Finding) -> KeyPath:
+    return problem.path or tuple(problem.subject.split("."))
+
+
+def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple[Config, list[Finding]]:
+    """Everything that is wrong with a configuration's values, and the configuration without it.
+
+    What is wrong is removed and the rest validated again, as some rules apply only where all else is right.
 
     Example:
         >>> _, found = all_problems({"local_only": "yes", "providers": {"gguf": {"n_cxt": 1}}})
         >>> for problem in found:
-        ...     print(problem.field, "-", problem.what)
+        ...     print(problem.subject, "-", problem.message)
         local_only - must be true or false, got 'yes'
         providers.gguf.n_cxt - unknown name; did you mean 'n_ctx'?
     """
     checked, kinds = with_kinds(values)
-    places = paths_by_place(values)
-    found = []
-    for kind in kinds:
-        path, _ = nearest_path(kind.field, places)
-        found.append(ConfigProblem(kind.field, kind.what, path))
+    found = [_problem(kind.field, kind.what, values) for kind in kinds]
     removed: set[KeyPath] = set()
     for _ in range(_MAX_ROUNDS):
         originals: dict[str, KeyPath] = {}
@@ -69,137 +124,71 @@ def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple
         for detail in details:
             problem = problem_at(detail)
             path, rest = nearest_path(problem.field, originals)
-            # What was there and wrong is not missing.
+            # A value that was removed is not missing, and its list not too short.
             was_there = detail["type"] == "missing" and (*path, rest.removeprefix(".")) in removed
-            if detail in telling and not was_there:
-                found.append(ConfigProblem(place(path) + rest, problem.what, path))
+            was_longer = detail["type"] == "too_short" and any(gone[: len(path)] == path for gone in removed)
+            if detail in telling and not was_there and not was_longer:
+                found.append(_found(place(path) + rest, problem.what, path))
             removed |= {path} if path else set()
         if len(removed) == before:
             break
     return Config(), list(dict.fromkeys(found))
 
 
-def nearest_path(field: str, places: Mapping[str, KeyPath]) -> tuple[KeyPath, str]:
-    """The place of a dotted key, and what of the key is beyond it, where it is not there itself."""
-    above = field
+def _problem(key: str, message: str, values: object) -> Finding:
+    return _found(key, message, nearest_path(key, paths_by_place(values))[0])
+
+
+def _found(key: str, message: str, path: KeyPath) -> Finding:
+    return Finding(PROBLEM, "configuration", key, "problem", message, path=path)
+
+
+def nearest_path(key: str, places: Mapping[str, KeyPath]) -> tuple[KeyPath, str]:
+    """The path of a dotted key, or of the nearest table above it, and the rest of the key below that."""
+    above = key
     while above not in places and above:
         above = above[: max(above.rfind("."), above.rfind("["), 0)]
-    return places.get(above, ()), field.removeprefix(above) if above else field
+    return places.get(above, ()), key.removeprefix(above) if above else key
 
 
 def paths_by_place(values: object) -> dict[str, KeyPath]:
-    """Where everything is, by its dotted key."""
     places: dict[str, KeyPath] = {}
     _without(values, frozenset(), (), (), places)
     return places
 
 
-def _without(
-    value: Any, removed: set[KeyPath] | frozenset[KeyPath], here: KeyPath, now: KeyPath, originals: dict[str, KeyPath]
-) -> Any:
-    """The value without what is removed; notes where each part of it stood before that."""
+def _without(value: Any, removed: Set[KeyPath], here: KeyPath, now: KeyPath, originals: dict[str, KeyPath]) -> Any:
+    """The value without what is removed; adds to `originals` the path that each part had before, by its key now."""
     originals[place(now)] = here
     match value:
         case Mapping():
-            kept = {name: below for name, below in value.items() if (*here, name) not in removed}
             return {
                 name: _without(below, removed, (*here, name), (*now, str(name)), originals)
-                for name, below in kept.items()
-                if not _is_emptied(below, (*here, name), removed)
+                for name, below in value.items()
+                if (*here, name) not in removed
             }
         case list() | tuple():
             left = [(number, item) for number, item in enumerate(value) if (*here, number) not in removed]
             return [
-                _without(item, removed, (*here, number), (*now, place_now), originals)
-                for place_now, (number, item) in enumerate(left)
+                _without(item, removed, (*here, number), (*now, number_now), originals)
+                for number_now, (number, item) in enumerate(left)
             ]
         case _:
             return value
 
 
-def _is_emptied(value: object, here: KeyPath, removed: set[KeyPath] | frozenset[KeyPath]) -> bool:
-    """Whether nothing is left of a list, or of a route without its targets: that is no fault of its own."""
-    match value:
-        case Mapping() if len(here) == 2 and here[0] == "routes" and "targets" in value:
-            targets = (*here, "targets")
-            return targets in removed or _is_emptied(value["targets"], targets, removed)
-        case Sequence() if not isinstance(value, str):
-            return bool(value) and all((*here, number) in removed for number in range(len(value)))
-        case _:
-            return False
-
-
-Severity = Literal["error", "warning", "note"]
-_LINE_OF_TOML = re.compile(r"\(at line (\d+),")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFinding:
-    """One thing that was found."""
-
-    severity: Severity
-    key: str
-    message: str
-    source: ValueSource | None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """All that was found."""
-
-    file: Path | None
-    findings: tuple[CheckFinding, ...]
-    places: tuple[ConfigLocation, ...] = ()
-
-    def count(self, severity: Severity) -> int:
-        """How many there are of a severity."""
-        return sum(finding.severity == severity for finding in self.findings)
-
-
-def check_config(
-    source: str | os.PathLike[str] | None,
-    knowledge: Callable[[Config], CheckFacts],
-    *,
-    environ: Mapping[str, str],
-    working_folder: Path | None = None,
-) -> CheckReport:
-    """Checks a configuration."""
-    try:
-        found = find_config(source, environ=environ, working_folder=working_folder)
-    except ConfigError as error:
-        return _unreadable(error)
-    config, problems = all_problems(found.values, folder=found.document.folder)
-    findings = [
-        CheckFinding("error", problem.field, problem.what, _source(found, problem.path)) for problem in problems
-    ]
-    findings += _of_cloned(found, source, working_folder or Path())
-    broken = {problem.path[:2] for problem in problems}
-    places = paths_by_place(found.values)
-    for lint in lints(config, found, knowledge(config), environ=environ, broken=broken):
-        path, _ = nearest_path(lint.key, places)
-        if not _is_said(lint, findings):
-            findings.append(CheckFinding(lint.severity, lint.key, lint.message, _source(found, path)))
-    ordered = sorted(findings, key=_in_order)
-    return CheckReport(found.document.file, tuple(ordered), tuple(found.places))
-
-
-def _is_said(lint: Lint, findings: list[CheckFinding]) -> bool:
-    """Whether a key that is wrong anyway is found fault with once more."""
-    return any(finding.severity == "error" and finding.key == lint.key for finding in findings)
-
-
-def _unreadable(error: ConfigError) -> CheckReport:
-    """What there is no checking of. Where it stands is said beside the message, so its beginning is cut off."""
-    message, where = str(error), None
+def _unreadable(error: ConfigError) -> Finding:
+    """Why nothing can be checked; without the place at the beginning of the message, which is the source."""
+    message, source = str(error), None
     if error.variable is not None:
         message = message.removeprefix(f"{error.variable}: ")
-        where = ValueSource("environment", variable=error.variable)
+        source = ValueSource("environment", variable=error.variable)
     elif error.file is not None:
         message = message.removeprefix(str(error.file)).removeprefix(f" [tool.{APP_NAME}]").removeprefix(": ")
-        where = ValueSource("file", file=error.file, line=_line_of_toml(message, error.file))
+        source = ValueSource("file", file=error.file, line=_line_of_toml(message, error.file))
     if error.key is not None:
         message = message.removeprefix(f"{error.key}: ")
-    return CheckReport(error.file, (CheckFinding("error", error.key or "", message, where),))
+    return Finding(PROBLEM, "configuration", error.key or "", "problem", message, source=source)
 
 
 def _line_of_toml(message: str, path: Path) -> int | None:
@@ -214,24 +203,18 @@ def _line_of_toml(message: str, path: Path) -> int | None:
         return None
 
 
-def _of_cloned(found: Found, source: str | os.PathLike[str] | None, folder: Path) -> Iterator[CheckFinding]:
-    """What the rule for files that were only found refuses; of one that was named, what it would refuse."""
-    places = paths_by_place(found.document.values)
-    refused, is_named = list(found.redirections()), False
-    if source is not None and is_same_file(found.document.file, folder / FILE_NAME):
-        refused = list(redirections(found.document.values, found.document.folder, found.overrides.values))
-        is_named = True
-    for problem in refused:
-        path, _ = nearest_path(problem.field, places)
-        what = problem.what
-        if is_named:
-            what = f"works while the file is named (--config), and is refused where it is found: {what}"
-        severity: Severity = "warning" if is_named else "error"
-        yield CheckFinding(severity, problem.field, what, _source(found, path))
+def _refused_where_found(source: Source, found: Found, folder: Path) -> Iterator[Finding]:
+    """What works in a file that is named, and is refused in the same file where it is found."""
+    if source is None or not is_same_file(found.document.file, folder / FILE_NAME):
+        return
+    values = found.document.values
+    for problem in refusals(values, found.document.folder, found.overrides.values):
+        message = f"works while the file is named (--config), and is refused where it is found: {problem.what}"
+        yield replace(_problem(problem.field, message, values), check="config_value", status="warning")
 
 
 def _source(found: Found, path: KeyPath) -> ValueSource | None:
-    """Where the value at a place, or the table that it would be in, comes from."""
+    """Where the value at a path, or the table that it would be in, comes from."""
     for length in range(len(path), 0, -1):
         source = found.source_of(path[:length])
         if source.kind != "default":
@@ -239,8 +222,8 @@ def _source(found: Found, path: KeyPath) -> ValueSource | None:
     return None if found.document.file is None else ValueSource("file", file=found.document.file)
 
 
-def _in_order(finding: CheckFinding) -> tuple[bool, int, bool, str]:
+def _in_order(finding: Finding) -> tuple[bool, int, bool, str]:
     source = finding.source
     line = source.line if source is not None and source.line is not None else 0
     is_elsewhere = source is None or source.kind != "file"
-    return is_elsewhere, line, finding.severity != "error", source.variable or "" if source is not None else ""
+    return is_elsewhere, line, finding.status != "problem", source.variable or "" if source is not None else ""

@@ -3,289 +3,259 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
-from llama_client.config.clouds import CLOUDS
-from llama_client.config.effective import Found
-from llama_client.config.environment import KeyPath
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
-from llama_client.config.schema import BUILT_IN_PROVIDERS, Config
+from llama_client.config.schema import Config, provider_kinds
+from llama_client.costs.accounting import price_book
+from llama_client.costs.money import Calendar
+from llama_client.diagnostics.finding import Finding, Status
+from llama_client.errors import LlamaClientError
+from llama_client.providers.gguf.store import DEMO_NAME
+from llama_client.providers.registry import Providers
+from llama_client.providers.services import Service, service_of
 from llama_client.redaction import is_variable_name
+from llama_client.routing.targets import TargetResolver
 from llama_client.validation import quoted, suggestion
 
 if TYPE_CHECKING:
-    from llama_client.catalog.catalog import Catalog
+    from llama_client.config.effective import Found
+    from llama_client.config.environment import KeyPath
+    from llama_client.diagnostics.machine import Environment
+
+# The kinds with all their models in the catalogue.
+_LISTED_KINDS = ("groq", "together")
+_PULL_DEMO = f"`llama-client pull {DEMO_NAME}`"
 
 
-# Whose models the catalogue lists; of the others nobody but the user knows what they serve.
-LISTED_KINDS = ("groq", "together")
-
-
-@dataclass(frozen=True, slots=True)
-class Lint:
-    """One thing that was found; see `check.CheckFinding`."""
-
-    severity: Literal["error", "warning", "note"]
-    key: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFacts:
-    """What is known beside the configuration."""
-
-    catalog: Catalog
-    today: date
-    pulled: Collection[str]
-    has_demo: bool
-    why_nobody: Callable[[str], str | None]
-    has_price: Callable[[str, str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class NamedTarget:
-    """A target that the configuration names, and by which key."""
+class _Named(NamedTuple):
+    """A target in the configuration, and the key that names it."""
 
     key: str
     provider: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedConfig:
-    """What the rules look at."""
+class Rules:
+    """All rules, for one configuration. None connects to anything or runs a command.
 
-    config: Config
-    found: Found
-    knowledge: CheckFacts
-    environ: Mapping[str, str]
-    broken: Collection[KeyPath]
-    names: tuple[NamedTarget, ...]
+    The `check` of a finding is that of the doctor's own check, where that one tries what the rule only looks up.
+    """
 
-    def kind(self, provider: str) -> str:
-        """The kind of a provider."""
-        table = self.config.providers.get(provider)
-        return provider if table is None else table.kind
+    def __init__(self, config: Config, found: Found, environment: Environment, broken: Collection[KeyPath]) -> None:
+        self._config = config
+        self._found = found
+        self._environ = environment.environ
+        self._store = environment.store
+        self._clock = environment.clock
+        self._broken = broken
+        self._providers = Providers(config, self._store, self._clock, environ=self._environ)
+        self._resolver = TargetResolver(self._providers, self._store, config.routes)
+        self._prices = price_book(config, Calendar(config.timezone), self._providers)
+        self._names = dict.fromkeys([*config.providers, *provider_kinds()])
+        self._named = tuple(self._named_targets())
 
-    def is_broken(self, provider: str) -> bool:
-        """Whether something is wrong with a provider's table, so that no more is said of it."""
-        return ("providers", provider) in self.broken
+    def findings(self) -> Iterator[Finding]:
+        yield from self._default_model()
+        yield from self._names_in_routes()
+        yield from self._targets()
+        yield from self._keys()
+        yield from self._files()
+        yield from self._unused()
+        yield from self._budgets()
+        yield from self._rows()
 
-    def has_address(self, provider: str) -> bool:
-        """Whether a provider is elsewhere than its kind usually is."""
-        return getattr(self.config.providers.get(provider), "base_url", None) is not None
+    def _named_targets(self) -> Iterator[_Named]:
+        written = self._targets_in_routes()
+        if self._config.default_model is not None and self._config.default_model not in self._config.routes:
+            written.insert(0, ("default_model", self._config.default_model))
+        for key, text in written:
+            provider, _, model = text.partition("/")
+            if model and provider in self._names:
+                yield _Named(key, provider, model)
 
+    def _is_broken(self, provider: str) -> bool:
+        # The rules report no more of a wrong table.
+        return ("providers", provider) in self._broken
 
-def provider_lints(subject: CheckedConfig) -> Iterator[Lint]:
-    """What is found."""
-    yield from _keys(subject)
-    yield from _files(subject)
+    def _has_address(self, provider: str) -> bool:
+        return getattr(self._config.providers.get(provider), "base_url", None) is not None
 
+    def _default_model(self) -> Iterator[Finding]:
+        # With the routes that are wrong: those have a finding of their own.
+        routes = self._found.values.get("routes")
+        model, providers = self._config.default_model, self._config.providers
+        if model is None:
+            kinds = [table.kind for table in providers.values()]
+            if providers and kinds not in (["gguf"], ["ollama"]):
+                message = "is not set, so a call that names no model is an error"
+                yield _finding("default_model", "info", "default_model", message)
+        elif not (isinstance(routes, Mapping) and model in routes) and not self._is_broken(model.partition("/")[0]):
+            why_not = self._why_not(model)
+            if why_not is not None:
+                hint = "" if "did you mean" in why_not else suggestion(model.partition("/")[0], self._names)
+                yield _finding("default_model", "problem", "default_model", f"{why_not}{hint}")
 
-def _keys(subject: CheckedConfig) -> Iterator[Lint]:
-    providers = subject.config.providers
-    for name, table in providers.items():
-        if isinstance(table, HttpProviderConfig) and not subject.is_broken(name):
-            yield from _key(subject, name, table)
-    for named in subject.names:
-        if named.provider not in LISTED_KINDS or named.provider in providers:
-            continue
-        variable = CLOUDS[named.provider].key_variable
-        if not subject.environ.get(variable):
-            what = f"there is no key for {named.provider}: the variable {variable} is not set"
-            yield Lint("warning", named.key, what)
+    def _names_in_routes(self) -> Iterator[Finding]:
+        """Targets of routes that are names of the catalogue."""
+        for key, target in self._targets_in_routes():
+            why_not = self._why_not(target) if "/" not in target else None
+            if why_not is not None:
+                yield _finding("route", "problem", key, why_not)
 
+    def _targets_in_routes(self) -> list[tuple[str, str]]:
+        """Each target as written, with the key that names it."""
+        return [
+            (f"routes.{name}.targets[{number}]", row.target)
+            for name, route in self._config.routes.items()
+            for number, row in enumerate(route.targets)
+        ]
 
-def _key(subject: CheckedConfig, name: str, table: HttpProviderConfig) -> Iterator[Lint]:
-    where = f"providers.{name}"
-    is_of_variable = subject.found.source_of(("providers", name, "api_key")).kind == "environment"
-    if table.api_key is not None and not is_of_variable:
-        better = "better the name of a variable (api_key_env), a file (api_key_file) or a command (api_key_command)"
-        yield Lint("warning", f"{where}.api_key", f"whoever can read the configuration can read this key: {better}")
-    if table.api_key_env is not None:
-        if not is_variable_name(table.api_key_env, subject.environ):
-            what = "looks like a key: here stands the name of the variable that holds it"
-            yield Lint("warning", f"{where}.api_key_env", what)
-        elif not subject.environ.get(table.api_key_env):
-            yield Lint("warning", f"{where}.api_key_env", f"the variable {table.api_key_env} is not set")
-    if table.api_key_command is not None and shutil.which(table.api_key_command[0]) is None:
-        yield Lint("warning", f"{where}.api_key_command", "there is no such command on this machine")
-    has_source = any((table.api_key, table.api_key_env, table.api_key_file, table.api_key_command))
-    needs_one = table.kind in LISTED_KINDS or (table.kind == "openai" and table.base_url is None)
-    if not needs_one or has_source:
-        return
-    variable = CLOUDS[table.kind].key_variable
-    if not subject.environ.get(variable):
-        what = f"there is no key: set the variable {variable}, or api_key_env, api_key_file or api_key_command"
-        yield Lint("warning", where, what)
+    def _why_not(self, model: str) -> str | None:
+        try:
+            self._resolver.choices(model)
+        except LlamaClientError as error:
+            return str(error).removeprefix("model: ")
+        return None
 
+    def _targets(self) -> Iterator[Finding]:
+        for named in self._named:
+            if self._is_broken(named.provider):
+                continue
+            if self._providers.kind(named.provider) == "gguf":
+                messages = [self._not_pulled(named)]
+            else:
+                messages = [self._not_served(named), self._forbidden(named)]
+            yield from (_finding("target", "warning", named.key, message) for message in messages if message)
 
-def _files(subject: CheckedConfig) -> Iterator[Lint]:
-    for name, table in subject.config.providers.items():
-        where = f"providers.{name}"
-        files: list[tuple[str, Path | None]]
-        if isinstance(table, GgufConfig):
-            files = [("model_path", table.model_path), ("mmproj", table.mmproj)]
-            files += [(f"lora[{number}].path", adapter.path) for number, adapter in enumerate(table.lora)]
-        else:
-            files = [("api_key_file", table.api_key_file), ("ca_file", table.ca_file)]
-        for key, path in files:
-            if path is not None and not path.is_file():
-                yield Lint("error", f"{where}.{key}", f"there is no file {path}")
+    def _not_served(self, named: _Named) -> str | None:
+        kind = self._providers.kind(named.provider)
+        retired = self._providers.retirement(named.provider, named.model)
+        is_listed = kind in _LISTED_KINDS and not self._has_address(named.provider)
+        if retired is not None or not is_listed or self._providers.offer(named.provider, named.model) is not None:
+            return retired
+        near = self._providers.catalog.nearest(f"{kind}/{named.model}", day=self._clock.today()) or ""
+        hint = f"; did you mean {named.provider + near.removeprefix(kind)!r}?" if near.startswith(f"{kind}/") else ""
+        return f"the catalogue has no {quoted(named.model)} at {kind}{hint}"
 
+    def _not_pulled(self, named: _Named) -> str | None:
+        table = self._config.providers.get(named.provider)
+        pulled = sorted(self._store.names())
+        if named.model == "default":
+            has_file = isinstance(table, GgufConfig) and table.model_path is not None
+            if has_file or DEMO_NAME in pulled:
+                return None
+            return f"is the demo model, which has not been pulled: {_PULL_DEMO} gets it"
+        if named.model in pulled:
+            return None
+        get = _PULL_DEMO if named.model == DEMO_NAME else "`llama-client pull`"
+        hint = suggestion(named.model, pulled) or f": {get} gets it"
+        return f"no model named {quoted(named.model)} has been pulled (pulled: {', '.join(pulled) or 'none'}){hint}"
 
-_DEMO = "llama-client pull smollm2-135m"
+    def _forbidden(self, named: _Named) -> str | None:
+        kind = self._providers.kind(named.provider)
+        row = None if self._has_address(named.provider) else service_of(kind)
+        host = None if row is None or row.is_local else row.host
+        if self._config.local_only and host and host not in self._config.privacy.allow_hosts:
+            return f"local_only is on, which refuses {host}: this target is never called"
+        return None
 
+    def _keys(self) -> Iterator[Finding]:
+        providers = self._config.providers
+        for name, table in providers.items():
+            if isinstance(table, HttpProviderConfig) and not self._is_broken(name):
+                for check, key, message in self._key(name, table):
+                    yield _finding(check, "warning", f"providers.{name}{key}", message)
+        for named in self._named:
+            row = None if named.provider in providers else service_of(named.provider)
+            if row is not None and self._lacks_key(row):
+                message = f"no key for {named.provider}: the variable {' or '.join(row.key_variables)} is not set"
+                yield _finding("provider_key", "warning", named.key, message)
 
-def target_lints(subject: CheckedConfig) -> Iterator[Lint]:
-    """What is found."""
-    for named in subject.names:
-        if subject.is_broken(named.provider):
-            continue
-        match subject.kind(named.provider):
-            case "gguf":
-                yield from _pulled(subject, named)
-            case kind:
-                yield from _served(subject, named, kind)
-                yield from _forbidden(subject, named, kind)
+    def _lacks_key(self, row: Service) -> bool:
+        return not row.is_local and bool(row.key_variables) and not row.has_key(self._environ)
 
+    def _key(self, name: str, table: HttpProviderConfig) -> Iterator[tuple[str, str, str]]:
+        """The check, the key below the provider's table, and the message of each finding."""
+        source = self._found.source_of(("providers", name, "api_key"))
+        if table.api_key is not None and source.kind != "environment":
+            message = (
+                "everyone who can read the configuration can read this key; better the name of a variable "
+                "(api_key_env), a file (api_key_file) or a command (api_key_command)"
+            )
+            yield "config_value", ".api_key", message
+        if table.api_key_env is not None and not is_variable_name(table.api_key_env, self._environ):
+            message = "looks like a key: it must be the name of the variable that holds the key"
+            yield "config_value", ".api_key_env", message
+        elif table.api_key_env is not None and not self._environ.get(table.api_key_env):
+            yield "provider_key", ".api_key_env", f"the variable {table.api_key_env} is not set"
+        if table.api_key_command is not None and shutil.which(table.api_key_command[0]) is None:
+            yield "provider_key", ".api_key_command", "there is no such command on this machine"
+        has_source = any((table.api_key, table.api_key_env, table.api_key_file, table.api_key_command))
+        row = service_of(table.kind)
+        is_other_server = row is not None and row.is_any_server and table.base_url is not None
+        if row is not None and not has_source and not is_other_server and self._lacks_key(row):
+            variables = " or ".join(row.key_variables)
+            message = f"there is no key: set the variable {variables}, or api_key_env, api_key_file or api_key_command"
+            yield "provider_key", "", message
 
-def _served(subject: CheckedConfig, named: NamedTarget, kind: str) -> Iterator[Lint]:
-    catalog, today = subject.knowledge.catalog, subject.knowledge.today
-    retired = catalog.explain_retirement(named.provider, named.model, today) or catalog.explain_retirement(
-        kind, named.model, today
-    )
-    if retired is not None:
-        yield Lint("warning", named.key, retired)
-        return
-    offer = catalog.offer(named.provider, named.model) or catalog.offer(kind, named.model)
-    if offer is None and kind in LISTED_KINDS and not subject.has_address(named.provider):
-        near = catalog.nearest(f"{kind}/{named.model}", day=today)
-        is_there = near is not None and near.startswith(f"{kind}/")
-        hint = f"; did you mean {named.provider + near.removeprefix(kind)!r}?" if near and is_there else ""
-        yield Lint("warning", named.key, f"the catalogue knows no {quoted(named.model)} at {kind}{hint}")
+    def _files(self) -> Iterator[Finding]:
+        for name, table in self._config.providers.items():
+            if isinstance(table, GgufConfig):
+                files = [("gguf_model", "model_path", table.model_path), ("gguf_model", "mmproj", table.mmproj)]
+                files += [("gguf_model", f"lora[{number}].path", lora.path) for number, lora in enumerate(table.lora)]
+            else:
+                own = ("provider_key", "api_key_file", table.api_key_file)
+                files = [own, ("provider_reachable", "ca_file", table.ca_file)]
+            for check, key, path in files:
+                if path is not None and not path.is_file():
+                    yield _finding(check, "problem", f"providers.{name}.{key}", f"there is no file {path}")
 
+    def _unused(self) -> Iterator[Finding]:
+        config = self._config
+        # A name of the catalogue means every provider that serves it.
+        has_names = any("/" not in target for _, target in self._targets_in_routes())
+        if has_names or not self._named or len(config.providers) < 2:
+            return
+        used = {named.provider for named in self._named}
+        for name in config.providers:
+            if name not in used and not self._is_broken(name):
+                message = f'neither a route nor default_model names it; a call may, as in model="{name}/..."'
+                yield _finding("config_value", "info", f"providers.{name}", message)
 
-def _pulled(subject: CheckedConfig, named: NamedTarget) -> Iterator[Lint]:
-    table = subject.config.providers.get(named.provider)
-    has_file = isinstance(table, GgufConfig) and table.model_path is not None
-    if named.model == "default":
-        if not has_file and not subject.knowledge.has_demo:
-            yield Lint("warning", named.key, f"is the demo model, which has not been pulled: `{_DEMO}` gets it")
-    elif named.model not in subject.knowledge.pulled:
-        names = sorted(subject.knowledge.pulled)
-        there = f"there are {', '.join(names)}" if names else "there is none"
-        hint = suggestion(named.model, names)
-        get = _DEMO if named.model == _DEMO.rpartition(" ")[2] else "llama-client pull"
-        what = f"no model named {quoted(named.model)} has been pulled ({there}){hint or f': `{get}` gets it'}"
-        yield Lint("warning", named.key, what)
+    def _budgets(self) -> Iterator[Finding]:
+        """Targets without a known price that a budget refuses."""
+        for number, budget in enumerate(self._config.budgets):
+            if budget.on_unpriced == "allow" or budget.on_exceeded == "warn":
+                continue
+            kind, _, scope = budget.scope.partition(":")
+            in_scope = [named for named in self._named if kind != "provider" or named.provider == scope]
+            for provider, model in dict.fromkeys((named.provider, named.model) for named in in_scope):
+                if not self._is_broken(provider) and not self._has_price(provider, model):
+                    message = (
+                        f"no price known for {provider}/{model}, so this budget refuses it: add a [[prices]] row, or "
+                        'set on_unpriced = "allow"'
+                    )
+                    yield _finding("price", "warning", f"budgets[{number}]", message)
 
+    def _has_price(self, provider: str, model: str) -> bool:
+        try:
+            is_free = self._providers.get(provider).is_free(model)
+            return self._prices.price(provider, model, self._clock.wall(), is_free=is_free) is not None
+        except LlamaClientError:
+            # Another finding says what is wrong with it.
+            return True
 
-def _forbidden(subject: CheckedConfig, named: NamedTarget, kind: str) -> Iterator[Lint]:
-    is_usual = kind in CLOUDS and not subject.has_address(named.provider)
-    host = CLOUDS[kind].usual_host if is_usual else None
-    if subject.config.local_only and host and host not in subject.config.privacy.allow_hosts:
-        yield Lint("warning", named.key, f"local_only is on, which refuses {host}: this target is never asked")
-
-
-def lints(
-    config: Config,
-    found: Found,
-    knowledge: CheckFacts,
-    *,
-    environ: Mapping[str, str],
-    broken: Collection[KeyPath],
-) -> Iterator[Lint]:
-    """Everything that is found."""
-    subject = CheckedConfig(config, found, knowledge, environ, broken, tuple(_named(config)))
-    for rule in (_default_model, _names, target_lints, provider_lints, _unused, _budgets, _rows):
-        yield from rule(subject)
-
-
-def _named(config: Config) -> Iterator[NamedTarget]:
-    written = [
-        (f"routes.{name}.targets[{number}]", row.target)
-        for name, route in config.routes.items()
-        for number, row in enumerate(route.targets)
-    ]
-    if config.default_model is not None and config.default_model not in config.routes:
-        written.insert(0, ("default_model", config.default_model))
-    known = (*config.providers, *BUILT_IN_PROVIDERS)
-    for key, text in written:
-        provider, slash, model = text.partition("/")
-        if slash and model and provider in known:
-            yield NamedTarget(key, provider, model)
-
-
-def _default_model(subject: CheckedConfig) -> Iterator[Lint]:
-    # Also those that are wrong: of them that was said.
-    routes = subject.found.values.get("routes")
-    model, providers = subject.config.default_model, subject.config.providers
-    if model is None:
-        only = [table.kind for table in providers.values()]
-        if providers and only not in (["gguf"], ["ollama"]):
-            yield Lint("note", "default_model", "is not set, so a call that names no model is an error")
-    elif not (isinstance(routes, Mapping) and model in routes) and not subject.is_broken(model.partition("/")[0]):
-        why = subject.knowledge.why_nobody(model)
-        if why is not None:
-            known = (*providers, *BUILT_IN_PROVIDERS)
-            hint = "" if "did you mean" in why else suggestion(model.partition("/")[0], known)
-            yield Lint("error", "default_model", f"{why}{hint}")
-
-
-def _names(subject: CheckedConfig) -> Iterator[Lint]:
-    """Targets of routes that are names of the catalogue."""
-    for name, route in subject.config.routes.items():
-        for number, row in enumerate(route.targets):
-            why = subject.knowledge.why_nobody(row.target) if "/" not in row.target else None
-            if why is not None:
-                yield Lint("error", f"routes.{name}.targets[{number}]", why)
-
-
-def _unused(subject: CheckedConfig) -> Iterator[Lint]:
-    config = subject.config
-    # A name of the catalogue means whoever serves it.
-    plain = [row.target for route in config.routes.values() for row in route.targets if "/" not in row.target]
-    if plain or not subject.names or len(config.providers) < 2:
-        return
-    used = {named.provider for named in subject.names}
-    for name in config.providers:
-        if name not in used and not subject.is_broken(name):
-            what = f'neither a route nor default_model names it; a call may, as in model="{name}/..."'
-            yield Lint("note", f"providers.{name}", what)
-
-
-def _budgets(subject: CheckedConfig) -> Iterator[Lint]:
-    """Targets that a budget never lets through, as nobody knows what they cost."""
-    for number, budget in enumerate(subject.config.budgets):
-        if budget.on_unpriced == "allow" or budget.on_exceeded == "warn":
-            continue
-        kind, _, scope = budget.scope.partition(":")
-        targets = dict.fromkeys(
-            (named.provider, named.model)
-            for named in subject.names
-            if (kind != "provider" or named.provider == scope) and not subject.is_broken(named.provider)
-        )
-        for provider, model in targets:
-            if not subject.knowledge.has_price(provider, model):
-                yield Lint(
-                    "warning",
-                    f"budgets[{number}]",
-                    f"nobody knows the price of {provider}/{model}, so this budget refuses it: add a [[prices]] row "
-                    'for it, or say on_unpriced = "allow"',
-                )
+    def _rows(self) -> Iterator[Finding]:
+        rows = [(f"prices[{number}].target", row.target) for number, row in enumerate(self._config.prices)]
+        rows += [(f"models[{number}].target", row.target) for number, row in enumerate(self._config.models)]
+        for key, target in rows:
+            provider = target.partition("/")[0]
+            if provider not in self._names:
+                message = f"no provider is named {quoted(provider)}{suggestion(provider, self._names)}"
+                yield _finding("config_value", "warning", key, message)
 
 
-def _rows(subject: CheckedConfig) -> Iterator[Lint]:
-    """Rows about targets of providers that are not there."""
-    known = tuple(dict.fromkeys([*subject.config.providers, *BUILT_IN_PROVIDERS]))
-    rows = [(f"prices[{number}].target", row.target) for number, row in enumerate(subject.config.prices)]
-    rows += [(f"models[{number}].target", row.target) for number, row in enumerate(subject.config.models)]
-    for key, target in rows:
-        provider = target.partition("/")[0]
-        if provider not in known:
-            yield Lint("warning", key, f"no provider is named {quoted(provider)}{suggestion(provider, known)}")
+def _finding(check: str, status: Status, key: str, message: str) -> Finding:
+    return Finding(check, "configuration", key, status, message)

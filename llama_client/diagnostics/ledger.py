@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from llama_client.costs.money import Calendar, shown
 from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, TokenPrice
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
-from llama_client.errors import ConfigError, LlamaClientError, LocalOnlyError, ProviderNotInstalledError
+from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
 from llama_client.local_only import is_this_machine
 
 if TYPE_CHECKING:
@@ -29,177 +30,188 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
     from llama_client.types.report import BudgetState
 
-
-# How long it may take to read the database; a check that takes longer is left.
-_QUESTION_S = 3.0
+# For one query of the database; one that takes longer is aborted.
+_QUERY_S = 3.0
 _NEARLY_SPENT = Decimal("0.8")
 _MAX_BUDGETS = 20
-_BUSY = {"took too long": f"that took longer than {_QUESTION_S:g} s", "locked": "somebody else has locked it"}
-_MOVE_AWAY = "Move {} away: the next call begins a new one."
+_BUSY = {
+    "took too long": f"the query took longer than {_QUERY_S:g} s",
+    "locked": "another process has locked it",
+}
+_MOVE_AWAY = "Move {} away: the next call creates a new one."
+_OWN_PRICE = 'Give its price: [[prices]] with target = "{}", input_usd_per_mtok and output_usd_per_mtok.'
+_EXHAUSTED = {
+    "block": "calls that cost anything are refused",
+    "local": "only free local targets are called",
+    "warn": "calls continue, with a warning",
+}
 
 
-def ledger_file(config: Config, guard: ConnectionGuard) -> Path | None:
-    """Where the ledger's file is, or will be; None: there is none."""
-    if not (config.ledger.enabled or config.budgets):
-        return None
+def ledger_file(config: Config, guard: ConnectionGuard, *, load: bool = False) -> Path | None:
+    """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file.
+
+    With `load`, imports what its check needs, so that the import's time does not count as the database's.
+    """
     try:
-        return Database(config, guard).place().file
+        place = Database(config, guard).place() if config.ledger.enabled or config.budgets else None
     except LlamaClientError:
         return None
+    if place is not None and load and (place.file is None or place.file.is_file()):
+        from llama_client.costs import inspection
 
-
-def load(config: Config, guard: ConnectionGuard) -> None:
-    """Imports what it takes to look at the database, so that this counts against nobody."""
-    if not (config.ledger.enabled or config.budgets):
-        return
-    try:
-        place = Database(config, guard).place()
-    except LlamaClientError:
-        return
-    if place.file is None or place.file.is_file():
-        from llama_client.costs import inspection as looking
-
-        looking.load(place)
+        inspection.load(place)
+    return None if place is None else place.file
 
 
 def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offline: bool) -> list[Finding]:
-    """What is found of it. May take as long as a database takes to answer."""
+    """The findings on the ledger and on budgets. May block for as long as the database takes to answer."""
     if not (config.ledger.enabled or config.budgets):
-        message = "switched off (ledger.enabled = false): no call is written down"
+        message = "switched off (ledger.enabled = false): no call is recorded"
         return [Finding("ledger", "money", "ledger", "info", message)]
     try:
         database = Database(config, guard)
     except LlamaClientError as error:
         return [_unusable("ledger", error)]
-    place = database.place()
-    if place.file is not None:
-        return list(_of_file(place.file, config, database, clock))
+    check = _LedgerCheck(config, database, clock)
+    if check.file is not None:
+        return list(check.of_file(check.file))
     if offline and database.host is not None and not is_this_machine(database.host):
-        return [Finding("ledger", "money", database.name, "skipped", "not asked: --offline")]
-    return list(_seen(database.name, config, database, clock, {}))
+        return [check.finding("ledger", "skipped", "not contacted: --offline")]
+    return list(check.of_content())
 
 
 def _unusable(subject: str, error: LlamaClientError) -> Finding:
+    facts: dict[str, Fact] = {}
     match error:
         case LocalOnlyError():
             remedy = 'Set ledger.url = "sqlite", or add its host to privacy.allow_hosts.'
-            return Finding("ledger", "money", subject, "problem", str(error), remedy, {"rule": "local_only"})
-        case ProviderNotInstalledError():
-            return Finding(
-                "ledger", "money", subject, "problem", str(error), 'Run `pip install "llama-client[postgres]"`.'
-            )
+            facts = {"rule": "local_only"}
+        case MissingExtraError():
+            remedy = 'Run `pip install "llama-client[postgres]"`.'
         case _:
-            key = error.key if isinstance(error, ConfigError) and error.key else "ledger.url"
-            return Finding("ledger", "money", subject, "problem", str(error), f"Correct {key}.")
+            remedy = f"Correct {getattr(error, 'key', None) or 'ledger.url'}."
+    return Finding("ledger", "money", subject, "problem", str(error), remedy, facts)
 
 
-def _of_file(file: Path, config: Config, database: Database, clock: Clock) -> Iterator[Finding]:
-    not_writable = _not_writable(file)
-    if not_writable is not None:
-        remedy = f"Make {file} writable for you, or name another file in ledger.url."
-        yield Finding("ledger", "money", str(file), "problem", f"it cannot be written: {not_writable}", remedy)
-    if not file.is_file():
-        if not_writable is None:
-            yield Finding("ledger", "money", str(file), "info", "there is none yet; the first call makes it")
-            yield from _budgets([], config)
-        return
-    size = sum(_size(file.with_name(f"{file.name}{ending}")) for ending in ("", "-wal"))
-    is_read = True
-    for finding in _seen(str(file), config, database, clock, {"size_bytes": size}, is_told=not_writable is None):
-        is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
-        yield finding
-    if is_read:
-        yield _integrity(file)
+class _LedgerCheck:
+    def __init__(self, config: Config, database: Database, clock: Clock) -> None:
+        self._config = config
+        self._database = database
+        self._clock = clock
+        self._place = database.place()
+        self.file = self._place.file
+        self._subject = database.name if self.file is None else str(self.file)
 
+    def finding(
+        self,
+        check: str,
+        status: Status,
+        message: str,
+        remedy: str | None = None,
+        facts: Mapping[str, Fact] | None = None,
+    ) -> Finding:
+        return Finding(check, "money", self._subject, status, message, remedy, facts or {})
 
-def _seen(
-    subject: str, config: Config, database: Database, clock: Clock, facts: dict[str, Fact], *, is_told: bool = True
-) -> Iterator[Finding]:
-    from llama_client.costs.inspection import StorageError, look
+    def of_file(self, file: Path) -> Iterator[Finding]:
+        not_writable = _not_writable(file)
+        if not_writable is not None:
+            remedy = f"Make {file} writable, or name another file in ledger.url."
+            yield self.finding("ledger", "problem", f"it cannot be written: {not_writable}", remedy)
+        if not file.is_file():
+            if not_writable is None:
+                yield self.finding("ledger", "info", "none yet; the first call creates it")
+                yield from _budgets([], self._config)
+            return
+        size_bytes = 0
+        for part in (file, file.with_name(f"{file.name}-wal")):
+            with suppress(OSError):
+                size_bytes += part.stat().st_size
+        is_read = True
+        for finding in self.of_content(size_bytes, has_status=not_writable is not None):
+            is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
+            yield finding
+        if is_read:
+            yield self._integrity(file)
 
-    calendar = Calendar(config.timezone)
-    try:
-        seen = look(database.place(), calendar=calendar, now=clock.wall(), budgets=config.budgets, within_s=_QUESTION_S)
-    except StorageError as error:
-        yield _unreadable(subject, error, database)
-        return
-    except LlamaClientError as error:
-        yield _unusable(subject, error)
-        return
-    if is_told:
-        yield _contents(subject, seen, facts, config.timezone)
-    if seen.is_newer and seen.is_understood:
-        message = f"a newer llama-client has written it (version {seen.schema_version}); this one still understands it"
-        yield Finding("ledger_schema", "money", subject, "info", message)
-    if seen.unrecorded_calls:
-        message = f"{seen.unrecorded_calls:,} calls could not be written down, or not wholly; reports count them apart"
-        remedy = "See that its disk has room and is quick enough; what was lost does not come back."
-        unrecorded: dict[str, Fact] = {"unrecorded_calls": seen.unrecorded_calls}
-        yield Finding("ledger_unrecorded", "money", subject, "warning", message, remedy, unrecorded)
-    yield from _budgets(seen.budgets, config)
+    def of_content(self, size_bytes: int | None = None, *, has_status: bool = False) -> Iterator[Finding]:
+        """The content of the database; `has_status`: there is a finding on its state already."""
+        from llama_client.costs.inspection import StorageError, look
 
+        config, now = self._config, self._clock.wall()
+        calendar = Calendar(config.timezone)
+        try:
+            seen = look(self._place, calendar=calendar, now=now, budgets=config.budgets, within_s=_QUERY_S)
+        except StorageError as error:
+            yield self._unreadable(error)
+            return
+        except LlamaClientError as error:
+            yield _unusable(self._subject, error)
+            return
+        if not has_status:
+            yield self._contents(seen, size_bytes)
+        if seen.is_newer and seen.is_understood:
+            message = f"written by a newer llama-client (version {seen.schema_version}), and still compatible"
+            yield self.finding("ledger_schema", "info", message)
+        if seen.unrecorded_calls:
+            message = f"{seen.unrecorded_calls:,} calls could not be recorded in full; reports count them separately"
+            remedy = "Check that its disk has room and is fast enough; lost records cannot be restored."
+            unrecorded = {"unrecorded_calls": seen.unrecorded_calls}
+            yield self.finding("ledger_unrecorded", "warning", message, remedy, unrecorded)
+        yield from _budgets(seen.budgets, config)
 
-def _unreadable(subject: str, error: StorageError, database: Database) -> Finding:
-    from llama_client.costs.inspection import why_not
+    def _unreadable(self, error: StorageError) -> Finding:
+        from llama_client.costs.inspection import why_not
 
-    why = why_not(error)
-    if why in ("took too long", "locked"):
-        return Finding("ledger", "money", subject, "skipped", f"not read: {_BUSY[why]}")
-    message = f"it cannot be read: {str(error).removeprefix(f'{database.name}: ')}"
-    file = database.place().file
-    if file is None:
-        remedy = "See that the server runs and that ledger.url names it, its user and its password rightly."
-    elif why == "damaged":
-        remedy = _MOVE_AWAY.format(file)
-    else:
-        remedy = f"See that {file} can be read, or name another file in ledger.url."
-    return Finding("ledger", "money", subject, "problem", message, remedy)
-
-
-def _contents(subject: str, seen: LedgerSnapshot, facts: dict[str, Fact], zone: str) -> Finding:
-    if not seen.is_understood:
-        message = f"its version {seen.schema_version} is of a newer llama-client, which this one does not understand"
-        remedy = "Run `pip install --upgrade llama-client`."
-        return Finding("ledger", "money", subject, "problem", message, remedy, {"schema_version": seen.schema_version})
-    if seen.schema_version is None:
-        return Finding("ledger", "money", subject, "info", "it is empty; the first call fills it", facts=facts)
-    size = facts.get("size_bytes")
-    last = "" if seen.last_row_at is None else f", the last of {_moment(seen.last_row_at, zone)}"
-    rows = "1 attempt" if seen.rows == 1 else f"{seen.rows or 0:,} attempts"
-    told = f"{rows} written down{last}" + (f"; {gib(size)}" if isinstance(size, int) else "")
-    more: dict[str, Fact] = {
-        "rows": seen.rows,
-        "last_row_at": None if seen.last_row_at is None else seen.last_row_at.isoformat(),
-        "schema_version": seen.schema_version,
-    }
-    return Finding("ledger", "money", subject, "ok", told, facts={**facts, **more})
-
-
-def _integrity(file: Path) -> Finding:
-    from llama_client.costs.inspection import StorageError, damage_in, why_not
-
-    check, subject = "ledger_integrity", str(file)
-    try:
-        damage = damage_in(file, within_s=_QUESTION_S)
-    except StorageError as error:
         why = why_not(error)
-        if why != "damaged":
-            message = f"not checked to its end: {_BUSY.get(why, str(error))}"
-            return Finding(check, "money", subject, "skipped", message)
-        damage = str(error).removeprefix(f"sqlite:///{file}: ")
-    if damage == "ok":
-        return Finding(check, "money", subject, "ok", "whole, as SQLite's quick check says")
-    remedy = f"{_MOVE_AWAY.format(file)} SQLite's `.recover` may save what is in the old one."
-    return Finding(check, "money", subject, "problem", f"it is damaged: {damage}", remedy)
+        if why in _BUSY:
+            return self.finding("ledger", "skipped", f"not read: {_BUSY[why]}")
+        if self.file is None:
+            remedy = "Check that the server runs, and host, user and password in ledger.url."
+        elif why == "damaged":
+            remedy = _MOVE_AWAY.format(self.file)
+        else:
+            remedy = f"Make {self.file} readable, or name another file in ledger.url."
+        message = str(error).removeprefix(f"{self._database.name}: ")
+        return self.finding("ledger", "problem", f"it cannot be read: {message}", remedy)
+
+    def _contents(self, seen: LedgerSnapshot, size_bytes: int | None) -> Finding:
+        version = seen.schema_version
+        if not seen.is_understood:
+            message = f"its version {version} is of a newer llama-client, and not compatible with this one"
+            remedy = "Run `pip install --upgrade llama-client`."
+            return self.finding("ledger", "problem", message, remedy, {"schema_version": version})
+        facts: dict[str, Fact] = {} if size_bytes is None else {"size_bytes": size_bytes}
+        if version is None:
+            return self.finding("ledger", "info", "empty; the first call fills it", facts=facts)
+        last = seen.last_row_at
+        message = "1 attempt recorded" if seen.rows == 1 else f"{seen.rows or 0:,} attempts recorded"
+        message += "" if last is None else f", the last of {_moment(last, self._config.timezone)}"
+        message += "" if size_bytes is None else f"; {gib(size_bytes)}"
+        facts |= {"rows": seen.rows, "last_row_at": last.isoformat() if last else None, "schema_version": version}
+        return self.finding("ledger", "ok", message, facts=facts)
+
+    def _integrity(self, file: Path) -> Finding:
+        from llama_client.costs.inspection import StorageError, damage_in, why_not
+
+        check = "ledger_integrity"
+        try:
+            damage = damage_in(file, within_s=_QUERY_S)
+        except StorageError as error:
+            why = why_not(error)
+            if why != "damaged":
+                return self.finding(check, "skipped", f"check not completed: {_BUSY.get(why, str(error))}")
+            damage = str(error).removeprefix(f"sqlite:///{file}: ")
+        if damage == "ok":
+            return self.finding(check, "ok", "undamaged, by SQLite's quick check")
+        remedy = f"{_MOVE_AWAY.format(file)} SQLite's `.recover` may restore the old one."
+        return self.finding(check, "problem", f"it is damaged: {damage}", remedy)
 
 
 def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]:
-    """Each budget; of many, those of which least is left."""
-    if config.budgets and not states:
+    """Each budget; of many, those with the least left."""
+    if not states:
         for table in config.budgets:
-            message = f"{shown(table.usd)}, of which nothing is spent"
-            yield Finding("budget", "money", table.name_for(None), "ok", message)
-        return
+            yield Finding("budget", "money", table.name_for(None), "ok", f"{shown(table.usd)}, nothing spent")
     listed = sorted(states, key=lambda state: (state.spent_usd + state.reserved_usd) / state.usd, reverse=True)
     for state in listed[:_MAX_BUDGETS]:
         yield _budget(state, config.timezone)
@@ -207,49 +219,34 @@ def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]
 
 def _budget(state: BudgetState, zone: str) -> Finding:
     taken = state.spent_usd + state.reserved_usd
-    until = f", until {_moment(state.resets_at, zone)}" if state.resets_at is not None else ""
-    message = f"{shown(state.spent_usd)} of {shown(state.usd)} spent, {shown(state.reserved_usd)} set aside{until}"
-    facts: dict[str, Fact] = {
-        "usd": f"{state.usd:f}",
-        "spent_usd": f"{state.spent_usd:f}",
-        "reserved_usd": f"{state.reserved_usd:f}",
-        "on_exceeded": state.on_exceeded,
-    }
-    if taken < state.usd:
-        status: Status = "warning" if taken >= state.usd * _NEARLY_SPENT else "ok"
-        nearly = "Raise its usd in [[budgets]] if more may be spent." if status == "warning" else None
-        return Finding("budget", "money", state.budget, status, message, nearly, facts)
-    effect = {
-        "block": "calls that cost anything are refused",
-        "local": "only free local targets are asked",
-        "warn": "calls go on, with a warning",
-    }[state.on_exceeded]
-    wait = f"Wait until {_moment(state.resets_at, zone)}, or raise" if state.resets_at is not None else "Raise"
-    status = "problem" if state.on_exceeded == "block" else "warning"
-    return Finding(
-        "budget", "money", state.budget, status, f"{message}; {effect}", f"{wait} its usd in [[budgets]].", facts
-    )
+    until = None if state.resets_at is None else _moment(state.resets_at, zone)
+    message = f"{shown(state.spent_usd)} of {shown(state.usd)} spent, {shown(state.reserved_usd)} reserved"
+    message += f", until {until}" if until else ""
+    status: Status = "ok"
+    remedy = None
+    if taken >= state.usd:
+        status = "problem" if state.on_exceeded == "block" else "warning"
+        message += f"; {_EXHAUSTED[state.on_exceeded]}"
+        remedy = f"{f'Wait until {until}, or raise' if until else 'Raise'} its usd in [[budgets]]."
+    elif taken >= state.usd * _NEARLY_SPENT:
+        status, remedy = "warning", "Raise its usd in [[budgets]] to spend more."
+    facts = {name: f"{getattr(state, name):f}" for name in ("usd", "spent_usd", "reserved_usd")}
+    facts["on_exceeded"] = state.on_exceeded
+    return Finding("budget", "money", state.budget, status, message, remedy, facts)
 
 
 def _not_writable(file: Path) -> str | None:
-    """Why the ledger could not be written; None: it could be, as far as can be seen without trying."""
+    """Why the ledger cannot be written; None: it can, as far as is known without trying."""
     if file.exists():
         if not file.is_file():
-            return "that is a folder"
+            return "it is a folder"
         if not os.access(file, os.W_OK):
-            return "the file is read-only for you"
-        return None if os.access(file.parent, os.W_OK) else "its folder is read-only for you"
+            return "the file is read-only"
+        return None if os.access(file.parent, os.W_OK) else "its folder is read-only"
     folder = nearest_folder(file.parent)
     if not folder.is_dir():
         return f"{folder} is a file, not a folder"
-    return None if os.access(folder, os.W_OK) else f"{folder} is read-only for you"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+    return None if os.access(folder, os.W_OK) else f"{folder} is read-only"
 
 
 def _moment(moment: datetime, zone: str) -> str:
@@ -257,7 +254,7 @@ def _moment(moment: datetime, zone: str) -> str:
 
 
 def price_findings(config: Config, providers: Providers, states: Sequence[TargetState]) -> Iterator[Finding]:
-    """The price of each target that somebody is paid for."""
+    """The price of each target that is not free."""
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
     book = price_book(config, calendar, providers)
@@ -279,45 +276,38 @@ def price_findings(config: Config, providers: Providers, states: Sequence[Target
 
 
 def _unknown(state: TargetState, providers: Providers, *, refuses: bool) -> Finding:
-    message = "nobody knows its price, so what calls cost is unknown"
+    message = "no price known, so the cost of calls is unknown"
     status: Status = "problem" if refuses else "warning"
     if refuses:
-        message += ", and a budget refuses them (on_unpriced)"
+        message += ", and a budget refuses unpriced targets (on_unpriced)"
     elif is_this_machine(urlsplit(providers.url(state.provider) or "").hostname or ""):
         status = "info"
-    remedy = _own_price(state.name)
+    remedy = _OWN_PRICE.format(state.name)
     if providers.kind(state.provider) == "openai":
-        remedy += f" Or, of a machine of your own, providers.{state.provider}.usd_per_hour."
+        remedy += f" Or, for a machine of your own, set providers.{state.provider}.usd_per_hour."
     return Finding("price", "money", state.name, status, message, remedy)
-
-
-def _own_price(target: str) -> str:
-    return f'Give its price: [[prices]] with target = "{target}", input_usd_per_mtok and output_usd_per_mtok.'
 
 
 def _known(target: str, price: Price, age_days: int | None) -> Finding:
     facts: dict[str, Fact] = {"source": price.origin.source}
+    doubt = f"; in doubt: {price.origin.doubt}" if price.origin.doubt else ""
+    status: Status = "ok"
+    remedy = None
     if isinstance(price, HourPrice):
         facts["usd_per_hour"] = f"{price.usd_per_hour:f}"
-        return Finding("price", "money", target, "ok", f"${price.usd_per_hour:f} an hour of the machine", facts=facts)
-    doubt = f"; in doubt: {price.origin.doubt}" if price.origin.doubt else ""
-    if not isinstance(price, TokenPrice):
-        return Finding("price", "money", target, "ok", f"priced by {price.origin.source}{doubt}", facts=facts)
-    facts |= {
-        "input_usd_per_mtok": f"{price.input_usd_per_mtok:f}",
-        "output_usd_per_mtok": f"{price.output_usd_per_mtok:f}",
-    }
-    told = f"${price.input_usd_per_mtok:f} in and ${price.output_usd_per_mtok:f} out per million tokens"
-    if price.origin.source == "the configuration" or age_days is None:
-        return Finding("price", "money", target, "ok", f"{told}, by your own [[prices]]", facts=facts)
-    facts["age_days"] = age_days
-    told = f"{told}, checked {_ago(age_days)}{doubt}"
-    if age_days > STALE_AFTER_DAYS:
-        return Finding(
-            "price", "money", target, "warning", told, f"Install a newer llama-client. Or: {_own_price(target)}", facts
-        )
-    return Finding("price", "money", target, "ok", told, facts=facts)
-
-
-def _ago(days: int) -> str:
-    return "today" if days <= 0 else "yesterday" if days == 1 else f"{days} days ago"
+        message = f"${price.usd_per_hour:f} per hour of the machine"
+    elif not isinstance(price, TokenPrice):
+        message = f"priced by {price.origin.source}{doubt}"
+    else:
+        input_usd, output_usd = f"{price.input_usd_per_mtok:f}", f"{price.output_usd_per_mtok:f}"
+        facts |= {"input_usd_per_mtok": input_usd, "output_usd_per_mtok": output_usd}
+        message = f"${input_usd} in and ${output_usd} out per million tokens"
+        if price.origin.source == "the configuration" or age_days is None:
+            message += ", by your own [[prices]]"
+        else:
+            facts["age_days"] = age_days
+            ago = "today" if age_days <= 0 else "yesterday" if age_days == 1 else f"{age_days} days ago"
+            message += f", checked {ago}{doubt}"
+            if age_days > STALE_AFTER_DAYS:
+                status, remedy = "warning", f"Install a newer llama-client. Or: {_OWN_PRICE.format(target)}"
+    return Finding("price", "money", target, status, message, remedy, facts)

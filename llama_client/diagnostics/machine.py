@@ -1,4 +1,4 @@
-"""Checks this machine (memory, GPUs, disks, Python, extras), and what the doctor may look at. Injected."""
+"""Checks this machine (memory, GPUs, disks, Python, extras); and what the doctor is given: options, environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,21 +19,18 @@ from llama_client.clock import Clock
 from llama_client.crossover.fitting.machines import Machine, SystemProbe, this_machine
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.services import service_of
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
-    from llama_client.crossover.fitting.machines import Machine, SystemProbe
-
 
 DEFAULT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticsOptions:
-    """What is to be looked at."""
-
     source: Source = None
     model: str | None = None
     offline: bool = False
@@ -42,7 +39,7 @@ class DiagnosticsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where it looks."""
+    """Where the checks look: the process's own, or a test's."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     folder: Path = field(default_factory=Path)
@@ -54,34 +51,31 @@ class Environment:
 
 GIB = 2**30
 _MIB = 2**20
-# In a process of its own: a library that was built for another processor would end this one.
+# In a process of its own: a library built for another processor would crash this one.
 _DEVICES = (
     "import json, xllamacpp; print(json.dumps([[d['type'].name, d['description'], d['memory_total']] "
     "for d in xllamacpp.get_device_info()]))"
 )
-# A model of 3 billion parameters in four bits takes about two.
+# A model of 3 billion parameters in four bits takes about 2 GiB.
 _LITTLE_FOR_MODELS_BYTES = 2 * GIB
-# Two million rows of the ledger (91 bytes each, measured); below the second SQLite soon cannot write any more.
+# Two million rows of the ledger (91 bytes each, measured); below the second, SQLite soon fails to write.
 _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES = 200 * _MIB, 10 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One that llama.cpp can compute on."""
-
     kind: str
     title: str
     memory_bytes: int
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is a GPU."""
         return "GPU" in self.kind
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """What was found."""
+    """Memory, GPUs and devices; `devices` is None where the library cannot be loaded."""
 
     machine: Machine
     available_ram_bytes: int | None
@@ -89,44 +83,41 @@ class MachineFacts:
     has_library: bool
 
 
-def examine_hardware(surroundings: Environment) -> MachineFacts:
-    """Asks the system. May take some seconds where drivers are slow."""
-    probe = surroundings.probe
+def examine_hardware(environment: Environment) -> MachineFacts:
+    """Reads memory and devices. Takes some seconds with slow drivers."""
+    probe = environment.probe
     has_library = find_spec("xllamacpp") is not None
     devices = _devices(probe) if has_library else None
-    return MachineFacts(surroundings.machine(probe), _available_bytes(probe), devices, has_library)
+    memory = (probe.read("/proc/meminfo") or "") if probe.system == "Linux" else ""
+    found = re.search(r"^MemAvailable:\s*(\d+) kB$", memory, re.MULTILINE)
+    available = int(found[1]) * 1024 if found else None
+    return MachineFacts(environment.machine(probe), available, devices, has_library)
 
 
-def hardware_findings(hardware: MachineFacts) -> list[Finding]:
-    """What is said of memory and GPUs."""
-    machine = hardware.machine
-    found = []
+def hardware_findings(hardware: MachineFacts) -> Iterator[Finding]:
+    machine, available = hardware.machine, hardware.available_ram_bytes
     if machine.ram_bytes is None:
-        found.append(Finding("memory", "machine", "memory", "info", "how much there is cannot be found out"))
+        yield Finding("memory", "machine", "memory", "info", "its size is unknown")
     else:
-        free = hardware.available_ram_bytes
-        now = f", {gib(free)} of it available now" if free is not None else ""
-        facts: dict[str, Fact] = {"ram_bytes": machine.ram_bytes, "available_bytes": free}
-        found.append(Finding("memory", "machine", "memory", "ok", f"{gib(machine.ram_bytes)} of RAM{now}", facts=facts))
+        now = f", {gib(available)} of it available now" if available is not None else ""
+        facts = {"ram_bytes": machine.ram_bytes, "available_bytes": available}
+        yield Finding("memory", "machine", "memory", "ok", f"{gib(machine.ram_bytes)} of RAM{now}", facts=facts)
     for gpu in machine.gpus:
-        free_gpu = f", {gib(gpu.free_bytes)} of it free now" if gpu.free_bytes is not None else ""
+        free = f", {gib(gpu.free_bytes)} of it free now" if gpu.free_bytes is not None else ""
         facts = {"memory_bytes": gpu.memory_bytes, "free_bytes": gpu.free_bytes}
-        found.append(Finding("gpu", "machine", gpu.title, "ok", f"{gib(gpu.memory_bytes)}{free_gpu}", facts=facts))
+        yield Finding("gpu", "machine", gpu.title, "ok", f"{gib(gpu.memory_bytes)}{free}", facts=facts)
     if not machine.gpus:
-        found.append(Finding("gpu", "machine", "gpu", "info", "no GPU was found; models in this process use the CPU"))
-    return found
+        yield Finding("gpu", "machine", "gpu", "info", "no GPU was found; models in this process use the CPU")
 
 
-def disk_findings(models: Path, ledger: Path | None) -> list[Finding]:
-    """The room where models and the ledger are."""
-    found = [_disk("room for models", models, _LITTLE_FOR_MODELS_BYTES, 0)]
+def disk_findings(models: Path, ledger: Path | None) -> Iterator[Finding]:
+    yield _disk("room for models", models, _LITTLE_FOR_MODELS_BYTES, 0)
     if ledger is not None:
-        found.append(_disk("room for the ledger", ledger.parent, _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES))
-    return found
+        yield _disk("room for the ledger", ledger.parent, _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES)
 
 
 def gib(size_bytes: float) -> str:
-    """A size for people.
+    """A size in a readable unit.
 
     Examples:
         >>> gib(40_000), gib(98_000_000), gib(3 * 2**30)
@@ -138,7 +129,7 @@ def gib(size_bytes: float) -> str:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path itself, or the nearest above it that is there."""
+    """The path itself, or the nearest existing one above it."""
     return next((folder for folder in (path, *path.parents) if folder.exists()), Path(path.anchor or "."))
 
 
@@ -147,7 +138,7 @@ def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Findin
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return Finding("disk", "machine", what, "info", f"{folder}: its free space cannot be found out ({error})")
+        return Finding("disk", "machine", what, "info", f"{folder}: its free space is unknown ({error})")
     status: Status = "problem" if free < none_bytes else "warning" if free < little_bytes else "ok"
     where = "LLAMA_CLIENT_CACHE_DIR" if what == "room for models" else "ledger.url"
     remedy = None if status == "ok" else f"Make room there, or choose another place with {where}."
@@ -155,25 +146,18 @@ def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Findin
     return Finding("disk", "machine", what, status, f"{gib(free)} free at {folder}", remedy, facts)
 
 
-def _available_bytes(probe: SystemProbe) -> int | None:
-    if probe.system != "Linux":
-        return None
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", probe.read("/proc/meminfo") or "", re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
-
-
 def _devices(probe: SystemProbe) -> list[Device] | None:
     if getattr(sys, "frozen", False) or not sys.executable:
         return None
     # -P: nothing of the working folder is imported.
-    told = (probe.run((sys.executable, "-P", "-c", _DEVICES)) or "").strip().splitlines()
+    lines = (probe.run((sys.executable, "-P", "-c", _DEVICES)) or "").strip().splitlines()
     try:
-        return [Device(str(kind), str(title), int(memory)) for kind, title, memory in json.loads(told[-1])]
+        return [Device(str(kind), str(title), int(memory)) for kind, title, memory in json.loads(lines[-1])]
     except (ValueError, TypeError, IndexError):
         return None
 
 
-# What each extra brings, as far as it is looked for.
+# The modules of each extra.
 EXTRAS = {
     "gguf": ("xllamacpp", "huggingface_hub", "filelock"),
     "postgres": ("psycopg",),
@@ -181,38 +165,35 @@ EXTRAS = {
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
 }
-# Each kind's official client; the others need none.
-_OFFICIAL = {"groq": "groq", "together": "openai", "openai": "openai"}
 
 
-def software_findings(config: Config, *, needs_gguf: bool) -> list[Finding]:
-    """What runs here, and what is missing."""
-    running = f"llama-client {__version__} on Python {platform.python_version()}, {platform.system()}"
-    facts: dict[str, Fact] = {"version": __version__, "python": platform.python_version(), "system": platform.system()}
-    found = [Finding("software", "configuration", "llama-client", "ok", running, facts=facts)]
+def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
+    python, system = platform.python_version(), platform.system()
+    running = f"llama-client {__version__} on Python {python}, {system}"
+    facts = {"version": __version__, "python": python, "system": system}
+    yield Finding("software", "configuration", "llama-client", "ok", running, facts=facts)
     missing = {name for name, modules in EXTRAS.items() if not all(find_spec(module) for module in modules)}
     reasons = _reasons(config, needs_gguf=needs_gguf)
     for name in sorted(missing & reasons.keys()):
         remedy = f'Run `pip install "llama-client[{name}]"`.'
         message = f"the extra {name} is not installed, and {reasons[name]} needs it"
-        found.append(Finding("extra", "configuration", name, "problem", message, remedy))
+        yield Finding("extra", "configuration", name, "problem", message, remedy)
     installed = [name for name in EXTRAS if name not in missing]
     others = [name for name in EXTRAS if name in missing and name not in reasons]
     message = f"installed: {', '.join(installed) or 'none'}"
     if others:
         message += f"; not installed, and not needed here: {', '.join(others)}"
-    facts = {"installed": installed, "missing": sorted(missing)}
-    return [*found, Finding("extras", "configuration", "extras", "ok", message, facts=facts)]
+    lists = {"installed": installed, "missing": sorted(missing)}
+    yield Finding("extras", "configuration", "extras", "ok", message, facts=lists)
 
 
 def load_official(kind: str) -> None:
-    """Imports the official client of a kind of provider, if it has one."""
-    if kind in _OFFICIAL:
-        import_module(_OFFICIAL[kind])
+    service = service_of(kind)
+    if service is not None and service.sdk:
+        import_module(service.sdk)
 
 
 def _reasons(config: Config, *, needs_gguf: bool) -> dict[str, str]:
-    """The extras that the configuration needs, and what for."""
     reasons = {}
     if needs_gguf:
         reasons["gguf"] = "a model that runs in this process"

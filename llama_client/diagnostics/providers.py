@@ -6,121 +6,47 @@ import os
 import ssl
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from llama_client.diagnostics.finding import AllowedChecks, Fact, Finding, NotAllowed, Section, Status, forbidden
+from llama_client import errors
+from llama_client.diagnostics.finding import Fact, Finding, Section, Status
 from llama_client.diagnostics.machine import load_official
-from llama_client.errors import (
-    APIConnectionError,
-    APITimeoutError,
-    AuthenticationError,
-    ConfigError,
-    InvalidResponseError,
-    LlamaClientError,
-    LocalOnlyError,
-    ModelNotFoundError,
-    PermissionDeniedError,
-    ProviderError,
-    RateLimitError,
-)
-from llama_client.providers.registry import service_of
+from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
+from llama_client.local_only import is_this_machine
+from llama_client.providers.services import service_of
 from llama_client.redaction import without_credentials
 
 if TYPE_CHECKING:
-    from llama_client.clock import Clock
     from llama_client.config.provider_tables import HttpProviderConfig
-    from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
-    from llama_client.providers.base import ServedModel
+    from llama_client.diagnostics.config_check import CheckedConfig
+    from llama_client.diagnostics.machine import DiagnosticsOptions, Environment
+    from llama_client.providers.base import Provider, ServedModel
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.registry import Providers
 
-
+State = Literal["reached", "not reached", "forbidden", "not contacted"]
 _OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
+_MAX_CAUSES = 10
+# A server's error may be a page.
+_MAX_QUOTED_CHARS = 300
+_FORBIDDEN_REMEDIES = {
+    "connection": 'Add "{host}" to privacy.allow_hosts if it may be reached, or remove its table.',
+    "proxy": "Remove its proxy, or its table.",
+    "key_command": "Read its key from api_key_file or api_key_env.",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class KeySource:
-    """Where a key comes from."""
-
+class KeySource(NamedTuple):
     name: str | None
     file: Path | None = None
 
 
-def key_source(
-    name: str, table: HttpProviderConfig, *, kind: str, environ: Mapping[str, str], file: Path | None
-) -> KeySource:
-    """Where the key of a provider comes from."""
-    if table.api_key is not None:
-        return KeySource(f"providers.{name}.api_key", file)
-    if table.api_key_env is not None:
-        return KeySource(f"${table.api_key_env}")
-    if table.api_key_file is not None:
-        return KeySource(f"the file {table.api_key_file}", table.api_key_file)
-    if table.api_key_command is not None:
-        # Its arguments could hold the key itself.
-        return KeySource(f"the command `{Path(table.api_key_command[0]).name}`")
-    variable = _own_variable(table, kind, environ)
-    return KeySource(f"${variable}" if variable and environ.get(variable) else None)
-
-
-def get_one(name: str, table: HttpProviderConfig, kind: str, environ: Mapping[str, str]) -> str:
-    """How to give a provider a key."""
-    variable = _own_variable(table, kind, environ)
-    console = _console(table, kind, environ)
-    where = f"Get a key at {console} and set" if console else "Set"
-    how = f"{variable}, or providers.{name}.api_key_env" if variable else f"providers.{name}.api_key_env"
-    return f"{where} {how} to the variable that holds it." if not variable else f"{where} {how}."
-
-
-def replace_it(name: str, table: HttpProviderConfig, kind: str, source: KeySource, environ: Mapping[str, str]) -> str:
-    """What to do about a key that was refused."""
-    if source.name is None:
-        return get_one(name, table, kind, environ)
-    console = _console(table, kind, environ)
-    where = f" a new one is made at {console}" if console else " ask whoever runs the server for one"
-    return f"Put a valid key into {source.name};{where}."
-
-
-def _own_variable(table: HttpProviderConfig, kind: str, environ: Mapping[str, str]) -> str | None:
-    """The variable that is read where the table names no source; None: a server of the user's own, which has none."""
-    return service_of(kind).key_variable_for(table, environ)
-
-
-def _console(table: HttpProviderConfig, kind: str, environ: Mapping[str, str]) -> str | None:
-    """Where a provider's users make their keys; None: it is a server of somebody's own."""
-    if _own_variable(table, kind, environ) is None:
-        return None
-    return service_of(kind).keys_url
-
-
-def read_by_others(source: KeySource) -> Finding | None:
-    """Whether a file that holds a key can be read by other users of this machine."""
-    if source.file is None or os.name != "posix":
-        return None
-    try:
-        mode = source.file.stat().st_mode
-    except OSError:
-        return None
-    if not mode & _OTHERS_MAY_READ:
-        return None
-    message = "it holds a key, and other users of this machine may read it"
-    remedy = f"Run `chmod 600 '{source.file}'`."
-    facts: dict[str, Fact] = {"mode": f"{stat.S_IMODE(mode):04o}"}
-    return Finding("key_file", "configuration", str(source.file), "warning", message, remedy, facts)
-
-
-State = Literal["reached", "not reached", "forbidden", "not asked"]
-_MAX_CAUSES = 10
-_MAX_SAID_CHARS = 300
-
-
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """What is known of a provider once it was asked."""
-
     name: str
     kind: str
     state: State
@@ -131,189 +57,249 @@ class ProviderState:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProviderCheck:
-    """One provider, as it is looked at."""
-
     name: str
-    kind: str
-    table: HttpTable
-    is_configured: bool
+    table: HttpProviderConfig
+    checked: CheckedConfig
     providers: Providers
-    reach: AllowedChecks
-    environ: Mapping[str, str]
-    config_file: Path | None
-    clock: Clock
-    source: KeySource = field(init=False)
+    options: DiagnosticsOptions
+    environment: Environment
 
-    def __post_init__(self) -> None:
-        source = key_source(self.name, self.table, kind=self.kind, environ=self.environ, file=self.config_file)
-        object.__setattr__(self, "source", source)
+    @cached_property
+    def key_source(self) -> KeySource:
+        """Where its key comes from; of a command, without its arguments, which could contain the key."""
+        table, variable = self.table, self._variable
+        command = Path((table.api_key_command or ("",))[0]).name
+        sources = [
+            (table.api_key, KeySource(f"providers.{self.name}.api_key", self.checked.file)),
+            (table.api_key_env, KeySource(f"${table.api_key_env}")),
+            (table.api_key_file, KeySource(f"the file {table.api_key_file}", table.api_key_file)),
+            (table.api_key_command, KeySource(f"the command `{command}`")),
+            (self.environment.environ.get(variable or "") or None, KeySource(f"${variable}")),
+        ]
+        return next((source for value, source in sources if value is not None), KeySource(None))
+
+    @property
+    def _variable(self) -> str | None:
+        """The variable that is read without a source in the table; None: a compatible server, which has none."""
+        from llama_client.providers.http.sdk import http_service_of
+
+        return http_service_of(self.table.kind).key_variable_for(self.table, self.environment.environ)
+
+    @property
+    def _keys_url(self) -> str | None:
+        """The page where its keys are made; None: a compatible server."""
+        service = service_of(self.table.kind)
+        return service.keys_url or None if service is not None and self._variable is not None else None
 
     def load(self) -> None:
-        """Imports what it takes to ask it, so that this counts against nobody."""
+        """Imports what the check needs, so that its time does not count as the provider's."""
         try:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
-            if self.reach.bars(self.name, provider.url, is_configured=self.is_configured) is None:
-                load_official(self.kind)
-        except Exception:  # noqa: BLE001 - whoever looks meets it again, and tells it
+            if self._not_allowed(provider.url) is None:
+                load_official(self.table.kind)
+        except Exception:  # noqa: BLE001 - `run` meets it again and reports it
             return
 
-    def look(self) -> ProviderState:
-        """Asks it. Blocks for as long as it likes; whoever calls this waits no longer than they want to."""
+    def run(self) -> ProviderState:
+        """Contacts the provider. May block for any time: run it in a thread."""
         try:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
         except LlamaClientError as error:
-            return self._ended("not reached", None, self._wrong(error))
+            return self._ended("not reached", None, self._invalid(error))
+        if getattr(provider, "url", None) is None:
+            return self._without_address(provider)
         url = without_credentials(provider.url)
-        barred = self.reach.bars(self.name, provider.url, is_configured=self.is_configured)
-        if barred is not None:
-            return self._barred(url, barred)
+        not_allowed = self._not_allowed(provider.url)
+        if not_allowed is not None:
+            return self._not_contacted(url, not_allowed)
         try:
             provider.open()
         except LocalOnlyError as error:
-            return self._barred(url, forbidden(error, provider.url, is_configured=self.is_configured))
+            return self._not_contacted(url, self._forbidden(error, url))
         except LlamaClientError as error:
             return self._ended("not reached", url, self._key_missing(error))
-        return self._asked(provider, url)
+        return self._contacted(provider, url)
 
-    def late(self, timeout_s: float) -> ProviderState:
-        """What is said of it where it did not answer in time."""
-        url = self.providers.url(self.name)
-        why = f"it did not answer within {timeout_s:g} s"
-        remedy = "Ask again with a longer --timeout; if that does not help, its key's command or its server hangs."
-        return self._ended("not reached", url and without_credentials(url), self._reach("problem", why, remedy))
-
-    def _asked(self, provider: HttpProvider, url: str) -> ProviderState:
-        # With the HTTP library behind it, which not every configuration needs.
-        from llama_client.providers.http.error_mapping import is_refused
-
-        began = self.clock.monotonic()
+    def _without_address(self, provider: Provider) -> ProviderState:
+        """A provider of an installed package that is not behind HTTP; it checks by itself what it may connect to."""
         try:
             served = provider.served_models()
         except LlamaClientError as error:
-            key = self._key_finding(error)
+            return self._ended("not reached", None, self._invalid(error))
+        message = f"provided by an installed package; it lists {len(served)} models"
+        reached = self._reach("ok", message, models=len(served))
+        return replace(self._ended("reached", None, reached), served=list(served))
+
+    def unknown(self, failure: str | None) -> ProviderState:
+        """Its state after a check that failed, or (None) did not end in time."""
+        url, remedy = self.providers.url(self.name), None
+        if failure is None:
+            failure = f"it did not answer within {self.options.timeout_s:g} s"
+            remedy = "Try a longer --timeout; if that does not help, its key's command or its server hangs."
+        return self._ended("not reached", url and without_credentials(url), self._reach("problem", failure, remedy))
+
+    def _contacted(self, provider: HttpProvider, url: str) -> ProviderState:
+        # With the HTTP library behind it, which not every configuration needs.
+        from llama_client.providers.http.error_mapping import is_refused
+
+        monotonic = self.environment.clock.monotonic
+        started_s = monotonic()
+        try:
+            served = provider.served_models()
+        except LlamaClientError as error:
             state: State = "forbidden" if isinstance(error, LocalOnlyError) else "not reached"
-            return self._ended(state, url, *key, self._unreached(error, url, is_refused=is_refused(error)))
-        latency_ms = round((self.clock.monotonic() - began) * 1000, 1)
-        default, version = None, None
-        if self.kind == "ollama":
-            default, version = self.providers.ollama_default(self.name), _version(provider)
-        facts: dict[str, Fact] = {"latency_ms": latency_ms, "models": len(served), "url": url}
-        models = "1 model" if len(served) == 1 else f"{len(served)} models"
-        reached = self._reach("ok", f"reached at {url} in {latency_ms:g} ms; it serves {models}", None, facts)
-        findings = (*self._key_finding(None), *self._file_finding(), reached)
-        return ProviderState(
-            self.name, self.kind, "reached", url, _cleaned(served, provider), default, version, findings
-        )
+            unreached = self._unreached(error, url, is_refused=is_refused(error))
+            return self._ended(state, url, *self._key_findings(error), unreached)
+        latency_ms = round((monotonic() - started_s) * 1000, 1)
+        message = f"reached at {url} in {latency_ms:g} ms; it serves {len(served)} model{'s' * (len(served) != 1)}"
+        reached = self._reach("ok", message, latency_ms=latency_ms, models=len(served), url=url)
+        ended = self._ended("reached", url, *self._key_findings(None), reached)
+        cleaned = [replace(model, id=provider.cleaned(model.id)) for model in served]
+        if self.table.kind != "ollama":
+            return replace(ended, served=cleaned)
+        default = self.providers.ollama_default(self.name)
+        return replace(ended, served=cleaned, default=default, version=_version(provider))
 
     def _ended(self, state: State, url: str | None, *findings: Finding) -> ProviderState:
-        return ProviderState(self.name, self.kind, state, url, findings=(*self._file_finding(), *findings))
+        return ProviderState(self.name, self.table.kind, state, url, findings=(*self._key_file_findings(), *findings))
 
-    def _barred(self, url: str, barred: NotAllowed) -> ProviderState:
-        state: State = "forbidden" if barred.rule == "local_only" else "not asked"
-        facts: dict[str, Fact] = {"rule": barred.rule, "url": url}
-        return self._ended(state, url, self._reach(barred.status, barred.message, barred.remedy, facts))
+    def _not_contacted(self, url: str, finding: Finding) -> ProviderState:
+        return self._ended("forbidden" if finding.facts["rule"] == "local_only" else "not contacted", url, finding)
 
-    def _reach(
-        self, status: Status, message: str, remedy: str | None, facts: Mapping[str, Fact] | None = None
-    ) -> Finding:
-        return Finding("provider_reachable", self._section, self.name, status, message, remedy, facts or {})
+    def _not_allowed(self, url: str) -> Finding | None:
+        """Why the provider must not be contacted; None: it may. To find out, nothing is contacted either."""
+        host, url = urlsplit(url).hostname or "", without_credentials(url)
+        if self.checked.is_wrong("providers", self.name):
+            message = "not contacted: its table in the configuration is wrong"
+            return self._reach("skipped", message, rule="configuration", url=url)
+        if is_this_machine(host):
+            return None
+        if not self.checked.is_known:
+            message = "not contacted: the configuration cannot be used, and it may set local_only"
+            return self._reach("skipped", message, rule="configuration", url=url)
+        try:
+            self.providers.guard.require_allowed(host)
+        except LocalOnlyError as error:
+            return self._forbidden(error, url)
+        if self.options.offline:
+            return self._reach("skipped", "not contacted: --offline", rule="offline", url=url)
+        return None
 
-    @property
-    def _section(self) -> Section:
-        return "local engines" if self.kind == "ollama" else "providers"
+    def _forbidden(self, error: LocalOnlyError, url: str) -> Finding:
+        """Forbidden by `local_only`, as it should be without a table in the configuration."""
+        message, remedy = f"not contacted: {error}", None
+        if self.providers.is_configured(self.name):
+            remedy = _FORBIDDEN_REMEDIES.get(error.rule, "Remove its table, or switch local_only off.")
+            remedy = remedy.format(host=urlsplit(url).hostname or "")
+        return self._reach("warning" if remedy else "info", message, remedy, rule="local_only", url=url)
 
-    def _file_finding(self) -> Iterator[Finding]:
-        found = read_by_others(self.source)
-        if found is not None:
-            yield found
+    def _reach(self, status: Status, message: str, remedy: str | None = None, **facts: Fact) -> Finding:
+        return self._finding("provider_reachable", status, message, remedy, facts)
 
     def _key(self, status: Status, message: str, remedy: str | None = None) -> Finding:
-        facts: dict[str, Fact] = {"source": self.source.name}
-        return Finding("provider_key", self._section, self.name, status, message, remedy, facts)
+        return self._finding("provider_key", status, message, remedy, {"source": self.key_source.name})
+
+    def _finding(
+        self, check: str, status: Status, message: str, remedy: str | None, facts: Mapping[str, Fact]
+    ) -> Finding:
+        section: Section = "local engines" if self.table.kind == "ollama" else "providers"
+        return Finding(check, section, self.name, status, message, remedy, facts)
+
+    def _key_file_findings(self) -> Iterator[Finding]:
+        file = self.key_source.file
+        if file is None or os.name != "posix":
+            return
+        try:
+            mode = file.stat().st_mode
+        except OSError:
+            return
+        if mode & _OTHERS_MAY_READ:
+            message = "it contains a key, and other users of this machine can read it"
+            remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{stat.S_IMODE(mode):04o}"}
+            yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
 
     def _key_missing(self, error: LlamaClientError) -> Finding:
-        key = error.key if isinstance(error, ConfigError) else None
-        if isinstance(error, ConfigError) and not (key and ("api_key" in key or key.startswith("$"))):
-            return self._wrong(error)
         if isinstance(error, AuthenticationError):
-            return self._key(
-                "problem", "it needs a key, and there is none", get_one(self.name, self.table, self.kind, self.environ)
-            )
-        message = str(error).removeprefix(f"{key}: ")
-        return self._key("problem", message, replace_it(self.name, self.table, self.kind, self.source, self.environ))
+            return self._key("problem", "it needs a key, and there is none", self._get_key())
+        key = getattr(error, "key", None)
+        if isinstance(error, errors.ConfigError) and not (key and ("api_key" in key or key.startswith("$"))):
+            return self._invalid(error)
+        return self._key("problem", str(error).removeprefix(f"{key}: "), self._replace_key())
 
-    def _key_finding(self, error: LlamaClientError | None) -> Iterator[Finding]:
-        """What is said of the key, once it was sent."""
+    def _key_findings(self, error: LlamaClientError | None) -> Iterator[Finding]:
+        source = self.key_source.name
         if isinstance(error, AuthenticationError | PermissionDeniedError):
             code = f" ({error.http_status})" if error.http_status else ""
-            sent = f"the key in {self.source.name}" if self.source.name else "a request without a key"
-            what = "refused" if isinstance(error, AuthenticationError) else "does not allow"
-            remedy = replace_it(self.name, self.table, self.kind, self.source, self.environ)
-            yield self._key("problem", f"it {what} {sent}{code}", remedy)
-        elif self.source.name is not None:
-            taken = "" if error is None else "; whether it is right is not known"
-            yield self._key("ok", f"present, from {self.source.name}{taken}")
-        elif error is None and self.kind != "ollama":
-            yield self._key("info", "none is set, and none was asked for")
+            sent = f"the key in {source}" if source else "a request without a key"
+            verb = "refused" if isinstance(error, AuthenticationError) else "does not allow"
+            yield self._key("problem", f"it {verb} {sent}{code}", self._replace_key())
+        elif source is not None:
+            validity = "" if error is None else "; unknown whether it is valid"
+            yield self._key("ok", f"present, from {source}{validity}")
+        elif error is None and self.table.kind != "ollama":
+            yield self._key("info", "none is set, and none was needed")
 
-    def _wrong(self, error: LlamaClientError) -> Finding:
-        key = getattr(error, "key", None)
-        remedy = f"Correct {key or f'providers.{self.name}'}." if isinstance(error, ConfigError) else None
-        return self._reach("problem", str(error), remedy)
+    def _get_key(self) -> str:
+        where = f"Get a key at {self._keys_url} and set" if self._keys_url else "Set"
+        if self._variable is None:
+            return f"{where} providers.{self.name}.api_key_env to the variable that holds it."
+        return f"{where} {self._variable}, or providers.{self.name}.api_key_env."
+
+    def _replace_key(self) -> str:
+        if self.key_source.name is None:
+            return self._get_key()
+        where = f"a new one is made at {self._keys_url}" if self._keys_url else "ask the server's administrator for one"
+        return f"Put a valid key into {self.key_source.name}; {where}."
+
+    def _invalid(self, error: LlamaClientError) -> Finding:
+        key = getattr(error, "key", None) or f"providers.{self.name}"
+        return self._reach("problem", str(error), f"Correct {key}." if isinstance(error, errors.ConfigError) else None)
 
     def _unreached(self, error: LlamaClientError, url: str, *, is_refused: bool) -> Finding:
         if isinstance(error, LocalOnlyError):
-            host = urlsplit(url).hostname or ""
-            barred = forbidden(error, host, is_configured=self.is_configured)
-            return self._reach(barred.status, barred.message, barred.remedy, {"rule": "local_only", "url": url})
+            return self._forbidden(error, url)
         facts: dict[str, Fact] = {"url": url, "error": type(error).__name__}
-        if isinstance(error, ProviderError):
+        if isinstance(error, errors.ProviderError):
             facts["http_status"] = error.http_status
-        if isinstance(error, RateLimitError):
-            return self._reach("warning", f"reached at {url}, and it allows no more for now: {error}", None, facts)
+        if isinstance(error, errors.RateLimitError):
+            return self._reach("warning", f"reached at {url}, and rate limited: {error}", None, **facts)
         if isinstance(error, AuthenticationError | PermissionDeniedError):
-            return self._reach("info", f"reached at {url}; it says no more without a valid key", None, facts)
-        is_expected = self.kind == "ollama" and not self.is_configured and isinstance(error, APIConnectionError)
-        status: Status = "info" if is_expected else "problem"
-        remedy = None if is_expected else self._remedy(error, url)
-        message = f"not reached at {url}: {_shortened(str(error))}"
+            return self._reach("info", f"reached at {url}; without a valid key it lists no models", None, **facts)
+        text = str(error)
+        message = f"not reached at {url}: {text[:_MAX_QUOTED_CHARS]}{'…' * (len(text) > _MAX_QUOTED_CHARS)}"
         if is_refused:
-            message = f"no Ollama is running at {url}" if self.kind == "ollama" else f"nobody listens at {url}"
-        return self._reach(status, message, remedy, facts)
+            message = f"{'no Ollama is running' if self.table.kind == 'ollama' else 'connection refused'} at {url}"
+        is_optional = self.table.kind == "ollama" and not self.providers.is_configured(self.name)
+        if is_optional and isinstance(error, errors.APIConnectionError):
+            return self._reach("info", message, None, **facts)
+        return self._reach("problem", message, self._remedy(error), **facts)
 
-    def _remedy(self, error: LlamaClientError, url: str) -> str:
+    def _remedy(self, error: LlamaClientError) -> str:
         where = f"providers.{self.name}.base_url"
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
             return f"Name the certificate to trust in providers.{self.name}.ca_file, or in SSL_CERT_FILE."
-        if isinstance(error, ModelNotFoundError | InvalidResponseError):
-            return f"See whether {where} is right: the address of a compatible server usually ends in /v1."
-        if self.kind == "ollama" and isinstance(error, APIConnectionError):
+        if isinstance(error, errors.ModelNotFoundError | errors.InvalidResponseError):
+            return f"Check {where}: the address of a compatible server usually ends in /v1."
+        if self.table.kind == "ollama" and isinstance(error, errors.APIConnectionError):
             return f"Start it with `ollama serve`, or correct {where} or OLLAMA_HOST."
-        if isinstance(error, APITimeoutError | APIConnectionError):
-            if self.kind == "openai" and self.table.base_url is not None:
+        if isinstance(error, errors.APITimeoutError | errors.APIConnectionError):
+            service = service_of(self.table.kind)
+            is_cloud = service is not None and not service.is_local and not service.is_any_server
+            if not is_cloud and self.table.base_url is not None:
                 return f"Start the server, or correct {where}."
-            return "See whether this machine is online, and whether a proxy is needed (HTTPS_PROXY)."
+            return "Check whether this machine is online, and whether a proxy is needed (HTTPS_PROXY)."
         return "The server itself fails: look at its logs or its status page, and try again later."
 
 
 def _version(provider: HttpProvider) -> str | None:
     try:
-        told = provider.look_up("api/version")
+        answer = provider.look_up("api/version")
     except LlamaClientError:
         return None
-    version = told.get("version") if isinstance(told, dict) else None
+    version = answer.get("version") if isinstance(answer, dict) else None
     return provider.cleaned(version)[:40] if isinstance(version, str) else None
-
-
-def _cleaned(served: Sequence[ServedModel], provider: HttpProvider) -> list[ServedModel]:
-    return [replace(model, id=provider.cleaned(model.id)) for model in served]
-
-
-def _shortened(text: str) -> str:
-    """What servers say may be a page."""
-    return text if len(text) <= _MAX_SAID_CHARS else f"{text[:_MAX_SAID_CHARS]}…"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,7 @@
-"""What every provider is to the rest of the package: one verb in two colours, what it cannot do, and its codec."""
+"""What a provider is: the `Provider` protocol, the `Codec` protocol for providers behind HTTP, and their data.
+
+A third party implements `Provider` (all of it), or `Codec` (the wire format alone, over the package's own HTTP).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from llama_client.types.completion import ChatCompletionChunk
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-# Never refused: they are ours, a second name, or (user, for a provider without abuse checks) change nothing in the
-# answer.
+# Never refused: the package's own, a second name of one that is checked, or (`user`, for a provider without abuse
+# checks) without effect on the answer.
 _ALWAYS_HONOURED = frozenset(
     {"messages", "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "schema_in_words"}
 )
@@ -21,23 +24,33 @@ _ALWAYS_HONOURED = frozenset(
 
 @dataclass(slots=True, eq=False)
 class AttemptFacts:
-    """What a provider learns during one attempt beside the chunks; it writes each fact down as soon as it is known.
+    """What a provider learns during one attempt, beside the chunks. Set each field as soon as it is known.
+
+    The attempt's record is made from these at its end, however it ends. All times are in seconds.
 
     Attributes:
-        sent: Whether the request may have reached the model. Set before sending, never taken back.
-        http_status: The status of the answer.
+        sent: Whether the request may have reached the model, and so may be billed. Set before sending, never reset.
+        http_status: The status of the response.
         provider_request_id: The provider's id of the request.
-        rate_limit: What the provider said of its limits.
-        load_s: Seconds that this attempt waited for the model to load.
-        queue_s: Seconds that it waited for a free slot.
-        total_s: Seconds that the answer took, where the provider measured that itself.
-        tokens_per_s: The speed of the answer, where the provider measured that itself.
-        warnings: What a careful user would want to know.
+        rate_limit: The provider's rate limits: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`, each
+            part where known.
+        load_s: The time that this attempt waited for the model to load.
+        queue_s: The time that it waited for a free slot.
+        total_s: The duration of the answer, as measured by the provider.
+        tokens_per_s: The speed of the answer, as measured by the provider.
+        warnings: For `ChatCompletion.warnings`; see `warn`.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
-        body: The provider's own body, where the answer came as one.
-        is_loading: Whether the model is still being loaded, so that silence is no fault.
-        is_stopped: Whether somebody has ended the attempt from elsewhere.
-        stop: Ends the attempt from another thread or task, while its own waits for the provider. None: cannot be.
+        body: The provider's own body, where the answer was a single one.
+        is_loading: Whether the model is still loading, so that a timeout does not count as a failure of the target.
+        is_stopped: Whether the attempt was stopped from another thread or task; see `cancel`.
+        stop: Stops the attempt from another thread or task, while the provider waits. None: nothing is waiting.
+
+    Example:
+        >>> facts = AttemptFacts()
+        >>> facts.warn("top_k was rounded")
+        >>> facts.warn("top_k was rounded")
+        >>> facts.warnings
+        ['top_k was rounded']
     """
 
     sent: bool = False
@@ -55,39 +68,47 @@ class AttemptFacts:
     is_stopped: bool = False
     stop: Callable[[], None] | None = None
 
-    def end(self) -> None:
-        """Ends the attempt from another thread or task. What waits for the provider fails soon after."""
+    def cancel(self) -> None:
+        """Stops the attempt from another thread or task. The provider's wait fails soon after."""
         self.is_stopped = True
         stop = self.stop
         if stop is not None:
             stop()
 
     def redact(self, without: Callable[[Any], Any]) -> None:
-        """Takes secrets out of what the provider sent."""
+        """Removes secrets from what the provider sent.
+
+        Args:
+            without: Returns a value of any shape with its secrets replaced.
+        """
         self.bodies[:] = [without(body) for body in self.bodies]
         self.body = without(self.body)
         self.provider_request_id = without(self.provider_request_id)
         self.warnings[:] = [without(warning) for warning in self.warnings]
 
     def warn(self, warning: str) -> None:
-        """Adds a warning, once."""
+        """Adds a warning, unless it is there already.
+
+        Args:
+            warning: One sentence.
+        """
         if warning not in self.warnings:
             self.warnings.append(warning)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One attempt, as a provider sees it.
+    """One attempt, as a provider gets it.
 
     Attributes:
-        request: The checked request.
+        request: The validated request.
         provider: The provider's name in the configuration.
         model: The provider's own model id.
-        request_id: Ours.
-        timeout_s: Seconds until the attempt must be over (a call) or have content (a stream); None: no limit.
-        facts: Where the provider writes down what it learns.
-        images: Images behind addresses, in base64, where the provider had to fetch them.
-        first_content_s: Seconds until a stream must have content, where the model is not still being loaded; None: as
+        request_id: The package's id of the call, the same in all its attempts, logs and the ledger.
+        timeout_s: Seconds until the attempt must be complete (a call) or have content (a stream); None: no limit.
+        facts: Where the provider records what it learns.
+        images: The fetched images by their address, in base64, where the provider accepts no addresses.
+        first_content_s: Seconds until a stream must have content, unless the model is still loading; None: as
             `timeout_s`.
         stall_s: Seconds that a stream may pause between chunks; None: no limit.
         is_continuation: Whether the last message is the beginning of the answer.
@@ -110,74 +131,146 @@ class ProviderCall:
         return f"{self.provider}/{self.model}"
 
     def unsupported(self, param: str, why: str) -> UnsupportedFeatureError:
-        """The error for a parameter that this target cannot honour."""
+        """The error for a parameter that this target cannot honour.
+
+        Args:
+            param: The parameter.
+            why: Why the target cannot honour it.
+        """
         return UnsupportedFeatureError(f"{self.target} cannot honour {param}: {why}", param=param, target=self.target)
 
 
 class Provider(Protocol):
-    """Somebody who answers. A whole reply is a stream of one chunk, so there is one verb in two colours.
+    """Answers requests. A whole answer is a stream of one chunk, so there is one operation, sync and async.
 
-    `require` comes first, and says no before anything is sent. Both generators raise `ProviderError`s only, free what
-    they hold when closed early, and end only after a chunk with a finish reason for every choice: an end without one is
-    taken for an interruption.
+    `require` is called first, and refuses before anything is sent. Both generators raise `ProviderError`s only, release
+    what they hold when closed early, and end only after a chunk with a finish reason for every choice: an end without
+    one counts as an interruption.
+
+    Derive from it and write `chunks` and `achunks`; the other methods have the defaults of a provider that honours
+    everything and has nothing to release.
     """
 
     def is_free(self, model: str) -> bool:
-        """Whether that model's answers are made on a machine of the user's own, so nobody is paid by the token."""
-        ...
+        """Whether the model runs on the user's own machine, so that tokens cost nothing.
+
+        Args:
+            model: The provider's own model id.
+        """
+        return False
 
     def require(self, call: ProviderCall) -> None:
-        """Refuses what it cannot honour, as far as that is known without asking anybody.
+        """Refuses what the provider cannot honour, as far as that is known without I/O.
+
+        Args:
+            call: The request.
 
         Raises:
             UnsupportedFeatureError: Names the parameter.
             LocalOnlyError: The request would leave this machine.
         """
-        ...
+        return
 
     def continues(self, model: str) -> bool:
-        """Whether the model goes on from an assistant message at the end of the request."""
-        ...
+        """Whether the model continues an assistant message at the end of the request.
+
+        Args:
+            model: The provider's own model id.
+        """
+        return False
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
-        """Answers, blocking."""
+        """The answer, blocking.
+
+        Args:
+            call: The request.
+
+        Raises:
+            ProviderError: Of any kind; `facts.sent` tells whether the request may have been sent.
+        """
         ...
 
     def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
-        """Answers, on the event loop."""
+        """The same as `chunks`, on the event loop.
+
+        Args:
+            call: The request.
+        """
         ...
 
     def close(self) -> None:
-        """Frees everything; running answers end with an `APIConnectionError`."""
-        ...
+        """Releases everything; running answers end with an `APIConnectionError`."""
+        return
 
     async def aclose(self) -> None:
-        """The same, without blocking the event loop."""
-        ...
+        """The same as `close`, without blocking the event loop."""
+        self.close()
 
     def served_models(self) -> Sequence[ServedModel]:
-        """The models that it serves now, asked of it."""
-        ...
+        """The models that the provider serves now, as it lists them.
+
+        Raises:
+            ProviderError: It cannot be reached, or refuses.
+        """
+        return ()
 
     async def aserved_models(self) -> Sequence[ServedModel]:
-        """The same, on the event loop."""
-        ...
+        """The same as `served_models`, on the event loop."""
+        return self.served_models()
 
     def cleaned(self, text: str) -> str:
-        """What it says, without the secrets that were sent to it."""
+        """A text from the provider, without the secrets that were sent to it.
+
+        Args:
+            text: The text.
+        """
+        return text
+
+
+class ProviderSetup(Protocol):
+    """What a provider factory is given: `factory(setup)` returns a `Provider`, once a client, at its first use."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in the configuration."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The `options` of its table, whatever the user wrote there."""
+        ...
+
+    @property
+    def base_url(self) -> str | None:
+        """The `base_url` of its table, else of its row; None: neither has one."""
+        ...
+
+    @property
+    def local_only(self) -> bool:
+        """Whether nothing may leave this machine. `over_http` sees to that; other connections are the factory's."""
+        ...
+
+    def over_http(self, codec: Codec) -> Provider:
+        """A provider behind HTTP whose wire is that of a codec.
+
+        The connections, the key, `local_only`, timeouts and cancellation are this package's; the codec does no I/O.
+
+        Args:
+            codec: The wire.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that a provider says it serves.
+    """A model in a provider's own list.
 
     Attributes:
         id: The provider's own id.
-        context_tokens: The context that it is served with, where the provider says.
+        context_tokens: The context that it is served with; None: unknown.
         size_bytes: The file's size, where the model is a file.
-        is_loaded: Whether it is in memory now; None where that has no meaning or is not told.
-        is_remote: Whether the provider hands its requests on to somebody else.
+        is_loaded: Whether it is in memory now; None: unknown, or without meaning there.
+        is_remote: Whether the provider forwards its requests to another server.
     """
 
     id: str
@@ -189,12 +282,12 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """What a codec makes of a request: where it goes below the provider's address, and what is sent.
+    """A request as a codec encoded it.
 
     Attributes:
-        path: Relative to the address, without a slash at its start.
+        path: Relative to the provider's address, without a leading slash.
         body: JSON.
-        headers: Beside those of the provider's own client.
+        headers: Added to those of the provider's own client.
     """
 
     path: str
@@ -204,13 +297,13 @@ class HttpCall:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """The head of an answer, and the whole body where it is no stream.
+    """The head of a response, and its body where it is not a stream.
 
     Attributes:
         status: The HTTP status.
         headers: With lower-case names.
-        body: The body's bytes.
-        received_at: Unix time.
+        body: Empty for a stream.
+        received_at: Unix time in seconds.
     """
 
     status: int
@@ -220,32 +313,44 @@ class HttpAnswer:
 
 
 class StreamDecoder(Protocol):
-    """Turns the bytes of one stream into chunks. Raises `ProviderError`s only, each after the chunks before it."""
+    """Decodes the bytes of one stream. Raises `ProviderError`s only, each after the chunks before it."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether every choice has its finish reason, so that a connection that breaks now breaks nothing."""
+        """Whether every choice has its finish reason, so that a lost connection no longer matters."""
         ...
 
     @property
     def is_done(self) -> bool:
-        """Whether the provider said that nothing more comes."""
+        """Whether the provider marked the end of the stream."""
         ...
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that these bytes complete."""
+        """The chunks that these bytes complete.
+
+        Args:
+            data: The next bytes, cut at any place.
+        """
         ...
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        """What is left at the end of the bytes."""
+        """The remaining chunks, after the last bytes."""
         ...
 
 
 class Codec(Protocol):
-    """One provider's wire, without I/O: the same for both colours."""
+    """One provider's wire format, the same for sync and async.
+
+    A codec does no I/O and keeps no state between calls. Its results are what it returns and what it adds to
+    `call.facts`: warnings, bodies, and the ids and times that a body contains. All it reads there is whether the
+    headers had a request id already. The exchange, which does the I/O, sets all other facts.
+    """
 
     def require(self, call: ProviderCall) -> None:
         """Refuses what the target cannot honour, before anything is sent or fetched.
+
+        Args:
+            call: The request.
 
         Raises:
             UnsupportedFeatureError: Names the parameter.
@@ -253,27 +358,44 @@ class Codec(Protocol):
         ...
 
     def encode(self, call: ProviderCall) -> HttpCall:
-        """Our request, which has passed `require`, as the provider's.
+        """The request, which has passed `require`, in the provider's format.
+
+        Args:
+            call: The request.
 
         Raises:
-            UnsupportedFeatureError: Something in a message has no form there.
+            UnsupportedFeatureError: A part of a message cannot be expressed there.
         """
         ...
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         """A whole answer as one chunk.
 
+        Args:
+            answer: The whole response.
+            call: The request.
+
         Raises:
-            ProviderError: It is an error, or none at all.
+            ProviderError: The body is an error, or not an answer.
         """
         ...
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
-        """A decoder for the stream that begins with this head."""
+        """A decoder for the stream that begins with this head.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         ...
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """An answer with an error status: our error, or the answer that could be rescued from it."""
+        """A response with an error status as our error, or as the answer that it contains.
+
+        Args:
+            answer: The response; of a stream, its head.
+            call: The request.
+        """
         ...
 
 
@@ -283,7 +405,7 @@ class Capabilities:
 
     Attributes:
         parameters: The request parameters that it honours.
-        why_not: For a parameter that some of the provider's models honour: why this one does not.
+        why_not: Parameters that it does not honour with this model or value, each with the reason.
     """
 
     parameters: frozenset[str]

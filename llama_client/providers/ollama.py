@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from llama_client.config.clouds import CLOUDS
 from llama_client.config.provider_tables import HttpProviderConfig, OllamaConfig
 from llama_client.errors import ModelNotFoundError, ProviderError
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused
-from llama_client.providers.http.exchange import Address
-from llama_client.providers.http.sdk import OpenedService, Service, headers_of, is_cloud_model, own_headers
+from llama_client.providers.http.sdk import HttpService, is_cloud_model
 from llama_client.providers.wire.ollama_request import OllamaCodec
 from llama_client.providers.wire.openai_request import Abilities
 from llama_client.providers.wire.openai_response import count
@@ -23,58 +19,38 @@ from llama_client.redaction import without_credentials
 _PORT = 11434
 
 
-class Ollama(Service):
-    """An Ollama server. It has no client of its own to hand out: HTTP is all that its API needs."""
+class Ollama(HttpService):
+    """An Ollama server. It has no official client: its API needs only HTTP."""
 
-    cloud = CLOUDS["ollama"]
-    listing_paths = ("api/tags", "api/ps")
-    liveness_path = "api/ps"
-    # Its templates leave a last assistant message open.
-    continues = True
     fetches_images = True
-    forwards = True
+    lists_remote_models = True
+    liveness_path = "api/ps"
+
+    @property
+    def listing_paths(self) -> tuple[str, ...]:
+        return "api/tags", "api/ps"
 
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
-        """See `Service`."""
         options, keep_alive = ({}, None)
         if isinstance(table, OllamaConfig):
             options, keep_alive = table.options, table.keep_alive
         return OllamaCodec(abilities, options=options, keep_alive=keep_alive)
 
     def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
-        """See `Service`. Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
-        is_cloud = urlsplit(self.url(table, environ)).hostname in self.cloud.hosts
-        return self.key_variable if is_cloud or (table.base_url is None and environ.get("OLLAMA_HOST")) else None
+        """Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
+        is_named = table.base_url is None and environ.get("OLLAMA_HOST")
+        return self.row.key_variable(environ) if is_named else super().key_variable_for(table, environ)
 
     def url(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str:
-        """See `Service`."""
         return ollama_url(table.base_url or environ.get("OLLAMA_HOST") or "")
 
-    def open(
-        self,
-        table: HttpProviderConfig,
-        key: SecretStr | None,
-        http: object,
-        environ: Mapping[str, str],
-        *,
-        is_async: bool,
-    ) -> OpenedService:
-        """See `Service`."""
-        headers = own_headers()
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-        return OpenedService(Address(self.url(table, environ), headers | headers_of(table)))
-
     def is_free(self, model: str, url: str) -> bool:
-        """See `Service`."""
-        return not is_cloud_model(model) and urlsplit(url).hostname not in self.cloud.hosts
+        return not is_cloud_model(model) and urlsplit(url).hostname not in self.row.key_hosts
 
     def is_same_model(self, one: str, other: str) -> bool:
-        """See `Service`."""
         return _full_name(one) == _full_name(other)
 
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
-        """See `Service`."""
         if is_refused(error):
             where = without_credentials(url)
             return f"Ollama is not running at {where}: start it with `ollama serve`, or set OLLAMA_HOST"
@@ -83,7 +59,7 @@ class Ollama(Service):
         return super().explain(error, url, model)
 
     def served(self, bodies: Sequence[Any]) -> list[ServedModel]:
-        """See `Service`. Newest first, as Ollama lists them."""
+        """Newest first, as Ollama lists them."""
         tags, running = (_rows(body) for body in bodies)
         loaded = {row["name"]: row for row in running}
         return [

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
-from llama_client.config.clouds import CLOUDS
-from llama_client.config.provider_tables import GgufConfig
-from llama_client.config.schema import BUILT_IN_PROVIDERS, TABLES, Config
+from llama_client.config.provider_tables import GgufConfig, PluginConfig
+from llama_client.config.schema import Config, is_kind, provider_kinds, table_of
 from llama_client.config.tables import OwnMachine
-from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, LocalOnlyError, ProviderError
+from llama_client.errors import (
+    ConfigError,
+    InvalidRequestError,
+    LlamaClientError,
+    LocalOnlyError,
+    PluginError,
+    ProviderError,
+)
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.base import Provider, ServedModel
+from llama_client.providers.base import Codec, Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.services import SERVICES, Service, all_services, known_catalog, service_of
 from llama_client.validation import suggestion
 
 if TYPE_CHECKING:
@@ -26,14 +34,14 @@ if TYPE_CHECKING:
     from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
     from llama_client.providers.http.client_pool import ClientPool
     from llama_client.providers.http.provider import HttpProvider, ModelKnowledge
-    from llama_client.providers.http.sdk import Service
+    from llama_client.providers.http.sdk import HttpService
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
 
 
 class Providers:
-    """What a configuration names, and the kinds that need no table of their own."""
+    """The providers in the configuration, and the kinds that need no table."""
 
     def __init__(
         self,
@@ -50,80 +58,84 @@ class Providers:
         self._store = store
         self._environ = environ
         self.guard = ConnectionGuard.of(config)
-        if http_client is not None:
-            self.guard.refuse(
-                "http_client", "an HTTP client of your own (http_client), whose connections it could not judge"
-            )
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: ClientPool | None = None
         if http_client is not None:
+            self.guard.refuse("http_client", "an HTTP client of your own (http_client), which it cannot check")
             from llama_client.providers.http.client_pool import ClientPool
 
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
         self.is_closed = False
-        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in config.providers]
-        # The configured providers, in their order, and then those that need no table.
-        self.names = (*config.providers, *unnamed)
 
-    @property
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The configured providers, in their order, and then those that need no table."""
+        return tuple(name for name in dict.fromkeys([*self._config.providers, *provider_kinds()]) if self.knows(name))
+
+    def knows(self, name: str) -> bool:
+        if name in self._config.providers:
+            return True
+        row = SERVICES.get(name)
+        # Ids of other services begin with such a name: without its key, one of these is meant.
+        return is_kind(name) and (row is None or not row.is_prefix or row.has_key(self._environ))
+
+    @cached_property
     def in_use(self) -> list[str]:
-        """Who is asked for a catalogue's name: the configured, those whose key is in the environment, and Ollama."""
-        unnamed = [name for name in BUILT_IN_PROVIDERS if name not in self._config.providers and name != "gguf"]
-        clouds = {name: CLOUDS[name].key_variable for name in unnamed if CLOUDS[name].is_usual}
-        return [*self._config.providers, *(n for n in unnamed if n not in clouds or self._environ.get(clouds[n]))]
+        """The providers whose models count for a catalog name: configured ones, clouds with a key set, and Ollama."""
+        clouds = [row.name for row in all_services() if not row.is_local and row.has_key(self._environ)]
+        return list(dict.fromkeys([*self._config.providers, *clouds, "ollama"]))
 
     def is_configured(self, name: str) -> bool:
-        """Whether the configuration has a table for that provider."""
         return name in self._config.providers
 
     def kind(self, name: str) -> str:
-        """The kind of a provider."""
         table = self._config.providers.get(name)
         return name if table is None else table.kind
 
     @cached_property
     def catalog(self) -> Catalog:
-        """What is known of models, with the user's own rows. Read when it is first needed."""
-        from llama_client.catalog.catalog import Catalog
-
-        return Catalog.bundled().extended([row.as_row() for row in self._config.models])
+        """The catalog with the user's own rows; read at first use."""
+        return known_catalog().extended([row.as_row() for row in self._config.models])
 
     def offer(self, name: str, model: str) -> Offer | None:
-        """What is known of a provider's own id: the user's row for that provider first, then what its kind offers."""
+        """The catalog's row of a provider's model id: that of the provider itself, else that of its kind."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
+
+    def retirement(self, name: str, model: str) -> str | None:
+        """Since when a provider no longer serves a model, and its replacement; None: not retired."""
+        today, catalog = self.clock.today(), self.catalog
+        return catalog.explain_retirement(name, model, today) or catalog.explain_retirement(
+            self.kind(name), model, today
+        )
 
     @cached_property
     def list_prices(self) -> ListPrices:
-        """What providers ask for their tokens. Read when it is first needed."""
         from llama_client.catalog.prices import ListPrices
 
         return ListPrices.bundled()
 
     def context_tokens(self, name: str, model: str) -> int | None:
-        """The context that a provider serves a model with; None: nobody knows."""
         offer = self.offer(name, model)
         return offer.context_tokens if offer is not None else None
 
     def max_output_tokens(self, name: str, model: str) -> int | None:
-        """The longest answer that a provider's model gives; None: nobody knows."""
         offer = self.offer(name, model)
         return offer.max_output_tokens if offer is not None else None
 
     def url(self, name: str) -> str | None:
-        """Where a provider is; None: in this process, or nowhere, as what the configuration says of it is wrong."""
+        """The address of a provider; None: it runs in this process, or its configuration is wrong."""
         try:
             return getattr(self.get(name), "url", None)
         except LlamaClientError:
             return None
 
     def usd_per_hour(self, name: str) -> Decimal | None:
-        """What an hour of a provider's machine costs, where it is one of the user's own that costs by time."""
+        """The hourly cost of a provider's machine; None: its cost is not by time."""
         table = self._config.providers.get(name)
         return table.machine_usd_per_hour if isinstance(table, OwnMachine) else None
 
     def get(self, name: str) -> Provider:
-        """The provider of that name."""
         if not isinstance(name, str):
             raise InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
         with self._lock:
@@ -133,18 +145,14 @@ class Providers:
             return self._open[name]
 
     def sdk(self, name: str) -> Any:
-        """The official client of a provider behind HTTP, blocking. See `LlamaClient.sdk`."""
+        """The official sync client of a provider behind HTTP. See `LlamaClient.sdk`."""
         return self._http_provider(name).sdk()
 
     def async_sdk(self, name: str) -> Any:
-        """The same for an event loop."""
         return self._http_provider(name).async_sdk()
 
     def ollama_default(self, name: str) -> str | None:
-        """The model that an Ollama server has loaded, else its newest chat model; None: it is not running, or has none.
-
-        A model that it would hand on to its cloud is no default.
-        """
+        """The model that an Ollama server has loaded, else its newest local chat model; None: there is none."""
         try:
             return _default_of(self.get(name).served_models())
         except (ProviderError, LocalOnlyError) as error:
@@ -152,7 +160,6 @@ class Providers:
             return None
 
     async def aollama_default(self, name: str) -> str | None:
-        """The same on the event loop."""
         try:
             return _default_of(await self.get(name).aserved_models())
         except (ProviderError, LocalOnlyError) as error:
@@ -160,17 +167,15 @@ class Providers:
             return None
 
     def _require_passable(self, name: str, error: LlamaClientError) -> None:
-        """Raises why a server has not been asked, where the configuration wants it and not only the environment."""
+        """Raises the error of a configured server; one that is only in the environment is skipped."""
         if isinstance(error, LocalOnlyError) and self.is_configured(name):
             raise error
 
     def require_open(self) -> None:
-        """Refuses further use."""
         if self.is_closed:
             raise InvalidRequestError("the client was closed")
 
     def close(self) -> None:
-        """Closes all that are open."""
         providers, connections = self._take_all()
         for provider in providers:
             provider.close()
@@ -178,7 +183,6 @@ class Providers:
             connections.close()
 
     async def aclose(self) -> None:
-        """The same, without blocking the event loop."""
         providers, connections = self._take_all()
         for provider in providers:
             await provider.aclose()
@@ -201,18 +205,39 @@ class Providers:
         return provider
 
     def _make(self, name: str) -> Provider:
-        if name not in self.names:
+        if not self.knows(name):
             known = ", ".join(self.names)
             raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
-        table = self._config.providers.get(name) or TABLES[name]()
-        # Imported with its first use, as every provider's own packages are.
+        table = self._config.providers.get(name) or table_of(name)
         if isinstance(table, GgufConfig):
             from llama_client.providers.gguf.provider import GgufProvider
 
             return GgufProvider(table, self._store, self.clock, guard=self.guard)
-        return self._make_http(name, table)
+        from llama_client.providers.http.sdk import http_service_of
 
-    def _make_http(self, name: str, table: HttpTable) -> HttpProvider:
+        row = service_of(table.kind)
+        if isinstance(table, PluginConfig) and row is not None:
+            return self._made_by_package(name, table, row)
+        return self._make_http(name, table, http_service_of(table.kind))
+
+    def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
+
+        def over_http(codec: Codec) -> Provider:
+            from llama_client.providers.http.sdk import HttpService
+
+            return self._make_http(name, table, HttpService(replace(row, sdk=""), codec))
+
+        url = table.base_url or row.base_url or None
+        assert row.factory is not None  # a PluginConfig exists only for such rows
+        try:
+            return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
+        except LlamaClientError:
+            raise
+        except Exception as error:
+            message = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
+            raise PluginError(message, package=row.package, provider=row.name) from error
+
+    def _make_http(self, name: str, table: HttpTable, service: HttpService) -> HttpProvider:
         from llama_client.providers.http.client_pool import ClientPool
         from llama_client.providers.http.provider import HttpProvider
 
@@ -220,7 +245,7 @@ class Providers:
             self._connections = ClientPool(self.guard)
         return HttpProvider(
             name,
-            service_of(table.kind),
+            service,
             table,
             connections=self._connections,
             knowledge=self._knowledge(name, table.kind),
@@ -231,48 +256,28 @@ class Providers:
     def _knowledge(self, name: str, kind: str) -> ModelKnowledge:
         from llama_client.providers.http.provider import ModelKnowledge
 
-        users = {row.target: row.abilities for row in self._config.models if row.abilities is not None}
+        users = {row.target: frozenset(row.abilities) for row in self._config.models if row.abilities is not None}
 
         def abilities(model: str) -> frozenset[str] | None:
-            own = users.get(f"{name}/{model}")
-            if own is not None:
-                return frozenset(own)
-            if kind == "ollama":
-                # The template in the user's own copy of a model decides, and the server tells before it answers.
-                return None
-            offer = self.offer(name, model)
-            return offer.abilities if offer is not None else None
+            target = f"{name}/{model}"
+            # At Ollama the template in the user's copy of a model decides, and the server refuses before it answers.
+            offer = self.offer(name, model) if kind != "ollama" and target not in users else None
+            return offer.abilities if offer is not None else users.get(target)
 
-        def retirement(model: str) -> str | None:
-            today = self.clock.today()
-            return self.catalog.explain_retirement(name, model, today) or self.catalog.explain_retirement(
-                kind, model, today
-            )
+        return ModelKnowledge(abilities, partial(self.retirement, name))
 
-        return ModelKnowledge(abilities, retirement)
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """See `ProviderSetup`."""
+
+    name: str
+    options: Mapping[str, Any]
+    base_url: str | None
+    local_only: bool
+    over_http: Callable[[Codec], Provider]
 
 
 def _default_of(served: Sequence[ServedModel]) -> str | None:
     models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
     return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
-
-
-def service_of(kind: str) -> Service:
-    """What a kind of provider behind HTTP is; its own module is imported with its first use."""
-    match kind:
-        case "groq":
-            from llama_client.providers.groq import Groq
-
-            return Groq()
-        case "together":
-            from llama_client.providers.together import Together
-
-            return Together()
-        case "ollama":
-            from llama_client.providers.ollama import Ollama
-
-            return Ollama()
-        case _:
-            from llama_client.providers.openai import OpenAI
-
-            return OpenAI()

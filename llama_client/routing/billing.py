@@ -17,10 +17,10 @@ from llama_client.costs.bills import (
     nothing_charged,
     total,
 )
-from llama_client.costs.budgets import Budgets
+from llama_client.costs.budgets import Budgets, PendingReservation
 from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
-from llama_client.costs.reservations import Refused, ReservationRequest, Reserved, WorstCase
+from llama_client.costs.reservations import ReservationRequest, WorstCase
 from llama_client.errors import (
     APIConnectionError,
     GenerationFailedError,
@@ -71,7 +71,7 @@ class Billing:
     ) -> tuple[Tokens | None, Cost | None]:
         use, machine_s = attempt.machine_use, 0.0
         if use is not None:
-            machine_s = use.machine.end(use.began, self._clock.monotonic())
+            machine_s = use(self._clock.monotonic())
         if not attempt.facts.sent:
             return None, None
         price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
@@ -178,17 +178,7 @@ class Reservations:
         """Whether its price is 0 in every tier."""
         return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
 
-    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> Reserved | Refused:
-        return self.budgets.reserve(self._purchase(candidate, tags, at, timeout_s))
-
-    async def areserve(
-        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
-    ) -> Reserved | Refused:
-        return await self.budgets.areserve(self._purchase(candidate, tags, at, timeout_s))
-
-    def _purchase(
-        self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float
-    ) -> ReservationRequest:
+    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> PendingReservation:
         target = candidate.target
         # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
@@ -200,7 +190,7 @@ class Reservations:
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
-        return ReservationRequest(target.name, target.provider_name, tags, at, worst)
+        return self.budgets.reserve(ReservationRequest(target.name, target.provider_name, tags, at, worst))
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
         """Its prices in all tiers: the provider decides which tier serves a call."""

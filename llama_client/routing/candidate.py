@@ -58,10 +58,8 @@ class Candidate:
         following.request = _with_beginning(following._before_continuing, interrupted)
         following._is_as_given = False
         length = len(interrupted.answer.text)
-        following.warnings = [
-            *self.warnings,
-            f"{interrupted.target}: interrupted after {length} characters; continued by {self.target.name}",
-        ]
+        warning = f"{interrupted.target} was interrupted after {length} characters; {self.target.name} continued"
+        following.warnings = [*self.warnings, warning]
         following.continued = interrupted
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         return following
@@ -101,7 +99,7 @@ class Candidate:
             return False
         names = (param, *_DEPENDENT.get(param, ()))
         self.request = self.request.model_copy(update=dict.fromkeys(names))
-        self.warnings.append(f"{param} was dropped: {error}")
+        self.warnings.append(f"{param} was left out: {error}")
         return True
 
 

@@ -147,7 +147,7 @@ class Call:
 def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStream[SyncChunks]]:
     match step:
         case Try():
-            attempt = record.begin(step)
+            attempt = record.start_attempt(step)
             if step.late_after_s is None and not race.running:
                 return _attempt(attempt, record)
             return race.enter(attempt, step.late_after_s)
@@ -158,7 +158,7 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
         case Wait(seconds, event) if event is not None:
             wait_for_event(event, seconds)
         case Reserve():
-            return record.reserve(step)
+            return record.reserve(step).wait()
         case Skip():
             record.skipped(step)
     return None
@@ -167,7 +167,7 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
 async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome[OpenedStream[AsyncChunks]]:
     match step:
         case Try():
-            attempt = record.begin(step)
+            attempt = record.start_attempt(step)
             if step.late_after_s is None and not race.running:
                 return await _aattempt(attempt, record)
             return await race.enter(attempt, step.late_after_s)
@@ -178,7 +178,7 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
         case Wait(seconds, event) if event is not None:
             await await_event(event, seconds)
         case Reserve():
-            return await record.areserve(step)
+            return await record.reserve(step).wait_async()
         case Skip():
             record.skipped(step)
     return None
@@ -300,13 +300,13 @@ class _Race:
         losers, self.running = self.running, {}
         for attempt in losers:
             attempt.is_abandoned = True
-            attempt.call.facts.end()
+            attempt.facts.cancel()
         try:
             for attempt, thread in losers.items():
                 thread.join(_LOSERS_S)
                 if thread.is_alive():
                     # Over a user's own HTTP client it cannot be stopped, and may have been sent.
-                    attempt.call.facts.sent = True
+                    attempt.facts.sent = True
         finally:
             for attempt in losers:
                 self._record.cancelled(attempt)

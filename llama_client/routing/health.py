@@ -239,7 +239,7 @@ class Health:
         opened = f"circuit open after {self.breaker.failures_in_row} consecutive failures"
         if self.breaker.state(now) == "half-open":
             return f"{opened}; another call makes the half-open trial"
-        return f"{opened}; half-open trial in {self.breaker.half_open_in_s(now):.3g} s"
+        return f"{opened}; half-open in {self.breaker.half_open_in_s(now):.3g} s"
 
     def started(self, size: RequestSize) -> None:
         """Called by the lease."""
@@ -335,7 +335,7 @@ class Health:
         self.breaker.succeeded()
 
 
-class HealthBook:
+class HealthRegistry:
     """The health of all targets of one client."""
 
     def __init__(self, config: Config, clock: Clock) -> None:

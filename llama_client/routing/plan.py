@@ -242,7 +242,8 @@ class Plan(Generic[T]):
                         return None
                     yield from self._pause(Wait(self._share_s(candidate), lease.slot))
                 if not lease.slot.is_set:
-                    raise OverloadedError(f"{candidate.target.provider_name} had no free slot within the timeout")
+                    provider = candidate.target.provider_name
+                    raise OverloadedError(f"{provider} has reached max_concurrency; no request ended in time")
             if candidate.is_budgeted:
                 answer = yield Reserve(candidate, self._share_s(candidate))
                 if isinstance(answer, Refused):

@@ -13,7 +13,7 @@ from llama_client.clock import Clock
 from llama_client.costs.prices import HourPrice, PriceBook
 from llama_client.errors import BudgetExceededError, ContextLengthError
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.health import HealthBook
+from llama_client.routing.health import HealthRegistry
 from llama_client.routing.request_size import RequestSize
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _EXPLORED_SHARE = 0.05
 class Router:
     """Orders targets for a request. One for each client."""
 
-    health: HealthBook
+    health: HealthRegistry
     prices: PriceBook
     clock: Clock
     context_tokens: Callable[[str, str], int | None]

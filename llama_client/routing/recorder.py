@@ -19,7 +19,6 @@ from llama_client.costs.ledger import (
     UNPRICED_TARGET,
     Row,
 )
-from llama_client.costs.reservations import Refused, Reserved
 from llama_client.errors import (
     APITimeoutError,
     InvalidRequestError,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.bills import Tokens
+    from llama_client.costs.budgets import PendingReservation
     from llama_client.costs.ledger import Ledger
     from llama_client.routing.billing import Reservations
     from llama_client.routing.candidate import Candidate
@@ -124,19 +124,12 @@ class CallRecord:
                 is_covered = not candidate.is_free and self._purchases.is_covered(candidate, self._tags, self._at)
                 candidate.is_budgeted = is_covered
 
-    def reserve(self, step: Reserve) -> Reserved | Refused:
-        """Reserves the worst-case cost of an attempt, blocking."""
-        if self._purchases is None:
-            return Reserved(None)
+    def reserve(self, step: Reserve) -> PendingReservation:
+        """Only for a candidate that a budget covers."""
+        assert self._purchases is not None
         return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
 
-    async def areserve(self, step: Reserve) -> Reserved | Refused:
-        """`reserve`, async."""
-        if self._purchases is None:
-            return Reserved(None)
-        return await self._purchases.areserve(step.candidate, self._tags, self._at, step.timeout_s)
-
-    def begin(self, step: Try) -> RunningAttempt:
+    def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:
             step.lease.release(None)
             if step.reservation is not None:
@@ -174,7 +167,7 @@ class CallRecord:
         """Ends the attempt in flight, from any thread or task, and starts no other."""
         self._is_stopped = True
         if self._facts is not None:
-            self._facts.end()
+            self._facts.cancel()
 
     def skipped(self, step: Skip) -> None:
         target, error = step.candidate.target, step.error

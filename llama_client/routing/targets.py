@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
+from llama_client.providers.services import SERVICES
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
@@ -90,15 +91,15 @@ class TargetResolver:
             found = TargetList([Target(self._only_provider, name, self._providers.get(self._only_provider))])
             return self._remembered(name, found)
         route = self._routes.get(name)
+        rows: Sequence[tuple[str, float, Mapping[str, Any]]] = [(name, 1.0, {})]
+        if route is not None:
+            rows = [(row.target, row.weight, row.params) for row in route.targets]
         targets, is_fixed = [], True
-        for row in [name] if route is None else route.targets:
-            target_name = row if isinstance(row, str) else row.target
+        for target_name, weight, params in rows:
             named = _named(target_name, self._providers)
             is_fixed &= named is not None
             meant = [named] if named else _of_names(target_name, self._providers, self._store, self._routes)
-            targets += (
-                meant if isinstance(row, str) else [replace(t, weight=row.weight, params=row.params) for t in meant]
-            )
+            targets += [replace(target, weight=weight, params=params) for target in meant]
         found = TargetList(targets) if route is None else TargetList(targets, route.policy, route.max_price_usd, name)
         return self._remembered(name, found) if is_fixed else found
 
@@ -154,7 +155,7 @@ def default_model(
 def _named(name: str, providers: Providers) -> Target | None:
     """None: the name is not `provider/model-id`."""
     provider, slash, model = name.partition("/")
-    return Target(provider, model, providers.get(provider)) if slash and model and provider in providers.names else None
+    return Target(provider, model, providers.get(provider)) if slash and model and providers.knows(provider) else None
 
 
 def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, RouteConfig]) -> list[Target]:
@@ -171,6 +172,10 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     from llama_client.validation import nearest, quoted
 
     where = f"no provider is named {quoted(provider)}"
+    row = SERVICES.get(provider)
+    if slash and row is not None:
+        # Model ids of other services begin with its name too.
+        where = f"{where}, as {' or '.join(row.key_variables)} is not set"
     if not slash or not model:
         where = f"must be 'provider/model-id', a route, or a name that the catalogue knows, got {quoted(name)}"
         hint = nearest(name, routes) or hint

@@ -1,10 +1,10 @@
-"""An answer, whole or in chunks, with its usage, cost, timing and attempts: OpenAI's shape plus our fields."""
+"""A completion, whole or in chunks, with its usage, cost, timing and attempts: OpenAI's shape and more fields."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -15,18 +15,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
-    # What `parsed` holds: any object, where nobody says. Not Any, which would make an answer Any in `asyncio.gather`.
+    # The type of `parsed`, by default `object`. With Any, type checkers would infer Any for answers in
+    # `asyncio.gather`.
     Parsed_co = TypeVarWithDefault("Parsed_co", covariant=True, default=object)
 else:
     Parsed_co = Any
 
 
 class AnswerModel(BaseModel):
-    """A part of an answer.
+    """A part of an answer. Fields that a provider adds are ignored; `ChatCompletion.raw` has them."""
 
-    Unknown fields are ignored: providers add fields at any time, and `ChatCompletion.raw` keeps them all. Schemas are
-    built at first use, so that importing the package stays cheap.
-    """
+    # Schemas are built at first use, to keep the import of the package fast.
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
@@ -34,30 +33,22 @@ class AnswerModel(BaseModel):
 if TYPE_CHECKING:
 
     class ParsedModel(AnswerModel, Generic[Parsed_co]):
-        """A part of an answer that may hold an object, whose type `parse` tells to type checkers."""
+        """A part of an answer with an object, of a type that `parse` gives to type checkers."""
 
 else:
 
     class ParsedModel(AnswerModel):
-        """A part of an answer that may hold an object.
-
-        While a program runs there is one class, whatever stands in its brackets: only `parse` knows a type, and
-        pydantic would build the class anew for each.
-        """
+        # At run time one class for every type parameter: pydantic would build another class for each.
 
         def __class_getitem__(cls, _parsed: object) -> type[ParsedModel]:
             return cls
 
 
 class PromptTokensDetails(AnswerModel):
-    """What the prompt's tokens were."""
-
     cached_tokens: int | None = None
 
 
 class CompletionTokensDetails(AnswerModel):
-    """What the answer's tokens were."""
-
     reasoning_tokens: int | None = None
 
 
@@ -65,11 +56,11 @@ class Usage(AnswerModel):
     """Token counts under OpenAI's names. A count that the provider did not report is None, never 0.
 
     Attributes:
-        prompt_tokens: Of the prompt, the cached ones included; counted once for `n > 1`.
+        prompt_tokens: Of the prompt, including cached ones; counted once for `n > 1`.
         completion_tokens: Of the answer, the sum over all choices.
-        total_tokens: Both together.
-        prompt_tokens_details: What the prompt's tokens were.
-        completion_tokens_details: What the answer's tokens were.
+        total_tokens: The sum of both.
+        prompt_tokens_details: Details of the prompt's tokens.
+        completion_tokens_details: Details of the answer's tokens.
     """
 
     prompt_tokens: int | None = None
@@ -80,12 +71,12 @@ class Usage(AnswerModel):
 
     @property
     def cached_tokens(self) -> int | None:
-        """Prompt tokens that came from a cache; None where the provider does not say."""
+        """Prompt tokens that came from a cache; None if the provider did not report it."""
         return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
     @property
     def reasoning_tokens(self) -> int | None:
-        """Answer tokens spent on reasoning; None where the provider does not say."""
+        """Answer tokens spent on reasoning; None if the provider did not report it."""
         return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
 
 
@@ -93,16 +84,16 @@ CostStatus = Literal["exact", "estimated", "free", "unknown"]
 
 
 class Cost(AnswerModel):
-    """Money, in US dollars.
+    """A cost in US dollars.
 
     Attributes:
-        usd: The total; None where no price is known. Never 0 for want of a price.
-        status: The worst of its parts: `free` (nobody is paid by the token), `exact`, `estimated`, `unknown`.
+        usd: The total; None if the price is unknown, never 0 then.
+        status: The worst of its parts: `free` (tokens cost nothing), `exact`, `estimated`, `unknown`.
         input_usd: For prompt tokens that were not cached.
         cached_usd: For cached prompt tokens.
         output_usd: For the answer. The three add up to `usd`.
-        source: Where the price comes from.
-        effective_from: Since when that price holds.
+        source: The source of the price.
+        effective_from: The first day of that price.
     """
 
     usd: Decimal | None = None
@@ -118,24 +109,26 @@ AttemptOutcome = Literal["ok", "error", "interrupted", "cancelled", "skipped"]
 
 
 class Attempt(AnswerModel):
-    """One try at one target.
+    """One attempt at one target.
 
     Attributes:
         target: `provider/model`.
-        outcome: `ok`; `error`; `interrupted` (broke after text had arrived); `cancelled` (the caller stopped it);
-            `skipped` (it was not asked: it could not have honoured the request, or was left alone for somebody else).
+        outcome: `ok`; `error`; `interrupted` (failed after its first content); `cancelled` (by the caller); `skipped`
+            (not sent: the target could not honour the request, its circuit was open, or it was rate limited).
         sent: Whether the request may have reached the model.
         error: The error's class name.
-        http_status: The status of the provider's answer; None where none came.
+        http_status: The status of the response; None: there was none.
         reason: Why it was skipped or failed, in words.
         provider_request_id: The provider's id of the request.
-        latency_s: From the start of the try to its end.
-        ttft_s: From the start of the try to its first content (text, reasoning or tool call).
-        usage: Its tokens, as far as the provider has reported them.
-        estimated_usage: Its tokens where it was worked on and nobody has counted them: stopped, cut, or not told.
-        cost: Its money.
-        rate_limit: What the provider said of its limits.
-        waited_s: The wait before the try: for a retry, a limit, a place at the provider.
+        latency_s: Seconds from the start of the attempt to its end.
+        ttft_s: Seconds from the start of the attempt to its first content (text, reasoning or tool call).
+        usage: Its tokens, as far as the provider reported them.
+        estimated_usage: Its tokens, estimated, if the model worked and the provider reported none: cancelled,
+            interrupted, or without usage.
+        cost: Its cost.
+        rate_limit: The provider's rate limits: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`, each
+            part where known.
+        waited_s: Seconds waited before the attempt: for a retry, a rate limit, or the provider's `max_concurrency`.
     """
 
     target: str
@@ -158,12 +151,12 @@ class Timing(AnswerModel):
     """The times of a call in seconds, where known.
 
     Attributes:
-        total_s: From the call to the end of the answer; for Ollama, what the server itself measured for the answer.
+        total_s: From the call to the end of the answer; for Ollama, the server's own measure of the answer.
         ttft_s: From the call to the first content.
-        tokens_per_s: The speed that the server itself measured (Ollama, llama.cpp); else the answer's tokens after the
-            first, over the time from the first content to the end.
-        load_s: Loading the model, where this call had to wait for that.
-        queue_s: Waiting for a free slot of the model.
+        tokens_per_s: The speed measured by the server (Ollama, llama.cpp); otherwise the answer's tokens after the
+            first, divided by the time from the first content to the end.
+        load_s: The wait for the model to load.
+        queue_s: The wait for a free slot of the model.
     """
 
     total_s: float | None = None
@@ -174,22 +167,23 @@ class Timing(AnswerModel):
 
 
 class TargetHealth(AnswerModel):
-    """What a client has learned of a target, at the moment of asking. What was not measured, or too long ago, is None.
+    """The state of a target, as measured by one client. None: not measured, or too long ago.
 
     Attributes:
         target: `provider/model`.
-        breaker: `closed`: asked as usual; `open`: left alone after failures; `half-open`: one call may try it.
-        failures_in_row: Failures since its last answer.
-        probe_in_s: Seconds until one call may try it; None where the breaker is closed.
+        breaker: The circuit breaker: `closed` (in use), `open` (skipped after consecutive failures), `half-open` (one
+            call may try it).
+        failures_in_row: Consecutive failures since its last success.
+        probe_in_s: Seconds until one call may try it; None if the circuit is closed.
         last_error: The class name of its last failure.
-        ttft_s: Time to the first token of its streams.
+        ttft_s: Seconds to the first token of its streams.
         tokens_per_s: Its speed after the first token.
-        latency_s: Time of its whole answers and streams from start to end.
-        remaining_requests: What its headers said is left of its requests, less those sent since.
+        latency_s: Seconds from start to end of its answers.
+        remaining_requests: The remaining requests according to its headers, less those sent since.
         remaining_tokens: The same for its tokens.
-        blocked_s: For how much longer it asked to be left alone (`Retry-After`).
-        in_flight: Attempts that are under way.
-        queued: Calls that wait for a place at its provider (`max_concurrency`).
+        blocked_s: Seconds for which it is still rate limited (`Retry-After`).
+        in_flight: Attempts in flight.
+        queued: Calls that wait for its provider's `max_concurrency`.
     """
 
     target: str
@@ -214,7 +208,7 @@ class FunctionCall(AnswerModel):
     """The function that a tool call names.
 
     Attributes:
-        name: Its name.
+        name: The function's name.
         arguments: Always a JSON string, as the model wrote it.
     """
 
@@ -226,9 +220,9 @@ class ToolCall(AnswerModel):
     """One tool call of an answer.
 
     Attributes:
-        id: What the message with the tool's result refers to, as its `tool_call_id`.
+        id: The `tool_call_id` of the message with the tool's result.
         type: Always `function`.
-        function: What to call.
+        function: The function to call.
     """
 
     id: str
@@ -241,7 +235,7 @@ class TopLogprob(AnswerModel):
 
     Attributes:
         token: Its text.
-        bytes: Its bytes, where the provider tells them.
+        bytes: Its bytes, if the provider sends them.
         logprob: Its log probability.
     """
 
@@ -254,7 +248,7 @@ class TokenLogprob(TopLogprob):
     """A token of the answer.
 
     Attributes:
-        top_logprobs: The candidates that it was chosen from, as many as `top_logprobs` asked for.
+        top_logprobs: The likeliest candidates, as many as the request's `top_logprobs`.
     """
 
     top_logprobs: list[TopLogprob] = Field(default_factory=list)
@@ -273,15 +267,15 @@ class ChoiceLogprobs(AnswerModel):
 
 
 class Message(ParsedModel[Parsed_co]):
-    """The message of an answer. It may be handed back as it is in the next request's `messages`.
+    """The message of an answer. It may be used as it is in the next request's `messages`.
 
     Attributes:
         role: Always `assistant`.
-        content: The text; None where there is none (a tool call, say).
-        tool_calls: The tools that the model wants called.
-        reasoning: The model's thinking, where it is told apart from the answer. It is never sent back.
+        content: The text; None if there is none (a tool call, say).
+        tool_calls: The model's tool calls.
+        reasoning: The model's reasoning, if it is separate from the answer. It is never sent back.
         refusal: The text of a refusal.
-        parsed: The answer as an object, where a schema was asked for.
+        parsed: The answer as an object, from `parse`.
     """
 
     role: Literal["assistant"] = "assistant"
@@ -293,13 +287,13 @@ class Message(ParsedModel[Parsed_co]):
 
 
 class Choice(ParsedModel[Parsed_co]):
-    """One of the answers asked for by `n`.
+    """One of the `n` answers of a completion.
 
     Attributes:
-        index: Its place among them.
+        index: Its index, from 0.
         message: The answer.
-        finish_reason: Why it ends there; None only in the partial answer of a broken stream.
-        logprobs: The log probabilities of its tokens, where they were asked for.
+        finish_reason: Why it ended; None only in the partial answer of an interrupted stream.
+        logprobs: The log probabilities of its tokens, if requested.
     """
 
     index: int
@@ -309,23 +303,23 @@ class Choice(ParsedModel[Parsed_co]):
 
 
 class ChatCompletion(ParsedModel[Parsed_co]):
-    """A whole answer: OpenAI's fields, and what is known of its making.
+    """A whole completion: OpenAI's fields, and its target, cost, attempts and timing.
 
     Attributes:
         id: The provider's id of the answer.
         created: Unix time in seconds.
         model: The model, as the provider names it.
         choices: The answers, by index.
-        usage: Token counts of the attempt that answered.
-        system_fingerprint: The provider's word for its setup.
+        usage: Token counts of the successful attempt.
+        system_fingerprint: The provider's id of its setup.
         service_tier: The tier that served it, as the provider names it.
-        target: Who answered: `provider/model`.
+        target: The target that answered: `provider/model`.
         provider: The provider's name in the configuration.
-        request_id: Ours, the same in logs and attempts.
+        request_id: The package's id of the call, the same in logs, attempts and the ledger.
         cost: The whole call: the answer and every other attempt that was charged.
-        attempts: Every try, in order.
+        attempts: Every attempt, in order.
         timing: Times in seconds.
-        warnings: What a careful user would want to know.
+        warnings: Dropped parameters, suspected truncation, doubtful prices and the like, in words.
     """
 
     id: str
@@ -348,8 +342,8 @@ class ChatCompletion(ParsedModel[Parsed_co]):
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The provider's own body, lossless; `{"chunks": [...]}` where the answer came in pieces."""
-        # Read when it is asked for: parsing each piece a second time would be a good part of a stream's cost.
+        """The provider's own body, lossless; `{"chunks": [...]}` if the answer was a stream."""
+        # Parsed on first access: parsing each chunk twice would be a good part of a stream's cost.
         if self._raw is None:
             pieces = [_parsed(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
             self._raw, self._raw_chunks = {"chunks": pieces}, ()
@@ -360,57 +354,98 @@ class ChatCompletion(ParsedModel[Parsed_co]):
         """The first choice's text, or an empty string."""
         return (self.choices[0].message.content or "") if self.choices else ""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}: {beginning(_said(self))} {_facts(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The answer in a notebook, as text: rendering a model's own markup could load what its links point to."""
+        from html import escape
+
+        facts = escape(f"{self.target}: {_facts(self)}")
+        return f'<div style="white-space: pre-wrap">{escape(_said(self))}</div><small>{facts}</small>'
+
     def to_openai(self) -> dict[str, Any]:
         """A dict that `openai.types.chat.ChatCompletion.model_validate` accepts.
 
-        Usage is left out where the provider did not report all of it: that type has no word for "unknown".
+        Usage is omitted unless the provider reported all of it: that type cannot express unknown counts.
         """
-        body = self.model_dump(
-            mode="json", include={"id", "object", "created", "model", "system_fingerprint"}, exclude_none=True
-        )
-        return (
-            body | openai_extras(self.usage, self.service_tier) | {"choices": [_openai_choice(c) for c in self.choices]}
-        )
+        return _openai_body(self) | {"choices": [_openai_choice(choice, choice.message) for choice in self.choices]}
+
+
+# As much of a text as a line about it shows.
+_SHOWN_CHARS = 60
+
+
+def beginning(text: str) -> str:
+    """The beginning of a text on one line, in quotes."""
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}...")
+
+
+def _said(reply: ChatCompletion) -> str:
+    """The first choice in words, where it has no text too."""
+    if reply.text or not reply.choices:
+        return reply.text
+    message = reply.choices[0].message
+    return message.refusal or ", ".join(f"{call.function.name}()" for call in message.tool_calls or ())
+
+
+def _facts(reply: ChatCompletion) -> str:
+    tokens, seconds, usd = reply.usage.total_tokens, reply.timing.total_s, reply.cost.usd
+    finish = reply.choices[0].finish_reason if reply.choices else None
+    facts = [f"finish {finish}"] if finish not in ("stop", None) else []
+    facts += [f"{tokens} tokens"] if tokens is not None else []
+    if usd is None or reply.cost.status == "free":
+        facts.append("free" if reply.cost.status == "free" else "cost unknown")
+    else:
+        shown = f"{usd:.2f}" if usd >= 1 else f"{Context(prec=3).create_decimal(usd).normalize():f}"
+        facts.append(f"${shown} {reply.cost.status}")
+    facts += [f"{seconds:.2f} s"] if seconds is not None else []
+    return ", ".join(facts)
 
 
 def _parsed(piece: bytes) -> Any:
-    """A piece of a stream; as text where it is no JSON, which is why that stream broke."""
+    """A body of a stream; as text if it is not JSON, which is why that stream failed."""
     try:
         return from_json(piece)
     except ValueError:
         return piece.decode("utf-8", "replace")
 
 
-# The tiers that OpenAI's own types know; others (Groq's on_demand, say) would not validate there.
+_OPENAI_FIELDS = {"id", "object", "created", "model", "system_fingerprint"}
+# The tiers of OpenAI's own types; others (Groq's on_demand, say) would not validate there.
 _OPENAI_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
-def openai_extras(usage: Usage | None, service_tier: str | None) -> dict[str, Any]:
-    """The fields that go into OpenAI's types only where these can hold the value."""
-    extras: dict[str, Any] = {}
-    if service_tier in _OPENAI_TIERS:
-        extras["service_tier"] = service_tier
+def _openai_body(answer: ChatCompletion | ChatCompletionChunk) -> dict[str, Any]:
+    """OpenAI's fields but for the choices, without values that OpenAI's types do not accept."""
+    body = answer.model_dump(mode="json", include=_OPENAI_FIELDS, exclude_none=True)
+    usage = answer.usage
+    if answer.service_tier in _OPENAI_TIERS:
+        body["service_tier"] = answer.service_tier
     if usage is not None and None not in (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens):
-        extras["usage"] = usage.model_dump(mode="json", exclude_none=True)
-    return extras
+        body["usage"] = usage.model_dump(mode="json", exclude_none=True)
+    return body
 
 
-def _openai_choice(choice: Choice) -> dict[str, Any]:
-    message = choice.message.model_dump(mode="json", include={"role", "tool_calls"}, exclude_none=True)
+def _openai_choice(choice: Choice | ChunkChoice, said: Message | Delta) -> dict[str, Any]:
+    """A choice; a message, other than a delta, has its content and refusal also where they are None."""
+    fields = said.model_dump(mode="json", include={"role", "content", "tool_calls", "refusal"}, exclude_none=True)
+    if isinstance(said, Message):
+        fields |= {"content": said.content, "refusal": said.refusal}
     return {
         "index": choice.index,
         "finish_reason": choice.finish_reason,
-        "message": message | {"content": choice.message.content, "refusal": choice.message.refusal},
+        "message" if isinstance(said, Message) else "delta": fields,
         "logprobs": choice.logprobs.model_dump(mode="json") if choice.logprobs else None,
     }
 
 
 class FunctionDelta(AnswerModel):
-    """A piece of a function call.
+    """A part of a function call.
 
     Attributes:
-        name: The function's name, once.
-        arguments: The next bit of its arguments, which together are a JSON string.
+        name: The function's name, in one part only.
+        arguments: The next part of its arguments, a JSON string as a whole.
     """
 
     name: str | None = None
@@ -418,13 +453,13 @@ class FunctionDelta(AnswerModel):
 
 
 class ToolCallDelta(AnswerModel):
-    """A piece of a tool call.
+    """A part of a tool call.
 
     Attributes:
-        index: Pieces with the same one belong together.
-        id: The call's id, once.
-        type: Always `function`, once.
-        function: What it adds to the function.
+        index: The index of the call that it is a part of.
+        id: The call's id, in one part only.
+        type: Always `function`, in one part only.
+        function: The part of the function call.
     """
 
     index: int = Field(ge=0)
@@ -437,10 +472,10 @@ class Delta(AnswerModel):
     """What a chunk adds to the message.
 
     Attributes:
-        role: `assistant`, once.
+        role: `assistant`, in one chunk only.
         content: Text.
-        tool_calls: Pieces of tool calls.
-        reasoning: The model's thinking, where it is told apart from the answer.
+        tool_calls: Parts of tool calls.
+        reasoning: The model's reasoning, if it is separate from the answer.
         refusal: The text of a refusal.
     """
 
@@ -452,7 +487,7 @@ class Delta(AnswerModel):
 
     @property
     def has_content(self) -> bool:
-        """Whether there is anything to show: text, reasoning, a refusal or a piece of a tool call."""
+        """Whether there is any text, reasoning, refusal or part of a tool call."""
         return bool(self.content or self.reasoning or self.refusal or self.tool_calls)
 
 
@@ -460,10 +495,10 @@ class ChunkChoice(AnswerModel):
     """What a chunk adds to one choice.
 
     Attributes:
-        index: Which choice.
-        delta: What it adds.
-        finish_reason: Why the answer ends there; None as long as it does not.
-        logprobs: The log probabilities of the tokens that it adds, where they were asked for.
+        index: The choice's index.
+        delta: The addition to its message.
+        finish_reason: Why the answer ended; None before its end.
+        logprobs: The log probabilities of the tokens that it adds, if requested.
     """
 
     index: int = Field(ge=0)
@@ -473,22 +508,21 @@ class ChunkChoice(AnswerModel):
 
 
 class ChatCompletionChunk(AnswerModel):
-    """A piece of an answer.
+    """A part of a completion.
 
-    The chunk that carries only usage (no choices) is handed on only to who passed
-    `stream_options={"include_usage": True}`.
+    The chunk with only usage (no choices) is delivered only with `stream_options={"include_usage": True}`.
 
     Attributes:
         id: The provider's id of the answer, the same in all of its chunks.
         created: Unix time in seconds.
         model: The model, as the provider names it.
-        choices: What it adds to each choice.
-        usage: Token counts, in the last chunk alone.
-        system_fingerprint: The provider's word for its setup.
+        choices: The additions to each choice.
+        usage: Token counts, in the last chunk only.
+        system_fingerprint: The provider's id of its setup.
         service_tier: The tier that serves it, as the provider names it.
-        target: Who answers: `provider/model`.
+        target: The target that answers: `provider/model`.
         provider: The provider's name in the configuration.
-        request_id: Ours, the same in logs and attempts.
+        request_id: The package's id of the call, the same in logs, attempts and the ledger.
     """
 
     id: str
@@ -505,34 +539,20 @@ class ChatCompletionChunk(AnswerModel):
 
     @property
     def text(self) -> str:
-        """What this chunk adds to the first choice's text; often an empty string."""
+        """The addition to the first choice's text; often an empty string."""
         return "".join(choice.delta.content or "" for choice in self.choices if choice.index == 0)
 
     @property
     def has_content(self) -> bool:
-        """Whether there is anything in it to show."""
+        """Whether any choice has content; see `Delta.has_content`."""
         return any(choice.delta.has_content for choice in self.choices)
 
     def to_openai(self) -> dict[str, Any]:
         """A dict that `openai.types.chat.ChatCompletionChunk.model_validate` accepts."""
-        body = self.model_dump(
-            mode="json", include={"id", "object", "created", "model", "system_fingerprint"}, exclude_none=True
-        )
-        choices = [
-            {
-                "index": choice.index,
-                "finish_reason": choice.finish_reason,
-                "delta": choice.delta.model_dump(
-                    mode="json", include={"role", "content", "tool_calls", "refusal"}, exclude_none=True
-                ),
-                "logprobs": choice.logprobs.model_dump(mode="json") if choice.logprobs else None,
-            }
-            for choice in self.choices
-        ]
-        return body | openai_extras(self.usage, self.service_tier) | {"choices": choices}
+        return _openai_body(self) | {"choices": [_openai_choice(choice, choice.delta) for choice in self.choices]}
 
 
-# An answer in pieces, in the two colours.
+# A completion in chunks, sync and async.
 SyncChunks = Generator[ChatCompletionChunk]
 AsyncChunks = AsyncGenerator[ChatCompletionChunk]
 Chunks = TypeVar("Chunks", SyncChunks, AsyncChunks)

@@ -24,7 +24,7 @@ from pydantic import (
 
 from llama_client.validation import broken_rule
 
-# Groq takes 20 MB as an address and 4 MB inline; llama.cpp and Ollama scale down whatever they get.
+# Groq accepts 20 MB by address and 4 MB inline; llama.cpp and Ollama scale every image down.
 MAX_IMAGE_BYTES = 20 << 20
 _TYPES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -36,12 +36,7 @@ _TYPES = (
 
 
 def image_type(data: bytes | bytearray) -> str | None:
-    """The media type of an image, by its first bytes; None: it is none that models take.
-
-    Example:
-        >>> image_type(b"GIF89a...")
-        'image/gif'
-    """
+    """The media type of an image, by its first bytes; None: not a supported image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for magic, kind in _TYPES if data.startswith(magic)), None)
@@ -49,39 +44,37 @@ def image_type(data: bytes | bytearray) -> str | None:
 
 # Far above any model's context, and enough for a large image as a data: URI.
 _MAX_TEXT_CHARS = 1 << 26
-# What models and servers count with; beyond it numbers would wrap around silently.
+# Models and servers count with 32 bits; larger numbers would wrap around silently.
 MAX_COUNT = 2**31 - 1
 MAX_TIMEOUT_S = 1_000_000
 
 
 def _json_object(value: dict[str, Any]) -> dict[str, Any]:
-    """A copy that the caller cannot change later."""
+    """A deep copy, which the caller cannot change later."""
     try:
         copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise broken_rule("", f"must hold only what JSON can ({type(error).__name__}: {error})") from None
+        raise broken_rule("", f"must contain only JSON values ({type(error).__name__}: {error})") from None
     return copy
 
 
-# RFC 9110's tokens, and values without line ends: anything else would write headers of its own.
+# RFC 9110's tokens, and values without line ends, which could inject other headers.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def header_name(name: str) -> str:
-    """Checks the name of a header."""
     if not _HEADER_NAME.fullmatch(name):
-        raise broken_rule("", "must hold names of headers, such as X-Team")
+        raise broken_rule("", "contains an invalid header name; a valid one is X-Team")
     return name
 
 
 def header_value(value: str) -> str:
-    """Checks the value of a header."""
     if not value.isascii() or not value.isprintable():
         raise broken_rule("", "must be one line of ASCII text")
     return value
 
 
-# The bounds also make pydantic refuse what is no Unicode text (lone surrogates), which no JSON can hold.
+# The bounds also make pydantic refuse lone surrogates, which JSON cannot express.
 Text = Annotated[StrictStr, Field(max_length=_MAX_TEXT_CHARS)]
 SomeText = Annotated[StrictStr, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
@@ -89,39 +82,28 @@ HeaderName = Annotated[Text, AfterValidator(header_name)]
 HeaderValue = Annotated[Text, AfterValidator(header_value)]
 
 
-# What an assistant message of an answer may carry and no request may: thinking and what was parsed from the text are
-# the answer's own, and most providers refuse a message that holds them.
+# Keys of an answer's message that most providers refuse in a request.
 _ANSWER_ONLY_KEYS = frozenset(
     {
-        "reasoning",
-        "reasoning_content",
-        "thinking",
-        "refusal",
-        "parsed",
-        "annotations",
-        "audio",
-        "function_call",
-        "executed_tools",
-        "reasoning_details",
+        "reasoning", "reasoning_content", "thinking", "refusal", "parsed", "annotations", "audio", "function_call",
+        "executed_tools", "reasoning_details",
     }
-)
+)  # fmt: skip
 
 
 class RequestPart(BaseModel):
-    """A part of a request: unknown names are errors, and nothing changes once checked."""
+    """A part of a request, immutable; unknown names are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class TextPart(RequestPart):
-    """A part of a message's content: text."""
-
     type: Literal["text"]
     text: Text
 
 
 def _image_url(value: object) -> object:
-    """Bytes and files as `data:` URIs. A plain text is never read as a file's name: it may come from anybody."""
+    """Bytes and files as `data:` URIs. A str is never a file's path: it may come from an untrusted source."""
     if isinstance(value, Path):
         try:
             with value.expanduser().open("rb") as file:
@@ -148,15 +130,13 @@ def _is_web_address(text: str) -> bool:
 
 
 class ImageURL(RequestPart):
-    """Where an image is: an address or a `data:` URI, which bytes and files become."""
+    """An image: an address, or a `data:` URI, also made from bytes and files."""
 
     url: Annotated[SomeText, BeforeValidator(_image_url)]
     detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(RequestPart):
-    """A part of a message's content: an image."""
-
     type: Literal["image_url"]
     image_url: ImageURL
 
@@ -169,15 +149,13 @@ def _part_tag(part: object) -> str | None:
 ContentPart = Annotated[
     Annotated[TextPart, Tag("=text")] | Annotated[ImagePart, Tag("=image_url")],
     Discriminator(
-        _part_tag,
-        custom_error_type="content_part",
-        custom_error_message="type must be 'text' or 'image_url'",
+        _part_tag, custom_error_type="content_part", custom_error_message="type must be 'text' or 'image_url'"
     ),
 ]
 
 
 def as_tuple(value: object) -> object:
-    """Any sequence but text as a tuple; everything else as it is, for the check that follows."""
+    """A sequence (but not text) as a tuple; any other value unchanged, for the validation that follows."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
@@ -197,39 +175,29 @@ Content = Annotated[
 
 
 class SystemMessage(RequestPart):
-    """Instructions for the model."""
-
     role: Literal["system", "developer"]
     content: Content
     name: Text | None = None
 
 
 class UserMessage(RequestPart):
-    """What the user says."""
-
     role: Literal["user"]
     content: Content
     name: Text | None = None
 
 
 class CalledFunction(RequestPart):
-    """The function of a tool call that is handed back to the model."""
-
     name: SomeText
     arguments: Text
 
 
 class AssistantToolCall(RequestPart):
-    """A tool call of an earlier answer, handed back."""
-
     id: Text
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
 class AssistantMessage(RequestPart):
-    """An earlier answer, handed back."""
-
     role: Literal["assistant"]
     content: Content | None = None
     name: Text | None = None
@@ -243,8 +211,6 @@ class AssistantMessage(RequestPart):
 
 
 class ToolMessage(RequestPart):
-    """The result of a tool call."""
-
     role: Literal["tool"]
     content: Content
     tool_call_id: SomeText
@@ -252,7 +218,7 @@ class ToolMessage(RequestPart):
 
 
 def _plain_message(message: object) -> object:
-    """A message object of an earlier reply as a dict; a dict without what is empty or only an answer's own."""
+    """A message, also the message object of an earlier reply, as a dict without None and answer-only keys."""
     if isinstance(message, BaseModel):
         message = message.model_dump(exclude_none=True)
     if not isinstance(message, Mapping):
@@ -261,21 +227,20 @@ def _plain_message(message: object) -> object:
     if message.get("role") != "assistant":
         return plain
     if isinstance(plain.get("tool_calls"), list | tuple):
-        plain["tool_calls"] = [_plain_tool_call(call) for call in plain["tool_calls"]]
+        # Without the index, which only the parts of a stream have.
+        plain["tool_calls"] = [
+            {key: value for key, value in call.items() if key != "index"} if isinstance(call, Mapping) else call
+            for call in plain["tool_calls"]
+        ]
     refusal = message.get("refusal")
     if "content" not in plain and not plain.get("tool_calls") and isinstance(refusal, str):
-        # What the model said, if only that it would not; a message must say something.
+        # A message must have content.
         plain["content"] = refusal
     return plain
 
 
-def _plain_tool_call(call: object) -> object:
-    """A tool call without its index, which only pieces of a stream have."""
-    return {key: value for key, value in call.items() if key != "index"} if isinstance(call, Mapping) else call
-
-
 def plain_messages(messages: object) -> object:
-    """Dicts and the message objects of earlier replies alike as dicts, ready to be checked."""
+    """Dicts and the message objects of earlier replies, all as dicts, ready for validation."""
     if isinstance(messages, str) or not isinstance(messages, Sequence):
         raise broken_rule("", "must be a list of messages, such as [{'role': 'user', 'content': 'hi'}]")
     try:

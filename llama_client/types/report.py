@@ -1,23 +1,24 @@
-"""Reports: what was spent, and what a call may cost before it is sent."""
+"""Reports: costs and traffic of the past, and estimates for a call before it is sent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_serializer
+from pydantic import Field, PlainSerializer
 
 from llama_client.types.completion import AnswerModel
 
 
 class TokenCount(AnswerModel):
-    """How many tokens a prompt has.
+    """The number of tokens of a prompt.
 
     Attributes:
-        tokens: Probably.
-        most_tokens: At the very most, which is what budgets count with: a token has a byte or more.
-        status: `estimated`: by its bytes. Nobody's tokenizer is asked.
+        tokens: The estimate.
+        most_tokens: The upper bound, which budgets use: a token has at least one byte.
+        status: `estimated`: from the prompt's bytes, without a tokenizer.
     """
 
     tokens: int
@@ -26,16 +27,16 @@ class TokenCount(AnswerModel):
 
 
 class CostEstimate(AnswerModel):
-    """What a call would cost with the first target that it would ask.
+    """The estimated cost of a call at the first target of its route. Amounts are in US dollars.
 
     Attributes:
-        target: Who: `provider/model`.
-        usd: Probably; None: no price is known.
-        most_usd: At the very most, which is what budgets set aside; None: nobody knows.
+        target: `provider/model`.
+        usd: The expected cost; None: the price is unknown.
+        most_usd: The worst-case cost, which budgets reserve; None: unknown.
         status: `free`, `estimated` or `unknown`.
-        input_tokens: Of the prompt, probably.
-        output_tokens: Of the answer, probably: as long as answers were of late, and at most `max_tokens`.
-        source: Where the price comes from.
+        input_tokens: The estimated tokens of the prompt.
+        output_tokens: The expected tokens of the answer: the length of recent answers, at most `max_tokens`.
+        source: The source of the price.
     """
 
     target: str
@@ -47,63 +48,72 @@ class CostEstimate(AnswerModel):
     source: str | None = None
 
 
-# The tag of calls that only measure a server. They are paid for like all others, and are nobody's traffic.
+# The tag of calls that only measure a server: they cost money like all others, but are not part of the traffic.
 BENCH_TAG = ("llama_client", "bench")
 
 
-def _plain(usd: Decimal) -> str:
-    """JSON for people and programs alike: `0.0000375`, never `3.75E-5`."""
-    return f"{usd:f}"
+# In JSON `0.0000375`, never `3.75E-5`.
+_Usd = Annotated[Decimal, PlainSerializer(lambda usd: f"{usd:f}", return_type=str, when_used="json")]
+
+
+def html_table(caption: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table for notebooks. All of its text is escaped, as names in it may come from a server."""
+    from html import escape
+
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 class CostGroup(AnswerModel):
     """The attempts of one group.
 
     Attributes:
-        key: What they share: a provider, target, route, day or tag's value; empty for those that have none.
-        calls: Calls that had an attempt here.
+        key: The provider, target, route, day or tag value of the group; empty for attempts without one.
+        calls: Calls with an attempt in this group.
         input_tokens: Of all prompts, as far as known.
         output_tokens: Of all answers, as far as known.
-        usd: What they cost, as far as known.
-        unpriced_calls: Calls with an attempt here whose cost nobody knows; `usd` holds nothing of that.
-        errors: Attempts that failed or broke off.
+        usd: The cost in US dollars, as far as known.
+        unpriced_calls: Calls with an attempt of unknown cost in this group, which `usd` does not include.
+        errors: Attempts that failed or were interrupted.
     """
 
     key: str
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    usd: Decimal = Decimal(0)
+    usd: _Usd = Decimal(0)
     unpriced_calls: int = 0
     errors: int = 0
 
-    @field_serializer("usd", when_used="json")
-    def _usd(self, usd: Decimal) -> str:
-        return _plain(usd)
-
 
 class CostReport(AnswerModel):
-    """What was spent since a moment, and what of it is not known.
+    """The costs since a moment.
 
     Attributes:
-        total_usd: What is known to have been spent.
-        calls: How many calls there were.
-        unpriced_calls: Of these, how many have a part whose cost nobody knows.
-        unrecorded_calls: Calls that could not be written down in time, or not wholly; nothing above counts them.
-        since: From when on; None: from the beginning.
-        groups: The same by what was asked for: the dearest first, days in order.
+        total_usd: The known costs in US dollars.
+        calls: The number of calls.
+        unpriced_calls: Those of them with an attempt of unknown cost.
+        unrecorded_calls: Calls that were not, or not completely, recorded in the ledger; not counted above.
+        since: The start of the period; None: the first call.
+        groups: The costs by group: most expensive first, days in order.
     """
 
-    total_usd: Decimal = Decimal(0)
+    total_usd: _Usd = Decimal(0)
     calls: int = 0
     unpriced_calls: int = 0
     unrecorded_calls: int = 0
     since: datetime | None = None
     groups: list[CostGroup] = Field(default_factory=list)
 
-    @field_serializer("total_usd", when_used="json")
-    def _total(self, usd: Decimal) -> str:
-        return _plain(usd)
+    def _repr_html_(self) -> str:
+        """The groups as a table in a notebook."""
+        since = "" if self.since is None else f" since {self.since:%Y-%m-%d %H:%M}"
+        unknown = f", {self.unpriced_calls} of them unpriced" if self.unpriced_calls else ""
+        lost = f", {self.unrecorded_calls} more not recorded" if self.unrecorded_calls else ""
+        columns = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
+        rows = [each.model_dump(mode="json").values() for each in self.groups]
+        return html_table(f"${self.total_usd:f} in {self.calls} calls{since}{unknown}{lost}", columns, rows)
 
 
 class DayCosts(AnswerModel):
@@ -111,7 +121,7 @@ class DayCosts(AnswerModel):
 
     Attributes:
         day: In the configuration's time zone.
-        groups: Its costs by what was asked for.
+        groups: Its costs by group.
     """
 
     day: date
@@ -119,37 +129,33 @@ class DayCosts(AnswerModel):
 
 
 class BudgetState(AnswerModel):
-    """A budget in the window that runs now.
+    """A budget in its current window. Amounts are in US dollars.
 
     Attributes:
         budget: Its scope and window, in words.
-        usd: How much may be spent.
-        spent_usd: What has been settled.
-        reserved_usd: What is set aside for attempts that are under way.
-        resets_at: When the window ends; None: never.
-        on_exceeded: What happens when it is spent.
+        usd: The limit.
+        spent_usd: Settled costs.
+        reserved_usd: Reserved for attempts in flight.
+        resets_at: The end of the window; None: never.
+        on_exceeded: What happens to calls that do not fit.
     """
 
     budget: str
-    usd: Decimal
-    spent_usd: Decimal
-    reserved_usd: Decimal
+    usd: _Usd
+    spent_usd: _Usd
+    reserved_usd: _Usd
     resets_at: datetime | None
     on_exceeded: Literal["block", "local", "warn"]
 
-    @field_serializer("usd", "spent_usd", "reserved_usd", when_used="json")
-    def _money(self, usd: Decimal) -> str:
-        return _plain(usd)
-
 
 class TargetTraffic(AnswerModel):
-    """What one target has answered.
+    """The traffic that one target answered.
 
     Attributes:
         target: `provider/model`.
-        calls: How many calls it answered.
+        calls: The calls that it answered.
         input_tokens: Of their prompts.
-        output_tokens: Of its answers, reasoning included.
+        output_tokens: Of its answers, including reasoning.
     """
 
     target: str
@@ -159,35 +165,35 @@ class TargetTraffic(AnswerModel):
 
 
 class TrafficReport(AnswerModel):
-    """What a machine that took over the traffic would have to serve: the answered calls of a period.
+    """The answered calls of a period: the load of a machine that would serve them instead.
 
-    The period is made of whole hours (of Coordinated Universal Time): from that of the first call to that of the last,
-    hours without a call included, and at least 24 of them, so that a burst of an hour is not taken for a day of such
-    hours. A call belongs to the hour in which it began. All that follows is worked out over that period.
+    The period consists of whole hours in UTC, from the hour of the first call to that of the last, including hours
+    without a call, and is at least 24 hours long, so that a burst of an hour does not count as a day of such hours. A
+    call belongs to the hour in which it began. All other figures are for this period.
 
     Attributes:
-        calls: How many calls were answered in the period. Attempts that failed, broke off or were stopped are left out.
-        since: From when on calls were looked at; None: from the beginning.
-        first_call_at: When the first of them began; None: there is none.
-        last_call_at: When the last of them began.
-        days: The period's length in days, at least 1; None: there is no call.
-        tokens_per_day: Input and output tokens together; None: there is no call.
-        input_tokens: Of all prompts, the cached ones included.
-        output_tokens: Of all answers, reasoning included.
-        cached_tokens: Of the prompts, those that a cache had; None: no provider told.
-        input_share: Input tokens among all tokens, 0 to 1; None: there are no tokens.
-        output_share: Output tokens among all tokens, 0 to 1.
-        cached_share: Cached tokens among the input tokens of those calls whose provider tells, 0 to 1; None: none does.
-        mean_input_tokens: Of a call; None: there is no call.
-        mean_output_tokens: Of a call.
-        peak_to_mean: The tokens of the busiest hour over those of the mean hour, at least 1; None: there are no tokens.
-            With few calls it tells more of chance than of load.
-        hourly_tokens: Input and output tokens of each hour of the period, in order; hours without a call are 0.
-        hourly_output_tokens: The output tokens alone.
-        targets: Who answered, most tokens first.
-        estimated_calls: Calls whose tokens nobody counted, so that they are estimated by their bytes.
-        older_calls: Answered calls before the last 400 days, which are left out of everything else.
-        unrecorded_calls: Calls that could not be written down in time, or not wholly; nothing above counts them.
+        calls: The answered calls. Attempts that failed, were interrupted or cancelled do not count.
+        since: The start of the search for calls; None: no limit.
+        first_call_at: The start of the first call; None: no calls.
+        last_call_at: The start of the last call.
+        days: The period's length in days, at least 1; None: no calls.
+        tokens_per_day: Input and output tokens together; None: no calls.
+        input_tokens: Of all prompts, including cached ones.
+        output_tokens: Of all answers, including reasoning.
+        cached_tokens: The cached tokens of the prompts; None: no provider reported them.
+        input_share: Input tokens / all tokens, 0 to 1; None: no tokens.
+        output_share: Output tokens / all tokens, 0 to 1.
+        cached_share: Cached tokens / input tokens of the calls whose provider reports them, 0 to 1; None: none does.
+        mean_input_tokens: Per call; None: no calls.
+        mean_output_tokens: Per call.
+        peak_to_mean: The tokens of the busiest hour / the tokens of the mean hour, at least 1; None: no tokens. With
+            few calls it reflects chance more than load.
+        hourly_tokens: Input and output tokens of each hour of the period, in order; 0 for hours without a call.
+        hourly_output_tokens: The output tokens only.
+        targets: The traffic by target, most tokens first.
+        estimated_calls: Calls without reported tokens, which are estimated from the bytes.
+        older_calls: Answered calls more than 400 days ago, which no other figure includes.
+        unrecorded_calls: Calls that were not, or not completely, recorded in the ledger; no other figure includes them.
     """
 
     calls: int = 0

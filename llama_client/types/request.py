@@ -1,4 +1,4 @@
-"""A request: what a caller may write, and the same checked as a whole before anything is sent."""
+"""A request: the parameters of a call, and the validated, immutable `ChatRequest`."""
 
 from __future__ import annotations
 
@@ -35,42 +35,11 @@ from llama_client.types.messages import (
     as_tuple,
     plain_messages,
 )
-from llama_client.validation import broken_rule, first_problem
+from llama_client.validation import broken_rule, first_problem, nearest
 
 
-class AskParams(TypedDict, total=False):
-    """What every way of asking takes, all by keyword. None means omitted.
-
-    Attributes:
-        model: `provider/model-id`, a catalogue's name such as `llama-3.1-8b` (whoever serves it), or a list of these as
-            a fallback chain; omitted: the default.
-        temperature: Randomness, 0 to 2.
-        top_p: Keep the likeliest tokens up to this share of probability, 0 to 1.
-        top_k: Keep this many of the likeliest tokens; 0 keeps all.
-        min_p: Drop tokens less likely than this share of the likeliest, 0 to 1.
-        max_tokens: The longest answer in tokens.
-        max_completion_tokens: The same under OpenAI's newer name.
-        stop: A text, or several, at which the answer ends.
-        seed: Makes sampling repeatable where the provider can.
-        n: How many answers.
-        frequency_penalty: -2 to 2.
-        presence_penalty: -2 to 2.
-        repetition_penalty: Above 0; 1 is none.
-        logit_bias: Token id to bias, -100 to 100.
-        logprobs: Whether to return the tokens' log probabilities.
-        top_logprobs: How many candidates for each token, 0 to 20; needs `logprobs`.
-        tools: Functions that the model may ask to be called, in OpenAI's shape.
-        tool_choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name": ...}}`.
-        parallel_tool_calls: Whether several tools may be called at once.
-        reasoning_effort: How much thinking: `none`, `default`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`.
-        reasoning_format: How thinking is returned: `parsed`, `raw`, `hidden`.
-        service_tier: The provider's own word for how a request is served and billed.
-        user: An id of the end user, for the provider's abuse checks.
-        timeout: Seconds for the whole call; for a stream, until its first content.
-        tags: Labels for logs.
-        extra_body: Fields for the provider's request body that have no parameter here.
-        extra_headers: Headers for the provider.
-    """
+class SharedParams(TypedDict, total=False):
+    """See `Completions.create`: these are the parameters that `create`, `ask` and `parse` share. None means omitted."""
 
     model: str | Sequence[str] | None
     temperature: float | None
@@ -101,34 +70,23 @@ class AskParams(TypedDict, total=False):
     extra_headers: Mapping[str, str] | None
 
 
-class CallParams(AskParams, total=False):
-    """The parameters of `ask`: those of every way of asking, and the form of the answer.
+class AskParams(SharedParams, total=False):
+    """See `LlamaClient.ask`: its keyword arguments, for functions that pass them on."""
 
-    Attributes:
-        response_format: `{"type": "text" | "json_object"}` or `{"type": "json_schema", "json_schema": {...}}`.
-        stream_options: `{"include_usage": True}` hands on the last chunk, which carries the usage.
-    """
+    system: str | None
+    response_format: Mapping[str, object] | None
 
+
+class CreateParams(SharedParams, total=False):
+    """See `Completions.create`: its keyword arguments except `stream`, for functions that pass them on."""
+
+    messages: Required[Sequence[Mapping[str, object] | Message]]
     response_format: Mapping[str, object] | None
     stream_options: Mapping[str, object] | None
 
 
-class ParseParams(AskParams):
-    """The parameters of `parse`: its `response_format` is a class.
-
-    Attributes:
-        messages: As of `create`.
-    """
-
-    messages: Required[Sequence[Mapping[str, object] | Message]]
-
-
-class ChatParams(CallParams):
-    """The parameters of `create`: those of `ask`, and the messages.
-
-    Attributes:
-        messages: Dicts in OpenAI's shape, or the message objects of earlier replies.
-    """
+class ParseParams(SharedParams, total=False):
+    """See `Completions.parse`: its keyword arguments except `response_format`, for functions that pass them on."""
 
     messages: Required[Sequence[Mapping[str, object] | Message]]
 
@@ -139,7 +97,7 @@ _MAX_TOOLS = 128
 
 
 def _text_keys(value: object) -> object:
-    """Token ids may be written as numbers; JSON's keys are texts."""
+    # Token ids may be given as numbers; JSON's keys are strings.
     return {str(key): bias for key, bias in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -153,28 +111,20 @@ class FunctionSpec(RequestPart):
 
 
 class Tool(RequestPart):
-    """A tool; functions are the only kind."""
-
     type: Literal["function"]
     function: FunctionSpec
 
 
 class NamedFunction(RequestPart):
-    """The name of a function."""
-
     name: SomeText
 
 
 class NamedToolChoice(RequestPart):
-    """The one tool that the model must call."""
-
     type: Literal["function"]
     function: NamedFunction
 
 
 class JsonSchema(RequestPart):
-    """A schema that the answer must satisfy."""
-
     name: Text = "answer"
     description: Text | None = None
     schema_: JsonObject = Field(alias="schema")
@@ -182,29 +132,21 @@ class JsonSchema(RequestPart):
 
 
 class ResponseFormat(RequestPart):
-    """The form of the answer."""
-
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _schema_where_one_is_named(self) -> ResponseFormat:
+    def _schema_matches_type(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise broken_rule("json_schema", "belongs to type 'json_schema', and to that type alone")
+            raise broken_rule("json_schema", "is required with type 'json_schema', and allowed with no other")
         return self
 
 
 class StreamOptions(RequestPart):
-    """What a stream hands on beside the text."""
-
     include_usage: StrictBool = False
 
 
-def _tool_choice_tag(choice: object) -> str:
-    return "=word" if isinstance(choice, str) else "=named"
-
-
-# What decides whom is asked what, how the answer is read and what it costs: there is a parameter for each.
+# These decide the target, the form of the answer and its cost: each has its own parameter.
 _NOT_IN_EXTRA_BODY = frozenset(
     {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"}
 )
@@ -212,20 +154,17 @@ _NOT_IN_EXTRA_BODY = frozenset(
 
 def _beside_parameters(body: dict[str, Any]) -> dict[str, Any]:
     for name in body:
-        # Servers written in Go, Ollama among them, match names so, and of several spellings the last one wins.
+        # Servers written in Go, such as Ollama, ignore the case of names, and the last of several spellings wins.
         if name.casefold() in _NOT_IN_EXTRA_BODY:
-            raise broken_rule(name, "belongs into the parameter of that name")
+            raise broken_rule(name, "must be given as the parameter of that name")
     return body
 
 
-def _stop_tag(stop: object) -> str:
-    return "=text" if isinstance(stop, str) else "=list"
-
-
+_TEXT_OR_NOT = Discriminator(lambda value: "=text" if isinstance(value, str) else "=other")
 Unit = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(strict=True, ge=-2, le=2, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
-# A whole number stays one: some servers take no other.
+# An int stays an int: some servers accept nothing else.
 Bias = (
     Annotated[int, Field(strict=True, ge=-100, le=100)]
     | Annotated[float, Field(strict=True, ge=-100, le=100, allow_inf_nan=False)]
@@ -233,22 +172,22 @@ Bias = (
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Stop = Annotated[
     Annotated[SomeText, Tag("=text")]
-    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=list")],
-    Discriminator(_stop_tag),
+    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=other")],
+    _TEXT_OR_NOT,
 ]
-# Longer than anybody waits, and short enough for every platform's timers.
+# Short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("=word")] | Annotated[NamedToolChoice, Tag("=named")],
-    Discriminator(_tool_choice_tag),
+    Annotated[Literal["auto", "none", "required"], Tag("=text")] | Annotated[NamedToolChoice, Tag("=other")],
+    _TEXT_OR_NOT,
 ]
 
 
 class ChatRequest(BaseModel):
-    """A checked, immutable request. `model` is not part of it: routing turns that into targets.
+    """A validated, immutable request. `model` is not part of it: the router turns it into targets.
 
-    `max_tokens` is set wherever a limit is; `max_completion_tokens` tells that the caller called it so.
-    `schema_in_words` allows a schema to travel as text, since whoever asked checks the answer.
+    `max_tokens` always has the limit; `max_completion_tokens` has it too if the caller used that name.
+    `schema_in_words` allows sending a schema as text, since the caller validates the answer.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -267,13 +206,7 @@ class ChatRequest(BaseModel):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Positive | None = None
-    logit_bias: (
-        Annotated[
-            dict[Text, Bias],
-            BeforeValidator(_text_keys),
-        ]
-        | None
-    ) = None
+    logit_bias: Annotated[dict[Text, Bias], BeforeValidator(_text_keys)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
@@ -311,41 +244,29 @@ class ChatRequest(BaseModel):
 
     @property
     def has_images(self) -> bool:
-        """Whether any message holds an image."""
-        return any(
-            isinstance(part, ImagePart)
-            for message in self.messages
-            if isinstance(message.content, tuple)
-            for part in message.content
-        )
+        parts = (message.content for message in self.messages if isinstance(message.content, tuple))
+        return any(isinstance(part, ImagePart) for content in parts for part in content)
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The texts at which the answer ends."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
 
     @property
     def set_parameters(self) -> frozenset[str]:
-        """The names of the parameters that ask for something: what is None, or a switch that is off, does not."""
-        # Asked of each target of each call, so that it looks where pydantic keeps the values.
-        values, names = self.__dict__, set(self.__pydantic_fields_set__)
-        for name in self.__pydantic_fields_set__:
-            if values[name] is None or (name == "logprobs" and values[name] is False):
-                names.remove(name)
-        return frozenset(names)
+        """The names of the parameters that are set: not None, and for `logprobs` not False."""
+        # Called for each target of each call, so it reads pydantic's own dict.
+        values, names = self.__dict__, self.__pydantic_fields_set__
+        return frozenset([name for name in names if values[name] is not None and (values[name] or name != "logprobs")])
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
-    """Checks a call's parameters and freezes them."""
-    given = dict(params)
-    for name, value in params.items():
-        if value is None:
-            del given[name]
+    """Validates a call's parameters."""
+    given = {name: value for name, value in params.items() if value is not None}
     if "max_completion_tokens" in given:
         alias = given["max_completion_tokens"]
         if given.setdefault("max_tokens", alias) != alias:
             raise InvalidRequestError(
-                "max_tokens and max_completion_tokens are the same limit and differ; give one of them",
+                "max_tokens and max_completion_tokens are the same limit, but differ; give only one of them",
                 param="max_tokens",
             )
     if "schema_in_words" in given:
@@ -356,6 +277,34 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
     try:
         return ChatRequest.model_validate(given)
     except ValidationError as error:
-        known = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
-        problem = first_problem(error, known=known)
-        raise InvalidRequestError(problem.sentence, param=problem.field or None) from None
+        problem = first_problem(error, known=_NAMES)
+        hint = _hint(problem.field, given)
+        sentence = f"{problem.field}: {hint}" if hint is not None else problem.sentence
+        raise InvalidRequestError(sentence, param=problem.field or None) from None
+
+
+_NAMES = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
+# Keyword arguments of other packages, and what does the same here.
+_INSTEAD = {
+    "deadline_s": "use timeout, in seconds",
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "max_retries": "the configuration sets it for every call: [routing] retries = 2",
+    "metadata": "send it as extra_body={'metadata': ...}; labels of your own are tags",
+    "num_ctx": "set it for the provider: options = { num_ctx = ... } for ollama, n_ctx = ... for gguf",
+    "request_timeout": "use timeout, in seconds",
+    "system": "ask takes system; for other calls put {'role': 'system', 'content': ...} first in messages",
+    "timeout_s": "use timeout, in seconds",
+}
+
+
+def _hint(name: str, given: Mapping[str, object]) -> str | None:
+    """What to write instead, where pydantic's own sentence does not say it."""
+    if name == "response_format" and isinstance(given[name], type):
+        return "a class goes to chat.completions.parse, which returns an instance of it; here it must be a dict"
+    if name not in given or name in _NAMES:
+        return None
+    match = name if name in _INSTEAD else nearest(name, (*_NAMES, *_INSTEAD))
+    if match is None:
+        return "unknown name; extra_body takes fields that only the provider knows"
+    return f"unknown name; {_INSTEAD[match]}" if match in _INSTEAD else None

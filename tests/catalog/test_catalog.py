@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import subprocess
 import sys
 import tomllib
@@ -13,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from llama_client.catalog import catalog as module
+import llama_client.catalog
 from llama_client.catalog.catalog import ABILITIES, Catalog, Offer, UserRow
 
 TODAY = date(2026, 11, 23)
-DATA = Path(module.__file__).with_name("models.toml")
+DATA = Path(llama_client.catalog.__file__).with_name("models.toml")
 TABLES: dict[str, list[dict[str, Any]]] = tomllib.loads(DATA.read_text(encoding="utf-8"))
 ROWS = TABLES["models"] + TABLES["offers"]
 
@@ -332,11 +331,6 @@ def test_a_row_of_a_canonical_name_is_of_that_model_even_after_an_alias_like_it(
 # The module
 
 
-def test_the_examples_in_the_docstrings_run() -> None:
-    assert doctest.testmod(module) == (0, doctest.testmod(module).attempted)
-    assert doctest.testmod(module).attempted > 0
-
-
 def test_importing_reads_no_data_and_brings_no_parser() -> None:
     code = (
         "import sys, llama_client; before = set(sys.modules); "
@@ -346,3 +340,23 @@ def test_importing_reads_no_data_and_brings_no_parser() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_bundled_model_is_found_by_alias_id_and_retirement() -> None:
+    catalog, day = Catalog.bundled(), date(2026, 11, 23)
+    model = catalog.find("Llama3.1-8B")
+    assert model is not None
+    assert model.name == "llama-3.1-8b-instruct"
+    served = [offer.target for offer in catalog.offers("llama-3.3-70b-instruct") if offer.is_served(day)]
+    assert served == ["ollama/llama3.3:70b", "ollama/llama3.3"]
+    assert catalog.offer("groq", "an-id-of-tomorrow") is None
+    assert catalog.nearest("openai/gpt-oss-20b") == "groq/openai/gpt-oss-20b"
+    assert catalog.explain_retirement("groq", "llama-3.1-8b-instant", day) == (
+        "groq retired llama-3.1-8b-instant on 2026-08-16; "
+        "its replacement there is openai/gpt-oss-20b (a different model); "
+        "the same model is served by ollama as llama3.1:8b"
+    )
+    kept = catalog.extended([UserRow("groq/llama-3.3-70b-versatile", "llama-3.3-70b")])
+    offer = kept.offer("groq", "llama-3.3-70b-versatile")
+    assert offer is not None
+    assert offer.is_served(day)

@@ -34,6 +34,16 @@ def test_cached_tokens_are_never_dearer_than_others(prices: ListPrices) -> None:
     assert all((row.cached_usd_per_mtok or 0) <= row.input_usd_per_mtok for row in prices.all())
 
 
+def test_the_price_of_a_day_is_found_by_provider_model_and_day(prices: ListPrices) -> None:
+    found = prices.of("groq", "openai/gpt-oss-20b", DAY)
+    assert found is not None
+    assert found.input_usd_per_mtok == Decimal("0.075")
+    together = "meta-llama/Llama-3.3-70B-Instruct-Turbo"
+    by_month = [prices.of("together", together, date(2026, month, 1)) for month in (5, 6)]
+    assert [row and row.output_usd_per_mtok for row in by_month] == [Decimal("0.88"), Decimal("1.04")]
+    assert prices.of("groq", "an-id-of-tomorrow", DAY) is None
+
+
 def test_every_row_has_a_source_and_the_day_on_which_it_was_checked(prices: ListPrices) -> None:
     assert all(row.source and row.checked_on <= DAY for row in prices.all())
 

@@ -78,7 +78,9 @@ def test_a_wrong_configuration_ends_with_2_and_names_the_key(
 def test_an_error_is_one_line_on_stderr() -> None:
     ran = run("chat", "-m", "nobody/x", "hi")
     assert ran.out == ""
-    assert ran.err == "llama-client: model: no provider is named 'nobody' (providers: groq, together, ollama, gguf)\n"
+    known = "groq, together, ollama, gguf, fireworks, deepinfra, cerebras, sambanova, nebius, openrouter, mistral, "
+    known += "deepseek, xai, huggingface, gemini, lmstudio, vllm, llamacpp, litellm"
+    assert ran.err == f"llama-client: model: no provider is named 'nobody' (providers: {known})\n"
 
 
 @pytest.mark.parametrize("command", [["chat", "-m", "nobody/x", "hi"], ["pull", "no-such-model"]], ids=" ".join)

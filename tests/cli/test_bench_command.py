@@ -92,7 +92,7 @@ def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: Re
     unknown = run("bench", "vllm/m", *BRIEF, "--gpu", "l4")
     assert (unwanted.code, unknown.code) == (0, 0)
     assert "tored" not in unwanted.out
-    assert "Not stored, as not all is known of what was measured: say --model, --precision" in words(unknown.out)
+    assert "Not stored, as the subject is not fully known: give --model, --precision" in words(unknown.out)
     assert not Measurements.of_user().file.exists()
 
 
@@ -132,7 +132,7 @@ def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(nobody:
         configure(nobody, replay)
         ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
     assert ran.code == 0
-    assert "The server told of more output tokens than the 6 that it was asked for at most" in words(ran.out)
+    assert "The server reported more output tokens than max_tokens, 6, which is not believed" in words(ran.out)
     assert "Not stored: no level had a steady phase with the server's own counts." in words(ran.out)
     assert not Measurements.of_user().file.exists()
 
@@ -167,9 +167,9 @@ def test_what_costs_money_is_not_begun_without_a_word(nobody: Path, server: Repl
         ran = run("bench", "vllm/m", *BRIEF, *form)
         assert ran.code == 2
         assert "17 requests to vllm/m will cost about $0.00" in words(ran.err)
-        assert "say --yes to spend it" in words(ran.err)
+        assert "give --yes to spend it" in words(ran.err)
         if form:
-            assert "say --yes" in ran.document["error"]["message"]
+            assert "give --yes" in ran.document["error"]["message"]
     assert server.requests == []
     ran = run("bench", "vllm/m", *BRIEF, "--yes", "--json")
     assert (ran.code, Decimal(ran.document["usd"])) == (0, 17 * Decimal("0.000076"))
@@ -181,7 +181,7 @@ def test_a_price_that_nobody_knows_is_no_price_of_nothing(nobody: Path) -> None:
     )
     ran = run("bench", "far/m", *BRIEF)
     assert ran.code == 2
-    assert "17 requests to far/m, whose price nobody here knows: say --yes" in words(ran.err)
+    assert "17 requests to far/m, whose price is unknown: give --yes" in words(ran.err)
 
 
 def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(nobody: Path, server: ReplayServer) -> None:
@@ -195,7 +195,7 @@ def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(nobody: Path
 def test_on_a_terminal_it_asks(answer: str, code: int, nobody: Path, server: ReplayServer) -> None:
     configure(nobody, server, PRICE)
     with on_terminal("bench", "vllm/m", *BRIEF) as terminal:
-        terminal.read_until("Go on? [y/N]: ")
+        terminal.read_until("Continue? [y/N]: ")
         assert server.requests == []
         terminal.type(f"{answer}\r")
         assert terminal.end() == code
@@ -235,7 +235,7 @@ def test_a_target_that_refuses_is_told_with_its_name_and_what_to_do(nobody: Path
         (["vllm/m", "--concurrency", "1,two"], "must be whole numbers such as 1,8,32, got '1,two'"),
         (["vllm/m", "--concurrency", "0"], "concurrency: must be from 1 to 512, got 0"),
         (["vllm/m", "--seconds", "0"], "seconds: must be above 0"),
-        (["vllm/m", "--gpus", "2"], "--gpus says how many of --gpu: name one"),
+        (["vllm/m", "--gpus", "2"], "--gpus is the number of --gpu: give one"),
         (["vllm/m", "--gpu", "h100_smx"], "gpu: 'h100_smx' is not in the tables; did you mean 'h100_sxm'?"),
         (["vllm/m", "--model", "llama-3.1-9b"], "model: 'llama-3.1-9b' is not in the tables; did you mean"),
         (["vllm/m", "--precision", "fp7"], "precision: 'fp7' is not in the tables; did you mean"),
@@ -308,4 +308,4 @@ def test_a_model_in_this_process_needs_no_word_and_tells_its_limits(config_file:
     document: dict[str, Any] = ran.document
     assert (document["engine"], document["usd"]) == ("llama.cpp", "0")
     assert [level["mean_output_tokens"] for level in document["levels"]] == [6, 6]
-    assert any("Only 1 at once are let through here" in note for note in document["notes"])
+    assert any("Only 1 at once leave this client" in note for note in document["notes"])

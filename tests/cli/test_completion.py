@@ -258,4 +258,4 @@ def test_a_shell_that_nobody_knows_ends_with_2(path: str, says: str) -> None:
     ran = run("completion", env={"SHELL": path})
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
-    assert "say one of bash, zsh, fish, powershell" in ran.err
+    assert "give one of bash, zsh, fish, powershell" in ran.err

@@ -60,7 +60,7 @@ def written() -> dict[str, Any]:
 
 def test_what_is_found_becomes_a_file_that_answers(demo_pulled: ModelStore) -> None:
     ran = run("config", "init", "--yes")
-    assert (ran.code, ran.out) == (0, "llama-client.toml is written. Who answers: gguf/smollm2-135m.\n")
+    assert (ran.code, ran.out) == (0, "llama-client.toml written. Targets: gguf/smollm2-135m.\n")
     assert [line.split(maxsplit=1)[1] for line in ran.err.splitlines()][:2] == [
         'llama-client chat "Why do llamas hum?"',
         "llama-client config check",
@@ -101,7 +101,7 @@ def test_a_file_that_is_there_stays() -> None:
     FILE.write_text("# mine\n", encoding="utf-8")
     ran = run("config", "init", "--yes", "--json")
     assert (ran.code, ran.document["error"]["type"]) == (2, "ConfigError")
-    assert ran.err == "llama-client: llama-client.toml: is there already, and stays as it is; --force replaces it\n"
+    assert ran.err == "llama-client: llama-client.toml: file exists; use --force to overwrite\n"
     assert FILE.read_text(encoding="utf-8") == "# mine\n"
     assert run("config", "init", "--yes", "--force").code == 0
     assert written()["default_model"]
@@ -185,7 +185,7 @@ def test_answers_on_a_terminal_become_the_file(demo_pulled: ModelStore, monkeypa
             terminal.read_until(question)
             if answer is not None:
                 terminal.type(f"{answer}\n")
-        terminal.read_until("is written")
+        terminal.read_until("toml written")
         assert terminal.end() == 0
     config = load_config()
     assert [row.target for row in config.routes["chat"].targets] == ["gguf/smollm2-135m", "groq/openai/gpt-oss-120b"]
@@ -220,7 +220,7 @@ def test_who_leaves_leaves_nothing(key: str) -> None:
 def test_nobody_answers_questions_for_a_file_that_stays() -> None:
     FILE.write_text("# mine\n", encoding="utf-8")
     with on_terminal("config", "init") as terminal:
-        assert "Found on this machine" not in terminal.read_until("is there already")
+        assert "Found on this machine" not in terminal.read_until("file exists")
         assert terminal.end() == 2
 
 
@@ -294,7 +294,7 @@ def test_what_is_shown_can_be_copied(secrets: Path) -> None:
 def test_each_value_is_shown_with_its_source() -> None:
     FILE.write_text('default_model = "chat"\n\n[routes.chat]\ntargets = ["groq/x"]\n', encoding="utf-8")
     out = run("config", "show", env={"LLAMA_CLIENT_ROUTING__RETRIES": "5"}).out
-    assert "this one       ./llama-client.toml" in out
+    assert "used          ./llama-client.toml" in out
     assert 'default_model = "chat"  # line 1\n' in out
     assert '[routes.chat]\ntargets = ["groq/x"]  # line 4\n' in out
     assert "[routing]\nretries = 5  # $LLAMA_CLIENT_ROUTING__RETRIES\n" in out
@@ -315,7 +315,7 @@ def test_scripts_read_the_same() -> None:
 def test_without_a_file_show_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     ran = run("config", "show")
-    assert (ran.code, ran.out.count("not there")) == (0, 4)
+    assert (ran.code, ran.out.count("not found")) == (0, 4)
     assert "Nothing is set" in ran.out
     assert run("config", "show", "--json").document["file"] is None
 
@@ -381,7 +381,7 @@ def test_what_cannot_work_is_an_error(text: str, key: str, says: str) -> None:
             'default_model = "vllm/x"\n[providers.vllm]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
             '[[budgets]]\nusd = 1\nwindow = "day"',
             "budgets[0]",
-            "nobody knows the price of vllm/x",
+            "no price known for vllm/x",
         ),
         (
             '[[prices]]\ntarget = "grok/x"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 1',
@@ -472,7 +472,7 @@ def test_a_named_file_that_is_not_there_is_an_error() -> None:
 def test_without_a_file_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     ran = run("config", "check", "--strict")
-    assert (ran.code, ran.out) == (0, "No file was found, and none is needed: every key has its default.\n")
+    assert (ran.code, ran.out) == (0, "No file found; every key has its default.\n")
 
 
 def test_on_a_terminal_lines_end_between_words() -> None:

@@ -65,7 +65,7 @@ def test_the_table_has_a_row_a_group_and_says_apart_what_is_not_known(asked: Dec
     assert table[1][:2] + table[1][4:] == ["a/m", "2", f"${asked}"]
     assert table[2][:2] + table[2][4:] == ["b/m", "1", "-", "1"]
     assert f"${asked} spent in 3 calls." in ran.out
-    assert "1 call has a part whose cost nobody knows; the sums hold nothing of it: b/m" in " ".join(ran.out.split())
+    assert "1 call has a part of unknown cost, not included in the sums: b/m" in " ".join(ran.out.split())
     assert max(map(len, ran.out.splitlines())) <= 80
 
 
@@ -157,22 +157,22 @@ def test_budgets_say_what_is_spent_set_aside_and_left_and_when_they_begin_anew(n
     lines = run("costs").out.splitlines()
     month, total = (index for index, line in enumerate(lines) if line.startswith("Budget "))
     assert re.fullmatch(r"Budget all a month: \$1\.00, resets \d{4}-\d\d-01 00:00 Asia/Tokyo", lines[month])
-    assert lines[month + 1] == f"  ${usd} spent, $0.00 set aside, ${1 - usd} left"
+    assert lines[month + 1] == f"  ${usd} spent, $0.00 reserved, ${1 - usd} left"
     assert lines[total] == "Budget all in total: $0.001"
-    assert lines[total + 1] == f"  ${usd} spent, $0.00 set aside, over by ${usd - Decimal('0.001')}"
+    assert lines[total + 1] == f"  ${usd} spent, $0.00 reserved, over by ${usd - Decimal('0.001')}"
 
 
 def test_calls_that_were_not_written_down_are_told(ledger: Path) -> None:
     fill(ledger, [Spent("a/m", "1")], lost_calls=1)
     ran = run("costs")
     assert "The cost of every call is known." in ran.out
-    assert "1 call was not written down, or not wholly; nothing above counts them." in ran.out
+    assert "1 call was not recorded, or not completely, and not included above." in ran.out
 
 
 def test_without_calls_it_says_where_they_would_come_from(nobody: Path, ledger: Path) -> None:
     ran = run("costs")
     assert (ran.code, ran.err) == (0, "")
-    assert "No calls are written down. Each call through llama_client is" in ran.out
+    assert "No calls are recorded. Each call through llama_client is" in ran.out
     assert not ledger.exists(), "who only looks creates nothing"
     assert run("costs", "--csv").out == ",".join(HEADER) + "\n"
     assert run("costs", "--json").document["groups"] == []
@@ -187,7 +187,7 @@ def test_without_calls_it_says_where_they_would_come_from(nobody: Path, ledger: 
 def test_a_png_is_one_and_the_table_is_there_too(asked: Decimal) -> None:
     ran = run("costs", "--plot", "costs.png")
     assert ran.code == 0
-    assert "The picture is in costs.png\n" in ran.err
+    assert "Wrote costs.png\n" in ran.err
     assert f"${asked} spent in 3 calls." in ran.out
     assert Path("costs.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [path.name for path in Path().iterdir() if "costs" in path.name or path.name.startswith(".")] == [

@@ -109,7 +109,10 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         ((*PAIR, "--plot", "no/where/x.png"), "--plot: no/where/x.png cannot be written"),
         ((*PAIR, "--since", "7d"), "--since and --ledger-target go with --from-ledger"),
         (("llama-3.3-70b", "--gpus", "2"), "--gpus: needs --gpu"),
-        (("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"), "--gpu-usd-per-hour: nobody is known to rent out"),
+        (
+            ("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"),
+            "--gpu-usd-per-hour: no quote known for renting a RTX 5090",
+        ),
         ((*PAIR, "--from-ledger"), "--from-ledger: the ledger is switched off"),
     ],
 )
@@ -147,7 +150,7 @@ def test_an_empty_ledger_says_so(nobody: Path, monkeypatch: pytest.MonkeyPatch) 
     (nobody / "work" / "llama-client.toml").write_text("[ledger]\nurl = 'sqlite:///ledger.db'\n", encoding="utf-8")
     done = run("crossover", *PAIR, "--from-ledger")
     assert (done.code, done.out) == (2, "")
-    assert "--from-ledger: no answered call is written down" in done.err
+    assert "--from-ledger: no answered call is recorded" in done.err
 
 
 def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:

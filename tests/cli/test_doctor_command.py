@@ -47,7 +47,7 @@ def test_where_all_is_well_it_exits_with_0(demo_pulled: ModelStore) -> None:
     ran = run("doctor", "--json")
     check_document(ran)
     assert (ran.code, ran.document["status"]) == (0, "ok")
-    assert ran.document["summary"] == "Nothing to do: all that was looked at is well."
+    assert ran.document["summary"] == "Nothing to do: no problem was found."
 
 
 def test_a_problem_exits_with_1_and_says_what_to_do_first(work: Path) -> None:

@@ -161,11 +161,11 @@ def test_rows_of_the_users_own_are_known_and_undated() -> None:
     [
         (["lama-3.1-8b"], "MODEL: 'lama-3.1-8b' is not in the tables; did you mean 'llama-3.1-8b'?"),
         (["llama-3.1-8b", "--gpu", "rtx_4080"], "--gpu: 'rtx_4080' is not in the tables; did you mean 'rtx_4090'?"),
-        (["llama-3.1-8b", "--gpus", "2"], "--gpus says how many of --gpu"),
+        (["llama-3.1-8b", "--gpus", "2"], "--gpus is the number of --gpu"),
         (["llama-3.1-8b", "--gpu", "l4", "--gpus", "0"], "Invalid value for '--gpus'"),
         (["llama-3.1-8b", "--gpu", "l4", "--gpus", "2000"], "2000 is not in the range 1<=x<=1024"),
         (["llama-3.1-8b", "--gpu", "l4", "--precision", "Q4_K_N"], "--precision: 'Q4_K_N' is not in the tables"),
-        (["llama-3.1-8b", "--gpu", "m3_max", "--precision", "fp8"], "--precision: 'fp8' is run by vLLM and its kind"),
+        (["llama-3.1-8b", "--gpu", "m3_max", "--precision", "fp8"], "--precision: 'fp8' is run by vLLM, TensorRT-LLM"),
         (["llama-3.1-8b", "--gpu", "l4", "--context", "-5"], "Invalid value for '--context'"),
         (["llama-3.1-8b", "--gpu", "l4", "--context", "200000"], "was trained for 131,072 tokens, got 200,000"),
         (["llama-3.1-8b", "--gpu", "l4", "--cache-precision", "q8"], "--cache-precision: 'q8' is not in the tables"),

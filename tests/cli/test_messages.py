@@ -80,7 +80,7 @@ def test_a_retired_model_is_told_with_its_end_and_what_replaces_it() -> None:
 def test_an_address_where_nobody_listens_is_told() -> None:
     env = {"GROQ_API_KEY": "gsk-x", "GROQ_BASE_URL": "http://127.0.0.1:1", "LLAMA_CLIENT_ROUTING__RETRIES": "0"}
     ran = run("chat", "-m", GROQ, "hi", env=env)
-    require(ran, 1, "nobody listens at http://127.0.0.1:1", "Try: llama-client doctor")
+    require(ran, 1, "no server listens at http://127.0.0.1:1", "Try: llama-client doctor")
     assert "Errno" not in ran.err
 
 
@@ -133,7 +133,7 @@ def test_a_budget_says_what_fits_and_when_it_begins_anew(monkeypatch: pytest.Mon
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     Path("llama-client.toml").write_text(BUDGET, encoding="utf-8")
     ran = run("chat", "--max-tokens", "100000", "hi", env={"GROQ_API_KEY": "gsk-x"})
-    require(ran, 1, "Try: --max-tokens 499, or again after ", " UTC, when it begins anew, or see llama-client costs")
+    require(ran, 1, "Try: --max-tokens 499, or again after ", " UTC, when the budget resets, or see llama-client costs")
 
 
 def test_where_nothing_can_answer_models_says_what_to_do(store: ModelStore) -> None:
@@ -157,8 +157,8 @@ def test_where_something_can_answer_models_says_nothing_more(demo_pulled: ModelS
             "--gpu: 'rtx4090' is not in the tables; did you mean 'rtx_4090'?",
         ),
         (["crossover", "lama-3.3-70b"], "MODEL: 'lama-3.3-70b' is not in the tables; did you mean 'llama-3.3-70b'?"),
-        (["pull", "llama3.2:3b"], "NAME: no model is known as 'llama3.2:3b' (give smollm2-135m (a tiny demo), "),
-        (["pull", "smollm2-135m", "--name", "My Model"], "--name: must be small letters"),
+        (["pull", "llama3.2:3b"], "NAME: unknown model 'llama3.2:3b' (give smollm2-135m (a tiny demo), "),
+        (["pull", "smollm2-135m", "--name", "My Model"], "--name: must be lowercase letters"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

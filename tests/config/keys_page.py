@@ -10,7 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from llama_client.config.effective import plain
-from llama_client.config.provider_tables import GgufConfig, GroqConfig, HttpProviderConfig, LoraAdapter, OllamaConfig
+from llama_client.config.provider_tables import (
+    GgufConfig,
+    HttpProviderConfig,
+    LoraAdapter,
+    OllamaConfig,
+    PluginConfig,
+    ServiceConfig,
+)
 from llama_client.config.schema import Config, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
@@ -35,8 +42,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "guides" / "configuration.md"
 TABLES: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     "top": (Config, ()),
     "providers": (HttpProviderConfig, ()),
-    "groq": (GroqConfig, (HttpProviderConfig,)),
     "machine": (OwnMachine, ()),
+    "service": (ServiceConfig, (HttpProviderConfig, OwnMachine)),
+    "plugin": (PluginConfig, (ServiceConfig,)),
     "ollama": (OllamaConfig, (HttpProviderConfig, OwnMachine)),
     "gguf": (GgufConfig, (OwnMachine,)),
     "lora": (LoraAdapter, ()),
@@ -78,7 +86,8 @@ def rows(name: str) -> str:
             # What a kind is stands above the table.
             continue
         words = type_words(schema["properties"][field], schema.get("$defs", {}))
-        default = "required" if info.is_required() else default_words(info.get_default(call_default_factory=True))
+        usual = info.get_default(call_default_factory=True, validated_data={})
+        default = "required" if info.is_required() else default_words(usual)
         lines.append(f"| `{field}` | {words} | {default} | {meanings[field]} |")
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from llama_client.diagnostics.config_check import all_problems
 
 
 def told(values: dict[str, Any]) -> dict[str, str]:
-    return {problem.field: problem.what for problem in all_problems(values)[1]}
+    return {problem.subject: problem.message for problem in all_problems(values)[1]}
 
 
 def test_what_is_right_has_no_problems() -> None:
@@ -27,7 +27,7 @@ def test_problems_of_different_depths_are_told_together() -> None:
                 "laptop": {},
                 "gguf": {"n_ctx": 1 << 24, "n_parallel": 256, "n_cxt": 1},
                 "groq": {"api_key_env": "A", "api_key_file": "b", "timeout_s": "long"},
-                "vllm": 5,
+                "box": 5,
             },
             "routes": {"chat": {"targets": ["nobody/x", "groq/x", "neither/y"]}},
             "budgets": [{"usd": 0, "window": "day"}, {"usd": 1, "window": "day", "scope": "provider:grok"}],
@@ -42,7 +42,7 @@ def test_problems_of_different_depths_are_told_together() -> None:
         "providers.gguf.n_ctx",
         "providers.groq.timeout_s",
         "providers.groq.api_key_file",
-        "providers.vllm.kind",
+        "providers.box.kind",
         "routes.chat.targets[0]",
         "routes.chat.targets[2]",
         "budgets[0].usd",
@@ -72,7 +72,7 @@ def test_problems_of_different_depths_are_told_together() -> None:
     ids=str,
 )
 def test_one_mistake_is_one_problem(values: dict[str, Any], fields: list[str]) -> None:
-    assert [problem.field for problem in all_problems(values)[1]] == fields
+    assert [problem.subject for problem in all_problems(values)[1]] == fields
 
 
 def test_an_item_keeps_its_number_when_those_before_it_are_wrong() -> None:
@@ -90,4 +90,4 @@ def test_no_secret_is_told() -> None:
     wrong |= {"base_url": "ftp://ann:SECRET@h", "api_kye": "SECRET", "api_key_command": [5, "SECRET"]}
     problems = all_problems({"providers": {"groq": wrong}, "ledger": {"url": "postgresql://ann:SEC/RET@h"}})[1]
     assert len(problems) >= 6
-    assert not any("SEC" in problem.what for problem in problems)
+    assert not any("SEC" in problem.message for problem in problems)

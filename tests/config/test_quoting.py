@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llama_client import ConfigError, LlamaClient, load_config
-from llama_client.validation import looks_secret, without_secrets
+from llama_client.redaction import looks_secret, without_secrets
 from tests.cli.conftest import run
 
 KEY = "sk-proj-SECRET0abcdef"

@@ -28,21 +28,21 @@ def fifo(nobody: Path) -> Path:
 def test_a_fifo_is_no_configuration(fifo: Path, command: list[str]) -> None:
     ran = run(*command, str(fifo))
     assert ran.code == 2
-    assert "no regular file" in ran.out + ran.err
+    assert "not a regular file" in ran.out + ran.err
 
 
 @posix
 @pytest.mark.parametrize("place", ["/dev/zero", "link"])
 def test_a_device_is_no_configuration_also_behind_a_link(place: str) -> None:
     Path("link").symlink_to("/dev/zero")
-    with pytest.raises(ConfigError, match="no regular file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         load_config(place, environ={})
 
 
 @posix
 def test_a_fifo_holds_no_key(fifo: Path) -> None:
     with LlamaClient({"providers": {"groq": {"api_key_file": str(fifo)}}}) as client:
-        with pytest.raises(ConfigError, match=r"providers\.groq\.api_key_file: .* no regular file"):
+        with pytest.raises(ConfigError, match=r"providers\.groq\.api_key_file: .*not a regular file"):
             client.ask("hi", model="groq/x")
 
 
@@ -59,7 +59,7 @@ def test_a_socket_is_read_from_as_little(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as there:
         there.bind("s")
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_regular_file(Path("s"), max_bytes=1)
 
 
@@ -94,11 +94,11 @@ def test_what_is_wrong_behind_such_a_mark_has_its_line() -> None:
 
 def test_a_key_in_such_a_file_is_the_key(tmp_path: Path) -> None:
     from llama_client.config.api_keys import read_key
-    from llama_client.config.provider_tables import GroqConfig
+    from llama_client.config.provider_tables import ServiceConfig
 
     file = tmp_path / "key"
     file.write_bytes(BOM + b"gsk_the-key\r\n")
-    key = read_key("groq", GroqConfig(api_key_file=file), default_variable=None, environ={})
+    key = read_key("groq", ServiceConfig(kind="groq", api_key_file=file), default_variable=None, environ={})
     assert key is not None
     assert key.get_secret_value() == "gsk_the-key"
 

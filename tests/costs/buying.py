@@ -111,6 +111,20 @@ def rows(url: str, query: str) -> Sequence[Any]:
         return postgres.execute(query.encode()).fetchall()
 
 
+def run_statements(url: str, statements: Sequence[str]) -> None:
+    """Changes a database, past the package."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    import psycopg
+
+    with psycopg.connect(url) as postgres:
+        for statement in statements:
+            postgres.execute(statement.encode())
+
+
 def main() -> None:
     """A child: makes its calls when it is told to."""
     parser = argparse.ArgumentParser()

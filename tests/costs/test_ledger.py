@@ -22,7 +22,8 @@ import pytest
 from llama_client import AsyncLlamaClient, ConfigError, LlamaClient, LocalOnlyError
 from llama_client.costs import database as storage
 from llama_client.costs import ledger as ledgers
-from tests.costs.buying import file_in, in_processes, kept, rows
+from tests.costs import version1
+from tests.costs.buying import file_in, in_processes, kept, rows, run_statements
 from tests.routing.asking import MODES, ask, ask_all, broken_after, config, failing, good, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import OPENAI
@@ -31,6 +32,12 @@ from tests.wire.server import Answer, Received, ReplayServer
 COUNT = "SELECT count(*) FROM llama_client_attempts"
 PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 SECRET = "the llama is in the barn"
+SQLITE_SCHEMA = """SELECT m.name, c.* FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+    UNION ALL SELECT m.name, c.*, NULL, NULL, NULL FROM sqlite_master m, pragma_index_info(m.name) c ORDER BY 1, 2"""
+POSTGRES_SCHEMA = """SELECT table_name, ordinal_position, column_name, data_type, is_nullable, is_identity,
+    identity_generation FROM information_schema.columns WHERE table_name LIKE 'llama_client%'
+    UNION ALL SELECT indexname, NULL, indexdef, NULL, NULL, NULL, NULL FROM pg_indexes
+    WHERE tablename LIKE 'llama_client%' ORDER BY 1, 2"""
 
 
 # Rows
@@ -260,6 +267,25 @@ def test_many_open_a_new_database_at_once(ledger_url: str) -> None:
     assert rows(ledger_url, "SELECT version FROM llama_client_schema") in ([(1,)], [[1]])
 
 
+def test_a_database_of_version_1_is_written_and_read_and_a_new_one_has_the_same_schema(
+    ledger_url: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run_statements(ledger_url, version1.statements(ledger_url))
+    with (
+        ReplayServer(good()) as server,
+        LlamaClient(kept(server, ledger_url, budgets=[{"usd": 1, "window": "day"}])) as client,
+    ):
+        client.ask("hi", max_tokens=5)
+        assert client.costs.report().calls == 1
+    if ledger_url.startswith("sqlite"):
+        new, query = f"sqlite:///{tmp_path / 'new.db'}", SQLITE_SCHEMA
+    else:
+        new, query = request.getfixturevalue("new_postgres")(), POSTGRES_SCHEMA
+    with ReplayServer(good()) as server, LlamaClient(kept(server, new)) as client:
+        client.ask("hi")
+    assert rows(new, query) == rows(ledger_url, query)
+
+
 def test_a_newer_version_that_only_added_something_is_written_and_read(
     ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +389,7 @@ def test_a_file_that_was_merely_found_cannot_send_the_ledger_elsewhere(
 
 @pytest.mark.parametrize("password", ["se%cret", "se/cret", "se@cret", "se[cret", "se cret"])
 def test_a_password_that_is_not_encoded_is_refused_and_not_shown(password: str) -> None:
-    with pytest.raises(ConfigError, match="write what else is in a user name or password as %XX") as error:
+    with pytest.raises(ConfigError, match="write other characters of a user name or password as %XX") as error:
         LlamaClient({"ledger": {"url": f"postgresql://u:{password}@127.0.0.1:1/db"}})
     assert "cret" not in str(error.value)
 

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from llama_client import LlamaClient
 from llama_client.costs.charts import save
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.errors import MissingExtraError
 from llama_client.types.report import CostGroup, DayCosts
 from tests.costs.filling import Spent, ago, fill
 
@@ -84,7 +84,7 @@ def test_an_svg_holds_names_amounts_days_and_what_is_unpriced_as_text(tmp_path: 
     assert {"groq/m  $0.0045", "together/m  $0.002", "vllm/m  4 unpriced"} <= set(found)
     assert "US dollars a day" in found
     assert [text for text in found if text.endswith("Nov")] == ["1 Nov", "2 Nov", "3 Nov", "4 Nov"]
-    assert any(text.startswith("unpriced: calls with a part whose cost nobody knows") for text in found)
+    assert any(text.startswith("unpriced: calls with a part of unknown cost") for text in found)
     assert "$0.00" in found
 
 
@@ -184,7 +184,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
+    with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[plot\]"') as raised:
         save(DAYS, tmp_path / "costs.png", title="Costs")
     assert raised.value.extra == "plot"
     assert list(tmp_path.iterdir()) == []
@@ -216,5 +216,5 @@ def test_what_a_ledger_holds_is_drawn(tmp_path: Path) -> None:
     calls = [Spent("groq/m", "0.25", ago(2)), Spent("groq/m", "0.5", ago(0)), Spent("vllm/m", None, ago(0))]
     fill(tmp_path / "ledger.db", calls)
     with LlamaClient({"ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}"}}) as client:
-        save(client.costs.by_day(since="7d", by="provider"), tmp_path / "costs.svg", title="Costs by provider")
+        save(client.costs.timeline(since="7d", by="provider"), tmp_path / "costs.svg", title="Costs by provider")
     assert {"groq  $0.75", "vllm  1 unpriced"} <= set(texts(tmp_path / "costs.svg"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, localcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from llama_client import AsyncLlamaClient, ChatCompletion, InvalidRequestError, InvalidResponseError, LlamaClient
 from llama_client.catalog.prices import ListPrices
 from llama_client.costs.money import Calendar
-from llama_client.costs.prices import FREE, HourPrice, PriceBook, Seller
+from llama_client.costs.prices import FREE, HourPrice, PriceBook
 from tests.routing.asking import MODES, ask, ask_all, broken_after, failing, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI
@@ -28,12 +29,39 @@ DAY = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 PRICE = {"target": "x/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2, "cached_usd_per_mtok": 0.25}
 
 
+@dataclass(frozen=True)
+class Seller:
+    """A provider, as far as its prices depend on it."""
+
+    name: str
+    kind: str
+    url: str | None = None
+    usd_per_hour: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class SellersByName:
+    """Providers by name."""
+
+    sellers: dict[str, Seller]
+    list_prices: ListPrices = field(default_factory=ListPrices.bundled)
+
+    def kind(self, name: str) -> str:
+        return self.sellers[name].kind
+
+    def url(self, name: str) -> str | None:
+        return self.sellers[name].url
+
+    def usd_per_hour(self, name: str) -> Decimal | None:
+        return self.sellers[name].usd_per_hour
+
+
 def book(*rows: dict[str, Any], zone: str = "UTC", **sellers: Seller) -> PriceBook:
     from llama_client.config.schema import read_config
 
     config = read_config({"prices": list(rows)}, origin="test")
     known = {name: Seller(name, name) for name in ("groq", "together", "ollama")} | sellers
-    return PriceBook(config.prices, ListPrices.bundled, Calendar(zone), known.__getitem__)
+    return PriceBook(config.prices, SellersByName(known), Calendar(zone))
 
 
 def price_of(found: Any) -> tuple[str, str, str] | None:
@@ -174,7 +202,7 @@ def test_a_tier_has_its_own_price_or_the_usual_one_with_a_doubt() -> None:
     assert [of(None), of("flex"), of("priority")] == ["1", "0.5", "1"]
     listed = book().price("groq", "openai/gpt-oss-20b", DAY, is_free=False, service_tier="flex")
     assert listed is not None
-    assert listed.origin.doubt == "the price of the tier 'flex' is not known; the usual one is taken"
+    assert listed.origin.doubt == "no price known for tier 'flex'; the default tier's is used"
     usual = book().price("groq", "openai/gpt-oss-20b", DAY, is_free=False, service_tier="on_demand")
     assert usual is not None
     assert usual.origin.doubt is None
@@ -421,7 +449,7 @@ def test_a_list_price_that_was_not_checked_for_long_warns() -> None:
             assert client.ask("hi", model="groq/openai/gpt-oss-20b").warnings == []
             fake.now += 86_400
             [warning] = client.ask("hi", model="groq/openai/gpt-oss-20b").warnings
-    assert warning.startswith("cost: the price of groq/openai/gpt-oss-20b was last checked on 2026-11-23, 61 days")
+    assert warning.startswith("cost: the list price of groq/openai/gpt-oss-20b was last checked on 2026-11-23, 61 days")
 
 
 # Machines by the hour

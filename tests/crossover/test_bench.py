@@ -21,7 +21,14 @@ from llama_client import (
     RateLimitError,
     load_config,
 )
-from llama_client.crossover.bench.measure import BenchPlan, BenchRun, Step, measure, patience_s, without_retries
+from llama_client.crossover.bench.measure import (
+    BenchPlan,
+    BenchRun,
+    Step,
+    first_content_timeout_s,
+    measure,
+    without_retries,
+)
 from tests.routing.asking import config, failing
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
@@ -129,9 +136,9 @@ def test_a_patience_that_the_user_has_set_stays(
     loaded = without_retries(load_config({"routing": own}), PLAN)
     assert (loaded.routing.deadline_s, loaded.routing.first_content_s) == (deadline_s, first_content_s)
     assert loaded.routing.retries == 0
-    assert patience_s(loaded, "vllm/m") == waits_s
+    assert first_content_timeout_s(loaded, "vllm/m") == waits_s
     # Which says that it is loading its model, and is waited for.
-    assert patience_s(loaded, "ollama/m") == deadline_s
+    assert first_content_timeout_s(loaded, "ollama/m") == deadline_s
 
 
 def test_a_server_that_never_answers_is_left_when_the_users_patience_is_over() -> None:

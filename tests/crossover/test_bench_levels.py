@@ -53,7 +53,7 @@ def test_tokens_that_came_in_pieces_of_many_are_not_put_down_to_the_time_after_t
     level = level_of(1, [request(0, 2, 5, 40, pieces=4)])
     assert level.tpot_ms is not None
     assert level.tpot_ms.mean == pytest.approx(100)
-    assert level.pieces_per_token == pytest.approx(0.1)
+    assert level.chunks_per_token == pytest.approx(0.1)
 
 
 def test_an_answer_in_one_piece_has_no_time_a_token() -> None:

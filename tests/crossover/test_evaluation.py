@@ -34,6 +34,17 @@ def test_the_verdict_at_a_volume(api: float, volume: float | None, verdict: str)
     assert asked(price(api), volume=volume, **B200).verdict == verdict
 
 
+def test_in_a_notebook_the_answer_is_a_table_of_text() -> None:
+    shown = asked(price(0.88), volume=5e9, **B200)._repr_html_()
+    assert "<td>verdict</td><td>self-host</td>" in shown
+    assert "tokens a day</td>" in shown
+    assert "not drawn" in shown
+    assert "<td>not sold</td>" in asked(volume=1e9, **B200)._repr_html_()
+    named = asked(price(0.88), volume=5e9, **B200)
+    named = replace(named, scenario=replace(named.scenario, model="<script>"))
+    assert "<script" not in named._repr_html_()
+
+
 def test_without_an_api_there_is_nothing_to_compare_with() -> None:
     found = asked(volume=1e9, **B200)
     assert found.verdict == "no-api"
@@ -291,7 +302,7 @@ def _on_cpu(concurrency: int, tokens_per_s: float, tpot_ms: float) -> MeasuredPo
 
 def test_a_processor_has_the_rate_that_was_measured_and_no_other() -> None:
     scenario = Scenario(model="llama-3.2-3b", self_host=SelfHost(gpu="cpu", gpu_usd_per_hour=0.2), apis=[price(0.06)])
-    with pytest.raises(InvalidRequestError, match=r"^self_host\.gpu: nothing was measured of llama-3\.2-3b"):
+    with pytest.raises(InvalidRequestError, match=r"^self_host\.gpu: no measurement of llama-3\.2-3b"):
         evaluate(scenario, today=TODAY)
     found = evaluate(scenario, measured=[_on_cpu(1, 11.0, 40.0), _on_cpu(4, 30.0, 90.0)], today=TODAY)
     assert found.plan.tokens_per_second == 30.0

@@ -222,6 +222,9 @@ def test_the_verdict_names_need_room_shortage_and_what_would_do() -> None:
         "llama-3.3-70b on 1 x RTX 4090? No: Q4_K_M needs 43.1 GiB for 8,192 tokens, 24.0 GiB are there: 19.1 GiB "
         "short. 2 x RTX 4090 would hold it."
     )
+    assert verdict(asked("llama-3.1-8b", named("rtx_4090"), precision="Q8_0")) == (
+        "llama-3.1-8b on 1 x RTX 4090? Yes: Q8_0 needs 9.6 GiB for 8,192 tokens, and 24.0 GiB are there."
+    )
     tight = verdict(asked("llama-3.3-70b", named("rtx_4090", 2), precision="Q4_K_M", context_tokens=24576))
     assert "Q4_K_S (47.9 GiB) would fit; 20,480 tokens would fit; 3 x RTX 4090 would hold it." in tight
     several = verdict(asked("llama-3.1-8b", named("rtx_4090", 4), sequences=3, precision="Q8_0"))

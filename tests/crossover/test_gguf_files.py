@@ -11,7 +11,7 @@ import pytest
 
 from llama_client.crossover.fitting.gguf_files import read_gguf
 from llama_client.crossover.fitting.memory import need
-from llama_client.errors import LlamaClientError, ModelLoadError, ProviderNotInstalledError
+from llama_client.errors import LlamaClientError, MissingExtraError, ModelLoadError
 from tests.crossover.gguf_writing import FFN, HIDDEN, LAYERS, VOCAB, write_model
 from tests.providers.gguf.conftest import write_gguf
 
@@ -100,11 +100,11 @@ def test_a_name_alone_brings_no_licence_of_another_shape(tmp_path: Path) -> None
         (lambda path: None, "there is no such file"),
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"not a model at all"), "not a GGUF file"),
-        (lambda path: path.mkdir(), "that is a folder"),
+        (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: write_gguf(path, file_type="adapter"), "it is a LoRA adapter"),
         (
             lambda path: path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0)),
-            "its head does not say of which archit",
+            "its header has no general.architecture, so",
         ),
         (lambda path: write_gguf(path), "it has no llama.block_count"),
         (lambda path: write_model(path, leave_out="attention.head_count"), "it has no llama.attention.head_count"),
@@ -130,6 +130,6 @@ def test_a_file_that_is_cut_short_is_an_error_of_ours(tmp_path: Path, cut: int) 
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path / "tiny.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ProviderNotInstalledError, match=r"llama-client\[crossover\]") as caught:
+    with pytest.raises(MissingExtraError, match=r"llama-client\[crossover\]") as caught:
         read_gguf(tmp_path / "tiny.gguf")
     assert caught.value.extra == "crossover"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date
 
 import pytest
@@ -14,6 +15,10 @@ TABLES = Tables.bundled()
 
 def notes(name: str) -> dict[str, LicenceNote]:
     return {note.topic: note for note in licence_notes(TABLES.model(name))}
+
+
+def test_the_strictest_condition_comes_first() -> None:
+    assert list(notes("llama-4-scout")) == ["european-union", "monthly-users", "attribution"]
 
 
 @pytest.mark.parametrize("model", TABLES.models, ids=lambda model: model.name)
@@ -69,4 +74,4 @@ def test_a_model_of_the_users_own_is_told_to_be_read_up() -> None:
     (note,) = licence_notes(own)
     assert (note.topic, note.source) == ("licence", "the configuration")
     assert "Apache-2.0" in note.text
-    assert note.as_dict()["topic"] == "licence"
+    assert asdict(note)["topic"] == "licence"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.plots.plots import Page, Picture, pictures, render, save_sheet, write_page
+from llama_client.crossover.plots.plots import Page, Plot, page_plots, render, save_sheet, write_page
 from llama_client.crossover.report import Table
 from tests.crossover.chromium import PROBE, Measured, contrast, measure, program
 from tests.crossover.picture_scenarios import EVIL, crossover
@@ -37,7 +37,7 @@ def page(name: str) -> Page:
             Table("Assumptions", ["figure", "value", "unit", "source", "age"], rows, "Judgement first."),
             Table("Scenarios", ["which", *(f"column {number}" for number in range(12))], wide),
         ],
-        pictures=pictures(answer),
+        plots=page_plots(answer),
     )
 
 
@@ -191,9 +191,9 @@ def test_a_page_says_what_it_is(pages: dict[str, str]) -> None:
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
     assert "<title>Llama 3.3 70B: never</title>" in html
     assert html.count("<h1>") == 1
-    for picture in page("never").pictures:
+    for picture in page("never").plots:
         assert f">{picture.heading}</h2>" in html
-    assert html.count('role="img" aria-labelledby="figure') == html.count("<figure>") == len(page("never").pictures)
+    assert html.count('role="img" aria-labelledby="figure') == html.count("<figure>") == len(page("never").plots)
     assert {"prefers-color-scheme: dark", "@media print"} <= set(
         re.findall(r"prefers-color-scheme: dark|@media print", html)
     )
@@ -202,8 +202,8 @@ def test_a_page_says_what_it_is(pages: dict[str, str]) -> None:
 def test_words_of_others_stay_words() -> None:
     """Whatever a provider calls its model, it is shown and not run; nor does it turn the line around."""
     table = Table(EVIL, [EVIL], [[EVIL, "a" * 50]], EVIL)
-    picture = Picture("<svg viewBox='0 0 1 1'></svg>", EVIL, EVIL)
-    html = render(Page(title=EVIL, sentence=EVIL, notes=[EVIL], tables=[table], pictures=[picture]))
+    picture = Plot("<svg viewBox='0 0 1 1'></svg>", EVIL, EVIL)
+    html = render(Page(title=EVIL, sentence=EVIL, notes=[EVIL], tables=[table], plots=[picture]))
     checked = _Checked()
     checked.feed(html)
     assert "script" not in checked.seen

@@ -17,9 +17,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
-from llama_client.crossover.plots.costs import curves, shades, where
-from llama_client.crossover.plots.plots import pictures, save_sheet
-from llama_client.errors import ProviderNotInstalledError
+from llama_client.crossover.plots.costs import curves, shades
+from llama_client.crossover.plots.plots import page_plots, save_sheet
+from llama_client.crossover.report import where_cheaper
+from llama_client.errors import MissingExtraError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
 _NO_WINDOWS = """
@@ -154,11 +155,11 @@ def test_where_not_all_intervals_are_listed_the_rest_is_half_shaded() -> None:
     answer = crossover("flips")
     few = replace(answer, crossings=Crossings([(1e9, 2e9), (8e9, None)], is_complete=False))
     assert (2e9, 8e9, 0.5) in shades(few, 1e8, 1e10)
-    assert where(few).endswith("the winner changes too often to list")
+    assert where_cheaper(few).endswith("the winner changes too often to list")
 
 
 def test_pictures_of_a_page_load_nothing_and_share_no_names() -> None:
-    found = pictures(crossover("seven apis"))
+    found = page_plots(crossover("seven apis"))
     assert found[0].heading == "Cost of a month by volume"
     names: list[str] = []
     for picture in found:
@@ -172,7 +173,7 @@ def test_pictures_of_a_page_load_nothing_and_share_no_names() -> None:
 
 
 def test_pictures_of_a_page_take_its_colours_and_fonts() -> None:
-    for picture in pictures(crossover("depends")):
+    for picture in page_plots(crossover("depends")):
         assert "var(--ink)" in picture.svg
         assert "#1b1b1b" not in picture.svg
         assert "DejaVu" not in picture.svg
@@ -195,7 +196,7 @@ def test_a_name_that_looks_like_a_colour_or_a_tag_stays_a_name_on_a_page() -> No
     answer = crossover("depends")
     apis = tuple(replace(answer.plan.apis[0], provider=name) for name in ("#1b1b1b", "<script>", "font-family: x;"))
     other = replace(answer, resolved=replace(answer.resolved, plan=replace(answer.plan, apis=apis)))
-    svg = pictures(other)[0].svg
+    svg = page_plots(other)[0].svg
     assert {f"{api.provider} llama: $0.88/M" for api in apis} <= set(texts(svg))
     assert "<script" not in svg
 
@@ -208,10 +209,10 @@ def test_the_same_crossover_gives_the_same_file(tmp_path: Path, ending: str) -> 
 
 
 def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change() -> None:
-    plain = pictures(crossover("depends"))
+    plain = page_plots(crossover("depends"))
     with matplotlib.rc_context({"text.usetex": True, "svg.fonttype": "path", "font.size": 30}):
         before = dict(matplotlib.rcParams)
-        assert pictures(crossover("depends")) == plain
+        assert page_plots(crossover("depends")) == plain
         assert dict(matplotlib.rcParams) == before
 
 
@@ -247,8 +248,8 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     answer = crossover("depends")
-    for draw in (lambda: save_sheet(answer, tmp_path / "crossover.png", title="t"), lambda: pictures(answer)):
-        with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[plot\]"') as raised:
+    for draw in (lambda: save_sheet(answer, tmp_path / "crossover.png", title="t"), lambda: page_plots(answer)):
+        with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[plot\]"') as raised:
             draw()
         assert raised.value.extra == "plot"
     assert list(tmp_path.iterdir()) == []

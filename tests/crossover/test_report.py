@@ -38,8 +38,8 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(price(0.88, provider="Acme"), **B200),
-            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M tokens a day on at times, "
-            "and from 805 M on for good.",
+            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M tokens a day, "
+            "for good from 805 M; the winner changes 5 times.",
         ),
         (
             asked(price(0.88, provider="Acme"), volume=450e6, **B200),
@@ -49,7 +49,7 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         (
             asked(price(0.88, provider="Acme"), volume=50e6, **B200),
             "An API is cheaper at 50 M tokens a day: 1 replica of 1 x GPU of your own: $6,884 a month; Acme: $1,338. "
-            "Your own is cheaper from 440 M tokens a day on at times, and from 805 M on for good.",
+            "Your own is cheaper from 440 M tokens a day, for good from 805 M; the winner changes 5 times.",
         ),
         (
             asked(volume=50e6, **B200),
@@ -58,8 +58,8 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(price(0.88), price(0.2, fees_usd_per_month=14_000), **B200),
-            "It depends on the volume: your own, 1 x GPU of your own, is cheaper between 440 M and 741 M tokens a day "
-            "at times, and never for good.",
+            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M to 741 M tokens a day "
+            "in 2 intervals, and never for good.",
         ),
     ],
     ids=["never", "all volumes", "self-host", "api", "no-api", "not for good"],
@@ -73,7 +73,7 @@ def test_what_would_flip_the_answer_does(volume: float) -> None:
     """Each figure on its own, a little beyond where both sides cost the same, turns the answer around."""
     found = asked(price(0.88), volume=volume, **B200)
     before = found.verdict
-    told = report(found).flips
+    told = report(found).break_evens
     assert "api price" in {flip.name for flip in told}
     for flip in told:
         beyond = flip.at + (flip.at - flip.now) * 1e-6
@@ -91,7 +91,7 @@ def test_what_would_flip_the_answer_does(volume: float) -> None:
 
 def test_what_would_flip_a_never_does() -> None:
     found = asked(price(0.3), **B200)
-    for flip in report(found).flips:
+    for flip in report(found).break_evens:
         for beyond, verdict in ((1e-6, "depends"), (-1e-6, "never")):
             value = flip.at + (flip.at - flip.now) * beyond
             host, peak, usd = dict(B200), 2.5, 0.3
@@ -102,7 +102,7 @@ def test_what_would_flip_a_never_does() -> None:
             else:
                 host[flip.name] = value
             assert asked(price(usd), peak=peak, **host).verdict == verdict, (flip, value)
-    assert {flip.name for flip in report(found).flips} == {
+    assert {flip.name for flip in report(found).break_evens} == {
         "api price",
         "gpu_usd_per_hour",
         "tokens_per_second",
@@ -113,7 +113,7 @@ def test_what_would_flip_a_never_does() -> None:
 @pytest.mark.parametrize("volume", [50e6, 450e6, 5e9])
 def test_what_would_flip_the_answer_does_also_with_a_share_that_goes_to_the_api(volume: float) -> None:
     found = asked(price(0.88), volume=volume, escalated_share=0.2, **B200)
-    flip = next(flip for flip in report(found).flips if flip.name == "api price")
+    flip = next(flip for flip in report(found).break_evens if flip.name == "api price")
     for beyond, verdict in ((1e-6, None), (-1e-6, found.verdict)):
         usd = flip.at + (flip.at - flip.now) * beyond
         after = asked(price(usd), volume=volume, escalated_share=0.2, **B200).verdict
@@ -131,7 +131,7 @@ def test_a_gpu_of_the_users_own_has_a_name() -> None:
 
 def test_a_flip_reads_as_a_sentence() -> None:
     found = asked(price(0.88), volume=550e6, **B200)
-    assert [sentence_of(flip) for flip in report(found).flips][:2] == [
+    assert [sentence_of(flip) for flip in report(found).break_evens][:2] == [
         "an API price of $0.995 per million tokens (now $0.88)",
         "a GPU for $5.81 an hour (now $6.69)",
     ]

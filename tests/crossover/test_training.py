@@ -19,6 +19,7 @@ def test_a_full_fine_tuning_of_70b_takes_eight_times_its_weights() -> None:
     assert full.state_bytes == 16 * model.parameters
     assert eight_bit.state_bytes / 1e9 == pytest.approx(423, abs=0.5)
     assert full.trained_parameters == model.parameters
+    assert training_need(model, "qlora").total_bytes / 2**30 == pytest.approx(46, abs=0.5)
 
 
 # What PEFT prints as trainable parameters, at rank 16 over all linear layers and rank 8 over queries and values.

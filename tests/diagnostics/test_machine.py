@@ -45,7 +45,7 @@ def test_a_file_that_is_no_model_is_a_problem(doctor: Doctor, tmp_path: Path, co
 def test_a_file_that_was_cut_short_is_a_problem(doctor: Doctor, demo_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(demo_model.read_bytes()[: 4 << 20])
-    assert "cut short" in of(doctor.says(laptop(path)), "gguf_model", "laptop").message
+    assert "truncated" in of(doctor.says(laptop(path)), "gguf_model", "laptop").message
 
 
 def test_a_context_that_does_not_fit_is_a_problem_with_the_keys_to_change(doctor: Doctor, demo_model: Path) -> None:

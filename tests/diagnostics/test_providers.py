@@ -111,7 +111,7 @@ def test_groq_and_together_are_asked_where_their_key_is_there(doctor: Doctor) ->
 
 def test_a_server_that_is_down_says_what_to_start(doctor: Doctor) -> None:
     reached = of(doctor.says(compatible("vllm", "http://127.0.0.1:1/v1")), "provider_reachable", "vllm")
-    assert (reached.status, reached.message) == ("problem", "nobody listens at http://127.0.0.1:1/v1")
+    assert (reached.status, reached.message) == ("problem", "connection refused at http://127.0.0.1:1/v1")
     assert reached.remedy == "Start the server, or correct providers.vllm.base_url."
 
 

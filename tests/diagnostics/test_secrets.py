@@ -12,7 +12,7 @@ import pytest
 
 from llama_client.config.schema import Config
 from llama_client.diagnostics.config_check import all_problems
-from llama_client.diagnostics.run import SecretMask
+from llama_client.diagnostics.run import report_secrets
 from tests.diagnostics.conftest import Doctor, compatible, key_command
 from tests.wire.server import Answer, Received, ReplayServer, as_json, garbage, whole
 
@@ -143,7 +143,7 @@ def test_the_command_is_named_without_its_arguments(doctor: Doctor) -> None:
 def test_whatever_a_check_would_say_secrets_are_taken_out(environ: dict[str, str], text: str, said: str) -> None:
     values = tomllib.loads(text)
     config, _ = all_problems(values)
-    cleaned = SecretMask(environ, config, values)(f"before {said} after")
+    cleaned = report_secrets(environ, config, values).without_any(f"before {said} after")
     assert SECRET not in cleaned
     assert cleaned.startswith("before ")
     assert cleaned.endswith(" after")
@@ -154,11 +154,11 @@ def test_words_that_are_no_secrets_stay(doctor: Doctor) -> None:
     environ |= {"SECRETS_DIR": "/home/me", "POSTGRES_PASSWORD": "postgres", "ACCESS_TOKEN": "default"}
     values = {"routes": {"author": {"targets": ["groq/openai/gpt-oss-20b"]}}, "providers": {"keys": {"kind": "ollama"}}}
     said = "ollama on localhost, /home/me/key.txt: default_model groq/openai/gpt-oss-20b, postgresql"
-    assert SecretMask(environ, Config(), values)(said) == said
+    assert report_secrets(environ, Config(), values).without_any(said) == said
 
 
 def test_the_folder_that_a_shell_is_in_is_no_secret() -> None:
     """Shells call it PWD, which elsewhere is short for a password."""
     environ = {"PWD": "/home/ann/work", "OLDPWD": "/home/ann", "DB_PWD": SECRET}
-    said = SecretMask(environ, Config(), {})(f"/home/ann/work/llama-client.toml {SECRET}")
-    assert said == "/home/ann/work/llama-client.toml [secret]"
+    said = report_secrets(environ, Config(), {}).without_any(f"/home/ann/work/llama-client.toml {SECRET}")
+    assert said == "/home/ann/work/llama-client.toml ***"

@@ -59,7 +59,7 @@ def test_a_retired_model_names_what_replaces_it(doctor: Doctor) -> None:
     target = of(report, "target")
     assert target.status == "problem"
     assert "groq retired llama-3.1-8b-instant on 2026-08-16" in target.message
-    assert target.remedy == "Name groq/openai/gpt-oss-20b in the place of groq/llama-3.1-8b-instant."
+    assert target.remedy == "Name groq/openai/gpt-oss-20b instead of groq/llama-3.1-8b-instant."
 
 
 def test_a_retired_model_that_this_account_keeps_is_well(doctor: Doctor) -> None:

@@ -78,6 +78,11 @@ def sections(thing: griffe.Object) -> dict[str, set[str]]:
     }
 
 
+def parameters(function: griffe.Function) -> griffe.Parameters:
+    """What a function takes: of overloads, what the last one does, which covers all of them."""
+    return (function.overloads or [function])[-1].parameters
+
+
 def written(parameter: griffe.Parameter) -> str:
     """A parameter's name as a docstring writes it: `**params`."""
     stars = _STARS.get(parameter.kind, "") if parameter.kind is not None else ""
@@ -96,6 +101,11 @@ def fields(thing: griffe.Object) -> set[str]:
         and "instance-attribute" in member.labels
         and not member.has_docstring
     }
+
+
+def describes_a_call(thing: griffe.Object) -> bool:
+    """Whether a TypedDict's docstring leads to the call that describes its keys."""
+    return thing.docstring is not None and thing.docstring.value.startswith("See `")
 
 
 def points_elsewhere(thing: griffe.Object) -> bool:

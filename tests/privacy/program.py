@@ -78,7 +78,7 @@ def use(config: dict[str, Any], told: dict[str, Any]) -> None:
         told["image"] = client.ask(picture, model="served").text
         told["ollama"] = client.ask(QUESTION, model="ollama/some/model").text
         told["sdk"] = [model.id for model in client.sdk("vllm").models.list()]
-        told["models"] = sorted(each.provider for each in client.models.list() if each.is_reachable)
+        told["models"] = sorted(each.provider for each in client.providers.list() if each.is_reachable)
         told["tokens"] = client.count_tokens(QUESTION).tokens > 0
         told["estimate"] = client.estimate_cost(QUESTION, max_tokens=5).target
         for each in (*FAR, "ollama"):
@@ -108,7 +108,7 @@ async def ause(config: dict[str, Any], told: dict[str, Any]) -> None:
         told["async served"] = (await client.ask(QUESTION, model="served")).text
         told["async ollama"] = (await client.ask(QUESTION, model="ollama/some/model")).text
         told["async sdk"] = [model.id async for model in client.sdk("vllm").models.list()]
-        told["async models"] = sorted(each.provider for each in await client.models.list() if each.is_reachable)
+        told["async models"] = sorted(each.provider for each in await client.providers.list() if each.is_reachable)
         for each in (*FAR, "ollama"):
             await arefusal(f"async ask {each}", client.ask(QUESTION, model=f"{each}/some-cloud"), told)
         told["async report"] = (await client.costs.report()).calls

@@ -58,10 +58,10 @@ def test_a_list_of_models_is_not_asked_for_elsewhere_either(kind: str) -> None:
 
         async def listed() -> list[ProviderInfo]:
             async with AsyncLlamaClient(config) as client:
-                return await client.models.list()
+                return await client.providers.list()
 
         with LlamaClient(config) as client:
-            both = [client.models.list(), asyncio.run(listed())]
+            both = [client.providers.list(), asyncio.run(listed())]
     for providers in both:
         (errors,) = [provider.error for provider in providers if provider.provider == kind]
         assert "rule: redirect" in (errors or "")

@@ -120,10 +120,10 @@ def test_no_other_spelling_in_extra_body_takes_the_place_of_what_was_judged(
 ) -> None:
     config = local(kind, base_url=there.url)
     (name,) = body
-    with pytest.raises(InvalidRequestError, match=f"extra_body.{name}: belongs into the parameter"):
+    with pytest.raises(InvalidRequestError, match=f"extra_body.{name}: must be given as the parameter"):
         ask(mode, config, f"{kind}/{MODEL}", extra_body=body)
     routes = {"notes": {"targets": [{"target": f"{kind}/{MODEL}", "params": {"extra_body": body}}]}}
-    with pytest.raises(ConfigError, match=f"extra_body.{name}: belongs into the parameter"):
+    with pytest.raises(ConfigError, match=f"extra_body.{name}: must be given as the parameter"):
         ask(mode, config | {"routes": routes}, "notes")
     assert there.requests == []
 
@@ -298,10 +298,10 @@ def test_whoever_may_not_be_reached_is_listed_with_the_rule_and_its_key_is_not_a
 
     async def listed() -> Any:
         async with AsyncLlamaClient(config) as client:
-            return await client.models.list()
+            return await client.providers.list()
 
     with LlamaClient(config) as client:
-        answers = client.models.list()
+        answers = client.providers.list()
     for answer in (answers, asyncio.run(listed())):
         by_name = {provider.provider: provider for provider in answer}
         assert by_name["vllm"].is_reachable

@@ -261,13 +261,13 @@ def test_a_timeout_is_kept(real: Real) -> None:
 def test_its_models_are_listed(real: Real, colour: str) -> None:
     async def listed() -> Any:
         async with AsyncLlamaClient(real.config()) as client:
-            return await client.models.list()
+            return await client.providers.list()
 
     if colour == "async":
         providers = asyncio.run(listed())
     else:
         with LlamaClient(real.config()) as client:
-            providers = client.models.list()
+            providers = client.providers.list()
     (box,) = [provider for provider in providers if provider.provider == "box"]
     assert (box.kind, box.is_configured, box.is_reachable, box.error) == ("openai", True, True, None)
     (model,) = box.models

@@ -10,7 +10,7 @@ from llama_client.config.schema import Config, read_config
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.base import Provider, ProviderCall
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.health import HealthBook, Result
+from llama_client.routing.health import HealthRegistry, Result
 from llama_client.routing.plan import AwaitRunning, Backoff, Late, Lost, Outcome, Plan, Skip, Step, Try, Wait, Won
 from llama_client.routing.request_size import RequestSize
 from llama_client.routing.targets import Target
@@ -63,7 +63,7 @@ class Play:
 
     def __post_init__(self) -> None:
         self.config: Config = read_config({"routing": self.rules}, origin="test")
-        self.health = HealthBook(self.config, self.time.clock)
+        self.health = HealthRegistry(self.config, self.time.clock)
         self._asked: dict[str, int] = {}
 
     def candidates(self, names: Sequence[str]) -> list[Candidate]:

@@ -48,7 +48,7 @@ def test_the_next_target_goes_on_from_what_has_arrived(mode: str) -> None:
     assert (sent["continue_final_message"], sent["add_generation_prompt"]) == (True, False)
     assert reply.target == "b/m"
     assert [(each.target, each.outcome) for each in reply.attempts] == [("a/m", "interrupted"), ("b/m", "ok")]
-    assert reply.warnings == ["a/m: interrupted after 13 characters; continued by b/m"]
+    assert reply.warnings == ["a/m was interrupted after 13 characters; b/m continued"]
     assert reply.usage.completion_tokens is None
     assert reply.timing.ttft_s is not None
     assert reply.timing.ttft_s <= (reply.attempts[0].latency_s or 0)

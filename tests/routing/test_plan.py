@@ -258,7 +258,7 @@ def test_what_a_target_cannot_honour_is_left_out_where_that_is_wanted() -> None:
     assert play("a") == "answer"
     [step] = play.tries
     assert step.candidate.request.set_parameters == {"messages", "stream"}
-    assert [warning.partition(" was dropped")[0] for warning in step.candidate.warnings] == ["logprobs", "seed"]
+    assert [warning.partition(" was left out")[0] for warning in step.candidate.warnings] == ["logprobs", "seed"]
 
 
 def test_what_a_server_cannot_honour_is_left_out_where_that_is_wanted() -> None:

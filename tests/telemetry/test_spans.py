@@ -10,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from llama_client import AsyncLlamaClient, LlamaClient, StreamInterruptedError
-from llama_client.telemetry import of_server
+from llama_client.telemetry import server_attributes
 from tests.routing.asking import MESSAGES, ask, ask_all, broken_after, config, failing, good, in_turn
 from tests.telemetry.program import (
     LABELS,
@@ -219,7 +219,7 @@ def test_a_model_in_this_process_is_internal(program: Program, config: Any) -> N
 def test_each_provider_has_the_conventions_name_or_its_own(
     name: str, kind: str, url: str | None, who: str, address: str | None, port: int | None
 ) -> None:
-    found = of_server(name, kind, url)
+    found = server_attributes(name, kind, url)
     assert (found["gen_ai.provider.name"], found.get("server.address"), found.get("server.port")) == (
         who,
         address,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import ChatStream, LlamaClient, ProviderNotInstalledError
+from llama_client import ChatStream, LlamaClient, MissingExtraError
 from tests.routing.asking import MESSAGES, ask_all, config, good
 from tests.telemetry.program import TELEMETRY, Program, each_mode, known
 from tests.wire.dialects import OPENAI
@@ -32,7 +32,7 @@ def test_what_the_program_set_up_may_fail_and_no_call_does(
         replies = ask_all(config(server, telemetry=TELEMETRY), mode, 2)
     assert [reply.text for reply in replies] == ["Hello", "Hello"]
     # Once a client, and without the words of who failed.
-    assert caplog.messages == ["telemetry is incomplete: what the program has set up raised RuntimeError"]
+    assert caplog.messages == ["telemetry is incomplete: OpenTelemetry raised RuntimeError"]
     # The rest is there.
     assert len(program.spans()) == spans
     durations = program.points().get("gen_ai.client.operation.duration s", [])
@@ -65,7 +65,7 @@ def test_a_stream_that_is_dropped_while_a_span_ends_does_not_wait_for_itself(pro
 
 def test_without_the_package_the_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(ProviderNotInstalledError, match=r"llama-client\[otel\]") as caught:
+    with pytest.raises(MissingExtraError, match=r"llama-client\[otel\]") as caught:
         LlamaClient({"telemetry": TELEMETRY})
     assert caught.value.extra == "otel"
     LlamaClient({"telemetry": {"enabled": False, "content": True}}).close()

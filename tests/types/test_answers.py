@@ -9,10 +9,14 @@ import pytest
 from openai.types.chat import ChatCompletion as OpenAICompletion
 from openai.types.chat import ChatCompletionChunk as OpenAIChunk
 
-from llama_client import ChatCompletion, ChatCompletionChunk, Cost, Usage
+from llama_client import ChatCompletion, ChatCompletionChunk, Cost, CostGroup, CostReport, Usage
 
 ORIGIN = {"target": "p/m", "provider": "p", "request_id": "req_1"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def answer(*, finish: str = "stop", **message: Any) -> dict[str, Any]:
+    return {"index": 0, "finish_reason": finish, "message": message}
 
 
 def completion(**fields: Any) -> ChatCompletion:
@@ -74,3 +78,46 @@ def test_an_answer_survives_json() -> None:
 
 def test_the_text_of_an_answer_without_text_is_empty() -> None:
     assert completion(choices=[]).text == ""
+
+
+SPENT = {"usd": "0.000193", "status": "exact"}
+COUNTED = {"usage": {"total_tokens": 45}, "timing": {"total_s": 0.4151}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({**COUNTED, "cost": SPENT}, "'hi' 45 tokens, $0.000193 exact, 0.42 s"),
+        ({"cost": {"usd": "0.00019251", "status": "estimated"}}, "'hi' $0.000193 estimated"),
+        ({"cost": {"usd": "0.0000375", "status": "exact"}}, "'hi' $0.0000375 exact"),
+        ({"cost": {"usd": "1234.5678", "status": "exact"}}, "'hi' $1234.57 exact"),
+        ({"cost": {"usd": "0", "status": "free"}}, "'hi' free"),
+        ({}, "'hi' cost unknown"),
+        ({"choices": []}, "'' cost unknown"),
+        ({"choices": [answer(content="two\nlines")]}, r"'two\nlines' cost unknown"),
+        ({"choices": [answer(content="x" * 61)]}, f"'{'x' * 57}...' cost unknown"),
+        ({"choices": [answer(content="h", finish="length")]}, "'h' finish length, cost unknown"),
+        ({"choices": [answer(tool_calls=[CALL], finish="tool_calls")]}, "'f()' finish tool_calls, cost unknown"),
+        ({"choices": [answer(refusal="I will not.")]}, "'I will not.' cost unknown"),
+    ],
+)
+def test_an_answer_is_one_line(fields: dict[str, Any], line: str) -> None:
+    assert repr(completion(**fields)) == f"<ChatCompletion p/m: {line}>"
+
+
+def test_an_answer_in_a_notebook_is_text_and_never_markup() -> None:
+    shown = completion(
+        choices=[answer(content="<script>alert(1)</script> ![x](http://far.test)")], **COUNTED
+    )._repr_html_()
+    assert "<script" not in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; ![x](http://far.test)" in shown
+    assert "p/m: 45 tokens, cost unknown, 0.42 s" in shown
+
+
+def test_a_report_in_a_notebook_is_a_table_of_text() -> None:
+    group = CostGroup(key="<b>ann</b>", calls=2, usd=Decimal("0.0000375"), unpriced_calls=1)
+    report = CostReport(total_usd=Decimal("0.0000375"), calls=2, unpriced_calls=1, unrecorded_calls=3, groups=[group])
+    shown = report._repr_html_()
+    assert "<caption>$0.0000375 in 2 calls, 1 of them unpriced, 3 more not recorded</caption>" in shown
+    assert "<td>&lt;b&gt;ann&lt;/b&gt;</td><td>2</td>" in shown
+    assert "<b>" not in shown

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from llama_client import ChatParams, InvalidRequestError, Message, ToolCall
+from llama_client import CreateParams, InvalidRequestError, Message, ToolCall
 from llama_client.types.completion import FunctionCall
 from llama_client.types.request import ChatRequest, check_request
 
@@ -207,7 +207,7 @@ def test_a_checked_request_cannot_be_changed() -> None:
 
 def test_callers_may_write_what_a_request_holds_and_nothing_else() -> None:
     ours = set(ChatRequest.model_fields) - {"stream", "schema_in_words"}
-    theirs = set(get_type_hints(ChatParams)) - {"model"}
+    theirs = set(get_type_hints(CreateParams)) - {"model"}
     assert ours == theirs
 
 

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Unpack, assert_type
 
 import httpx
 from pydantic import BaseModel
 
 import llama_client
 from llama_client import (
+    AskParams,
     AsyncChatStream,
     AsyncLlamaClient,
     Attempt,
     BudgetState,
-    CallParams,
     ChatCompletion,
     ChatCompletionChunk,
-    ChatParams,
     ChatStream,
     Choice,
     Config,
@@ -29,10 +28,12 @@ from llama_client import (
     CostEstimate,
     CostGroup,
     CostReport,
+    CreateParams,
     DayCosts,
     LlamaClient,
     Message,
     ModelInfo,
+    ParseParams,
     ProviderInfo,
     TargetHealth,
     Timing,
@@ -110,11 +111,18 @@ def calls(client: LlamaClient, flag: bool, maybe: bool | None) -> None:
     assert_type(reply.timing, Timing)
     assert_type(reply.usage, Usage)
     assert_type(client.ask("hi", model="gguf/a", max_tokens=5), ChatCompletion)
-    shared: CallParams = {"temperature": 0, "max_tokens": 5}
-    assert_type(client.ask("hi", **shared), ChatCompletion)
-    asked: ChatParams = {"messages": plain, "model": "chat"}
+    assert_type(client.ask("hi", system="Be brief.", response_format={"type": "text"}), ChatCompletion)
+
+
+def passed_on(client: LlamaClient, **params: Unpack[AskParams]) -> None:
+    """Parameters in a dict of their own, for functions that pass them on."""
+    create = client.chat.completions.create
+    assert_type(client.ask("hi", **params), ChatCompletion)
+    asked: CreateParams = {"messages": plain, "model": "chat"}
     assert_type(create(**asked), ChatCompletion)
     assert_type(create(**asked, stream=True), ChatStream)
+    parsed: ParseParams = {"messages": plain, "temperature": 0}
+    assert_type(client.chat.completions.parse(**parsed, response_format=Capital), ChatCompletion[Capital])
 
 
 def tools(client: LlamaClient) -> None:
@@ -176,12 +184,12 @@ def whole(reply: ChatCompletion) -> str:
 def opening(flag: bool | None) -> None:
     with httpx.Client() as http, LlamaClient(http_client=http, tags={"app": "x"}, local_only=flag) as client:
         assert_type(client, LlamaClient)
-        assert_type(client.with_options(timeout_s=5, tags={"user": "u"}, model=["a/b", "c/d"]), LlamaClient)
+        assert_type(client.with_options(timeout=5, tags={"user": "u"}, model=["a/b", "c/d"]), LlamaClient)
     for config in (None, "llama-client.toml", Path("llama-client.toml"), {"default_model": "gguf/default"}, Config()):
         LlamaClient(config).close()
     assert_type(LlamaClient.for_provider("gguf", model_path="x.gguf", n_ctx=512), LlamaClient)
     LlamaClient.for_provider("vllm", kind="openai", base_url="http://127.0.0.1:8000/v1", usd_per_hour=1.99)
-    LlamaClient.for_provider("groq", api_key="a-key", timeout_s=5, headers={"x-team": "llamas"})
+    LlamaClient.for_provider("groq", api_key="a-key", timeout=5, headers={"x-team": "llamas"})
     LlamaClient.for_provider("box", kind="openai", base_url="http://127.0.0.1:8000/v1", local_only=True)
     LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m")
     LlamaClient.for_provider("gguf", lora=[{"path": "x.gguf", "scale": 1.0}], n_parallel=4, mmproj="m.gguf")
@@ -199,10 +207,11 @@ def configuration() -> None:
 
 
 def models_and_health(client: LlamaClient) -> None:
-    for provider in client.models.list():
+    for provider in client.providers.list():
         assert_type(provider, ProviderInfo)
-        for model in provider.models:
-            assert_type(model, ModelInfo)
+    for model in client.models.list():
+        assert_type(model, ModelInfo)
+        assert_type(model.provider, str)
     assert_type(client.default_model(), str)
     assert_type(client.health(), dict[str, TargetHealth])
     client.sdk("groq").models.list()
@@ -221,7 +230,7 @@ def costs(client: LlamaClient) -> None:
     for group in client.costs.report(since=timedelta(days=1)).groups:
         assert_type(group, CostGroup)
         assert_type(group.usd, Decimal)
-    assert_type(client.costs.by_day(since=timedelta(days=7), by="provider"), list[DayCosts])
+    assert_type(client.costs.timeline(since=timedelta(days=7), by="provider"), list[DayCosts])
     assert_type(client.costs.traffic(since="30d", target="groq/openai/gpt-oss-20b"), TrafficReport)
     assert_type(client.costs.budgets(), list[BudgetState])
 
@@ -250,13 +259,14 @@ async def asynchronous(prompts: Sequence[str], flag: bool) -> None:
 
 
 async def asynchronous_beside_chat(client: AsyncLlamaClient) -> None:
-    assert_type(await client.models.list(), list[ProviderInfo])
+    assert_type(await client.providers.list(), list[ProviderInfo])
+    assert_type(await client.models.list(), list[ModelInfo])
     assert_type(await client.default_model(), str)
     assert_type(client.health(), dict[str, TargetHealth])
     assert_type(client.with_options(tags={"user": "u"}), AsyncLlamaClient)
     assert_type(AsyncLlamaClient.for_provider("groq", api_key="k"), AsyncLlamaClient)
     assert_type(await client.costs.report(since="7d", by="day"), CostReport)
-    assert_type(await client.costs.by_day(since="7d"), list[DayCosts])
+    assert_type(await client.costs.timeline(since="7d"), list[DayCosts])
     assert_type(await client.costs.traffic(), TrafficReport)
     assert_type(await client.costs.budgets(), list[BudgetState])
     assert_type(await client.count_tokens("hi"), TokenCount)
@@ -266,6 +276,9 @@ async def asynchronous_beside_chat(client: AsyncLlamaClient) -> None:
 
 def wrong(client: LlamaClient) -> None:
     client.ask("hi", temprature=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.chat.completions.create(messages=plain, temprature=1)  # type: ignore[call-overload]  # pyright: ignore
+    client.chat.completions.create(messages=plain, system="x")  # type: ignore[call-overload]  # pyright: ignore
+    client.ask("hi", stream=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.ask("hi", temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.chat.completions.parse(messages=plain, response_format={})  # type: ignore[arg-type]  # pyright: ignore
     client.chat.completions.create(model="gguf/a")  # type: ignore[call-overload]  # pyright: ignore

@@ -24,12 +24,13 @@ from llama_client import (
     LlamaClient,
     LlamaClientError,
     LocalOnlyError,
+    MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    PluginError,
     ProviderError,
-    ProviderNotInstalledError,
     QuotaExceededError,
     RateLimitError,
     RequestTooLargeError,
@@ -42,6 +43,9 @@ from llama_client import (
 def before_anything_is_sent(client: LlamaClient) -> None:
     try:
         client.ask("hi")
+    except PluginError as error:
+        assert_type(error.package, str)
+        assert_type(error.provider, str)
     except ConfigError as error:
         assert_type(error.key, str | None)
         assert_type(error.file, Path | None)
@@ -72,7 +76,7 @@ def before_anything_is_sent(client: LlamaClient) -> None:
             ],
         )
         assert_type(error.source, str | None)
-    except ProviderNotInstalledError as error:
+    except MissingExtraError as error:
         assert_type(error.extra, str | None)
     except LlamaClientError as error:
         assert_type(error.attempts, list[Attempt])

@@ -148,7 +148,7 @@ def test_what_ollama_would_ignore_is_refused_before_it_is_sent(param: str, value
     assert caught.value.attempts[0].outcome == "skipped"
 
 
-CUT = "probably cut"
+CUT = "probably truncated"
 # Twelve thousand bytes: as long as a text of 4096 tokens may well be.
 ORDINARY = "Why do llamas hum? " * 600
 

@@ -1,18 +1,17 @@
-"""What a measured level comes to: each request's times and tokens, and the numbers that are made of them.
+"""The figures of a measured level, made of the times and tokens of its requests.
 
-A level holds a number of requests open all the time: a new one starts as soon as one ends. Its rate is taken over its
-steady phase: from the end of the first answer (before it, all were read at once) to the first end that nobody took the
-place of (after it, fewer were open than there should be). Where that phase is shorter than an answer takes, the whole
-level is taken, start and end included, which tells too low a rate; `is_steady` says which it was. A single request at a
-time has no such edges.
+A level holds a number of requests in flight all the time: a new one starts as soon as one ends. Its rate is taken over
+its steady phase: from the end of the first answer (before it, all prompts were read at once) to the first end that no
+new request followed (after it, fewer were in flight). Where that phase is shorter than an answer takes, the rate is of
+the whole level, and too low; `is_steady` tells which. A single request at a time has no such edges.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Sample:
     ended: float
     first: float | None = None
     last: float | None = None
-    pieces: int = 0
+    chunks: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     hidden_tokens: int = 0
@@ -35,29 +34,26 @@ class Sample:
 
     @property
     def is_answered(self) -> bool:
-        """Whether it came to a good end."""
         return self.error is None and not self.is_cut
 
     @property
     def ttft_ms(self) -> float | None:
-        """From sending it to the first content, in milliseconds."""
+        """From sending it to the first content."""
         return None if self.first is None else (self.first - self.started) * 1000
 
     @property
     def tpot_ms(self) -> float | None:
-        """The time of an output token after the first piece, in milliseconds; None: it came in one piece.
-
-        A piece may hold several tokens; the first one's are not among those that the time after it was spent on.
-        """
+        """The time of an output token after the first chunk; None: it came in one chunk."""
         shown = (self.output_tokens or 0) - self.hidden_tokens
-        if self.first is None or self.last is None or self.pieces < 2 or shown < 2:
+        if self.first is None or self.last is None or self.chunks < 2 or shown < 2:
             return None
-        return (self.last - self.first) * 1000 / (shown * (self.pieces - 1) / self.pieces)
+        # A chunk may hold several tokens; those of the first came before the measured time.
+        return (self.last - self.first) * 1000 / (shown * (self.chunks - 1) / self.chunks)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Values of several requests, in milliseconds."""
+    """The distribution of a value over requests, in milliseconds."""
 
     p50: float
     p95: float
@@ -65,7 +61,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """Of these; None: there are none.
+        """None: there are no values.
 
         Examples:
             >>> Spread.of([1, 2, 3, 10])
@@ -80,7 +76,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What was measured with a number of requests open at once."""
+    """The figures of one concurrency."""
 
     concurrency: int
     answered: int
@@ -95,53 +91,46 @@ class Level:
     mean_output_tokens: float | None = None
     estimated: int = 0
     overcounted: int = 0
-    pieces_per_token: float | None = None
+    chunks_per_token: float | None = None
     mean_queue_s: float | None = None
 
     @property
     def failed(self) -> int:
-        """How many requests failed."""
         return sum(self.errors.values())
 
 
 def level_of(concurrency: int, samples: Sequence[Sample]) -> Level:
-    """The numbers of a level."""
     answered = [sample for sample in samples if sample.is_answered and sample.output_tokens is not None]
-    errors = Counter(sample.error for sample in samples if sample.error is not None)
+    errors = dict(Counter(sample.error for sample in samples if sample.error is not None))
     began, over = min(sample.started for sample in samples), max(sample.ended for sample in samples)
-    cut = sum(sample.is_cut for sample in samples)
+    level = Level(concurrency, len(answered), errors, sum(sample.is_cut for sample in samples), over - began)
     if not answered:
-        return Level(concurrency, 0, errors, cut, over - began)
+        return level
     window = _steady_phase(concurrency, samples, answered)
     start, end = window or (began, over)
-    tokens, pieces = sum(each.output_tokens or 0 for each in answered), sum(each.pieces for each in answered)
-    rate = sum(_tokens_within(sample, start, end, tokens / max(pieces, 1)) for sample in samples) / (end - start)
-    # What began before was read together with all others.
+    tokens, chunks = sum(each.output_tokens or 0 for each in answered), sum(each.chunks for each in answered)
+    rate = sum(_tokens_within(each, start, end, tokens / max(chunks, 1)) for each in samples) / (end - start)
+    # Prompts of requests that started before the steady phase were read together with all others.
     settled = [each for each in answered if window is None or each.started >= start] or answered
-    queues = [each.queue_s for each in answered if each.queue_s is not None]
-    return Level(
-        concurrency,
-        len(answered),
-        errors,
-        cut,
-        over - began,
-        rate,
-        window is not None,
-        Spread.of([each.ttft_ms for each in settled if each.ttft_ms is not None]),
-        Spread.of([each.tpot_ms for each in settled if each.tpot_ms is not None]),
-        _mean([each.input_tokens for each in settled if each.input_tokens is not None]),
-        _mean([each.output_tokens for each in settled if each.output_tokens is not None]),
-        sum(each.are_estimated for each in answered),
-        sum(each.is_overcounted for each in answered),
-        pieces / tokens if tokens else None,
-        _mean(queues),
+    return replace(
+        level,
+        output_tokens_per_s=rate,
+        is_steady=window is not None,
+        ttft_ms=Spread.of(_known(each.ttft_ms for each in settled)),
+        tpot_ms=Spread.of(_known(each.tpot_ms for each in settled)),
+        mean_input_tokens=_mean(each.input_tokens for each in settled),
+        mean_output_tokens=_mean(each.output_tokens for each in settled),
+        estimated=sum(each.are_estimated for each in answered),
+        overcounted=sum(each.is_overcounted for each in answered),
+        chunks_per_token=chunks / tokens if tokens else None,
+        mean_queue_s=_mean(each.queue_s for each in answered),
     )
 
 
 def _steady_phase(
     concurrency: int, samples: Sequence[Sample], answered: Sequence[Sample]
 ) -> tuple[float, float] | None:
-    """From when to when as many were open as there should be, at different stages; None: for less than an answer."""
+    """Start and end of the steady phase; None: it is shorter than an answer takes."""
     last_start = max(sample.started for sample in samples)
     end = min(sample.ended for sample in samples if sample.ended > last_start or sample.started == last_start)
     if concurrency == 1:
@@ -151,16 +140,21 @@ def _steady_phase(
     return (start, end) if end - start >= latency_s else None
 
 
-def _tokens_within(sample: Sample, start: float, end: float, tokens_a_piece: float) -> float:
-    """The tokens of a request that came between two moments, as if they came evenly."""
+def _tokens_within(sample: Sample, start: float, end: float, tokens_per_chunk: float) -> float:
+    """The tokens of a request that came between two moments, taken as evenly spread."""
     if sample.first is None or sample.last is None:
         return 0.0
-    tokens = sample.output_tokens if sample.output_tokens is not None else sample.pieces * tokens_a_piece
+    tokens = sample.output_tokens if sample.output_tokens is not None else sample.chunks * tokens_per_chunk
     took = sample.last - sample.first
     if took <= 0:
         return tokens if start < sample.last <= end else 0.0
     return tokens * max(0.0, min(end, sample.last) - max(start, sample.first)) / took
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = _known(values)
+    return sum(known) / len(known) if known else None

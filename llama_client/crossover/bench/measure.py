@@ -1,14 +1,15 @@
-"""Measures a live target: concurrent requests, level after level, through the public client."""
+"""Measures a live target: requests in flight at once, level after level, through the public client."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llama_client.crossover.bench.levels import Level, Sample, level_of
 from llama_client.errors import (
@@ -24,7 +25,6 @@ from llama_client.errors import (
 if TYPE_CHECKING:
     from llama_client.client import AsyncLlamaClient
     from llama_client.config.schema import Config
-    from llama_client.errors import LlamaClientError
     from llama_client.streams import AsyncChatStream
     from llama_client.types.completion import ChatCompletion, Cost
 
@@ -32,20 +32,18 @@ if TYPE_CHECKING:
 MAX_LEVELS, MAX_CONCURRENCY, MAX_REQUESTS, MAX_SECONDS = 16, 512, 10_000, 3600.0
 MAX_INPUT_TOKENS, MAX_OUTPUT_TOKENS = 1_000_000, 100_000
 DEFAULT_CONCURRENCIES, DEFAULT_SECONDS = (1, 2, 4, 8, 16), 60.0
-# Each place is taken four times, so that three rounds are left for the steady phase.
+# Four rounds, so that three are left for the steady phase.
 _ROUNDS, _LEAST_REQUESTS = 4, 8
-# Where a time was asked for, and no number of requests.
+# Where a time is given, and no number of requests.
 _REQUESTS_IN_A_TIME = 1000
-# A first request may have to wait until the model is loaded.
+# The first request may have to wait until the model is loaded.
 _LOADING_S = 600.0
-# While these load a model, only the deadline holds.
-_SAY_THAT_THEY_LOAD = ("gguf", "ollama")
+# While providers of these kinds load a model, only `deadline_s` holds.
+_LOADING_KINDS = ("gguf", "ollama")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What is measured."""
-
     target: str
     concurrencies: tuple[int, ...] = DEFAULT_CONCURRENCIES
     input_tokens: int = 512
@@ -70,46 +68,33 @@ class BenchPlan:
 
     @property
     def seconds_a_level(self) -> float:
-        """After so long a level starts no more requests."""
+        """The time after which a level starts no more requests."""
         return DEFAULT_SECONDS if self.seconds is None else self.seconds
 
     def requests_at(self, concurrency: int) -> int:
-        """The most requests of a level."""
         if self.requests is not None:
             return max(self.requests, concurrency)
         return max(_LEAST_REQUESTS, _ROUNDS * concurrency) if self.seconds is None else _REQUESTS_IN_A_TIME
 
     @property
     def most_requests(self) -> int:
-        """The most requests of all, the first one included, which only warms up."""
+        """Of all levels, and the warm-up."""
         return 1 + sum(self.requests_at(concurrency) for concurrency in self.concurrencies)
 
 
 def without_retries(config: Config, plan: BenchPlan) -> Config:
-    """The configuration for measuring: each request is one attempt, and may wait as long as its level lasts.
-
-    What the user has set of `deadline_s` and `first_content_s` stays; defaults are too short for a model that has yet
-    to be loaded.
-    """
-    patience_s = max(_LOADING_S, 2 * plan.seconds_a_level)
-    rules = {
-        "retries": 0,
-        "breaker_failures": 1_000_000,
-        "hedge_after_s": None,
-        "on_interrupt": None,
-        "deadline_s": patience_s,
-        "first_content_s": patience_s,
-    }
-    own = config.routing.model_fields_set & {"deadline_s", "first_content_s"}
-    rules = {name: value for name, value in rules.items() if name not in own}
+    """The configuration for measuring: each request is one attempt, with as much time as its level."""
+    # The user's own are kept; the defaults are too short for loading a model.
+    timeout_s = max(_LOADING_S, 2 * plan.seconds_a_level)
+    timeouts = dict.fromkeys({"deadline_s", "first_content_s"} - config.routing.model_fields_set, timeout_s)
+    rules = {"retries": 0, "breaker_failures": 1_000_000, "hedge_after_s": None, "on_interrupt": None, **timeouts}
     return config.model_copy(update={"routing": config.routing.model_copy(update=rules)})
 
 
-def patience_s(config: Config, target: str) -> float:
-    """How long the first content of a target's first answer is waited for, in seconds."""
+def first_content_timeout_s(config: Config, target: str) -> float:
     provider = target.partition("/")[0]
     table = config.providers.get(provider)
-    if (provider if table is None else table.kind) in _SAY_THAT_THEY_LOAD:
+    if (provider if table is None else table.kind) in _LOADING_KINDS:
         return config.routing.deadline_s
     return min(config.routing.deadline_s, config.routing.first_content_s)
 
@@ -119,7 +104,7 @@ def _wrong(param: str, rule: str, value: object) -> InvalidRequestError:
     return InvalidRequestError(f"{param}: {rule}, got {shown or 'none'}", param=param)
 
 
-# Each is one token, with the space before it, in the vocabularies of Llama 3 and GPT.
+# Each word is one token, with the space before it, in the vocabularies of Llama 3 and GPT.
 _WORDS = """
     time year people way day man thing woman life child world school state family student group country problem hand
     part place case week company system program question work government number night point home water room mother
@@ -129,112 +114,94 @@ _WORDS = """
     research girl guy moment air teacher force education
 """
 _TASK = "Tell a very long story in which each of these words comes up, one after the other, and do not stop:"
-# The task, the mark before it and a template's own tokens, as far as they are alike.
-_TOKENS_BESIDE = 60
+# About the tokens of the task, the mark before it and a chat template.
+_FIXED_TOKENS = 60
 
 
 class Prompts:
-    """Makes prompts of about a number of tokens.
+    """Prompts of about a number of tokens."""
 
-    Examples:
-        >>> prompts = Prompts(100, random.Random(1))
-        >>> first, second = prompts.next(), prompts.next()
-        >>> first[:10] == second[:10]
-        False
-    """
-
-    def __init__(self, input_tokens: int, chance: random.Random) -> None:
+    def __init__(self, input_tokens: int, rng: random.Random) -> None:
         self._input_tokens = input_tokens
-        self._chance = chance
-        self._known = _WORDS.split()
-        self._words = max(input_tokens - _TOKENS_BESIDE, 1)
+        self._rng = rng
+        self._vocabulary = _WORDS.split()
+        self._words = max(input_tokens - _FIXED_TOKENS, 1)
 
     def next(self) -> str:
-        """Another one. It differs from its first word on, as caches go by beginnings."""
-        mark = f"{self._chance.getrandbits(64):016x}"
-        return f"{mark} {_TASK} {' '.join(self._chance.choices(self._known, k=self._words))}"
+        """A new prompt. It differs from the first word on, as caches match prefixes."""
+        mark = f"{self._rng.getrandbits(64):016x}"
+        return f"{mark} {_TASK} {' '.join(self._rng.choices(self._vocabulary, k=self._words))}"
 
-    def correct(self, counted_tokens: int) -> None:
-        """Takes in how many tokens the last prompt really had."""
-        # Whatever the tokenizer, a word has from one to three.
-        tokens_a_word = min(max(counted_tokens / (self._words + _TOKENS_BESIDE), 1.0), 3.0)
+    def calibrate(self, counted_tokens: int) -> None:
+        """Corrects the length by the token count of the last prompt."""
+        # In any tokenizer a word has from one to three tokens.
+        tokens_a_word = min(max(counted_tokens / (self._words + _FIXED_TOKENS), 1.0), 3.0)
         self._words = max(self._words + round((self._input_tokens - counted_tokens) / tokens_a_word), 1)
 
 
-# Some servers count the sign that ends an answer, too.
+# Some servers count the end-of-sequence token, too.
 _ENDING_TOKENS = 1
-# Of English text, with the vocabularies of Llama 3 and GPT.
-_BYTES_A_TOKEN = 4.0
+# Of English text, in the vocabularies of Llama 3 and GPT.
+_BYTES_PER_TOKEN = 4.0
 
 
 class RequestTimer:
-    """One request's times and tokens."""
+    """The times and tokens of one request."""
 
-    def __init__(self, started: float, most_tokens: int) -> None:
-        self._started = started
-        self._most_tokens = most_tokens
+    def __init__(self, max_tokens: int) -> None:
+        self._started = time.perf_counter()
+        self._max_tokens = max_tokens
         self._first: float | None = None
         self._last: float | None = None
-        self._pieces = 0
+        self._chunks = 0
         self._has_reasoning = False
 
-    def piece(self, *, is_reasoning: bool) -> None:
-        """A piece with something to show has come."""
+    def chunk(self, *, is_reasoning: bool) -> None:
+        """A chunk with content arrived."""
         self._last = time.perf_counter()
         self._first = self._last if self._first is None else self._first
-        self._pieces += 1
+        self._chunks += 1
         self._has_reasoning |= is_reasoning
 
     def answered(self, completion: ChatCompletion) -> Sample:
-        """It came to a good end."""
-        usage, is_estimated = completion.usage, False
         guessed = completion.attempts[-1].estimated_usage if completion.attempts else None
-        if guessed is not None:
-            usage, is_estimated = guessed, True
-        told, counted = usage.completion_tokens, usage.completion_tokens
-        is_overcounted = guessed is None and told is not None and told > self._most_tokens + _ENDING_TOKENS
+        usage = guessed or completion.usage
+        counted, is_estimated = usage.completion_tokens, guessed is not None
+        is_overcounted = guessed is None and counted is not None and counted > self._max_tokens + _ENDING_TOKENS
         if is_overcounted:
-            counted, is_estimated = max(round(_bytes(completion) / _BYTES_A_TOKEN), 1), True
-        # Thinking that is not shown is over before the first piece.
-        hidden = 0 if self._has_reasoning or is_overcounted else usage.reasoning_tokens or 0
-        return Sample(
-            self._started,
-            time.perf_counter(),
-            self._first,
-            self._last,
-            self._pieces,
-            usage.prompt_tokens,
-            counted,
-            hidden,
-            is_estimated,
+            messages = [choice.message for choice in completion.choices]
+            texts = [text for each in messages for text in (each.content, each.reasoning) if text]
+            shown_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts)
+            counted, is_estimated = max(round(shown_bytes / _BYTES_PER_TOKEN), 1), True
+        return replace(
+            self.cut(),
+            is_cut=False,
+            input_tokens=usage.prompt_tokens,
+            output_tokens=counted,
+            # Reasoning that is not shown ends before the first chunk.
+            hidden_tokens=0 if self._has_reasoning or is_overcounted else usage.reasoning_tokens or 0,
+            are_estimated=is_estimated,
             is_overcounted=is_overcounted,
             queue_s=completion.timing.queue_s,
         )
 
     def cut(self) -> Sample:
-        """The level is over before it is."""
-        return Sample(self._started, time.perf_counter(), self._first, self._last, self._pieces, is_cut=True)
+        """The level ended before the request did."""
+        return Sample(self._started, time.perf_counter(), self._first, self._last, self._chunks, is_cut=True)
 
     def failed(self, error: LlamaClientError) -> Sample:
-        """It came to a bad end."""
         return Sample(self._started, time.perf_counter(), error=type(error).__name__)
-
-
-def _bytes(completion: ChatCompletion) -> int:
-    """Of all that was shown."""
-    texts = [text for choice in completion.choices for text in (choice.message.content, choice.message.reasoning)]
-    return sum(len(text.encode("utf-8", "replace")) for text in texts if text)
 
 
 _WARM_UP_TOKENS = 16
 _PAUSE_AFTER_ERROR_S, _LONGEST_PAUSE_S = 0.5, 5.0
-# No next request fares better.
-_HOPELESS = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, QuotaExceededError)
+# After one of these no further request can succeed.
+_FATAL = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, QuotaExceededError)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a measurement has come."""
+    """The progress of a measurement."""
 
     concurrency: int
     done: int
@@ -243,7 +210,7 @@ class Step:
 
 @dataclass(slots=True)
 class BenchRun:
-    """A measurement."""
+    """A measurement and what it cost."""
 
     plan: BenchPlan
     levels: list[Level] = field(default_factory=list)
@@ -252,15 +219,12 @@ class BenchRun:
     unpriced_requests: int = 0
     is_free: bool = True
 
-    def spent(self, cost: Cost | None) -> None:
-        """Adds what a request cost; None: it was refused, which costs nothing."""
-        if cost is None:
-            return
-        self.is_free &= cost.status == "free"
-        if cost.usd is None:
-            self.unpriced_requests += 1
-        else:
-            self.usd += cost.usd
+    def add_cost(self, cost: Cost | None) -> None:
+        """Adds the cost of a request; None: it was refused, which is free."""
+        if cost is not None:
+            self.is_free &= cost.status == "free"
+            self.unpriced_requests += cost.usd is None
+            self.usd += cost.usd or 0
 
 
 async def measure(
@@ -268,16 +232,18 @@ async def measure(
     plan: BenchPlan,
     *,
     progress: Callable[[Step], None] = lambda _: None,
-    chance: random.Random | None = None,
+    rng: random.Random | None = None,
 ) -> BenchRun:
-    """Measures a target, after one request that warms it up and tells how long a prompt of so many words is."""
+    """Measures a target, after one request that warms it up and calibrates the length of prompts."""
     run = BenchRun(plan)
-    prompts = Prompts(plan.input_tokens, chance or random.SystemRandom())
+    prompts = Prompts(plan.input_tokens, rng or random.SystemRandom())
     progress(Step(0, 0, 1))
-    warm = await _warm_up(client, plan, prompts.next())
-    run.spent(warm.cost)
-    if warm.usage.prompt_tokens is not None:
-        prompts.correct(warm.usage.prompt_tokens)
+    async with await _open(client, plan, prompts, min(plan.output_tokens, _WARM_UP_TOKENS)) as stream:
+        async for _ in stream:
+            pass
+    run.add_cost(stream.completion.cost)
+    if stream.completion.usage.prompt_tokens is not None:
+        prompts.calibrate(stream.completion.usage.prompt_tokens)
     for concurrency in plan.concurrencies:
         level = _LevelRun(client, run, prompts, concurrency, progress)
         run.levels.append(await level.run())
@@ -287,124 +253,103 @@ async def measure(
     return run
 
 
-async def _warm_up(client: AsyncLlamaClient, plan: BenchPlan, prompt: str) -> ChatCompletion:
-    most = min(plan.output_tokens, _WARM_UP_TOKENS)
-    async with await client.chat.completions.create(
-        model=plan.target, messages=_asking(prompt), max_tokens=most, extra_body=_extra(plan), stream=True
-    ) as stream:
-        async for _ in stream:
-            pass
-    return stream.completion
+async def _open(client: AsyncLlamaClient, plan: BenchPlan, prompts: Prompts, max_tokens: int) -> AsyncChatStream:
+    messages = [{"role": "user", "content": prompts.next()}]
+    extra = {"ignore_eos": True} if plan.ignore_eos else None
+    return await client.chat.completions.create(
+        model=plan.target, messages=messages, max_tokens=max_tokens, extra_body=extra, stream=True
+    )
 
 
+@dataclass(slots=True)
 class _LevelRun:
-    """One level: as many workers as requests are open at once, each asking again and again."""
+    """One level: a worker for each request in flight, which sends one after another."""
 
-    def __init__(
-        self,
-        client: AsyncLlamaClient,
-        run: BenchRun,
-        prompts: Prompts,
-        concurrency: int,
-        progress: Callable[[Step], None],
-    ) -> None:
-        self._client = client
-        self._run = run
-        self._plan = run.plan
-        self._prompts = prompts
-        self._concurrency = concurrency
-        self._progress = progress
-        self._planned = run.plan.requests_at(concurrency)
-        self._started = 0
-        self._samples: list[Sample] = []
-        self._last_error: LlamaClientError | None = None
-        self._is_hopeless = False
-        self._until = 0.0
+    _client: AsyncLlamaClient
+    _run: BenchRun
+    _prompts: Prompts
+    _concurrency: int
+    _progress: Callable[[Step], None]
+    _started: int = 0
+    _samples: list[Sample] = field(default_factory=list)
+    _last_error: LlamaClientError | None = None
+    _is_fatal: bool = False
+    _until: float = 0.0
+
+    @property
+    def _failures(self) -> int:
+        return sum(sample.error is not None for sample in self._samples)
 
     @property
     def stopped(self) -> str | None:
-        """Why no further level makes sense."""
-        failures = sum(sample.error is not None for sample in self._samples)
+        """Why no further level is measured."""
         answers = sum(sample.is_answered for sample in self._samples)
-        told = f"at {self._concurrency} at once"
-        if self._last_error is not None and (self._is_hopeless or not answers):
-            failed = f"all {failures}" if not answers else f"{failures}"
+        if self._last_error is not None and (self._is_fatal or not answers):
+            failed = f"{'' if answers else 'all '}{self._failures} request{'s' * (self._failures != 1)}"
             last = f"{type(self._last_error).__name__}: {self._last_error}"
-            return f"{told} {failed} request{'s' * (failures != 1)} failed, the last with {last}"
-        if not answers:
-            seconds = 2 * self._plan.seconds_a_level
-            return f"{told} no request was answered within {seconds:g} s: give it more seconds, or ask for less output"
-        return None
+            return f"at {self._concurrency} at once {failed} failed, the last with {last}"
+        if answers:
+            return None
+        return (
+            f"at {self._concurrency} at once no request was answered within {2 * self._run.plan.seconds_a_level:g} s: "
+            "give it more seconds, or ask for less output"
+        )
 
     async def run(self) -> Level:
-        self._progress(Step(self._concurrency, 0, self._planned))
-        self._until = time.perf_counter() + self._plan.seconds_a_level
-        try:
-            async with asyncio.timeout(2 * self._plan.seconds_a_level), asyncio.TaskGroup() as workers:
+        self._report()
+        seconds = self._run.plan.seconds_a_level
+        self._until = time.perf_counter() + seconds
+        # Requests in flight at the timeout are counted as cut.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * seconds), asyncio.TaskGroup() as workers:
                 for _ in range(self._concurrency):
                     workers.create_task(self._work())
-        except TimeoutError:
-            pass  # what was under way is written down as cut
         return level_of(self._concurrency, self._samples)
+
+    def _report(self) -> None:
+        self._progress(Step(self._concurrency, len(self._samples), self._run.plan.requests_at(self._concurrency)))
 
     async def _work(self) -> None:
         while self._may_start():
             self._started += 1
-            error = await self._ask()
-            self._progress(Step(self._concurrency, len(self._samples), self._planned))
+            error = await self._request()
+            self._report()
             if error is not None:
-                asked_s = error.retry_after_s if isinstance(error, ProviderError) else None
-                await asyncio.sleep(min(asked_s or _PAUSE_AFTER_ERROR_S, _LONGEST_PAUSE_S))
+                retry_after_s = error.retry_after_s if isinstance(error, ProviderError) else None
+                await asyncio.sleep(min(retry_after_s or _PAUSE_AFTER_ERROR_S, _LONGEST_PAUSE_S))
 
     def _may_start(self) -> bool:
-        if self._is_hopeless or self._started >= self._planned or time.perf_counter() >= self._until:
-            return False
-        failures = sum(sample.error is not None for sample in self._samples)
-        return failures < max(self._concurrency, 3) or failures < len(self._samples)
+        is_done = self._started >= self._run.plan.requests_at(self._concurrency) or time.perf_counter() >= self._until
+        is_failing = self._failures >= max(self._concurrency, 3) and self._failures >= len(self._samples)
+        return not (self._is_fatal or is_done or is_failing)
 
-    async def _ask(self) -> LlamaClientError | None:
+    async def _request(self) -> LlamaClientError | None:
         """Makes one request; returns its error."""
-        watch = RequestTimer(time.perf_counter(), self._plan.output_tokens)
+        plan = self._run.plan
+        timer = RequestTimer(plan.output_tokens)
         stream: AsyncChatStream | None = None
         try:
-            stream = await self._client.chat.completions.create(
-                model=self._plan.target,
-                messages=_asking(self._prompts.next()),
-                max_tokens=self._plan.output_tokens,
-                extra_body=_extra(self._plan),
-                stream=True,
-            )
+            stream = await _open(self._client, plan, self._prompts, plan.output_tokens)
             async with stream:
                 async for chunk in stream:
                     if chunk.has_content:
-                        watch.piece(is_reasoning=any(choice.delta.reasoning for choice in chunk.choices))
+                        timer.chunk(is_reasoning=any(choice.delta.reasoning for choice in chunk.choices))
         except LlamaClientError as error:
-            self._failed(watch, error)
+            self._samples.append(timer.failed(error))
+            for attempt in error.attempts:
+                self._run.add_cost(attempt.cost)
+            self._last_error = error
+            # An error that is not a provider's (of a budget, say) does not pass.
+            self._is_fatal |= not isinstance(error, ProviderError) or isinstance(error, _FATAL)
             return error
         except asyncio.CancelledError:
-            self._samples.append(watch.cut())
-            if stream is not None:
-                # Closed by now; what it cost is known, or guessed.
-                self._run.spent(stream.partial.cost)
-            else:
+            self._samples.append(timer.cut())
+            if stream is None:
                 self._run.unpriced_requests += 1
+            else:
+                # Closed by now; its cost is known or estimated.
+                self._run.add_cost(stream.partial.cost)
             raise
-        self._samples.append(watch.answered(stream.completion))
-        self._run.spent(stream.completion.cost)
+        self._samples.append(timer.answered(stream.completion))
+        self._run.add_cost(stream.completion.cost)
         return None
-
-    def _failed(self, watch: RequestTimer, error: LlamaClientError) -> None:
-        self._samples.append(watch.failed(error))
-        for attempt in error.attempts:
-            self._run.spent(attempt.cost)
-        self._last_error = error
-        # What is no provider's error (a budget, say) is none of the moment.
-        self._is_hopeless |= not isinstance(error, ProviderError) or isinstance(error, _HOPELESS)
-
-
-def _asking(prompt: str) -> Sequence[dict[str, object]]:
-    return [{"role": "user", "content": prompt}]
-
-
-def _extra(plan: BenchPlan) -> dict[str, Any] | None:
-    return {"ignore_eos": True} if plan.ignore_eos else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from llama_client.crossover.fitting.machines import Machine, MachineGpu
@@ -14,13 +14,13 @@ from llama_client.errors import InvalidRequestError
 
 Where = Literal["one-gpu", "several-gpus", "split", "ram"]
 ON_GPUS: tuple[Where, ...] = ("one-gpu", "several-gpus")
-# Each number of GPUs up to this one is tried, so that no more are used than it takes; beyond it, all.
+# Each number of GPUs up to this one is tried, so that no more are used than needed; beyond it, only all of them.
 _FEW_GPUS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlacementRequest:
-    """What a machine is asked to hold."""
+    """What a machine has to hold: the arguments of `need`."""
 
     model: Architecture
     precision: str
@@ -30,44 +30,33 @@ class PlacementRequest:
     chunked_attention: bool = False
     weights_bytes: int | None = None
 
+    @property
+    def is_served(self) -> bool:
+        return engine_of(self.precision) == "server"
+
     def need(self, gpus: int = 1, gpu_memory_bytes: int | None = None) -> Need:
-        """What it takes over so many GPUs."""
-        return need(
-            self.model,
-            self.precision,
-            context_tokens=self.context_tokens,
-            sequences=self.sequences,
-            cache_precision=self.cache_precision,
-            gpus=gpus,
-            gpu_memory_bytes=gpu_memory_bytes,
-            chunked_attention=self.chunked_attention,
-            weights_bytes=self.weights_bytes,
-        )
+        return need(**vars(self), gpus=gpus, gpu_memory_bytes=gpu_memory_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placement:
-    """Room that was found."""
-
-    where: Where
+    # None: there is no room.
+    where: Where | None
     need: Need
     gpus: int
     layers_on_gpus: int
 
 
 def place_on_gpus(load: PlacementRequest, machine: Machine) -> Placement | None:
-    """Room on GPUs alone, on as few as it takes; None: there is none."""
-    if engine_of(load.precision) == "server":
+    """Room on GPUs alone, on as few as possible; None: there is none."""
+    if load.is_served:
         return _sharded(load, machine)
     gpus = sorted(machine.gpus, key=lambda gpu: gpu.usable_bytes, reverse=True)
     for count in sorted({*range(1, min(len(gpus), _FEW_GPUS) + 1), len(gpus)} - {0}):
         needed = load.need(count)
-        if count == 1:
-            fits = needed.total_bytes <= gpus[0].usable_bytes
-        else:
-            fits = _layers_on(load, needed, gpus[:count]) >= load.model.layers
-        if fits:
-            return Placement("one-gpu" if count == 1 else "several-gpus", needed, count, load.model.layers)
+        fits_one = count == 1 and needed.total_bytes <= gpus[0].usable_bytes
+        if fits_one or (count > 1 and _layers_on(load, needed, gpus[:count]) >= load.model.layers):
+            return _on_gpus(load, needed, count)
     return None
 
 
@@ -75,10 +64,10 @@ def place(load: PlacementRequest, machine: Machine) -> Placement | None:
     """Room anywhere: on GPUs, else split between them and RAM, else in RAM; None: there is none."""
     found = place_on_gpus(load, machine)
     ram = machine.usable_ram_bytes
-    if found is not None or ram is None or engine_of(load.precision) == "server":
+    if found is not None or ram is None or load.is_served:
         return found
     if machine.gpus and not machine.has_unified_memory:
-        # The processor keeps buffers of its own too.
+        # The CPU keeps buffers of its own too.
         needed = load.need(len(machine.gpus) + 1)
         layers = min(_layers_on(load, needed, machine.gpus), load.model.layers - 1)
         rest = _layer_bytes(load, needed) * (load.model.layers - layers)
@@ -89,9 +78,9 @@ def place(load: PlacementRequest, machine: Machine) -> Placement | None:
 
 
 def shortage(load: PlacementRequest, machine: Machine) -> tuple[Need, int | None]:
-    """What it takes and how much of it is missing on all GPUs together, or in RAM where there are none."""
+    """The need, and how much of it is missing on all GPUs together, or in RAM where there are none."""
     count = len(machine.gpus)
-    if engine_of(load.precision) == "server":
+    if load.is_served:
         if count == 0:
             return load.need(), None
         memory = min(gpu.usable_bytes for gpu in machine.gpus)
@@ -103,24 +92,28 @@ def shortage(load: PlacementRequest, machine: Machine) -> tuple[Need, int | None
         return needed, None if ram is None else max(needed.total_bytes - ram, 0)
     needed = load.need(count)
     missing = needed.total_bytes - machine.usable_gpu_bytes
-    # The sum would do, but layers are not cut through: about one more has to fit.
+    # The sum would be enough, but layers are not divided: about one more has to fit.
     return needed, missing if missing > 0 else _layer_bytes(load, needed)
 
 
 def _sharded(load: PlacementRequest, machine: Machine) -> Placement | None:
-    """Room for a server, which cuts every layer in as many equal parts as there are GPUs."""
+    """Room for a server, which divides every layer into as many equal parts as there are GPUs."""
     if not can_serve(machine):
         return None
     memory = min(gpu.usable_bytes for gpu in machine.gpus)
     for count in _parallel(load.model, len(machine.gpus)):
         needed = load.need(count, memory)
         if needed.total_bytes <= memory * count:
-            return Placement("one-gpu" if count == 1 else "several-gpus", needed, count, load.model.layers)
+            return _on_gpus(load, needed, count)
     return None
 
 
+def _on_gpus(load: PlacementRequest, needed: Need, gpus: int) -> Placement:
+    return Placement("one-gpu" if gpus == 1 else "several-gpus", needed, gpus, load.model.layers)
+
+
 def can_serve(machine: Machine) -> bool:
-    """Whether vLLM and its kind run there: on GPUs of NVIDIA or AMD."""
+    """Whether vLLM, TensorRT-LLM or SGLang run there: on GPUs of NVIDIA or AMD."""
     return bool(machine.gpus) and all(gpu.vendor in ("nvidia", "amd") for gpu in machine.gpus)
 
 
@@ -130,10 +123,7 @@ def _parallel(model: Architecture, gpus: int) -> list[int]:
 
 
 def _layers_on(load: PlacementRequest, needed: Need, gpus: tuple[MachineGpu, ...] | list[MachineGpu]) -> int:
-    """How many layers, with their part of the cache, find room on GPUs that are filled one after the other.
-
-    Embeddings and the head lie on the largest.
-    """
+    """How many layers, with their part of the cache, fit on GPUs; embeddings and the head are on the largest."""
     layer, head, buffers = _layer_bytes(load, needed), _head_bytes(load, needed), _buffer_bytes(load)
     largest = max(range(len(gpus)), key=lambda index: gpus[index].usable_bytes)
     rooms = (gpu.usable_bytes - buffers - (head if index == largest else 0) for index, gpu in enumerate(gpus))
@@ -141,7 +131,7 @@ def _layers_on(load: PlacementRequest, needed: Need, gpus: tuple[MachineGpu, ...
 
 
 def _buffer_bytes(load: PlacementRequest) -> int:
-    """What each holder of layers keeps beside them."""
+    """The buffers of each GPU or CPU that holds layers."""
     own = load.need()
     return own.compute_bytes + own.runtime_bytes
 
@@ -157,7 +147,7 @@ def _layer_bytes(load: PlacementRequest, needed: Need) -> int:
 
 
 DEFAULT_CONTEXT_TOKENS = 8192
-# What is spoken of where nothing fits and nothing was asked for: what most people download.
+# The answer where nothing fits and no precision was asked for: what most people download.
 _COMMON_PRECISION = "Q4_K_M"
 _SERVED_PRECISIONS = ("bf16", "fp8", "nvfp4", "int4")
 _MAX_SEQUENCES, _MAX_GPUS_NAMED, _CONTEXT_STEP_TOKENS = 65_536, 64, 256
@@ -165,12 +155,12 @@ _MAX_SEQUENCES, _MAX_GPUS_NAMED, _CONTEXT_STEP_TOKENS = 65_536, 64, 256
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One precision on the machine, at the context and the sequences that were asked for."""
+    """One precision on the machine, at the requested context and number of sequences."""
 
     precision: str
     engine: Engine
-    need: Need
     where: Where | None
+    need: Need
     gpus: int
     layers_on_gpus: int
     shortage_bytes: int | None
@@ -180,33 +170,29 @@ class Option:
 
     @property
     def fits_on_gpus(self) -> bool:
-        """Whether GPUs hold all of it."""
         return self.where in ON_GPUS
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = ("precision", "engine", "where", "gpus", "layers_on_gpus", "shortage_bytes")
-        limits = ("longest_context_tokens", "longest_gpu_context_tokens", "max_sequences")
-        return {name: getattr(self, name) for name in (*names, *limits)} | {"need": self.need.as_dict()}
+        return asdict(self) | {"need": self.need.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The answer.
+    """Whether a model fits a machine.
 
     Attributes:
-        model: What was asked for.
-        machine: Where.
+        model: The requested model.
+        machine: The requested machine.
         context_tokens: Of each sequence.
         sequences: How many at once.
         cache_precision: Of keys and values; None: each engine's default.
         chunked_attention: Whether the engine makes use of Llama 4's chunks.
-        asked_precision: What was asked for; None: whatever is best.
-        answer: What was asked for; else the best that fits; else what is common.
-        best: The most bits a weight that fit, on GPUs if anything does; None: nothing fits.
+        asked_precision: The requested precision; None: the best.
+        answer: The requested precision; else the best that fits; else a common one.
+        best: The most bits per weight that fit, on GPUs if anything does; None: nothing fits.
         options: All precisions, most bits first.
-        gpus_needed: How many of the machine's GPU the answer takes, where they do not hold it; None: they do, the
-            GPUs differ, or 64 would not do.
+        gpus_needed: How many of the machine's GPU the answer needs, where they do not hold it; None: they do, the GPUs
+            differ, or 64 are not enough.
     """
 
     model: Architecture
@@ -228,14 +214,11 @@ class Fit:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON: sizes in bytes."""
+        asked = ("context_tokens", "sequences", "cache_precision", "chunked_attention", "asked_precision")
         return {
             "model": self.model.name,
             "machine": self.machine.as_dict(),
-            "context_tokens": self.context_tokens,
-            "sequences": self.sequences,
-            "cache_precision": self.cache_precision,
-            "chunked_attention": self.chunked_attention,
-            "asked_precision": self.asked_precision,
+            **{name: getattr(self, name) for name in asked},
             "fits": self.fits,
             "answer": self.answer.as_dict(),
             "best_precision": None if self.best is None else self.best.precision,
@@ -257,6 +240,19 @@ def fit(
 ) -> Fit:
     """Whether a model fits a machine.
 
+    Args:
+        model: From the tables or a file.
+        machine: `this_machine()` or `named(...)`.
+        precision: Of the weights; None: the best that fits.
+        context_tokens: Of each sequence; None: 8,192, or what the model was trained for where that is less.
+        sequences: How many are answered at once.
+        cache_precision: Of keys and values; None: each engine's default.
+        chunked_attention: The engine makes use of Llama 4's chunks.
+        weights_bytes: Exact, as from a GGUF file, whose precision is then the only one; None: computed.
+
+    Raises:
+        InvalidRequestError: A name is unknown, a count is not positive, or the context is longer than the model's.
+
     Examples:
         >>> from llama_client.crossover.fitting.machines import named
         >>> from llama_client.crossover.tables import Tables
@@ -266,86 +262,70 @@ def fit(
     """
     if context_tokens is None:
         context_tokens = min(DEFAULT_CONTEXT_TOKENS, model.context_tokens)
-    # A file's own precision may be one that no table knows the bits of.
+    # A file's own precision may have no known size.
     name = _COMMON_PRECISION if precision is None else canonical(precision) if weights_bytes is None else precision
     load = PlacementRequest(model, name, context_tokens, sequences, cache_precision, chunked_attention, weights_bytes)
     _check(load, machine)
     options = tuple(_option(each, machine) for each in _loads(load, machine))
+    by_name = {option.precision: option for option in options}
     fitting = [option for option in options if option.where is not None]
     best = next((option for option in fitting if option.fits_on_gpus), fitting[0] if fitting else None)
-    answer = best
     if precision is not None or weights_bytes is not None:
-        answer = _named(options, load.precision) or _option(load, machine)
-    answer = answer or _named(options, _COMMON_PRECISION) or options[-1]
-    return Fit(
-        model=model,
-        machine=machine,
-        context_tokens=load.context_tokens,
-        sequences=sequences,
-        cache_precision=cache_precision,
-        chunked_attention=chunked_attention,
-        asked_precision=None if precision is None else load.precision,
-        answer=answer,
-        best=best,
-        options=options,
-        gpus_needed=None if answer.fits_on_gpus else _gpus_needed(replace(load, precision=answer.precision), machine),
-    )
+        answer = by_name.get(load.precision) or _option(load, machine)
+    else:
+        answer = best or by_name.get(_COMMON_PRECISION) or options[-1]
+    needed = None if answer.fits_on_gpus else _gpus_needed(replace(load, precision=answer.precision), machine)
+    asked = None if precision is None else load.precision
+    request = (context_tokens, sequences, cache_precision, chunked_attention, asked)
+    return Fit(model, machine, *request, answer, best, options, needed)
 
 
 def _check(load: PlacementRequest, machine: Machine) -> None:
-    """Refuses what was asked for where no answer would mean anything."""
-    require_positive("context_tokens", load.context_tokens)
-    require_positive("sequences", load.sequences)
+    require_positive(context_tokens=load.context_tokens, sequences=load.sequences)
     if load.context_tokens > load.model.context_tokens:
         raise InvalidRequestError(
             f"context_tokens: {load.model.name} was trained for {load.model.context_tokens:,} tokens, "
             f"got {load.context_tokens:,}",
             param="context_tokens",
         )
-    if engine_of(load.precision) == "server" and not can_serve(machine):
+    if load.is_served and not can_serve(machine):
         raise InvalidRequestError(
-            f"precision: {load.precision!r} is run by vLLM and its kind, on GPUs of NVIDIA or AMD, and {machine.name} "
-            "has none; name one of GGUF, such as 'Q8_0' or 'F16'",
+            f"precision: {load.precision!r} is run by vLLM, TensorRT-LLM and SGLang, on GPUs of NVIDIA or AMD, and "
+            f"{machine.name} has none; give one of GGUF, such as 'Q8_0' or 'F16'",
             param="precision",
         )
     value_bytes_of_cache(load.cache_precision, load.precision)
 
 
 def _loads(load: PlacementRequest, machine: Machine) -> list[PlacementRequest]:
-    """The same in every precision that the machine could run, most bits first."""
+    """The request in every precision that the machine could run, most bits first."""
     if load.weights_bytes is not None:
         return [load]
     names = list(gguf_names())
     if can_serve(machine):
         with_fp4 = all(gpu.has_fp4 for gpu in machine.gpus)
         names += [name for name in _SERVED_PRECISIONS if name != "nvfp4" or with_fp4]
-    # Of two that are alike to a thousandth, the server's comes first: it answers many at once.
+    # Of two equal to a thousandth, the server's comes first: it answers many at once.
     sizes = {name: round(weight_bytes(load.model, name) / load.model.all_parameters, 3) for name in names}
     names.sort(key=lambda name: (-sizes[name], engine_of(name) != "server"))
     return [replace(load, precision=name) for name in names]
 
 
-def _named(options: tuple[Option, ...], precision: str) -> Option | None:
-    return next((option for option in options if option.precision == precision), None)
-
-
 def _option(load: PlacementRequest, machine: Machine) -> Option:
     if load.weights_bytes is None:
-        # Once, and not for each of the hundred contexts and counts that are tried below.
+        # Once, not for each of the hundred contexts and counts that are tried below.
         load = replace(load, weights_bytes=round(weight_bytes(load.model, load.precision)))
-    found = place(load, machine)
     needed, missing = shortage(load, machine)
-    find = place_on_gpus if found is not None and found.where in ON_GPUS else place
+    found = place(load, machine) or Placement(None, needed, 0, 0)
+    is_on_gpus = found.where in ON_GPUS
+    find = place_on_gpus if is_on_gpus else place
     on_gpus = _longest(load, machine, place_on_gpus)
     return Option(
         precision=load.precision,
         engine=engine_of(load.precision),
-        need=needed if found is None else found.need,
-        where=None if found is None else found.where,
-        gpus=0 if found is None else found.gpus,
-        layers_on_gpus=0 if found is None else found.layers_on_gpus,
-        shortage_bytes=0 if found is not None and (found.where in ON_GPUS or not machine.gpus) else missing,
-        longest_context_tokens=on_gpus if find is place_on_gpus else _longest(load, machine, find),
+        **vars(found),
+        shortage_bytes=0 if is_on_gpus or (found.where is not None and not machine.gpus) else missing,
+        longest_context_tokens=on_gpus if is_on_gpus else _longest(load, machine, place),
         longest_gpu_context_tokens=on_gpus,
         max_sequences=_most(lambda count: find(replace(load, sequences=count), machine) is not None, _MAX_SEQUENCES),
     )
@@ -354,7 +334,7 @@ def _option(load: PlacementRequest, machine: Machine) -> Option:
 def _longest(
     load: PlacementRequest, machine: Machine, find: Callable[[PlacementRequest, Machine], Placement | None]
 ) -> int | None:
-    """The longest context for which room is found, rounded down as engines lay out caches; None: there is none."""
+    """The longest context that fits, rounded down as engines lay out caches; None: there is none."""
     trained = load.model.context_tokens
     tokens = _most(lambda count: find(replace(load, context_tokens=count), machine) is not None, trained)
     if tokens in (0, trained) or tokens < _CONTEXT_STEP_TOKENS:
@@ -363,7 +343,7 @@ def _longest(
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest number up to a limit that fits, where each smaller one does too; 0: none."""
+    """The largest number up to a limit that fits, where each smaller one fits too; 0: none."""
     low, high = 0, limit
     if fits(limit):
         return limit

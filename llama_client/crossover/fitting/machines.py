@@ -10,57 +10,43 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
 from llama_client.crossover.tables import MemoryKind, Tables
 from llama_client.errors import InvalidRequestError
 
-# What drivers put around a name without telling cards apart.
+# What drivers put around a name, without telling cards apart.
 _NOISE = re.compile(r"\b(?:nvidia|amd|geforce|instinct|apple|tesla|oam)\b|\((?:r|tm)\)|[®™]", re.IGNORECASE)
-# The whole of what is left must match: a laptop's `RTX 4090 Laptop GPU` has 16 GB and is another card.
-_ROWS = (
-    (r"l4", "l4"),
-    (r"a10g", "a10g"),
-    (r"l40s", "l40s"),
-    (r"a100[ -]sxm4?[ -]40gb", "a100_sxm_40"),
-    (r"a100[ -]sxm4?[ -]80gb", "a100_sxm_80"),
-    (r"a100 80gb pcie", "a100_pcie_80"),
-    (r"h100(?: sxm\d?)?(?: 80gb)?(?: hbm3)", "h100_sxm"),
-    (r"h100 sxm\d?", "h100_sxm"),
-    (r"h100 pcie", "h100_pcie"),
-    (r"h100 nvl", "h100_nvl"),
-    (r"h200(?: sxm\d?)?(?: 141gb)?(?: hbm3e)?", "h200_sxm"),
-    (r"b200(?: sxm\d?)?", "b200_sxm"),
-    (r"rtx pro 6000 blackwell server edition", "rtx_pro_6000_server"),
-    (r"mi300x", "mi300x"),
-    (r"rtx 3090", "rtx_3090"),
-    (r"rtx 4090", "rtx_4090"),
-    (r"rtx 5090", "rtx_5090"),
-    (r"gb10", "gb10"),
-    (r"(?:ryzen ai max\+? (?:pro )?395.*|radeon 8060s(?: graphics)?)", "ryzen_ai_max_395"),
-)
+# Rows whose drivers' names are not the row's own name or title. The whole of what is left must match: a laptop's
+# `RTX 4090 Laptop GPU` has 16 GB and is another card.
+_DRIVER_NAMES = {
+    "a100_sxm_40": r"a100[ -]sxm4?[ -]40gb",
+    "a100_sxm_80": r"a100[ -]sxm4?[ -]80gb",
+    "a100_pcie_80": r"a100 80gb pcie",
+    "h100_sxm": r"h100(?: sxm\d?)?(?: 80gb)? hbm3|h100 sxm\d?",
+    "h200_sxm": r"h200(?: sxm\d?)?(?: 141gb)?(?: hbm3e)?",
+    "b200_sxm": r"b200(?: sxm\d?)?",
+    "rtx_pro_6000_server": r"rtx pro 6000 blackwell server edition",
+    "ryzen_ai_max_395": r"ryzen ai max\+? (?:pro )?395.*|radeon 8060s(?: graphics)?",
+}
 
 
 def row_name(title: str, tables: Tables) -> str | None:
-    """The name of a GPU's row; None: the tables have none, or it is not certain.
-
-    Examples:
-        >>> row_name("NVIDIA GeForce RTX 4090", Tables.bundled())
-        'rtx_4090'
-        >>> row_name("NVIDIA GeForce RTX 4090 Laptop GPU", Tables.bundled()) is None
-        True
-    """
+    """The name of a GPU's row; None: the tables have none, or it is not certain."""
     plain = " ".join(_NOISE.sub(" ", title).split()).lower()
-    for pattern, name in _ROWS:
-        if re.fullmatch(pattern, plain):
-            return next((gpu.name for gpu in tables.gpus if gpu.name == name), None)
-    words = re.sub(r"[\s_-]+", "_", plain)
+    named = [name for name, pattern in _DRIVER_NAMES.items() if re.fullmatch(pattern, plain)]
+    words = _underscored(plain)
     for gpu in tables.gpus:
-        if words in (gpu.name, re.sub(r"[\s_-]+", "_", gpu.title.lower())):
+        if gpu.name in named or (not named and words in (gpu.name, _underscored(gpu.title.lower()))):
             return gpu.name
     return None
+
+
+def _underscored(text: str) -> str:
+    return re.sub(r"[\s_-]+", "_", text)
 
 
 # A driver that hangs must not hang the command; a cold nvidia-smi takes two seconds.
@@ -68,13 +54,13 @@ _COMMAND_S = 10.0
 _MIB = 2**20
 SMI_COMMAND = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 ROCM_COMMAND = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+# A title, the memory and its free part, in bytes; None: unknown.
 SeenGpu = tuple[str, int | None, int | None]
-"""Its title, its memory and what is free of it, in bytes; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemProbe:
-    """How the machine is asked."""
+    """Access to the machine: its files, its commands."""
 
     system: str
     read: Callable[[str], str | None]
@@ -83,7 +69,6 @@ class SystemProbe:
 
     @classmethod
     def real(cls) -> SystemProbe:
-        """Of the machine that this runs on."""
         return cls(platform.system(), _read, _run, _windows_ram_bytes)
 
 
@@ -91,12 +76,10 @@ def ram_bytes(probe: SystemProbe) -> int | None:
     """The RAM, within the limits of the control group that this process is in; None: unknown."""
     match probe.system:
         case "Linux":
-            total = _meminfo_bytes(probe.read("/proc/meminfo") or "")
-            limits = _cgroup_limits(probe)
-            return min([*limits, total]) if total is not None else min(limits, default=None)
+            total = re.search(r"^MemTotal:\s*(\d+) kB$", probe.read("/proc/meminfo") or "", re.MULTILINE)
+            return min([*_cgroup_limits(probe), *([int(total[1]) * 1024] if total else [])], default=None)
         case "Darwin":
-            text = (probe.run(("sysctl", "-n", "hw.memsize")) or "").strip()
-            return int(text) if text.isdecimal() else None
+            return _whole(probe.run(("sysctl", "-n", "hw.memsize")))
         case "Windows":
             return probe.windows_ram_bytes()
         case _:
@@ -108,7 +91,7 @@ def smi_gpus(probe: SystemProbe) -> list[SeenGpu]:
     found: list[SeenGpu] = []
     for row in csv.reader((probe.run(SMI_COMMAND) or "").splitlines(), skipinitialspace=True):
         if len(row) == 3:
-            total, free = (int(cell) * _MIB if cell.strip().isdecimal() else None for cell in row[1:])
+            total, free = (None if (mib := _whole(cell)) is None else mib * _MIB for cell in row[1:])
             found.append((row[0].strip(), total, free))
     return found
 
@@ -125,24 +108,20 @@ def rocm_gpus(probe: SystemProbe) -> list[SeenGpu]:
             continue
         fields = {str(name).lower(): str(value).strip() for name, value in values.items()}
         title = next((fields[name] for name in ("card series", "card model") if fields.get(name)), "AMD GPU")
-        total, used = (fields.get(f"vram total {what}memory (b)", "") for what in ("", "used "))
-        size = int(total) if total.isdecimal() else None
-        free = size - int(used) if size is not None and used.isdecimal() else None
-        found.append((title, size, free))
+        total, used = (_whole(fields.get(f"vram total {what}memory (b)")) for what in ("", "used "))
+        found.append((title, total, None if total is None or used is None else total - used))
     return found
 
 
-def _meminfo_bytes(text: str) -> int | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+def _whole(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if text.isdecimal() else None
 
 
 def _cgroup_limits(probe: SystemProbe) -> list[int]:
-    """The memory limits of this process's control groups and of all above them.
-
-    Inside a container the paths of /proc/self/cgroup may be the host's; the root of what is mounted is read too.
-    """
-    limits = []
+    """The memory limits of this process's control groups and their parents, up to the root of the mount."""
+    # To the root, as inside a container the paths may be the host's.
+    limits: list[int] = []
     for line in (probe.read("/proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -152,20 +131,11 @@ def _cgroup_limits(probe: SystemProbe) -> list[int]:
             root, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        for folder in _upwards(path):
-            text = (probe.read(posixpath.normpath(f"{root}/{folder}/{file}")) or "").strip()
-            # `max` is no limit; neither is version 1's 2^63 less a page, which is more than any machine has.
-            if text.isdecimal() and int(text) > 0:
-                limits.append(int(text))
+        folders = (path, *PurePosixPath(path).parents)
+        read = (_whole(probe.read(posixpath.normpath(f"{root}/{folder}/{file}"))) for folder in folders)
+        # `max` is no limit; neither is version 1's 2^63 less a page, which is more than any machine has.
+        limits += filter(None, read)
     return limits
-
-
-def _upwards(path: str) -> list[str]:
-    folders = [path]
-    while path not in ("/", ""):
-        path = posixpath.dirname(path)
-        folders.append(path)
-    return folders
 
 
 def _read(path: str) -> str | None:
@@ -239,17 +209,16 @@ class Machine:
 
     @property
     def has_unified_memory(self) -> bool:
-        """Whether its GPU and its processor share one memory, so that neither adds to the other."""
+        """Whether GPU and CPU share one memory, which must not be counted twice."""
         return any(gpu.memory_kind == "unified" for gpu in self.gpus)
 
     @property
     def usable_gpu_bytes(self) -> int:
-        """Of all GPUs."""
         return sum(gpu.usable_bytes for gpu in self.gpus)
 
     @property
     def usable_ram_bytes(self) -> int | None:
-        """What programs may have of the RAM; None: unknown."""
+        """The RAM for programs; None: unknown."""
         return None if self.ram_bytes is None else self.ram_bytes - system_reserve_bytes(self.ram_bytes)
 
     @property
@@ -258,53 +227,31 @@ class Machine:
         return bool(self.gpus) and len({(gpu.title, gpu.usable_bytes) for gpu in self.gpus}) == 1
 
     def with_gpus(self, count: int) -> Machine:
-        """The same machine with so many of its first GPU."""
+        """The same machine with another number of its first GPU."""
         gpu = self.gpus[0]
         return Machine(f"{count} x {gpu.title}", (gpu,) * count, self.ram_bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return asdict(self) | {"usable_gpu_bytes": self.usable_gpu_bytes, "usable_ram_bytes": self.usable_ram_bytes}
 
 
 def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes: int | None = None) -> Machine:
-    """A machine of GPUs of one name.
-
-    Its memory is what the table says, in 10^9 bytes as sold; a driver may show up to 7% more.
-
-    Examples:
-        >>> machine = named("RTX 4090", 2)
-        >>> machine.name, round(machine.usable_gpu_bytes / 2**30, 1)
-        ('2 x RTX 4090', 48.0)
-        >>> round(named("m3_ultra").usable_gpu_bytes / 2**30)
-        384
-    """
+    """A machine of GPUs of one name, with the memory that the tables state; a driver may report a little less."""
     row = (tables or Tables.bundled()).gpu(gpu)
-    require_positive("gpus", n_gpus)
+    require_positive(gpus=n_gpus)
     if n_gpus > MAX_GPUS:
         raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
     memory = round(row.memory_gib * 2**30)
-    one = MachineGpu(
-        row.title or row.name,
-        memory,
-        _usable(row.vendor, row.memory_kind, memory, None),
-        row.name,
-        row.vendor,
-        row.memory_kind,
-        None,
-        row.fp4_tflops is not None,
-    )
-    # Where both share one memory, it is the processor's too.
+    usable = _usable(row.vendor, row.memory_kind, memory)
+    one = MachineGpu(row.title or row.name, memory, usable, row.name, row.vendor, row.memory_kind)
+    one = replace(one, has_fp4=row.fp4_tflops is not None)
+    # Shared memory is the CPU's too.
     ram = memory if row.memory_kind == "unified" and ram_bytes is None else ram_bytes
     return Machine(f"{n_gpus} x {one.title}", (one,) * n_gpus, ram)
 
 
 def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = None) -> Machine:
-    """The machine that this runs on.
-
-    RAM comes from the system (on Linux within the limits of the control group), GPUs from `nvidia-smi`, `rocm-smi` and
-    macOS's `sysctl`.
-    """
+    """The machine that this runs on."""
     seen = probe or SystemProbe.real()
     tables = tables or Tables.bundled()
     ram = ram_bytes(seen)
@@ -314,12 +261,11 @@ def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = No
 
 def _apple_gpus(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple[MachineGpu, ...]:
     title = (probe.run(("sysctl", "-n", "machdep.cpu.brand_string")) or "").strip()
-    # A Mac with Intel's processor may have a GPU, but none that llama.cpp would use.
+    # A Mac with Intel's CPU may have a GPU, but none that llama.cpp would use.
     if ram is None or not title.startswith("Apple"):
         return ()
-    limit_mib = (probe.run(("sysctl", "-n", "iogpu.wired_limit_mb")) or "").strip()
-    limit = int(limit_mib) * _MIB if limit_mib.isdecimal() and int(limit_mib) else None
-    usable = _usable("apple", "unified", ram, limit)
+    limit_mib = _whole(probe.run(("sysctl", "-n", "iogpu.wired_limit_mb")))
+    usable = min(limit_mib * _MIB, ram) if limit_mib else _usable("apple", "unified", ram)
     return (MachineGpu(title, ram, usable, row_name(title, tables), "apple", "unified", None, False),)
 
 
@@ -330,20 +276,18 @@ def _gpus_of_tools(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple
             name = row_name(title, tables)
             row = None if name is None else tables.gpu(name)
             kind = None if row is None else row.memory_kind
-            # Where a chip shares the processor's memory, its driver tells nothing, or a part.
+            # Of a chip that shares the CPU's memory, the driver reports a part of it or nothing.
             size = ram if kind == "unified" and ram is not None else memory
             if size is None:
                 continue
-            usable = _usable(vendor, kind, size, None)
+            usable = _usable(vendor, kind, size)
             fp4 = None if row is None else row.fp4_tflops is not None
             gpus.append(MachineGpu(title, size, usable, name, vendor, kind, free, fp4))
     return tuple(gpus)
 
 
-def _usable(vendor: str, kind: MemoryKind | None, memory_bytes: int, limit_bytes: int | None) -> int:
-    """What programs may have of a GPU's memory, where it may be shared."""
+def _usable(vendor: str, kind: MemoryKind | None, memory_bytes: int) -> int:
+    """The part of a GPU's memory for programs."""
     if kind != "unified":
         return memory_bytes
-    if vendor == "apple":
-        return min(limit_bytes or wired_limit_bytes(memory_bytes), memory_bytes)
-    return memory_bytes - system_reserve_bytes(memory_bytes)
+    return wired_limit_bytes(memory_bytes) if vendor == "apple" else memory_bytes - system_reserve_bytes(memory_bytes)

@@ -30,18 +30,18 @@ _BYTES_A_CACHED_VALUE = {
     "iq4_nl": 18 / 32,
 }
 CACHE_PRECISIONS = tuple(_BYTES_A_CACHED_VALUE)
-# The driver's context and the engine's own kernels on each GPU: a bound of ours. Together with the compute buffer it
+# The driver's context and the engine's own kernels on each GPU: an upper bound. Together with the compute buffer it
 # stays between the 0.3 and 1.5 GiB that people see for models of 1 to 70 billion parameters.
 _LLAMA_CPP_RUNTIME_BYTES = GIB // 4
-# vLLM and TensorRT-LLM leave 10% of a GPU alone (vLLM: gpu_memory_utilization = 0.9), and graphs, activations and NCCL
-# take about 3 GB of each. aiconfigurator 0.12, where this was measured, reckons with 10^9 bytes for each of the 2^30
-# that a GPU is sold with; so does this, and thereby leaves what fragments and what grows with the load.
+# vLLM and TensorRT-LLM do not use 10% of a GPU (vLLM: gpu_memory_utilization = 0.9), and graphs, activations and NCCL
+# take about 3 GB of each. aiconfigurator 0.12, where this was measured, counts 10^9 bytes for each of the 2^30 that a
+# GPU is sold with; so does this, which leaves room for fragments and what grows with the load. In all: 16% and 3 GB.
 SERVER_SHARE, SERVER_RESERVE_BYTES = 0.9 * 1e9 / GIB, 3_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The memory that a model takes, by part, over all the GPUs that share it."""
+    """The memory of a model, by part, over all the GPUs that share it."""
 
     weights_bytes: int
     kv_cache_bytes: int
@@ -50,16 +50,14 @@ class Need:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
         return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes + self.runtime_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the total."""
         return asdict(self) | {"total_bytes": self.total_bytes}
 
 
 def engine_of(precision: str) -> Engine:
-    """Which kind of engine runs a canonical precision: llama.cpp for GGUF's, a server for the others."""
+    """The kind of engine that runs a canonical precision: llama.cpp for GGUF's, a server for the others."""
     return "llama.cpp" if family(precision) == "gguf" else "server"
 
 
@@ -75,18 +73,8 @@ def need(
     chunked_attention: bool = False,
     weights_bytes: int | None = None,
 ) -> Need:
-    """What a model needs: `weights + KV cache x context x sequences + compute buffer + runtime`.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> model = Tables.bundled().model("llama-3.1-8b")
-        >>> round(need(model, "Q4_K_M", context_tokens=8192).total_bytes / 2**30, 1)
-        6.2
-        >>> round(need(model, "Q4_K_M", context_tokens=131072).total_bytes / 2**30, 1)
-        21.6
-    """
-    for param, value in (("context_tokens", context_tokens), ("sequences", sequences), ("gpus", gpus)):
-        require_positive(param, value)
+    """The memory of a model: `weights + KV cache x context x sequences + compute buffer + runtime`."""
+    require_positive(context_tokens=context_tokens, sequences=sequences, gpus=gpus)
     weights = weights_bytes if weights_bytes is not None else round(weight_bytes(model, precision))
     value_bytes = value_bytes_of_cache(cache_precision, precision)
     cache = cached_tokens(model, context_tokens, chunked_attention=chunked_attention) * sequences
@@ -94,18 +82,14 @@ def need(
     if engine_of(precision) == "llama.cpp":
         compute = llama_cpp_compute_bytes(model, context_tokens)
         return Need(weights, cache_bytes, compute * gpus, _LLAMA_CPP_RUNTIME_BYTES * gpus)
-    # Beyond one KV head a GPU, tensor parallelism keeps copies.
+    # With fewer than one KV head per GPU, tensor parallelism keeps copies.
     copies = max(1.0, gpus / model.kv_heads)
-    runtime = server_reserve_bytes(gpu_memory_bytes) * gpus
-    return Need(weights, math.ceil(cache_bytes * copies), 0, runtime)
+    spared = 0 if gpu_memory_bytes is None else round(gpu_memory_bytes * (1 - SERVER_SHARE))
+    return Need(weights, math.ceil(cache_bytes * copies), 0, (spared + SERVER_RESERVE_BYTES) * gpus)
 
 
 def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention: bool = False) -> float:
-    """The tokens of one sequence that a layer caches, on average over the layers.
-
-    Where attention is chunked and the engine makes use of that, most layers keep one chunk, and every n-th keeps all:
-    for Llama 4, three quarters of `min(context, 8192)` and a quarter of the context.
-    """
+    """The tokens of one sequence that a layer caches, on average over the layers."""
     chunk, every = model.attention_chunk_tokens, model.global_attention_every_n_layers
     if not chunked_attention:
         return float(context_tokens)
@@ -114,11 +98,11 @@ def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention
             f"chunked_attention: {model.name} looks back over its whole context in every layer; leave it out",
             param="chunked_attention",
         )
+    # Most layers cache one chunk, every n-th caches all: of Llama 4's three quarters and a quarter.
     return min(context_tokens, chunk) * (1 - 1 / every) + context_tokens / every
 
 
 def value_bytes_of_cache(cache_precision: str | None, precision: str) -> float:
-    """The bytes of one cached value."""
     if cache_precision is None:
         return cached_value_bytes(precision)
     found = _BYTES_A_CACHED_VALUE.get(cache_precision.strip().lower())
@@ -128,7 +112,7 @@ def value_bytes_of_cache(cache_precision: str | None, precision: str) -> float:
 
 
 def llama_cpp_compute_bytes(model: Architecture, context_tokens: int, *, batch_tokens: int = BATCH_TOKENS) -> int:
-    """llama.cpp's compute buffer on one GPU, with flash attention: a bound of ours from what its graph holds.
+    """llama.cpp's compute buffer on one GPU, with flash attention: an upper bound from its graph.
 
     The larger of the logits (`vocab x batch` floats: 250 of the 258 MiB that it prints for Llama 3 8B) and a layer's
     feed-forward part, the mask of attention in 32 and in 16 bits (`context x batch`), and a 16-bit copy of the largest
@@ -142,35 +126,26 @@ def llama_cpp_compute_bytes(model: Architecture, context_tokens: int, *, batch_t
     return results + mask + unpacked
 
 
-def server_reserve_bytes(gpu_memory_bytes: int | None) -> int:
-    """What vLLM or TensorRT-LLM does not give to weights and cache on one GPU: 16% of it and 3 GB."""
-    spared = 0 if gpu_memory_bytes is None else round(gpu_memory_bytes * (1 - SERVER_SHARE))
-    return spared + SERVER_RESERVE_BYTES
-
-
 def wired_limit_bytes(memory_bytes: int) -> int:
-    """What macOS lets a GPU have of the memory that it shares: two thirds up to 32 GiB, three quarters above.
-
-    That is its default; `sysctl iogpu.wired_limit_mb` raises it.
-    """
+    """macOS's default limit for a GPU of shared memory: two thirds up to 32 GiB, three quarters above."""
     return memory_bytes * 2 // 3 if memory_bytes <= 32 * GIB else memory_bytes * 3 // 4
 
 
 def system_reserve_bytes(ram_bytes: int) -> int:
-    """What of a machine's memory the system and other programs keep: a tenth, at most 4 GiB. A bound of ours."""
+    """The memory that the system and other programs keep: a tenth, at most 4 GiB. A judgement."""
     return min(ram_bytes // 10, 4 * GIB)
 
 
-def require_positive(param: str, value: object) -> None:
-    """Refuses a count that is not a whole number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequestError(f"{param}: must be a whole number above 0, got {value!r}", param=param)
+def require_positive(**counts: object) -> None:
+    for param, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidRequestError(f"{param}: must be a whole number above 0, got {value!r}", param=param)
 
 
 Method = Literal["full", "full-8bit-adam", "lora", "qlora"]
 METHODS: tuple[Method, ...] = ("full", "full-8bit-adam", "lora", "qlora")
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
-ALL_MATRICES, ATTENTION_MATRICES = MATRICES, ("q", "k", "v", "o")
+ATTENTION_MATRICES = ("q", "k", "v", "o")
 DEFAULT_RANK, DEFAULT_SEQUENCE_TOKENS = 16, 2048
 # Mixed precision with Adam: weights 2, gradients 2, a 32-bit copy of the weights 4, two moments 8: 16 bytes a parameter
 # (ZeRO, arXiv 1910.02054, section 3.1).
@@ -185,13 +160,13 @@ _NF4 = (4 + 0.127) / 8
 _LAYER_ACTIVATIONS, _CHECKPOINT = 34, 2
 # Logits and their gradients in 32 bits.
 _LOGITS = 8
-# The driver's context, workspaces and gaps between blocks on a GPU: a bound of ours.
+# The driver's context, workspaces and gaps between blocks on a GPU: an upper bound.
 _RUNTIME_BYTES = GIB
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingNeed:
-    """The memory that a way of fine-tuning takes, by part."""
+    """The memory of a method of fine-tuning, by part."""
 
     method: Method
     trained_parameters: int
@@ -203,16 +178,13 @@ class TrainingNeed:
 
     @property
     def state_bytes(self) -> int:
-        """Weights, gradients and the optimiser's state: what does not depend on the batch."""
         return self.weights_bytes + self.gradient_bytes + self.optimizer_bytes
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
         return self.state_bytes + self.activation_bytes + self.runtime_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the sums."""
         return asdict(self) | {"state_bytes": self.state_bytes, "total_bytes": self.total_bytes}
 
 
@@ -221,74 +193,44 @@ def training_need(
     method: Method,
     *,
     rank: int = DEFAULT_RANK,
-    matrices: tuple[str, ...] = ALL_MATRICES,
+    matrices: tuple[str, ...] = MATRICES,
     sequence_tokens: int = DEFAULT_SEQUENCE_TOKENS,
     batch: int = 1,
 ) -> TrainingNeed:
-    """What fine-tuning a model needs.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> model = Tables.bundled().model("llama-3.3-70b")
-        >>> round(training_need(model, "full").state_bytes / 1e12, 2)
-        1.13
-        >>> round(training_need(model, "full-8bit-adam").state_bytes / 1e9)
-        423
-        >>> round(training_need(model, "qlora").total_bytes / 2**30)
-        46
-    """
+    """The memory of fine-tuning a model."""
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
-    for param, value in (("sequence_tokens", sequence_tokens), ("batch", batch)):
-        require_positive(param, value)
-    base = model.all_parameters
-    activations = _activation_bytes(model, sequence_tokens * batch)
-    if method in ("full", "full-8bit-adam"):
-        state = _ADAM if method == "full" else _ADAM_8_BIT
-        return TrainingNeed(
-            method, base, round(base * _WEIGHT), round(base * _GRADIENT), round(base * state), activations,
-            _RUNTIME_BYTES,
-        )  # fmt: skip
-    adapters = lora_parameters(model, rank=rank, matrices=matrices)
-    frozen = base * _WEIGHT
+    require_positive(sequence_tokens=sequence_tokens, batch=batch)
+    base, layers = model.all_parameters, model.layers + model.cross_attention_layers
+    activations = model.hidden * (_LAYER_ACTIVATIONS + _CHECKPOINT * layers) + model.vocab * _LOGITS
+    is_full = method in ("full", "full-8bit-adam")
+    trained = base if is_full else lora_parameters(model, rank=rank, matrices=matrices)
+    frozen = 0.0 if is_full else base * _WEIGHT
     if method == "qlora":
-        # bitsandbytes leaves embeddings and the head as they are.
+        # bitsandbytes does not quantise embeddings and the head.
         wide = embedding_parameters(model)
         frozen = (base - wide) * _NF4 + wide * _WEIGHT
     return TrainingNeed(
         method,
-        adapters,
-        round(frozen + adapters * _WEIGHT),
-        round(adapters * _GRADIENT),
-        round(adapters * _ADAM),
-        activations,
-        _RUNTIME_BYTES,
+        trained,
+        weights_bytes=round(frozen + trained * _WEIGHT),
+        gradient_bytes=round(trained * _GRADIENT),
+        optimizer_bytes=round(trained * (_ADAM_8_BIT if method == "full-8bit-adam" else _ADAM)),
+        activation_bytes=sequence_tokens * batch * activations,
+        runtime_bytes=_RUNTIME_BYTES,
     )
 
 
-def lora_parameters(model: Architecture, *, rank: int = DEFAULT_RANK, matrices: tuple[str, ...] = ALL_MATRICES) -> int:
-    """The parameters of LoRA's adapters: for each matrix, `rank x (inputs + outputs)` (arXiv 2106.09685).
-
-    In a mixture of experts each expert, shared ones too, has adapters of its own.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> lora_parameters(Tables.bundled().model("llama-3.1-8b"), rank=16)
-        41943040
-    """
-    require_positive("rank", rank)
+def lora_parameters(model: Architecture, *, rank: int = DEFAULT_RANK, matrices: tuple[str, ...] = MATRICES) -> int:
+    """LoRA's adapters: for each matrix, `rank x (inputs + outputs)` (arXiv 2106.09685), in each expert its own."""
+    require_positive(rank=rank)
     if not matrices:
         raise InvalidRequestError(f"matrices: must name one of {', '.join(MATRICES)}", param="matrices")
-    for matrix in matrices:
-        if matrix not in MATRICES:
-            raise unknown("matrices", matrix, MATRICES)
-    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    sizes = {
-        "q": model.layers * (model.hidden + queries),
-        "k": model.layers * (model.hidden + keys),
-        "v": model.layers * (model.hidden + keys),
-        "o": model.layers * (queries + model.hidden),
-    }
+    if strange := [matrix for matrix in matrices if matrix not in MATRICES]:
+        raise unknown("matrices", strange[0], MATRICES)
+    queries = model.layers * (model.hidden + model.heads * model.head_dim)
+    keys = model.layers * (model.hidden + model.kv_heads * model.head_dim)
+    sizes = {"q": queries, "k": keys, "v": keys, "o": queries}
     feed_forward = _feed_forward_sizes(model)
     return rank * sum(sizes.get(matrix, feed_forward) for matrix in set(matrices))
 
@@ -301,9 +243,3 @@ def _feed_forward_sizes(model: Architecture) -> int:
     with_experts = model.layers // moe.every_n_layers
     experts = with_experts * (moe.experts + moe.shared_experts) * (model.hidden + moe.expert_ffn)
     return experts + (model.layers - with_experts) * (model.hidden + model.ffn)
-
-
-def _activation_bytes(model: Architecture, tokens: int) -> int:
-    layers = model.layers + model.cross_attention_layers
-    a_token = model.hidden * (_LAYER_ACTIVATIONS + _CHECKPOINT * layers) + model.vocab * _LOGITS
-    return tokens * a_token

@@ -7,72 +7,64 @@ from datetime import date
 from typing import Any, Literal
 
 from llama_client.crossover.assumptions import STALE_AFTER_DAYS
-from llama_client.crossover.fitting.fit import Fit, Option
+from llama_client.crossover.fitting.fit import Fit
 from llama_client.crossover.fitting.memory import GIB, TrainingNeed
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 
 Topic = Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
 # On GitHub.
 _REPOSITORY = "meta-llama/llama-models: models"
-# Licence -> the release's folder in Meta's repository.
-_FOLDERS = {
-    "Llama 2 Community License": "llama2",
-    "Meta Llama 3 Community License": "llama3",
-    "Llama 3.1 Community License": "llama3_1",
-    "Llama 3.2 Community License": "llama3_2",
-    "Llama 3.3 Community License": "llama3_3",
-    "Llama 4 Community License": "llama4",
-}
-# What must be shown, and how the name of a model made with it must begin: section 1.b.i. Llama 2's has neither.
-_ATTRIBUTION = {
-    "Meta Llama 3 Community License": ("Built with Meta Llama 3", "Llama 3"),
-    "Llama 3.1 Community License": ("Built with Llama", "Llama"),
-    "Llama 3.2 Community License": ("Built with Llama", "Llama"),
-    "Llama 3.3 Community License": ("Built with Llama", "Llama"),
-    "Llama 4 Community License": ("Built with Llama", "Llama"),
+# Licence -> the release's folder in Meta's repository; what must be shown, and the beginning that the name of a model
+# made with it must have (section 1.b.i). Llama 2's has neither.
+_META_LICENCES = {
+    "Llama 2 Community License": ("llama2", None, None),
+    "Meta Llama 3 Community License": ("llama3", "Built with Meta Llama 3", "Llama 3"),
+    "Llama 3.1 Community License": ("llama3_1", "Built with Llama", "Llama"),
+    "Llama 3.2 Community License": ("llama3_2", "Built with Llama", "Llama"),
+    "Llama 3.3 Community License": ("llama3_3", "Built with Llama", "Llama"),
+    "Llama 4 Community License": ("llama4", "Built with Llama", "Llama"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class LicenceNote:
-    """One thing that a licence says."""
+    """One condition of a licence."""
 
     topic: Topic
     text: str
     source: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def licence_notes(model: Architecture) -> tuple[LicenceNote, ...]:
-    """What the licence of a model asks, what forbids most first.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> [note.topic for note in licence_notes(Tables.bundled().model("llama-4-scout"))]
-        ['european-union', 'monthly-users', 'attribution']
-    """
-    folder = _FOLDERS.get(model.licence)
+    """The conditions of a model's licence, the strictest first."""
+    folder, shown, beginning = _META_LICENCES.get(model.licence, (None, None, None))
     licence = f"{_REPOSITORY}/{folder}/LICENSE" if folder else model.source
     notes = []
     if model.released_on is None and model.note is not None and "never released" in model.note:
-        notes.append(
-            LicenceNote("not-released", "Its weights were never released: there is nothing to run.", model.source)
-        )
+        text = "Its weights were never released: there is nothing to run."
+        notes.append(LicenceNote("not-released", text, model.source))
     if "non-commercial" in model.licence:
         text = "For research alone: the licence grants no commercial use, and access was given case by case."
         notes.append(LicenceNote("research-only", text, model.licence))
     if model.eu_multimodal_bar:
-        notes.append(_european_union(model, folder))
-    if model.monthly_users_clause:
-        notes.append(_monthly_users(model, licence))
-    if model.licence in _ATTRIBUTION:
-        shown, beginning = _ATTRIBUTION[model.licence]
+        text_too = " Both models of Llama 4 are multimodal, so it holds for text alone too." * (folder == "llama4")
         text = (
-            f'Who passes it on, or a product or service with it, must show "{shown}"; the name of a model made with '
-            f'it must begin with "{beginning}".'
+            "No rights for individuals domiciled, or companies with their principal place of business, in the European "
+            f"Union: it is a multimodal model.{text_too} End users of a product that contains it are exempt."
+        )
+        source = f"{_REPOSITORY}/{folder}/USE_POLICY.md" if folder else model.source
+        notes.append(LicenceNote("european-union", text, source))
+    if model.monthly_users_clause:
+        day = f"its release date, {model.released_on:%Y-%m-%d}," if model.released_on else "its release date"
+        text = (
+            f"A licensee with more than 700 million monthly active users on {day} needs a licence granted by Meta. A "
+            "recipient of it as part of an integrated end-user product is exempt."
+        )
+        notes.append(LicenceNote("monthly-users", text, f"{licence}, section 2"))
+    if shown is not None:
+        text = (
+            f'Distributions of it, and products or services that contain it, must show "{shown}"; the name of a model '
+            f'made with it must begin with "{beginning}".'
         )
         notes.append(LicenceNote("attribution", text, f"{licence}, section 1.b.i"))
     if not notes:
@@ -80,35 +72,15 @@ def licence_notes(model: Architecture) -> tuple[LicenceNote, ...]:
     return tuple(notes)
 
 
-def _european_union(model: Architecture, folder: str | None) -> LicenceNote:
-    text_too = " Both models of Llama 4 are multimodal, so it holds for text alone too." if folder == "llama4" else ""
-    return LicenceNote(
-        "european-union",
-        "No rights for individuals domiciled, or companies with their principal place of business, in the European "
-        f"Union: it is a multimodal model.{text_too} End users of a product that contains it are exempt.",
-        f"{_REPOSITORY}/{folder}/USE_POLICY.md" if folder else model.source,
-    )
-
-
-def _monthly_users(model: Architecture, licence: str) -> LicenceNote:
-    day = f"its release date, {model.released_on:%Y-%m-%d}," if model.released_on else "its release date"
-    return LicenceNote(
-        "monthly-users",
-        f"Who had more than 700 million monthly active users on {day} needs a licence granted by Meta. Who "
-        "received it as part of an integrated end-user product is exempt.",
-        f"{licence}, section 2",
-    )
-
-
 Freshness = Literal["fresh", "stale", "undated"]
-# gguf_bits.toml's own words, whose rows are of two models.
+# As gguf_bits.toml states.
 _GGUF_BITS = "ggml-org/llama.cpp tools/quantize/README.md; XiongjieDai/GPU-Benchmarks-on-LLM-Inference"
 _GGUF_BITS_CHECKED_ON = date(2026, 11, 23)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a part of the answer rests on."""
+    """The source of a part of the answer."""
 
     what: str
     source: str
@@ -117,22 +89,9 @@ class Source:
     freshness: Freshness
     unverified: str | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"checked_on": None if self.checked_on is None else self.checked_on.isoformat()}
-
 
 def verdict(fit: Fit) -> str:
-    """The answer in a sentence.
-
-    Examples:
-        >>> from llama_client.crossover.fitting.fit import fit
-        >>> from llama_client.crossover.fitting.machines import named
-        >>> from llama_client.crossover.tables import Tables
-        >>> model = Tables.bundled().model("llama-3.1-8b")
-        >>> print(verdict(fit(model, named("rtx_4090"), precision="Q8_0")))
-        llama-3.1-8b on 1 x RTX 4090? Yes: Q8_0 needs 9.6 GiB for 8,192 tokens, and 24.0 GiB are there.
-    """
+    """The answer in a sentence."""
     question = f"{fit.model.name} on {fit.machine.name}?"
     answer = fit.answer
     length = f"{fit.context_tokens:,} tokens"
@@ -142,7 +101,8 @@ def verdict(fit: Fit) -> str:
     match answer.where:
         case "one-gpu" | "several-gpus":
             used = f" on {answer.gpus} of {len(fit.machine.gpus)} GPUs" if answer.gpus < len(fit.machine.gpus) else ""
-            return f"{question} Yes: {needs}{used}, and {gib(_there(fit))} are there."
+            largest = sorted((gpu.usable_bytes for gpu in fit.machine.gpus), reverse=True)[: answer.gpus]
+            return f"{question} Yes: {needs}{used}, and {gib(sum(largest))} are there."
         case "ram":
             what = "" if not fit.machine.gpus else f"; the GPU lacks {gib(answer.shortage_bytes or 0)}"
             return f"{question} In RAM, which is slow: {needs}, and {gib(_ram(fit))} of RAM are there{what}."
@@ -156,7 +116,7 @@ def verdict(fit: Fit) -> str:
 
 
 def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
-    """What the answer rests on, each with its age."""
+    """The sources of the answer, each with its age."""
     rows: list[Architecture | Gpu] = [fit.model]
     used = {gpu.row for gpu in fit.machine.gpus}
     rows += [gpu for gpu in tables.gpus if gpu.name in used]
@@ -170,26 +130,22 @@ def document(
     fit: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
 ) -> dict[str, Any]:
     """Everything, for JSON."""
-    room = fit.machine.usable_gpu_bytes
-    return {"verdict": verdict(fit)} | fit.as_dict() | {
-        "training": [
-            need.as_dict() | {"fits_on_gpus": bool(fit.machine.gpus) and need.total_bytes <= room} for need in training
-        ],
+    room = fit.machine.usable_gpu_bytes if fit.machine.gpus else -1
+    return {
+        "verdict": verdict(fit),
+        **fit.as_dict(),
+        "training": [need.as_dict() | {"fits_on_gpus": need.total_bytes <= room} for need in training],
         "licence": fit.model.licence,
-        "licence_notes": [note.as_dict() for note in notes],
-        "sources": [source.as_dict() for source in rests_on],
-    }  # fmt: skip
+        "licence_notes": [asdict(note) for note in notes],
+        "sources": [
+            asdict(source) | {"checked_on": source.checked_on and source.checked_on.isoformat()} for source in rests_on
+        ],
+    }
 
 
 def gib(size_bytes: float) -> str:
-    """For people: `24.0 GiB`."""
+    """A size for people: `24.0 GiB`."""
     return f"{size_bytes / GIB:,.1f} GiB"
-
-
-def _there(fit: Fit) -> int:
-    """What the GPUs have that hold it: the largest ones."""
-    sizes = sorted((gpu.usable_bytes for gpu in fit.machine.gpus), reverse=True)
-    return sum(sizes[: fit.answer.gpus])
 
 
 def _ram(fit: Fit) -> int:
@@ -200,13 +156,12 @@ def _shortage(fit: Fit) -> str:
     missing = fit.answer.shortage_bytes
     if missing is None:
         return ", and how much memory is there is unknown"
-    if not fit.machine.gpus:
-        return f", {gib(_ram(fit))} of RAM are there: {gib(missing)} short"
-    return f", {gib(fit.machine.usable_gpu_bytes)} are there: {gib(missing)} short"
+    there = gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(_ram(fit))} of RAM"
+    return f", {there} are there: {gib(missing)} short"
 
 
 def _remedies(fit: Fit) -> str:
-    """What would do instead: other bits, a shorter context, more GPUs."""
+    """What would fit instead: another precision, a shorter context, more GPUs."""
     answer, remedies = fit.answer, []
     if fit.best is not None and fit.best.precision != answer.precision and (fit.best.fits_on_gpus or not fit.fits):
         remedies.append(f"{fit.best.precision} ({gib(fit.best.need.total_bytes)}) would fit")
@@ -217,17 +172,10 @@ def _remedies(fit: Fit) -> str:
         remedies.append(f"{fit.gpus_needed} x {fit.machine.gpus[0].title} would hold it")
     if remedies:
         return f" {'; '.join(remedies)}."
-    least = _least(fit)
-    if least is None:
-        return ""
-    return f" No known precision fits: {least.precision}, the smallest, needs {gib(least.need.total_bytes)}."
-
-
-def _least(fit: Fit) -> Option | None:
-    """What needs least; None: there is nothing beside the answer, or something fits."""
     if fit.fits or len(fit.options) == 1:
-        return None
-    return min(fit.options, key=lambda option: option.need.total_bytes)
+        return ""
+    least = min(fit.options, key=lambda option: option.need.total_bytes)
+    return f" No known precision fits: {least.precision}, the smallest, needs {gib(least.need.total_bytes)}."
 
 
 def _source(what: str, source: str, checked_on: date | None, unverified: str | None, today: date) -> Source:

@@ -1,1 +1,1 @@
-"""A crossover as pictures and as an HTML page."""
+"""A crossover as plots and as an HTML page."""

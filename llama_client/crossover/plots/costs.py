@@ -1,35 +1,18 @@
-"""Panels of costs over volume and of what a purchase saves, and the points that they draw."""
+"""Panels of costs over volume and of the savings of a purchase, and the points that they draw."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import cut, share, short_usd, times, tokens
-from llama_client.crossover.plots.style import (
-    API_LOOKS,
-    DEARER,
-    INK,
-    LOST,
-    MIX,
-    MUTED,
-    OTHER_APIS,
-    OWN,
-    WINS,
-    WON,
-    PanelStyle,
-    dot,
-    quieten,
-    scale_tokens,
-    scale_usd,
-    write_above,
-    write_legend,
-)
+from llama_client.crossover.plots import style
+from llama_client.crossover.report import where_cheaper
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -39,13 +22,13 @@ if TYPE_CHECKING:
     from llama_client.crossover.evaluation import Crossover
 
 
-# Of steps that are drawn one by one; further ones are so flat that they look like a slope.
+# Steps drawn one by one; further ones are so flat that they look like a slope.
 _STEPS = 120
-# What a crossover refuses to reckon with.
+# The largest volume of a scenario.
 _MOST_TOKENS = 1e18
-# Of an axis: narrower than that, intervals and the gaps between them are seen as a shade.
+# Cells of an axis: intervals and gaps that are narrower are drawn as a shade.
 _CELLS = 300
-# A mix that saves less than this is the same line.
+# A mix that saves less than this share would coincide with another line.
 _WORTH_A_LINE = 0.98
 
 
@@ -55,11 +38,10 @@ class Api:
 
     name: str
     line: Line
-    usd_per_mtok: float
+    usd_per_mtok: float  # monthly fees apart
 
     @property
     def price(self) -> str:
-        """What it charges, in words."""
         fees = f"{short_usd(self.line.fixed_usd)} a month" if self.line.fixed_usd else ""
         by_token = f"{short_usd(self.usd_per_mtok)}/M" if self.usd_per_mtok else ""
         return " and ".join(part for part in (by_token, fees) if part) or "free"
@@ -67,39 +49,31 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Costs over volume."""
+    """The points of all panels."""
 
     crossover: Crossover
     stairs: Staircase
-    apis: tuple[Api, ...]
-    volumes: tuple[float, ...]
-    steps: tuple[float, ...]
+    apis: tuple[Api, ...]  # cheapest at the reference volume first
+    volumes: tuple[float, ...]  # tokens a day, evenly over orders of magnitude
+    steps: tuple[float, ...]  # the volumes at which the staircase is drawn: both ends of each step
 
     @property
     def low(self) -> float:
-        """The least of the volumes."""
         return self.volumes[0]
 
     @property
     def high(self) -> float:
-        """The greatest."""
         return self.volumes[-1]
 
-    @property
-    def days_per_month(self) -> float:
-        """30.42 in a month of 730 hours."""
-        return self.crossover.plan.days_per_month
-
     def api_usd(self, volume: float) -> float:
-        """What the cheapest API costs a month; infinite where nobody sells the model."""
+        """The cheapest API's cost a month; infinite where there is none."""
         return min((api.line.usd(volume) for api in self.apis), default=math.inf)
 
-    def per_mtok(self, short_usd: float, volume: float) -> float:
-        """A month's cost as one of a million tokens."""
-        return short_usd / (volume * self.days_per_month) * MTOK
+    def per_mtok(self, usd_per_month: float, volume: float) -> float:
+        return usd_per_month / (volume * self.crossover.plan.days_per_month) * MTOK
 
     def mix_usd(self) -> list[float]:
-        """What the cheapest mix costs at each volume; NaN before and after those at which it is worth a line."""
+        """The cheapest mix's cost at each volume; NaN before the first and after the last that is worth a line."""
         mixes = [self.crossover.hybrid(volume) if volume < _MOST_TOKENS else None for volume in self.volumes]
         worth = [
             place
@@ -112,13 +86,13 @@ class Curves:
         return [mix.usd_per_month if mix and place in within else math.nan for place, mix in enumerate(mixes)]
 
     def least_ratio(self) -> float:
-        """Self-hosting's cost against the cheapest API's where that is least, however large the volume."""
+        """The least ratio of self-hosting's cost to the cheapest API's at any volume."""
         ends = [*self.steps, self.stairs.edge(10**6) if self.stairs.edge(10**6) < math.inf else self.high]
         return min(_ratio(self.stairs.usd(volume), self.api_usd(volume)) for volume in ends)
 
 
 def curves(crossover: Crossover) -> Curves:
-    """Reckons what is drawn."""
+    """Calculates the points of all panels."""
     plan, reference = crossover.plan, crossover.reference_volume
     lines = [(api.name, line(api, plan)) for api in plan.apis]
     apis = [Api(name, each, each.usd_per_daily_token / plan.days_per_month * MTOK) for name, each in lines]
@@ -134,9 +108,7 @@ def curves(crossover: Crossover) -> Curves:
 
 
 def ratios(found: Curves, peaks: Sequence[float]) -> list[list[float]]:
-    """Self-hosting's cost against the cheapest API's, for each peak to mean and volume."""
-    from dataclasses import replace
-
+    """The ratio of self-hosting's cost to the cheapest API's, for each peak to mean and volume."""
     rows = []
     for peak in peaks:
         stairs = staircase(replace(found.crossover.plan, peak_to_mean=peak))
@@ -145,10 +117,10 @@ def ratios(found: Curves, peaks: Sequence[float]) -> list[list[float]]:
 
 
 def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, float, float]]:
-    """Where self-hosting is cheaper between two volumes, as `(from, to, share of it)`.
+    """The ranges between two volumes where self-hosting is cheaper, as `(from, to, share of the range)`.
 
-    Intervals wide enough to be seen are as they are. Of narrower ones there may be thousands: what they fill of each
-    cell of the axis is its share. Where the crossover does not list all, half stands for those that it leaves out.
+    Intervals wide enough to be seen keep their bounds. Of narrower ones there may be thousands: each cell of the axis
+    gets the share that they fill. Where the crossover does not list all, the gap counts as half.
     """
     width = math.log(high / low) / _CELLS
     known = list(crossover.intervals)
@@ -159,43 +131,25 @@ def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, f
     return [*_shaded(known, low, high, width), *([(start, end, 0.5)] if start < end else [])]
 
 
-def verdict_line(found: Curves) -> tuple[str, bool | None]:
-    """The verdict in a line, and whether it speaks for self-hosting; None: for neither."""
+def _verdict(found: Curves) -> tuple[str, str]:
+    """The verdict in a line, and its colour."""
     crossover = found.crossover
     draws = "" if crossover.probability is None else f"in {share(crossover.probability)} of the draws"
     at = "" if crossover.volume is None else f" at {tokens(crossover.volume)} tokens a day"
     match crossover.verdict:
         case "no-api":
-            return "No API sells this model: there is nothing to compare with", None
+            return "No API sells this model: there is nothing to compare with", style.INK
         case "never":
             least = times(found.least_ratio())
-            return f"Never: self-hosting costs at least {least} times the cheapest API, at any volume", False
+            return f"Never: self-hosting costs at least {least} times the cheapest API, at any volume", style.LOST
         case "self-host":
-            return f"Self-hosting is cheaper{at}{draws and f' ({draws})'}", True
+            return f"Self-hosting is cheaper{at}{draws and f' ({draws})'}", style.WON
         case "api":
-            return f"The API is cheaper{at}{draws and f' (self-hosting {draws})'}", False
+            return f"The API is cheaper{at}{draws and f' (self-hosting {draws})'}", style.LOST
         case _ if at and draws:
-            return f"Too close to call{at}: self-hosting is cheaper {draws}", None
+            return f"Too close to call{at}: self-hosting is cheaper {draws}", style.INK
         case _:
-            return f"It depends: self-hosting is cheaper {where(crossover)}", None
-
-
-def where(crossover: Crossover) -> str:
-    """On which volumes self-hosting is cheaper, in words."""
-    first, permanent, intervals = crossover.first_crossing, crossover.permanent_crossing, crossover.intervals
-    if first is None:
-        return "nowhere"
-    begins = f"from {tokens(first)}" if first else "from the first token"
-    if permanent is None:
-        last = intervals[-1][1]
-        assert last is not None
-        several = f", on {len(intervals):,} stretches" if len(intervals) > 1 else ""
-        return f"{begins} to {tokens(last)} tokens a day{several}"
-    if permanent == first:
-        return f"{begins} tokens a day on" if first else "at any volume"
-    flips = crossover.crossings.flips
-    often = "too often to list" if flips is None else f"{flips:,} times"
-    return f"{begins} tokens a day, for good from {tokens(permanent)}; the winner changes {often}"
+            return f"It depends: self-hosting is cheaper {where_cheaper(crossover)}", style.INK
 
 
 def _ratio(own: float, api: float) -> float:
@@ -211,7 +165,7 @@ def _steps(stairs: Staircase, volumes: Sequence[float]) -> tuple[float, ...]:
     for step in range(needed, needed + _STEPS):
         edge = min(stairs.edge(step), high)
         if edge < high:
-            # The least above the edge takes a further machine.
+            # The next float above the edge takes a further machine.
             found |= {edge, math.nextafter(edge, math.inf)}
     drawn = bisect.bisect(volumes, edge)
     rest = {stairs.edge(stairs.needed(volume)) for volume in volumes[drawn:]}
@@ -229,7 +183,7 @@ def _shaded(intervals: Sequence[Interval], low: float, high: float, width: float
             continue
         left = start
         while left < end:
-            # Part by part of the cells that it lies in.
+            # Split at the edges of cells.
             cell = math.floor(math.log(left / low) / width + 1e-9)
             right = min(end, low * math.exp((cell + 1) * width))
             if right <= left:
@@ -245,122 +199,112 @@ def _shaded(intervals: Sequence[Interval], low: float, high: float, width: float
 
 COST_HEADING = "Cost of a month by volume"
 PRICE_HEADING = "Cost of a million tokens by volume"
-# Above this many times what is cheapest, a curve leaves the picture.
+# A curve above this many times the cheapest price leaves the panel.
 _DEAREST_TIMES = 100
 # As in `$0.135/M`; a longer one leaves less room for the name.
 _USUAL_PRICE = 8
 _BAND_OPACITY, _WINS_OPACITY, _DEARER_OPACITY = 0.22, 0.2, 0.14
 
 
-def draw_costs(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """A month's cost against volume: APIs as lines, machines as a staircase, and where these are cheaper."""
-    quieten(axes)
+def draw_costs(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """A month's cost by volume: APIs as lines, machines as a staircase, and where these are cheaper."""
+    style.quieten(axes)
     handles = [*_draw_wins(axes, found), *_draw_band(axes, found)]
     handles = [*_draw_apis(axes, found, look), *_draw_stairs(axes, found), *handles]
     mix = found.mix_usd() if found.apis else []
     if any(not math.isnan(cost) for cost in mix):
         label = "the cheapest mix: own machines, peaks to an API"
-        handles += axes.plot(found.volumes, mix, color=MIX, linewidth=1.1, dashes=(4, 2), label=label, zorder=4)
+        handles += axes.plot(found.volumes, mix, color=style.MIX, linewidth=1.1, dashes=(4, 2), label=label, zorder=4)
     handles += _draw_places(axes, found)
     band = found.crossover.band
     costs = [found.stairs.usd(found.low), found.stairs.usd(found.high), *(mix or [])]
     costs += [found.api_usd(found.low), found.api_usd(found.high)] if found.apis else []
     costs += [band.low_usd_per_month[0], band.high_usd_per_month[-1]] if band else []
     seen = [cost for cost in costs if cost > 0]  # NaN is not
-    scale_tokens(axes, look, found.low, found.high)
-    scale_usd(axes, look, min(seen, default=1.0) / 1.6, max(seen, default=1.0) * 1.6)
-    verdict, speaks_for_own = verdict_line(found)
-    colour = INK if speaks_for_own is None else WON if speaks_for_own else LOST
-    write_above(axes, look, heading=COST_HEADING, unit="US dollars a month", note=verdict, colour=colour)
-    write_legend(axes, look, handles)
+    style.scale_tokens(axes, look, found.low, found.high)
+    style.scale_usd(axes, look, min(seen, default=1.0) / 1.6, max(seen, default=1.0) * 1.6)
+    verdict, colour = _verdict(found)
+    style.label(axes, look, handles, heading=COST_HEADING, unit="US dollars a month", note=verdict, colour=colour)
 
 
-def draw_prices(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """The same for a million tokens: a sawtooth that falls to what a full machine costs, and the APIs' floors."""
-    quieten(axes)
+def draw_prices(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """The cost of a million tokens by volume: a sawtooth that falls to that of a full machine, and the APIs' floors."""
+    style.quieten(axes)
     handles = _draw_apis(axes, found, look, per_mtok=True)
     own = [found.per_mtok(found.stairs.usd(volume), volume) for volume in found.steps]
-    handles += axes.plot(found.steps, own, color=OWN, linewidth=1.6, label="self-hosting", zorder=5)
+    handles += axes.plot(found.steps, own, color=style.OWN, linewidth=1.6, label="self-hosting", zorder=5)
     band = found.crossover.band
     if band is not None:
         low, high = (
             [found.per_mtok(cost, volume) for cost, volume in zip(costs, band.tokens_per_day, strict=True)]
             for costs in (band.low_usd_per_month, band.high_usd_per_month)
         )
-        axes.fill_between(band.tokens_per_day, low, high, color=OWN, alpha=_BAND_OPACITY, linewidth=0)
+        axes.fill_between(band.tokens_per_day, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
     handles += _draw_volume(axes, found)
     prices = [*(found.per_mtok(found.api_usd(volume), volume) for volume in found.volumes), *own]
     seen = [price for price in prices if 0 < price < math.inf]
     least = min(seen, default=1.0)
-    scale_tokens(axes, look, found.low, found.high)
-    scale_usd(axes, look, least / 1.8, min(max(seen, default=1.0), least * _DEAREST_TIMES))
-    write_above(axes, look, heading=PRICE_HEADING, unit="US dollars per million tokens")
-    write_legend(axes, look, handles)
+    style.scale_tokens(axes, look, found.low, found.high)
+    style.scale_usd(axes, look, least / 1.8, min(max(seen, default=1.0), least * _DEAREST_TIMES))
+    style.label(axes, look, handles, heading=PRICE_HEADING, unit="US dollars per million tokens")
 
 
-def _draw_apis(axes: Axes, found: Curves, look: PanelStyle, *, per_mtok: bool = False) -> list[Artist]:
-    """The cheapest APIs in colours with their prices; the others in grey, together."""
+def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: bool = False) -> list[Artist]:
+    """The cheapest APIs in colours with their prices; the others in grey, with one entry in the legend."""
 
     def draw(api: Api, label: str, **lines: Any) -> list[Artist]:
         costs = [api.line.usd(volume) for volume in found.volumes]
         if per_mtok:
             costs = [found.per_mtok(cost, volume) for cost, volume in zip(costs, found.volumes, strict=True)]
-        # Nothing has no place on an axis of orders of magnitude.
+        # A logarithmic axis has no 0.
         return list(axes.plot(found.volumes, [cost or math.nan for cost in costs], label=label, **lines))
 
     handles: list[Artist] = []
-    for api, (colour, dashes, width) in zip(found.apis, API_LOOKS, strict=False):
+    for api, (colour, dashes, width) in zip(found.apis, style.API_LOOKS, strict=False):
         name = cut(api.name, look.name_length - max(0, len(api.price) - _USUAL_PRICE))
         handles += draw(api, f"{name}: {api.price}", color=colour, linestyle=dashes, linewidth=width, zorder=3)
-    others = found.apis[len(API_LOOKS) :]
-    for number, api in enumerate(others):
+    if others := found.apis[len(style.API_LOOKS) :]:
         dearest = max(each.usd_per_mtok for each in others)
         label = f"{len(others)} dearer API{'s' if len(others) > 1 else ''}, up to {short_usd(dearest)}/M"
-        lines = draw(api, label, color=OTHER_APIS, linewidth=0.8, zorder=2)
-        handles += lines if number == 0 else []
+        handles += [draw(api, label, color=style.OTHER_APIS, linewidth=0.8, zorder=2)[0] for api in others][:1]
     return handles
 
 
 def _draw_stairs(axes: Axes, found: Curves) -> list[Artist]:
     costs = [found.stairs.usd(volume) or math.nan for volume in found.steps]
     handles: list[Artist] = list(
-        axes.plot(found.steps, costs, color=OWN, linewidth=2, label="self-hosting, machine by machine", zorder=5)
+        axes.plot(found.steps, costs, color=style.OWN, linewidth=2, label="self-hosting, machine by machine", zorder=5)
     )
     if found.crossover.verdict == "never":
         api = [found.api_usd(volume) for volume in found.steps]
         label = "what it costs more, at any volume"
         handles.append(
-            axes.fill_between(found.steps, api, costs, color=DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label)
+            axes.fill_between(
+                found.steps, api, costs, color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label
+            )
         )
     return handles
 
 
 def _draw_wins(axes: Axes, found: Curves) -> list[Artist]:
-    """Where one's own are cheaper, from top to bottom; the fainter, the less of that stretch it is."""
-    from matplotlib.patches import Rectangle
-
+    """The ranges where self-hosting is cheaper, from top to bottom; the smaller their share, the fainter."""
     for start, end, part in shades(found.crossover, found.low, found.high):
-        axes.axvspan(start, end, color=WINS, alpha=round(_WINS_OPACITY * part, 3), linewidth=0, zorder=0)
-    if not found.crossover.intervals:
-        return []
-    return [Rectangle((0, 0), 1, 1, color=WINS, alpha=_WINS_OPACITY, linewidth=0, label="self-hosting is cheaper")]
+        axes.axvspan(start, end, color=style.WINS, alpha=round(_WINS_OPACITY * part, 3), linewidth=0, zorder=0)
+    is_any = bool(found.crossover.intervals)
+    return [style.patch(style.WINS, "self-hosting is cheaper", alpha=_WINS_OPACITY)] if is_any else []
 
 
 def _draw_band(axes: Axes, found: Curves) -> list[Artist]:
     band = found.crossover.band
     if band is None or not band.varied:
         return []
-    low, high = band.low_usd_per_month, band.high_usd_per_month
-    label = "where 8 in 10 draws of its cost lie"
-    return [
-        axes.fill_between(
-            band.tokens_per_day, low, high, color=OWN, alpha=_BAND_OPACITY, linewidth=0, label=label, zorder=1
-        )
-    ]
+    area = axes.fill_between(band.tokens_per_day, band.low_usd_per_month, band.high_usd_per_month)
+    area.set(color=style.OWN, alpha=_BAND_OPACITY, linewidth=0, zorder=1, label="where 8 in 10 draws of its cost lie")
+    return [area]
 
 
 def _draw_places(axes: Axes, found: Curves) -> list[Artist]:
-    """The scenario's own volume, and where the winner changes first and last."""
+    """The scenario's own volume, and the first and the last change of the winner."""
     crossover = found.crossover
     first, permanent = crossover.first_crossing, crossover.permanent_crossing
     places = [(first, "o", "cheaper for good" if first == permanent else "first cheaper"), (permanent, "D", "for good")]
@@ -368,8 +312,7 @@ def _draw_places(axes: Axes, found: Curves) -> list[Artist]:
     for place, marker, word in places if first != permanent else places[:1]:
         if place:
             label = f"{word} from {tokens(place)} tokens a day"
-            look = {**dot(WON), "marker": marker}
-            handles += axes.plot([place], [found.stairs.usd(place)], label=label, **look)
+            handles += axes.plot([place], [found.stairs.usd(place)], label=label, **style.dot(style.WON, marker))
     return handles
 
 
@@ -377,15 +320,14 @@ def _draw_volume(axes: Axes, found: Curves) -> list[Artist]:
     volume = found.crossover.volume
     if volume is None:
         return []
-    label = f"your volume: {tokens(volume)} tokens a day"
-    return [axes.axvline(volume, color=INK, linewidth=1.1, linestyle=(0, (1, 1.5)), label=label, zorder=2)]
+    return [style.mark_volume(axes, volume, label=f"your volume: {tokens(volume)} tokens a day")]
 
 
 CASH_HEADING = "What the purchase has brought"
 
 
 def payback_words(bought: Investment) -> str:
-    """When it has paid for itself, in words."""
+    """The payback in words."""
     shown = len(bought.cash_usd) - 1
     if bought.payback_months is None:
         ends = "" if bought.compared_months is None else f", since no API is known to sell it after {shown} months"
@@ -394,46 +336,41 @@ def payback_words(bought: Investment) -> str:
     return f"It has paid for itself in month {_month(bought.payback_months)}{late}"
 
 
-def draw_cash(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """What has been saved after each month, less the price, and where that turns to the good."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """The balance after each month, and the month in which it turns positive."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     bought = found.crossover.investment()
     assert bought is not None
-    months = list(range(len(bought.cash_usd)))
-    cash = list(bought.cash_usd)
-    quieten(axes)
-    for sign, colour, opacity in ((1, WINS, 0.2), (-1, DEARER, 0.14)):
+    cash, paid = list(bought.cash_usd), bought.payback_months
+    months = list(range(len(cash)))
+    style.quieten(axes)
+    for sign, colour, opacity in ((1, style.WINS, 0.2), (-1, style.DEARER, 0.14)):
         where = [sign * each >= 0 for each in cash]
         axes.fill_between(months, cash, where=where, interpolate=True, color=colour, alpha=opacity, linewidth=0)
-    axes.axhline(0, color=INK, linewidth=1)
-    handles: list[Artist] = list(axes.plot(months, cash, color=OWN, linewidth=2, label="saved so far, less the price"))
-    paid = bought.payback_months
+    axes.axhline(0, color=style.INK, linewidth=1)
+    handles: list[Artist] = [
+        *axes.plot(months, cash, color=style.OWN, linewidth=2, label="saved so far, less the price")
+    ]
     if paid is not None and paid <= months[-1]:
-        handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **dot(WON))
+        handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **style.dot(style.WON))
     replicas = "replica" if bought.replicas == 1 else "replicas"
-    handles.append(_words(f"{bought.replicas:,} {replicas} for {short_usd(bought.price_usd)}"))
+    remarks = [f"{bought.replicas:,} {replicas} for {short_usd(bought.price_usd)}"]
     if bought.discounted_payback_months is not None:
-        handles.append(_words(f"paid for with interest in month {_month(bought.discounted_payback_months)}"))
-    handles.append(_words(f"worth today, what is left sold in the end: {short_usd(bought.npv_usd)}"))
+        remarks.append(f"paid for with interest in month {_month(bought.discounted_payback_months)}")
+    remarks.append(f"worth today, what is left sold in the end: {short_usd(bought.npv_usd)}")
+    handles += [Line2D([], [], linestyle="none", label=remark) for remark in remarks]
     axes.set_xlim(0, max(months[-1], 1))
     low, high = min(0.0, *cash), max(0.0, *cash)
     margin = (high - low) * 0.08 or 1.0
     axes.set_ylim(low - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=look.marks, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_usd(value)))
-    axes.set_xlabel("months after the purchase", fontsize=8.5, color=MUTED)
-    colour = LOST if paid is None or bought.npv_usd < 0 else WON
+    style.mark_usd(axes.yaxis, nbins=6)
+    axes.set_xlabel("months after the purchase", fontsize=8.5, color=style.MUTED)
+    colour = style.LOST if paid is None or bought.npv_usd < 0 else style.WON
     unit = f"US dollars, at {tokens(found.crossover.reference_volume)} tokens a day"
-    write_above(axes, look, heading=CASH_HEADING, unit=unit, note=payback_words(bought), colour=colour)
-    write_legend(axes, look, handles)
-
-
-def _words(text: str) -> Artist:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none", label=text)
+    style.label(axes, look, handles, heading=CASH_HEADING, unit=unit, note=payback_words(bought), colour=colour)
 
 
 def _month(months: float) -> str:

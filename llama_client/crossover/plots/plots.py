@@ -1,4 +1,4 @@
-"""A crossover's figures: one sheet, or one self-contained HTML page."""
+"""The plots of a crossover: on one sheet, or on one self-contained HTML page with the report."""
 
 from __future__ import annotations
 
@@ -9,81 +9,51 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
-from llama_client.crossover.plots import style
-from llama_client.crossover.plots.costs import (
-    CASH_HEADING,
-    COST_HEADING,
-    PRICE_HEADING,
-    Curves,
-    curves,
-    draw_cash,
-    draw_costs,
-    draw_prices,
-    payback_words,
-)
-from llama_client.crossover.plots.style import HALF_SHEET, INK, PHONE, SHEET, PanelStyle
-from llama_client.crossover.plots.uncertainty import (
-    LIKELY_HEADING,
-    PEAK_HEADING,
-    SWING_HEADING,
-    draw_likelihood,
-    draw_peaks,
-    draw_swings,
-    widest_swings,
-)
-from llama_client.crossover.report import (
-    Table,
-    assumptions_table,
-    machines_table,
-    report,
-    sentence_of,
-    swings_table,
-    volumes_table,
-)
-from llama_client.figures import drawing, form_of, form_settings, moved_into
+from llama_client.crossover.plots import costs, style, uncertainty
+from llama_client.crossover.plots.costs import Curves, curves
+from llama_client.crossover.report import Table, report, tables
+from llama_client.figures import drawing, form_of, form_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from llama_client.crossover.evaluation import Crossover
 
 
-# A cell with more characters is a sentence, and gets room for one.
-_LONG = 40
+# A cell with more characters is a sentence, and gets a wider column.
+_LONG, _WIDE = 40, ' class="long"'
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of a page."""
+class Plot:
+    """A plot of a page."""
 
-    svg: str
+    svg: str  # goes into the page as it is
     heading: str
     caption: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What stands on a page, from top to bottom."""
+    """The content of a page, from top to bottom."""
 
     title: str
     sentence: str
     notes: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    pictures: Sequence[Picture] = ()
+    plots: Sequence[Plot] = ()
 
 
 def render(page: Page) -> str:
-    """The page as HTML.
-
-    It is readable on a phone and on paper, by day and by night, and the same page gives the same text.
+    """The page as HTML: for phones, screens and paper, in light and dark mode; the same page gives the same text.
 
     Examples:
         >>> html = render(Page(title="Llama 3.3 70B", sentence="The API is cheaper at <1 G tokens a day."))
@@ -94,35 +64,31 @@ def render(page: Page) -> str:
     return Template(template).substitute(
         title=_text(page.title),
         sentence=f'<p class="verdict">{_text(page.sentence)}</p>' if page.sentence else "",
-        notes=_lines('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
-        pictures=_lines(
-            '<div class="pictures">', [_figure(each, place) for place, each in enumerate(page.pictures, 1)], "</div>"
-        ),
-        tables="\n".join(_table(each, place) for place, each in enumerate(page.tables, 1)),
+        notes=_block('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
+        plots=_block('<div class="plots">', list(map(_figure, page.plots, count(1))), "</div>"),
+        tables="\n".join(map(_table, page.tables, count(1))),
     )
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Writes the page; the file is there as a whole or not at all."""
-    with moved_into(path) as file:
+    """Writes the page atomically."""
+    with atomic_file(path) as file:
         file.write(render(page).encode("utf-8"))
 
 
-def _figure(picture: Picture, place: int) -> str:
+def _figure(plot: Plot, place: int) -> str:
     name = f'role="img" aria-labelledby="figure{place}" aria-describedby="caption{place}"'
-    svg = picture.svg.replace("<svg ", f"<svg {name} ", 1)
-    heading = f'<h2 id="figure{place}">{_text(picture.heading)}</h2>'
-    return (
-        f'<figure>\n{heading}\n{svg}\n<figcaption id="caption{place}">{_text(picture.caption)}</figcaption>\n</figure>'
-    )
+    svg = plot.svg.replace("<svg ", f"<svg {name} ", 1)
+    heading = f'<h2 id="figure{place}">{_text(plot.heading)}</h2>'
+    return f'<figure>\n{heading}\n{svg}\n<figcaption id="caption{place}">{_text(plot.caption)}</figcaption>\n</figure>'
 
 
 def _table(table: Table, place: int) -> str:
-    """A table in a box of its own, which scrolls where it is too wide; by keys too, so it takes the focus."""
+    """A table in a box that scrolls where it is too wide, and takes the focus so that keys scroll it too."""
     columns = "".join(f'<th scope="col">{_text(column)}</th>' for column in table.columns)
     rows = []
     for row in table.rows:
-        cells = [f"<td{_room(cell)}>{_text(cell)}</td>" for cell in row]
+        cells = [f"<td{_WIDE if len(cell) > _LONG else ''}>{_text(cell)}</td>" for cell in row]
         if len(row) > 1:
             cells[0] = f'<th scope="row">{_text(row[0])}</th>'
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -130,51 +96,33 @@ def _table(table: Table, place: int) -> str:
     return (
         f'<section>\n<h2 id="table{place}">{_text(table.heading)}</h2>\n'
         f'<div class="scrolled" role="region" aria-labelledby="table{place}" tabindex="0">\n<table>\n{caption}'
-        f"<thead><tr>{columns}</tr></thead>\n" + _lines("<tbody>", rows, "</tbody>") + "\n</table>\n</div>\n</section>"
+        f"<thead><tr>{columns}</tr></thead>\n" + _block("<tbody>", rows, "</tbody>") + "\n</table>\n</div>\n</section>"
     )
 
 
-def _room(cell: str) -> str:
-    return ' class="long"' if len(cell) > _LONG else ""
-
-
-def _lines(opening: str, lines: Sequence[str], closing: str) -> str:
+def _block(opening: str, lines: Sequence[str], closing: str) -> str:
     return "\n".join([opening, *lines, closing]) if lines else ""
 
 
 def _text(text: str) -> str:
-    """Words of others, shown as they are: nothing in them is markup, and nothing turns the line around.
-
-    Control characters, halves of pairs and what changes the direction of writing become blanks.
-    """
+    """Foreign text, escaped; control characters, lone surrogates and marks of writing direction become blanks."""
     plain = "".join(" " if unicodedata.category(sign) in {"Cc", "Cf", "Cs"} else sign for sign in text)
     return escape(plain)
 
 
 def page_of(crossover: Crossover, others: Sequence[Crossover] = ()) -> Page:
-    """The page of a crossover."""
-    told = report(crossover)
-    flips = None
-    if told.flips:
-        flips = Table("What would change the answer", ["each on its own"], [[sentence_of(flip)] for flip in told.flips])
-    tables = (
-        volumes_table(told),
-        machines_table(others),
-        flips,
-        swings_table(crossover),
-        assumptions_table(crossover),
-    )
+    text = report(crossover)
     return Page(
-        title=told.title,
-        sentence=told.sentence,
-        notes=(told.binding, *told.notes, f"Prices and sellers as of {crossover.today}."),
-        pictures=pictures(crossover),
-        tables=tuple(table for table in tables if table is not None),
+        title=text.title,
+        sentence=text.sentence,
+        notes=(text.binding, *text.notes, f"Prices and sellers as of {crossover.today}."),
+        plots=page_plots(crossover),
+        tables=tables(text, crossover, others),
     )
 
 
 def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] = ()) -> None:
-    """Writes the page; the file is there as a whole or not at all.
+    """Writes the page of a crossover atomically.
 
     Example:
         save_page(evaluate(scenario, draws=10_000), Path("report.html"))
@@ -182,7 +130,7 @@ def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] =
     write_page(page_of(crossover, others), path)
 
 
-# The page's names for colours that are others in the dark.
+# The page's variables for the colours that dark mode replaces.
 PAGE_COLOURS = {
     style.INK: "ink",
     style.MUTED: "muted",
@@ -200,34 +148,30 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 _ROOT = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
 _NAME = re.compile(r'(\bid="|(?:xlink:)?href="#|url\(#)([^")]+)')
-# Fonts are the page's: they need not be named at each word.
+# The page sets the font once.
 _FONTS = re.compile(r"font-family: [^;\"]*;? ?")
 
 
 def inline(figure: Figure, prefix: str) -> str:
-    """A figure as an SVG element."""
+    """A figure as an SVG element, with ids under a prefix, and with the page's colours and font."""
     file = io.BytesIO()
     figure.savefig(file, **form_settings("svg"))
     text = _HEAD.sub("", file.getvalue().decode("utf-8"), count=1)
     text = _METADATA.sub("", _COMMENT.sub("", text))
     text = _ROOT.sub(r'<svg viewBox="\1">', text, count=1)
     text = _NAME.sub(lambda match: f"{match[1].replace('xlink:', '')}{prefix}-{match[2]}", text)
-    text = _outside_text(text)
+    # Within tags alone: the text between them may look like a colour or a font.
+    text = re.sub(r"<[^>]*>", lambda tag: _with_page_style(tag[0]), text)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
 
 
-def _outside_text(text: str) -> str:
-    """Puts the page's colours and fonts into tags; words between them may look like either."""
-    return re.sub(r"<[^>]*>", lambda tag: _coloured(tag[0]), text)
-
-
-def _coloured(tag: str) -> str:
+def _with_page_style(tag: str) -> str:
     return _FONTS.sub("", _COLOUR.sub(lambda match: f"var(--{PAGE_COLOURS[match[0]]})", tag))
 
 
 _WHAT = "a picture of a crossover"
 _SHEET_WIDTH_IN, _TITLE_HEIGHT_IN, _ROW_HEIGHT_IN = 12.0, 0.5, 4.4
-# As wide as a phone's screen in CSS pixels is, less its margins: so letters keep the size that they are drawn with.
+# The width of a phone's screen in CSS pixels, less its margins, so that text keeps its size.
 _PHONE_WIDTH_IN, _PANEL_HEIGHT_IN, _LEGEND_ROW_IN = 4.0, 2.9, 0.165
 _PAD_IN = 0.04
 _MAX_TITLE = 100
@@ -237,64 +181,56 @@ _MAX_TITLE = 100
 class _Panel:
     heading: str
     caption: str
-    draw: Callable[[Axes, Curves, PanelStyle], None]
+    draw: Callable[[Axes, Curves, style.PanelStyle], None]
 
 
 def save_sheet(crossover: Crossover, path: Path, *, title: str) -> None:
-    """Draws a crossover on one sheet.
+    """Draws a crossover on one sheet, and writes it atomically.
 
-    A month's cost and that of a million tokens by volume, with where self-hosting is cheaper; what each figure changes
-    on its own; what a purchase brings, else how likely self-hosting is cheaper where that was drawn; and the winner by
-    volume and peak. The file is there as a whole or not at all.
+    The cost of a month and of a million tokens by volume, with where self-hosting is cheaper; the effect of each
+    figure on its own; the return on a purchase, else the probability that self-hosting is cheaper where it was drawn;
+    and the winner by volume and peak.
 
     Example:
         save_sheet(evaluate(scenario, draws=10_000), Path("crossover.png"), title="Llama 3.3 70B")
     """
     form = form_of(path)
-    with drawing(_WHAT), moved_into(path) as file:
+    with drawing(_WHAT), atomic_file(path) as file:
         _sheet(curves(crossover), title).savefig(file, **form_settings(form))
 
 
-def pictures(crossover: Crossover) -> list[Picture]:
-    """The same pictures for a page, each on its own and as wide as a phone."""
+def page_plots(crossover: Crossover) -> list[Plot]:
+    """The same panels for a page, each on its own and as wide as a phone."""
     found = curves(crossover)
     with drawing(_WHAT):
         return [
-            Picture(svg=inline(_alone(panel, found), f"picture{number}"), heading=panel.heading, caption=panel.caption)
+            Plot(inline(_alone(panel, found), f"plot{number}"), panel.heading, panel.caption)
             for number, panel in enumerate(_panels(found), 1)
         ]
 
 
 def _panels(found: Curves) -> list[_Panel]:
-    """What there is to be seen, most telling first."""
+    """The panels that have something to show, most important first."""
     crossover = found.crossover
     volume = tokens(crossover.reference_volume).replace(" ", "\u00a0")  # no line ends within it
     at = f"at {volume} tokens a day"
-    panels = [
-        _Panel(
-            COST_HEADING,
-            "What a month costs against tokens a day, both by orders of magnitude; a fleet grows machine by machine.",
-            draw_costs,
-        ),
-        _Panel(
-            PRICE_HEADING,
-            "Self-hosting gets cheaper by the token as its machines fill; an API always costs the same, fees apart.",
-            draw_prices,
-        ),
-    ]
-    if widest_swings(found):
+    caption = "What a month costs against tokens a day, both by orders of magnitude; a fleet grows machine by machine."
+    panels = [_Panel(costs.COST_HEADING, caption, costs.draw_costs)]
+    caption = "Self-hosting gets cheaper by the token as its machines fill; an API always costs the same, fees apart."
+    panels.append(_Panel(costs.PRICE_HEADING, caption, costs.draw_prices))
+    if uncertainty.widest_swings(found):
         caption = f"What a million self-hosted tokens costs {at}, with one figure at the least or most that it may be."
-        panels.append(_Panel(SWING_HEADING, caption, draw_swings))
-    bought = crossover.investment()
-    if bought is not None:
-        caption = f"{payback_words(bought)}: what it saves {at} against the cheapest API, less its price."
-        panels.append(_Panel(CASH_HEADING, caption, draw_cash))
+        panels.append(_Panel(uncertainty.SWING_HEADING, caption, uncertainty.draw_swings))
+    investment = crossover.investment()
+    if investment is not None:
+        caption = f"{costs.payback_words(investment)}: what it saves {at} against the cheapest API, less its price."
+        panels.append(_Panel(costs.CASH_HEADING, caption, costs.draw_cash))
     elif crossover.band is not None and found.apis:
-        caption = "All uncertain figures are drawn at once, time and again; what was given stays as it is."
-        panels.append(_Panel(LIKELY_HEADING, caption, draw_likelihood))
+        caption = "All uncertain figures are drawn at once, many times; given figures stay as they are."
+        panels.append(_Panel(uncertainty.LIKELY_HEADING, caption, uncertainty.draw_likelihood))
     if any(api.line.usd(found.high) for api in found.apis):
         caption = "Blue: self-hosting is cheaper. Yellow to red: the API is. A fleet is sized for its busiest hour."
-        panels.append(_Panel(PEAK_HEADING, caption, draw_peaks))
+        panels.append(_Panel(uncertainty.PEAK_HEADING, caption, uncertainty.draw_peaks))
     return panels
 
 
@@ -307,22 +243,22 @@ def _sheet(found: Curves, title: str) -> Figure:
     rows = [[first], *([*others[place : place + 2]] for place in range(0, len(others), 2))]
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(_SHEET_WIDTH_IN, _TITLE_HEIGHT_IN + len(rows) * _ROW_HEIGHT_IN), layout=layout)
-    # Each in a figure of its own within the sheet: the margins of one are not those of the others.
+    # Each in its own subfigure, so that the margins of one do not move the others.
     for row, place in zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0], strict=True):
         for panel, part in zip(row, place.subfigures(1, len(row), squeeze=False)[0], strict=True):
-            panel.draw(part.subplots(), found, SHEET if len(row) == 1 else HALF_SHEET)
-    figure.suptitle(cut(title, _MAX_TITLE), x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
+            panel.draw(part.subplots(), found, style.SHEET if len(row) == 1 else style.HALF_SHEET)
+    figure.suptitle(cut(title, _MAX_TITLE), x=0.012, ha="left", fontsize=14, fontweight="bold", color=style.INK)
     return figure
 
 
 def _alone(panel: _Panel, found: Curves) -> Figure:
-    """One panel as wide as a phone, and as high as its legend asks for."""
+    """One panel as wide as a phone, and as high as its legend needs."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = Figure(facecolor="none", layout=ConstrainedLayoutEngine(w_pad=_PAD_IN, h_pad=_PAD_IN))
     axes = figure.subplots()
-    panel.draw(axes, found, PHONE)
+    panel.draw(axes, found, style.PHONE)
     legend = axes.get_legend()
     lines = 0 if legend is None else len(legend.get_texts())
     figure.set_size_inches(_PHONE_WIDTH_IN, _PANEL_HEIGHT_IN + _LEGEND_ROW_IN * lines)

@@ -5,27 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llama_client.crossover.format import share, short_usd, tokens
+from llama_client.crossover.plots import style
 from llama_client.crossover.plots.costs import Curves, ratios
-from llama_client.crossover.plots.style import (
-    ABOVE,
-    API_LOOKS,
-    BELOW,
-    FAR_ABOVE,
-    FAR_BELOW,
-    GRID,
-    INK,
-    JUST_ABOVE,
-    JUST_BELOW,
-    MUTED,
-    OWN,
-    PAPER,
-    PanelStyle,
-    dot,
-    quieten,
-    scale_tokens,
-    write_above,
-    write_legend,
-)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -40,7 +21,6 @@ PEAK_HEADING = "The winner by volume and peak"
 # More bars would be too small to matter.
 _MAX_SWINGS = 9
 _AT_LEAST, _AT_MOST = "#0f6cbd", "#e08a00"
-# Names as people say them, and how their bounds are shown.
 _NAMES = {
     "tokens_per_second": "tokens a second",
     "slo_derate": "rate left by the limits of waiting",
@@ -57,108 +37,91 @@ _NAMES = {
 _SHARES = frozenset({"slo_derate", "max_utilisation", "residual_share"})
 _PEAKS = 24
 _LEVELS = (0.5, 0.8, 1.0, 1.25, 2.0)
-_LEVEL_COLOURS = (FAR_BELOW, BELOW, JUST_BELOW, JUST_ABOVE, ABOVE, FAR_ABOVE)
+_LEVEL_COLOURS = (style.FAR_BELOW, style.BELOW, style.JUST_BELOW, style.JUST_ABOVE, style.ABOVE, style.FAR_ABOVE)
 _LEVEL_NAMES = ("under 0.5", "0.5 to 0.8", "0.8 to 1", "1 to 1.25", "1.25 to 2", "over 2")
 _UNSURE = (20, 80)
 
 
 def widest_swings(found: Curves) -> list[Swing]:
-    """What changes anything, widest first."""
+    """The figures that change anything, widest first."""
     return [swing for swing in found.crossover.swings() if swing.width > 0][:_MAX_SWINGS]
 
 
-def draw_swings(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """A bar for each figure: what a million tokens costs at its least and at its most."""
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
+def draw_swings(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """A bar for each figure: the cost of a million tokens at its lower and its upper bound."""
     swings, volume = widest_swings(found), found.crossover.reference_volume
     now = found.per_mtok(found.stairs.usd(volume), volume)
-    quieten(axes, grid="x")
+    style.quieten(axes, grid="x")
     for place, swing in enumerate(swings):
         for end, colour in ((swing.usd_per_mtok_at_low, _AT_LEAST), (swing.usd_per_mtok_at_high, _AT_MOST)):
             axes.barh(place, end - now, left=now, height=0.36, color=colour, linewidth=0, zorder=3)
-        _write_over(axes, place - 0.22, _swing_label(swing))
+        # Above its bar: beside it, names would leave no room for bars on a phone.
+        name = axes.text(0, place - 0.22, _swing_label(swing), transform=axes.get_yaxis_transform(), va="bottom")
+        name.set(color=style.INK, fontsize=8.5, zorder=6)
+        name.set_bbox({"facecolor": style.PAPER, "edgecolor": "none", "pad": 1.2})
     axes.set_yticks([])
     axes.set_ylim(max(len(swings), 3) - 0.65, -0.65)
     handles: list[Artist] = [
-        Rectangle((0, 0), 1, 1, color=_AT_LEAST, linewidth=0, label="at its least"),
-        Rectangle((0, 0), 1, 1, color=_AT_MOST, linewidth=0, label="at its most"),
-        axes.axvline(now, color=INK, linewidth=1.1, label=f"as it is: {short_usd(now)}", zorder=4),
+        style.patch(_AT_LEAST, "at its least"),
+        style.patch(_AT_MOST, "at its most"),
+        axes.axvline(now, color=style.INK, linewidth=1.1, label=f"as it is: {short_usd(now)}", zorder=4),
     ]
     ends = [now, *(end for swing in swings for end in (swing.usd_per_mtok_at_low, swing.usd_per_mtok_at_high))]
     if found.apis:
-        api, colour = found.per_mtok(found.api_usd(volume), volume), API_LOOKS[0][0]
+        api, colour = found.per_mtok(found.api_usd(volume), volume), style.API_LOOKS[0][0]
         label = f"the cheapest API: {short_usd(api)}"
         handles.append(axes.axvline(api, color=colour, linewidth=2, linestyle=(0, (4, 1.5)), label=label, zorder=2))
         ends.append(api)
     margin = (max(ends) - min(ends)) * 0.06 or now * 0.1 or 1.0
     axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_usd(value)))
-    axes.set_xlabel("US dollars per million tokens", fontsize=8.5, color=MUTED)
+    style.mark_usd(axes.xaxis, nbins=4)
+    axes.set_xlabel("US dollars per million tokens", fontsize=8.5, color=style.MUTED)
     unit = f"self-hosting, at {tokens(volume)} tokens a day"
-    write_above(axes, look, heading=SWING_HEADING, unit=unit)
-    write_legend(axes, look, handles, columns=2)
+    style.label(axes, look, handles, heading=SWING_HEADING, unit=unit, columns=2)
 
 
-def draw_likelihood(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """The share of draws in which self-hosting is cheaper, against volume."""
+def draw_likelihood(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """The share of draws in which self-hosting is cheaper, by volume."""
     crossover, band = found.crossover, found.crossover.band
     assert band is not None
-    quieten(axes)
+    style.quieten(axes)
     shares = [part * 100 for part in band.probability]
-    axes.axhspan(*_UNSURE, color=GRID, alpha=0.5, linewidth=0, zorder=0)
-    axes.fill_between(band.tokens_per_day, shares, color=OWN, alpha=0.15, linewidth=0, zorder=1)
+    axes.axhspan(*_UNSURE, color=style.GRID, alpha=0.5, linewidth=0, zorder=0)
+    axes.fill_between(band.tokens_per_day, shares, color=style.OWN, alpha=0.15, linewidth=0, zorder=1)
     handles: list[Artist] = list(
-        axes.plot(band.tokens_per_day, shares, color=OWN, linewidth=2, label="cheaper in so many draws", zorder=3)
+        axes.plot(band.tokens_per_day, shares, color=style.OWN, linewidth=2, label="cheaper in so many draws", zorder=3)
     )
     if crossover.volume is not None and band.at_volume is not None:
         label = f"your volume, {tokens(crossover.volume)} tokens a day: {share(band.at_volume)}"
-        axes.axvline(crossover.volume, color=INK, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=2)
-        handles += axes.plot([crossover.volume], [band.at_volume * 100], label=label, **dot(INK))
-    scale_tokens(axes, look, found.low, found.high)
+        style.mark_volume(axes, crossover.volume)
+        handles += axes.plot([crossover.volume], [band.at_volume * 100], label=label, **style.dot(style.INK))
+    style.scale_tokens(axes, look, found.low, found.high)
     axes.set_ylim(-2, 102)
     axes.set_yticks([0, 20, 50, 80, 100], ["0%", "20%", "50%", "80%", "100%"])
-    unit = f"of {band.draws:,} draws; between 20% and 80% nobody can say"
-    write_above(axes, look, heading=LIKELY_HEADING, unit=unit)
-    write_legend(axes, look, handles)
+    unit = f"of {band.draws:,} draws; open between 20% and 80%"
+    style.label(axes, look, handles, heading=LIKELY_HEADING, unit=unit)
 
 
-def draw_peaks(axes: Axes, found: Curves, look: PanelStyle) -> None:
-    """What self-hosting costs against the cheapest API, for each volume and peak."""
-    from matplotlib.patches import Rectangle
-
+def draw_peaks(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
+    """The ratio of self-hosting's cost to the cheapest API's, by volume and peak."""
     own = found.crossover.plan.peak_to_mean
     top = max(5.0, own * 1.25)
     height = (top - 1) / (_PEAKS - 1)
     peaks = [1 + height * place for place in range(_PEAKS)]
-    quieten(axes, grid="y")
+    style.quieten(axes, grid="y")
     axes.grid(visible=False)
     step = (found.high / found.low) ** (0.5 / (len(found.volumes) - 1))
     for peak, row in zip(peaks, ratios(found, peaks), strict=True):
         for level, bars in _runs(found.volumes, row, step).items():
             colour = _LEVEL_COLOURS[level]
-            # Up under the next row, so that no seam is left between them.
+            # It reaches under the next row, so that no seam shows between them.
             axes.broken_barh(bars, (peak - height / 2, height * 1.5), facecolor=colour, edgecolor=colour, linewidth=0.4)
-    handles: list[Artist] = [
-        Rectangle((0, 0), 1, 1, color=colour, linewidth=0, label=name)
-        for colour, name in zip(_LEVEL_COLOURS, _LEVEL_NAMES, strict=True)
-    ]
-    handles += axes.plot([found.crossover.reference_volume], [own], label="this scenario", **dot(INK))
-    scale_tokens(axes, look, found.low, found.high)
+    handles = [style.patch(colour, name) for colour, name in zip(_LEVEL_COLOURS, _LEVEL_NAMES, strict=True)]
+    handles += axes.plot([found.crossover.reference_volume], [own], label="this scenario", **style.dot(style.INK))
+    style.scale_tokens(axes, look, found.low, found.high)
     axes.set_ylim(1, top)
     unit = "peak to mean; self-hosting's cost in times the cheapest API's"
-    write_above(axes, look, heading=PEAK_HEADING, unit=unit)
-    write_legend(axes, look, handles, columns=3)
-
-
-def _write_over(axes: Axes, height: float, text: str) -> None:
-    """Names a bar above it, from the left edge: beside it, names would leave no room for bars on a phone."""
-    over = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2}
-    axes.text(
-        0, height, text, transform=axes.get_yaxis_transform(), color=INK, fontsize=8.5, va="bottom", bbox=over, zorder=6
-    )
+    style.label(axes, look, handles, heading=PEAK_HEADING, unit=unit, columns=3)
 
 
 def _swing_label(swing: Swing) -> str:
@@ -171,7 +134,7 @@ def _swing_label(swing: Swing) -> str:
 
 
 def _runs(volumes: tuple[float, ...], row: list[float], step: float) -> dict[int, list[tuple[float, float]]]:
-    """Neighbours of one level, put together: each as where it begins and how wide it is."""
+    """Runs of neighbours of one level, each as its start and its width."""
     found: dict[int, list[tuple[float, float]]] = {}
     start, before = 0, -1
     for place in range(len(row) + 1):

@@ -1,10 +1,9 @@
-"""Engines and their fitted constants."""
+"""Engines and the constants fitted for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from llama_client.crossover.precisions import all_gguf_names, canonical, family
 from llama_client.crossover.tables import Gpu, unknown
@@ -15,7 +14,7 @@ _SPELLINGS = {"tensorrt-llm": "trtllm", "tensorrt": "trtllm", "llamacpp": "llama
 
 
 def canonical_engine(engine: str, *, param: str = "engine") -> str:
-    """The name of an engine as we write it: `trtllm`, `vllm`, `sglang` or `llama.cpp`."""
+    """One of `ENGINES`."""
     if not isinstance(engine, str):
         raise InvalidRequestError(f"{param}: must be a name, as in 'vllm', not {type(engine).__name__}", param=param)
     lower = engine.strip().lower()
@@ -26,45 +25,30 @@ def canonical_engine(engine: str, *, param: str = "engine") -> str:
 
 
 def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
-    """The canonical precision that an engine runs.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> h100 = Tables.bundled().gpu("h100_sxm")
-        >>> precision_for("", "trtllm", h100), precision_for("fp16", "llama.cpp", h100)
-        ('bf16', 'F16')
-    """
+    """The canonical precision that an engine runs."""
     name = canonical("bf16" if precision == "" else precision)
-    if gpu.vendor == "apple" and engine != "llama.cpp":
-        raise InvalidRequestError(
-            f"engine: {engine!r} does not run on {gpu.title or gpu.name}; give 'llama.cpp'", param="engine"
-        )
+    is_gguf = family(name) == "gguf"
     if engine == "llama.cpp":
-        if name == "bf16":
-            return "F16"
-        if family(name) != "gguf":
-            known = ", ".join(all_gguf_names())
-            raise InvalidRequestError(
-                f"precision: llama.cpp runs GGUF files, not {precision!r}; known are {known}", param="precision"
-            )
-        return name
-    if name == "F16":
-        return "bf16"
-    if family(name) == "gguf":
+        if is_gguf or name == "bf16":
+            return name if is_gguf else "F16"
+        known = ", ".join(all_gguf_names())
+        message = f"precision: llama.cpp runs GGUF files, not {precision!r}; known are {known}"
+        raise InvalidRequestError(message, param="precision")
+    if gpu.vendor == "apple":
+        message = f"engine: {engine!r} does not run on {gpu.title or gpu.name}; give 'llama.cpp'"
+        raise InvalidRequestError(message, param="engine")
+    if is_gguf and name != "F16":
         raise InvalidRequestError(
-            f"precision: {engine} is not estimated with GGUF's {name!r}; give 'bf16', 'fp8', 'nvfp4' or 'int4', or "
-            "engine 'llama.cpp'",
+            f"precision: there is no estimate for {engine} with GGUF's {name!r}; give 'bf16', 'fp8', 'nvfp4' or "
+            "'int4', or engine 'llama.cpp'",
             param="precision",
         )
-    return name
-
-
-FILE = "throughput.toml"
+    return "bf16" if is_gguf else name
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What a tuned server makes of a data sheet. None belongs to one GPU or model."""
+    """What a tuned server reaches of a data sheet. None belongs to one GPU or model."""
 
     bandwidth_efficiency: float
     compute_efficiency: float
@@ -90,32 +74,26 @@ class SingleStream:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """All of it."""
-
     servers: Constants
+    # By kind of memory.
     llama_cpp: dict[str, SingleStream]
+    # Relative errors (sigmas), by what an estimate rests on.
     errors: dict[str, float]
+    # By GPU, both directions together, in 10^9 bytes per second.
     links_gb_per_s: dict[str, float]
-    default_link_gb_per_s: float
 
     def link_gb_per_s(self, gpu: str) -> float:
-        """What two GPUs of a name exchange per second, both directions together, in 10^9 bytes."""
-        return self.links_gb_per_s.get(gpu, self.default_link_gb_per_s)
+        """The bandwidth between two GPUs of a name."""
+        return self.links_gb_per_s.get(gpu, self.links_gb_per_s["default"])
 
 
 @cache
 def fitted() -> Fitted:
-    """The constants of the package."""
+    """The bundled constants."""
     import tomllib
     from importlib import resources
 
-    text = resources.files("llama_client.crossover.data").joinpath(FILE).read_text(encoding="utf-8")
-    found: dict[str, Any] = tomllib.loads(text)
-    links = found["links_gb_per_s"]
-    return Fitted(
-        Constants(**found["servers"]),
-        {kind: SingleStream(**row) for kind, row in found["llama_cpp"].items()},
-        found["errors"],
-        {name: rate for name, rate in links.items() if name != "default"},
-        links["default"],
-    )
+    text = resources.files("llama_client.crossover.data").joinpath("throughput.toml").read_text(encoding="utf-8")
+    found = tomllib.loads(text)
+    streams = {kind: SingleStream(**row) for kind, row in found["llama_cpp"].items()}
+    return Fitted(Constants(**found["servers"]), streams, found["errors"], found["links_gb_per_s"])

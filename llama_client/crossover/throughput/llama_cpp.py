@@ -1,8 +1,8 @@
-"""llama.cpp: one request at a time, as fast as one card reads the file; several at once with a wide band.
+"""llama.cpp's speed: fitted for one request at a time, a rough estimate for several.
 
-`t = bytes / (bandwidth x e) + c`, with e and c by the kind of memory. Over several GPUs llama.cpp splits a model layer
-by layer: they take turns, so one request is as fast as on one card (XiongjieDai/GPU-Benchmarks-on-LLM-Inference: a 70B
-in Q4_K_M gives 16.3 tokens/s on two RTX 3090 and 16.9 on four).
+One request: `t = bytes / (bandwidth x e) + c`, with e and c by the kind of memory. Over several GPUs llama.cpp splits a
+model layer by layer: they take turns, so one request is as fast as on one card
+(XiongjieDai/GPU-Benchmarks-on-LLM-Inference: a 70B in Q4_K_M gives 16.3 tokens/s on two RTX 3090 and 16.9 on four).
 """
 
 from __future__ import annotations
@@ -10,63 +10,41 @@ from __future__ import annotations
 from llama_client.crossover.precisions import weight_bytes
 from llama_client.crossover.tables import Architecture, Gpu
 from llama_client.crossover.throughput.engines import SingleStream, fitted
-from llama_client.crossover.throughput.work import (
-    StepTime,
-    attention_flops,
-    prefill_flops,
-    read_weight_bytes,
-)
+from llama_client.crossover.throughput.work import StepTime, attention_flops, prefill_flops, read_weight_bytes
 
-# llama.cpp caches keys and values in 16 bits unless told otherwise.
+# llama.cpp's default: keys and values in 16 bits.
 _KV_VALUE_BYTES = 2.0
-# The share of the 16-bit FLOPS that llama.cpp's kernels reach, which unpack on the way: about what people see while
-# prompts are read on these kinds of cards. A judgement: no figure at several requests was at hand, so the band is wide.
+# The share of the 16-bit FLOPS that llama.cpp's kernels reach while they unpack weights: about what people see while
+# prompts are read on these kinds of cards. A judgement, with a wide band: no figure for several requests was at hand.
 _FLOPS_SHARE = {"gddr": 0.5, "hbm": 0.2, "unified": 0.5}
 
 
 def tpot_ms(
-    model: Architecture,
-    gpu: Gpu,
-    precision: str,
-    *,
-    context_tokens: float = 0,
-    constants: SingleStream | None = None,
+    model: Architecture, gpu: Gpu, precision: str, *, context_tokens: float = 0, constants: SingleStream | None = None
 ) -> float:
-    """Milliseconds per token of one request.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> tables = Tables.bundled()
-        >>> 1000 / tpot_ms(tables.model("llama-3-8b"), tables.gpu("rtx_4090"), "Q4_K_M") > 100
-        True
-    """
-    reached = constants or constants_for(gpu)
+    """Milliseconds per token of one request."""
+    reached = constants or fitted().llama_cpp[gpu.memory_kind]
     read = active_bytes(model, precision) + context_tokens * model.kv_bytes_per_token(_KV_VALUE_BYTES)
     return read / (gpu.bandwidth_gb_per_s * 1e9 * reached.bandwidth_efficiency) * 1e3 + reached.overhead_ms
 
 
 def active_bytes(model: Architecture, precision: str) -> float:
-    """The part of a file that one token meets: all of a dense model, of a mixture of experts those that answer."""
+    """The weights that one token meets: all of a dense model, the active experts of a mixture."""
     return weight_bytes(model, precision) * model.parameters_per_token / model.all_parameters
-
-
-def constants_for(gpu: Gpu) -> SingleStream:
-    """What was fitted for a GPU's kind of memory."""
-    return fitted().llama_cpp[gpu.memory_kind]
 
 
 def step(
     model: Architecture, gpu: Gpu, precision: str, batch: float, isl: int, osl: int, *, prompts: float
 ) -> StepTime:
-    """A step of several requests, for which weights are read once. Not fitted; one request: `tpot_ms`."""
-    reached = constants_for(gpu)
+    """A step of several requests, for which weights are read once. Not fitted; for one request: `tpot_ms`."""
+    reached = fitted().llama_cpp[gpu.memory_kind]
+    # Scaled so that a batch of one agrees with `tpot_ms`.
     one = read_weight_bytes(model, precision, 1)
-    # Scaled so that one request is what `tpot_ms` says of it.
     weights = active_bytes(model, precision) * read_weight_bytes(model, precision, batch) / one
     cache = batch * (isl + osl / 2) * model.kv_bytes_per_token(_KV_VALUE_BYTES)
     return StepTime(
         read_ms=(weights + cache) / (gpu.bandwidth_gb_per_s * 1e9 * reached.bandwidth_efficiency) * 1e3,
-        # The first one's is in what was fitted.
+        # The arithmetic of the first request is in the fitted constants.
         decode_ms=(batch - 1) * 2 * model.parameters_per_token / _flops_per_s(gpu) * 1e3,
         prefill_ms=prompts / osl * prompt_ms(model, gpu, isl),
         exchange_ms=0.0,
@@ -77,11 +55,10 @@ def step(
 
 def prompt_ms(model: Architecture, gpu: Gpu, isl: int) -> float:
     """Milliseconds to read a prompt, on one card after the other."""
-    flops = prefill_flops(model, isl) + attention_flops(model, isl)
-    return flops / _flops_per_s(gpu) * 1e3
+    return (prefill_flops(model, isl) + attention_flops(model, isl)) / _flops_per_s(gpu) * 1e3
 
 
 def _flops_per_s(gpu: Gpu) -> float:
-    """What one card reaches; who asks knows that its data sheet has a figure."""
+    # Callers have checked that the data sheet has a figure.
     assert gpu.bf16_tflops is not None
     return gpu.bf16_tflops * 1e12 * _FLOPS_SHARE[gpu.memory_kind]

@@ -1,4 +1,4 @@
-"""Known points: published rows and the user's own, and the nearest to a question."""
+"""Known rates: published rows and the user's own measurements, and the nearest to a question."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from typing import Literal
+from operator import attrgetter
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.crossover.throughput.engines import canonical_engine, precision_for
@@ -18,42 +22,46 @@ from llama_client.errors import InvalidRequestError
 
 # The `gpu` of a point that was measured without one.
 CPU = "cpu"
+# Checked where points are read from a file.
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPoint:
     """The rate of one replica at one concurrency, measured by the user.
 
-    A replica is one server process and the GPUs that it splits the model over. Whoever writes such a point has to hold
-    `concurrency` requests open all the time (a new one starts as soon as one ends), leave out the time before the first
-    answers and after the last request started, and count what came back, not what was asked for.
+    A replica is one server process and the GPUs that it splits the model over. A valid measurement holds `concurrency`
+    requests in flight all the time (a new one starts as soon as one ends), leaves out the time before the first answers
+    and after the last request started, and counts the tokens that came back, not those that were asked for.
 
     Attributes:
         model: The canonical name, as in `llama-3.1-8b`.
         gpu: Its name in the tables, as in `h100_sxm`.
         n_gpus: How many GPUs the replica has.
         precision: Of the weights, a canonical name: `bf16`, `fp8`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`.
-        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`; None: unknown, taken for whichever is asked for.
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`; None: unknown, used for any engine.
         input_tokens: The mean length of the prompts, in tokens of the model.
         output_tokens: The mean length of the answers, in tokens.
-        concurrency: Requests under way at once.
+        concurrency: Requests in flight at once.
         output_tokens_per_s: Output tokens of all requests together, per second of wall time. Input tokens don't count.
         tpot_ms: The mean time of one output token after the first, per request, in milliseconds; None: not measured.
         ttft_ms: The mean time to the first token, in milliseconds; None: not measured.
         measured_on: The day.
     """
 
-    model: str
-    gpu: str
-    n_gpus: int
-    precision: str
+    model: Name
+    gpu: Name
+    n_gpus: Count
+    precision: Name
     engine: str | None
-    input_tokens: int
-    output_tokens: int
-    concurrency: int
-    output_tokens_per_s: float
-    tpot_ms: float | None
-    ttft_ms: float | None
+    input_tokens: Count
+    output_tokens: Count
+    concurrency: Count
+    output_tokens_per_s: Positive
+    tpot_ms: Positive | None
+    ttft_ms: Positive | None
     measured_on: date
 
 
@@ -64,20 +72,24 @@ _FOLDER = "llama_client.crossover.data"
 # The rows are dated 2025-10 to 2026-04; most names carry 2026-04.
 _MEASURED_ON = date(2026, 4, 1)
 _MEASURED_SOURCE = "aiconfigurator-core 0.12.0, silicon_sample.csv (Apache-2.0)"
-# How the engines are named in published rows. NIM and MLPerf's submissions have their own, and stay apart.
-_ENGINES = {
-    "tensorrt-llm": "trtllm",
-    "vllm": "vllm",
-    "sglang": "sglang",
-    "llama.cpp": "llama.cpp",
-    "ollama": "llama.cpp",
+# By the beginnings of names in published rows. NIM and MLPerf's submissions have engines of their own.
+_ENGINES = {"tensorrt-llm": "trtllm", "vllm": "vllm", "sglang": "sglang"} | dict.fromkeys(
+    ("llama.cpp", "ollama"), "llama.cpp"
+)
+_LOADS: dict[str, Load] = {
+    "offline max load": "offline",
+    "single stream": "single",
+    **dict.fromkeys(("offline fixed batch", "open-loop", "closed-loop"), "served"),
 }
+_DIMENSIONS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "tied_embeddings", "moe")
+_shape = attrgetter(*_DIMENSIONS, "cross_attention_layers")
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class PublishedPoint:
-    """One row."""
-
     id: str
     model: Architecture
     gpu: Gpu
@@ -96,51 +108,38 @@ class PublishedPoint:
 
 
 def same_shape(one: Architecture, other: Architecture) -> bool:
-    """Whether two models compute the same, as Llama 3.1-70B and 3.3-70B do: every dimension is equal."""
-    return _shape(one) == _shape(other)
+    """Whether every dimension of two models is equal, as of Llama 3.1-70B and 3.3-70B."""
+    return bool(_shape(one) == _shape(other))
 
 
 @cache
 def bundled_points() -> tuple[PublishedPoint, ...]:
-    """Every row of the two files whose configuration the tables know and whose engine is one of ours."""
+    """The rows of the two files with a known model, GPU, precision and engine."""
     tables = Tables.bundled()
     return (*_measured(tables), *_published(tables))
 
 
 def published_rows() -> list[dict[str, str]]:
-    """The rows of `published_throughput.csv` as they stand."""
+    """The rows of `published_throughput.csv`, unparsed."""
     return list(_rows("published_throughput.csv"))
 
 
 def _measured(tables: Tables) -> Iterator[PublishedPoint]:
     for number, row in enumerate(_rows("measured_throughput.csv"), 2):
-        gpu = tables.gpu(row["system"])
+        model, gpu = tables.model(row["model_path"].removesuffix("-FP8")), tables.gpu(row["system"])
+        precision = precision_for(row["gemm_quant_mode"], row["backend"], gpu)
         isl, osl, batch = int(row["isl"]), int(row["osl"]), int(row["batch_size"])
         tpot, ttft = float(row["silicon_tpot_ms"]), float(row["silicon_ttft_ms"])
-        yield PublishedPoint(
-            f"measured_throughput.csv:{number}",
-            tables.model(row["model_path"].removesuffix("-FP8")),
-            gpu,
-            int(row["tp_size"]),
-            precision_for(row["gemm_quant_mode"], row["backend"], gpu),
-            row["backend"],
-            "served",
-            isl,
-            osl,
-            batch,
-            tpot,
-            ttft,
-            # A request takes its first token's time and osl times the others'; so many are under way.
-            batch * osl / (ttft + osl * tpot) * 1e3,
-            _MEASURED_SOURCE,
-            _MEASURED_ON,
-        )
+        # Each of the batch takes the time of its first token and osl times that of the others.
+        rate = batch * osl / (ttft + osl * tpot) * 1e3
+        setup = (f"measured_throughput.csv:{number}", model, gpu, int(row["tp_size"]), precision, row["backend"])
+        yield PublishedPoint(*setup, "served", isl, osl, batch, tpot, ttft, rate, _MEASURED_SOURCE, _MEASURED_ON)
 
 
 def _published(tables: Tables) -> Iterator[PublishedPoint]:
     for row in published_rows():
-        engine = _engine(row["engine"])
-        load = _load(row["scenario"])
+        engine = _by_beginning(_ENGINES, row["engine"].lower())
+        load = _by_beginning(_LOADS, row["scenario"])
         if engine is None or load is None:
             continue
         gpu = tables.gpu(row["hardware"])
@@ -149,57 +148,18 @@ def _published(tables: Tables) -> Iterator[PublishedPoint]:
         except InvalidRequestError:
             # "Q4" and "4-bit" do not say which of several formats it was.
             continue
-        rate, tpot = float(row["output_tokens_per_s"]), _number(row["tpot_ms"])
-        # Where requests come at random, so many are under way (Little).
+        setup = (row["id"], tables.model(row["model"]), gpu, int(row["n_gpus"]), precision, engine)
+        rate, tpot, ttft = float(row["output_tokens_per_s"]), _number(row["tpot_ms"]), _number(row["ttft_ms"])
+        # Requests in flight where they arrive at random: Little's law.
         counted = rate * tpot / 1e3 if tpot is not None and load == "served" else None
-        yield PublishedPoint(
-            row["id"],
-            tables.model(row["model"]),
-            gpu,
-            int(row["n_gpus"]),
-            precision,
-            engine,
-            load,
-            _whole(row["input_tokens"]),
-            _whole(row["output_tokens"]),
-            _number(row["concurrency"]) or counted,
-            tpot,
-            _number(row["ttft_ms"]),
-            rate,
-            f"{row['source']} ({row['engine']}, {row['scenario']})",
-            _day(row["as_of"]),
-        )
+        batch = _number(row["concurrency"]) or counted
+        isl, osl = _whole(row["input_tokens"]), _whole(row["output_tokens"])
+        source = f"{row['source']} ({row['engine']}, {row['scenario']})"
+        yield PublishedPoint(*setup, load, isl, osl, batch, tpot, ttft, rate, source, _day(row["as_of"]))
 
 
-def _load(scenario: str) -> Load | None:
-    if scenario.startswith("offline max load"):
-        return "offline"
-    if scenario.startswith("single stream"):
-        return "single"
-    return "served" if scenario.startswith(("offline fixed batch", "open-loop", "closed-loop")) else None
-
-
-def _engine(text: str) -> str | None:
-    """The engine that a row names first; None: none of ours."""
-    for word, name in _ENGINES.items():
-        if text.lower().startswith(word):
-            return canonical_engine(name)
-    return None
-
-
-def _shape(model: Architecture) -> tuple[object, ...]:
-    return (
-        model.layers,
-        model.hidden,
-        model.ffn,
-        model.heads,
-        model.kv_heads,
-        model.head_dim,
-        model.vocab,
-        model.tied_embeddings,
-        model.moe,
-        model.cross_attention_layers,
-    )
+def _by_beginning(known: Mapping[str, _Value], text: str) -> _Value | None:
+    return next((value for beginning, value in known.items() if text.startswith(beginning)), None)
 
 
 def _rows(file: str) -> Iterator[dict[str, str]]:
@@ -217,7 +177,7 @@ def _whole(text: str) -> int | None:
 
 
 def _day(text: str) -> date | None:
-    """The first day of what is told: `2025`, `2025-09` or `2025-09-09`."""
+    """The first day of a year, a month or a day: `2025`, `2025-09` or `2025-09-09`."""
     if not text:
         return None
     year, month, day = (*map(int, text.split("-")), 1, 1)[:3]
@@ -225,8 +185,8 @@ def _day(text: str) -> date | None:
 
 
 RateSource = Literal["measured", "published", "estimated"]
-# Published rates of dense models that are faster than this had their prompts in a cache: at 2000 tokens in and 100 out,
-# those of vLLM 0.12 with an 8B on an H200 need all of the data sheet's FLOPS.
+# Published rates of dense models that exceed the estimate by more had their prompts in a cache: at 2000 tokens in and
+# 100 out, those of vLLM 0.12 with an 8B on an H200 need all of the data sheet's FLOPS.
 MOST_OF_ESTIMATE = 1.5
 # Lengths within this factor of one another are the same.
 _SAME_LENGTH = 1.1
@@ -234,31 +194,24 @@ _SAME_LENGTH = 1.1
 
 @dataclass(frozen=True, slots=True)
 class KnownPoint:
-    """A point of the same configuration.
-
-    `batch` is None for as many as fit, offline. `own_prompt`: the rate is over the whole time of requests; not: over
-    the time in which they write.
-    """
+    """A point of a replica's configuration."""
 
     rung: RateSource
     isl: int
     osl: int
+    # None: as many as fit, offline.
     batch: float | None
     output_tokens_per_s: float
     source: str
     as_of: date | None
+    # Whether the rate is over the whole time of requests, or only over the time after their first tokens.
     own_prompt: bool = True
     tpot_ms: float | None = None
     ttft_ms: float | None = None
 
 
 def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[list[KnownPoint], tuple[str, ...]]:
-    """The user's own points that are of a replica's configuration, and sentences on those that cannot be used.
-
-    One that cannot be, or that nothing can be made of, must not keep the others from being used: it lies in a file that
-    nobody looks into.
-    """
-    # Read only where there is a point whose model has to be looked up.
+    """The user's own points of a replica's configuration, and a sentence on each that cannot be used."""
     shapes = {row.name: row for row in Tables.bundled().models} if measured else {}
     taken, skipped = [], []
     for point in measured:
@@ -274,40 +227,31 @@ def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[lis
 
 
 def is_usable(point: MeasuredPoint, model: Architecture, gpu: Gpu) -> bool:
-    """Whether a point of the user's own, of this model on this GPU, can be one: by its names and the data sheet."""
-    try:
-        replica = Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")
-        return _unusable(point, replica) is None
-    except InvalidRequestError:
-        return False
+    """Whether a point of the user's own, of this model on this GPU, is possible by its names and the data sheet."""
+    with suppress(InvalidRequestError):
+        return _unusable(point, Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")) is None
+    return False
 
 
 def known(point: MeasuredPoint) -> KnownPoint:
-    """A point of the user's own, as one of those that rates are taken from."""
-    isl, osl = point.input_tokens, point.output_tokens
-    return KnownPoint(
-        "measured",
-        isl,
-        osl,
-        point.concurrency,
-        point.output_tokens_per_s,
-        f"measured on {point.measured_on} with {_load_of(point.concurrency)}, {_lengths(isl, osl)}",
-        point.measured_on,
-        tpot_ms=point.tpot_ms,
-        ttft_ms=point.ttft_ms,
-    )
+    isl, osl, batch, day = point.input_tokens, point.output_tokens, point.concurrency, point.measured_on
+    source = f"measured on {day} {_load_of(batch, isl, osl)}"
+    rate, tpot, ttft = point.output_tokens_per_s, point.tpot_ms, point.ttft_ms
+    return KnownPoint("measured", isl, osl, batch, rate, source, day, tpot_ms=tpot, ttft_ms=ttft)
 
 
 def published_points(replica: Replica) -> list[KnownPoint]:
-    """The published points of a replica's configuration, without those that left prompts out or do not fit it."""
-    return [point for point in _known_published(replica) if _is_plausible(replica, point)]
+    """The published points of a replica's configuration that fit it and did not take prompts from a cache."""
+    return [
+        point
+        for point in _known_published(replica)
+        if replica.model.moe is not None
+        or point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
+    ]
 
 
 def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
-    """The point of the nearest lengths and load, the newest of equals.
-
-    All three weigh the same: that is how one measured row predicts another best.
-    """
+    """The point of the nearest lengths and load, the newest of equals."""
 
     def order(point: KnownPoint) -> tuple[float, int]:
         return distance(point, full.batch, isl, osl), -(point.as_of or date.min).toordinal()
@@ -316,7 +260,8 @@ def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) 
 
 
 def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:
-    """How far a point is from a full load at other lengths: logarithms of their ratios, added up."""
+    """How far a point is from a full load of other lengths: the sum of the logarithms of the ratios."""
+    # All three weigh the same: so one measured row predicts another best.
     load = 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
     return apart(point, isl, osl) + load
 
@@ -327,12 +272,12 @@ def apart(point: KnownPoint, isl: int, osl: int) -> float:
 
 
 def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
-    """Whether a point's lengths are others, but for what they vary by from run to run."""
+    """Whether a point's lengths are these, but for what varies from run to run."""
     return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in ((point.isl, isl), (point.osl, osl)))
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
-    """What the estimator says of a point's own load and lengths, in output tokens per second."""
+    """The estimate for a point's own load and lengths."""
     if point.batch is None:
         return replica.max_output_tokens_per_s(point.isl, point.osl).output_tokens_per_s
     running = min(point.batch, replica.largest_batch(point.isl, point.osl))
@@ -340,7 +285,7 @@ def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
 
 
 def _unusable(point: MeasuredPoint, replica: Replica) -> str | None:
-    """Why a point of the replica's configuration cannot be used, to stand after its rate; None: it can."""
+    """Why a point of the replica's configuration cannot be used, to follow its rate in a sentence; None: it can."""
     if min(point.input_tokens, point.output_tokens, point.concurrency) < 1 or not point.output_tokens_per_s > 0:
         return "counts too few tokens or requests"
     isl, osl = point.input_tokens, point.output_tokens
@@ -352,12 +297,10 @@ def _unusable(point: MeasuredPoint, replica: Replica) -> str | None:
 
 
 def _has_room(replica: Replica, isl: int, osl: int) -> bool:
-    """Whether the estimator can say anything of lengths: a model of the same shape may have a shorter context."""
-    try:
-        replica.largest_batch(isl, osl)
-    except InvalidRequestError:
-        return False
-    return True
+    """Whether there is an estimate for these lengths: a model of the same shape may have a shorter context."""
+    with suppress(InvalidRequestError):
+        return replica.largest_batch(isl, osl) > 0
+    return False
 
 
 def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architecture]) -> bool:
@@ -371,10 +314,9 @@ def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architec
     except InvalidRequestError:
         # A precision that this engine does not run.
         return False
-    if point.model == replica.model.name:
-        return True
-    # A model of the user's own tables goes by its name alone.
-    return point.model in shapes and same_shape(shapes[point.model], replica.model)
+    # A model of the user's own tables matches by its name alone.
+    shape = shapes.get(point.model)
+    return point.model == replica.model.name or (shape is not None and same_shape(shape, replica.model))
 
 
 def _known_published(replica: Replica) -> Iterator[KnownPoint]:
@@ -388,25 +330,14 @@ def _known_published(replica: Replica) -> Iterator[KnownPoint]:
             continue
         rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
         if point.tpot_ms is not None and point.batch is not None:
-            # Without the time to first tokens, in which the start of a short run weighs too much.
+            # Without the time to first tokens, where the start of a short run weighs too much.
             rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
             own_prompt = False
         batch = None if point.load == "offline" else point.batch
-        load = "a full load" if batch is None else _load_of(batch)
-        source = f"{point.source}, with {load}, {_lengths(isl, point.osl)}"
+        source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
         yield KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
 
 
-def _is_plausible(replica: Replica, point: KnownPoint) -> bool:
-    """Whether a server can have read its prompts, too."""
-    if replica.model.moe is not None:
-        return True
-    return point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
-
-
-def _load_of(batch: float) -> str:
-    return "one request at a time" if batch == 1 else f"{batch:.0f} requests at once"
-
-
-def _lengths(isl: int, osl: int) -> str:
-    return f"{isl} tokens in and {osl} out"
+def _load_of(batch: float | None, isl: int, osl: int) -> str:
+    load = "a full load" if batch is None else f"{batch:.0f} requests at once"
+    return f"with {'one request at a time' if batch == 1 else load}, {isl} tokens in and {osl} out"

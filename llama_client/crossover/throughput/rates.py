@@ -27,38 +27,31 @@ from llama_client.crossover.throughput.replica import Binding, Replica, Saturati
 from llama_client.crossover.throughput.work import require_lengths, require_number
 from llama_client.errors import InvalidRequestError
 
-# What repeating a measurement changes, and what another installation of the same does: judgements.
+# Relative errors of a repeated measurement, and of another installation of the same: judgements.
 MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.07
 # Loads within this factor of one another are the same.
 _SAME_LOAD = 1.5
-# What a request takes beside its tokens (connecting, preparing its prompt), as the time of so many tokens: more than
-# longer answers show of it, and most of a short one. A judgement.
+# The fixed time of a request (connecting, preparing its prompt), in tokens of output: it hardly shows in a long answer,
+# and dominates a short one. A judgement.
 _REQUEST_TOKENS = 5
 # A GPU that nothing was fitted on: a judgement.
 _UNSEEN_GPU_ERROR = 0.25
-# llama.cpp with several requests: nothing was fitted, nor measured of what one request tells of several.
+# llama.cpp with several requests: nothing was fitted, nor measured how one request predicts several.
 _UNFITTED_ERROR = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """What the estimator's curve is multiplied by, and how sure the product is."""
-
-    factor: float
-    error: float
-    is_scaled: bool
-
-
-def weighed(replica: Replica, full: Saturation, near: KnownPoint | None, isl: int, osl: int) -> Weighed:
-    """The nearest point's word against the estimator's, about a full load."""
+def _weighed(
+    replica: Replica, full: Saturation, near: KnownPoint | None, isl: int, osl: int
+) -> tuple[float, float, bool]:
+    """The factor of the estimate, the error of the product, and whether a point was scaled for it."""
     estimated = _estimate_error(replica, full)
     if near is None:
-        return Weighed(1.0, estimated, is_scaled=False)
+        return 1.0, estimated, False
     off = math.log(near.output_tokens_per_s / estimated_tokens_per_s(replica, near))
     own = MEASURED_ERROR if near.rung == "measured" else PUBLISHED_ERROR
     as_long = is_as_long(near, isl, osl)
     if as_long and (near.batch is None or near.batch * _SAME_LOAD >= full.batch):
-        return Weighed(math.exp(off), own, is_scaled=False)
+        return math.exp(off), own, False
     if not as_long:
         own = math.hypot(own, math.log1p(_REQUEST_TOKENS / near.osl))
     scaled = scaled_error(own, distance(near, full.batch, isl, osl))
@@ -68,29 +61,26 @@ def weighed(replica: Replica, full: Saturation, near: KnownPoint | None, isl: in
     if near.own_prompt and as_long:
         # More requests do not give less than fewer did.
         moved = max(moved, math.log(near.output_tokens_per_s / full.output_tokens_per_s))
-    return Weighed(math.exp(moved), error, is_scaled=True)
+    return math.exp(moved), error, True
 
 
 def scaled_error(own: float, apart: float) -> float:
-    """The sigma of a rate scaled from a point: the point's own, and what the estimator's error drifts by on the way.
-
-    The drift's variance grows with the distance, as a random walk's does: that suits the measured rows better than a
-    sigma that does.
-    """
+    """The sigma of a rate scaled from a point: the point's own, and the drift of the estimator's error on the way."""
+    # As of a random walk, the variance grows with the distance: that suits the measured rows better than the sigma.
     return math.hypot(own, fitted().errors["drift"] * math.sqrt(apart))
 
 
 def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
-    """By how much to move a logarithm of a rate, and the sigma of what comes of it: weights are inverse variances.
+    """The shift of the logarithm of a rate, and the sigma of the result: weights are inverse variances.
 
     Examples:
         >>> [round(figure, 3) for figure in weigh(0.1, 0.36, 0.12)]
         [0.09, 0.12]
     """
-    # Where a point shows the estimator to be further off than both sigmas explain, so it is elsewhere.
+    # Where a point shows the estimator to be further off than both sigmas explain, its sigma is too small.
     estimated = max(estimated, math.sqrt(max(0.0, off**2 - scaled**2)))
     moved = off * estimated**2 / (estimated**2 + scaled**2)
-    # In part both err the same way, so their mean is not claimed to be surer than the better of them.
+    # Both err the same way in part, so their mean is no better than the better of the two.
     return moved, min(estimated, scaled)
 
 
@@ -106,10 +96,8 @@ def _estimate_error(replica: Replica, full: Saturation) -> float:
     return max(estimated, _UNSEEN_GPU_ERROR)
 
 
-# An answer that is read as it is written: 20 tokens a second for each user, the first of them within 2 seconds.
-# Judgements.
-DEFAULT_TPOT_LIMIT_MS = 50.0
-DEFAULT_TTFT_LIMIT_S = 2.0
+# An answer that is read as it is written: 20 tokens per second and user, the first within 2 seconds. Judgements.
+DEFAULT_TPOT_LIMIT_MS, DEFAULT_TTFT_LIMIT_S = 50.0, 2.0
 _UNTUNED = (
     "; an installation as it comes, with nothing tuned, gave 0.6 to 0.85 of it (vLLM 0.6 and 0.19: "
     "dstackai/benchmarks, arXiv 2606.11690)"
@@ -118,7 +106,7 @@ _UNTUNED = (
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one replica gives, and how sure that is."""
+    """The rate of one replica; `error` is relative (a sigma), `slo_*` is within the limits, `alone_*` one request."""
 
     output_tokens_per_s: float
     rung: RateSource
@@ -152,16 +140,7 @@ def replica_rate(
     ttft_limit_s: float = DEFAULT_TTFT_LIMIT_S,
     measured: Sequence[MeasuredPoint] = (),
 ) -> Rate:
-    """The rate of one replica, from the highest rung that there is.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> tables = Tables.bundled()
-        >>> model, gpu = tables.model("llama-3.3-70b"), tables.gpu("h100_sxm")
-        >>> rate = replica_rate(model, gpu, n_gpus=2, input_tokens=5000, output_tokens=500)
-        >>> rate.rung, round(rate.output_tokens_per_s)
-        ('published', 898)
-    """
+    """The rate of one replica: measured by the user, else published, else estimated."""
     _require_limits(tpot_limit_ms, ttft_limit_s)
     replica = Replica(model, gpu, n_gpus, precision, engine)
     require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))
@@ -172,11 +151,11 @@ def replica_rate(
     full = replica.max_output_tokens_per_s(input_tokens, output_tokens)
     near = nearest(own or published_points(replica), full, input_tokens, output_tokens)
     if near is not None and near.batch is not None:
-        # Its host had requests to serve, so what it says of a full load is of one that is served too.
+        # The point is of requests that came over the network, so the full load it is compared with is too.
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)
-    found = weighed(replica, full, near, input_tokens, output_tokens)
+    factor, error, is_scaled = _weighed(replica, full, near, input_tokens, output_tokens)
     ceiling = ceiling_tokens_per_s(replica, isl=input_tokens, osl=output_tokens)
-    factor = min(found.factor, ceiling / full.output_tokens_per_s)
+    factor = min(factor, ceiling / full.output_tokens_per_s)
     held = replica.output_tokens_per_s_under(
         input_tokens, output_tokens, tpot_ms=tpot_limit_ms * factor, ttft_s=ttft_limit_s * factor
     )
@@ -184,8 +163,8 @@ def replica_rate(
     return Rate(
         output_tokens_per_s=full.output_tokens_per_s * factor,
         rung="estimated" if near is None else near.rung,
-        error=found.error,
-        source=_source(replica, near, is_scaled=found.is_scaled),
+        error=error,
+        source=_source(replica, near, is_scaled=is_scaled),
         as_of=None if near is None else near.as_of,
         binding=full.binding,
         batch=full.batch,
@@ -197,7 +176,7 @@ def replica_rate(
         alone_tpot_ms=alone.tpot_ms / factor,
         alone_ttft_ms=None if alone.ttft_ms is None else alone.ttft_ms / factor,
         factor=factor,
-        is_scaled=found.is_scaled,
+        is_scaled=is_scaled,
         skipped=skipped,
     )
 
@@ -205,7 +184,7 @@ def replica_rate(
 def measured_rate(
     points: Sequence[MeasuredPoint], isl: int, osl: int, *, tpot_limit_ms: float, ttft_limit_s: float
 ) -> Rate:
-    """The rate of a machine of which nothing but measured points is known, such as a processor."""
+    """The rate of a machine that only measured points are known of, such as a CPU."""
     _require_limits(tpot_limit_ms, ttft_limit_s)
     if not points:
         raise InvalidRequestError("points: at least one is required", param="points")
@@ -213,7 +192,7 @@ def measured_rate(
 
 
 def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_ms: float, ttft_limit_s: float) -> Rate:
-    """What the user's points of the nearest lengths say, where there is no curve to scale."""
+    """The rate from the user's points of the nearest lengths, where there is no curve to scale."""
     least = min(apart(point, isl, osl) for point in own)
     points = [point for point in own if apart(point, isl, osl) == least]
     full = max(points, key=lambda point: point.output_tokens_per_s)
@@ -225,7 +204,7 @@ def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_m
     held = max(filter(keeps, points), key=lambda point: point.output_tokens_per_s, default=None)
     alone = min(points, key=lambda point: point.batch or 1)
     is_scaled = not is_as_long(full, isl, osl)
-    # Prompts and answers of other lengths make another rate, and no estimate says which.
+    # Other lengths make another rate, and there is no estimate of it.
     grown = fitted().errors["unscaled_drift"] * math.sqrt(least) if is_scaled else 0.0
     return Rate(
         output_tokens_per_s=full.output_tokens_per_s,
@@ -251,12 +230,12 @@ def _tpot_ms(point: KnownPoint) -> float:
 
 
 def _source(replica: Replica, near: KnownPoint | None, *, is_scaled: bool) -> str:
-    if near is None:
-        said = "estimated from the data sheets' bandwidth and FLOPS, as a tuned server reaches them"
-        if replica.is_llama_cpp:
-            return "estimated from the data sheet's bandwidth; what several requests at once give is a judgement"
-        return said + (_UNTUNED if replica.engine in ("vllm", "sglang") else "")
-    return f"{near.source}; scaled to these lengths and a full load by the estimator" if is_scaled else near.source
+    if near is not None:
+        return f"{near.source}; scaled to these lengths and a full load by the estimator" if is_scaled else near.source
+    if replica.is_llama_cpp:
+        return "estimated from the data sheet's bandwidth; what several requests at once give is a judgement"
+    untuned = _UNTUNED if replica.engine in ("vllm", "sglang") else ""
+    return f"estimated from the data sheets' bandwidth and FLOPS, as a tuned server reaches them{untuned}"
 
 
 def _require_limits(tpot_limit_ms: float, ttft_limit_s: float) -> None:
@@ -279,9 +258,9 @@ def decode_tpot_ms(
     engine: str = "trtllm",
     tables: Tables | None = None,
 ) -> float:
-    """Milliseconds per output token of each request on a server with `batch` requests under way.
+    """Milliseconds per output token of each request on a server with `batch` requests in flight.
 
-    Prompts that come in meanwhile are included. Requests beyond what the memory holds wait and slow nobody down.
+    Prompts that arrive meanwhile are included. Requests beyond what the memory holds wait and do not slow the others.
 
     Args:
         model: A name of the tables, as in `llama-3.1-70b`.
@@ -290,14 +269,14 @@ def decode_tpot_ms(
         precision: `bf16`, `fp16`, `fp8`, `fp8_block`, `nvfp4` or `int4`; with llama.cpp GGUF's names, as in `Q4_K_M`.
         isl: Tokens of a prompt.
         osl: Tokens of an answer.
-        batch: Requests under way at once. llama.cpp is known with 1; more of them read the weights once, and how fast
-            it computes then is a judgement.
+        batch: Requests in flight at once. For llama.cpp the constants are fitted for 1; more of them read the weights
+            once, and how fast it computes then is a judgement.
         engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
         tables: Where names are looked up; None: the bundled ones.
 
     Raises:
-        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
-            FLOPS are unknown and needed.
+        InvalidRequestError: A name is unknown, a number is invalid or out of range, the model does not fit, or the
+            GPU's FLOPS are needed and unknown.
 
     Examples:
         >>> 15 < decode_tpot_ms("llama-3.1-70b", "h200_sxm", isl=1024, osl=1024, batch=4) < 25
@@ -321,7 +300,7 @@ def max_throughput(
     engine: str = "trtllm",
     tables: Tables | None = None,
 ) -> float:
-    """Output tokens per second of a replica that always has as many requests as its memory holds, offline.
+    """Output tokens per second of a replica that always runs as many requests as its memory holds, offline.
 
     Args:
         model: A name of the tables, as in `llama-3.1-70b`.
@@ -330,13 +309,13 @@ def max_throughput(
         precision: As for `decode_tpot_ms`.
         isl: Tokens of a prompt.
         osl: Tokens of an answer.
-        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`. On a chip whose FLOPS are unknown llama.cpp's is that of one
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`. On a chip of unknown FLOPS llama.cpp's figure is that of one
             request.
         tables: Where names are looked up; None: the bundled ones.
 
     Raises:
-        InvalidRequestError: A name is unknown, a number is none or out of range, the model does not fit, or the GPU's
-            FLOPS are unknown and needed.
+        InvalidRequestError: A name is unknown, a number is invalid or out of range, the model does not fit, or the
+            GPU's FLOPS are needed and unknown.
 
     Examples:
         >>> 3500 < max_throughput("llama-3.3-70b", "h100_sxm", n_gpus=2, isl=1000, osl=1000) < 5000

@@ -1,7 +1,7 @@
-"""One replica: a server process, its GPUs and the model on them. Its speed by batch, and the ceiling.
+"""One replica (a server process, its GPUs, the model on them): its estimated speed by batch, and the ceiling.
 
-The estimate alone; what was measured or published for the same thing goes before it in `rates.py`. One request under
-llama.cpp, which works differently: `llama_cpp.py`.
+Measured and published figures have precedence over this estimate: `rates.py`. llama.cpp, which works differently:
+`llama_cpp.py`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from llama_client.crossover.throughput.llama_cpp import active_bytes
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
-    cache_room_bytes,
+    Work,
+    attention_flops,
+    flops_reached,
     hardware,
-    prompt_ms,
+    prefill_flops,
     read_weight_bytes,
-    require_known_flops,
     require_lengths,
     require_number,
     require_room,
     require_whole,
     step_time,
+    usable_bytes,
     work_of,
 )
 from llama_client.errors import InvalidRequestError
@@ -38,17 +40,17 @@ Binding = Literal["memory", "bandwidth", "compute", "slo"]
 MAX_GPUS = 1024
 # No server runs with more requests at once; vLLM's default is 256 to 1024, TensorRT-LLM's 2048.
 MAX_BATCH = 4096
-# llama.cpp's server splits its context into as many slots as it is told to; beyond this nobody has published a figure.
+# llama.cpp's server splits its context into as many slots as it is configured for; no published figure has more.
 LLAMA_CPP_MAX_BATCH = 32
-# If a batch twice as large would give this much more, what is missing is the memory to hold it.
+# If a batch twice as large would give this much more, memory is what limits the rate.
 _WORTH_MORE_MEMORY = 1.2
-# Of the range of batches, in the search for the largest one: to a millionth of a request.
+# Steps of the search for the largest batch: to a millionth of a request.
 _HALVINGS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """A replica under as much load as something lets it take."""
+    """A replica under the largest load that a limit allows."""
 
     output_tokens_per_s: float
     batch: int
@@ -59,16 +61,7 @@ class Saturation:
 
 @dataclass(frozen=True)
 class Replica:
-    """A model on GPUs that it is split over, tensor-parallel; under llama.cpp layer by layer.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> tables = Tables.bundled()
-        >>> replica = Replica(tables.model("llama-3.1-70b"), tables.gpu("h100_sxm"), 2, "fp8")
-        >>> full = replica.max_output_tokens_per_s(1000, 1000)
-        >>> 3500 < full.output_tokens_per_s < 5000, full.batch > 100
-        (True, True)
-    """
+    """A model split over GPUs, tensor-parallel; under llama.cpp layer by layer."""
 
     model: Architecture
     gpu: Gpu
@@ -87,32 +80,27 @@ class Replica:
 
     @property
     def is_llama_cpp(self) -> bool:
-        """Whether llama.cpp runs it, with rules of its own."""
         return self.engine == "llama.cpp"
 
     @property
     def has_curve(self) -> bool:
-        """Whether anything is known of several requests: not on a chip whose FLOPS are unknown."""
+        """Whether there is an estimate for several requests: not where the FLOPS of the chip are unknown."""
         return self.gpu.bf16_tflops is not None or not self.is_llama_cpp
 
     @cached_property
     def kv_value_bytes(self) -> float:
-        """Of one value in the KV cache: 8 bits only where the GPU computes in them."""
+        """Bytes of one value in the KV cache: 8 bits only where the GPU computes in them."""
         native = {"fp8": self.gpu.fp8_tflops, "fp4": self.gpu.fp4_tflops}.get(family(self.precision), 0.0)
         return 2.0 if native is None else cached_value_bytes(self.precision)
 
     def room_for(self, isl: int, osl: int) -> float:
-        """How many requests' caches the memory holds on average; below 1: not even one.
-
-        A request that is under way holds its prompt and, with some room for those that grow, three quarters of its
-        answer.
-        """
+        """How many requests' caches the memory holds on average; below 1: not even one."""
+        room = usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
+        # A request in flight holds half of its answer on average, and needs some room to grow.
         each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
-        most = LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH
-        return min(most, cache_room_bytes(self.model, self.gpu, self.n_gpus, self.precision, self.engine) / each)
+        return min(LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH, room / each)
 
     def largest_batch(self, isl: int, osl: int) -> int:
-        """How many requests run at once at most."""
         require_lengths(self.model, isl, osl)
         require_room(self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes)
         return math.floor(self.room_for(isl, osl))
@@ -126,10 +114,10 @@ class Replica:
         return self._tpot_ms(running, isl, osl, served=served)
 
     def ttft_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float | None:
-        """Milliseconds to the first token with a batch under way; None: unknown, for want of the GPU's FLOPS.
+        """Milliseconds to the first token with a batch in flight; None: unknown, as the GPU's FLOPS are.
 
-        Its own prompt, one step of the others, and the prompts that it waits for when they come at random (M/D/1),
-        times what bunches add. Not the wait for a place in a full batch, which has no end.
+        Its own prompt, one step of the others, and the wait for prompts that arrive at random (M/D/1), times what
+        bursts add. Not the wait for a place in a full batch, which has no bound.
         """
         if not self.has_curve:
             return None
@@ -140,11 +128,11 @@ class Replica:
         return alone * (1 if self.is_llama_cpp and batch == 1 else self._constants.first_token_factor)
 
     def max_output_tokens_per_s(self, isl: int, osl: int, *, served: bool = False) -> Saturation:
-        """The largest batch that fits, always full."""
+        """The rate of the largest batch that fits, always full."""
         return self._at(self._useful_batch(isl, osl), isl, osl, served=served)
 
     def output_tokens_per_s_under(self, isl: int, osl: int, *, tpot_ms: float, ttft_s: float) -> Saturation:
-        """The largest batch that keeps to limits."""
+        """The rate of the largest batch within the limits."""
 
         def keeps(batch: float) -> bool:
             first = self.ttft_ms(batch, isl, osl)
@@ -160,8 +148,7 @@ class Replica:
     def output_tokens_per_s(self, batch: float, isl: int, osl: int, *, own_prompt: bool = True) -> float:
         """The rate of a batch that is always full, served."""
         known = own_prompt and self.ttft_ms(batch, isl, osl) is not None
-        each = self._each_ms if known else self._tpot_ms
-        return batch / each(batch, isl, osl, served=True) * 1e3
+        return batch / self._tpot_ms(batch, isl, osl, served=True, own_prompt=known) * 1e3
 
     def alone(self, isl: int, osl: int) -> Saturation:
         """One request at a time, served."""
@@ -169,18 +156,17 @@ class Replica:
         return self._at(1, isl, osl, served=True)
 
     def _useful_batch(self, isl: int, osl: int) -> int:
-        """The largest batch that anything can be said of."""
+        """The largest batch that there is an estimate for."""
         most = self.largest_batch(isl, osl)
         return most if self.has_curve else 1
 
     def _at(self, batch: float, isl: int, osl: int, *, served: bool) -> Saturation:
         tpot = self._tpot_ms(batch, isl, osl, served=served)
         first = self.ttft_ms(batch, isl, osl, served=served)
-        # Where the FLOPS are unknown, so is what reading prompts takes away.
-        each = tpot if first is None else self._each_ms(batch, isl, osl, served=served)
-        return Saturation(
-            batch / each * 1e3, math.floor(batch), tpot, first, self._binding(batch, isl, osl, served=served)
-        )
+        # Where the FLOPS are unknown, so is the time that prompts take.
+        each = self._tpot_ms(batch, isl, osl, served=served, own_prompt=first is not None)
+        binding = self._binding(batch, isl, osl, served=served)
+        return Saturation(batch / each * 1e3, math.floor(batch), tpot, first, binding)
 
     def _binding(self, batch: float, isl: int, osl: int, *, served: bool) -> Binding:
         if self.is_llama_cpp and batch == 1:
@@ -191,39 +177,40 @@ class Replica:
             return "memory"
         return "bandwidth" if step.read_ms > step.decode_ms + step.prefill_ms else "compute"
 
-    def _tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool) -> float:
-        """A token's time once the first one is there."""
+    def _tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool = False) -> float:
+        """The time of a token after the first; with its own prompt, its share of the whole time of a request."""
         if self.is_llama_cpp and batch == 1:
-            return llama_cpp.tpot_ms(self.model, self.gpu, self.precision, context_tokens=isl + osl / 2)
-        return self._step(batch, isl, osl, served=served, own_prompt=False).total_ms / self._experts_factor
-
-    def _each_ms(self, batch: float, isl: int, osl: int, *, served: bool) -> float:
-        """A token's share of all the time that a request is there, its own prompt's included."""
-        if self.is_llama_cpp and batch == 1:
-            return self._tpot_ms(1, isl, osl, served=served) + self._prompt_ms(isl) / osl
-        return self._step(batch, isl, osl, served=served, own_prompt=True).total_ms / self._experts_factor
-
-    @property
-    def _experts_factor(self) -> float:
-        return 1.0 if self.model.moe is None or self.is_llama_cpp else self._constants.moe_factor
+            alone = llama_cpp.tpot_ms(self.model, self.gpu, self.precision, context_tokens=isl + osl / 2)
+            return alone + self._prompt_ms(isl) / osl if own_prompt else alone
+        step_ms = self._step(batch, isl, osl, served=served, own_prompt=own_prompt).total_ms
+        return step_ms if self.model.moe is None or self.is_llama_cpp else step_ms / self._constants.moe_factor
 
     def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
         if self.is_llama_cpp:
-            require_known_flops(self.gpu)
+            if self.gpu.bf16_tflops is None:
+                raise InvalidRequestError(
+                    f"batch: the FLOPS of {self.gpu.name!r} are unknown, so only one request at a time is known; give "
+                    "1, or a row of your own with bf16_tflops",
+                    param="batch",
+                )
             prompts = batch if own_prompt else batch - 1
             return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
-        work = work_of(
-            self.model, self.precision, self.kv_value_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt
-        )
+        work = self._work(batch, isl, osl, own_prompt=own_prompt)
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:
-        """One prompt, read at once."""
+        """The time of one prompt, read at once."""
         if self.is_llama_cpp:
             return llama_cpp.prompt_ms(self.model, self.gpu, isl)
-        work = work_of(self.model, self.precision, self.kv_value_bytes, self.n_gpus, 1, isl, 1, own_prompt=True)
+        work = self._work(1, isl, 1, own_prompt=True)
         exchange_s = work.exchanged_bytes / (self._hardware.link_bytes_per_s * self._constants.link_efficiency)
-        return prompt_ms(self.model, isl, self._hardware, self.precision, self._constants) + exchange_s * 1e3
+        matrices_s = prefill_flops(self.model, isl) / flops_reached(self._hardware, self.precision, self._constants)
+        wide_flops = self._hardware.wide_flops * self._constants.compute_efficiency
+        return (matrices_s + attention_flops(self.model, isl) / wide_flops) * 1e3 + exchange_s * 1e3
+
+    def _work(self, batch: float, isl: int, osl: int, *, own_prompt: bool) -> Work:
+        kv_bytes = self.kv_value_bytes
+        return work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
 
     @cached_property
     def _hardware(self) -> ServingHardware:
@@ -235,10 +222,8 @@ class Replica:
 
 
 def _last(keeps: Callable[[float], bool], most: float) -> float:
-    """The largest batch from 1 to `most` that keeps to something, as smaller ones do and `most` does not.
-
-    A mean, so not whole: otherwise a faster GPU could lose a request to rounding.
-    """
+    """The largest batch from 1 to `most` that meets a condition, as smaller ones do and `most` does not."""
+    # A mean, so not a whole number: otherwise a faster GPU could lose a request to rounding.
     low, high = 1.0, most
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -251,36 +236,27 @@ _NARROWEST_CACHED_VALUE_BYTES = {False: 1.0, True: 18 / 32}
 
 
 def ceiling_tokens_per_s(replica: Replica, *, isl: int, osl: int, batch: float | None = None) -> float:
-    """The output tokens per second that no engine exceeds without guessing ahead (speculative decoding).
+    """The output tokens per second that no engine exceeds without speculative decoding.
 
-    Per step, at least the weights that a token needs and every request's keys and values are read at the data sheet's
-    bandwidth, and at least two FLOPs a weight and token are spent at its FLOPS; whichever takes longer. Prompts, which
-    may come from a cache, and everything else are free here.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> tables = Tables.bundled()
-        >>> one = Replica(tables.model("llama-3.1-8b"), tables.gpu("h100_sxm"), 1, "bf16")
-        >>> round(ceiling_tokens_per_s(one, isl=1, osl=1, batch=1))
-        223
+    A step reads at least the weights that a token needs and every request's keys and values, at the data sheet's
+    bandwidth, and takes at least two FLOPs per weight and token, at its FLOPS; the longer of the two counts. Prompts,
+    which may come from a cache, and everything else are free here.
     """
-    # Whatever engines do by default, nothing keeps them from a narrower cache.
+    # An engine may be configured for a narrower cache than its default.
     kv_value_bytes = min(replica.kv_value_bytes, _NARROWEST_CACHED_VALUE_BYTES[replica.is_llama_cpp])
-    at_once = _most(replica, kv_value_bytes, isl, osl) if batch is None else batch
+    model, gpu, n_gpus, precision = replica.model, replica.gpu, replica.n_gpus, replica.precision
+    cache = model.kv_bytes_per_token(kv_value_bytes) * (isl + osl / 2)
+    free = gpu.memory_gib * 2**30 * n_gpus - weight_bytes(model, precision)
+    at_once = max(1.0, free / cache) if batch is None else batch
     if replica.is_llama_cpp and at_once == 1:
         # Cards take turns: one card's bandwidth.
-        cache = replica.model.kv_bytes_per_token(kv_value_bytes) * (isl + osl / 2)
-        return replica.gpu.bandwidth_gb_per_s * 1e9 / (active_bytes(replica.model, replica.precision) + cache)
-    work = work_of(
-        replica.model, replica.precision, kv_value_bytes, replica.n_gpus, at_once, isl, osl, own_prompt=False
-    )
-    # Of experts, those of one token: all requests might happen to ask for the same.
-    weights = read_weight_bytes(replica.model, replica.precision, 1)
-    sheet_bytes_per_s = replica.gpu.bandwidth_gb_per_s * 1e9 * replica.n_gpus
-    slowest_s = (weights + work.kv_bytes) / sheet_bytes_per_s
-    if replica.gpu.bf16_tflops is not None:
-        sheet = hardware(replica.gpu, replica.n_gpus, replica.precision, 1)
-        slowest_s = max(slowest_s, work.decode_flops / sheet.flops)
+        return gpu.bandwidth_gb_per_s * 1e9 / (active_bytes(model, precision) + cache)
+    work = work_of(model, precision, kv_value_bytes, n_gpus, at_once, isl, osl, own_prompt=False)
+    # Only the experts of one token: all requests may meet the same.
+    weights = read_weight_bytes(model, precision, 1)
+    slowest_s = (weights + work.kv_bytes) / (gpu.bandwidth_gb_per_s * 1e9 * n_gpus)
+    if gpu.bf16_tflops is not None:
+        slowest_s = max(slowest_s, work.decode_flops / hardware(gpu, n_gpus, precision, 1).flops)
     return at_once / slowest_s
 
 
@@ -293,7 +269,6 @@ def require_possible(
     batch: float | None = None,
     param: str = "tokens_per_second",
 ) -> None:
-    """Refuses a rate above the ceiling."""
     require_number(param, tokens_per_s)
     if tokens_per_s <= 0:
         raise InvalidRequestError(f"{param}: must be above 0, got {tokens_per_s:g}", param=param)
@@ -306,9 +281,3 @@ def require_possible(
             "data sheet's bandwidth and FLOPS at 100%; count output tokens alone, of one replica",
             param=param,
         )
-
-
-def _most(replica: Replica, kv_value_bytes: float, isl: int, osl: int) -> float:
-    memory = replica.gpu.memory_gib * 2**30 * replica.n_gpus - weight_bytes(replica.model, replica.precision)
-    each = replica.model.kv_bytes_per_token(kv_value_bytes) * (isl + osl / 2)
-    return max(1.0, memory / each)

@@ -1,4 +1,4 @@
-"""What one decode step does (bytes, FLOPs, communication), how long it takes, and what fits in memory."""
+"""The work of one decode step (bytes, FLOPs, communication), its time, and what fits in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from llama_client.crossover.fitting.memory import SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
+from llama_client.crossover.fitting.memory import GIB, SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
 from llama_client.crossover.precisions import (
     Family,
     cached_value_bytes,
@@ -24,7 +24,7 @@ _SIXTEEN_BITS_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One decode step at a batch, with the share of prompts that has to be read beside it."""
+    """One decode step of a batch, with the share of prompts that is read beside it."""
 
     batch: float
     weight_bytes: float
@@ -38,7 +38,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ServingHardware:
-    """The data sheets of a replica's GPUs, added up."""
+    """The data sheets of a replica's GPUs, as a sum."""
 
     bytes_per_s: float
     flops: float
@@ -49,7 +49,7 @@ class ServingHardware:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """The parts of a step, in milliseconds, which add up to it."""
+    """The parts of a step, in milliseconds; their sum is what one output token of each request takes."""
 
     read_ms: float
     decode_ms: float
@@ -60,7 +60,6 @@ class StepTime:
 
     @property
     def total_ms(self) -> float:
-        """The whole step: what one output token of each request takes."""
         return self.read_ms + self.decode_ms + self.prefill_ms + self.exchange_ms + self.layers_ms + self.requests_ms
 
 
@@ -75,16 +74,17 @@ def work_of(
     *,
     own_prompt: bool,
 ) -> Work:
-    """Counts the work of a step."""
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
     prompts = (batch if own_prompt else max(batch - 1, 0)) / osl
-    # A ring's sum moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits.
+    # A ring all-reduce moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits.
     per_token = 2 * model.layers * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
+    # An output token is multiplied with all weights that it meets but the table of input embeddings.
+    matrices = model.parameters_per_token - (0 if model.tied_embeddings else model.vocab * model.hidden)
     return Work(
         batch,
         read_weight_bytes(model, precision, batch),
         batch * (isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
-        batch * 2 * _matrix_parameters(model),
+        batch * 2 * matrices,
         prompts * prefill_flops(model, isl),
         prompts * attention_flops(model, isl),
         (batch + prompts * isl) * per_token,
@@ -93,83 +93,63 @@ def work_of(
 
 
 def prefill_flops(model: Architecture, isl: int) -> float:
-    """The FLOPs of one prompt's matrices: two a weight and token; the head is wanted for the last token alone."""
+    """The FLOPs of one prompt's matrices: two per weight and token, without the head, which only the last one needs."""
     return 2.0 * (model.parameters_per_token - embedding_parameters(model)) * isl
 
 
 def attention_flops(model: Architecture, isl: int) -> float:
-    """The FLOPs of attention in one prompt: each token looks at those before it."""
+    """The FLOPs of attention in one prompt: each token attends to those before it."""
     return 2.0 * model.layers * model.heads * model.head_dim * isl**2
 
 
-def prompt_ms(model: Architecture, isl: int, sheet: ServingHardware, precision: str, constants: Constants) -> float:
-    """Milliseconds of arithmetic for one prompt."""
-    matrices_s = prefill_flops(model, isl) / flops_reached(sheet, precision, constants)
-    return (matrices_s + attention_flops(model, isl) / (sheet.wide_flops * constants.compute_efficiency)) * 1e3
-
-
 def read_weight_bytes(model: Architecture, precision: str, batch: float) -> float:
-    """The weights that a step reads: without the input embeddings, and of experts those that the batch meets.
-
-    With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
-    """
+    """The weights that a step reads: without the input embeddings, and only the experts that the batch meets."""
+    a_weight = layer_weight_bytes(model, precision)
+    # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
+    embedded = a_weight if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
+    table = 0 if model.tied_embeddings else model.vocab * model.hidden * embedded
     # What is not in the dimensions (a vision tower) does not read text.
-    share = model.parameters / model.all_parameters
-    table = 0 if model.tied_embeddings else model.vocab * model.hidden * embedding_bytes(model, precision)
-    read = weight_bytes(model, precision) * share - table
+    read = weight_bytes(model, precision) * (model.parameters / model.all_parameters) - table
     if model.moe is None:
         return read
-    each = 3 * model.hidden * model.moe.expert_ffn * layer_weight_bytes(model, precision)
+    # With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
-    return read - (model.layers // model.moe.every_n_layers) * model.moe.experts * missed * each
-
-
-def embedding_bytes(model: Architecture, precision: str) -> float:
-    """Of one weight of the embeddings: 16 bits beside narrow layers; in GGUF files the mean of the file."""
-    if family(precision) == "gguf":
-        return layer_weight_bytes(model, precision)
-    return float(_SIXTEEN_BITS_BYTES)
+    experts = model.layers // model.moe.every_n_layers * model.moe.experts
+    return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
 
 
 def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> ServingHardware:
-    """The data sheet for a precision.
-
-    A GPU without units for 8 or 4 bits (the A100) may still store weights so, and computes in 16 bits.
-    """
-    wanted = family(precision)
-    own = {"bf16": gpu.bf16_tflops, "fp8": gpu.fp8_tflops, "fp4": gpu.fp4_tflops}.get(wanted)
-    tflops, ran = (own, wanted) if own is not None else (gpu.bf16_tflops, "bf16")
+    """The data sheet for a precision."""
+    # A GPU without units for 8 or 4 bits (the A100) may still store weights in them, and computes in 16 bits.
+    computed: Family = family(precision)
+    tflops = {"fp8": gpu.fp8_tflops, "fp4": gpu.fp4_tflops}.get(computed)
+    if tflops is None:
+        computed, tflops = "bf16", gpu.bf16_tflops
     if tflops is None:
         raise InvalidRequestError(
             f"gpu: the FLOPS of {gpu.name!r} are unknown, and they bound the rate of several requests at once; give a "
             'row of your own with bf16_tflops, or ask for one request under engine="llama.cpp"',
             param="gpu",
         )
-    family_run: Family = "bf16" if ran == "bf16" else wanted
     wide = (gpu.bf16_tflops or tflops) * 1e12 * n_gpus
     bytes_per_s = gpu.bandwidth_gb_per_s * 1e9 * n_gpus
-    return ServingHardware(bytes_per_s, tflops * 1e12 * n_gpus, wide, family_run, link_gb_per_s * 1e9)
+    return ServingHardware(bytes_per_s, tflops * 1e12 * n_gpus, wide, computed, link_gb_per_s * 1e9)
 
 
 def flops_reached(sheet: ServingHardware, precision: str, constants: Constants) -> float:
-    """What is left of the data sheet's FLOPS for matrices of a precision."""
+    """The part of the data sheet's FLOPS that matrices of a precision reach."""
     reached = sheet.flops * constants.compute_efficiency
     if sheet.flops_family == "fp4":
         return reached * constants.fp4_flops_factor
     return reached * (constants.unpacking_factor if family(precision) != sheet.flops_family else 1)
 
 
-def layer_overhead_us(precision: str, engine: str, constants: Constants) -> float:
-    """What a layer takes beside its work."""
-    engines = {"vllm": constants.vllm_layer_overhead_us, "sglang": constants.sglang_layer_overhead_us}
-    quantising = constants.fp4_layer_overhead_us if family(precision) == "fp4" else 0
-    return constants.layer_overhead_us + engines.get(engine, 0) + quantising
-
-
 def step_time(
     work: Work, sheet: ServingHardware, precision: str, engine: str, constants: Constants, *, served: bool
 ) -> StepTime:
-    """How long a step takes."""
+    engines = {"vllm": constants.vllm_layer_overhead_us, "sglang": constants.sglang_layer_overhead_us}
+    quantising = constants.fp4_layer_overhead_us if family(precision) == "fp4" else 0
+    a_layer_us = constants.layer_overhead_us + engines.get(engine, 0) + quantising
     flops = flops_reached(sheet, precision, constants)
     wide_flops = sheet.wide_flops * constants.compute_efficiency
     return StepTime(
@@ -177,46 +157,32 @@ def step_time(
         work.decode_flops / flops * 1e3,
         (work.prefill_flops / flops + work.attention_flops / wide_flops) * 1e3,
         work.exchanged_bytes / (sheet.link_bytes_per_s * constants.link_efficiency) * 1e3,
-        work.layers * layer_overhead_us(precision, engine, constants) / 1e3,
+        work.layers * a_layer_us / 1e3,
         work.batch * constants.request_overhead_us / 1e3 if served else 0.0,
     )
 
 
-def _matrix_parameters(model: Architecture) -> int:
-    """The weights that a written token is multiplied with: all that it meets but the table of input embeddings."""
-    return model.parameters_per_token - (0 if model.tied_embeddings else model.vocab * model.hidden)
-
-
 # What llama.cpp's kernels and intermediate results take of each GPU: `memory.py` has them exactly.
 _LLAMA_CPP_RESERVE_BYTES = 600_000_000
-# A GPU "of 24 GB" has 24 GiB, and llama.cpp leaves none of it alone: that is how six of them hold the 141 GB of a 70B
-# at 16 bits (XiongjieDai/GPU-Benchmarks-on-LLM-Inference).
-_GIB = 2**30
-# Fewest bits last; what a model that does not fit is offered.
+# Suggested where a model does not fit, most bits first.
 _NARROWER = {"llama.cpp": ("Q8_0", "Q6_K", "Q4_K_M"), "server": ("fp8", "nvfp4", "int4")}
 _MOST_GPUS_OFFERED = 64
 
 
-def cache_room_bytes(model: Architecture, gpu: Gpu, n_gpus: int, precision: str, engine: str) -> float:
-    """What is left for keys and values beside the weights; negative: the weights alone do not fit."""
-    return usable_bytes(gpu, engine) * n_gpus - weight_bytes(model, precision)
-
-
 def usable_bytes(gpu: Gpu, engine: str) -> float:
-    """What an engine gives to weights and cache on one GPU.
-
-    Servers leave a part alone and take about 3 GB for themselves: see `memory.SERVER_SHARE`.
-    """
+    """What an engine has for weights and cache on one GPU."""
     if engine != "llama.cpp":
-        return gpu.memory_gib * _GIB * SERVER_SHARE - SERVER_RESERVE_BYTES
-    memory = round(gpu.memory_gib * _GIB)
+        return gpu.memory_gib * GIB * SERVER_SHARE - SERVER_RESERVE_BYTES
+    # A GPU "of 24 GB" has 24 GiB, and llama.cpp uses all of it: that is how six of them hold the 141 GB of a 70B at 16
+    # bits (XiongjieDai/GPU-Benchmarks-on-LLM-Inference).
+    memory = round(gpu.memory_gib * GIB)
     if gpu.vendor == "apple":
         memory = wired_limit_bytes(memory)
     return memory - _LLAMA_CPP_RESERVE_BYTES
 
 
 def require_lengths(model: Architecture, isl: int, osl: int, *, params: tuple[str, str] = ("isl", "osl")) -> None:
-    """Refuses lengths that no request can have."""
+    """Refuses lengths outside a model's context."""
     for param, value in zip(params, (isl, osl), strict=True):
         require_whole(param, value, "tokens")
         if value < 1:
@@ -230,47 +196,34 @@ def require_lengths(model: Architecture, isl: int, osl: int, *, params: tuple[st
 
 
 def require_whole(param: str, value: object, unit: str) -> None:
-    """Refuses what is no whole number."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidRequestError(f"{param}: must be a whole number of {unit}, got {_told(value)}", param=param)
+        raise InvalidRequestError(f"{param}: must be a whole number of {unit}, got {_shown(value)}", param=param)
 
 
 def require_number(param: str, value: object) -> None:
-    """Refuses what is no finite number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InvalidRequestError(f"{param}: must be a finite number, got {_told(value)}", param=param)
+        raise InvalidRequestError(f"{param}: must be a finite number, got {_shown(value)}", param=param)
 
 
-def _told(value: object) -> str:
-    """A number as it is, of anything else the kind: it may be long, or nobody's business."""
+def _shown(value: object) -> str:
+    """A number as it is, of anything else only the type: it may be long, or private."""
     return str(value) if isinstance(value, Real) else type(value).__name__
-
-
-def require_known_flops(gpu: Gpu) -> None:
-    """Refuses a batch where nothing says how fast it is."""
-    if gpu.bf16_tflops is None:
-        raise InvalidRequestError(
-            f"batch: the FLOPS of {gpu.name!r} are unknown, so only one request at a time is known; give 1, or a "
-            "row of your own with bf16_tflops",
-            param="batch",
-        )
 
 
 def require_room(
     model: Architecture, gpu: Gpu, n_gpus: int, precision: str, engine: str, tokens: int, kv_value_bytes: float
 ) -> None:
-    """Refuses a model that does not fit with one whole request."""
+    """Refuses a model that does not fit together with one whole request."""
     cache = model.kv_bytes_per_token(kv_value_bytes) * tokens
     usable = usable_bytes(gpu, engine)
     weights = weight_bytes(model, precision)
     missing = weights + cache - usable * n_gpus
     if missing <= 0:
         return
-    fits = _what_fits(model, usable, n_gpus, weights + cache, engine, tokens)
     raise InvalidRequestError(
         f"model: {model.name} in {precision} does not fit on {n_gpus} x {gpu.name}: it needs {weights / 1e9:.1f} GB "
         f"and {cache / 1e9:.1f} GB for a request of {tokens} tokens, {engine} has {usable * n_gpus / 1e9:.1f} GB, so "
-        f"{missing / 1e9:.1f} GB are missing; {fits}",
+        f"{missing / 1e9:.1f} GB are missing; {_what_fits(model, usable, n_gpus, weights + cache, engine, tokens)}",
         param="model",
     )
 

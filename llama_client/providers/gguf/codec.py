@@ -1,7 +1,7 @@
-"""Our request as llama.cpp's, and its chunks as ours. No I/O.
+"""Requests for llama.cpp's engine, and its chunks as ours. No I/O.
 
-A request always goes out as a stream, since only a stream can be stopped, and always asks for its usage. Where `n` is
-larger than the slots of the engine it goes out in groups, one after the other.
+Each request is a stream, since only a stream can be stopped, and asks for its usage. Where `n` is larger than the
+number of the engine's slots, the choices are generated in groups, one after the other.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _SAME_NAME = frozenset(
 )  # fmt: skip
 PARAMETERS = _SAME_NAME | {"n", "seed", "top_logprobs", "repetition_penalty", "reasoning_format", "extra_body"}
 _TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
+_NO_IMAGES = "the model accepts no images (no mmproj is configured)"
 # The library's seeds are 32 bits wide, and the highest means "choose one".
 _SEEDS = 2**32 - 1
-# What llama.cpp calls the places where thinking may go. It has no way to leave thinking out.
+# llama.cpp's names for our formats. It cannot leave reasoning out (`hidden`).
 _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 
 
 def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
-    """What a model can honour, by what its chat template can express."""
     why_not = {}
     if not (template_abilities.get("supports_tools") and template_abilities.get("supports_tool_calls")):
         why_not = dict.fromkeys(_TOOL_PARAMETERS, "the model's chat template has no tools")
@@ -43,31 +43,30 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
-    """Refuses parameters that are honoured, but not with this value."""
     if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
-        raise call.unsupported("reasoning_format", "'parsed' and 'raw' are known here")
+        raise call.unsupported("reasoning_format", "only 'parsed' and 'raw' are supported")
     if not call.request.has_images:
         return
     if not sees_images:
-        raise call.unsupported("messages", "the model sees no images (no mmproj is configured)")
-    # llama.cpp would fetch an address by itself, past every rule about what may be reached.
+        raise call.unsupported("messages", _NO_IMAGES)
+    # llama.cpp would fetch an address itself, past the connection guard.
     if has_remote_images(call.request):
         raise call.unsupported("messages", "images must be data: URIs here, not addresses")
 
 
 def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """What llama.cpp gets, one body a group of choices, each with its number of choices."""
-    wanted, done = request.n or 1, 0
-    while done < wanted:
+    """One body for each group of choices, with the group's number of choices."""
+    wanted = request.n or 1
+    for done in range(0, wanted, n_parallel):
         size = min(wanted - done, n_parallel)
         body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME)}
         for message in body["messages"]:
-            if message["role"] == "developer":  # OpenAI's newer word; templates know the older one
+            if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
                 message["role"] = "system"
         if request.seed is not None:
             body["seed"] = (request.seed + done) % _SEEDS
         if request.logprobs:
-            # 0 would switch log probabilities off; what was not asked for is cut from the answer.
+            # 0 would switch log probabilities off; candidates beyond the requested number are removed from the answer.
             body["top_logprobs"] = max(request.top_logprobs or 0, 1)
         if request.repetition_penalty is not None:
             body["repeat_penalty"] = request.repetition_penalty
@@ -75,26 +74,21 @@ def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, An
             body["reasoning_format"] = _REASONING_FORMATS[request.reasoning_format]
         ours = {"n": size, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
         yield {**body, **ours}, size
-        done += size
 
 
 class Decoder:
-    """Turns llama.cpp's chunks into ours, over all groups of one request."""
+    """Decodes llama.cpp's chunks, over all groups of one request."""
 
     def __init__(self, call: ProviderCall, model_name: str) -> None:
         self._call = call
         self._model_name = model_name
-        self._first_index = 0
+        self.first_index = 0  # of the choices of the current group
         self._reader = ChunkReader(HttpAnswer(200, {}, b"", 0.0), call, lambda choice, _: choice.get("logprobs"))
         self._usages: list[Usage] = []
         self._last: ChatCompletionChunk | None = None
 
-    def next_group(self, first_index: int) -> None:
-        """The chunks from here on belong to the group whose first choice has this index."""
-        self._first_index = first_index
-
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
-        """A chunk of ours; None for what is only progress or only usage."""
+        """None for a chunk with only progress or only usage."""
         if "error" in body:
             raise error_from_llama_cpp(body["error"])
         if "prompt_progress" in body:
@@ -106,7 +100,7 @@ class Decoder:
             self._usages.append(chunk.usage)
             chunk.usage = None
         for choice in chunk.choices:
-            choice.index += self._first_index
+            choice.index += self.first_index
             if choice.logprobs:
                 for token in choice.logprobs.content or ():
                     token.top_logprobs = token.top_logprobs[: self._call.request.top_logprobs or 0]
@@ -120,17 +114,17 @@ class Decoder:
 
 
 def library_failure(error: Exception) -> ProviderError:
-    """What xllamacpp raised, as our error. It raises ValueError for a bad request and RuntimeError for all else."""
+    """Our error for an exception of xllamacpp: ValueError for a bad request, RuntimeError for everything else."""
     if isinstance(error, ValueError | TypeError):
         return BadRequestError(f"llama.cpp refused the request: {error}")
     if "image input is not supported" in str(error):
-        return UnsupportedFeatureError("the model sees no images (no mmproj is configured)", param="messages")
-    # Its JSON library quotes what it was given last, and that is the prompt.
+        return UnsupportedFeatureError(_NO_IMAGES, param="messages")
+    # llama.cpp's JSON library quotes its last input, which is the prompt.
     return ServerError(f"llama.cpp failed: {str(error).partition('; last read')[0]}")
 
 
 def _sum(usages: list[Usage]) -> Usage:
-    """Each choice reports the whole prompt. The first to run shows what was really cached: the fewest tokens."""
+    """The usage of all choices. Each reports the whole prompt; the fewest cached tokens are those of the first."""
     prompt = next((u.prompt_tokens for u in usages if u.prompt_tokens is not None), None)
     answers = [u.completion_tokens for u in usages]
     completion = sum(c for c in answers if c is not None) if None not in answers else None

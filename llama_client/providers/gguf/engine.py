@@ -14,21 +14,23 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llama_client.clock import Deadline
-from llama_client.errors import APIConnectionError, ModelLoadError, OverloadedError, ProviderNotInstalledError
-from llama_client.providers.base import AttemptFacts
-from llama_client.providers.gguf.header import GgufHeader, read_header
+from pydantic import TypeAdapter
 
-# The context where the configuration names none: enough for a long chat, and 1 GiB of cache for an 8B model.
+from llama_client.clock import Deadline
+from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoadError, OverloadedError
+from llama_client.providers.base import AttemptFacts
+from llama_client.providers.gguf.header import GgufHeader, read_header, unusable
+
+# The context without `n_ctx`: enough for a long chat, and 1 GiB of cache for an 8B model.
 DEFAULT_CONTEXT_TOKENS = 8192
-# A prompt can be stopped once a batch, when its progress is reported. On a CPU 256 tokens at a time read a prompt at
-# 0.98 of the speed of the library's own 512 (measured, 135M model), and are done twice as soon; a GPU needs the larger.
+# A prompt can be stopped after each batch, when its progress is reported. On a CPU, batches of 256 tokens have 0.98 of
+# the speed of the library's 512 (measured, 135M model) and end twice as soon; a GPU needs the larger ones.
 _CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 512
 _DIAGNOSIS_TIMEOUT_S = 120.0
 _SILENT, _ERRORS_ONLY = 0, 1
@@ -38,8 +40,6 @@ _LOG_ERROR = re.compile(r"^[\d.]+ E (?:\S+ +)*?\w+: (?:error loading model: |err
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """All that makes one loaded engine differ from another."""
-
     model_path: Path
     n_ctx: int | None = None
     n_parallel: int = 1
@@ -50,7 +50,6 @@ class EngineOptions:
 
 
 def load_server(options: EngineOptions, api_key: str) -> Any:
-    """The library's server for a model, its loopback port closed to all who lack the key."""
     xllamacpp = _library()
     header = read_header(options.model_path)
     _check_kinds(options, header)
@@ -60,16 +59,16 @@ def load_server(options: EngineOptions, api_key: str) -> Any:
     try:
         return xllamacpp.Server(parameters)
     except Exception as error:
-        # The library's own text is one for all cases: "Failed to init server, please check the input params."
-        reason = _diagnose(options, n_ctx) or "llama.cpp refused it without saying why"
-        raise ModelLoadError(f"cannot load {options.model_path}: {reason}", path=str(options.model_path)) from error
+        # The library's message is the same in all cases: "Failed to init server, please check the input params."
+        reason = _diagnose(options, n_ctx) or "llama.cpp refused it without a reason"
+        raise unusable(options.model_path, reason) from error
 
 
 def _library() -> Any:
     try:
         import xllamacpp
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'running GGUF files needs the "gguf" extra: pip install "llama-client[gguf]"', extra="gguf"
         ) from error
     return xllamacpp
@@ -77,10 +76,9 @@ def _library() -> Any:
 
 def _check_kinds(options: EngineOptions, header: GgufHeader) -> None:
     if header.is_adapter:
-        raise ModelLoadError(
-            f"cannot load {options.model_path}: it is a LoRA adapter, not a model; "
-            "name the model in model_path and the adapter in lora",
-            path=str(options.model_path),
+        raise unusable(
+            options.model_path,
+            "it is a LoRA adapter, not a model; name the model in model_path and the adapter in lora",
         )
     if options.mmproj is not None:
         read_header(options.mmproj)
@@ -93,14 +91,14 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
     parameters = xllamacpp.CommonParams()
     parameters.verbosity = verbosity
     parameters.model.path = str(options.model_path)
-    # What answers call the model; without it they would carry the file's path.
+    # The model's name in answers, which would otherwise be the file's path.
     parameters.model_alias = {options.model_path.stem}
-    # The library divides its context among its slots; ours is what one request may use.
+    # The library divides its context among its slots; `n_ctx` is for one request.
     parameters.n_ctx = n_ctx * options.n_parallel
     parameters.n_parallel = options.n_parallel
     on_gpu = any("GPU" in device["type"].name for device in xllamacpp.get_device_info())
     parameters.n_batch = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
-    # The library would keep up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
+    # The default keeps up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
     parameters.cache_ram_mib = 0
     parameters.ui = False
     if options.n_gpu_layers is not None:
@@ -116,26 +114,17 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
 
 
 def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:
-    """Why the library refuses a model: it only tells its log, so a child process loads the model again, aloud.
+    """The library's reason for refusing a model, from the log of a child process that loads it again.
 
-    Redirecting this process's own stderr would swallow what other threads write meanwhile.
+    Redirecting this process's own stderr would lose what other threads write meanwhile.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").stem.startswith("python"):
         return None
-    task = {
-        "model_path": str(options.model_path),
-        "n_ctx": n_ctx,
-        "n_parallel": options.n_parallel,
-        "n_gpu_layers": options.n_gpu_layers,
-        "n_threads": options.n_threads,
-        "mmproj": str(options.mmproj) if options.mmproj else None,
-        "lora": [[str(path), scale] for path, scale in options.lora],
-    }
-    code = f"from {__name__} import load_aloud; load_aloud()"
+    code = f"from {__name__} import load_with_log; load_with_log()"
     try:
-        child = subprocess.run(  # noqa: S603 - our own interpreter and our own code
-            [sys.executable, "-P", "-c", code],  # -P: nothing of the working folder is imported
-            input=json.dumps(task),
+        child = subprocess.run(  # noqa: S603 - this interpreter and this module
+            [sys.executable, "-P", "-c", code],  # -P: import nothing from the working folder
+            input=json.dumps(asdict(replace(options, n_ctx=n_ctx)), default=str),
             capture_output=True,
             text=True,
             errors="replace",
@@ -148,40 +137,30 @@ def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:
 
 
 def reason_in_log(log: str) -> str | None:
-    """The first error in llama.cpp's log, without its decoration."""
-    for line in log.splitlines():
-        match = _LOG_ERROR.match(line)
-        if match:
-            return match["reason"].strip()
-    return None
+    """The first error in llama.cpp's log, without its prefix."""
+    matches = (_LOG_ERROR.match(line) for line in log.splitlines())
+    return next((match["reason"].strip() for match in matches if match), None)
 
 
-def load_aloud() -> None:
-    """Loads the model that standard input describes, with the library's errors on standard error. For `_diagnose`."""
-    task: Mapping[str, Any] = json.load(sys.stdin)
-    options = EngineOptions(
-        model_path=Path(task["model_path"]),
-        n_parallel=task["n_parallel"],
-        n_gpu_layers=task["n_gpu_layers"],
-        n_threads=task["n_threads"],
-        mmproj=Path(task["mmproj"]) if task["mmproj"] else None,
-        lora=tuple((Path(path), scale) for path, scale in task["lora"]),
-    )
+def load_with_log() -> None:
+    """Loads the model whose options are on standard input, with the log on standard error. For `_diagnose`."""
+    options = TypeAdapter(EngineOptions).validate_json(sys.stdin.read())
+    assert options.n_ctx is not None
     xllamacpp = _library()
     try:
-        server = xllamacpp.Server(_parameters(xllamacpp, options, task["n_ctx"], verbosity=_ERRORS_ONLY))
+        server = xllamacpp.Server(_parameters(xllamacpp, options, options.n_ctx, verbosity=_ERRORS_ONLY))
     except RuntimeError:
         server = None
-    # Not by way of the server's destructor, which may wait for ever where nothing was asked of the server.
+    # Without the server's destructor, which may wait for ever for a server that had no request.
     sys.stderr.flush()
     os._exit(1 if server is None else 0)
 
 
-# More callers than this wait for a slot: something is wrong, and a quick refusal is better than a long queue.
+# With more requests waiting for a slot something is wrong, and a quick refusal is better than a long queue.
 _MAX_WAITING = 1024
-# A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
+# Ctrl-C cannot interrupt the wait for a lock on Windows, so waits are done in steps.
 POLL_S = 0.25
-# How long closing waits for generations to notice: one batch of a prompt on a slow machine.
+# How long `close` waits for generations to stop: one batch of a prompt on a slow machine.
 _CLOSE_WAIT_S = 10.0
 _LOOPBACK_TIMEOUT_S = 10.0
 
@@ -189,14 +168,14 @@ Body = dict[str, Any]
 
 
 class _Ended:
-    """What an inbox gets after the last chunk."""
+    """Marks the end of the chunks in an inbox."""
 
 
 _ENDED = _Ended()
 
 
 class Generation:
-    """One run: it waits for its slots, runs in a thread, and stops soon after `Engine.cancel`."""
+    """One generation: it waits for its slots, runs in a thread, and stops soon after `Engine.cancel`."""
 
     def __init__(self, body: Body, slots: int, owner: object, deliver: Callable[[_Item], object]) -> None:
         self.body = body
@@ -208,7 +187,7 @@ class Generation:
         self.thread: threading.Thread | None = None
 
     def hold_back(self) -> None:
-        """From here on hands everything over at the end: who reads a whole answer need not be woken at each word."""
+        """Delivers all further chunks at the end: the reader of a whole answer need not wake up for each."""
         if self.held_back is None:
             self.held_back = []
 
@@ -217,34 +196,31 @@ _Item = Body | list[Body] | Exception | Generation | _Ended
 
 
 def closed_error() -> APIConnectionError:
-    """What who reads an answer gets when its client is closed."""
     return APIConnectionError("the client was closed before the answer was complete")
 
 
 class Engine:
-    """A loaded model. Made by `lease`, never directly."""
-
     def __init__(self, options: EngineOptions) -> None:
         self._api_key = secrets.token_urlsafe(32)
         self._server: Any = load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
-        # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
+        # Re-entrant: the garbage collector may finalize a client, which calls back here, at any allocation.
         self._lock = threading.RLock()
         self._free_slots = options.n_parallel
         self._waiting: deque[Generation] = deque()
         self._running: set[Generation] = set()
         self._closed = False
         self._main_thread = threading.main_thread()
-        # Destroying a server whose own loop has not begun deadlocks in the library (it loses the order to stop). This
+        # Destroying a server before its own loop runs deadlocks in the library (the stop signal is lost). This request
         # goes through that loop, so from here on closing is safe.
-        self.ask_server("GET", "/slots")
-        properties = self.ask_server("GET", "/props")
+        self.request_server("GET", "/slots")
+        properties = self.request_server("GET", "/props")
         self.n_ctx = int(properties["default_generation_settings"]["n_ctx"])
         self.template_abilities: dict[str, bool] = properties.get("chat_template_caps", {})
         self.sees_images = bool(properties.get("modalities", {}).get("vision"))
 
-    def ask_server(self, method: str, path: str, body: Body | None = None) -> Any:
-        """What the library offers only through the loopback server that it opens; its key is known to nobody else."""
+    def request_server(self, method: str, path: str, body: Body | None = None) -> Any:
+        """Requests what the library offers only through its loopback server; only this process has the key."""
         host, _, port = str(self._server.listening_address).removeprefix("http://").rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=_LOOPBACK_TIMEOUT_S)
         with contextlib.closing(connection):
@@ -253,17 +229,17 @@ class Engine:
             return json.loads(connection.getresponse().read())
 
     def start(self, generation: Generation) -> None:
-        """Queues a generation; it starts as soon as its slots are free, in the order of arrival."""
+        """Queues a generation; it starts when its slots are free, in the order of arrival."""
         with self._lock:
             if self._closed:
                 raise closed_error()
             if len(self._waiting) >= _MAX_WAITING:
-                raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this model already")
+                raise OverloadedError(f"{_MAX_WAITING} requests are already waiting for this model")
             self._waiting.append(generation)
             self._start_waiting()
 
     def cancel(self, generation: Generation) -> None:
-        """Stops a generation: at once where it waits, else within a token or a batch of the prompt."""
+        """Stops a generation: at once if it waits, else after the current token or batch of the prompt."""
         generation.cancelled = True
         with self._lock:
             if generation in self._waiting:
@@ -271,7 +247,7 @@ class Engine:
                 self._start_waiting()
 
     def abort(self, owner: object) -> None:
-        """Stops all generations of one owner; who reads them gets an error."""
+        """Stops all generations of one owner; their readers get an error."""
         with self._lock:
             waiting = [generation for generation in list(self._waiting) if generation.owner is owner]
             running = [generation for generation in list(self._running) if generation.owner is owner]
@@ -283,14 +259,14 @@ class Engine:
             generation.deliver(closed_error())
 
     def close(self) -> None:
-        """Frees the model. Its owners have aborted what they had running."""
+        """Frees the model. Call `abort` for all owners first."""
         with self._lock:
             self._closed = True
             threads = [generation.thread for generation in list(self._running)]
         for thread in threads:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_CLOSE_WAIT_S)
-        # A thread that did not notice in time holds the server until it does; then it is freed there.
+        # A thread that has not stopped yet holds the server until it does, and frees it then.
         self._server = None
 
     def _start_waiting(self) -> None:
@@ -301,8 +277,8 @@ class Engine:
             )
             try:
                 thread.start()
-            except RuntimeError as error:  # the system has no thread left
-                generation.deliver(OverloadedError(f"no thread can be started for the request: {error}"))
+            except RuntimeError as error:  # no more threads available
+                generation.deliver(OverloadedError(f"cannot start a thread for the request: {error}"))
                 continue
             generation.thread = thread
             self._free_slots -= generation.slots
@@ -321,7 +297,7 @@ class Engine:
         try:
             if not generation.cancelled:
                 server.handle_chat_completions(generation.body, receive)
-        except Exception as error:  # noqa: BLE001 - it is handed to the caller's thread, which raises it
+        except Exception as error:  # noqa: BLE001 - raised in the reader's thread
             failure = error
         del server
         if generation.held_back:
@@ -339,7 +315,7 @@ class Engine:
 def run(
     engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
 ) -> Generator[Body | Generation]:
-    """Runs one generation and yields its chunks; the generation itself first, when it starts."""
+    """Runs one generation and yields the generation itself when it starts, then its chunks."""
     inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
     generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)
@@ -366,13 +342,13 @@ async def arun(
 ) -> AsyncGenerator[Body | Generation]:
     """`run` for an event loop, which it never blocks."""
     loop = asyncio.get_running_loop()
-    # Bounded by what it holds: at most one chunk for each token of the context.
+    # Bounded by its content: at most one chunk for each token of the context.
     inbox: asyncio.Queue[_Item] = asyncio.Queue()
 
     def deliver(item: _Item) -> None:
         try:
             loop.call_soon_threadsafe(inbox.put_nowait, item)
-        except RuntimeError:  # the loop is closed: nobody will ever read this
+        except RuntimeError:  # the loop is closed, so nothing reads the inbox
             generation.cancelled = True
 
     generation = Generation(body, slots, owner, deliver)
@@ -396,7 +372,7 @@ async def arun(
 
 
 def _stop(engine: Engine, generation: Generation) -> None:
-    """Ends a generation from elsewhere: who reads it gets an error."""
+    """Stops a generation from another thread or task; its reader gets an error."""
     engine.cancel(generation)
     generation.deliver(closed_error())
 

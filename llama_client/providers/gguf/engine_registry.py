@@ -1,4 +1,4 @@
-"""The engines loaded by this process: one per model file and options, closed with its last user."""
+"""The engines loaded by this process: one for each model file and options, closed with its last lease."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class _Entry:
 
 class _Registry:
     def __init__(self) -> None:
-        # Re-entrant: the garbage collector may drop a client, and so come back here, at any allocation.
+        # Re-entrant: the garbage collector may finalize a client, which calls back here, at any allocation.
         self.lock = threading.RLock()
         self.entries: dict[EngineOptions, _Entry] = {}
         self.has_loaded = False
 
 
 _registry = _Registry()
-# A fork copies engines without their threads: in the child they can be neither used nor freed, so they are kept aside.
-# The same goes for those that the child loads: the library aborts the process that destroys one there.
+# A fork copies engines without their threads: in the child they can be neither used nor freed, so they are kept.
+# Engines that the child loads are kept too: the library aborts a forked process that destroys one.
 _inherited: list[_Registry] = []
 _kept: list[Engine] = []
 
@@ -42,11 +42,11 @@ class EngineLease:
 
     @property
     def is_usable(self) -> bool:
-        """False in a process that was forked from the one that loaded the engine."""
+        """False in a process forked from the one that loaded the engine."""
         return self._process == os.getpid()
 
     def release(self) -> None:
-        """Gives the engine back; the last one closes it. Further calls do nothing."""
+        """Returns the engine; the last lease closes it. Further calls do nothing."""
         if self._released or not self.is_usable:
             return
         self._released = True
@@ -55,7 +55,7 @@ class EngineLease:
 
 
 def lease(options: EngineOptions) -> EngineLease:
-    """The engine for these options, loading it where nobody has yet; blocks while it loads."""
+    """The engine for these options, loaded if it is not; blocks while it loads."""
     with _registry.lock:
         entry = _registry.entries.setdefault(options, _Entry())
         entry.users += 1

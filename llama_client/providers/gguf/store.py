@@ -1,4 +1,4 @@
-"""The store of pulled models: records that name a GGUF file and its checksum."""
+"""The store of pulled models: records, each with the path and checksum of a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 from pydantic import TypeAdapter
 
-from llama_client.config.load import APP_NAME, CACHE_VARIABLE, expanded
+from llama_client.config.environment import CACHE_VARIABLE
+from llama_client.config.load import APP_NAME, expanded
 from llama_client.errors import InvalidRequestError, ModelLoadError
 
-# How far a step has come: what it does, bytes done, bytes in all (None: not known).
+# Reports progress: the step, the bytes done, and all bytes (None: unknown).
 Progress = Callable[[str, int, int | None], None]
 
 _BLOCK_BYTES = 1 << 20
 
 
 def checksum(path: Path, progress: Progress) -> str:
-    """The SHA-256 of a file, in hex."""
     digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -42,14 +42,12 @@ def checksum(path: Path, progress: Progress) -> str:
 
 DEMO_NAME = "smollm2-135m"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-# Names that Windows keeps for devices, whatever their ending.
+# Reserved by Windows for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A pulled model."""
-
     name: str
     path: Path
     sha256: str
@@ -59,8 +57,6 @@ class StoredModel:
 
 
 class ModelStore:
-    """The folder of pulled models."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -72,37 +68,28 @@ class ModelStore:
         return cls(cache / "models")
 
     def find(self, name: str) -> StoredModel | None:
-        """The model of that name whose file is still there, else None."""
         if not _NAME.fullmatch(name):
             return None
         model = self._read(self._record(name))
         return model if model is not None and model.path.is_file() else None
 
     def all(self) -> list[StoredModel]:
-        """Every model whose file is still there, newest first."""
-        models = [self._read(path) for path in self._records()]
+        """Every model whose file exists, newest first."""
+        models = [self._read(path) for path in self.folder.glob("*.json")]
         present = [model for model in models if model is not None and model.path.is_file()]
         return sorted(present, key=lambda model: model.pulled_at, reverse=True)
 
     def preferred(self) -> StoredModel | None:
-        """The model to use where none is named: the one pulled last, the demo model only where there is no other."""
+        """The default model: the one pulled last, the demo model only if there is no other."""
         pulled = self.all()
         return next((model for model in pulled if model.name != DEMO_NAME), pulled[0] if pulled else None)
 
     def names(self) -> list[str]:
-        """The names of `all`."""
         return [model.name for model in self.all()]
 
     def add(self, name: str, path: Path, *, sha256: str, source: str) -> StoredModel:
-        """Records a model under a name, in the place of an earlier one of that name."""
-        model = StoredModel(
-            name=checked_name(name),
-            path=path,
-            sha256=sha256,
-            bytes=path.stat().st_size,
-            source=source,
-            pulled_at=time.time(),
-        )
+        """Records a model under a name, and replaces an earlier one of that name."""
+        model = StoredModel(checked_name(name), path, sha256, path.stat().st_size, source, time.time())
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=self.folder, prefix=".record-")
         try:
@@ -117,11 +104,7 @@ class ModelStore:
     def _record(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _records(self) -> Iterator[Path]:
-        return self.folder.glob("*.json")
-
     def _read(self, path: Path) -> StoredModel | None:
-        """A record; None where it is absent or not one of ours, which is the same to who asks."""
         try:
             return _record_form().validate_json(path.read_bytes(), strict=True)
         except (OSError, ValueError):
@@ -130,21 +113,20 @@ class ModelStore:
 
 @functools.cache
 def _record_form() -> TypeAdapter[StoredModel]:
-    """Built when the first record is read, as it takes a moment."""
+    # Built when the first record is read: it takes a moment.
     return TypeAdapter(StoredModel)
 
 
 def checked_name(name: str) -> str:
-    """The name, if a model may be called so."""
     if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         raise InvalidRequestError(
-            f"name: must be small letters, digits, '.', '_' and '-', starting with a letter or digit, got {name!r}",
+            f"name: must be lowercase letters, digits, '.', '_' and '-', starting with a letter or digit, got {name!r}",
             param="name",
         )
     return name
 
 
 def name_from(text: str) -> str:
-    """A name for a model, made from a file's or a model's own."""
+    """A valid name, derived from a file's or a model's own."""
     name = re.sub(r"[^a-z0-9._-]+", "-", text.lower().removesuffix(".gguf")).strip("-._")[:128]
     return checked_name(f"model-{name}" if _RESERVED.fullmatch(name) else name or "model")

@@ -32,7 +32,7 @@ from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, Prov
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of
 from llama_client.providers.http.exchange import Client, Endpoint, Exchange, aexchange, afetch, exchange, fetch
-from llama_client.providers.http.sdk import OfficialClient, OpenedService, Service
+from llama_client.providers.http.sdk import HttpService, OfficialClient, OpenedService
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_request import Abilities, has_remote_images, image_urls, parsed
@@ -69,7 +69,7 @@ class HttpProvider:
     def __init__(
         self,
         name: str,
-        service: Service,
+        service: HttpService,
         table: HttpTable,
         *,
         connections: ClientPool,
@@ -86,7 +86,7 @@ class HttpProvider:
         self._environ = environ
         self._codec = service.codec(table, knowledge.abilities)
         # Whether it must be asked first if a model is one that it hands on.
-        self._asks_for_remote_models = connections.guard.local_only and service.forwards
+        self._asks_for_remote_models = connections.guard.local_only and service.lists_remote_models
         self._url = _checked_url(name, service, table, environ)
         # The rest is known once the key is read.
         self._secrets = Secrets(secrets_of_address(self._url))
@@ -113,7 +113,7 @@ class HttpProvider:
     def continues(self, model: str) -> bool:
         """See `Provider`."""
         own = self._knowledge.abilities(model)
-        return self._service.continues or (own is not None and "prefill" in own)
+        return self._service.row.continues or (own is not None and "prefill" in own)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """Answers, blocking. See `Provider`."""
@@ -210,7 +210,7 @@ class HttpProvider:
     def close(self) -> None:
         """Ends what runs; the connections belong to the client."""
         for facts in list(self._running):
-            facts.end()
+            facts.cancel()
 
     async def aclose(self) -> None:
         """The same on the event loop."""
@@ -379,7 +379,7 @@ class HttpProvider:
         return error
 
 
-def _checked_url(name: str, service: Service, table: HttpTable, environ: Mapping[str, str]) -> str:
+def _checked_url(name: str, service: HttpService, table: HttpTable, environ: Mapping[str, str]) -> str:
     """The provider's address, which may come from the environment and so has not been checked yet."""
     try:
         return web_address(service.url(table, environ))

@@ -1,7 +1,7 @@
 """Bytes of a stream as events: server-sent events (SSE) and lines of JSON (NDJSON). No I/O.
 
-Both are fed whatever the network delivers, cut anywhere. They raise `InvalidResponseError` alone, and never hold more
-than one line (or the data of one event) of at most `MAX_EVENT_BYTES`.
+Both accept bytes cut anywhere, raise `InvalidResponseError` alone, and hold at most one line (or the data of one
+event), up to `MAX_EVENT_BYTES`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class ServerSentEvent(NamedTuple):
 
 
 class _Lines:
-    """Cuts bytes into lines that end with LF, CRLF or CR, and bounds them."""
+    """Splits bytes into lines that end with LF, CRLF or CR, up to a maximum length."""
 
     def __init__(self, max_line_bytes: int, max_stream_bytes: int) -> None:
         self._max_line_bytes = max_line_bytes
-        self._left = max_stream_bytes
+        self._max_stream_bytes = max_stream_bytes
+        self._stream_bytes = 0
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._after_cr = False
         self._at_start = True
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that these bytes complete, without their ends."""
-        self._left -= len(data)
-        if self._left < 0:
-            raise InvalidResponseError("the stream is longer than any answer; reading it was given up")
+        self._stream_bytes += len(data)
+        if self._stream_bytes > self._max_stream_bytes:
+            raise InvalidResponseError(f"the stream exceeds {self._max_stream_bytes} bytes; aborted")
         if self._after_cr and data:
-            # The other half of a CRLF that was cut in two.
+            # The other half of a CRLF that was split between two reads.
             data = data.removeprefix(b"\n")
             self._after_cr = False
         if b"\r" in data:
@@ -67,7 +67,6 @@ class _Lines:
         return lines
 
     def end(self) -> list[bytes]:
-        """The last line, where it has no end of its own."""
         line = self._take()
         if self._at_start:
             line = line.removeprefix(_BYTE_ORDER_MARK)
@@ -87,12 +86,12 @@ class _Lines:
 
     def _require_room(self, line_bytes: int) -> None:
         if line_bytes > self._max_line_bytes:
-            raise InvalidResponseError(f"the stream holds a line of more than {self._max_line_bytes} bytes")
+            raise InvalidResponseError(f"a line of the stream exceeds {self._max_line_bytes} bytes")
 
 
 class SseDecoder:
-    """Server-sent events (the WHATWG's rules), but for two things: a last event without its blank line counts, since
-    servers send errors so and break off; and events without data are left out.
+    """Server-sent events (the WHATWG's rules), with two differences: a last event without its blank line counts, since
+    servers send errors so and then disconnect; and events without data are left out.
 
     Example:
         >>> decoder = SseDecoder()
@@ -134,27 +133,24 @@ class SseDecoder:
         return events
 
     def _take_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
-        if not line:
-            if self._data:
-                events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
-                self._data, self._data_bytes = [], 0
-                self._idle_bytes = 0
-            else:
-                self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
-            self._name = ""
-            return
         # A comment (a ping, say) is a line whose field has no name.
         field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
         if field == b"data":
+            value = value.removeprefix(b" ")
             self._data_bytes += len(value) + bool(self._data)
             if self._data_bytes > self._max_event_bytes:
-                raise InvalidResponseError(f"the stream holds an event of more than {self._max_event_bytes} bytes")
+                raise InvalidResponseError(f"an event of the stream exceeds {self._max_event_bytes} bytes")
             self._data.append(value)
             return
-        self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
-        if field == b"event":
-            self._name = value.decode("utf-8", "replace")
+        if line or not self._data:
+            self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
+        else:
+            events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
+            self._data, self._data_bytes, self._idle_bytes = [], 0, 0
+        if not line:
+            self._name = ""
+        elif field == b"event":
+            self._name = value.removeprefix(b" ").decode("utf-8", "replace")
 
 
 class NdjsonDecoder:
@@ -182,31 +178,29 @@ class NdjsonDecoder:
         return lines
 
     def end(self) -> list[bytes]:
-        """The last line, where it has no end of its own."""
+        """The last line, where it has no line end."""
         return [line for line in self._lines.end() if line.strip()]
 
 
 def _idle(idle_bytes: int, line: bytes, max_bytes: int) -> int:
-    """Bounds what stands between two events: comments and empty lines, in practice a few bytes a minute."""
+    """Bounds the bytes between two events: comments and empty lines, in practice a few bytes a minute."""
     idle_bytes += len(line) + 1
     if idle_bytes > max_bytes:
-        raise InvalidResponseError("what stands between two events is longer than any answer; reading it was given up")
+        raise InvalidResponseError(f"more than {max_bytes} bytes of the stream without an event; aborted")
     return idle_bytes
 
 
 def json_value(data: bytes) -> Any:
-    """The JSON value in these bytes."""
     try:
         return from_json(data)
     except ValueError as error:
-        raise InvalidResponseError(f"the provider sent no valid JSON: {_excerpt(data)} ({error})") from None
+        raise InvalidResponseError(f"the provider sent invalid JSON: {_excerpt(data)} ({error})") from None
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes."""
     value = json_value(data)
     if not isinstance(value, dict):
-        raise InvalidResponseError(f"the provider sent JSON that is no object: {_excerpt(data)}")
+        raise InvalidResponseError(f"the provider sent JSON that is not an object: {_excerpt(data)}")
     return value
 
 

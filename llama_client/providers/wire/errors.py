@@ -1,4 +1,4 @@
-"""Failures on the wire, as our errors: by status and code first, by the text only where these say nothing. No I/O."""
+"""Failures of a provider as our errors: by status and code, by the text only where these are not specific. No I/O."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from llama_client.errors import (
 from llama_client.providers.wire.openai_response import count
 from llama_client.providers.wire.rate_limits import retry_after_s
 
-# What an error may quote of an answer that is no JSON (a gateway's HTML page, say).
+# Of a non-JSON body: a gateway's HTML page, say.
 _MAX_EXCERPT_CHARS = 200
-# Longer than any explanation; an error's `body` has all of it.
+# Longer than any explanation; the error's `body` has all of it.
 _MAX_MESSAGE_CHARS = 4000
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
-# Codes, and types where a server has no codes, whose meaning does not hang on the status.
+# Codes (and types, where a server has no codes) that mean the same under every status.
 _BY_CODE: Mapping[str, type[ProviderError]] = {
     "invalid_api_key": AuthenticationError,
     "authentication_error": AuthenticationError,
@@ -57,7 +57,7 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = {
     402: QuotaExceededError,
     403: PermissionDeniedError,
     404: ModelNotFoundError,
-    # Not the caller's fault and gone the next time: the server waited too long, or its state was in the way.
+    # Transient and not caused by the request: the server waited too long, or its state conflicted.
     408: ServerError,
     409: ServerError,
     413: RequestTooLargeError,
@@ -67,26 +67,29 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = {
     503: OverloadedError,
     529: OverloadedError,
 }
-# Statuses under which servers also report what has no code of its own; Together's documentation gives 403 for context.
+# Statuses that servers also use for other failures, so the text decides; Together documents 403 for context.
 _VAGUE_STATUSES = frozenset({400, 403, 404, 422, 500})
-_CONTEXT_WORDS = re.compile(
-    r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
-    r"|max_tokens must be at least 1, got -"
-    r"|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
-    re.IGNORECASE,
-)
-# vLLM and TGI (also behind Together) tell the numbers in words.
+# vLLM and TGI (also behind Together) give the numbers only in the message.
 _PROMPT_TOKENS = re.compile(r"passed (\d{1,12}) input tokens|\((\d{1,12}) in the messages|Given: (\d{1,12}) `inputs`")
 _CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d{1,12})|must be <= (\d{1,12})")
-_FEATURE_WORDS = re.compile(r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE)
 _FEATURES = (("thinking", "reasoning_effort"), ("tool", "tools"), ("image", "messages"), ("json", "response_format"))
-_CALLERS_MISTAKE_WORDS = re.compile(r"^option \"\w+\" must be of type ")  # Ollama says it with a 500
-_MODEL_WORDS = re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE)
+_BY_WORDS: Mapping[type[ProviderError], re.Pattern[str]] = {
+    ContextLengthError: re.compile(
+        r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
+        r"|max_tokens must be at least 1, got -|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
+        re.IGNORECASE,
+    ),
+    UnsupportedFeatureError: re.compile(
+        r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE
+    ),
+    BadRequestError: re.compile(r"^option \"\w+\" must be of type "),  # Ollama sends it with a 500
+    ModelNotFoundError: re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that is an error, or one found inside an answer."""
+    """An error response, or an error found inside a successful one."""
 
     status: int | None
     headers: Mapping[str, str]
@@ -95,7 +98,7 @@ class Failure:
 
     @property
     def error(self) -> Mapping[str, Any]:
-        """The error's own object, wherever this server puts it."""
+        """The error object, wherever this server puts it."""
         body = self.body
         if isinstance(body, Mapping):
             error = body.get("error")
@@ -103,24 +106,19 @@ class Failure:
                 return error
             if isinstance(error, str):
                 return _nested(error) or {**body, "message": error}
-            # Servers without a wrapper: older vLLM, and FastAPI's own errors.
+            # At the top level: older vLLM, and FastAPI's own errors.
             return body if "message" in body else {**body, "message": body.get("detail")}
-        return {"message": _excerpt(body, _MAX_EXCERPT_CHARS) if isinstance(body, str) else None}
+        return {"message": _cut(" ".join(body.split()), _MAX_EXCERPT_CHARS) if isinstance(body, str) else None}
 
     @property
     def message(self) -> str:
-        """What the provider says."""
         message = self.error.get("message")
         text = message if isinstance(message, str) else repr(message) if message else ""
-        return _excerpt(text, _MAX_MESSAGE_CHARS) if text.strip() else f"no reason was given (status {self.status})"
+        return _cut(text, _MAX_MESSAGE_CHARS) if text.strip() else f"no reason was given (status {self.status})"
 
     @property
     def code(self) -> str | None:
-        """The provider's own code.
-
-        The string `code`; else a snake_case `type` beside an integer code; else the code where there is no type; else a
-        top-level `error_type`.
-        """
+        """A string `code`; else a snake_case `type` beside another code; else a code without type, or `error_type`."""
         code, kind = self.error.get("code"), self.error.get("type")
         if isinstance(code, str) and code:
             return code
@@ -133,7 +131,7 @@ class Failure:
 
     @property
     def effective_status(self) -> int | None:
-        """The status that the error means: gateways put one inside an HTTP 200."""
+        """The status of the error, which gateways may put inside an HTTP 200."""
         if self.status is None or self.status < 400:
             for name in ("status_code", "code", "status"):
                 value = self.error.get(name)
@@ -143,37 +141,36 @@ class Failure:
 
 
 def error_of(failure: Failure) -> ProviderError:
-    """The error that a failure means."""
-    known: dict[str, Any] = {
-        "http_status": failure.status,
-        "provider_code": failure.code,
-        "body": failure.body,
-    }
-    message, error = failure.message, failure.error
-    kind = _class_of(failure)
+    kind, message, error = _class_of(failure), failure.message, failure.error
+    fields: dict[str, Any] = {"http_status": failure.status, "provider_code": failure.code, "body": failure.body}
     if kind is ContextLengthError:
         prompt, context = count(error.get("n_prompt_tokens")), count(error.get("n_ctx"))
         if prompt and context:
             message = f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx"
         else:
             prompt, context = _number(_PROMPT_TOKENS, message), _number(_CONTEXT_TOKENS, message)
-        return ContextLengthError(message, prompt_tokens=prompt, context_tokens=context, **known)
-    if kind is GenerationFailedError:
+        fields |= {"prompt_tokens": prompt, "context_tokens": context}
+    elif kind is GenerationFailedError:
         failed = error.get("failed_generation")
-        return GenerationFailedError(message, failed_generation=failed if isinstance(failed, str) else None, **known)
-    if kind is UnsupportedFeatureError:
-        param = next((param for word, param in _FEATURES if word in message.lower()), None)
-        return UnsupportedFeatureError(message, param=param, **known)
-    if kind is InvalidResponseError:
-        where = failure.headers.get("location", "elsewhere")
-        return InvalidResponseError(f"the server redirects to {where}: set base_url to it", retryable=False, **known)
-    made = kind(message, **known)
-    made.retry_after_s = _wait_of(failure, kind)
-    return made
+        fields["failed_generation"] = failed if isinstance(failed, str) else None
+    elif kind is UnsupportedFeatureError:
+        fields["param"] = next((param for word, param in _FEATURES if word in message.lower()), None)
+    elif kind is InvalidResponseError:
+        message = f"the server redirects to {failure.headers.get('location', 'elsewhere')}: set base_url to it"
+        fields["retryable"] = False
+    elif kind.retryable_by_default:
+        limit = error.get("type")
+        fields["retry_after_s"] = retry_after_s(
+            failure.headers,
+            message=message if kind is RateLimitError else "",
+            limit=limit if limit in ("tokens", "requests") else None,
+            now=failure.now,
+        )
+    return kind(message, **fields)
 
 
 def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
-    """The object under `error` in an answer of the llama.cpp engine in this process, as our error."""
+    """Our error for the object under `error` in a response of the in-process llama.cpp engine."""
     made = error_of(Failure(None, {}, {"error": error}, 0.0))
     made.body = dict(error)
     status = error.get("code")
@@ -184,47 +181,23 @@ def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
 def _class_of(failure: Failure) -> type[ProviderError]:
     status, error = failure.effective_status, failure.error
     for code in (failure.code, error.get("code"), error.get("type")):
-        kind = _BY_CODE.get(code) if isinstance(code, str) else None
-        if kind is not None:
-            return kind
+        if isinstance(code, str) and code in _BY_CODE:
+            return _BY_CODE[code]
     if status is None or status in _VAGUE_STATUSES or status < 400:
-        by_text = _class_by_text(failure.message)
-        if by_text is not None:
-            return by_text
+        message = failure.message
+        for kind, words in _BY_WORDS.items():
+            if words.search(message):
+                return kind
     if status is None or status < 300:
-        # An error inside an answer that had begun well: something broke there.
+        # An error inside a response that began with success: the server failed while generating.
         return BadRequestError if error.get("type") == "invalid_request_error" else ServerError
     if status < 400:
         return InvalidResponseError
     return _BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
 
 
-def _class_by_text(message: str) -> type[ProviderError] | None:
-    if _CONTEXT_WORDS.search(message):
-        return ContextLengthError
-    if _FEATURE_WORDS.search(message):
-        return UnsupportedFeatureError
-    if _CALLERS_MISTAKE_WORDS.search(message):
-        return BadRequestError
-    if _MODEL_WORDS.search(message):
-        return ModelNotFoundError
-    return None
-
-
-def _wait_of(failure: Failure, kind: type[ProviderError]) -> float | None:
-    if not kind.retryable_by_default:
-        return None
-    limit = failure.error.get("type")
-    return retry_after_s(
-        failure.headers,
-        message=failure.message if kind is RateLimitError else "",
-        limit=limit if limit in ("tokens", "requests") else None,
-        now=failure.now,
-    )
-
-
 def _nested(text: str) -> Mapping[str, Any] | None:
-    """Ollama hands on its runner's errors as JSON inside the text."""
+    """The error object in a text: Ollama passes on its runner's errors as JSON inside the message."""
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -235,9 +208,8 @@ def _nested(text: str) -> Mapping[str, Any] | None:
     return error if isinstance(error, dict) and "message" in error else None
 
 
-def _excerpt(text: str, max_chars: int) -> str:
-    flat = " ".join(text.split()) if max_chars == _MAX_EXCERPT_CHARS else text
-    return flat if len(flat) <= max_chars else f"{flat[:max_chars]}…"
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"
 
 
 def _number(pattern: re.Pattern[str], message: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Ollama's native wire, outgoing: a request as `/api/chat`."""
+"""The codec of Ollama's native API: requests for `/api/chat`."""
 
 from __future__ import annotations
 
@@ -11,50 +11,33 @@ from llama_client.errors import ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.wire.decoders import json_object
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.ollama_response import OllamaReader, OllamaStream
+from llama_client.providers.wire.ollama_response import OllamaReader
+from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
 from llama_client.providers.wire.openai_request import Abilities, body_of, missing_abilities, parsed, require_abilities
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-
-PARAMETERS = frozenset(
-    {
-        "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed",
-        "n",
-        "frequency_penalty", "presence_penalty", "repetition_penalty", "logprobs", "top_logprobs", "response_format",
-        "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "reasoning_format", "extra_body",
-        "extra_headers",
-    }
-)  # fmt: skip
-# Ours, and Ollama's name below `options`.
+# Our parameters, and their names in Ollama's `options`.
 _OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "max_tokens": "num_predict",
-    "seed": "seed",
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed")},
     "frequency_penalty": "frequency_penalty",
+    "max_tokens": "num_predict",
     "presence_penalty": "presence_penalty",
     "repetition_penalty": "repeat_penalty",
 }
-# "none" switches thinking off; models without levels take every level for "on".
+PARAMETERS = OPENAI_PARAMETERS - {"logit_bias", "service_tier", "user", "stream_options"} | {"reasoning_format"}
+# "none" switches thinking off; models without levels take every other level as "on".
 _THINK: dict[str, bool | str] = {
+    **{level: level for level in ("low", "medium", "high", "max")},
     "none": False,
-    "xhigh": "max",
     "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "max": "max",
+    "xhigh": "max",
 }
 
 
 class OllamaCodec:
-    """Ollama's `/api/chat`. See `Codec`."""
-
     def __init__(
         self, abilities: Abilities, *, options: Mapping[str, Any], keep_alive: str | float | None = None
     ) -> None:
@@ -63,14 +46,12 @@ class OllamaCodec:
         self._keep_alive = keep_alive
 
     def require(self, call: ProviderCall) -> None:
-        """Refuses what the target cannot honour."""
         known = self._abilities(call.model)
         Capabilities(PARAMETERS, {**missing_abilities(known), **_why_not(call.request)}).require(call)
-        # Ollama itself holds any model to a schema.
+        # Ollama enforces a schema with every model.
         require_abilities(call, known | {"json_schema"} if known is not None else None, schema_in_words=False)
 
     def encode(self, call: ProviderCall) -> HttpCall:
-        """Our request as Ollama's."""
         request = call.request
         body: dict[str, Any] = {"model": call.model, "messages": _messages(call), "stream": request.stream}
         options = {**self._options, **_options(request)}
@@ -93,25 +74,17 @@ class OllamaCodec:
         return HttpCall("api/chat", to_json({**body, **extra}), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        """A whole answer as one chunk."""
         body = json_object(answer.body)
         call.facts.body = body
-        if "error" in body:
-            raise error_of(Failure(answer.status, answer.headers, body, answer.received_at))
-        return self._reader(answer, call).chunk(body)
+        return self.stream(answer, call).chunk(body)
 
-    def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaStream:
-        """A decoder for a stream."""
-        return OllamaStream(self._reader(answer, call), answer, call)
-
-    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
-        """An answer with an error status."""
-        return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
-
-    def _reader(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
+    def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
         extra = (call.request.extra_body or {}).get("options")
         num_ctx = (extra if isinstance(extra, dict) else {}).get("num_ctx", self._options.get("num_ctx"))
         return OllamaReader(answer, call, num_ctx if isinstance(num_ctx, int) else None)
+
+    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
+        return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
 
 
 def _why_not(request: ChatRequest) -> dict[str, str]:
@@ -119,11 +92,11 @@ def _why_not(request: ChatRequest) -> dict[str, str]:
     if request.n not in (None, 1):
         why_not["n"] = "one answer a call"
     if request.tool_choice not in (None, "auto", "none"):
-        why_not["tool_choice"] = "the model chooses by itself; 'auto' and 'none' are known"
+        why_not["tool_choice"] = "only 'auto' and 'none' are supported"
     if request.parallel_tool_calls is False:
         why_not["parallel_tool_calls"] = "it cannot be switched off"
     if request.reasoning_format == "raw":
-        why_not["reasoning_format"] = "'parsed' and 'hidden' are known here"
+        why_not["reasoning_format"] = "only 'parsed' and 'hidden' are supported"
     return why_not
 
 
@@ -138,8 +111,7 @@ def _messages(call: ProviderCall) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     written = []
     for message in body_of(call.request, {"messages"})["messages"]:
-        content = message.get("content")
-        role = message["role"]
+        content, role = message.get("content"), message["role"]
         ours: dict[str, Any] = {"role": "system" if role == "developer" else role}
         if isinstance(content, list):
             ours["content"] = "\n".join(part["text"] for part in content if part["type"] == "text")
@@ -152,23 +124,22 @@ def _messages(call: ProviderCall) -> list[dict[str, Any]]:
             ours["tool_calls"] = [_tool_call(tool_call, call) for tool_call in message["tool_calls"]]
             names |= {tool_call["id"]: tool_call["function"]["name"] for tool_call in message["tool_calls"]}
         if role == "tool":
-            identity = message["tool_call_id"]
-            ours["tool_call_id"] = identity
-            if identity in names:
-                ours["tool_name"] = names[identity]
+            ours["tool_call_id"] = message["tool_call_id"]
+            if message["tool_call_id"] in names:
+                ours["tool_name"] = names[message["tool_call_id"]]
         written.append(ours)
     return written
 
 
 def _tool_call(tool_call: Mapping[str, Any], call: ProviderCall) -> dict[str, Any]:
-    """A call of an earlier answer; Ollama takes its arguments as an object alone."""
+    """A tool call of an earlier answer; Ollama accepts arguments only as an object."""
     function = tool_call["function"]
     try:
         arguments = from_json(function["arguments"] or "{}")
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise call.unsupported("messages", f"the arguments of the call of {function['name']} are no JSON object")
+        raise call.unsupported("messages", f"the arguments of the call of {function['name']} are not a JSON object")
     return {"id": tool_call["id"], "function": {"name": function["name"], "arguments": arguments}}
 
 

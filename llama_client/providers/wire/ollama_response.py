@@ -1,4 +1,4 @@
-"""Ollama's native wire, incoming: objects and NDJSON lines as chunks, and silent truncation."""
+"""Ollama's native responses as chunks, and the detection of silently truncated prompts."""
 
 from __future__ import annotations
 
@@ -20,39 +20,36 @@ from llama_client.validation import first_problem
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-
-# The contexts that Ollama chooses by itself, by the memory of the machine, where `num_ctx` is not set.
+# Ollama's default contexts, chosen by the memory of the machine, where `num_ctx` is not set.
 _DEFAULT_CONTEXTS = (4096, 32768, 262144)
-# A prompt that fills this much of the context has probably been cut to fit.
+# A prompt that fills this much of the context was probably truncated to fit.
 _NEARLY_FULL = 0.95
 # No tokenizer puts more bytes of ordinary text into a token, on average.
 _MAX_BYTES_PER_TOKEN = 8
-# More than most text has; what was cut out of a prompt still counts here.
+# More than most text has; the text of a truncated prompt counts here as a whole.
 _LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
 
 
-class OllamaStream:
-    """One stream's lines as chunks. See `StreamDecoder`."""
+class OllamaReader:
+    """A `StreamDecoder` for lines of JSON."""
 
-    def __init__(self, reader: OllamaReader, answer: HttpAnswer, call: ProviderCall) -> None:
+    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
         self._lines = NdjsonDecoder()
-        self._reader = reader
         self._answer = answer
         self._call = call
+        self._num_ctx = num_ctx
+        self._tool_calls = 0
         self.is_done = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last object has come."""
         return self.is_done
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that these bytes complete."""
         return self._chunks(self._lines.feed(data))
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        """What is left at the end of the bytes."""
         return self._chunks(self._lines.end())
 
     def _chunks(self, lines: list[bytes]) -> Iterator[ChatCompletionChunk]:
@@ -61,24 +58,13 @@ class OllamaStream:
                 return
             body = json_object(line)
             self._call.facts.bodies.append(body)
-            if "error" in body:
-                raise error_of(Failure(self._answer.status, self._answer.headers, body, self._answer.received_at))
             self.is_done = body.get("done") is True
-            yield self._reader.chunk(body)
-
-
-class OllamaReader:
-    """Turns Ollama's objects into chunks."""
-
-    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
-        self._created = int(answer.received_at)
-        self._call = call
-        self._num_ctx = num_ctx
-        self._tool_calls = 0
+            yield self.chunk(body)
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
-        """An object as a chunk."""
-        call = self._call
+        call, answer = self._call, self._answer
+        if "error" in body:
+            raise error_of(Failure(answer.status, answer.headers, body, answer.received_at))
         message, reason = body.get("message"), body.get("done_reason")
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         if (
@@ -86,17 +72,13 @@ class OllamaReader:
             or not (reason is None or isinstance(reason, str))
             or not (calls is None or (isinstance(calls, list) and all(_is_tool_call(call) for call in calls)))
         ):
-            raise InvalidResponseError(
-                f"{call.target} sent an object that is no part of an answer", target=call.target, body=dict(body)
-            )
+            raise self._invalid(body, "it is not part of an answer")
         delta = {
             "role": "assistant",
             "content": message.get("content"),
-            "reasoning": message.get("thinking") or None,
+            "reasoning": (call.request.reasoning_format != "hidden" and message.get("thinking")) or None,
             "tool_calls": self._tool_call_deltas(calls or []),
         }
-        if call.request.reasoning_format == "hidden":
-            delta["reasoning"] = None
         done = body.get("done") is True
         choice = {
             "index": 0,
@@ -110,7 +92,7 @@ class OllamaReader:
             return ChatCompletionChunk.model_validate(
                 {
                     "id": call.request_id,
-                    "created": self._created,
+                    "created": int(answer.received_at),
                     "model": body.get("model") or call.model,
                     "choices": [choice],
                     "usage": _usage(body) if done else None,
@@ -120,30 +102,22 @@ class OllamaReader:
                 }
             )
         except ValidationError as error:
-            problem = first_problem(error, show_values=False)
-            raise InvalidResponseError(
-                f"{call.target} sent what is no answer ({problem.sentence})", target=call.target, body=dict(body)
-            ) from None
+            raise self._invalid(body, first_problem(error, show_values=False).sentence) from None
+
+    def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
+        target = self._call.target
+        return InvalidResponseError(f"{target} sent an invalid response ({why})", target=target, body=dict(body))
 
     def _tool_call_deltas(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         deltas = []
         for call in calls:
-            function = call["function"]
+            name, arguments = call["function"].get("name"), call["function"].get("arguments")
+            if not isinstance(arguments, str):
+                arguments = json.dumps(arguments or {}, ensure_ascii=False)
             # Calls come whole, sometimes all with index 0 and seldom with an id.
-            arguments = function.get("arguments")
-            deltas.append(
-                {
-                    "index": self._tool_calls,
-                    "id": call.get("id") or f"call_{uuid.uuid4().hex[:24]}",
-                    "type": "function",
-                    "function": {
-                        "name": function.get("name"),
-                        "arguments": arguments
-                        if isinstance(arguments, str)
-                        else json.dumps(arguments or {}, ensure_ascii=False),
-                    },
-                }
-            )
+            identity = call.get("id") or f"call_{uuid.uuid4().hex[:24]}"
+            function = {"name": name, "arguments": arguments}
+            deltas.append({"index": self._tool_calls, "id": identity, "type": "function", "function": function})
             self._tool_calls += 1
         return deltas or None
 
@@ -158,22 +132,24 @@ class OllamaReader:
         tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
-        cut_to = _suspected_cut(count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx)
-        if cut_to is not None:
+        truncated_to = _suspected_truncation(
+            count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx
+        )
+        if truncated_to is not None:
             facts.warn(
-                f"{self._call.target} has probably cut the prompt to fit its context of {cut_to} tokens, which Ollama "
-                "does without telling: raise options.num_ctx, or shorten the prompt"
+                f"{self._call.target} has probably truncated the prompt to its context of {truncated_to} tokens, which "
+                "Ollama does silently: raise options.num_ctx, or shorten the prompt"
             )
 
 
-def _suspected_cut(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
-    """The context that a prompt was probably cut to; None: nothing speaks for it."""
+def _suspected_truncation(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
+    """The context that a prompt was probably truncated to; None: probably not truncated."""
     if prompt_tokens is None:
         return None
     for context in _DEFAULT_CONTEXTS if num_ctx is None else (num_ctx,):
         too_long = text_bytes > context * _MAX_BYTES_PER_TOKEN
         nearly_full = prompt_tokens >= context * _NEARLY_FULL
-        # Where nobody said how large the context is, a prompt may be of that length by chance; then its text is short.
+        # Where the context is unknown, a prompt may have that length by chance; then its text is short.
         by_chance = num_ctx is None and text_bytes < prompt_tokens * _LONG_BYTES_PER_TOKEN
         if prompt_tokens <= context and (too_long or (nearly_full and not by_chance)):
             return context
@@ -194,7 +170,7 @@ def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
 
 
 def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Ollama leaves out counts that are zero or unknown: absent is unknown."""
+    # Ollama omits counts that are zero or unknown: absent is unknown.
     prompt, answer = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
     if prompt is None and answer is None:
         return None

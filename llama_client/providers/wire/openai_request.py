@@ -1,37 +1,36 @@
-"""The OpenAI-shaped wire, outgoing: a request as a body, and the codec."""
+"""The codec of OpenAI-compatible services: requests, with their declared quirks, and streams."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
+from llama_client.providers.services import NO_QUIRKS, Quirks
 from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_object
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_response import ChunkReader
+from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.messages import ImagePart
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-
 PATH = "chat/completions"
 PARAMETERS = frozenset(
     {
         "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed",
-        "n",
-        "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs",
+        "n", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs",
         "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "service_tier", "user",
         "stream_options", "extra_body", "extra_headers",
     }
 )  # fmt: skip
-# Parameters of ours that are no field of the body.
+# Parameters of ours that are not fields of the body.
 _NO_FIELDS = frozenset({"extra_body", "extra_headers", "stream_options"})
 TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
@@ -39,17 +38,15 @@ Abilities = Callable[[str], "frozenset[str] | None"]
 
 
 def body_of(request: ChatRequest, parameters: Collection[str]) -> dict[str, Any]:
-    """The request as a JSON body that holds these parameters and no others."""
     return request.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(parameters))
 
 
 def abilities_unknown(_model: str) -> frozenset[str] | None:
-    """The answer where nobody knows what a model can do."""
     return None
 
 
 def missing_abilities(known: frozenset[str] | None) -> dict[str, str]:
-    """The parameters that a model with these abilities cannot honour, and why. Unknown abilities refuse nothing."""
+    """The parameters that a model with these abilities cannot honour, and why; None (unknown) refuses nothing."""
     if known is None:
         return {}
     why_not: dict[str, str] = {}
@@ -61,7 +58,7 @@ def missing_abilities(known: frozenset[str] | None) -> dict[str, str]:
 
 
 def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
-    """Puts the schema into words, for a model that can be held to JSON but not to a schema."""
+    """Adds the schema as a system message, for a model that supports JSON mode but not schemas."""
     if request.response_format is None or request.response_format.json_schema is None:
         return
     schema = json.dumps(request.response_format.json_schema.schema_, ensure_ascii=False)
@@ -69,56 +66,87 @@ def describe_schema(body: dict[str, Any], request: ChatRequest) -> None:
     body["messages"] = [{"role": "system", "content": words}, *body["messages"]]
 
 
-class OpenAICodec:
-    """Any OpenAI-compatible server."""
+class CompatibleCodec:
+    """A `Codec` for any OpenAI-compatible service, by its `Quirks`. Subclasses override the public hooks."""
 
-    parameters: ClassVar[frozenset[str]] = PARAMETERS
-    # Whether streams carry usage without being asked.
-    streams_usage_unasked: ClassVar[bool] = False
-    # What has to be said for a model to go on from the beginning of an answer.
-    continuing: ClassVar[Mapping[str, bool]] = MappingProxyType({})
-
-    def __init__(self, abilities: Abilities = abilities_unknown) -> None:
+    def __init__(self, abilities: Abilities = abilities_unknown, quirks: Quirks = NO_QUIRKS) -> None:
         self._abilities = abilities
-
-    # What providers override.
+        self.quirks = quirks
+        self._adapts_messages = quirks.is_strict or not quirks.keeps_developer or quirks.tool_call_id_chars is not None
+        self.parameters = PARAMETERS - quirks.refuses | quirks.adds
 
     def why_not(self, request: ChatRequest) -> dict[str, str]:
-        """Parameters that this provider honours, but not with these values; and why not."""
-        return {}
+        """The parameters that this provider honours, but not with these values, and why not."""
+        why_not = {}
+        for name, values in self.quirks.only.items():
+            if getattr(request, name) not in (None, *values):
+                why_not[name] = f"it takes {', '.join(map(_shown, values))} only"
+        most = self.quirks.max_stops
+        if most is not None and len(request.stops) > most:
+            why_not["stop"] = f"at most {most} of them"
+        return why_not
 
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
-        """Changes a body to this provider's way of writing it."""
-        if "repetition_penalty" in body:
-            # vLLM's and llama.cpp's names for it; each ignores the other's.
-            body["repeat_penalty"] = body["repetition_penalty"]
+        """Changes a body to this provider's form."""
+        quirks = self.quirks
+        for name in quirks.without_effect:
+            if body.get(name):
+                call.facts.warn(f"{call.provider} accepts {name} and does not apply it yet")
+        if quirks.effort_none is not None and body.get("reasoning_effort") == "none":
+            del body["reasoning_effort"]
+            body.update(quirks.effort_none)
+        if quirks.stop_is_list and call.request.stops:
+            body["stop"] = list(call.request.stops)
+        for name in quirks.renames:
+            if name in body:
+                body.update(dict.fromkeys(quirks.renames[name], body.pop(name)))
+        if quirks.always:
+            body.update(quirks.always)
         if call.is_continuation:
-            body.update(self.continuing)
+            body.update(quirks.continuation)
+        if self._adapts_messages:
+            for message in body["messages"]:
+                self._adapt_message(message)
+
+    def _adapt_message(self, message: dict[str, Any]) -> None:
+        if self.quirks.is_strict:
+            message.pop("name", None)
+        if message["role"] == "developer" and not self.quirks.keeps_developer:
+            message["role"] = "system"  # "developer" is OpenAI's newer word for it
+        size = self.quirks.tool_call_id_chars
+        if size is not None:
+            for tool_call in message.get("tool_calls") or ():
+                tool_call["id"] = _short_id(tool_call["id"], size)
+            if "tool_call_id" in message:
+                message["tool_call_id"] = _short_id(message["tool_call_id"], size)
 
     def logprobs_of(self, choice: Mapping[str, Any], call: ProviderCall) -> object:
         """A choice's log probabilities in OpenAI's shape."""
         return choice.get("logprobs")
 
+    def error_in(self, event: Mapping[str, Any]) -> object:
+        """The error object or text in one event of a stream."""
+        return event.get("error")
+
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
-        """The message that a failure holds all the same, in the shape of a whole answer's."""
+        """A valid message that a failure contains, in the shape of a whole answer's."""
         return None
 
-    # The codec.
-
     def require(self, call: ProviderCall) -> None:
-        """Refuses what the target cannot honour. See `Codec`."""
         known = self._abilities(call.model)
         Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
-        require_abilities(call, known, schema_in_words=self._schema_in_words(call))
+        described = self._schema_in_words(call)
+        wanted = call.request.response_format
+        if wanted is not None and wanted.type in self.quirks.refused_formats and not described:
+            raise call.unsupported("response_format", f"{call.provider} does not support {wanted.type}")
+        require_abilities(call, known, schema_in_words=described)
 
     def encode(self, call: ProviderCall) -> HttpCall:
-        """Our request as the provider's. See `Codec`."""
         request = call.request
-        described = request.schema_in_words and self._schema_in_words(call)
         body = {"model": call.model, **body_of(request, self.parameters - _NO_FIELDS)}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
-        if described:
+        if request.schema_in_words and self._schema_in_words(call):
             describe_schema(body, request)
             body["response_format"] = {"type": "json_object"}
         self.adapt(body, call)
@@ -126,15 +154,14 @@ class OpenAICodec:
         if request.stream:
             body["stream"] = True
             asked = request.stream_options is not None and request.stream_options.include_usage
-            if asked or not self.streams_usage_unasked:
+            if self.quirks.stream_usage == "ask" or (asked and self.quirks.stream_usage == "unasked"):
                 body["stream_options"] = {"include_usage": True}
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        """A whole answer as one chunk. See `Codec`."""
         body = parsed(answer.body)
         if not isinstance(body, dict):
-            # Says what it is instead.
+            # Raises what is wrong with it.
             body = json_object(answer.body)
         call.facts.body = body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
@@ -147,12 +174,13 @@ class OpenAICodec:
         return ChunkReader(answer, call, self.logprobs_of).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
-        """A decoder for a stream. See `Codec`."""
         return OpenAIStream(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """An answer with an error status. See `Codec`."""
-        failure = Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at)
+        body = parsed(answer.body)
+        if isinstance(body, list) and body:  # Gemini sends errors as a list of one
+            body = body[0]
+        failure = Failure(answer.status, answer.headers, body, answer.received_at)
         try:
             return self._failed(failure, call)
         except ProviderError as error:
@@ -170,31 +198,42 @@ class OpenAICodec:
         return ChunkReader(answer, call, self.logprobs_of).whole({}, [choice])
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
-        """Whether the schema must travel as text: allowed only where whoever asks checks the answer."""
-        request = call.request
-        form = request.response_format
-        if not request.schema_in_words or form is None or form.type != "json_schema":
+        """Whether to send the schema as text: allowed only where the caller validates the answer."""
+        if not call.request.schema_in_words or not _has_schema(call.request):
             return False
         known = self._abilities(call.model)
-        return known is not None and "json_schema" not in known
+        return "json_schema" in self.quirks.refused_formats or (known is not None and "json_schema" not in known)
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _short_id(identity: str, size: int) -> str:
+    """An id of so many letters and digits: itself where it is one, else the same for the same id."""
+    if len(identity) == size and identity.isascii() and identity.isalnum():
+        return identity
+    return hashlib.sha256(identity.encode()).hexdigest()[:size]
 
 
 def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schema_in_words: bool) -> None:
-    """Refuses what hangs on the content of a parameter, not on its being there."""
+    """Refuses images and schemas, which depend on the value of a parameter, where the model lacks the ability."""
     if known is None:
         return
-    request = call.request
-    if request.has_images and "vision" not in known:
-        raise call.unsupported("messages", "the model sees no images")
-    schema = request.response_format is not None and request.response_format.type == "json_schema"
-    if schema and "json_schema" not in known and not schema_in_words:
-        raise call.unsupported("response_format", "the model cannot be held to a schema; json_object works")
+    if call.request.has_images and "vision" not in known:
+        raise call.unsupported("messages", "the model accepts no images")
+    if _has_schema(call.request) and "json_schema" not in known and not schema_in_words:
+        raise call.unsupported("response_format", "the model supports no JSON schema; json_object works")
+
+
+def _has_schema(request: ChatRequest) -> bool:
+    return request.response_format is not None and request.response_format.type == "json_schema"
 
 
 class OpenAIStream:
-    """One stream's server-sent events as chunks. See `StreamDecoder`."""
+    """A `StreamDecoder` for server-sent events."""
 
-    def __init__(self, codec: OpenAICodec, answer: HttpAnswer, call: ProviderCall) -> None:
+    def __init__(self, codec: CompatibleCodec, answer: HttpAnswer, call: ProviderCall) -> None:
         self._codec = codec
         self._answer = answer
         self._call = call
@@ -207,15 +246,12 @@ class OpenAIStream:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every choice has its finish reason."""
         return self._began and not self._unfinished
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that these bytes complete."""
         return self._chunks(self._events.feed(data))
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        """What is left at the end of the bytes."""
         return self._chunks(self._events.end())
 
     def _chunks(self, events: list[ServerSentEvent]) -> Iterator[ChatCompletionChunk]:
@@ -232,9 +268,10 @@ class OpenAIStream:
                 yield plain
                 continue
             body = json_object(event.data)
-            if event.name == "error" or body.get("error") or _error_of_groq(body):
-                yield self._failed(body)
-            elif body.get("choices") or body.get("usage") or body.get("x_groq"):
+            error = self._codec.error_in(body)
+            if event.name == "error" or error:
+                yield self._failed(body, error or body)
+            elif any(body.get(key) for key in ANSWER_KEYS):
                 chunk = self._reader.chunk(body)
                 self._note(chunk)
                 yield chunk
@@ -249,14 +286,13 @@ class OpenAIStream:
                 self._said_something = True
             self._began = True
 
-    def _failed(self, body: dict[str, Any]) -> ChatCompletionChunk:
-        error = body.get("error") or _error_of_groq(body) or body
+    def _failed(self, body: dict[str, Any], error: object) -> ChatCompletionChunk:
         failure = Failure(self._answer.status, self._answer.headers, {**body, "error": error}, self._answer.received_at)
         message = self._codec.rescued(failure, self._call)
         if message is None:
             raise error_of(failure)
         if self._said_something:
-            # The text before the call has been handed over already.
+            # The caller already has the text before the call.
             message["content"] = None
         chunk = self._reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
         self._note(chunk)
@@ -264,7 +300,7 @@ class OpenAIStream:
 
 
 def parsed(body: bytes) -> object:
-    """A body as JSON, else as text."""
+    """A body as JSON, or as text where it is not JSON."""
     try:
         return from_json(body)
     except ValueError:
@@ -272,19 +308,11 @@ def parsed(body: bytes) -> object:
 
 
 def has_remote_images(request: ChatRequest) -> bool:
-    """Whether an image is an address that somebody would have to fetch."""
     return any(not url.startswith("data:") for url in image_urls(request))
 
 
 def image_urls(request: ChatRequest) -> Iterator[str]:
-    """Every image of a request: an address, or a `data:` URI."""
     for message in request.messages:
         for part in message.content if isinstance(message.content, tuple) else ():
             if isinstance(part, ImagePart):
                 yield part.image_url.url
-
-
-def _error_of_groq(body: Mapping[str, Any]) -> object:
-    groq = body.get("x_groq")
-    error = groq.get("error") if isinstance(groq, dict) else None
-    return {"message": error} if isinstance(error, str) else error

@@ -1,4 +1,4 @@
-"""The OpenAI-shaped wire, incoming: objects as chunks, counts and measures validated."""
+"""Response objects of OpenAI-compatible servers as chunks, with validated counts and measures."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
-from llama_client.errors import InvalidResponseError, ServerError
+from llama_client.errors import InvalidResponseError, OverloadedError, ServerError
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import first_problem
 
-# Beyond it nothing is a measure, and no float could hold it.
+# Larger numbers are no measures, and larger integers may not fit into a float.
 _LARGEST = 2**63
-# A million million: no answer and no prompt has so many tokens, and sums of what is less fit into any database.
+# 10^12: more tokens than any prompt or answer has, and sums of smaller counts fit into any database's integers.
 LARGEST_COUNT = 10**12
 
 
 def is_measure(value: object) -> TypeGuard[float]:
-    """Whether a value is a number that could measure something."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
 def count(value: object) -> int | None:
-    """A value as a count; None where it is none.
+    """A value as a count; None where it is not one.
 
     Example:
         >>> count(3), count(3.0), count(True), count(-1), count("3")
@@ -39,7 +38,7 @@ def count(value: object) -> int | None:
     return whole if 0 <= whole <= LARGEST_COUNT else None
 
 
-# What servers call the end of an answer, beside OpenAI's own words.
+# The finish reasons of servers, as OpenAI's.
 _FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
@@ -50,26 +49,29 @@ _FINISH_REASONS = {
     "stop_sequence": "stop",
     "end_turn": "stop",
     "max_tokens": "length",
+    "model_length": "length",  # Mistral
 }
+# The finish reasons of an answer that failed; the second is DeepSeek's.
+_FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
 _PLAIN_REASONS = frozenset({None, "stop", "length", "tool_calls", "content_filter", "function_call"})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
-# Two names are in use for the same thing; servers that send both send the same text.
+# Servers use either name; those that send both send the same text.
 _REASONING_KEYS = ("reasoning", "reasoning_content")
+# A body with any of these non-empty is part of an answer.
+ANSWER_KEYS = ("choices", "usage", "x_groq")
 
-# What needs a closer look than a validation; within the text itself it only costs a moment.
+# Bodies with these keys need more than a validation. A match inside the text itself only takes the slower path.
 _MORE_THAN_TEXT = re.compile(rb'"(?:tool_calls|reasoning_content|error|x_groq|timings|(?:usage|logprobs)"\s*:\s*\{)')
 
 LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
 
 class ChunkReader:
-    """Turns the objects of one answer into chunks."""
-
     def __init__(self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf) -> None:
         self._call = call
         self._logprobs_of = logprobs_of
         self._tool_calls: dict[int, _ToolCallIndexes] = {}
-        # `created` and the id stay the same over one answer's chunks where the server names none.
+        # For servers that omit them: the same id and `created` in every chunk of an answer.
         self._defaults: dict[str, Any] = {
             "id": call.request_id,
             "created": int(answer.received_at),
@@ -83,13 +85,13 @@ class ChunkReader:
         }
 
     def whole(self, body: Mapping[str, Any], choices: list[Any]) -> ChatCompletionChunk:
-        """A whole answer: its messages are deltas that come at once."""
+        """A whole answer as one chunk, each message as one delta."""
         read = []
         for index, choice in enumerate(choices):
             if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
                 raise self._invalid(body, f"choices[{index}] has no message")
             if not choice.get("finish_reason"):
-                self._call.facts.warn(f"{self._call.target} gave no finish reason; the answer may not be whole")
+                self._call.facts.warn(f"{self._call.target} sent no finish reason; the answer may be incomplete")
             given = {**choice, "delta": choice["message"]}
             for key, value in (("index", index), ("finish_reason", "stop")):
                 if given.get(key) is None:
@@ -98,9 +100,9 @@ class ChunkReader:
         return self._validated(body, read)
 
     def plain_chunk(self, data: bytes) -> ChatCompletionChunk | None:
-        """One object of a stream that is nothing but text, read in one go; None: it has to be looked at closely.
+        """A chunk that is only text, validated from JSON in one step; None: use `chunk`.
 
-        Nearly all of a stream is such text, so this is where its speed is decided.
+        Nearly all chunks of a stream are of this kind, so this step decides its speed.
         """
         if _MORE_THAN_TEXT.search(data) is not None:
             return None
@@ -110,15 +112,14 @@ class ChunkReader:
             return None
         if not chunk.choices:
             return None
-        # Past the model's own setting of attributes, which takes longer than all the rest.
+        # Not by setting attributes, which takes pydantic longer than all the rest.
         vars(chunk).update(self._ours)
         return chunk
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
-        """One object of a stream."""
         choices = body.get("choices") or []
         if not isinstance(choices, list):
-            raise self._invalid(body, "choices is no list")
+            raise self._invalid(body, "choices is not a list")
         return self._validated(body, [self._choice(choice) for choice in choices])
 
     def _validated(self, body: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> ChatCompletionChunk:
@@ -139,12 +140,11 @@ class ChunkReader:
             raise self._invalid(body, problem.sentence) from None
 
     def _learn(self, values: Mapping[str, Any]) -> None:
-        """What servers tell beside the answer: Groq its queue and its id, llama.cpp its speed."""
         facts = self._call.facts
-        queue_s = _below(values, "usage", "queue_time")
+        queue_s = _below(values, "usage", "queue_time")  # Groq
         if is_measure(queue_s):
             facts.queue_s = queue_s
-        tokens_per_s = _below(values, "timings", "predicted_per_second")
+        tokens_per_s = _below(values, "timings", "predicted_per_second")  # llama.cpp
         if is_measure(tokens_per_s):
             facts.tokens_per_s = tokens_per_s
         identity = _below(values, "x_groq", "id")
@@ -153,11 +153,10 @@ class ChunkReader:
 
     def _choice(self, choice: Any) -> Mapping[str, Any]:
         if not isinstance(choice, dict):
-            raise self._invalid({"choices": [choice]}, "a choice is no object")
-        delta = choice.get("delta")
-        reason = choice.get("finish_reason")
+            raise self._invalid({"choices": [choice]}, "a choice is not an object")
+        delta, reason = choice.get("delta"), choice.get("finish_reason")
         if reason is not None and not isinstance(reason, str):
-            raise self._invalid({"choices": [choice]}, "a finish reason is no text")
+            raise self._invalid({"choices": [choice]}, "a finish reason is not text")
         if (
             type(delta) is dict
             and delta.keys() <= _PLAIN_DELTA_KEYS
@@ -171,7 +170,7 @@ class ChunkReader:
         index = choice.get("index")
         index = index if isinstance(index, int) else 0
         delta = delta if isinstance(delta, dict) else {}
-        reasoning = next((delta[key] for key in _REASONING_KEYS if delta.get(key)), None)
+        reasoning = next((delta[key] for key in _REASONING_KEYS if delta.get(key)), _thinking(delta.get("content")))
         return {
             "index": index,
             "delta": {
@@ -188,11 +187,11 @@ class ChunkReader:
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
             return None
-        if reason == "error":
-            raise ServerError(f"{self._call.target} broke while answering")
+        if reason in _FAILED_REASONS:
+            raise _FAILED_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
         known = _FINISH_REASONS.get(reason)
         if known is None:
-            self._call.facts.warn(f"{self._call.target} ended with {reason[:40]!r}, which is read as 'stop'")
+            self._call.facts.warn(f"{self._call.target} sent the finish reason {reason[:40]!r}, read as 'stop'")
         return known or "stop"
 
     def _tool_call_deltas(self, choice: int, deltas: object) -> list[dict[str, Any]] | None:
@@ -201,20 +200,17 @@ class ChunkReader:
         indexes = self._tool_calls.setdefault(choice, _ToolCallIndexes())
         for delta in deltas:
             if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):
-                raise self._invalid({"tool_calls": deltas}, "a tool call is none")
+                raise self._invalid({"tool_calls": deltas}, "a tool call is malformed")
         return [indexes.read(delta) for delta in deltas]
 
     def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
         return InvalidResponseError(
-            f"{self._call.target} sent what is no answer ({why})", target=self._call.target, body=dict(body)
+            f"{self._call.target} sent an invalid response ({why})", target=self._call.target, body=dict(body)
         )
 
 
 class _ToolCallIndexes:
-    """Gives each tool call of a choice an index and an id of its own.
-
-    Some servers send every call with index 0, or none; a new id then begins a new call.
-    """
+    """Gives each tool call of a choice its own index and id: some servers send index 0 or none with every call."""
 
     def __init__(self) -> None:
         self._index_of: dict[int | None, int] = {}
@@ -241,14 +237,13 @@ class _ToolCallIndexes:
         known = self._index_of.get(given)
         if known is None:
             return len(self._ids)
-        # A call begins with its name. An id not seen before tells it from the last one under the same index; without
-        # ids another name does, and without indexes any name.
+        # A call begins with its name. A new call under a known index has a new id; without ids, another name;
+        # without indexes, any name.
         begins = bool(name) and (identity is not None or given is None or name != self._names[known])
         return len(self._ids) if begins else known
 
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The usage that an object carries, with None for whatever is no count."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         groq = body.get("x_groq")
@@ -259,29 +254,45 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
         value = usage.get(name)
         read[name] = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
-    # Together puts the cached tokens beside the others, OpenAI below them.
+    # Together has `cached_tokens` at the top level, OpenAI in the details.
     for place, name in (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens")):
         details = usage.get(place)
         value = count(details.get(name)) if isinstance(details, dict) else None
-        if value is None and name == "cached_tokens" and name in usage:
-            value = count(usage[name])
+        if value is None and name == "cached_tokens":
+            top = name if name in usage else "prompt_cache_hit_tokens"  # the latter is DeepSeek's
+            value = count(usage[top]) if top in usage else None
         if value is not None:
             read[place] = {name: value}
+            if name == "reasoning_tokens":
+                _include_reasoning(read, value)
     return None if list(read.values()) == [None, None, None] else read
 
 
+def _include_reasoning(read: dict[str, Any], reasoning: int) -> None:
+    """Adds reasoning to the answer's tokens, as it is billed, where a server counts it separately: xAI."""
+    prompt, answer, total = read["prompt_tokens"], read["completion_tokens"], read["total_tokens"]
+    if reasoning and prompt is not None and answer is not None and total == prompt + answer + reasoning:
+        read["completion_tokens"] = answer + reasoning
+
+
 def _text(content: object) -> object:
-    """Text that some servers send in parts."""
+    """The text, which some servers send as a list of parts."""
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content
 
 
+def _thinking(content: object) -> str | None:
+    """The reasoning in a list of parts, as Mistral sends it."""
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    return "".join(str(_text(part.get("thinking")) or "") for part in parts if part.get("type") == "thinking") or None
+
+
 def _arguments(arguments: object) -> str:
-    """Arguments are a JSON string here, also where a server sends an object."""
-    if arguments is None:
-        return ""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    """The arguments as a JSON string, also where a server sends an object."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    return json.dumps(arguments, ensure_ascii=False)
 
 
 def _below(values: Mapping[str, Any], *path: str) -> object:

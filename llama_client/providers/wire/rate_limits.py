@@ -12,12 +12,17 @@ from typing import Any
 _GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _TRY_AGAIN = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)", re.IGNORECASE)
 _LIMITS = re.compile(r"^x-(?:ratelimit|tokenlimit)", re.MULTILINE)
-# Hours, minutes, seconds and milliseconds, as a factor and a divisor: a thousandth has no exact float.
+# Hours, minutes, seconds and milliseconds, as factor and divisor: a thousandth has no exact float.
 _UNITS = ((3600, 1), (60, 1), (1, 1), (1, 1000))
+# Groq puts the kind behind `x-ratelimit-*`; Together counts tokens in `x-tokenlimit-*` and requests in `x-ratelimit-*`.
+_LIMIT_HEADERS = (
+    ("requests", ("x-ratelimit-{}-requests", "x-ratelimit-{}")),
+    ("tokens", ("x-ratelimit-{}-tokens", "x-tokenlimit-{}")),
+)
 
 
 def retry_after_s(headers: Mapping[str, str], *, message: str, limit: str | None, now: float) -> float | None:
-    """Seconds to wait before the next try."""
+    """Seconds to wait before the next attempt."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -36,18 +41,12 @@ def retry_after_s(headers: Mapping[str, str], *, message: str, limit: str | None
 
 
 def rate_limit(headers: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the headers say of the limits: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`.
-
-    Groq names both kinds after the header; Together counts tokens under `x-tokenlimit-*`, requests without a name.
-    """
-    # One look for all of them, since each answer is asked.
+    """The rate limits in the headers: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`."""
+    # One search for all of them, since this runs for each response.
     if _LIMITS.search("\n".join(headers)) is None:
         return None
     found = {}
-    for kind, names in (
-        ("requests", ("x-ratelimit-{}-requests", "x-ratelimit-{}")),
-        ("tokens", ("x-ratelimit-{}-tokens", "x-tokenlimit-{}")),
-    ):
+    for kind, names in _LIMIT_HEADERS:
         values = {
             "limit": _count(_first(headers, names, "limit")),
             "remaining": _count(_first(headers, names, "remaining")),
@@ -80,7 +79,7 @@ def duration_s(text: str | None) -> float | None:
 
 
 def _until(date: str, sent_at: str | None, now: float) -> float | None:
-    """Seconds until a date. The sender's own clock is what it was reckoned by."""
+    """Seconds until a date, from the sender's own `Date` where it is given, since that clock set the date."""
     until, start = _timestamp(date), _timestamp(sent_at) if sent_at else None
     return max(until - (now if start is None else start), 0.0) if until is not None else None
 

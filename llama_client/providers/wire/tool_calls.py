@@ -1,11 +1,10 @@
-"""Tool calls that a model wrote as text: found, and checked against the declared tools. No I/O."""
+"""Finds tool calls that a model wrote as text, and checks them against the declared tools. No I/O."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
@@ -15,17 +14,17 @@ if TYPE_CHECKING:
 
 
 # What Llama models write at Groq: `<function=NAME>{...}</function>`, often without the first `>`, sometimes with `=`
-# or brackets in its place; and what others write: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
+# or brackets in its place; other models write `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
 _DIALECTS = (("<function=", "</function>"), ("<tool_call>", "</tool_call>"))
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _UP_TO_BRACE = re.compile(r"[>=(\[\s]{0,16}(?=\{)")
 _UP_TO_CLOSING = re.compile(r"[)\]>\s]{0,16}")
 _DECODER = json.JSONDecoder()
-# As many as there may be tools.
+# As many as a request may declare tools.
 _MAX_CALLS = 128
-# Longer than any call, and short enough to be searched at once.
+# Longer than any call, and short enough to search at once.
 _MAX_TEXT_CHARS = 200_000
-# A schema is walked no deeper than anybody nests arguments.
+# Deeper than arguments are nested in practice.
 _MAX_DEPTH = 32
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -38,16 +37,12 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenCalls:
-    """Tool calls found in a text: each a name and its arguments as JSON; and the text before them."""
-
-    text: str
-    calls: list[tuple[str, str]]
+# A name, and the arguments as JSON.
+Call = tuple[str, str]
 
 
-def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
-    """The calls in a text, where all of them are valid calls of declared tools; else None."""
+def tool_calls_in(text: str, tools: Sequence[Tool]) -> tuple[str, list[Call]] | None:
+    """The text before the calls, and the calls; None unless all of them are valid calls of declared tools."""
     if len(text) > _MAX_TEXT_CHARS:
         return None
     start, calls = _marked(text)
@@ -60,19 +55,19 @@ def tool_calls_in(text: str, tools: Sequence[Tool]) -> WrittenCalls | None:
         values = _json(arguments)
         if name not in declared or not isinstance(values, dict) or not _fits(values, declared[name] or {}, 0):
             return None
-    return WrittenCalls(text[:start].strip(), calls)
+    return text[:start].strip(), calls
 
 
-def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
-    """Where the first marked call begins, and all of them; None: nothing is marked. A call without its end is none."""
+def _marked(text: str) -> tuple[int, list[Call] | None]:
+    """The start of the first marked call, and all calls; None: no markup. The list is empty if a call has no end."""
     for opening, closing in _DIALECTS:
         first = text.find(opening)
         if first < 0:
             continue
-        calls: list[tuple[str, str]] = []
+        calls: list[Call] = []
         at = first
         while at >= 0 and len(calls) <= _MAX_CALLS:
-            found = _call_at(text, at + len(opening), closing, names_itself=opening != "<function=")
+            found = _call_at(text, at + len(opening), closing, has_name=opening == "<function=")
             if found is None:
                 return first, []
             call, end = found
@@ -82,16 +77,16 @@ def _marked(text: str) -> tuple[int, list[tuple[str, str]] | None]:
     return 0, None
 
 
-def _call_at(text: str, start: int, closing: str, *, names_itself: bool) -> tuple[tuple[str, str], int] | None:
-    """The call that begins here, and where it ends: `NAME>{...}` or `{"name": ...}`, whatever punctuation is around."""
-    name = None if names_itself else _NAME.match(text, start)
-    if name is None and not names_itself:
+def _call_at(text: str, start: int, closing: str, *, has_name: bool) -> tuple[Call, int] | None:
+    """The call that begins here, and where it ends: `NAME>{...}` (`has_name`) or `{"name": ...}`."""
+    name = _NAME.match(text, start) if has_name else None
+    if name is None and has_name:
         return None
     brace = _UP_TO_BRACE.match(text, name.end() if name is not None else start)
     if brace is None:
         return None
     try:
-        # It knows where the object ends, also where a text in it holds what looks like the end of the call.
+        # A decoder finds the end of the object also if a string in it contains the closing markup.
         value, end = _DECODER.raw_decode(text, brace.end())
     except (ValueError, RecursionError):
         return None
@@ -102,8 +97,8 @@ def _call_at(text: str, start: int, closing: str, *, names_itself: bool) -> tupl
     return (call, ending.end() + len(closing)) if call is not None else None
 
 
-def _bare(text: str) -> list[tuple[str, str]] | None:
-    """A text that is nothing but JSON: one call, a list of them, or an object that holds one."""
+def _bare(text: str) -> list[Call] | None:
+    """The calls of a text that is only JSON: one call, a list of calls, or an object that contains one."""
     value = _json(text.strip())
     if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
         value = value["tool_calls"]
@@ -111,7 +106,7 @@ def _bare(text: str) -> list[tuple[str, str]] | None:
     return [call for call in calls if call is not None] if calls and None not in calls else None
 
 
-def _named(call: object) -> tuple[str, str] | None:
+def _named(call: object) -> Call | None:
     if not isinstance(call, dict):
         return None
     call = call["function"] if isinstance(call.get("function"), dict) else call
@@ -131,9 +126,9 @@ def _json(text: str) -> object:
 
 
 def _fits(value: object, schema: Any, depth: int) -> bool:
-    """Whether a value fits what a JSON schema says of types, required names, enumerations and items.
+    """Whether a value fits a JSON schema's types, required names, enumerations and items.
 
-    Not all of JSON schema: what is not looked at is left to the tool, as with every other call.
+    Other rules of JSON schema are not checked: the tool checks them, as for every other call.
     """
     if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         return True
@@ -149,10 +144,9 @@ def _fits(value: object, schema: Any, depth: int) -> bool:
         return all(_fits(item, schema.get("items"), depth + 1) for item in value)
     if not isinstance(value, dict):
         return True
-    known = schema.get("properties")
+    known, required = schema.get("properties"), schema.get("required")
     known = known if isinstance(known, dict) else {}
-    required = schema.get("required")
-    if not all(name in value for name in (required if isinstance(required, list) else ())):
+    if isinstance(required, list) and not all(name in value for name in required):
         return False
     if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
         return False
@@ -165,5 +159,5 @@ def _has_type(value: object, kind: object) -> bool:
     types = _TYPES.get(kind) if isinstance(kind, str) else None
     if types is None:
         return True
-    # In Python a truth value is a number; in JSON it is none.
+    # In Python a bool is a number; in JSON it is not.
     return isinstance(value, types) and (not isinstance(value, bool) or kind == "boolean")

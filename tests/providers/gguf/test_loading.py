@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_client import LlamaClient, LlamaClientError, ModelLoadError, ProviderNotInstalledError
+from llama_client import LlamaClient, LlamaClientError, MissingExtraError, ModelLoadError
 from llama_client.providers.gguf.engine import reason_in_log
 from llama_client.providers.gguf.header import read_header
 
@@ -85,8 +85,8 @@ def damaged(demo: Path, how: str) -> bytes:
     [
         ("empty", "the file is empty"),
         ("no GGUF", "not a GGUF file"),
-        ("cut in its head", "cut short: 3000 bytes"),
-        ("cut in its tensors", "cut short: it has 50000000 bytes"),
+        ("cut in its head", "truncated: its header does not fit into its 3000 bytes"),
+        ("cut in its tensors", "truncated: it has 50000000 bytes"),
         ("short by a few bytes", "not within the file bounds"),
         ("damaged metadata", "damaged"),
         ("an unknown version", "GGUF version is 9"),
@@ -142,7 +142,7 @@ def test_after_a_failed_load_the_same_provider_can_load_again(demo_model: Path, 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, demo_model: Path) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(ProviderNotInstalledError, match=r'pip install "llama-client\[gguf\]"') as caught:
+    with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[gguf\]"') as caught:
         ask(model_path=demo_model, n_parallel=3)
     assert caught.value.extra == "gguf"
 

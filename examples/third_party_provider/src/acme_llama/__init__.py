@@ -1,0 +1,37 @@
+"""Two providers for llama-client: a service that is OpenAI-compatible, and one whose wire is its own."""
+
+import json
+
+from llama_client import ChatCompletionChunk
+from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall
+from llama_client.providers.services import Quirks, Service
+from llama_client.providers.wire.plain import PlainCodec
+
+ACME = Service(
+    name="acme",
+    title="Acme's cloud",
+    base_url="https://api.acme.example/v1",
+    key_variables=("ACME_API_KEY",),
+    models={"openai/gpt-oss-120b": "gpt-oss-120b"},
+    price_source="openrouter",
+    quirks=Quirks(stream_usage="unasked"),
+)
+
+
+class ParrotCodec(PlainCodec):
+    def encode(self, call: ProviderCall) -> HttpCall:
+        body = {"voice": call.model, "hear": str(call.request.messages[-1].content)}
+        return HttpCall("speak", json.dumps(body).encode(), {})
+
+    def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
+        said = json.loads(answer.body)
+        return self.chunk(answer, call, said["says"], said.get("usage"))
+
+
+PARROT = Service(
+    name="parrot",
+    base_url="https://parrot.example",
+    key_variables=("PARROT_API_KEY",),
+    models={"polly-1": ""},
+    factory=lambda setup: setup.over_http(ParrotCodec()),
+)

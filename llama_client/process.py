@@ -1,0 +1,52 @@
+"""The life of the process: callbacks around a fork, and before the process exits."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+ForkPhase = Literal["before", "after_in_parent", "after_in_child"]
+
+_numbers = itertools.count()
+_fork_callbacks: dict[ForkPhase, dict[int, weakref.WeakMethod[Callable[[], None]]]] = {
+    "before": {},
+    "after_in_parent": {},
+    "after_in_child": {},
+}
+
+
+def at_fork(phase: ForkPhase, method: Callable[[], None]) -> None:
+    """Calls a bound method in that phase of each fork, as long as its object lives; systems without fork never do."""
+    number, callbacks = next(_numbers), _fork_callbacks[phase]
+    callbacks[number] = weakref.WeakMethod(method, lambda _: callbacks.pop(number, None))
+
+
+def _run_callbacks(phase: ForkPhase) -> None:
+    # A copy: other threads may register meanwhile.
+    for reference in [*_fork_callbacks[phase].values()]:
+        method = reference()
+        if method is not None:
+            method()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(**{phase: partial(_run_callbacks, phase) for phase in _fork_callbacks})
+
+
+def before_exit(callback: Callable[[], object]) -> None:
+    """Registers it with Python, and with multiprocessing, whose processes exit without running `atexit`.
+
+    `atexit.unregister` removes only the first registration; under multiprocessing the callback may run all the same.
+    """
+    atexit.register(callback)
+    if "multiprocessing" in sys.modules:
+        from multiprocessing import parent_process, util
+
+        if parent_process() is not None:
+            util.Finalize(None, callback, exitpriority=0)

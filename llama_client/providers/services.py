@@ -1,0 +1,403 @@
+"""Known services, one row of data each, and those that installed packages add. Nothing here is asked or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from llama_client.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from llama_client.catalog.catalog import Catalog
+    from llama_client.providers.base import Provider, ProviderSetup
+
+GROUP = "llama_client.providers"
+"""The entry points of packages that add services."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_TEMPLATE_CONTINUES = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirks:
+    """How a service's wire differs from OpenAI's: declared, and applied by the codec.
+
+    Attributes:
+        refuses: Parameters that it does not have; a request that sets one is refused before it is sent.
+        adds: Parameters that it has beyond those of OpenAI-compatible servers (`reasoning_format`).
+        only: Parameters of which it takes these values alone.
+        without_effect: Parameters that it accepts and ignores: sent, with a warning.
+        max_stops: How many texts `stop` may hold; None: no limit is known.
+        refused_formats: Types of `response_format` that none of its models takes.
+        renames: A field of the body by the names under which it is sent (`{"seed": ("random_seed",)}`).
+        effort_none: The fields that stand in the place of `reasoning_effort: "none"`.
+        continuation: The fields with which it goes on from an assistant message at the end.
+        always: Fields of every body.
+        stream_usage: `ask`: a stream's usage comes when `stream_options` asks; `unasked`: it comes anyway; `never`: it
+            comes anyway, and `stream_options` is refused.
+        is_strict: Whether it refuses fields of messages that it does not know, so that `name` is left out.
+        keeps_developer: Whether it knows the role `developer`; else it is sent as `system`.
+        stop_is_list: Whether `stop` must be a list.
+        tool_call_id_chars: How many letters and digits a tool call's id must have; None: any id will do.
+    """
+
+    refuses: frozenset[str] = frozenset()
+    adds: frozenset[str] = frozenset()
+    only: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    without_effect: tuple[str, ...] = ()
+    max_stops: int | None = None
+    refused_formats: frozenset[str] = frozenset()
+    renames: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    effort_none: Mapping[str, Any] | None = None
+    continuation: Mapping[str, Any] = field(default_factory=dict)
+    always: Mapping[str, Any] = field(default_factory=dict)
+    stream_usage: Literal["ask", "unasked", "never"] = "ask"
+    is_strict: bool = False
+    keeps_developer: bool = False
+    stop_is_list: bool = False
+    tool_call_id_chars: int | None = None
+
+
+NO_QUIRKS = Quirks()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A known service: all that the rest of the package knows of it.
+
+    Example:
+        ACME = Service(
+            name="acme",
+            title="Acme's cloud",
+            base_url="https://api.acme.example/v1",
+            key_variables=("ACME_API_KEY",),
+            models={"gpt-oss-120b": "gpt-oss-120b"},
+        )
+
+    Attributes:
+        name: Its name in configurations and targets, and its kind.
+        title: What it is, in a few words.
+        base_url: Its address; "" where it has none (a provider inside this process).
+        below: What stands between the address and a path, where the official client adds that by itself.
+        hosts: The hosts that may see the variable's key; absent: that of `base_url`, and of a local one this machine.
+        key_variables: The environment variables that hold its key; the first that is set counts.
+        url_variable: The environment variable that its own package reads the address from.
+        keys_url: The page where keys are made.
+        docs_url: Its documentation.
+        is_local: Whether it is a server of the user's own: no key is needed, and the variable's key is sent to this
+            machine alone.
+        forwards: Whether a local one hands requests on to others, so that `local_only` refuses it.
+        is_any_server: Whether a `base_url` means a server of somebody's own, to which the variable's key is not sent.
+        is_prefix: Whether other services' model ids begin with its name, so that a target names it only where its key
+            is set.
+        models: Some of its model ids, each with the catalogue's name of the model, or "".
+        models_path: Where it lists its models, below the address.
+        price_source: The provider's id in genai-prices; None: prices come from the lists of this package alone.
+        price_doubt: Why a price found there is an estimate; None: it is exact.
+        timeout_s: The default of `timeout_s`.
+        quirks: How its wire differs from OpenAI's.
+        continues: Whether each of its models goes on from an assistant message at the end of a request.
+        sdk: The package of its official client; "" where it has none.
+        codec: Its codec class, as `module:Class`; a subclass of `CompatibleCodec`.
+        client: Its HTTP class, as `module:Class`; a subclass of `HttpService`.
+        factory: What makes its provider, where that is no OpenAI-compatible server.
+        package: The package that adds it; "" for a built-in one.
+        verified: When the facts were compared with what, and what could not be.
+    """
+
+    name: str
+    title: str = ""
+    base_url: str = ""
+    below: str = ""
+    hosts: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
+    url_variable: str = ""
+    keys_url: str = ""
+    docs_url: str = ""
+    is_local: bool = False
+    forwards: bool = False
+    is_any_server: bool = False
+    is_prefix: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    models_path: str = "models"
+    price_source: str | None = None
+    price_doubt: str | None = None
+    timeout_s: float = 600.0
+    quirks: Quirks = NO_QUIRKS
+    continues: bool = False
+    sdk: str = "openai"
+    codec: str = "llama_client.providers.wire.openai_request:CompatibleCodec"
+    client: str = "llama_client.providers.http.sdk:HttpService"
+    factory: Callable[[ProviderSetup], Provider] | None = None
+    package: str = ""
+    verified: str = ""
+
+    @property
+    def host(self) -> str:
+        """Where a provider without an address of its own is."""
+        return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def key_hosts(self) -> tuple[str, ...]:
+        """The hosts that may see the variable's key, the usual one first."""
+        return self.hosts or (LOOPBACK if self.is_local else (self.host,))
+
+    def key_variable(self, environ: Mapping[str, str]) -> str | None:
+        """The variable that holds its key: the first that is set, else the first; None: it has none.
+
+        Args:
+            environ: The environment.
+        """
+        return next((name for name in self.key_variables if environ.get(name)), next(iter(self.key_variables), None))
+
+    def has_key(self, environ: Mapping[str, str]) -> bool:
+        """Whether one of its variables is set.
+
+        Args:
+            environ: The environment.
+        """
+        return any(environ.get(name) for name in self.key_variables)
+
+
+_FEW_EFFORTS = ("low", "medium", "high")
+_ONLY_MAX_TOKENS = {"max_completion_tokens": ("max_tokens",)}
+_NO_SAMPLERS = frozenset({"top_k", "min_p", "repetition_penalty"})
+_PENALTIES = ("frequency_penalty", "presence_penalty")
+
+# At most ten lines each. What is not known is left out, and nothing here was tried against a service.
+# fmt: off
+_ROWS = (
+    Service(
+        name="groq", title="Groq's cloud", base_url="https://api.groq.com", below="/openai/v1", sdk="groq",
+        key_variables=("GROQ_API_KEY",), keys_url="https://console.groq.com/keys", url_variable="GROQ_BASE_URL",
+        docs_url="https://console.groq.com/docs", price_source="groq", timeout_s=60.0, continues=True,
+        quirks=Quirks(
+            refuses=_NO_SAMPLERS | {"logprobs", "top_logprobs", "logit_bias"}, adds=frozenset({"reasoning_format"}),
+            only={"n": (1,), "reasoning_effort": ("none", "default", *_FEW_EFFORTS)}, without_effect=_PENALTIES,
+            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True),
+        codec="llama_client.providers.compatible:GroqCodec", verified="2026-11-23: groq 1.7.0, Groq's documentation"),
+    Service(
+        name="together", title="Together's cloud", base_url="https://api.together.ai/v1", price_source="together",
+        hosts=("api.together.ai", "api.together.xyz"), key_variables=("TOGETHER_API_KEY",),
+        keys_url="https://api.together.ai/settings/api-keys", docs_url="https://docs.together.ai",
+        url_variable="TOGETHER_BASE_URL", codec="llama_client.providers.compatible:TogetherCodec",
+        quirks=Quirks(refuses=frozenset({"service_tier", "user"}), only={"parallel_tool_calls": (True,)},
+            renames={**_ONLY_MAX_TOKENS, "parallel_tool_calls": ()}, stop_is_list=True,
+            effort_none={"reasoning": {"enabled": False}}),
+        verified="2026-11-23: together 3.1.1, Together's documentation"),
+    Service(
+        name="ollama", title="an Ollama server, through its own API", base_url="http://127.0.0.1:11434", sdk="",
+        hosts=("ollama.com",), key_variables=("OLLAMA_API_KEY",), keys_url="https://ollama.com/settings/keys",
+        docs_url="https://docs.ollama.com", url_variable="OLLAMA_HOST", is_local=True, continues=True,
+        client="llama_client.providers.ollama:Ollama", verified="2026-11-23: ollama's source"),
+    Service(
+        name="openai", title="OpenAI, and with a base_url any OpenAI-compatible server", is_any_server=True,
+        base_url="https://api.openai.com/v1", key_variables=("OPENAI_API_KEY",), url_variable="OPENAI_BASE_URL",
+        keys_url="https://platform.openai.com/api-keys", docs_url="https://developers.openai.com/api/docs",
+        price_source="openai", is_prefix=True,
+        models={"gpt-5.4-mini": "", "gpt-5.5": ""},
+        quirks=Quirks(renames={"repetition_penalty": ("repetition_penalty", "repeat_penalty")}, keeps_developer=True,
+            continuation=_TEMPLATE_CONTINUES), verified="2026-11-29: openai 3.51, genai-prices 0.2.3"),
+    Service(
+        name="fireworks", title="Fireworks' cloud", base_url="https://api.fireworks.ai/inference/v1",
+        key_variables=("FIREWORKS_API_KEY",), keys_url="https://app.fireworks.ai/settings/users/api-keys",
+        docs_url="https://docs.fireworks.ai", price_source="fireworks",
+        models={"accounts/fireworks/models/gpt-oss-20b": "gpt-oss-20b",
+            "accounts/fireworks/models/muse-spark-open": "muse-spark-open"},
+        # Else it shortens max_tokens without a word.
+        quirks=Quirks(always={"context_length_exceeded_behavior": "error"}),
+        verified="2026-11-29: fireworks-ai 1.2.30"),
+    Service(
+        name="deepinfra", title="DeepInfra's cloud", base_url="https://api.deepinfra.com/v1/openai",
+        key_variables=("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"), keys_url="https://deepinfra.com/dash/api_keys",
+        docs_url="https://docs.deepinfra.com",
+        models={"openai/gpt-oss-120b": "gpt-oss-120b",
+            "meta-llama/Llama-3.3-70B-Instruct-Turbo": "llama-3.3-70b-instruct", "Qwen/Qwen3.8-27B": "qwen3.8-27b"},
+        quirks=Quirks(renames=_ONLY_MAX_TOKENS, only={"reasoning_effort": ("none", *_FEW_EFFORTS, "xhigh")}),
+        verified="2026-11-29: its documentation; not its list of models"),
+    Service(
+        name="cerebras", title="Cerebras' cloud", base_url="https://api.cerebras.ai/v1",
+        key_variables=("CEREBRAS_API_KEY",), keys_url="https://cloud.cerebras.ai",
+        docs_url="https://inference-docs.cerebras.ai", price_source="cerebras",
+        models={"gpt-oss-120b": "gpt-oss-120b", "qwen-3.8-27b": "qwen3.8-27b"},
+        quirks=Quirks(refuses=_NO_SAMPLERS, renames={"max_tokens": ("max_completion_tokens",)}, max_stops=4,
+            without_effect=("logit_bias",), is_strict=True),
+        verified="2026-11-29: cerebras-cloud-sdk 1.91.0"),
+    Service(
+        name="sambanova", title="SambaNova's cloud", base_url="https://api.sambanova.ai/v1",
+        key_variables=("SAMBANOVA_API_KEY",), keys_url="https://cloud.sambanova.ai/apis",
+        docs_url="https://docs.sambanova.ai",
+        models={"gpt-oss-120b": "gpt-oss-120b", "Meta-Llama-3.3-70B-Instruct": "llama-3.3-70b-instruct",
+            "DeepSeek-V3.1": ""},
+        quirks=Quirks(refuses=frozenset({"min_p"}), without_effect=_PENALTIES, only={"reasoning_effort": _FEW_EFFORTS}),
+        verified="2026-11-29: sambanova 1.13.0, its documentation"),
+    Service(
+        name="nebius", title="Nebius Token Factory", base_url="https://api.tokenfactory.nebius.com/v1",
+        key_variables=("NEBIUS_API_KEY",), keys_url="https://tokenfactory.nebius.com",
+        docs_url="https://docs.tokenfactory.nebius.com",
+        models={"openai/gpt-oss-120b": "gpt-oss-120b", "Qwen/Qwen3.8-27B": "qwen3.8-27b",
+            "meta-models/muse-spark-open": "muse-spark-open"},
+        quirks=Quirks(only={"reasoning_effort": _FEW_EFFORTS}), verified="2026-11-29: its documentation"),
+    Service(
+        name="openrouter", title="OpenRouter, which hands prompts on to others", base_url="https://openrouter.ai/api/v1",
+        key_variables=("OPENROUTER_API_KEY",), keys_url="https://openrouter.ai/settings/keys",
+        docs_url="https://openrouter.ai/docs", price_source="openrouter",
+        price_doubt="OpenRouter chooses who answers, and that decides the price",
+        models={"openai/gpt-oss-120b": "gpt-oss-120b", "meta-llama/llama-3.3-70b-instruct": "llama-3.3-70b-instruct",
+            "meta/muse-glimmer-30b": "muse-glimmer-30b", "qwen/qwen3.8-27b": "qwen3.8-27b"},
+        quirks=Quirks(only={"n": (1,)}, stream_usage="unasked"), verified="2026-11-29: openrouter 1.3.84"),
+    Service(
+        name="mistral", title="Mistral's cloud", base_url="https://api.mistral.ai/v1", price_source="mistral",
+        hosts=("api.mistral.ai", "api.eu.mistral.ai", "api.us.mistral.ai"), key_variables=("MISTRAL_API_KEY",),
+        keys_url="https://console.mistral.ai/api-keys", docs_url="https://docs.mistral.ai",
+        models={"mistral-small-latest": "", "mistral-small-2603": "", "ministral-8b-2512": ""},
+        quirks=Quirks(refuses=frozenset({"min_p", "user", "logit_bias"}), stream_usage="never", is_strict=True,
+            renames={**_ONLY_MAX_TOKENS, "seed": ("random_seed",)}, tool_call_id_chars=9),
+        verified="2026-11-29: mistralai 3.7.0"),
+    Service(
+        name="deepseek", title="DeepSeek's cloud", base_url="https://api.deepseek.com", price_source="deepseek",
+        key_variables=("DEEPSEEK_API_KEY",), keys_url="https://platform.deepseek.com",
+        docs_url="https://api-docs.deepseek.com", models={"deepseek-flash": "", "deepseek-v4-pro": ""},
+        price_doubt="DeepSeek charges more at the busy hours of Chinese workdays, which are not known exactly",
+        quirks=Quirks(refuses=_NO_SAMPLERS | {"seed", "parallel_tool_calls"}, only={"n": (1,)},
+            without_effect=_PENALTIES, renames=_ONLY_MAX_TOKENS, effort_none={"thinking": {"type": "disabled"}},
+            refused_formats=frozenset({"json_schema"})), verified="2026-11-29: its documentation"),
+    Service(
+        name="xai", title="xAI's cloud", base_url="https://api.x.ai/v1", key_variables=("XAI_API_KEY",),
+        keys_url="https://console.x.ai", docs_url="https://docs.x.ai", price_source="x-ai", timeout_s=900.0,
+        models={"grok-4.7": "", "grok-4.6": ""},
+        verified="2026-11-29: xai-sdk 1.21.0, its documentation; not its list of models"),
+    Service(
+        name="huggingface", title="Hugging Face's router to its partners", price_source=None,
+        base_url="https://router.huggingface.co/v1", key_variables=("HF_TOKEN",),
+        keys_url="https://huggingface.co/settings/tokens", docs_url="https://huggingface.co/docs/inference-providers",
+        models={"openai/gpt-oss-120b": "gpt-oss-120b", "Qwen/Qwen3.8-27B": "qwen3.8-27b"},
+        quirks=Quirks(only={"n": (1,)}, renames=_ONLY_MAX_TOKENS, is_strict=True),
+        verified="2026-11-29: huggingface_hub 2.4.0, its documentation; prices hang on the partner"),
+    Service(
+        name="gemini", title="Google's Gemini API", price_source="google",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai", key_variables=("GEMINI_API_KEY",),
+        keys_url="https://aistudio.google.com/apikey", docs_url="https://ai.google.dev/gemini-api/docs/openai",
+        models={"gemini-3.8-flash": "", "gemma-4-31b-it": ""},
+        quirks=Quirks(refuses=_NO_SAMPLERS | {*_PENALTIES, "seed"}, is_strict=True,
+            only={"reasoning_effort": ("none", "minimal", *_FEW_EFFORTS)}),
+        verified="2026-11-29: its documentation and reports; what it refuses may have become less"),
+    Service(
+        name="lmstudio", title="LM Studio", base_url="http://127.0.0.1:1234/v1", is_local=True,
+        key_variables=("LM_API_TOKEN",), docs_url="https://lmstudio.ai/docs/developer",
+        quirks=Quirks(renames={**_ONLY_MAX_TOKENS, "repetition_penalty": ("repeat_penalty",)},
+            refused_formats=frozenset({"json_object"})), verified="2026-11-29: its documentation and reports"),
+    Service(
+        name="vllm", title="a vLLM server", base_url="http://127.0.0.1:8000/v1", is_local=True,
+        key_variables=("VLLM_API_KEY",), docs_url="https://docs.vllm.ai",
+        quirks=Quirks(continuation=_TEMPLATE_CONTINUES), verified="2026-11-29: vLLM's source"),
+    Service(
+        # 9931 in newer versions: say base_url.
+        name="llamacpp", title="llama.cpp's server", base_url="http://127.0.0.1:8080/v1", is_local=True,
+        key_variables=("LLAMA_API_KEY",), docs_url="https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
+        quirks=Quirks(renames={"repetition_penalty": ("repeat_penalty",)}, continuation=_TEMPLATE_CONTINUES),
+        verified="2026-11-29: llama.cpp's source; its usual port is changing from 8080 to 9931"),
+    Service(
+        name="litellm", title="a LiteLLM proxy, which hands prompts on to others", base_url="http://127.0.0.1:4000",
+        is_local=True, forwards=True, key_variables=("LITELLM_PROXY_API_KEY",),
+        docs_url="https://docs.litellm.ai/docs/simple_proxy", verified="2026-11-29: litellm 1.110.2"),
+)
+# fmt: on
+SERVICES: Mapping[str, Service] = {row.name: row for row in _ROWS}
+
+
+def service_names() -> tuple[str, ...]:
+    """The names of all services, those of installed packages last. Loads no package."""
+    return tuple(dict.fromkeys([*SERVICES, *_entry_points()]))
+
+
+@cache
+def service_of(name: str) -> Service | None:
+    """The row of a name; None: there is none.
+
+    Raises:
+        PluginError: A package adds it, and cannot be used.
+    """
+    if name in SERVICES:
+        return SERVICES[name]
+    entry = _entry_points().get(name)
+    return None if entry is None else _loaded(entry)
+
+
+def all_services() -> list[Service]:
+    """Every row, but those of packages that cannot be used: see `plugin_problems`."""
+    return [row for row in map(_usable, service_names()) if row is not None]
+
+
+@cache
+def known_catalog() -> Catalog:
+    """The catalogue with the models of every row's, which say no more than their names."""
+    from llama_client.catalog.catalog import Catalog, Offer
+
+    bundled = Catalog.bundled()
+    offers = [
+        Offer(row.name, model_id, name or model_id, source=row.verified)
+        for row in all_services()
+        # Any server may be of that kind, and then has models of its own.
+        if not row.is_any_server
+        for model_id, name in row.models.items()
+        if bundled.offer(row.name, model_id) is None
+    ]
+    return Catalog(bundled.models, (*bundled.all_offers, *offers))
+
+
+@cache
+def plugin_problems() -> tuple[PluginError, ...]:
+    """What is wrong with installed packages that add services."""
+    problems = []
+    for name, entry in _entry_points().items():
+        try:
+            service_of(name)
+        except PluginError as error:
+            problems.append(error)
+        if name in SERVICES:
+            problems.append(_wrong(entry, "that name is of a built-in service"))
+    return tuple(problems)
+
+
+def _usable(name: str) -> Service | None:
+    try:
+        return service_of(name)
+    except PluginError:
+        return None
+
+
+@cache
+def _entry_points() -> Mapping[str, EntryPoint]:
+    # Three milliseconds, once, and only where a name is not built in or all are asked for.
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _loaded(entry: EntryPoint) -> Service:
+    """What an entry point stands for: a row, or what makes a provider, of which nothing else is known."""
+    try:
+        found = entry.load()
+    except Exception as error:
+        raise _wrong(entry, f"{entry.value} cannot be imported ({type(error).__name__}: {error})") from error
+    if isinstance(found, Service):
+        return replace(found, name=entry.name, package=_package(entry))
+    if not callable(found):
+        raise _wrong(entry, f"{entry.value} must be a Service or a provider factory, got a {type(found).__name__}")
+    package = _package(entry)
+    return Service(name=entry.name, title=f"of {package}", is_local=True, sdk="", factory=found, package=package)
+
+
+def _wrong(entry: EntryPoint, why: str) -> PluginError:
+    package = _package(entry)
+    told = f"the package {package} adds the provider {entry.name!r}, which cannot be used: {why}"
+    return PluginError(told, package=package, provider=entry.name)
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.module

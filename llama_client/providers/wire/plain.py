@@ -1,0 +1,103 @@
+"""The simplest wire: a request that is one JSON body, and an answer that comes whole. For packages of others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from llama_client.errors import ProviderError
+from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
+from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.openai_request import parsed
+from llama_client.providers.wire.openai_response import ChunkReader
+from llama_client.types.completion import ChatCompletionChunk
+
+
+class PlainCodec(ABC):
+    """A codec of which `encode` and `decode` are to be written. A stream is one chunk, as the answer is whole.
+
+    Where the wire has streams, `stream` is written too; and `failure`, where the status and the body of an error
+    do not say enough. See `Codec`.
+    """
+
+    def require(self, call: ProviderCall) -> None:
+        """Refuses nothing.
+
+        Args:
+            call: What is asked.
+        """
+        return
+
+    @abstractmethod
+    def encode(self, call: ProviderCall) -> HttpCall:
+        """The provider's form of our request.
+
+        Args:
+            call: What is asked.
+        """
+
+    @abstractmethod
+    def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
+        """A whole answer as one chunk: see `chunk`.
+
+        Args:
+            answer: The head of what came, and the body where it is no stream.
+            call: What is asked.
+        """
+
+    def chunk(
+        self, answer: HttpAnswer, call: ProviderCall, text: str, usage: Mapping[str, int] | None = None
+    ) -> ChatCompletionChunk:
+        """A whole answer of one text.
+
+        Args:
+            answer: What came.
+            call: What was asked.
+            text: The answer's text.
+            usage: `prompt_tokens`, `completion_tokens` and `total_tokens`, where they are known; without them the call
+                has no price.
+        """
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        reader = ChunkReader(answer, call, lambda choice, _: choice.get("logprobs"))
+        return reader.whole({} if usage is None else {"usage": dict(usage)}, [choice])
+
+    def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
+        """A decoder that gathers the bytes and decodes them at their end.
+
+        Args:
+            answer: The head of what came, and the body where it is no stream.
+            call: What is asked.
+        """
+        return _Gathered(self, answer, call)
+
+    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
+        """The error that the status and the body tell.
+
+        Args:
+            answer: The head of what came, and the body where it is no stream.
+            call: What is asked.
+        """
+        return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
+
+
+class _Gathered:
+    """See `StreamDecoder`."""
+
+    is_done = False
+
+    def __init__(self, codec: PlainCodec, answer: HttpAnswer, call: ProviderCall) -> None:
+        self._codec = codec
+        self._answer = answer
+        self._call = call
+        self._body = b""
+        self.is_complete = False
+
+    def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
+        self._body += data
+        return iter(())
+
+    def end(self) -> Iterator[ChatCompletionChunk]:
+        chunk = self._codec.decode(replace(self._answer, body=self._body), self._call)
+        self.is_complete = True
+        yield chunk
