@@ -138,7 +138,9 @@ class CallContext:
         request, choices = self._checked(params, stream=False, form=None)
         router, providers, rules = self.router, self.providers, self.config.routing
         candidates = router.candidates(choices, request)
-        candidate = next((each for each in candidates if each.is_fit(may_drop=rules.drop_unsupported)), candidates[0])
+        candidate = next(
+            (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported)), candidates[0]
+        )
         target, size = candidate.target, candidate.size
         price = router.prices.price(
             target.provider_name,
@@ -431,12 +433,12 @@ class Completions:
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
-        return call.record.won(opened.trial)
+        return call.record.won(opened.attempt)
 
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = self._context.begin(given, stream=False, form=form)
-        return call.record.won(call.drive().trial)
+        return call.record.won(call.drive().attempt)
 
     @runs(_parse)
     def parse(
@@ -651,12 +653,12 @@ class AsyncCompletions:
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
-        return call.record.won(opened.trial)
+        return call.record.won(opened.attempt)
 
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.abegin(given, stream=False, form=form)
-        return call.record.won((await call.adrive()).trial)
+        return call.record.won((await call.adrive()).attempt)
 
     @runs(_parse)
     async def parse(

@@ -96,7 +96,7 @@ class _BaseClient:
             for name, target in client.health().items():
                 print(name, target.breaker, target.ttft_s, target.remaining_requests)
         """
-        return self._context.router.health.shown()
+        return self._context.router.health.snapshot()
 
     def __repr__(self) -> str:
         context = self._context

@@ -27,7 +27,7 @@ class _Stream(Generic[Chunks]):
 
     def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
         self._chunks = opened.rest
-        self._trial = opened.trial
+        self._attempt = opened.attempt
         self._call = call
         self._record = call.record
         options = call.record.request.stream_options
@@ -41,7 +41,7 @@ class _Stream(Generic[Chunks]):
         if self._completion is not None:
             return repr(self._completion).replace(type(self._completion).__name__, type(self).__name__, 1)
         state = "closed" if self._ended else "open"
-        return f"<{type(self).__name__} {self.target}: {beginning(self._trial.fold.text)} so far, {state}>"
+        return f"<{type(self).__name__} {self.target}: {beginning(self._attempt.answer.text)} so far, {state}>"
 
     @property
     def request_id(self) -> str:
@@ -51,7 +51,7 @@ class _Stream(Generic[Chunks]):
     @property
     def target(self) -> str:
         """The target that answers: `provider/model`."""
-        return self._trial.target.name
+        return self._attempt.target.name
 
     @property
     def completion(self) -> ChatCompletion:
@@ -65,7 +65,7 @@ class _Stream(Generic[Chunks]):
     @property
     def partial(self) -> ChatCompletion:
         """What has arrived so far, complete or not, with the attempts that have ended."""
-        return self._completion or self._record.completion(self._trial)
+        return self._completion or self._record.completion(self._attempt)
 
     def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
         return bool(chunk.choices) or self._include_usage
@@ -79,47 +79,47 @@ class _Stream(Generic[Chunks]):
     def _finish(self) -> ProviderError | None:
         """Called after the last chunk; returns the error where the answer is incomplete."""
         try:
-            self._trial.require_complete()
+            self._attempt.require_complete()
         except ProviderError as error:
             return error
         if self._end():
-            self._completion = self._record.won(self._trial)
+            self._completion = self._record.won(self._attempt)
         return None
 
     def _following(self, error: Exception) -> Call | None:
         """The call that continues the answer; None: the error must be raised."""
-        call = self._call.after(self._trial) if not self._ended else None
+        call = self._call.after(self._attempt) if not self._ended else None
         if call is not None:
-            self._record.failed(self._trial, _cause(error), outcome="interrupted")
+            self._record.failed(self._attempt, _cause(error), outcome="interrupted")
         return call
 
     def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> None:
         """Continues with another target; its chunks are closed by the reader if the stream was closed meanwhile."""
-        self._chunks, self._trial, self._call = opened.rest, opened.trial, call
+        self._chunks, self._attempt, self._call = opened.rest, opened.attempt, call
         self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
         if self._ended:
-            self._record.cancelled(self._trial)
+            self._record.cancelled(self._attempt)
 
     def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
         cause = _cause(error)
         interruption = StreamInterruptedError(
             f"the stream broke off: {cause}",
-            provider=self._trial.target.provider_name,
+            provider=self._attempt.target.provider_name,
             target=self.target,
             http_status=cause.http_status,
             provider_code=cause.provider_code,
             body=cause.body,
         )
         if self._end():
-            self._record.failed(self._trial, interruption, outcome="interrupted")
-        interruption.partial = self._record.completion(self._trial)
+            self._record.failed(self._attempt, interruption, outcome="interrupted")
+        interruption.partial = self._record.completion(self._attempt)
         interruption.attempts = self._record.attempts
         return interruption
 
     def _cancel(self) -> None:
         if self._end():
-            self._record.cancelled(self._trial)
+            self._record.cancelled(self._attempt)
 
 
 def _cause(error: Exception) -> ProviderError:
@@ -174,7 +174,7 @@ class ChatStream(_Stream[SyncChunks]):
                 self._cancel()
                 raise
             else:
-                self._trial.add(chunk)
+                self._attempt.add(chunk)
                 if self._is_shown(chunk) and not self._ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
@@ -263,7 +263,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 self._cancel()
                 raise
             else:
-                self._trial.add(chunk)
+                self._attempt.add(chunk)
                 if self._is_shown(chunk) and not self._ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llama_client.types.completion import (
     ChatCompletionChunk,
@@ -19,9 +19,6 @@ from llama_client.types.completion import (
     ToolCallDelta,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from llama_client.types.completion import Choice
 
 
 @dataclass(slots=True)
@@ -43,7 +40,10 @@ class _ChoiceParts:
 
 
 class Accumulator:
+    """The answer of one attempt so far."""
+
     def __init__(self, beginning: Accumulator | None = None) -> None:
+        """`beginning`: the interrupted answer that this one continues."""
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
@@ -75,14 +75,14 @@ class Accumulator:
                 parts.reasoning.append(delta.reasoning)
             if choice.finish_reason is not None:
                 parts.finish_reason = choice.finish_reason
-            # Nearly all chunks have only text.
+            # Few chunks have more.
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:
                 self.has_content = self.has_content or delta.has_content
                 _add_rest(parts, choice)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every choice has a finish reason."""
+        """Whether there is an answer and every choice of it has a finish reason."""
         for parts in self._choices.values():
             if parts.finish_reason is None:
                 return False
@@ -90,7 +90,7 @@ class Accumulator:
 
     @property
     def can_be_continued(self) -> bool:
-        """Whether another target could continue: there is one choice, with nothing but text."""
+        """Whether another target could continue it: one choice, nothing but text, and no finish reason yet."""
         parts = self._choices.get(0)
         return (
             parts is not None
@@ -106,13 +106,13 @@ class Accumulator:
 
     @property
     def pieces(self) -> int:
-        """The number of chunks of that text."""
+        """The number of chunks with text of the first choice."""
         parts = self._choices.get(0)
         return len(parts.content) if parts is not None else 0
 
     @property
     def answer_bytes(self) -> int:
-        """Generated text, reasoning and tool calls, without what a continuation starts from."""
+        """The bytes generated here: text, reasoning and tool calls, without the answer that is continued."""
         return self._bytes() - self._inherited_bytes
 
     def _bytes(self) -> int:
@@ -127,7 +127,7 @@ class Accumulator:
         return list(starmap(_choice, sorted(self._choices.items())))
 
     def generated(self) -> list[Choice]:
-        """The choices without what a continuation starts from."""
+        """The choices without the answer that is continued."""
         if self._beginning is None:
             return self.choices()
         whole, before = self._choices[0], self._beginning._choices[0]
@@ -154,13 +154,13 @@ def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
 
 
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
-    # A call without arguments gets "{}", unless it may have been cut by length.
+    # A tool call without arguments takes none, unless the answer was cut before they came.
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
     calls = []
     for _, call in sorted(parts.tool_calls.items()):
         function = FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing)
         calls.append(ToolCall(id=call.id, function=function))
-    # An empty answer is empty text; only a tool call or a refusal has no text.
+    # An empty answer is an empty text; None only beside a tool call or a refusal.
     no_text = bool(calls or parts.refusal)
     message = Message(
         content="".join(parts.content) if parts.content or not no_text else None,
@@ -176,7 +176,7 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """A stream that broke off and that another target may continue."""
+    """An interrupted stream that another target may continue."""
 
     target: str
     answer: Accumulator

@@ -1,4 +1,4 @@
-"""One attempt in progress: what the provider says, accumulated, and when."""
+"""One attempt in progress: its answer so far, and when its content came."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from llama_client.errors import GenerationFailedError, InvalidResponseError
 from llama_client.providers.base import ProviderCall
 from llama_client.routing.accumulator import Accumulator, Interrupted
 from llama_client.routing.plan import Try
-from llama_client.types.completion import (
-    ChatCompletionChunk,
-    Choice,
-)
+from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.costs.accounting import MachineUse
@@ -22,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class RunningAttempt:
+    """One attempt in progress."""
+
     def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
         self.candidate = step.candidate
         self.target = step.candidate.target
@@ -31,25 +30,25 @@ class RunningAttempt:
         self.machine_use: MachineUse | None = None
         self.span: AttemptSpan | None = None
         self.call = call
-        # What the provider learned beside the chunks.
         self.facts = call.facts
+        # Set where an `AnswerForm` has parsed them.
         self.choices: list[Choice] | None = None
         continued = step.candidate.continued
-        self.fold = Accumulator(continued.answer if continued is not None else None)
+        self.answer = Accumulator(continued.answer if continued is not None else None)
         self.started_at = clock.monotonic()
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
         self.is_written = False
-        # Another attempt has won: its end is no failure.
+        # Another attempt has won: the end of this one is no failure.
         self.is_abandoned = False
-        # Hedged: it had not answered in time.
+        # It exceeded `hedge_after_s`, so another target was tried too.
         self.is_late = False
         self._clock = clock
         self._form = form
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        self.fold.add(chunk)
-        if self.fold.has_content and chunk.choices:
+        self.answer.add(chunk)
+        if self.answer.has_content and chunk.choices:
             before, self.last_content_at = self.last_content_at, self._clock.monotonic()
             if before is None:
                 self.first_content_at = self.last_content_at
@@ -62,25 +61,24 @@ class RunningAttempt:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """The output rate: as the provider measured it, else of the tokens after the first."""
+        """As the provider measured it, else of the tokens after the first."""
         if self.facts.tokens_per_s is not None:
             return self.facts.tokens_per_s
-        tokens = self.fold.usage.completion_tokens if self.fold.usage else None
+        tokens = self.answer.usage.completion_tokens if self.answer.usage else None
         first, last = self.first_content_at, self.last_content_at
         if tokens is None or tokens <= 1 or first is None or last is None or last <= first:
             return None
         return (tokens - 1) / (last - first)
 
     def interrupted(self) -> Interrupted:
-        """What another target needs to continue this answer."""
-        return Interrupted(self.target.name, self.fold, self.facts.bodies, self.first_content_at)
+        return Interrupted(self.target.name, self.answer, self.facts.bodies, self.first_content_at)
 
     def require_complete(self) -> None:
-        """Raises where the chunks end without a finish reason: an interruption."""
-        if not self.fold.is_complete:
+        """Called at the end of the chunks: an end without a finish reason is an interruption."""
+        if not self.answer.is_complete:
             raise InvalidResponseError("the answer ended without a finish reason", http_status=self.facts.http_status)
         if self._form is not None:
-            self.choices = self.fold.choices()
+            self.choices = self.answer.choices()
             try:
                 parsed = self._form.parsed(self.choices)
             except GenerationFailedError as error:

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from llama_client.routing.targets import Target
     from llama_client.types.request import ChatRequest
 
-
-# A check sends nothing and learns nothing.
+# For a check without an attempt.
 _NO_FACTS = AttemptFacts()
-# Sets of parameters remembered per target; others are checked on each call.
-_MAX_HONOURED = 64
-# Parameters that are dropped together.
-_GOES_WITH = {
+# Sets of parameters remembered per target; programs that make up more have each checked anew.
+_MAX_SUPPORTED = 64
+# Parameters that make no sense without another, and are dropped with it.
+_DEPENDENT = {
     "tools": ("tool_choice", "parallel_tool_calls"),
     "logprobs": ("top_logprobs",),
     "max_tokens": ("max_completion_tokens",),
@@ -28,74 +27,55 @@ _GOES_WITH = {
 
 
 class Candidate:
-    """A target within one call."""
-
-    __slots__ = (
-        "_before_continuing",
-        "_is_as_asked",
-        "_is_checked",
-        "continued",
-        "error",
-        "health",
-        "is_budgeted",
-        "is_free",
-        "is_out",
-        "is_recorded",
-        "ready_at",
-        "request",
-        "route",
-        "size",
-        "target",
-        "tries",
-        "warnings",
-    )
+    """A target that may answer a call."""
 
     def __init__(
         self, target: Target, health: Health, request: ChatRequest, size: RequestSize, route: str | None = None
     ) -> None:
         self.target = target
         self.health = health
+        self.route = route
         self.request = _with_defaults(request, target) if target.params else request
-        self._is_as_asked = self.request is request
-        self.size = size if self._is_as_asked else RequestSize(self.request)
+        self._is_as_given = self.request is request
+        self.size = size if self._is_as_given else RequestSize(self.request)
         self._before_continuing = self.request
+        self.continued: Interrupted | None = None
+        self.warnings: list[str] = []
+        self.is_budgeted = False
+        self.is_free = False
         self.tries = 0
         self.ready_at = 0.0
         self.error: LlamaClientError | None = None
-        self.is_out = False
-        self.is_recorded = False
-        self.warnings: list[str] = []
-        self.continued: Interrupted | None = None
-        self.route = route
-        self.is_budgeted = False
-        self.is_free = False
+        self.is_excluded = False
+        # Whether the attempts say already why it is skipped.
+        self.is_reported = False
         self._is_checked = False
 
-    def continuing(self, broken: Interrupted) -> Candidate:
-        """This target, to continue an interrupted answer."""
+    def continuing(self, interrupted: Interrupted) -> Candidate:
+        """The same target, with a request to continue an interrupted answer."""
         following = Candidate(self.target, self.health, self.request, self.size, self.route)
         following._before_continuing = self.request if self.continued is None else self._before_continuing
-        following.request = _with_beginning(following._before_continuing, broken)
-        following._is_as_asked = False
-        following.warnings = [
-            *self.warnings,
-            f"{broken.target} was interrupted after {len(broken.answer.text)} characters; {self.target.name} continued",
-        ]
-        following.continued = broken
+        following.request = _with_beginning(following._before_continuing, interrupted)
+        following._is_as_given = False
+        length = len(interrupted.answer.text)
+        warning = f"{interrupted.target} was interrupted after {length} characters; {self.target.name} continued"
+        following.warnings = [*self.warnings, warning]
+        following.continued = interrupted
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         return following
 
-    def refuse(self, error: LlamaClientError) -> None:
+    def exclude(self, error: LlamaClientError) -> None:
+        """Makes no further attempt in this call."""
         self.error = error
-        self.is_out = True
+        self.is_excluded = True
 
-    def is_fit(self, *, may_drop: bool) -> bool:
-        """Whether it supports the request; if not, it is out."""
-        if self._is_checked or self.is_out:
-            return not self.is_out
-        # Most calls of a program set the same parameters: checked once.
-        plain = self.size.plain_parameters if self._is_as_asked else None
-        if plain is not None and plain in self.health.honours:
+    def is_supported(self, *, may_drop: bool) -> bool:
+        """Whether the target supports the request, checked before it is sent; if not, it is excluded."""
+        if self._is_checked or self.is_excluded:
+            return not self.is_excluded
+        # Most calls of a program set the same parameters: check each set once.
+        plain = self.size.plain_parameters if self._is_as_given else None
+        if plain is not None and plain in self.health.supported:
             self._is_checked = True
         while not self._is_checked:
             target = self.target
@@ -103,45 +83,41 @@ class Candidate:
             try:
                 target.provider.require(call)
                 self._is_checked = True
-                if plain is not None and len(self.health.honours) < _MAX_HONOURED:
-                    self.health.honours.add(plain)
-            except UnsupportedFeatureError as error:
-                if not (may_drop and self.drops(error)):
-                    self.refuse(error)
+                if plain is not None and len(self.health.supported) < _MAX_SUPPORTED:
+                    self.health.supported.add(plain)
+            except (UnsupportedFeatureError, LocalOnlyError) as error:
+                if isinstance(error, LocalOnlyError) or not (may_drop and self.drop_parameter(error)):
+                    self.exclude(error)
                     return False
                 plain = None
-            except LocalOnlyError as error:
-                self.refuse(error)
-                return False
         return True
 
-    def drops(self, error: UnsupportedFeatureError) -> bool:
-        """Drops a parameter that the target does not support; returns whether that was possible."""
+    def drop_parameter(self, error: UnsupportedFeatureError) -> bool:
+        """Drops the parameter that the target does not support; returns whether that is possible."""
         param = error.param
-        # Messages cannot be dropped.
         if param is None or param == "messages" or param not in self.request.set_parameters:
             return False
-        names = (param, *_GOES_WITH.get(param, ()))
+        names = (param, *_DEPENDENT.get(param, ()))
         self.request = self.request.model_copy(update=dict.fromkeys(names))
         self.warnings.append(f"{param} was left out: {error}")
         return True
 
 
-def _with_beginning(request: ChatRequest, broken: Interrupted) -> ChatRequest:
-    """The request with the partial answer as its last message, and fewer tokens left."""
+def _with_beginning(request: ChatRequest, interrupted: Interrupted) -> ChatRequest:
+    """The request with the text that has arrived as the beginning of its answer, and `max_tokens` reduced by it."""
     from llama_client.types.messages import AssistantMessage
 
-    beginning = AssistantMessage(role="assistant", content=broken.answer.text)
+    beginning = AssistantMessage(role="assistant", content=interrupted.answer.text)
     changed: dict[str, object] = {"messages": (*request.messages, beginning)}
     for name in ("max_tokens", "max_completion_tokens"):
         most = getattr(request, name)
         if most is not None:
-            # A chunk of a stream is one token or a few.
-            changed[name] = max(most - broken.answer.pieces, 1)
+            # A piece of a stream is a token or a few.
+            changed[name] = max(most - interrupted.answer.pieces, 1)
     return request.model_copy(update=changed)
 
 
 def _with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
-    """The request with the target's `params` as defaults."""
+    """The request with the target's own parameters where the call gives none."""
     missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
     return request.model_copy(update=missing) if missing else request

@@ -12,7 +12,7 @@ BreakerState = Literal["closed", "open", "half-open"]
 
 
 class HalfOpenTrial(Event):
-    """The one call that tries a target whose circuit is open. Other calls may wait for its outcome."""
+    """The one attempt that tests an open circuit. Other calls may wait for its end."""
 
     __slots__ = ("error",)
 
@@ -22,6 +22,8 @@ class HalfOpenTrial(Event):
 
 
 class CircuitBreaker:
+    """The breaker of one target."""
+
     __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "trial")
 
     def __init__(self, failures: int, cooldown_s: float) -> None:
@@ -35,35 +37,22 @@ class CircuitBreaker:
     def state(self, now: float) -> BreakerState:
         if self.opened_at is None:
             return "closed"
-        return "half-open" if self.trial is not None or self.half_opens_in_s(now) <= 0 else "open"
+        return "half-open" if self.trial is not None or self.half_open_in_s(now) <= 0 else "open"
 
-    def half_opens_in_s(self, now: float) -> float:
+    def half_open_in_s(self, now: float) -> float:
+        """Seconds until a trial is allowed."""
         return 0.0 if self.opened_at is None else max(self.opened_at + self._cooldown_s - now, 0.0)
 
-    def admit(self) -> HalfOpenTrial | None:
-        """Admits the trial; None: another call makes it."""
+    def start_trial(self) -> HalfOpenTrial | None:
+        """None: a trial is in flight."""
         with self._lock:
             if self.trial is not None:
                 return None
             self.trial = HalfOpenTrial()
             return self.trial
 
-    def succeeded(self) -> None:
-        """The target answered, if only to refuse."""
-        self.failures_in_row = 0
-        self.opened_at = None
-
-    def failed(self, now: float) -> bool:
-        """Counts a failure; returns whether it opened the circuit."""
-        with self._lock:
-            self.failures_in_row += 1
-            was_closed = self.opened_at is None
-            if self.failures_in_row >= self._failures:
-                self.opened_at = now
-            return was_closed and self.opened_at is not None
-
     def end_trial(self, trial: HalfOpenTrial, error: LlamaClientError | None) -> None:
-        """Ends the trial for all that wait. A later failure of its answer does not count."""
+        """Wakes the calls that wait for it. Safe to call again, as content may end a trial before the attempt ends."""
         with self._lock:
             if trial.is_set:
                 return
@@ -71,3 +60,17 @@ class CircuitBreaker:
             if self.trial is trial:
                 self.trial = None
         trial.set()
+
+    def succeeded(self) -> None:
+        """The target responded, if only with a refusal."""
+        self.failures_in_row = 0
+        self.opened_at = None
+
+    def failed(self, now: float) -> bool:
+        """Returns whether this failure opened the circuit."""
+        with self._lock:
+            self.failures_in_row += 1
+            was_closed = self.opened_at is None
+            if self.failures_in_row >= self._failures:
+                self.opened_at = now
+            return was_closed and self.opened_at is not None

@@ -13,18 +13,18 @@ from llama_client.errors import InvalidRequestError, OverloadedError
 
 # A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
-# A longer queue for one provider means that something is wrong; refusing is better than waiting.
-_MAX_WAITING = 10_000
+# A longer queue for one provider means that something is wrong: fail at once instead.
+_MAX_QUEUED = 10_000
 
 
 class Event:
-    """Set once, perhaps by another thread, for all callers waiting."""
+    """Happens once, perhaps in another thread, and wakes every caller that waits for it."""
 
-    __slots__ = ("_lock", "_wakes", "is_set")
+    __slots__ = ("_callbacks", "_lock", "is_set")
 
     def __init__(self) -> None:
         self.is_set = False
-        self._wakes: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], object]] = []
         # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
         # allocation.
         self._lock = threading.RLock()
@@ -32,33 +32,33 @@ class Event:
     def set(self) -> None:
         with self._lock:
             self.is_set = True
-            wakes, self._wakes = self._wakes, []
-        for wake in wakes:
-            wake()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
 
-    def on_set(self, wake: Callable[[], object]) -> None:
-        """Calls `wake` when it is set; at once if it is."""
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Calls it when the event happens; at once if it has."""
         with self._lock:
             if not self.is_set:
-                self._wakes.append(wake)
+                self._callbacks.append(callback)
                 return
-        wake()
+        callback()
 
-    def remove(self, wake: Callable[[], object]) -> None:
+    def remove_callback(self, callback: Callable[[], object]) -> None:
         with self._lock:
-            if wake in self._wakes:
-                self._wakes.remove(wake)
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
 
 def wait_for_event(event: Event, seconds: float) -> None:
-    """Waits for an event, at most that long, blocking."""
-    # Its other end is safe to use anywhere, also in the garbage collector.
+    """Blocks until the event happens, at most this long."""
+    # A SimpleQueue is the only primitive whose `put` is re-entrant, so it may run inside the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake() -> None:
         woken.put(None)
 
-    event.on_set(wake)
+    event.add_callback(wake)
     until = time.monotonic() + seconds
     try:
         while (left := until - time.monotonic()) > 0:
@@ -66,34 +66,32 @@ def wait_for_event(event: Event, seconds: float) -> None:
                 woken.get(timeout=min(left, _POLL_S))
                 return
     finally:
-        event.remove(wake)
+        event.remove_callback(wake)
 
 
 async def await_event(event: Event, seconds: float) -> None:
-    """The same on the event loop."""
+    """`wait_for_event`, async."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
+    happened = asyncio.Event()
 
     def wake() -> None:
-        try:
-            loop.call_soon_threadsafe(ready.set)
-        except RuntimeError:  # the loop is closed, and so the wait
-            return
+        # The loop may be closed, and then nothing waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(happened.set)
 
-    event.on_set(wake)
+    event.add_callback(wake)
     try:
-        async with asyncio.timeout(seconds):
-            await ready.wait()
-    except TimeoutError:
-        return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await happened.wait()
     finally:
-        event.remove(wake)
+        event.remove_callback(wake)
 
 
 class ClosingEvent(Event):
-    """Set when the client closes; ends the sleep of every waiting call."""
+    """The close of a client, which ends the sleep of every waiting call."""
 
     __slots__ = ()
 
@@ -102,7 +100,6 @@ class ClosingEvent(Event):
         self._require_open()
 
     async def asleep(self, seconds: float) -> None:
-        """The same on the event loop."""
         await await_event(self, seconds)
         self._require_open()
 
@@ -112,49 +109,49 @@ class ClosingEvent(Event):
 
 
 class ConcurrencyLimit:
-    """A provider's `max_concurrency`: that many requests at once, the others queue in order of arrival."""
+    """A provider's `max_concurrency`: at most so many attempts in flight, the others queue in order of arrival."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._running: set[Event] = set()
-        self._waiting: deque[Event] = deque()
+        self._limit = limit
+        self._taken: set[Event] = set()
+        self._queue: deque[Event] = deque()
         self._lock = threading.RLock()
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+    def queued(self) -> int:
+        return len(self._queue)
 
-    def enter(self) -> Event:
-        """Takes a slot, or a place in the queue; the event is set when there is a slot."""
-        event = Event()
+    def acquire(self) -> Event:
+        """A slot, or a place in the queue for one: the event happens once the slot is taken."""
+        slot = Event()
         with self._lock:
-            if len(self._running) < self.limit:
-                self._running.add(event)
-                event.is_set = True
-            elif len(self._waiting) < _MAX_WAITING:
-                self._waiting.append(event)
+            if len(self._taken) < self._limit:
+                self._taken.add(slot)
+                slot.is_set = True
+            elif len(self._queue) < _MAX_QUEUED:
+                self._queue.append(slot)
             else:
-                raise OverloadedError(f"{_MAX_WAITING} requests are waiting for this provider already")
-        return event
+                raise OverloadedError(f"{_MAX_QUEUED} requests are queued for this provider already")
+        return slot
 
-    def open(self) -> None:
-        """Admits all: the client is closed, and each call finds that out."""
+    def release(self, slot: Event) -> None:
+        """Passes a slot to the next in the queue, or leaves the queue. Safe to call more than once."""
         with self._lock:
-            waiting, self._waiting = self._waiting, deque()
-            self._running.update(waiting)
-        for event in waiting:
-            event.set()
-
-    def leave(self, event: Event) -> None:
-        """Gives up a slot, or a place in the queue. Safe to call more than once."""
-        with self._lock:
-            if event not in self._running:
-                if not event.is_set and event in self._waiting:
-                    self._waiting.remove(event)
+            if slot not in self._taken:
+                if not slot.is_set and slot in self._queue:
+                    self._queue.remove(slot)
                 return
-            self._running.remove(event)
-            following = self._waiting.popleft() if self._waiting else None
+            self._taken.remove(slot)
+            following = self._queue.popleft() if self._queue else None
             if following is not None:
-                self._running.add(following)
+                self._taken.add(following)
         if following is not None:
             following.set()
+
+    def close(self) -> None:
+        """Wakes the whole queue; each call then finds the client closed."""
+        with self._lock:
+            queued, self._queue = self._queue, deque()
+            self._taken.update(queued)
+        for slot in queued:
+            slot.set()

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
@@ -20,14 +20,23 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.routing.request_size import RequestSize
 
-
 _KINDS = ("requests", "tokens")
-# A longer wait (until tomorrow, or for ever) is cut to this.
+# A longer `Retry-After` (until tomorrow, or for ever) counts as this.
 _LONGEST_S = 3600.0
+# A measurement this old counts half: the speed of providers changes within minutes.
+_HALF_LIFE_S = 300.0
+# With less than this much of one measurement left, the mean is unknown.
+_LEAST_WEIGHT = 0.05
+# Programs may make up model ids: of more targets than this, the least recently used are forgotten.
+_MAX_TARGETS = 1024
+
+_log = logging.getLogger("llama_client.routing")
+# Without a handler Python would print warnings to standard error; that is the program's to decide.
+_log.addHandler(logging.NullHandler())
 
 
 class RateLimits:
-    """Requests and tokens left, as far as headers say, and the end of a rate limit."""
+    """The requests and tokens that a target has left, as its headers say, and until when it is blocked."""
 
     __slots__ = ("_left", "_resets_at", "are_known", "blocked_until")
 
@@ -41,34 +50,35 @@ class RateLimits:
         self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
 
     def blocked_s(self, now: float) -> float:
+        """Seconds left of the target's `Retry-After`."""
         return max(self.blocked_until - now, 0.0)
 
-    def note(self, told: Mapping[str, Any], now: float) -> None:
-        """Takes `AttemptFacts.rate_limit`."""
+    def note(self, rate_limit: Mapping[str, Any], now: float) -> None:
+        """Takes in `AttemptFacts.rate_limit`."""
         for kind in _KINDS:
-            limit = told.get(kind) or {}
+            limit = rate_limit.get(kind) or {}
             left, reset_s = limit.get("remaining"), limit.get("reset_s")
-            # Useless without the time of its reset.
+            # A limit without a reset would never end.
             if left is not None and reset_s is not None:
                 self._resets_at[kind] = now + reset_s
                 self._left[kind] = left
                 self.are_known = True
 
-    def starts(self, size: RequestSize) -> None:
-        """Subtracts a request from what is left, until headers say more."""
+    def charge(self, size: RequestSize) -> None:
+        """Takes a request that is sent off what is left, until the next headers say more."""
         if "requests" in self._left:
             self._left["requests"] -= 1
         if "tokens" in self._left:
             self._left["tokens"] -= size.reserved_tokens
 
     def is_low(self, now: float, size: RequestSize) -> bool:
-        """Whether the request would be rate limited, by the last headers."""
+        """Whether the request would be refused, as far as the headers say."""
         return self._lacks("requests", 1.0, now) or (
             "tokens" in self._left and self._lacks("tokens", size.reserved_tokens, now)
         )
 
     def left(self, kind: str, now: float) -> int | None:
-        """Requests or tokens left; None: unknown, or reset since."""
+        """None: unknown, or reset since."""
         if kind not in self._left or self._resets_at[kind] <= now:
             return None
         return max(int(self._left[kind]), 0)
@@ -77,21 +87,13 @@ class RateLimits:
         return kind in self._left and self._left[kind] < needed and self._resets_at[kind] > now
 
 
-# Half-life of a measurement: providers change within minutes.
-_HALF_LIFE_S = 300.0
-# Below this weight of one measurement, the mean is unknown.
-_LEAST_WEIGHT = 0.05
-
-
+@dataclass(slots=True, eq=False)
 class DecayedMean:
-    """A mean of exponentially decaying measurements."""
+    """A mean in which a measurement counts half after each half-life."""
 
-    __slots__ = ("_at", "_mean", "_weight")
-
-    def __init__(self) -> None:
-        self._mean = 0.0
-        self._weight = 0.0
-        self._at = 0.0
+    _mean: float = 0.0
+    _weight: float = 0.0
+    _at: float = 0.0
 
     def add(self, value: float, now: float) -> None:
         before = self._weight
@@ -100,21 +102,19 @@ class DecayedMean:
         self._mean += (value - self._mean) / self._weight
 
     def value(self, now: float) -> float | None:
-        """The mean; None: unknown."""
+        """None: nothing was measured, or too long ago."""
         weight = self._weight
         return self._mean if weight and weight * 0.5 ** ((now - self._at) / _HALF_LIFE_S) >= _LEAST_WEIGHT else None
 
 
+@dataclass(slots=True, eq=False)
 class LatencyStats:
-    """A target's latency: first token and token rate of streams; time and token rate of whole answers."""
+    """A target's times: of streams to the first token and per token; of whole answers per token."""
 
-    __slots__ = ("latency_s", "tokens_per_s", "ttft_s", "whole_tokens_per_s")
-
-    def __init__(self) -> None:
-        self.ttft_s = DecayedMean()
-        self.tokens_per_s = DecayedMean()
-        self.latency_s = DecayedMean()
-        self.whole_tokens_per_s = DecayedMean()
+    ttft_s: DecayedMean = field(default_factory=DecayedMean)
+    tokens_per_s: DecayedMean = field(default_factory=DecayedMean)
+    latency_s: DecayedMean = field(default_factory=DecayedMean)
+    whole_tokens_per_s: DecayedMean = field(default_factory=DecayedMean)
 
     def note(
         self, now: float, *, latency_s: float, ttft_s: float | None, tokens: int | None, tokens_per_s: float | None
@@ -128,27 +128,18 @@ class LatencyStats:
             self.tokens_per_s.add(tokens_per_s, now)
 
     def expected_s(self, now: float, *, tokens: float, streams: bool) -> float | None:
-        """Seconds for an answer of that many tokens; None: unknown.
+        """The expected duration of an answer of that many tokens; None: unknown.
 
-        A stream takes the time to the first token plus the tokens at their rate; the rate of whole answers includes
-        the time to the first token.
+        Of a stream: the time to the first token, then the tokens at their rate. Of a whole answer: the tokens at the
+        rate of whole answers, which includes the time to the first token.
         """
-        ttft, latency = self.ttft_s.value(now), self.tokens_per_s.value(now)
-        as_stream = None if ttft is None else ttft + (tokens / latency if latency else 0.0)
-        whole = self.whole_tokens_per_s.value(now)
+        ttft, rate, whole = self.ttft_s.value(now), self.tokens_per_s.value(now), self.whole_tokens_per_s.value(now)
+        as_stream = None if ttft is None else ttft + (tokens / rate if rate else 0.0)
         as_whole = tokens / whole if whole else None
         first, second = (as_stream, as_whole) if streams else (as_whole, as_stream)
         if first is not None:
             return first
         return second if second is not None else self.latency_s.value(now)
-
-
-_log = logging.getLogger("llama_client.routing")
-# Without a handler Python prints warnings to standard error; that is the program's decision.
-_log.addHandler(logging.NullHandler())
-
-# Programs may invent model ids; the least recently used targets are dropped.
-_MAX_TARGETS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,31 +160,31 @@ class Lease:
     """Permission for one attempt; release it exactly once."""
 
     health: Health
-    # Set for the one attempt that tests a target whose circuit was open.
+    # Set for the one attempt that tests an open circuit.
     trial: HalfOpenTrial | None = None
-    # Held where `max_concurrency` limits the provider.
+    # Set where the provider has a `max_concurrency`.
     slot: Event | None = None
     has_started: bool = False
-    _is_settled: bool = False
+    _is_released: bool = False
 
-    def settle(self, result: Result | None) -> None:
-        """Ends the attempt; None: it was cancelled or never made, so nothing is learned."""
-        if not self._is_settled:
-            self._is_settled = True
-            self.health.settled(self, result)
+    def release(self, result: Result | None) -> None:
+        """None: the attempt was cancelled or never made, so nothing was learned."""
+        if not self._is_released:
+            self._is_released = True
+            self.health.released(self, result)
 
     def start(self, size: RequestSize) -> None:
         self.has_started = True
         self.health.started(size)
 
     def has_content(self) -> None:
-        """The target answers: calls that wait for its half-open trial go on."""
+        """The target responds: calls that wait for a half-open trial need not wait for its end."""
         if self.trial is not None or self.health.breaker.failures_in_row:
             self.health.recovered(self.trial)
 
 
 class Health:
-    """The state of one target."""
+    """What is known of one target."""
 
     def __init__(
         self,
@@ -208,10 +199,10 @@ class Health:
         self.concurrency = concurrency
         self.limits = RateLimits()
         self.latency = LatencyStats()
-        # The share of prompt tokens from the provider's cache.
+        # The share of its prompts that comes from the provider's cache.
         self.cached_share = DecayedMean()
-        # Sets of parameters known to be supported, whatever their values.
-        self.honours: set[frozenset[str]] = set()
+        # Sets of parameters that it is known to support, whatever their values.
+        self.supported: set[frozenset[str]] = set()
         self._output_tokens = output_tokens
         self._clock = clock
         self._lock = threading.RLock()
@@ -220,44 +211,47 @@ class Health:
 
     @property
     def usual_output_tokens(self) -> float | None:
-        """The recent length of answers, of all targets; None: unknown."""
+        """The mean length of recent answers of all targets; None: unknown."""
         return self._output_tokens.value(self._clock.monotonic())
 
     def lease(self, now: float) -> Lease | None:
-        """A lease; None: rate limited, circuit open, or in trial by another call."""
+        """None: rate limited, circuit open, or a half-open trial is in flight."""
         with self._lock:
             if self.limits.blocked_until > now:
                 return None
             if self.breaker.opened_at is None:
                 return Lease(self)
-            return None if self.breaker.half_opens_in_s(now) > 0 else self._trial_lease()
+            return None if self.breaker.half_open_in_s(now) > 0 else self.lease_trial()
 
     def lease_trial(self) -> Lease | None:
-        """A lease without a healthy alternative; None: another call makes the trial."""
+        """For a half-open trial, even if rate limited or before the cooldown; None: one is in flight."""
         with self._lock:
-            return self._trial_lease()
+            trial = self.breaker.start_trial()
+            return None if trial is None else Lease(self, trial)
 
     def is_healthy(self, now: float) -> bool:
         return self.breaker.opened_at is None and self.limits.blocked_until <= now
 
-    def why_skipped(self, now: float) -> str:
-        blocked = self.limits.blocked_s(now)
-        if blocked:
-            return f"rate limited for another {blocked:.3g} s"
-        failed = f"circuit open after {self.breaker.failures_in_row} consecutive failures"
+    def why_unavailable(self, now: float) -> str:
+        blocked_s = self.limits.blocked_s(now)
+        if blocked_s:
+            return f"rate limited for another {blocked_s:.3g} s"
+        opened = f"circuit open after {self.breaker.failures_in_row} consecutive failures"
         if self.breaker.state(now) == "half-open":
-            return f"{failed}; another call makes the half-open trial"
-        return f"{failed}; half-open in {self.breaker.half_opens_in_s(now):.3g} s"
+            return f"{opened}; another call makes the half-open trial"
+        return f"{opened}; half-open in {self.breaker.half_open_in_s(now):.3g} s"
 
     def started(self, size: RequestSize) -> None:
+        """Called by the lease."""
         with self._lock:
             self._in_flight += 1
             if self.limits.are_known:
-                self.limits.starts(size)
+                self.limits.charge(size)
 
-    def settled(self, lease: Lease, result: Result | None) -> None:
+    def released(self, lease: Lease, result: Result | None) -> None:
+        """Called by the lease."""
         if lease.slot is not None and self.concurrency is not None:
-            self.concurrency.leave(lease.slot)
+            self.concurrency.release(lease.slot)
         failure = None
         with self._lock:
             self._in_flight -= lease.has_started
@@ -267,20 +261,21 @@ class Health:
             self.breaker.end_trial(lease.trial, failure)
 
     def recovered(self, trial: HalfOpenTrial | None) -> None:
+        """Called by a lease whose attempt has content."""
         with self._lock:
-            self._close()
+            self._close_circuit()
             self.limits.blocked_until = 0.0
         if trial is not None:
             self.breaker.end_trial(trial, None)
 
-    def shown(self) -> TargetHealth:
+    def snapshot(self) -> TargetHealth:
         now = self._clock.monotonic()
         state = self.breaker.state(now)
         return TargetHealth(
             target=self.name,
             breaker=state,
             failures_in_row=self.breaker.failures_in_row,
-            probe_in_s=None if state == "closed" else self.breaker.half_opens_in_s(now),
+            probe_in_s=None if state == "closed" else self.breaker.half_open_in_s(now),
             last_error=type(self._last_error).__name__ if self._last_error is not None else None,
             ttft_s=self.latency.ttft_s.value(now),
             tokens_per_s=self.latency.tokens_per_s.value(now),
@@ -289,28 +284,24 @@ class Health:
             remaining_tokens=self.limits.left("tokens", now),
             blocked_s=self.limits.blocked_s(now) or None,
             in_flight=self._in_flight,
-            queued=self.concurrency.waiting if self.concurrency is not None else 0,
+            queued=self.concurrency.queued if self.concurrency is not None else 0,
         )
 
-    def _trial_lease(self) -> Lease | None:
-        trial = self.breaker.admit()
-        return None if trial is None else Lease(self, trial)
-
     def _learn(self, result: Result, now: float) -> LlamaClientError | None:
-        """Learns from an attempt; returns its error if the next call would fail alike."""
+        """Returns the attempt's error if the calls that wait for it would get the same."""
         if result.rate_limit is not None:
             self.limits.note(result.rate_limit, now)
         error = result.error
         if error is None:
-            self._answered(result, now)
+            self._learn_from_answer(result, now)
             return None
         if not isinstance(error, ProviderError) or result.was_loading:
             return None
         if error.retry_after_s:
             self.limits.block(error.retry_after_s, now)
         if not error.blames_target:
-            # The target works: it refused this request, or for now.
-            self._close()
+            # It responds: it refused this request, or all requests for now.
+            self._close_circuit()
             return error if isinstance(error, RateLimitError) else None
         self._last_error = error
         if self.breaker.failed(now):
@@ -323,9 +314,9 @@ class Health:
             )
         return error
 
-    def _answered(self, result: Result, now: float) -> None:
+    def _learn_from_answer(self, result: Result, now: float) -> None:
         if self.breaker.failures_in_row or self.breaker.opened_at is not None:
-            self._close()
+            self._close_circuit()
         self.limits.blocked_until = 0.0
         usage = result.usage
         tokens = usage.completion_tokens if usage is not None else None
@@ -338,24 +329,21 @@ class Health:
         if cached is not None and usage is not None and usage.prompt_tokens:
             self.cached_share.add(cached / usage.prompt_tokens, now)
 
-    def _close(self) -> None:
+    def _close_circuit(self) -> None:
         if self.breaker.opened_at is not None:
             _log.info("%s: circuit closed", self.name, extra={"target": self.name})
         self.breaker.succeeded()
 
 
 class HealthRegistry:
-    """The state of all targets of one client."""
+    """The health of all targets of one client."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         self._rules = config.routing
         self._clock = clock
-        self._limits = {
-            name: limit
-            for name, table in config.providers.items()
-            if (limit := getattr(table, "max_concurrency", None)) is not None
-        }
-        # Of all targets: routing compares them by the same answer.
+        tables = config.providers.items()
+        self._limits = {name: limit for name, table in tables if (limit := getattr(table, "max_concurrency", None))}
+        # Over all targets: routing compares them by how long each would take for the same answer.
         self.output_tokens = DecayedMean()
         self._reset()
 
@@ -363,17 +351,17 @@ class HealthRegistry:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._known: OrderedDict[str, Health] = OrderedDict()
-        self._places = {name: ConcurrencyLimit(limit) for name, limit in self._limits.items()}
+        self._concurrency = {name: ConcurrencyLimit(limit) for name, limit in self._limits.items()}
 
     def of(self, name: str, provider: str) -> Health:
         if self._pid != os.getpid():
-            # The parent's attempts never end here.
+            # After a fork: the parent's attempts in flight never end here.
             self._reset()
         with self._lock:
             health = self._known.get(name)
             if health is None:
                 breaker = CircuitBreaker(self._rules.breaker_failures, self._rules.breaker_cooldown_s)
-                health = Health(name, breaker, self._places.get(provider), self.output_tokens, self._clock)
+                health = Health(name, breaker, self._concurrency.get(provider), self.output_tokens, self._clock)
                 self._known[name] = health
                 if len(self._known) > _MAX_TARGETS:
                     self._known.popitem(last=False)
@@ -382,11 +370,11 @@ class HealthRegistry:
             return health
 
     def close(self) -> None:
-        """Releases every call that waits for a slot."""
-        for concurrency in self._places.values():
-            concurrency.open()
+        """Wakes every call that waits for a slot."""
+        for limit in self._concurrency.values():
+            limit.close()
 
-    def shown(self) -> dict[str, TargetHealth]:
+    def snapshot(self) -> dict[str, TargetHealth]:
         with self._lock:
             known = list(self._known.values())
-        return {health.name: health.shown() for health in known}
+        return {health.name: health.snapshot() for health in known}

@@ -1,9 +1,11 @@
-"""The plan of attempts: a generator that decides what is tried next, and does no I/O.
+"""The plan of one call: decides what is tried next, and does nothing itself.
 
-It yields a step, is sent its outcome, and returns the winner's value or raises. The first candidate that is ready and
-healthy is tried. After a retryable failure a candidate is ready again after a wait; meanwhile the others are tried. An
-open circuit or a rate limit is skipped while another candidate is left; else one call makes the half-open trial, and
-all calls waiting for it share its outcome.
+A generator: it yields a step, is sent its outcome, and returns the winner's value or raises. Tested without a network.
+
+The rule in short: the first target that is ready and healthy is tried. After a failure that may pass, a target is ready
+again after a wait; meanwhile the others are tried. A target whose circuit is open, or that is rate limited, is skipped
+as long as a healthy one is left; else one call at a time makes a half-open trial, and all waiting calls share the
+outcome.
 """
 
 from __future__ import annotations
@@ -31,50 +33,48 @@ from llama_client.routing.concurrency import Event
 from llama_client.routing.health import Lease
 
 if TYPE_CHECKING:
-    from tenacity.wait import wait_exponential
+    from tenacity import Retrying
 
     from llama_client.config.tables import RoutingConfig
 
-
-# The longest wait doubles from the first to the last of these.
+# The limit of a wait doubles from the first to the last of these.
 _FIRST_S = 0.5
 _LAST_S = 8.0
+# Jitter may come out as 0; a target that has failed still lets the others go first.
+_LEAST_WAIT_S = 0.01
 
 
 class Backoff:
-    """Exponential backoff with full jitter; see "Exponential Backoff And Jitter" in the AWS Architecture Blog."""
+    """Exponential with full jitter: at random between 0 and a limit that doubles with each try.
+
+    That spreads calls which failed together best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog.
+    """
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
 
     @cached_property
-    def _limit(self) -> wait_exponential:
-        # Imported at the first wait: it takes 30 ms.
-        from tenacity.wait import wait_exponential
+    def _retrying(self) -> Retrying:
+        # Imported by the first wait: it takes 30 ms.
+        from tenacity import Retrying, wait_exponential
 
-        return wait_exponential(multiplier=_FIRST_S, max=_LAST_S)
+        return Retrying(wait=wait_exponential(multiplier=_FIRST_S, max=_LAST_S))
 
     def wait_s(self, tries: int) -> float:
-        """Seconds to wait after that many tries."""
         from tenacity import RetryCallState
 
-        state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+        state = RetryCallState(self._retrying, None, (), {})
         state.attempt_number = tries
-        return self._uniform(0.0, self._limit(state))
+        return self._uniform(0.0, self._retrying.wait(state))
 
 
 T = TypeVar("T")
-# Jitter may be 0; after a failure the other candidates still go first.
-_LEAST_WAIT_S = 0.01
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Make an attempt at this candidate.
-
-    `timeout_s` covers the answer of a call, or a stream until its first content; after `late_after_s` report `Late`.
-    Lease and reservation are released by the code that performs the step.
-    """
+    """Start an attempt; `timeout_s` None: no limit."""
 
     candidate: Candidate
     lease: Lease
@@ -86,12 +86,12 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class AwaitRunning:
-    """Wait for a running attempt."""
+    """Wait for the attempts in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait this long, or until the event is set."""
+    """Sleep, or until the event happens."""
 
     seconds: float
     event: Event | None = None
@@ -99,7 +99,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Reserve the worst case of an attempt; answered by `Reserved` or `Refused`."""
+    """Reserve the worst-case cost of an attempt; the outcome is `Reserved` or `Refused`."""
 
     candidate: Candidate
     timeout_s: float
@@ -107,7 +107,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Record that this candidate is skipped, and why."""
+    """Record that this candidate is skipped."""
 
     candidate: Candidate
     reason: str
@@ -116,6 +116,8 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Won(Generic[T]):
+    """The attempt has an answer."""
+
     value: T
 
 
@@ -129,18 +131,17 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The last attempt has not answered within `late_after_s`."""
+    """The last attempt has no answer within `late_after_s`."""
 
 
 Step = Try | AwaitRunning | Wait | Skip | Reserve
 Outcome = Won[T] | Lost | Late | Reserved | Refused | None
-R = TypeVar("R")
 Part = Generator[Step, Outcome[T], R]
 Steps = Generator[Step, Outcome[T], T]
 
 
 class Plan(Generic[T]):
-    """The plan of one call."""
+    """One call's plan."""
 
     def __init__(
         self, candidates: Sequence[Candidate], rules: RoutingConfig, deadline: Deadline, backoff: Backoff
@@ -171,14 +172,14 @@ class Plan(Generic[T]):
                     may_hedge = True
                 case Lost(candidate, error):
                     self._running.remove(candidate)
-                    self._handle_failure(candidate, error)
+                    self._lost(candidate, error)
 
     def _next_try(self) -> Part[T, Try | None]:
-        """The next attempt; None: no candidate is left, or none is ready beside the running one."""
+        """None: no candidate is left, or none is ready beside the attempt in flight."""
         while self._left_s() > 0:
             chosen = yield from self._choose()
             if chosen is not None:
-                step = yield from self._admitted(*chosen)
+                step = yield from self._prepare(*chosen)
                 if step is not None:
                     self._running.append(step.candidate)
                     return step
@@ -189,30 +190,31 @@ class Plan(Generic[T]):
         return None
 
     def _choose(self) -> Part[T, tuple[Candidate, Lease] | None]:
-        """The first ready and healthy candidate; without a healthy one to wait for, the first that admits a trial."""
+        """The first candidate that is ready and healthy; if none is or will be in time, the first unhealthy one."""
         now = self._clock.monotonic()
-        passed: list[Candidate] = []
+        unhealthy: list[Candidate] = []
         for candidate in self._candidates:
             if candidate in self._running or candidate.ready_at > now:
                 continue
-            if not candidate.is_fit(may_drop=self._rules.drop_unsupported):
-                yield from self._skip_unfit(candidate)
+            if not candidate.is_supported(may_drop=self._rules.drop_unsupported):
+                if not candidate.tries:
+                    yield from self._skip(candidate, str(candidate.error), candidate.error)
                 continue
             lease = candidate.health.lease(now)
             if lease is not None:
                 try:
-                    if passed:
-                        yield from self._skip(passed, now)
+                    for each in unhealthy:
+                        yield from self._skip(each, each.health.why_unavailable(now))
                 except BaseException:
-                    lease.settle(None)
+                    lease.release(None)
                     raise
                 return candidate, lease
-            passed.append(candidate)
-        if self._running or self._has_healthy_candidate():
+            unhealthy.append(candidate)
+        if self._running or self._has_healthy():
             return None
-        for candidate in passed:
+        for candidate in unhealthy:
             blocked_s = candidate.health.limits.blocked_s(now)
-            # A rate limit that ends in time is waited for; so is one that this call has met.
+            # A rate limit is waited for if it ends before the deadline, or was this call's own.
             if blocked_s and (candidate.tries or blocked_s < self._left_s()):
                 continue
             lease = candidate.health.lease_trial()
@@ -221,34 +223,27 @@ class Plan(Generic[T]):
         return None
 
     @staticmethod
-    def _skip_unfit(candidate: Candidate) -> Part[T, None]:
-        if not candidate.tries and not candidate.is_recorded:
-            candidate.is_recorded = True
-            yield Skip(candidate, str(candidate.error), candidate.error)
+    def _skip(candidate: Candidate, reason: str, error: LlamaClientError | None = None) -> Part[T, None]:
+        """Once a call."""
+        if not candidate.is_reported:
+            candidate.is_reported = True
+            yield Skip(candidate, reason, error)
 
-    @staticmethod
-    def _skip(passed: Sequence[Candidate], now: float) -> Part[T, None]:
-        for candidate in passed:
-            if not candidate.is_recorded:
-                candidate.is_recorded = True
-                yield Skip(candidate, candidate.health.why_skipped(now))
-
-    def _admitted(self, candidate: Candidate, lease: Lease) -> Part[T, Try | None]:
-        """The attempt, once `max_concurrency` and the budget admit it; None: not in time, or refused."""
+    def _prepare(self, candidate: Candidate, lease: Lease) -> Part[T, Try | None]:
+        """Gets a slot and a reservation for an attempt; None: not in time, or refused by a budget."""
         concurrency = candidate.health.concurrency
         reservation: Reservation | None = None
         is_handed_over = False
         try:
             if concurrency is not None:
-                lease.slot = concurrency.enter()
+                lease.slot = concurrency.acquire()
                 if not lease.slot.is_set:
                     if self._running:
                         return None
                     yield from self._pause(Wait(self._share_s(candidate), lease.slot))
                 if not lease.slot.is_set:
-                    raise OverloadedError(
-                        f"{candidate.target.provider_name} has reached max_concurrency; no request ended in time"
-                    )
+                    provider = candidate.target.provider_name
+                    raise OverloadedError(f"{provider} has reached max_concurrency; no request ended in time")
             if candidate.is_budgeted:
                 answer = yield Reserve(candidate, self._share_s(candidate))
                 if isinstance(answer, Refused):
@@ -258,7 +253,7 @@ class Plan(Generic[T]):
                     reservation = answer.reservation
                     candidate.warnings += [text for text in answer.warnings if text not in candidate.warnings]
             late_after_s = None
-            if self._rules.hedge_after_s is not None and not self._running and self._has_others(candidate):
+            if self._rules.hedge_after_s is not None and not self._running and self._has_alternative(candidate):
                 late_after_s = self._rules.hedge_after_s
             share_s = self._share_s(candidate)
             waited_s, self._waited_s = self._waited_s, 0.0
@@ -267,67 +262,69 @@ class Plan(Generic[T]):
             return Try(candidate, lease, timeout_s, waited_s, late_after_s, reservation)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
-            yield Skip(candidate, str(error), error)
-            # An earlier failure of the candidate says more.
-            candidate.refuse(candidate.error or error)
-            candidate.is_recorded = True
+            yield from self._exclude(candidate, error)
             return None
         finally:
             if not is_handed_over:
-                lease.settle(None)
+                lease.release(None)
                 if reservation is not None:
                     reservation.release()
 
-    def _refuse(self, candidate: Candidate, refused: Refused) -> Part[T, None]:
-        """Over budget; where the budget says so, only free candidates stay eligible."""
-        yield Skip(candidate, str(refused.error), refused.error)
-        candidate.refuse(candidate.error or refused.error)
-        candidate.is_recorded = True
-        for other in self._candidates if refused.only_free else ():
-            if not (other.is_free or other.is_out or other in self._running):
-                other.refuse(other.error or refused.error)
-                if not other.is_recorded:
-                    other.is_recorded = True
-                    yield Skip(other, f"it is not free: {refused.error}", refused.error)
+    @staticmethod
+    def _exclude(candidate: Candidate, error: LlamaClientError) -> Part[T, None]:
+        yield Skip(candidate, str(error), error)
+        # The error of its last attempt says more.
+        candidate.exclude(candidate.error or error)
+        candidate.is_reported = True
 
-    def _handle_failure(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
-        """Decides on retry and fallback; raises an error that no other candidate could avoid."""
+    def _refuse(self, candidate: Candidate, refused: Refused) -> Part[T, None]:
+        """A budget refuses the attempt; one with `on_exceeded = "local"` refuses all other priced targets too."""
+        yield from self._exclude(candidate, refused.error)
+        for other in self._candidates if refused.only_free else ():
+            if not (other.is_free or other.is_excluded or other in self._running):
+                other.exclude(other.error or refused.error)
+                yield from self._skip(other, f"not free: {refused.error}", refused.error)
+
+    def _lost(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
+        """Raises an error that no other target could avoid."""
         candidate.tries += 1
         candidate.error = error
-        if isinstance(error, LocalOnlyError):
-            candidate.is_out = True
-        elif not error.failover:
-            raise error
-        elif isinstance(error, UnsupportedFeatureError) and self._rules.drop_unsupported and candidate.drops(error):
-            candidate.tries -= 1
-        elif not error.retryable or candidate.tries > self._rules.retries:
-            candidate.is_out = True
-        else:
-            candidate.ready_at = self._clock.monotonic() + self._wait_after(candidate, error)
+        if isinstance(error, ProviderError):
+            if not error.failover:
+                raise error
+            may_drop = self._rules.drop_unsupported
+            if may_drop and isinstance(error, UnsupportedFeatureError) and candidate.drop_parameter(error):
+                candidate.tries -= 1
+                return
+        self._retry_or_exclude(candidate, error)
 
-    def _wait_after(self, candidate: Candidate, error: ProviderError) -> float:
-        if isinstance(error, GenerationFailedError):
-            # The target is not overloaded: another try may succeed at once.
-            return 0.0
-        return error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
+    def _retry_or_exclude(self, candidate: Candidate, error: LlamaClientError) -> None:
+        if not isinstance(error, ProviderError) or not error.retryable or candidate.tries > self._rules.retries:
+            candidate.is_excluded = True
+            return
+        wait_s = 0.0
+        # After a failed generation nothing is overloaded, and the next may well succeed.
+        if not isinstance(error, GenerationFailedError):
+            wait_s = error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
+        candidate.ready_at = self._clock.monotonic() + wait_s
 
     def _wait(self) -> Part[T, bool]:
-        """Waits until a candidate may be tried; False: none will be in time."""
+        """Waits until a candidate is ready; False: none will be in time."""
         now, left = self._clock.monotonic(), self._left_s()
         soonest, tested, trial = math.inf, None, None
         for candidate in self._candidates:
-            if candidate.is_out:
+            if candidate.is_excluded:
                 continue
             blocked_s = candidate.health.limits.blocked_s(now)
             wait_s = max(candidate.ready_at - now, blocked_s)
             if 0 < wait_s < left:
                 soonest = min(soonest, wait_s)
             elif trial is None and candidate.ready_at <= now and not (blocked_s and candidate.tries):
-                if self._has_healthy_candidate():
+                if self._has_healthy():
                     continue
                 tested, trial = candidate, candidate.health.breaker.trial
                 if trial is None:
-                    # The trial has ended meanwhile: this call may try the target.
+                    # The half-open trial has ended meanwhile: this call may make the next.
                     return True
         if trial is None and soonest >= left:
             return False
@@ -337,26 +334,24 @@ class Plan(Generic[T]):
         return True
 
     def _share_failure(self, candidate: Candidate, error: LlamaClientError) -> Part[T, None]:
-        """Another call made the trial for all waiting calls: it counts as a try of each."""
+        """A half-open trial by another call counts as a try of each call that waited for it."""
         own = copy.copy(error)
         own.attempts = []
-        yield Skip(candidate, f"the half-open trial of another call failed: {error}", own)
+        yield Skip(candidate, f"the half-open trial by another call failed: {error}", own)
         candidate.tries += 1
         candidate.error = own
-        if isinstance(own, ProviderError) and own.retryable and candidate.tries <= self._rules.retries:
-            candidate.ready_at = self._clock.monotonic() + self._wait_after(candidate, own)
-        else:
-            candidate.is_out = True
+        self._retry_or_exclude(candidate, own)
 
     def _pause(self, wait: Wait) -> Part[T, None]:
         started = self._clock.monotonic()
         yield wait
         self._waited_s += self._clock.monotonic() - started
 
-    def _has_healthy_candidate(self) -> bool:
+    def _has_healthy(self) -> bool:
+        """Whether a healthy candidate is or will be ready in time, so that no unhealthy one need be tried."""
         now, left = self._clock.monotonic(), self._left_s()
         return any(
-            not candidate.is_out and candidate.health.is_healthy(now) and candidate.ready_at - now < left
+            not candidate.is_excluded and candidate.health.is_healthy(now) and candidate.ready_at - now < left
             for candidate in self._candidates
         )
 
@@ -365,38 +360,38 @@ class Plan(Generic[T]):
         return math.inf if at is None else at - self._clock.monotonic()
 
     def _share_s(self, candidate: Candidate) -> float:
-        """The time for one attempt: half of what is left while another candidate could still answer."""
+        """What is left for an attempt: half of it if another target could still answer after a timeout."""
         left = self._left_s()
-        return left / 2 if self._has_others(candidate) else left
+        return left / 2 if self._has_alternative(candidate) else left
 
-    def _has_others(self, candidate: Candidate) -> bool:
+    def _has_alternative(self, candidate: Candidate) -> bool:
+        """Whether another candidate is ready now."""
         now = self._clock.monotonic()
         for other in self._candidates:
-            if other is candidate or other.is_out or other.ready_at > now or other in self._running:
+            if other is candidate or other.is_excluded or other.ready_at > now or other in self._running:
                 continue
-            if other.health.is_healthy(now) and other.is_fit(may_drop=self._rules.drop_unsupported):
+            if other.health.is_healthy(now) and other.is_supported(may_drop=self._rules.drop_unsupported):
                 return True
         return False
 
     def _failure(self) -> LlamaClientError:
-        """The error of the only target tried, or that of all."""
-        unasked = next((c for c in self._candidates if c.error is None), None)
-        if unasked is not None:
+        """The error of the only target that was tried, or of all."""
+        untried = next((c for c in self._candidates if c.error is None), None)
+        if untried is not None:
             timeout = self._deadline.passed()
-            timeout.provider, timeout.target = unasked.target.provider_name, unasked.target.name
-            unasked.error = timeout
-        failed = [c for c in self._candidates if c.error is not None]
-        tried = [c for c in failed if c.tries or c is unasked]
-        if len(tried) == 1 or not tried:
-            # An unsupported parameter, or no local target, is the request's failure, not the targets'.
-            error = (tried or failed)[-1].error
-            assert error is not None
-            return error
-        errors = [c.error for c in failed if c.error is not None]
-        reasons = "; ".join(f"{c.target.name}: {type(c.error).__name__}: {c.error}" for c in failed)
+            timeout.provider, timeout.target = untried.target.provider_name, untried.target.name
+            untried.error = timeout
+        failed = [(c, c.error) for c in self._candidates if c.error is not None]
+        tried = [error for c, error in failed if c.tries or c is untried]
+        if len(tried) <= 1:
+            # That no target supports a parameter, or none is local, is the failure of the request, not of the targets.
+            return tried[0] if tried else failed[-1][1]
+        errors = [error for _, error in failed]
+        reasons = "; ".join(f"{c.target.name}: {type(error).__name__}: {error}" for c, error in failed)
         failure = AllTargetsFailedError(f"every target failed: {reasons}", errors=errors)
         waits = [e.retry_after_s for e in errors if isinstance(e, ProviderError) and e.retry_after_s is not None]
         failure.retry_after_s = min(waits, default=None)
-        failure.provider, failure.target = failed[-1].target.provider_name, failed[-1].target.name
+        last = failed[-1][0].target
+        failure.provider, failure.target = last.provider_name, last.name
         failure.__cause__ = errors[-1]
         return failure

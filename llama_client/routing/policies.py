@@ -1,4 +1,4 @@
-"""Policies: targets and a request become candidates in order. Filters first, then a sort."""
+"""The order in which targets are tried: filters, then sorts. The plan takes it from there."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from llama_client.routing.targets import TargetList
     from llama_client.types.request import ChatRequest
 
-# The smallest context of any served model.
+# No served model has less.
 _SMALLEST_CONTEXT_TOKENS = 512
-# Assumed for the user's own machine until measured: one request on a mid-range GPU.
+# Of the user's own machine before it is measured: a single stream on a mid-range GPU.
 _USUAL_TOKENS_PER_S = 30.0
-# How often the policy `fastest` tries another target first, to measure it again.
+# How often the policy `fastest` tries another target first, to learn whether it has become faster.
 _EXPLORED_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
+    """Orders targets for a request. One for each client."""
+
     health: HealthRegistry
     prices: PriceBook
     clock: Clock
@@ -37,7 +39,7 @@ class Router:
     random: random.Random
 
     def candidates(self, choices: Sequence[TargetList], request: ChatRequest) -> list[Candidate]:
-        """The candidates in order; those that must not be used are among them, with the reason."""
+        """The targets of a call in order, excluded ones with their error included."""
         size = RequestSize(request)
         found: dict[str, Candidate] = {}
         for choice in choices:
@@ -54,14 +56,14 @@ class Router:
         if len(candidates) == 1:
             return candidates
         if size.least_input_tokens >= _SMALLEST_CONTEXT_TOKENS:
-            self._refuse_too_long(candidates)
+            self._exclude_too_long(candidates)
         for candidate in candidates:
             if candidate.health.limits.are_known:
-                return self._steered(candidates)
+                return self._low_last(candidates)
         return candidates
 
     def has_prices_at_hand(self, choices: Sequence[TargetList]) -> bool:
-        """Whether the price of each, or that it has none, is known without importing genai-prices."""
+        """Whether all prices can be looked up without importing a package."""
         at = self.clock.wall()
         return all(
             self.prices.is_at_hand(target.provider_name, target.model, at, is_free=target.is_free)
@@ -70,10 +72,10 @@ class Router:
         )
 
     def expected_usd(self, candidate: Candidate) -> Decimal | None:
-        """The expected cost of the call at this candidate; None: unknown.
+        """The expected cost of the call; None: the price is unknown.
 
-        The prompt as estimated, of which the share comes from the cache that did of late; an answer as long as answers
-        were of late, and at most `max_tokens`.
+        The estimated prompt, of which the recent share comes from the cache; an answer of the recent mean length, at
+        most `max_tokens`.
         """
         target = candidate.target
         price = self.prices.price(target.provider_name, target.model, self.clock.wall(), is_free=target.is_free)
@@ -83,14 +85,14 @@ class Router:
         output_tokens = candidate.size.output_tokens(self.health.output_tokens.value(now))
         if isinstance(price, HourPrice):
             streams = candidate.request.stream
-            pace_s = candidate.health.latency.expected_s(now, tokens=output_tokens, streams=streams)
-            return price.usd(output_tokens / _USUAL_TOKENS_PER_S if pace_s is None else pace_s)
+            expected_s = candidate.health.latency.expected_s(now, tokens=output_tokens, streams=streams)
+            return price.usd(output_tokens / _USUAL_TOKENS_PER_S if expected_s is None else expected_s)
         cached = tokens * (candidate.health.cached_share.value(now) or 0.0)
         return price.parts(tokens, output_tokens, cached).usd
 
     def _sorted(self, candidates: list[Candidate], choice: TargetList) -> list[Candidate]:
         if choice.max_price_usd is not None:
-            self._refuse_too_dear(candidates, choice.max_price_usd, choice.route)
+            self._exclude_too_expensive(candidates, choice.max_price_usd, choice.route)
         match choice.policy:
             case "ordered":
                 return candidates
@@ -99,24 +101,24 @@ class Router:
             case "fastest":
                 return self._fastest_first(candidates)
             case "weighted":
-                return sorted(candidates, key=lambda candidate: self._drawn(candidate.target.weight))
+                return sorted(candidates, key=lambda candidate: self._draw(candidate.target.weight))
 
-    def _refuse_too_long(self, candidates: Sequence[Candidate]) -> None:
-        """Skips contexts too short for the prompt, unless all are."""
-        refused = []
+    def _exclude_too_long(self, candidates: Sequence[Candidate]) -> None:
+        """Excludes targets whose context is certainly too short for the prompt, unless all are."""
+        excluded = []
         for candidate in candidates:
             target = candidate.target
             context = self.context_tokens(target.provider_name, target.model)
             if context is not None and candidate.size.least_input_tokens > context:
-                refused.append((candidate, context))
-        if len(refused) == len(candidates):
+                excluded.append((candidate, context))
+        if len(excluded) == len(candidates):
             return
-        for candidate, context in refused:
+        for candidate, context in excluded:
             least = round(candidate.size.least_input_tokens)
-            message = f"the prompt has {least} tokens at the least, and the context holds {context}"
-            candidate.refuse(ContextLengthError(message, context_tokens=context))
+            message = f"the prompt has at least {least} tokens, and the context holds {context}"
+            candidate.exclude(ContextLengthError(message, context_tokens=context))
 
-    def _refuse_too_dear(self, candidates: Sequence[Candidate], most: Decimal, route: str | None) -> None:
+    def _exclude_too_expensive(self, candidates: Sequence[Candidate], most: Decimal, route: str | None) -> None:
         budget = f"routes.{route}.max_price_usd"
         for candidate in candidates:
             usd = self.expected_usd(candidate)
@@ -127,36 +129,36 @@ class Router:
                     budget=budget,
                     needed_usd=usd,
                 )
-                candidate.refuse(error)
+                candidate.exclude(error)
 
     def _by_price(self, candidate: Candidate) -> tuple[bool, Decimal]:
         usd = self.expected_usd(candidate)
         return (usd is None, usd if usd is not None else Decimal(0))
 
     def _fastest_first(self, candidates: list[Candidate]) -> list[Candidate]:
-        """By expected time; targets not measured yet come first."""
+        """By the expected duration of the answer; targets without a measurement come first."""
         now = self.clock.monotonic()
         tokens_before = self.health.output_tokens.value(now)
 
         def expected_s(candidate: Candidate) -> float:
             tokens = candidate.size.output_tokens(tokens_before)
-            latency = candidate.health.latency.expected_s(now, tokens=tokens, streams=candidate.request.stream)
-            return -math.inf if latency is None else latency
+            expected = candidate.health.latency.expected_s(now, tokens=tokens, streams=candidate.request.stream)
+            return -math.inf if expected is None else expected
 
         ordered = sorted(candidates, key=expected_s)
         if self.random.random() < _EXPLORED_SHARE:
             ordered.insert(0, ordered.pop(self.random.randrange(len(ordered))))
         return ordered
 
-    def _drawn(self, weight: float) -> float:
-        """Sorted by this, each comes first as often as its weight says, and so among those that are left.
+    def _draw(self, weight: float) -> float:
+        """A random sort key: each target comes first in proportion to its weight, and so on among the rest.
 
         Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006).
         """
         return -math.log(1.0 - self.random.random()) / weight if weight else math.inf
 
-    def _steered(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Puts targets last whose headers say that they would rate limit the request."""
+    def _low_last(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Puts targets last that would refuse the request, as far as their rate limit headers say."""
         now = self.clock.monotonic()
         low = [candidate for candidate in candidates if candidate.health.limits.is_low(now, candidate.size)]
         if not low or len(low) == len(candidates):

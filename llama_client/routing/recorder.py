@@ -9,9 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.bills import (
-    Tokens,
-)
 from llama_client.costs.ledger import (
     CALL,
     ERROR,
@@ -47,11 +44,14 @@ if TYPE_CHECKING:
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
-    from llama_client.types.completion import Attempt
     from llama_client.types.request import ChatRequest
+
+_log = logging.getLogger("llama_client.calls")
 
 
 class LedgerEntries:
+    """Hands a call's attempts to the ledger, each once."""
+
     def __init__(self, ledger: Ledger, request_id: str, tags: Mapping[str, str]) -> None:
         self._ledger = ledger
         self._request_id = request_id
@@ -64,36 +64,25 @@ class LedgerEntries:
         counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
         firsts = [("", CALL)]
         if attempt.outcome != "skipped":
-            # A skipped target has had no call.
+            # A skipped target has no call.
             firsts += [(target.provider_name, PROVIDER), (target.name, TARGET)]
         if attempt.cost is not None and attempt.cost.usd is None:
             firsts += [("", UNPRICED_CALL), (target.provider_name, UNPRICED_PROVIDER), (target.name, UNPRICED_TARGET)]
         for first in firsts:
-            # Marked in the first row of its kind in this call.
+            # Each flag is set in one row of the call only, so that reports can sum them.
             if first not in self._counted:
                 self._counted.add(first)
                 counts |= first[1]
-        row = Row(
-            at,
-            self._request_id,
-            number,
-            candidate.route,
-            target.provider_name,
-            target.model,
-            self._tags,
-            attempt,
-            tokens,
-            counts,
-        )
+        provider, model = target.provider_name, target.model
+        row = Row(at, self._request_id, number, candidate.route, provider, model, self._tags, attempt, tokens, counts)
         if not self._ledger.put(row) and self._is_recorded:
             self._is_recorded = False
             self._ledger.count_unrecorded()
 
 
-_log = logging.getLogger("llama_client.calls")
-
-
 class CallRecord:
+    """One call: its attempts in order, and the answer of the one that won."""
+
     def __init__(
         self,
         request: ChatRequest,
@@ -122,13 +111,13 @@ class CallRecord:
         self._started_at = clock.monotonic()
         self._is_stopped = False
         self._facts: AttemptFacts | None = None
-        # Of a continued stream: the first attempt's.
+        # Of an interrupted stream that another target continues.
         self._first_content_at: float | None = None
         # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
         self._lock = threading.RLock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
-        """Marks the candidates that are free or covered by a budget."""
+        """Finds the candidates that are free, and those that a budget covers."""
         if self._purchases is not None:
             for candidate in candidates:
                 candidate.is_free = self._purchases.is_free(candidate, self._at)
@@ -136,13 +125,13 @@ class CallRecord:
                 candidate.is_budgeted = is_covered
 
     def reserve(self, step: Reserve) -> PendingReservation:
-        """Reserves what an attempt can cost; only a candidate that a budget covers comes here."""
+        """Only for a candidate that a budget covers."""
         assert self._purchases is not None
         return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
 
     def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:
-            step.lease.settle(None)
+            step.lease.release(None)
             if step.reservation is not None:
                 step.reservation.release()
             raise InvalidRequestError("the stream was closed")
@@ -168,74 +157,71 @@ class CallRecord:
             is_continuation=broken is not None,
         )
         self._facts = facts
-        running = RunningAttempt(step, call, self.clock, self._form)
+        attempt = RunningAttempt(step, call, self.clock, self._form)
         if call.provider in self._machines.names:
-            running.machine_use = self._machines.begin(call.provider, running.started_at)
-        running.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
-        return running
+            attempt.machine_use = self._machines.begin(call.provider, attempt.started_at)
+        attempt.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
+        return attempt
 
     def stop(self) -> None:
-        """Cancels the running attempt, from another thread or task, and admits no other."""
+        """Ends the attempt in flight, from any thread or task, and starts no other."""
         self._is_stopped = True
         if self._facts is not None:
             self._facts.cancel()
 
     def skipped(self, step: Skip) -> None:
-        """Records a skipped target."""
-        name, error = step.candidate.target.name, step.error
+        target, error = step.candidate.target, step.error
         if isinstance(error, ProviderError):
-            error.provider = error.provider or step.candidate.target.provider_name
-            error.target = error.target or name
-        attempt = Attempt(
-            target=name,
+            error.provider = error.provider or target.provider_name
+            error.target = error.target or target.name
+        receipt = Attempt(
+            target=target.name,
             outcome="skipped",
             sent=False,
             error=type(error).__name__ if error is not None else None,
             reason=step.reason,
         )
-        self._add(attempt, step.candidate, self.clock.monotonic(), None)
+        self._add(receipt, step.candidate, self.clock.monotonic(), None)
 
-    def failed(self, running: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
-        """Records a failed attempt and completes its error."""
+    def failed(self, attempt: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
+        """Records a failed attempt, and completes its error."""
         if isinstance(error, ProviderError):
-            error.provider = error.provider or running.target.provider_name
-            error.target = error.target or running.target.name
-            error.request_id = error.request_id or running.facts.provider_request_id
-        if isinstance(error, UnsupportedFeatureError | LocalOnlyError) and not running.facts.sent:
+            error.provider = error.provider or attempt.target.provider_name
+            error.target = error.target or attempt.target.name
+            error.request_id = error.request_id or attempt.facts.provider_request_id
+        if isinstance(error, UnsupportedFeatureError | LocalOnlyError) and not attempt.facts.sent:
             outcome = "skipped"
-        self._write(running, outcome, error)
+        self._write(attempt, outcome, error)
 
-    def cancelled(self, running: RunningAttempt) -> None:
-        """Records an attempt that the caller cancelled."""
-        self._write(running, "cancelled", None)
+    def cancelled(self, attempt: RunningAttempt) -> None:
+        self._write(attempt, "cancelled", None)
 
-    def won(self, running: RunningAttempt) -> ChatCompletion:
-        """Records the attempt that answered, and builds the answer."""
-        self._write(running, "ok", None)
-        return self.completion(running)
+    def won(self, attempt: RunningAttempt) -> ChatCompletion:
+        self._write(attempt, "ok", None)
+        return self.completion(attempt)
 
-    def completion(self, running: RunningAttempt) -> ChatCompletion:
+    def completion(self, attempt: RunningAttempt) -> ChatCompletion:
         """The answer so far."""
-        first, facts = running.fold.first, running.facts
-        shown_at = self._first_content_at or running.first_content_at
+        first, facts = attempt.answer.first, attempt.facts
+        shown_at = self._first_content_at or attempt.first_content_at
         completion = ChatCompletion(
             id=first.id if first else self.request_id,
             created=first.created if first else int(self.clock.wall()),
-            model=first.model if first else running.target.model,
+            model=first.model if first else attempt.target.model,
             system_fingerprint=first.system_fingerprint if first else None,
-            service_tier=running.fold.service_tier,
-            choices=running.fold.choices() if running.choices is None else running.choices,
-            # The tokens of a continued answer as a whole are not reported.
-            usage=(running.fold.usage if running.candidate.continued is None else None) or Usage(),
-            target=running.target.name,
-            provider=running.target.provider_name,
+            service_tier=attempt.answer.service_tier,
+            choices=attempt.answer.choices() if attempt.choices is None else attempt.choices,
+            # The tokens of a continued answer are unknown: each target counted its own part.
+            usage=(attempt.answer.usage if attempt.candidate.continued is None else None) or Usage(),
+            target=attempt.target.name,
+            provider=attempt.target.provider_name,
             request_id=self.request_id,
-            cost=self._billing.total(running),
+            cost=self._billing.total(attempt),
             attempts=list(self.attempts),
             timing=Timing(
                 total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
                 ttft_s=shown_at - self._started_at if shown_at is not None else None,
-                tokens_per_s=running.tokens_per_s,
+                tokens_per_s=attempt.tokens_per_s,
                 load_s=facts.load_s,
                 queue_s=facts.queue_s,
             ),
@@ -247,18 +233,18 @@ class CallRecord:
             completion._raw_chunks = tuple(facts.bodies)
         return completion
 
-    def _write(self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
+    def _write(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         with self._lock:
-            if running.is_written:
+            if attempt.is_written:
                 return
-            running.is_written = True
-        facts = running.facts
+            attempt.is_written = True
+        facts = attempt.facts
         status = facts.http_status
-        latency_s = self.clock.monotonic() - running.started_at
-        running.lease.settle(self._result(running, outcome, error, latency_s))
-        tokens, cost = self._billing.bill(running, outcome, error)
-        attempt = Attempt(
-            target=running.target.name,
+        latency_s = self.clock.monotonic() - attempt.started_at
+        attempt.lease.release(self._result(attempt, outcome, error, latency_s))
+        tokens, cost = self._billing.bill(attempt, outcome, error)
+        receipt = Attempt(
+            target=attempt.target.name,
             outcome=outcome,
             sent=facts.sent,
             error=type(error).__name__ if error is not None else None,
@@ -266,58 +252,47 @@ class CallRecord:
             reason=str(error) if error is not None else None,
             provider_request_id=facts.provider_request_id,
             latency_s=latency_s,
-            ttft_s=running.ttft_s,
-            usage=running.fold.usage,
+            ttft_s=attempt.ttft_s,
+            usage=attempt.answer.usage,
             estimated_usage=tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
             cost=cost,
             rate_limit=facts.rate_limit,
-            waited_s=running.waited_s or None,
+            waited_s=attempt.waited_s or None,
         )
-        number = self._add(attempt, running.candidate, running.started_at, tokens)
-        if running.span is not None:
-            running.span.end(attempt, number, running.fold.first, running.fold.generated)
+        number = self._add(receipt, attempt.candidate, attempt.started_at, tokens)
+        if attempt.span is not None:
+            attempt.span.end(receipt, number, attempt.answer.first, attempt.answer.generated)
 
     def _result(
-        self, running: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
+        self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
     ) -> Result | None:
-        if running.is_abandoned and running.is_late and running.first_content_at is None:
-            # A later attempt was faster: a target that hangs must not delay every call.
+        """What the target's health learns; None: nothing."""
+        if attempt.is_abandoned and attempt.is_late and attempt.first_content_at is None:
+            # It lost against a hedge: a target that hangs must not delay each call by `hedge_after_s`.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
         elif outcome in ("cancelled", "skipped"):
             return None
         return Result(
             error=error,
             latency_s=latency_s,
-            ttft_s=running.ttft_s if running.call.request.stream else None,
-            tokens_per_s=running.tokens_per_s,
-            usage=running.fold.usage,
-            rate_limit=running.facts.rate_limit,
-            was_loading=running.facts.is_loading,
+            ttft_s=attempt.ttft_s if attempt.call.request.stream else None,
+            tokens_per_s=attempt.tokens_per_s,
+            usage=attempt.answer.usage,
+            rate_limit=attempt.facts.rate_limit,
+            was_loading=attempt.facts.is_loading,
         )
 
-    def _add(self, attempt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> int:
+    def _add(self, receipt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> int:
         with self._lock:
-            self.attempts.append(attempt)
+            self.attempts.append(receipt)
             number = len(self.attempts)
             if self._entries is not None:
-                self._entries.add(attempt, candidate, number, self._at + (started_at - self._started_at), tokens)
+                self._entries.add(receipt, candidate, number, self._at + (started_at - self._started_at), tokens)
         if _log.isEnabledFor(logging.DEBUG):
-            waited = f" after a wait of {attempt.waited_s:.3f} s" if attempt.waited_s else ""
-            took = f" in {attempt.latency_s:.3f} s" if attempt.latency_s is not None else ""
-            why = f" ({attempt.error or attempt.reason})" if attempt.reason else ""
-            _log.debug(
-                "%s %s %s%s%s%s",
-                self.request_id,
-                attempt.target,
-                attempt.outcome,
-                waited,
-                took,
-                why,
-                extra={
-                    "request_id": self.request_id,
-                    "target": attempt.target,
-                    "outcome": attempt.outcome,
-                    "tags": self._tags,
-                },
-            )
+            waited = f" after a wait of {receipt.waited_s:.3f} s" if receipt.waited_s else ""
+            took = f" in {receipt.latency_s:.3f} s" if receipt.latency_s is not None else ""
+            why = f" ({receipt.error or receipt.reason})" if receipt.reason else ""
+            shown = {"request_id": self.request_id, "target": receipt.target, "outcome": receipt.outcome}
+            extra = {**shown, "tags": self._tags}
+            _log.debug("%s %s %s%s%s%s", *shown.values(), waited, took, why, extra=extra)
         return number

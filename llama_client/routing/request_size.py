@@ -16,22 +16,20 @@ if TYPE_CHECKING:
 # English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
 # letters have two or three bytes each, come out about right too.
 _BYTES_A_TOKEN = 4.0
-# No natural-language text exceeds this; only then is a prompt refused as too long before it is sent.
+# No text of a language has more; only by this measure is a prompt refused as too long before it is sent.
 _MOST_BYTES_A_TOKEN = 8.0
 # The template's own tokens around each message.
 _TOKENS_A_MESSAGE = 4
-# A typical image, of 1024 x 1024 pixels, at OpenAI, Groq and in Llama 3.2 and 4.
+# A middling image, of 1024 x 1024 pixels, at OpenAI, Groq and in Llama 3.2 and 4.
 _TOKENS_AN_IMAGE = 1600
-# Upper bounds: what a template adds around each message and around all (gpt-oss has its own system prompt, Llama 3.1
-# one for tools), and the tokens of an image at the highest resolution.
+# Upper bounds of a template: around each message, and around all of them (gpt-oss has a system prompt of its own, Llama
+# 3.1 one for tools); and of an image, at the finest resolution of vision models.
 _MOST_TOKENS_A_MESSAGE = 16
 _MOST_TOKENS_A_TEMPLATE = 512
 _MOST_TOKENS_AN_IMAGE = 16_384
 # The length of an answer if unknown.
 _USUAL_OUTPUT_TOKENS = 256.0
-
-
-# Support for these depends on their names, not their values.
+# Whether a target supports these depends on their names alone, not on their values.
 _PLAIN_PARAMETERS = frozenset(
     {
         "messages", "stream", "timeout", "tags", "user", "temperature", "top_p", "top_k", "min_p", "seed",
@@ -41,7 +39,7 @@ _PLAIN_PARAMETERS = frozenset(
 
 
 class RequestSize:
-    """The size of a request, computed when first needed."""
+    """One request's size, computed at first use."""
 
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
@@ -69,7 +67,7 @@ class RequestSize:
 
     @cached_property
     def plain_parameters(self) -> frozenset[str] | None:
-        """The set parameters; None: support depends on values, or there are images."""
+        """The parameters that are set; None: support depends on their values, or there are images."""
         names = self._request.set_parameters
         for message in self._request.messages:
             if not isinstance(message.content, str):
@@ -87,13 +85,13 @@ class RequestSize:
 
     @cached_property
     def input_tokens(self) -> float:
-        """The estimated tokens of the prompt."""
+        """The expected tokens of the prompt."""
         own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
         return self._text_bytes / _BYTES_A_TOKEN + own
 
     @property
     def most_input_tokens(self) -> int:
-        """The upper bound of the prompt's tokens: a token has at least one byte."""
+        """The upper bound of the prompt's tokens: a token has a byte or more."""
         form = self._request.response_format
         schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
         own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
@@ -106,11 +104,11 @@ class RequestSize:
 
     @property
     def reserved_tokens(self) -> float:
-        """What a token limit counts at admission: Groq counts the whole `max_tokens`."""
+        """What a rate limit of tokens counts when the request is sent: at Groq the whole `max_tokens`."""
         return self.input_tokens + (self._request.max_tokens or 0)
 
     def output_tokens(self, usual: float | None) -> float:
-        """The estimated tokens of the answer."""
+        """The expected tokens of the answer."""
         choices, most = self._request.n or 1, self._request.max_tokens
         if usual is None:
             usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)

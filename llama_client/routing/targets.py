@@ -15,23 +15,26 @@ from llama_client.providers.services import SERVICES
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
     from llama_client.config.schema import Config
-    from llama_client.config.tables import Policy, RouteConfig, RouteTarget
+    from llama_client.config.tables import Policy, RouteConfig
     from llama_client.providers.gguf.store import ModelStore
     from llama_client.providers.registry import Providers
 
 DEFAULT_MODEL = "default"
-# Programs may invent model ids; further ones are resolved on each call.
+# Programs may make up model ids: more names than this are resolved anew each time.
 _MAX_KNOWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
+    """A provider's model."""
+
     provider_name: str
     model: str
     provider: Provider
     weight: float = 1.0
     params: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(init=False)
+    # Whether its tokens cost nothing.
     is_free: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetList:
-    """Targets and the policy that orders them."""
+    """The targets of one name, and the rules of their order."""
 
     targets: Sequence[Target]
     policy: Policy = "ordered"
@@ -49,16 +52,9 @@ class TargetList:
     route: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A name outside a route, as a route's target."""
-
-    target: str
-    weight: float = 1.0
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
 class TargetResolver:
+    """Resolves `model`, for one client."""
+
     def __init__(
         self,
         providers: Providers,
@@ -71,11 +67,11 @@ class TargetResolver:
         self._store = store
         self._routes = routes
         self._only_provider = only_provider
-        # What does not depend on the day is resolved once.
+        # The names whose targets do not depend on the day.
         self._known: dict[str, TargetList] = {}
 
     def choices(self, model: object) -> list[TargetList]:
-        """What `model` means, in the order in which it is tried."""
+        """The target lists of `model`, in order."""
         known = self._known.get(model) if isinstance(model, str) else None
         if known is not None and not self._providers.is_closed:
             return [known]
@@ -86,34 +82,35 @@ class TargetResolver:
                 "model: must be 'provider/model-id', a route's name, a list of these, or absent for the default",
                 param="model",
             )
-        return [self._known.get(name) or self._choice(name) for name in names]
+        return [self._known.get(name) or self._resolved(name) for name in names]
 
-    def _choice(self, name: str) -> TargetList:
+    def _resolved(self, name: str) -> TargetList:
         if not _is_text(name):
             raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
         if self._only_provider is not None:
-            return self._kept(
-                name, TargetList([Target(self._only_provider, name, self._providers.get(self._only_provider))])
-            )
+            found = TargetList([Target(self._only_provider, name, self._providers.get(self._only_provider))])
+            return self._remembered(name, found)
         route = self._routes.get(name)
-        rows: Sequence[_Row | RouteTarget] = [_Row(name)] if route is None else route.targets
-        targets, hangs_on_day = [], False
-        for row in rows:
-            named = _named(row.target, self._providers)
-            hangs_on_day |= named is None
-            found = [named] if named else _of_names(row.target, self._providers, self._store, self._routes)
-            targets += [replace(target, weight=row.weight, params=row.params) for target in found]
-        choice = TargetList(targets) if route is None else TargetList(targets, route.policy, route.max_price_usd, name)
-        return choice if hangs_on_day else self._kept(name, choice)
+        rows: Sequence[tuple[str, float, Mapping[str, Any]]] = [(name, 1.0, {})]
+        if route is not None:
+            rows = [(row.target, row.weight, row.params) for row in route.targets]
+        targets, is_fixed = [], True
+        for target_name, weight, params in rows:
+            named = _named(target_name, self._providers)
+            is_fixed &= named is not None
+            meant = [named] if named else _of_names(target_name, self._providers, self._store, self._routes)
+            targets += [replace(target, weight=weight, params=params) for target in meant]
+        found = TargetList(targets) if route is None else TargetList(targets, route.policy, route.max_price_usd, name)
+        return self._remembered(name, found) if is_fixed else found
 
-    def _kept(self, name: str, choice: TargetList) -> TargetList:
+    def _remembered(self, name: str, found: TargetList) -> TargetList:
         if len(self._known) < _MAX_KNOWN:
-            self._known[name] = choice
-        return choice
+            self._known[name] = found
+        return found
 
 
 def ollama_to_ask(config: Config, providers: Providers) -> str | None:
-    """The Ollama provider to ask for the default model; None: not needed."""
+    """The Ollama that has to be asked for the default model; None: none has."""
     if config.default_model is not None:
         return None
     configured = list(config.providers)
@@ -125,11 +122,11 @@ def ollama_to_ask(config: Config, providers: Providers) -> str | None:
 def default_model(
     config: Config, providers: Providers, store: ModelStore, running: str | None, *, only_provider: str | None = None
 ) -> str:
-    """The model of calls that name none.
+    """The model of a call that names none.
 
     The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
-    model that a running Ollama has loaded, else its newest chat model, else the model that was pulled last, the demo
-    model only where there is no other.
+    model that a running Ollama has loaded, else its newest chat model, else the model pulled last (the demo model only
+    if there is no other).
     """
     if config.default_model is not None:
         return config.default_model
@@ -156,13 +153,13 @@ def default_model(
 
 
 def _named(name: str, providers: Providers) -> Target | None:
-    """The target of `provider/model-id`; None: not of that form."""
+    """None: the name is not `provider/model-id`."""
     provider, slash, model = name.partition("/")
     return Target(provider, model, providers.get(provider)) if slash and model and providers.knows(provider) else None
 
 
 def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, RouteConfig]) -> list[Target]:
-    """The targets of a name that the catalogue knows."""
+    """The targets of a name of the catalogue."""
     provider, slash, model = name.partition("/")
     if not slash:
         found = _of_catalogue(name, providers)
@@ -171,7 +168,7 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
-    # Imported here: it loads difflib.
+    # Here, because it imports difflib.
     from llama_client.validation import nearest, quoted
 
     where = f"no provider is named {quoted(provider)}"
@@ -187,13 +184,13 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
 
 
 def _of_catalogue(name: str, providers: Providers) -> list[Target]:
-    """Every provider in use that serves a catalogue's model today; or the provider of an id, retired or not."""
+    """Every provider in use that serves a model of the catalogue today; or the one that an id belongs to."""
     catalog, today = providers.catalog, providers.clock.today()
     model = catalog.find(name)
     offers = catalog.offers(model.name) if model is not None else catalog.ids(name)
     if not offers:
         return []
-    # An id is sent whatever the catalogue says: some accounts keep retired models.
+    # An id is sent whatever the catalogue says: some accounts keep models that are retired for all others.
     wanted = [offer for offer in offers if model is None or offer.is_served(today)]
     targets = [
         Target(provider, offer.id, providers.get(provider))

@@ -74,7 +74,7 @@ def test_a_plan_ends_keeps_its_rules_and_lets_go(
         assert all(step.timeout_s is not None and 0 < step.timeout_s <= timeout_s + 0.01 for step in play.tries)
         if not play.config.routing.drop_unsupported:
             assert not {name for name, no in zip(NAMES, cannot, strict=True) if no} & set(tries)
-        assert all(health.in_flight == 0 for health in play.health.shown().values())
+        assert all(health.in_flight == 0 for health in play.health.snapshot().values())
         match outcome:
             case str():
                 assert outcome == "answer"

@@ -98,7 +98,7 @@ class Play:
                 turn = self._asked[name] = self._asked.get(name, 0) + 1
                 script = self.scripts[name][min(turn, len(self.scripts[name])) - 1]
                 self.time.now += self.takes_s
-                lease.settle(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
+                lease.release(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
                 if isinstance(script, ProviderError | LocalOnlyError):
                     return Lost(candidate, script)
                 assert isinstance(script, str)
@@ -106,10 +106,10 @@ class Play:
             case AwaitRunning():
                 self.story.append("rest")
                 return Won("the late one")
-            case Wait(seconds, turn):
+            case Wait(seconds, event):
                 self.story.append(round(seconds, 3))
                 self.on_wait(step)
-                if turn is None or not turn.is_set:
+                if event is None or not event.is_set:
                     self.time.now += seconds
             case Skip(candidate):
                 self.story.append(f"-{candidate.target.model}")

@@ -178,7 +178,7 @@ def test_a_target_that_fails_again_and_again_is_left_alone_then_tried_once() -> 
     assert play.story == ["-a", "b"]
     play.time.now += 30
     assert play("a", "b") == "back"
-    assert play.health.shown()["p/a"].breaker == "closed"
+    assert play.health.snapshot()["p/a"].breaker == "closed"
 
 
 @pytest.mark.parametrize("error", [BadRequestError("x"), RateLimitError("x"), GenerationFailedError("x")])
@@ -187,7 +187,7 @@ def test_a_target_that_says_no_is_there(error: ProviderError) -> None:
     play = Play({"a": [down, down, error, down, down, "answer"]}, rules={"retries": 0})
     for _ in range(5):
         play("a")
-    assert play.health.shown()["p/a"].breaker == "closed"
+    assert play.health.snapshot()["p/a"].breaker == "closed"
     assert play("a") == "answer"
 
 
@@ -196,9 +196,9 @@ def test_a_lone_target_is_asked_also_while_it_is_left_alone() -> None:
     for _ in range(5):
         play("a")
         assert play.story == ["a"]
-    assert play.health.shown()["p/a"].breaker == "open"
+    assert play.health.snapshot()["p/a"].breaker == "open"
     assert play("a") == "answer"
-    assert play.health.shown()["p/a"].breaker == "closed"
+    assert play.health.snapshot()["p/a"].breaker == "closed"
 
 
 def test_who_is_left_alone_is_asked_where_all_others_have_failed() -> None:
@@ -219,7 +219,7 @@ def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     def end(wait: Wait) -> None:
         from llama_client.routing.health import Result
 
-        trial.settle(Result(ServerError("still down"), latency_s=0.1))
+        trial.release(Result(ServerError("still down"), latency_s=0.1))
 
     play.on_wait = end
     error = play("a")
@@ -311,5 +311,5 @@ def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
     )
     step = next(steps := plan.steps())
     steps.close()
-    step.lease.settle(None)  # type: ignore[union-attr]
-    assert play.health.shown()["p/a"].in_flight == 0
+    step.lease.release(None)  # type: ignore[union-attr]
+    assert play.health.snapshot()["p/a"].in_flight == 0

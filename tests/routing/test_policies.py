@@ -44,7 +44,7 @@ def targets_of(configuration: dict[str, Any], **params: Any) -> list[str]:
 def ordered(client: LlamaClient, **params: Any) -> list[str]:
     """The same with a client that has asked before."""
     call = client.chat.completions._context.begin({"messages": MESSAGES, **params}, stream=False)
-    return [candidate.target.name for candidate in call.candidates if not candidate.is_out]
+    return [candidate.target.name for candidate in call.candidates if not candidate.is_excluded]
 
 
 def test_the_cheapest_is_asked_first_for_a_thousand_requests() -> None:
