@@ -52,7 +52,7 @@ class Assumption:
     unverified: str | None = None
 
     def age_days(self, today: date) -> int | None:
-        """Its age in days; None: undated.
+        """The age in days; None: undated.
 
         Args:
             today: The day of the question.

@@ -126,20 +126,36 @@ class Crossover:
         return None if self.band is None else self.band.at_volume
 
     def replicas(self, tokens_per_day: float) -> int:
-        """Replicas that are paid for at a volume, spare ones included."""
+        """Replicas that are paid for at a volume, spare ones included.
+
+        Args:
+            tokens_per_day: The volume.
+        """
         return self._stairs.replicas(_volume(tokens_per_day))
 
     def self_host_usd_per_month(self, tokens_per_day: float) -> float:
-        """The cost of self-hosting at a volume."""
+        """The cost of self-hosting at a volume.
+
+        Args:
+            tokens_per_day: The volume.
+        """
         return self._stairs.usd(_volume(tokens_per_day))
 
     def api_usd_per_month(self, tokens_per_day: float) -> float | None:
-        """The cost of the cheapest API at a volume; None: no API sells the model."""
+        """The cost of the cheapest API at a volume; None: no API sells the model.
+
+        Args:
+            tokens_per_day: The volume.
+        """
         volume = _volume(tokens_per_day)
         return min((each.usd(volume) for each in self._lines), default=None)
 
     def cheapest_api(self, tokens_per_day: float) -> ApiPrice | None:
-        """The cheapest API at a volume; None: no API sells the model."""
+        """The cheapest API at a volume; None: no API sells the model.
+
+        Args:
+            tokens_per_day: The volume.
+        """
         volume = _volume(tokens_per_day)
         return min(self.plan.apis, key=lambda api: line(api, self.plan).usd(volume), default=None)
 
