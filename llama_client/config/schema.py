@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
+from llama_client.config.crossover_tables import CrossoverConfig
 from llama_client.config.provider_tables import (
     GgufConfig,
     OllamaConfig,
@@ -28,7 +29,6 @@ from llama_client.config.provider_tables import (
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
-    CrossoverConfig,
     LedgerTable,
     Name,
     PriceRow,
