@@ -69,7 +69,7 @@ class ChunkReader:
         self._defaults = {"id": call.request_id, "created": int(answer.received_at), "model": call.model}
         self._ours = {
             "object": "chat.completion.chunk",
-            "target": call.target,
+            "target": f"{call.provider}/{call.model}",
             "provider": call.provider,
             "request_id": call.request_id,
         }
