@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic
 
 from llama_client.clock import Deadline
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
+from llama_client.routing.accumulator import Interrupted
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.candidate import Candidate
 from llama_client.routing.concurrency import await_event, wait_for_event
@@ -130,7 +131,7 @@ class Call:
         has_one_answer = self.record.request.n in (None, 1)
         if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.answer.can_be_continued:
             return None
-        interrupted = broken.interrupted()
+        interrupted = Interrupted(broken.target.name, broken.answer, broken.facts.bodies, broken.first_content_at)
         left = [
             candidate.continuing(interrupted)
             for candidate in self.candidates

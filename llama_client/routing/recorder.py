@@ -120,9 +120,7 @@ class CallRecord:
         """Finds the candidates that are free, and those that a budget covers."""
         if self._purchases is not None:
             for candidate in candidates:
-                candidate.is_free = self._purchases.is_free(candidate, self._at)
-                is_covered = not candidate.is_free and self._purchases.is_covered(candidate, self._tags, self._at)
-                candidate.is_budgeted = is_covered
+                self._purchases.mark(candidate, self._tags, self._at)
 
     def reserve(self, step: Reserve) -> PendingReservation:
         """Only for a candidate that a budget covers."""
