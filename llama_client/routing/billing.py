@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 
+@dataclass(slots=True, eq=False)
 class Billing:
     """The bill of one call."""
 
-    def __init__(self, prices: PriceBook, at: float, clock: Clock) -> None:
-        self._prices = prices
-        self._at = at
-        self._clock = clock
-        self._charged: list[Cost] = []
+    _prices: PriceBook
+    _at: float
+    _clock: Clock
+    _charged: list[Cost] = field(default_factory=list)
 
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
