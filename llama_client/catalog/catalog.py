@@ -16,8 +16,6 @@ _USERS_OWN = "the configuration"
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model, of whichever provider."""
-
     name: str
     aliases: tuple[str, ...] = ()
     family: str | None = None
@@ -29,8 +27,6 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model as one provider serves it."""
-
     provider_kind: str
     id: str
     name: str
@@ -46,7 +42,6 @@ class Offer:
 
     @property
     def target(self) -> str:
-        """`provider/model-id`."""
         return f"{self.provider_kind}/{self.id}"
 
     def is_served(self, day: date) -> bool:
@@ -70,8 +65,6 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models and offers, looked up by name and by id."""
-
     models: tuple[CatalogModel, ...]
     all_offers: tuple[Offer, ...]
     _names: Mapping[str, CatalogModel] = field(init=False, repr=False, compare=False)
@@ -87,7 +80,6 @@ class Catalog:
     @classmethod
     @cache
     def bundled(cls) -> Catalog:
-        """The catalogue of the package, read once."""
         tables = read_bundled("models.toml")
         return cls(
             tuple(_model(row) for row in tables["models"]),
@@ -134,7 +126,6 @@ class Catalog:
         return self._targets.get(_place(provider_kind, model_id))
 
     def ids(self, model_id: str) -> tuple[Offer, ...]:
-        """The offers of every provider with that id."""
         return tuple(o for o in self.all_offers if o is self.offer(o.provider_kind, model_id))
 
     def explain_retirement(self, provider_kind: str, model_id: str, day: date) -> str | None:
@@ -156,7 +147,6 @@ class Catalog:
         return sentence
 
     def nearest(self, name: str, *, day: date | None = None) -> str | None:
-        """The name, alias or target that is most similar."""
         # Here, because it brings pydantic.
         from llama_client.validation import nearest
 
@@ -171,7 +161,6 @@ def _place(provider: str, model_id: str) -> tuple[str, str]:
 
 
 def read_bundled(name: str) -> dict[str, Any]:
-    """The tables of a TOML file of this package."""
     import tomllib
     from importlib import resources
 

@@ -44,7 +44,6 @@ class Machines:
         self._machines = {name: MachineTime() for name in self.names}
 
     def begin(self, provider: str, now: float) -> MachineUse:
-        """An attempt begins at one of them."""
         machine = self._machines[provider]
         return partial(machine.end, machine.begin(now))
 
@@ -66,7 +65,6 @@ class Accounting:
             self.ledger.close()
 
     async def aclose(self) -> None:
-        """The same off the event loop."""
         import asyncio
 
         await asyncio.to_thread(self.close)
@@ -140,7 +138,6 @@ class Database:
         return Storage(self.place())
 
     def place(self) -> DatabaseLocation:
-        """Where it is, and how to connect to it."""
         from llama_client.costs.database import DatabaseLocation
 
         return DatabaseLocation(self.name, file=self._file, connect=None if self._file is not None else self._connect)

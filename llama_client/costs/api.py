@@ -33,8 +33,6 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class CostSource:
-    """Reads reports from the ledger, sync."""
-
     accounting: Accounting
     database: Database
     calendar: Calendar

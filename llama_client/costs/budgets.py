@@ -50,8 +50,6 @@ _PlacedOrder = tuple[Order, "Future[Decision | Refused]"]
 
 
 class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
-    """The thread, and the orders and settlements that it has to write."""
-
     name = "llama-client-budgets"
 
     def __init__(self, open_storage: Callable[[], Storage], clock: Clock) -> None:
@@ -164,13 +162,11 @@ class PendingReservation:
         self._outcome: Decision | Refused | Exception | None = None
 
     def wait(self) -> Reserved | Refused:
-        """Blocks until there is a decision."""
         with self._released_without_outcome():
             self._outcome = self._future.result(_DECISION_S)
         return self._judged()
 
     async def wait_async(self) -> Reserved | Refused:
-        """The same on the event loop."""
         with self._released_without_outcome():
             # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the result.
             async with asyncio.timeout(_DECISION_S):
@@ -201,8 +197,6 @@ class PendingReservation:
 
 
 class Budgets:
-    """The budgets of one client."""
-
     def __init__(
         self,
         tables: Sequence[BudgetTable],
@@ -217,7 +211,6 @@ class Budgets:
         self._has_warned: set[tuple[str, int]] = set()
 
     def limits(self, provider: str, tags: Mapping[str, str], at: float) -> list[Limit]:
-        """The budgets that cover a call to a provider."""
         found = []
         for table in self._tables:
             kind, _, name = table.scope.partition(":")
@@ -254,7 +247,6 @@ class Budgets:
         return PendingReservation(future, judge, reservation.release)
 
     def close(self) -> None:
-        """Settles what is left."""
         self._worker.close()
 
     def _warning(self, limit: Limit) -> str:

@@ -69,8 +69,6 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A chart of stacked bars, for the terminal or a picture."""
-
     unit: Unit
     layers: tuple[Layer, ...]
     bars: tuple[Bar, ...]
@@ -231,7 +229,6 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
-    """Draws costs by day: a bar for each day, stacked by group; unpriced calls apart, below."""
     form = form_of(path)
     with drawing("a picture of costs"), atomic_file(path) as file:
         _drawn(stack(days, MAX_FIGURE_BARS), title).savefig(file, **form_settings(form))
@@ -260,7 +257,6 @@ def _drawn(chart: Stack, title: str) -> Figure:
 
 
 def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
-    """Draws the bars; returns what the legend shows of each layer."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import FuncFormatter
 

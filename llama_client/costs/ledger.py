@@ -40,8 +40,6 @@ _MAX = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One attempt."""
-
     at: float
     request_id: str
     number: int

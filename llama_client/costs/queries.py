@@ -43,8 +43,6 @@ _SUMS = 7
 
 
 class Reports:
-    """Reports over one connection."""
-
     def __init__(self, connection: Connection, calendar: Calendar, now: float) -> None:
         self._connection = connection
         self._calendar = calendar
@@ -52,7 +50,6 @@ class Reports:
         self._labels: dict[int, Any] | None = None
 
     def report(self, since: float | None, by: str) -> CostReport:
-        """What was spent, by day or by what attempts share."""
         total, groups = [0] * _SUMS, _groups()
         for key, row, whole_calls in self._rows(since, by):
             _add(groups[key], row)
@@ -68,7 +65,6 @@ class Reports:
         )
 
     def by_day(self, since: float | None, by: str) -> list[DayCosts]:
-        """Each day's costs, by what attempts share."""
         found = []
         for day, start, end in self._days(since):
             groups = _groups()
@@ -154,7 +150,6 @@ class Reports:
 
 
 def unrecorded_calls(connection: Connection, since: float | None = None) -> int:
-    """Calls that are counted in the database as not recorded."""
     query = select(func.sum(unrecorded.c.calls))
     if since is not None:
         query = query.where(unrecorded.c.at_us >= _us(since))
@@ -197,7 +192,6 @@ def _columns(bits: tuple[int, int], usd: Sequence[Any]) -> list[Any]:
 
 
 def _count(bit: int) -> Any:
-    """How many rows have that bit."""
     return func.count().filter(attempts.c.counts.op("&")(bit) != 0)
 
 

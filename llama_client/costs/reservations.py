@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The most that an attempt can cost."""
-
     usd: Decimal
     input_usd: Decimal
     # None: the cost does not depend on the answer's length.
@@ -126,7 +124,5 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The attempt may not be made."""
-
     error: BudgetExceededError
     only_free: bool

@@ -61,8 +61,6 @@ SeenGpu = tuple[str, int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class SystemProbe:
-    """Access to the machine: its files, its commands."""
-
     system: str
     read: Callable[[str], str | None]
     run: Callable[[Sequence[str]], str | None]
@@ -88,7 +86,6 @@ def ram_bytes(probe: SystemProbe) -> int | None:
 
 
 def smi_gpus(probe: SystemProbe) -> list[SeenGpu]:
-    """NVIDIA's GPUs, as `nvidia-smi` lists them."""
     found: list[SeenGpu] = []
     for row in csv.reader((probe.run(SMI_COMMAND) or "").splitlines(), skipinitialspace=True):
         if len(row) == 3:
@@ -188,8 +185,6 @@ MAX_GPUS = 1024
 
 @dataclass(frozen=True, slots=True)
 class MachineGpu:
-    """One GPU of a machine."""
-
     title: str
     memory_bytes: int
     usable_bytes: int
@@ -202,8 +197,6 @@ class MachineGpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine, as far as memory goes."""
-
     name: str
     gpus: tuple[MachineGpu, ...] = ()
     ram_bytes: int | None = None
@@ -252,7 +245,6 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
 
 
 def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = None) -> Machine:
-    """The machine that this runs on."""
     seen = probe or SystemProbe.real()
     tables = tables or Tables.bundled()
     ram = ram_bytes(seen)
@@ -288,7 +280,6 @@ def _gpus_of_tools(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple
 
 
 def _usable(vendor: str, kind: MemoryKind | None, memory_bytes: int) -> int:
-    """The part of a GPU's memory for programs."""
     if kind != "unified":
         return memory_bytes
     return wired_limit_bytes(memory_bytes) if vendor == "apple" else memory_bytes - system_reserve_bytes(memory_bytes)

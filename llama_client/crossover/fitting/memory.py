@@ -166,8 +166,6 @@ _RUNTIME_BYTES = GIB
 
 @dataclass(frozen=True, slots=True)
 class TrainingNeed:
-    """The memory of a method of fine-tuning, by part."""
-
     method: Method
     trained_parameters: int
     weights_bytes: int
@@ -197,7 +195,6 @@ def training_need(
     sequence_tokens: int = DEFAULT_SEQUENCE_TOKENS,
     batch: int = 1,
 ) -> TrainingNeed:
-    """The memory of fine-tuning a model."""
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
     require_positive(sequence_tokens=sequence_tokens, batch=batch)

@@ -194,8 +194,6 @@ _SAME_LENGTH = 1.1
 
 @dataclass(frozen=True, slots=True)
 class KnownPoint:
-    """A point of a replica's configuration."""
-
     rung: RateSource
     isl: int
     osl: int
@@ -277,7 +275,6 @@ def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
-    """The estimate for a point's own load and lengths."""
     if point.batch is None:
         return replica.max_output_tokens_per_s(point.isl, point.osl).output_tokens_per_s
     running = min(point.batch, replica.largest_batch(point.isl, point.osl))

@@ -140,7 +140,6 @@ def replica_rate(
     ttft_limit_s: float = DEFAULT_TTFT_LIMIT_S,
     measured: Sequence[MeasuredPoint] = (),
 ) -> Rate:
-    """The rate of one replica: measured by the user, else published, else estimated."""
     _require_limits(tpot_limit_ms, ttft_limit_s)
     replica = Replica(model, gpu, n_gpus, precision, engine)
     require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))

@@ -106,7 +106,6 @@ class Replica:
         return math.floor(self.room_for(isl, osl))
 
     def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
-        """Milliseconds per output token of each request."""
         require_number("batch", batch)
         if batch < 1:
             raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
@@ -132,8 +131,6 @@ class Replica:
         return self._at(self._useful_batch(isl, osl), isl, osl, served=served)
 
     def output_tokens_per_s_under(self, isl: int, osl: int, *, tpot_ms: float, ttft_s: float) -> Saturation:
-        """The rate of the largest batch within the limits."""
-
         def keeps(batch: float) -> bool:
             first = self.ttft_ms(batch, isl, osl)
             return self._tpot_ms(batch, isl, osl, served=True) <= tpot_ms and (first is None or first <= ttft_s * 1e3)
@@ -199,7 +196,6 @@ class Replica:
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:
-        """The time of one prompt, read at once."""
         if self.is_llama_cpp:
             return llama_cpp.prompt_ms(self.model, self.gpu, isl)
         work = self._work(1, isl, 1, own_prompt=True)
