@@ -87,12 +87,7 @@ class Catalog:
         )
 
     def extended(self, rows: Sequence[UserRow]) -> Catalog:
-        """This catalogue with the user's own rows, each of which replaces the bundled one of the same target.
-
-        Where both name the same model, what a row does not state stays, except the end: a row without `deprecated_on`
-        states that the model is served (an enterprise account may keep a retired one). An alias that was another
-        model's becomes the row's; a canonical name always stays its own model's.
-        """
+        """This catalogue with the user's own rows, each of which replaces the bundled one of the same target."""
         if not rows:
             return self
         models = {model.name: model for model in self.models}
@@ -108,9 +103,8 @@ class Catalog:
             provider, _, model_id = row.target.partition("/")
             place = _place(provider, model_id)
             ours = offers.get(place)
-            offers[place] = _users_offer(
-                row, name, ours if ours and ours.name == name else Offer(provider, model_id, name)
-            )
+            same = ours if ours and ours.name == name else Offer(provider, model_id, name)
+            offers[place] = _users_offer(row, name, same)
         return Catalog(tuple(models.values()), tuple(offers.values()))
 
     def find(self, name: str) -> CatalogModel | None:
@@ -185,6 +179,7 @@ def _users_offer(row: UserRow, name: str, ours: Offer) -> Offer:
         ours,
         **stated,
         name=name,
+        # Absent: the model is served, as an enterprise account may keep a retired one.
         deprecated_on=row.deprecated_on,
         deprecated_text=_on(row.deprecated_on),
         replacement=row.replacement,

@@ -11,6 +11,7 @@ import queue
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -147,19 +148,14 @@ _DECISION_S = 10.0
 _MAX_WARNED = 500
 
 
+@dataclass(eq=False)
 class PendingReservation:
     """A reservation that is being made. `wait` for it, or `await wait_async()`, once."""
 
-    def __init__(
-        self,
-        future: Future[Decision | Refused],
-        judge: Callable[[Decision | Refused | Exception], Reserved | Refused],
-        release: Callable[[], None],
-    ) -> None:
-        self._future = future
-        self._judge = judge
-        self._release = release
-        self._outcome: Decision | Refused | Exception | None = None
+    _future: Future[Decision | Refused]
+    _judge: Callable[[Decision | Refused | Exception], Reserved | Refused]
+    _release: Callable[[], None]
+    _outcome: Decision | Refused | Exception | None = None
 
     def wait(self) -> Reserved | Refused:
         with self._released_without_outcome():
@@ -198,11 +194,7 @@ class PendingReservation:
 
 class Budgets:
     def __init__(
-        self,
-        tables: Sequence[BudgetTable],
-        open_storage: Callable[[], Storage],
-        calendar: Calendar,
-        clock: Clock,
+        self, tables: Sequence[BudgetTable], open_storage: Callable[[], Storage], calendar: Calendar, clock: Clock
     ) -> None:
         self._tables = tables
         self._calendar = calendar

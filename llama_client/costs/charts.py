@@ -150,7 +150,6 @@ assert len(_FILLS) == len(_ASCII_FILLS) == len(_STYLES) == MAX_LAYERS
 
 
 def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = False) -> list[Text]:
-    """Costs by day for a terminal, as lines: a bar for each day with its amount, and the key to the bars."""
     from rich.text import Text
 
     chart = stack(days, MAX_BARS)

@@ -94,8 +94,6 @@ _DATE = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{4,8})?")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenaiPrice:
-    """A price of genai-prices, on one day."""
-
     origin: Origin
     _provider: types.Provider
     _model: types.ModelInfo

@@ -180,7 +180,6 @@ class RequestTimer:
         )
 
     def cut(self) -> Sample:
-        """The level ended before the request did."""
         return Sample(self._started, time.perf_counter(), self._first, self._last, self._chunks, is_cut=True)
 
     def failed(self, error: LlamaClientError) -> Sample:

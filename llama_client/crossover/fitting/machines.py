@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -237,8 +237,8 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
         raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
     memory = round(row.memory_gib * 2**30)
     usable = _usable(row.vendor, row.memory_kind, memory)
-    one = MachineGpu(row.title or row.name, memory, usable, row.name, row.vendor, row.memory_kind)
-    one = replace(one, has_fp4=row.fp4_tflops is not None)
+    fp4 = row.fp4_tflops is not None
+    one = MachineGpu(row.title or row.name, memory, usable, row.name, row.vendor, row.memory_kind, None, fp4)
     # Shared memory is the CPU's too.
     ram = memory if row.memory_kind == "unified" and ram_bytes is None else ram_bytes
     return Machine(f"{n_gpus} x {one.title}", (one,) * n_gpus, ram)

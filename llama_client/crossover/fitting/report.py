@@ -100,7 +100,8 @@ def verdict(fit: Fit) -> str:
             return f"{question} Yes: {needs}{used}, and {gib(sum(largest))} are there."
         case "ram":
             what = "" if not fit.machine.gpus else f"; the GPU lacks {gib(answer.shortage_bytes or 0)}"
-            return f"{question} In RAM, which is slow: {needs}, and {gib(_ram(fit))} of RAM are there{what}."
+            ram = gib(fit.machine.usable_ram_bytes or 0)
+            return f"{question} In RAM, which is slow: {needs}, and {ram} of RAM are there{what}."
         case "split":
             return (
                 f"{question} In part: {needs}; {answer.layers_on_gpus} of {fit.model.layers} layers fit on the GPU, "
@@ -140,15 +141,13 @@ def gib(size_bytes: float) -> str:
     return f"{size_bytes / GIB:,.1f} GiB"
 
 
-def _ram(fit: Fit) -> int:
-    return fit.machine.usable_ram_bytes or 0
-
-
 def _shortage(fit: Fit) -> str:
     missing = fit.answer.shortage_bytes
     if missing is None:
         return ", and how much memory is there is unknown"
-    there = gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(_ram(fit))} of RAM"
+    there = (
+        gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
+    )
     return f", {there} are there: {gib(missing)} short"
 
 

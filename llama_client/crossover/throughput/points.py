@@ -120,7 +120,6 @@ def bundled_points() -> tuple[PublishedPoint, ...]:
 
 
 def published_rows() -> list[dict[str, str]]:
-    """The rows of `published_throughput.csv`, unparsed."""
     return list(_rows("published_throughput.csv"))
 
 
@@ -225,7 +224,6 @@ def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[lis
 
 
 def is_usable(point: MeasuredPoint, model: Architecture, gpu: Gpu) -> bool:
-    """Whether a point of the user's own, of this model on this GPU, is possible by its names and the data sheet."""
     with suppress(InvalidRequestError):
         return _unusable(point, Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")) is None
     return False

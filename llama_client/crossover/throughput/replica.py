@@ -56,7 +56,13 @@ class Saturation:
     batch: int
     tpot_ms: float
     ttft_ms: float | None
-    binding: Binding
+    # None: unknown, as no estimate is compared.
+    binding: Binding | None
+
+    def times(self, factor: float) -> Saturation:
+        """The same load on a replica that is faster by a factor."""
+        rate, first = self.output_tokens_per_s * factor, None if self.ttft_ms is None else self.ttft_ms / factor
+        return replace(self, output_tokens_per_s=rate, tpot_ms=self.tpot_ms / factor, ttft_ms=first)
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,9 @@ class Replica:
         return self._tpot_ms(running, isl, osl, served=served)
 
     def ttft_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float | None:
-        """Milliseconds to the first token with a batch in flight; None: unknown, as the GPU's FLOPS are.
-
-        Its own prompt, one step of the others, and the wait for prompts that arrive at random (M/D/1), times what
-        bursts add. Not the wait for a place in a full batch, which has no bound.
-        """
+        """Milliseconds to the first token with a batch in flight; None: unknown, as the GPU's FLOPS are."""
+        # Its own prompt, one step of the others, and the wait for prompts that arrive at random (M/D/1), times what
+        # bursts add. Not the wait for a place in a full batch, which has no bound.
         if not self.has_curve:
             return None
         own = self._prompt_ms(isl)
@@ -232,12 +236,10 @@ _NARROWEST_CACHED_VALUE_BYTES = {False: 1.0, True: 18 / 32}
 
 
 def ceiling_tokens_per_s(replica: Replica, *, isl: int, osl: int, batch: float | None = None) -> float:
-    """The output tokens per second that no engine exceeds without speculative decoding.
-
-    A step reads at least the weights that a token needs and every request's keys and values, at the data sheet's
-    bandwidth, and takes at least two FLOPs per weight and token, at its FLOPS; the longer of the two counts. Prompts,
-    which may come from a cache, and everything else are free here.
-    """
+    """The output tokens per second that no engine exceeds without speculative decoding."""
+    # A step reads at least the weights that a token needs and every request's keys and values, at the data sheet's
+    # bandwidth, and takes at least two FLOPs per weight and token, at its FLOPS; the longer of the two counts. Prompts,
+    # which may come from a cache, and everything else are free here.
     # An engine may be configured for a narrower cache than its default.
     kv_value_bytes = min(replica.kv_value_bytes, _NARROWEST_CACHED_VALUE_BYTES[replica.is_llama_cpp])
     model, gpu, n_gpus, precision = replica.model, replica.gpu, replica.n_gpus, replica.precision
