@@ -242,21 +242,21 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
     """The share of the full rate that is left within the latency limits."""
     if host.slo_derate is not None or rate is None:
         return log.figure("slo_derate", host.slo_derate)
-    if rate.slo_output_tokens_per_s <= 0:
+    if rate.within_limits.output_tokens_per_s <= 0:
         limit = host.tpot_limit_ms or float(default("tpot_limit_ms").value)
-        if rate.alone_tpot_ms > limit or rate.alone_ttft_ms is None:
-            field, takes = "self_host.tpot_limit_ms", f"{rate.alone_tpot_ms:.3g} ms a token"
+        if rate.alone.tpot_ms > limit or rate.alone.ttft_ms is None:
+            field, takes = "self_host.tpot_limit_ms", f"{rate.alone.tpot_ms:.3g} ms a token"
         else:
-            field, takes = "self_host.ttft_limit_s", f"{rate.alone_ttft_ms / 1e3:.3g} s to the first token"
+            field, takes = "self_host.ttft_limit_s", f"{rate.alone.ttft_ms / 1e3:.3g} s to the first token"
         raise InvalidRequestError(
             f"{field}: even a single request takes {takes} on this machine; allow more, or give slo_derate", param=field
         )
-    share = min(1.0, rate.slo_output_tokens_per_s / rate.output_tokens_per_s)
+    share = min(1.0, rate.within_limits.output_tokens_per_s / rate.output_tokens_per_s)
     return log.add(
         Assumption(
             name="slo_derate",
             value=share,
-            source=f"the same curve at {rate.slo_batch} requests at once, the most within both limits",
+            source=f"the same curve at {rate.within_limits.batch} requests at once, the most within both limits",
             rung=rate.rung,
             low=max(0.05, share * 0.75),
             high=min(1.0, share * 1.25),

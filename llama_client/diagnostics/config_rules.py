@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import Config, provider_kinds
-from llama_client.costs.accounting import price_book
 from llama_client.costs.money import Calendar
+from llama_client.costs.prices import PriceBook
 from llama_client.diagnostics.finding import Finding, Status
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME
@@ -52,7 +52,7 @@ class Rules:
         self._broken = broken
         self._providers = Providers(config, self._store, self._clock, environ=self._environ)
         self._resolver = TargetResolver(self._providers, self._store, config.routes)
-        self._prices = price_book(config, Calendar(config.timezone), self._providers)
+        self._prices = PriceBook(config.prices, self._providers, Calendar(config.timezone))
         self._names = dict.fromkeys([*config.providers, *provider_kinds()])
         self._named = tuple(self._named_targets())
 

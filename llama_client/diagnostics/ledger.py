@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from llama_client.costs.accounting import Database, price_book
+from llama_client.costs.accounting import Database
 from llama_client.costs.money import Calendar, shown
-from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, TokenPrice
+from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, PriceBook, TokenPrice
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
 from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
@@ -257,7 +257,7 @@ def price_findings(config: Config, providers: Providers, states: Sequence[Target
     """The price of each target that is not free."""
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
-    book = price_book(config, calendar, providers)
+    book = PriceBook(config.prices, providers, calendar)
     refuses = any(b.on_unpriced == "refuse" and b.on_exceeded != "warn" for b in config.budgets)
     for state in states:
         try:
