@@ -49,8 +49,6 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The points of all panels."""
-
     crossover: Crossover
     stairs: Staircase
     apis: tuple[Api, ...]  # cheapest at the reference volume first
@@ -92,7 +90,6 @@ class Curves:
 
 
 def curves(crossover: Crossover) -> Curves:
-    """Calculates the points of all panels."""
     plan, reference = crossover.plan, crossover.reference_volume
     lines = [(api.name, line(api, plan)) for api in plan.apis]
     apis = [Api(name, each, each.usd_per_daily_token / plan.days_per_month * MTOK) for name, each in lines]
@@ -132,7 +129,6 @@ def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, f
 
 
 def _verdict(found: Curves) -> tuple[str, str]:
-    """The verdict in a line, and its colour."""
     crossover = found.crossover
     draws = "" if crossover.probability is None else f"in {share(crossover.probability)} of the draws"
     at = "" if crossover.volume is None else f" at {tokens(crossover.volume)} tokens a day"
@@ -327,7 +323,6 @@ CASH_HEADING = "What the purchase has brought"
 
 
 def payback_words(bought: Investment) -> str:
-    """The payback in words."""
     shown = len(bought.cash_usd) - 1
     if bought.payback_months is None:
         ends = "" if bought.compared_months is None else f", since no API is known to sell it after {shown} months"
