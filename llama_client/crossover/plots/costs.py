@@ -70,6 +70,9 @@ class Curves:
     def per_mtok(self, usd_per_month: float, volume: float) -> float:
         return usd_per_month / (volume * self.crossover.plan.days_per_month) * MTOK
 
+    def all_per_mtok(self, costs: Sequence[float], volumes: Sequence[float]) -> list[float]:
+        return [self.per_mtok(cost, volume) for cost, volume in zip(costs, volumes, strict=True)]
+
     def mix_usd(self) -> list[float]:
         """The cheapest mix's cost at each volume; NaN before the first and after the last that is worth a line."""
         mixes = [self.crossover.hybrid(volume) if volume < _MOST_TOKENS else None for volume in self.volumes]
@@ -231,11 +234,9 @@ def draw_prices(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     handles += axes.plot(found.steps, own, color=style.OWN, linewidth=1.6, label="self-hosting", zorder=5)
     band = found.crossover.band
     if band is not None:
-        low, high = (
-            [found.per_mtok(cost, volume) for cost, volume in zip(costs, band.tokens_per_day, strict=True)]
-            for costs in (band.low_usd_per_month, band.high_usd_per_month)
-        )
-        axes.fill_between(band.tokens_per_day, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
+        volumes = band.tokens_per_day
+        low, high = (found.all_per_mtok(each, volumes) for each in (band.low_usd_per_month, band.high_usd_per_month))
+        axes.fill_between(volumes, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
     handles += _draw_volume(axes, found)
     prices = [*(found.per_mtok(found.api_usd(volume), volume) for volume in found.volumes), *own]
     seen = [price for price in prices if 0 < price < math.inf]
@@ -251,7 +252,7 @@ def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: b
     def draw(api: Api, label: str, **lines: Any) -> list[Artist]:
         costs = [api.line.usd(volume) for volume in found.volumes]
         if per_mtok:
-            costs = [found.per_mtok(cost, volume) for cost, volume in zip(costs, found.volumes, strict=True)]
+            costs = found.all_per_mtok(costs, found.volumes)
         # A logarithmic axis has no 0.
         return list(axes.plot(found.volumes, [cost or math.nan for cost in costs], label=label, **lines))
 
