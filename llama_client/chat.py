@@ -214,16 +214,17 @@ class CallContext:
         )
 
 
-def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: dict[str, Any]) -> dict[str, Any]:
+def asked(prompt: object, params: dict[str, Any]) -> dict[str, Any]:
     """What `ask` was given as the parameters of `create`."""
-    if isinstance(prompt, bytes | bytearray):
-        raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+        given = f"got a value of type {type(prompt).__name__}"
+        raise InvalidRequestError(f"prompt: must be text or a list of messages, {given}", param="prompt")
     if isinstance(prompt, str) and not prompt.strip():
         raise InvalidRequestError("prompt: must not be empty", param="prompt")
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
     _require_no_stream(params, "ask")
-    messages = _as_messages(prompt)
+    messages: Sequence[object] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     system = params.pop("system", None)
     return {**params, "messages": messages if system is None else _with_system(system, messages)}
 
@@ -232,11 +233,9 @@ def _as_messages(prompt: object) -> object:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-def _with_system(system: object, messages: object) -> list[object]:
+def _with_system(system: object, messages: Sequence[object]) -> list[object]:
     if not isinstance(system, str):
         raise InvalidRequestError(f"system: must be text, got a value of type {type(system).__name__}", param="system")
-    if not isinstance(messages, Sequence):
-        raise InvalidRequestError("prompt: must be text or a list of messages", param="prompt")
     role = messages[0].get("role") if messages and isinstance(messages[0], Mapping) else None
     if role in ("system", "developer"):
         raise InvalidRequestError(
