@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
+    AnyHttpClient = httpx.Client | httpx.AsyncClient
+
 ClientT = TypeVar("ClientT", bound="_BaseClient")
 
 
@@ -64,11 +66,7 @@ class _BaseClient:
     _context: CallContext
 
     def _open(
-        self,
-        config: Source,
-        tags: Mapping[str, str] | None,
-        http_client: httpx.Client | httpx.AsyncClient | None,
-        local_only: bool | None,
+        self, config: Source, tags: Mapping[str, str] | None, http_client: AnyHttpClient | None, local_only: bool | None
     ) -> None:
         from llama_client.config.load import load_config
 
@@ -200,7 +198,7 @@ class _BaseClient:
         cls,
         config: Config,
         tags: Mapping[str, str] | None,
-        http_client: httpx.Client | httpx.AsyncClient | None,
+        http_client: AnyHttpClient | None,
         local_only: bool | None,
         *,
         only_provider: str | None = None,
@@ -589,10 +587,7 @@ class AsyncLlamaClient(_BaseClient):
         self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """`LlamaClient.count_tokens`, awaited."""
-        import asyncio
-
-        await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.count_tokens, messages, model)
+        return await self._context.in_thread(model, self._context.count_tokens, messages, model)
 
     async def estimate_cost(
         self,
@@ -602,10 +597,7 @@ class AsyncLlamaClient(_BaseClient):
         max_tokens: int | None = None,
     ) -> CostEstimate:
         """`LlamaClient.estimate_cost`, awaited."""
-        import asyncio
-
-        await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.estimate_cost, messages, model, max_tokens)
+        return await self._context.in_thread(model, self._context.estimate_cost, messages, model, max_tokens)
 
     async def aclose(self) -> None:
         """`LlamaClient.close`, awaited."""

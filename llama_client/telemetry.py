@@ -48,7 +48,6 @@ _COUNTS = tuple(4**power for power in range(14))
 
 
 def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
-    """The attributes of a provider."""
     parts = urlsplit(url or "")
     own = "openai" if parts.hostname == _OPENAI_HOST else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
@@ -278,8 +277,6 @@ class Instrumentation:
 
 @dataclass(slots=True)
 class AttemptSpan:
-    """The span of one attempt."""
-
     _instrumentation: Instrumentation
     _span: Span
     _request: ChatRequest
