@@ -252,7 +252,6 @@ def _with_system(system: object, messages: Sequence[object]) -> list[object]:
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """A client's tags as a dict of their own."""
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):

@@ -290,7 +290,6 @@ class AttemptSpan:
         first: ChatCompletionChunk | None,
         generated: Callable[[], Sequence[Choice]],
     ) -> None:
-        """Ends the span and records the metrics."""
         instrumentation, streams = self._instrumentation, self._request.stream
         model = None if first is None else first.model
         labels = self._labels | _known({"gen_ai.response.model": model, "error.type": attempt.error})
