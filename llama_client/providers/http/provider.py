@@ -100,22 +100,18 @@ class HttpProvider:
         return self._url
 
     def is_free(self, model: str) -> bool:
-        """See `Provider`."""
         return self._service.is_free(model, self._url)
 
     def require(self, call: ProviderCall) -> None:
-        """See `Provider`."""
         # `local_only` first: it does not depend on what the target supports.
         self._require_local(call)
         self._codec.require(call)
 
     def continues(self, model: str) -> bool:
-        """See `Provider`."""
         own = self._knowledge.abilities(model)
         return self._service.row.continues or (own is not None and "prefill" in own)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
-        """See `Provider`."""
         try:
             ready = self._sync
             if ready is None or ready.pid != os.getpid():
@@ -138,7 +134,6 @@ class HttpProvider:
             self._running.discard(call.facts)
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
-        """See `Provider`."""
         try:
             ready = self._async or await self._opened_async()
             if self._checks_remote_models:
@@ -176,17 +171,13 @@ class HttpProvider:
         self._opened_sync()
 
     def served_models(self) -> Sequence[ServedModel]:
-        """See `Provider`."""
         return self._service.served([self.look_up(path) for path in self._service.listing_paths])
 
     def look_up(self, path: str) -> Any:
         """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
         ready = self._opened_sync()
         try:
-            answer = fetch(
-                ready.endpoint.client, _get(ready.endpoint, path), _MAX_LISTING_BYTES, self._listing_deadline()
-            )
-            return self._listing(answer)
+            return self._listing(fetch(ready.endpoint.client, *self._get(ready.endpoint, path, _LISTING_TIMEOUT_S)))
         except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
             raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
 
@@ -195,13 +186,11 @@ class HttpProvider:
         return self._secrets.cleaned(text)
 
     async def aserved_models(self) -> Sequence[ServedModel]:
-        """See `Provider`."""
         ready = await self._opened_async()
         bodies = []
         for path in self._service.listing_paths:
             try:
-                request, deadline = _get(ready.endpoint, path), self._listing_deadline()
-                answer = await afetch(ready.endpoint.client, request, _MAX_LISTING_BYTES, deadline)
+                answer = await afetch(ready.endpoint.client, *self._get(ready.endpoint, path, _LISTING_TIMEOUT_S))
                 bodies.append(self._listing(answer))
             except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
                 raise self._listing_failure(error)  # noqa: B904 - as above
@@ -256,7 +245,7 @@ class HttpProvider:
 
     async def _opened_async(self) -> _Ready[httpx.AsyncClient]:
         # In a thread: the official packages take half a second to import, and keys may come from files and commands.
-        return self._async or await asyncio.to_thread(self._open_async)
+        return await asyncio.to_thread(self._open_async) if self._async is None else self._async
 
     def _open_async(self) -> _Ready[httpx.AsyncClient]:
         with self._lock:
@@ -299,18 +288,16 @@ class HttpProvider:
 
     def _is_alive(self, endpoint: Endpoint[httpx.Client], within_s: float) -> bool:
         """Whether a server that is silent, perhaps as it loads a model, still responds at all."""
-        path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
-            request = endpoint.request("GET", path, _timeouts(within_s))
-            return fetch(endpoint.client, request, _MAX_LISTING_BYTES, deadline).status == 200
+            path = self._service.liveness_path or ""
+            return fetch(endpoint.client, *self._get(endpoint, path, within_s)).status == 200
         except Exception:  # noqa: BLE001 - any failure means no response
             return False
 
     async def _ais_alive(self, endpoint: Endpoint[httpx.AsyncClient], within_s: float) -> bool:
-        path, deadline = self._service.liveness_path or "", Deadline(within_s, self._clock)
         try:
-            request = endpoint.request("GET", path, _timeouts(within_s))
-            return (await afetch(endpoint.client, request, _MAX_LISTING_BYTES, deadline)).status == 200
+            path = self._service.liveness_path or ""
+            return (await afetch(endpoint.client, *self._get(endpoint, path, within_s))).status == 200
         except Exception:  # noqa: BLE001 - as above
             return False
 
@@ -340,8 +327,9 @@ class HttpProvider:
             raise InvalidRequestError(f"{self._name} has no official client here")
         return sdk
 
-    def _listing_deadline(self) -> Deadline:
-        return Deadline(_LISTING_TIMEOUT_S, self._clock)
+    def _get(self, endpoint: Endpoint[Client], path: str, within_s: float) -> tuple[httpx.Request, int, Deadline]:
+        request = endpoint.request("GET", path, _timeouts(within_s))
+        return request, _MAX_LISTING_BYTES, Deadline(within_s, self._clock)
 
     def _listing(self, answer: HttpAnswer) -> Any:
         if not 200 <= answer.status < 300:
@@ -371,10 +359,6 @@ def _checked_url(name: str, service: HttpService, table: HttpTable, environ: Map
         return web_address(service.url(table, environ))
     except ValueError as error:
         raise ConfigError(f"{name}: the address in the environment {error}", key=f"providers.{name}.base_url") from None
-
-
-def _get(endpoint: Endpoint[Client], path: str) -> httpx.Request:
-    return endpoint.request("GET", path, _timeouts(_LISTING_TIMEOUT_S))
 
 
 def _image_request(url: str, clock: Clock) -> tuple[httpx.Request, int, Deadline]:

@@ -48,7 +48,6 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See httpcore."""
         if not isinstance(timeout, DynamicTimeout):
             return self._inner.read(max_bytes, timeout)
         timeout.stream = self
@@ -60,7 +59,6 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See httpcore."""
         if not buffer:
             # httpcore's end of a body whose length was sent.
             return
@@ -76,18 +74,15 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
             sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """See httpcore."""
         self.shut()
         self._inner.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> DynamicTimeoutStream:
-        """See httpcore."""
         return DynamicTimeoutStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See httpcore."""
         return self._inner.get_extra_info(info)
 
 
@@ -140,7 +135,6 @@ class GuardedTransport(httpx.BaseTransport):
             self._pool = httpcore.HTTPProxy(str(through.url), proxy_auth=through.raw_auth, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See HTTPX."""
         url = request.url
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
