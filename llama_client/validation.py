@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -17,10 +17,8 @@ from pydantic_core import PydanticCustomError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    Detail: TypeAlias = ErrorDetails
-
 RULE = "rule"
-SENTENCES_OF_OURS = frozenset({"content_part", "content_form"})
+OWN_SENTENCES = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
 _EXPECTED = {
@@ -54,7 +52,7 @@ def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_val
     return problem_of(most_telling(error.errors(include_url=False)), known=known, show_values=show_values)
 
 
-def most_telling(details: Sequence[Detail]) -> Detail:
+def most_telling(details: Sequence[ErrorDetails]) -> ErrorDetails:
     """The error to report if only one is reported."""
     # A wrong item of a list also makes the list "too short"; the item is the cause.
     detail = next((d for d in details if d["type"] != "too_short"), details[0])
@@ -65,12 +63,12 @@ def most_telling(details: Sequence[Detail]) -> Detail:
     return detail
 
 
-def all_telling(details: Sequence[Detail]) -> list[Detail]:
+def all_telling(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """Every error except those that another one explains; see `most_telling`."""
     return [detail for detail in details if not any(_explains(other, detail) for other in details)]
 
 
-def _explains(one: Detail, other: Detail) -> bool:
+def _explains(one: ErrorDetails, other: ErrorDetails) -> bool:
     if other["type"] == "too_short":
         return len(one["loc"]) > len(other["loc"]) and one["loc"][: len(other["loc"])] == other["loc"]
     if other["type"] != "missing" or one["type"] != "extra_forbidden" or one["loc"][:-1] != other["loc"][:-1]:
@@ -78,8 +76,8 @@ def _explains(one: Detail, other: Detail) -> bool:
     return nearest(str(one["loc"][-1]), [str(other["loc"][-1])]) is not None
 
 
-def problem_of(detail: Detail, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
-    """One of pydantic's errors as a sentence; see `first_problem`."""
+def problem_of(detail: ErrorDetails, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
+    """One of pydantic's errors as a sentence."""
     context: dict[str, Any] = detail.get("ctx") or {}
     location = detail["loc"]
     if detail["type"] == RULE and context["field"]:
@@ -142,7 +140,7 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
             return "every name in it must be text"
         case "string_unicode":
             return "must be Unicode text, without lone surrogates"
-        case _ if kind == RULE or kind in SENTENCES_OF_OURS:
+        case _ if kind == RULE or kind in OWN_SENTENCES:
             return str(detail["msg"])
     if kind == "union_tag_invalid":
         wanted, value = f"one of {context['expected_tags']}", context["tag"]

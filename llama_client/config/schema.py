@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
+from llama_client.config.crossover_tables import CrossoverConfig
 from llama_client.config.provider_tables import (
     GgufConfig,
     OllamaConfig,
@@ -28,7 +29,6 @@ from llama_client.config.provider_tables import (
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
-    CrossoverConfig,
     LedgerTable,
     Name,
     PriceRow,
@@ -44,7 +44,7 @@ from llama_client.providers.services import SERVICES, service_names, service_of
 from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
 
 if TYPE_CHECKING:
-    from llama_client.validation import Detail
+    from pydantic_core import ErrorDetails
 
 _CLASSES: dict[str, type[ServiceConfig] | type[OllamaConfig] | type[GgufConfig]] = {
     "service": ServiceConfig,
@@ -221,7 +221,7 @@ def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = No
         raise ConfigError(f"{origin}: {problem.sentence}", key=problem.field or None, file=file) from None
 
 
-def problem_at(detail: Detail) -> Problem:
+def problem_at(detail: ErrorDetails) -> Problem:
     """An error of pydantic as a sentence: suggests the keys of its table, shows no secret."""
     show_values = not SECRET_KEYS.intersection(str(part) for part in detail["loc"])
     return problem_of(detail, known=_names_beside(detail["loc"]), show_values=show_values)

@@ -11,167 +11,19 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any
 
+from llama_client.config.crossover_tables import USERS_OWN, RentKind
+from llama_client.config.crossover_tables import Architecture as Architecture
+from llama_client.config.crossover_tables import Experts as Experts
+from llama_client.config.crossover_tables import Gpu as Gpu
+from llama_client.config.crossover_tables import GpuPrice as GpuPrice
 from llama_client.errors import InvalidRequestError
 from llama_client.validation import nearest
 
-MemoryKind = Literal["hbm", "gddr", "unified"]
-RentKind = Literal["on_demand", "spot"]
-_USERS_OWN = "the configuration"
 # Parts of a model's name that do not change its shape.
 _PREFIX = re.compile(r"^(?:meta-|hf:)")
 _SUFFIX = re.compile(r"(?:-instruct|-chat|-it|-base)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """A mixture of experts; `[crossover.models.moe]` has the meaning of each field."""
-
-    experts: int
-    experts_per_token: int
-    shared_experts: int
-    every_n_layers: int
-    expert_ffn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A model's shape and licence.
-
-    Attributes:
-        name: The canonical name, as in `llama-3.1-70b`.
-        parameters: Those of the language part, computed from the dimensions.
-        layers: The number of layers.
-        hidden: The width between layers.
-        ffn: The width of the feed-forward part; in a mixture of experts, of the layers without experts.
-        heads: Heads of queries.
-        kv_heads: Heads of keys and values, fewer where queries share them.
-        head_dim: The width of a head.
-        vocab: The size of the vocabulary.
-        context_tokens: The context that it was trained for.
-        tied_embeddings: The head is the matrix of the token embeddings.
-        moe: Its experts; None: a dense model.
-        active_parameters: The parameters used for each token; None: all.
-        published_parameters: With the parts that are not in the dimensions (a vision tower); None: the same.
-        attention_chunk_tokens: Most layers attend within such a chunk alone; None: to the whole context.
-        global_attention_every_n_layers: Of those models, every n-th layer attends to the whole context.
-        cross_attention_layers: Further layers, which attend to images.
-        licence: Its name.
-        released_on: The day of the release; None: never released.
-        monthly_users_clause: Above 700 million monthly users on that day Meta's grant is needed.
-        eu_multimodal_bar: The use policy excludes the EU.
-        note: A remark.
-        unverified: What could not be checked.
-        source: Where the row comes from.
-        checked_on: When it was last compared with that; None: the user's own.
-    """
-
-    name: str
-    parameters: int
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    context_tokens: int
-    tied_embeddings: bool = False
-    moe: Experts | None = None
-    active_parameters: int | None = None
-    published_parameters: int | None = None
-    attention_chunk_tokens: int | None = None
-    global_attention_every_n_layers: int | None = None
-    cross_attention_layers: int = 0
-    licence: str = "unknown"
-    released_on: date | None = None
-    monthly_users_clause: bool = False
-    eu_multimodal_bar: bool = False
-    note: str | None = None
-    unverified: str | None = None
-    source: str = _USERS_OWN
-    checked_on: date | None = None
-
-    @property
-    def all_parameters(self) -> int:
-        """All parameters, with the parts that are not in the dimensions."""
-        return self.published_parameters or self.parameters
-
-    @property
-    def parameters_per_token(self) -> int:
-        """The parameters used for each token: all but the experts that it is not routed to."""
-        return self.active_parameters or self.parameters
-
-    def kv_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
-        """The bytes of one token in the KV cache: a key and a value for each layer and KV head.
-
-        Args:
-            bytes_per_element: 2 for 16 bits, 1 for FP8; less for GGUF's quantised caches.
-        """
-        return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_element
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU, or a chip with one memory for processor and GPU.
-
-    Attributes:
-        name: In lower snake case, as in `h100_sxm`.
-        title: As its maker writes it; empty: the name.
-        vendor: `nvidia`, `amd` or `apple`.
-        memory_kind: `hbm`, `gddr` or `unified`.
-        memory_gib: As sold, in 2^30 bytes; the driver takes up to 1% of it.
-        bandwidth_gb_per_s: Of its memory, in 10^9 bytes per second.
-        bf16_tflops: Dense, in 10^12 a second; None: unknown.
-        fp8_tflops: The same for 8 bits; None: not supported, or unknown.
-        fp4_tflops: The same for 4 bits.
-        tdp_w: The power of its data sheet.
-        unverified: What could not be checked.
-        source: Where the row comes from.
-        checked_on: When it was last compared with that; None: the user's own.
-    """
-
-    name: str
-    memory_gib: float
-    bandwidth_gb_per_s: float
-    title: str = ""
-    vendor: str = "nvidia"
-    memory_kind: MemoryKind = "gddr"
-    bf16_tflops: float | None = None
-    fp8_tflops: float | None = None
-    fp4_tflops: float | None = None
-    tdp_w: float | None = None
-    unverified: str | None = None
-    source: str = _USERS_OWN
-    checked_on: date | None = None
-
-    def __post_init__(self) -> None:
-        if not self.title:
-            object.__setattr__(self, "title", self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class GpuPrice:
-    """A quote: one GPU for an hour.
-
-    Attributes:
-        gpu: Its name.
-        provider: The provider that rents it out.
-        usd_per_gpu_hour: US dollars.
-        kind: `on_demand`, or `spot`, which may be interrupted.
-        as_of: The day of the quote; None: undated.
-        unverified: What could not be checked.
-        source: Where it comes from.
-    """
-
-    gpu: str
-    provider: str
-    usd_per_gpu_hour: Decimal
-    kind: RentKind = "on_demand"
-    as_of: date | None = None
-    unverified: str | None = None
-    source: str = _USERS_OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +34,7 @@ class GpuPurchase:
     usd_per_gpu: Decimal
     as_of: date | None = None
     unverified: str | None = None
-    source: str = _USERS_OWN
+    source: str = USERS_OWN
 
 
 @dataclass(frozen=True)

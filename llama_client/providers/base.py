@@ -188,7 +188,6 @@ class Provider(Protocol):
         Raises:
             ProviderError: Of any kind; `facts.sent` tells whether the request may have been sent.
         """
-        ...
 
     def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         """The same as `chunks`, on the event loop.
@@ -196,7 +195,6 @@ class Provider(Protocol):
         Args:
             call: The request.
         """
-        ...
 
     def close(self) -> None:
         """Releases everything; running answers end with an `APIConnectionError`."""
@@ -233,22 +231,18 @@ class ProviderSetup(Protocol):
     @property
     def name(self) -> str:
         """The provider's name in the configuration."""
-        ...
 
     @property
     def options(self) -> Mapping[str, Any]:
         """The `options` of its table, whatever the user wrote there."""
-        ...
 
     @property
     def base_url(self) -> str | None:
         """The `base_url` of its table, else of its row; None: neither has one."""
-        ...
 
     @property
     def local_only(self) -> bool:
         """Whether nothing may leave this machine. `over_http` sees to that; other connections are the factory's."""
-        ...
 
     def over_http(self, codec: Codec) -> Provider:
         """A provider behind HTTP whose wire is that of a codec.
@@ -258,7 +252,6 @@ class ProviderSetup(Protocol):
         Args:
             codec: The wire.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,12 +311,10 @@ class StreamDecoder(Protocol):
     @property
     def is_complete(self) -> bool:
         """Whether every choice has its finish reason, so that a lost connection no longer matters."""
-        ...
 
     @property
     def is_done(self) -> bool:
         """Whether the provider marked the end of the stream."""
-        ...
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         """The chunks that these bytes complete.
@@ -331,11 +322,9 @@ class StreamDecoder(Protocol):
         Args:
             data: The next bytes, cut at any place.
         """
-        ...
 
     def end(self) -> Iterator[ChatCompletionChunk]:
         """The remaining chunks, after the last bytes."""
-        ...
 
 
 class Codec(Protocol):
@@ -355,7 +344,6 @@ class Codec(Protocol):
         Raises:
             UnsupportedFeatureError: Names the parameter.
         """
-        ...
 
     def encode(self, call: ProviderCall) -> HttpCall:
         """The request, which has passed `require`, in the provider's format.
@@ -366,7 +354,6 @@ class Codec(Protocol):
         Raises:
             UnsupportedFeatureError: A part of a message cannot be expressed there.
         """
-        ...
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         """A whole answer as one chunk.
@@ -378,7 +365,6 @@ class Codec(Protocol):
         Raises:
             ProviderError: The body is an error, or not an answer.
         """
-        ...
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
         """A decoder for the stream that begins with this head.
@@ -387,7 +373,6 @@ class Codec(Protocol):
             answer: The response; of a stream, its head.
             call: The request.
         """
-        ...
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
         """A response with an error status as our error, or as the answer that it contains.
@@ -396,7 +381,6 @@ class Codec(Protocol):
             answer: The response; of a stream, its head.
             call: The request.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,9 @@ class Ollama(HttpService):
         return "api/tags", "api/ps"
 
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
-        options, keep_alive = ({}, None)
         if isinstance(table, OllamaConfig):
-            options, keep_alive = table.options, table.keep_alive
-        return OllamaCodec(abilities, options=options, keep_alive=keep_alive)
+            return OllamaCodec(abilities, options=table.options, keep_alive=table.keep_alive)
+        return OllamaCodec(abilities, options={})
 
     def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
         """Ollama's key is for its cloud, or for the server that `OLLAMA_HOST` names."""
@@ -88,10 +87,10 @@ def ollama_url(host: str) -> str:
     try:
         parts = urlsplit(text if has_scheme else f"http://{text}")
     except ValueError:
-        # An address of nobody, which is refused where it is used: what was written may hold a password.
+        # Without a host it is refused at its use. The text may contain a password, so it is not quoted.
         return "http://"
     name = parts.hostname or "127.0.0.1"
-    # Where a server listens on every address, this is the one to reach it at.
+    # A server that listens on every address is reached at loopback.
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - it is compared, not bound
     try:
         port = parts.port

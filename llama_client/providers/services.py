@@ -1,8 +1,9 @@
-"""Known services, one row of data each, and those that installed packages add. Nothing here is asked or sent."""
+"""Known services, one row of data each, and those that installed packages add. No I/O with a service."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,20 +30,20 @@ class Quirks:
     Attributes:
         refuses: Parameters that it does not have; a request that sets one is refused before it is sent.
         adds: Parameters that it has beyond those of OpenAI-compatible servers (`reasoning_format`).
-        only: Parameters of which it takes these values alone.
+        only: Parameters of which it supports only these values.
         without_effect: Parameters that it accepts and ignores: sent, with a warning.
-        max_stops: How many texts `stop` may hold; None: no limit is known.
-        refused_formats: Types of `response_format` that none of its models takes.
-        renames: A field of the body by the names under which it is sent (`{"seed": ("random_seed",)}`).
-        effort_none: The fields that stand in the place of `reasoning_effort: "none"`.
-        continuation: The fields with which it goes on from an assistant message at the end.
+        max_stops: The maximum number of texts in `stop`; None: no limit is known.
+        refused_formats: Types of `response_format` that none of its models supports.
+        renames: The names under which a field of the body is sent (`{"seed": ("random_seed",)}`).
+        effort_none: The fields that replace `reasoning_effort: "none"`.
+        continuation: The fields that make it continue an assistant message at the end.
         always: Fields of every body.
-        stream_usage: `ask`: a stream's usage comes when `stream_options` asks; `unasked`: it comes anyway; `never`: it
-            comes anyway, and `stream_options` is refused.
-        is_strict: Whether it refuses fields of messages that it does not know, so that `name` is left out.
+        stream_usage: `ask`: a stream has its usage if `stream_options` asks; `unasked`: always; `never`: always, and
+            `stream_options` is refused.
+        is_strict: Whether it refuses unknown fields of messages, so that `name` is left out.
         keeps_developer: Whether it knows the role `developer`; else it is sent as `system`.
         stop_is_list: Whether `stop` must be a list.
-        tool_call_id_chars: How many letters and digits a tool call's id must have; None: any id will do.
+        tool_call_id_chars: The number of letters and digits in a tool call's id; None: any.
     """
 
     refuses: frozenset[str] = frozenset()
@@ -67,7 +68,7 @@ NO_QUIRKS = Quirks()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A known service: all that the rest of the package knows of it.
+    """A known service: every fact about it that the package uses.
 
     Example:
         ACME = Service(
@@ -82,31 +83,31 @@ class Service:
         name: Its name in configurations and targets, and its kind.
         title: What it is, in a few words.
         base_url: Its address; "" where it has none (a provider inside this process).
-        below: What stands between the address and a path, where the official client adds that by itself.
-        hosts: The hosts that may see the variable's key; absent: that of `base_url`, and of a local one this machine.
-        key_variables: The environment variables that hold its key; the first that is set counts.
-        url_variable: The environment variable that its own package reads the address from.
-        keys_url: The page where keys are made.
+        below: The path between the address and that of a request, where the official client adds it itself.
+        hosts: The hosts to which the variable's key is sent; empty: that of `base_url`, or for a local server loopback.
+        key_variables: The environment variables for its key; the first that is set counts.
+        url_variable: The environment variable for its address, as its official package reads it.
+        keys_url: The page to create keys.
         docs_url: Its documentation.
-        is_local: Whether it is a server of the user's own: no key is needed, and the variable's key is sent to this
-            machine alone.
-        forwards: Whether a local one hands requests on to others, so that `local_only` refuses it.
-        is_any_server: Whether a `base_url` means a server of somebody's own, to which the variable's key is not sent.
-        is_prefix: Whether other services' model ids begin with its name, so that a target names it only where its key
-            is set.
-        models: Some of its model ids, each with the catalogue's name of the model, or "".
-        models_path: Where it lists its models, below the address.
-        price_source: The provider's id in genai-prices; None: prices come from the lists of this package alone.
+        is_local: Whether it runs on the user's own machine: it needs no key, and the variable's key is sent only to
+            loopback.
+        forwards: Whether a local one forwards requests to other servers, so that `local_only` refuses it.
+        is_any_server: Whether a `base_url` means another server than the service's, which gets no key from a variable.
+        is_prefix: Whether model ids of other services begin with its name; a target then means it only if its key is
+            set.
+        models: Some of its model ids, each with the model's name in the catalog, or "".
+        models_path: The path of its list of models, relative to the address.
+        price_source: The provider's id in genai-prices; None: prices come only from this package's lists.
         price_doubt: Why a price found there is an estimate; None: it is exact.
         timeout_s: The default of `timeout_s`.
         quirks: How its wire differs from OpenAI's.
-        continues: Whether each of its models goes on from an assistant message at the end of a request.
+        continues: Whether each of its models continues an assistant message at the end of a request.
         sdk: The package of its official client; "" where it has none.
         codec: Its codec class, as `module:Class`; a subclass of `CompatibleCodec`.
         client: Its HTTP class, as `module:Class`; a subclass of `HttpService`.
-        factory: What makes its provider, where that is no OpenAI-compatible server.
+        factory: Creates its provider, where it is not an OpenAI-compatible server.
         package: The package that adds it; "" for a built-in one.
-        verified: When the facts were compared with what, and what could not be.
+        verified: When and against which sources the facts were checked, and which could not be.
     """
 
     name: str
@@ -138,12 +139,12 @@ class Service:
 
     @property
     def host(self) -> str:
-        """Where a provider without an address of its own is."""
+        """The host of `base_url`."""
         return urlsplit(self.base_url).hostname or ""
 
     @property
     def key_hosts(self) -> tuple[str, ...]:
-        """The hosts that may see the variable's key, the usual one first."""
+        """The hosts to which the variable's key is sent, the usual one first."""
         return self.hosts or (LOOPBACK if self.is_local else (self.host,))
 
     def key_variable(self, environ: Mapping[str, str]) -> str | None:
@@ -168,7 +169,7 @@ _ONLY_MAX_TOKENS = {"max_completion_tokens": ("max_tokens",)}
 _NO_SAMPLERS = frozenset({"top_k", "min_p", "repetition_penalty"})
 _PENALTIES = ("frequency_penalty", "presence_penalty")
 
-# At most ten lines each. What is not known is left out, and nothing here was tried against a service.
+# At most ten lines each. Unknown facts are left out; none was tried against a live service.
 # fmt: off
 _ROWS = (
     Service(
@@ -208,7 +209,7 @@ _ROWS = (
         docs_url="https://docs.fireworks.ai", price_source="fireworks",
         models={"accounts/fireworks/models/gpt-oss-20b": "gpt-oss-20b",
             "accounts/fireworks/models/muse-spark-open": "muse-spark-open"},
-        # Else it shortens max_tokens without a word.
+        # Else it lowers max_tokens silently.
         quirks=Quirks(always={"context_length_exceeded_behavior": "error"}),
         verified="2026-11-29: fireworks-ai 1.2.30"),
     Service(
@@ -243,10 +244,10 @@ _ROWS = (
             "meta-models/muse-spark-open": "muse-spark-open"},
         quirks=Quirks(only={"reasoning_effort": _FEW_EFFORTS}), verified="2026-11-29: its documentation"),
     Service(
-        name="openrouter", title="OpenRouter, which hands prompts on to others", base_url="https://openrouter.ai/api/v1",
+        name="openrouter", title="OpenRouter, which forwards prompts to other services", base_url="https://openrouter.ai/api/v1",
         key_variables=("OPENROUTER_API_KEY",), keys_url="https://openrouter.ai/settings/keys",
         docs_url="https://openrouter.ai/docs", price_source="openrouter",
-        price_doubt="OpenRouter chooses who answers, and that decides the price",
+        price_doubt="OpenRouter chooses the provider, and that decides the price",
         models={"openai/gpt-oss-120b": "gpt-oss-120b", "meta-llama/llama-3.3-70b-instruct": "llama-3.3-70b-instruct",
             "meta/muse-glimmer-30b": "muse-glimmer-30b", "qwen/qwen3.8-27b": "qwen3.8-27b"},
         quirks=Quirks(only={"n": (1,)}, stream_usage="unasked"), verified="2026-11-29: openrouter 1.3.84"),
@@ -302,7 +303,7 @@ _ROWS = (
         quirks=Quirks(renames={"repetition_penalty": ("repeat_penalty",)}, continuation=_TEMPLATE_CONTINUES),
         verified="2026-11-29: llama.cpp's source; its usual port is changing from 8080 to 9931"),
     Service(
-        name="litellm", title="a LiteLLM proxy, which hands prompts on to others", base_url="http://127.0.0.1:4000",
+        name="litellm", title="a LiteLLM proxy, which forwards prompts to other services", base_url="http://127.0.0.1:4000",
         is_local=True, forwards=True, key_variables=("LITELLM_PROXY_API_KEY",),
         docs_url="https://docs.litellm.ai/docs/simple_proxy", verified="2026-11-29: litellm 1.110.2"),
 )
@@ -317,11 +318,7 @@ def service_names() -> tuple[str, ...]:
 
 @cache
 def service_of(name: str) -> Service | None:
-    """The row of a name; None: there is none.
-
-    Raises:
-        PluginError: A package adds it, and cannot be used.
-    """
+    """The row of a name; raises a `PluginError` for one of a package that cannot be used."""
     if name in SERVICES:
         return SERVICES[name]
     entry = _entry_points().get(name)
@@ -329,20 +326,24 @@ def service_of(name: str) -> Service | None:
 
 
 def all_services() -> list[Service]:
-    """Every row, but those of packages that cannot be used: see `plugin_problems`."""
-    return [row for row in map(_usable, service_names()) if row is not None]
+    """Every row except those of packages that cannot be used; see `plugin_problems`."""
+    rows = []
+    for name in service_names():
+        with suppress(PluginError):
+            rows.append(service_of(name))
+    return [row for row in rows if row is not None]
 
 
 @cache
 def known_catalog() -> Catalog:
-    """The catalogue with the models of every row's, which say no more than their names."""
+    """The catalog, with the models in the rows added by name."""
     from llama_client.catalog.catalog import Catalog, Offer
 
     bundled = Catalog.bundled()
     offers = [
         Offer(row.name, model_id, name or model_id, source=row.verified)
         for row in all_services()
-        # Any server may be of that kind, and then has models of its own.
+        # Other servers of that kind have other models.
         if not row.is_any_server
         for model_id, name in row.models.items()
         if bundled.offer(row.name, model_id) is None
@@ -352,7 +353,6 @@ def known_catalog() -> Catalog:
 
 @cache
 def plugin_problems() -> tuple[PluginError, ...]:
-    """What is wrong with installed packages that add services."""
     problems = []
     for name, entry in _entry_points().items():
         try:
@@ -364,23 +364,16 @@ def plugin_problems() -> tuple[PluginError, ...]:
     return tuple(problems)
 
 
-def _usable(name: str) -> Service | None:
-    try:
-        return service_of(name)
-    except PluginError:
-        return None
-
-
 @cache
 def _entry_points() -> Mapping[str, EntryPoint]:
-    # Three milliseconds, once, and only where a name is not built in or all are asked for.
+    # 3 ms, once, and only for a name that is not built in or for all names.
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _loaded(entry: EntryPoint) -> Service:
-    """What an entry point stands for: a row, or what makes a provider, of which nothing else is known."""
+    """The row of an entry point: a `Service`, or a provider factory."""
     try:
         found = entry.load()
     except Exception as error:
@@ -395,8 +388,8 @@ def _loaded(entry: EntryPoint) -> Service:
 
 def _wrong(entry: EntryPoint, why: str) -> PluginError:
     package = _package(entry)
-    told = f"the package {package} adds the provider {entry.name!r}, which cannot be used: {why}"
-    return PluginError(told, package=package, provider=entry.name)
+    message = f"the package {package} adds the provider {entry.name!r}, which cannot be used: {why}"
+    return PluginError(message, package=package, provider=entry.name)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -9,6 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llama_client.config.crossover_tables import (
+    CrossoverConfig,
+    ExpertsTable,
+    GpuPriceTable,
+    GpuTable,
+    ModelTable,
+)
 from llama_client.config.effective import plain
 from llama_client.config.provider_tables import (
     GgufConfig,
@@ -21,12 +28,7 @@ from llama_client.config.provider_tables import (
 from llama_client.config.schema import Config, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
-    CrossoverConfig,
-    ExpertsTable,
-    GpuPriceTable,
-    GpuTable,
     LedgerTable,
-    ModelTable,
     OwnMachine,
     PriceRow,
     PrivacyConfig,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llama_client import Config, ConfigError, load_config
-from llama_client.config.tables import ExpertsTable, GpuPriceTable, GpuTable, ModelTable
+from llama_client.config.crossover_tables import ExpertsTable, GpuPriceTable, GpuTable, ModelTable
 from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
 from llama_client.crossover.user_tables import tables_of
 

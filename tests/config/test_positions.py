@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_client.config.line_numbers import key_lines
+from llama_client.config.effective import key_lines
 from llama_client.config.toml_write import toml_key, toml_value
 
 ROOT = Path(__file__).parents[2]

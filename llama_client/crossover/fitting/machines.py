@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from llama_client.config.crossover_tables import MemoryKind
 from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
-from llama_client.crossover.tables import MemoryKind, Tables
+from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
 # What drivers put around a name, without telling cards apart.

@@ -12,20 +12,15 @@ from typing import Any
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.wire.errors import error_from_llama_cpp
-from llama_client.providers.wire.openai_request import body_of, has_remote_images
+from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
+from llama_client.providers.wire.openai_request import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
 from llama_client.types.request import ChatRequest
 
-_SAME_NAME = frozenset(
-    {
-        "messages", "temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "frequency_penalty",
-        "presence_penalty", "logit_bias", "logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls",
-        "reasoning_effort",
-    }
-)  # fmt: skip
-PARAMETERS = _SAME_NAME | {"n", "seed", "top_logprobs", "repetition_penalty", "reasoning_format", "extra_body"}
-_TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
+_NOT_HERE = {"max_completion_tokens", "service_tier", "user", "stream_options", "extra_headers"}
+PARAMETERS = OPENAI_PARAMETERS - _NOT_HERE | {"reasoning_format"}
+_SAME_NAME = PARAMETERS - {"n", "seed", "top_logprobs", "repetition_penalty", "reasoning_format", "extra_body"}
 _NO_IMAGES = "the model accepts no images (no mmproj is configured)"
 # The library's seeds are 32 bits wide, and the highest means "choose one".
 _SEEDS = 2**32 - 1
@@ -36,7 +31,7 @@ _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
     why_not = {}
     if not (template_abilities.get("supports_tools") and template_abilities.get("supports_tool_calls")):
-        why_not = dict.fromkeys(_TOOL_PARAMETERS, "the model's chat template has no tools")
+        why_not = dict.fromkeys(TOOL_PARAMETERS, "the model's chat template has no tools")
     if not template_abilities.get("supports_reasoning_effort"):
         why_not["reasoning_effort"] = "the model's chat template has no reasoning effort"
     return Capabilities(PARAMETERS, why_not)

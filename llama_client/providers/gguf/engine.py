@@ -49,7 +49,7 @@ class EngineOptions:
     lora: tuple[tuple[Path, float], ...] = ()
 
 
-def load_server(options: EngineOptions, api_key: str) -> Any:
+def _load_server(options: EngineOptions, api_key: str) -> Any:
     xllamacpp = _library()
     header = read_header(options.model_path)
     _check_kinds(options, header)
@@ -76,10 +76,8 @@ def _library() -> Any:
 
 def _check_kinds(options: EngineOptions, header: GgufHeader) -> None:
     if header.is_adapter:
-        raise unusable(
-            options.model_path,
-            "it is a LoRA adapter, not a model; name the model in model_path and the adapter in lora",
-        )
+        why = "it is a LoRA adapter, not a model; name the model in model_path and the adapter in lora"
+        raise unusable(options.model_path, why)
     if options.mmproj is not None:
         read_header(options.mmproj)
     for path, _ in options.lora:
@@ -167,13 +165,6 @@ _LOOPBACK_TIMEOUT_S = 10.0
 Body = dict[str, Any]
 
 
-class _Ended:
-    """Marks the end of the chunks in an inbox."""
-
-
-_ENDED = _Ended()
-
-
 class Generation:
     """One generation: it waits for its slots, runs in a thread, and stops soon after `Engine.cancel`."""
 
@@ -183,16 +174,13 @@ class Generation:
         self.owner = owner
         self.deliver = deliver
         self.cancelled = False
+        # A list: all further chunks are delivered at the end, so that the reader of a whole answer wakes up once.
         self.held_back: list[Body] | None = None
         self.thread: threading.Thread | None = None
 
-    def hold_back(self) -> None:
-        """Delivers all further chunks at the end: the reader of a whole answer need not wake up for each."""
-        if self.held_back is None:
-            self.held_back = []
 
-
-_Item = Body | list[Body] | Exception | Generation | _Ended
+# What an inbox holds; None: the end of the chunks.
+_Item = Body | list[Body] | Exception | Generation | None
 
 
 def closed_error() -> APIConnectionError:
@@ -202,7 +190,7 @@ def closed_error() -> APIConnectionError:
 class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self._api_key = secrets.token_urlsafe(32)
-        self._server: Any = load_server(options, self._api_key)
+        self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
         # Re-entrant: the garbage collector may finalize a client, which calls back here, at any allocation.
         self._lock = threading.RLock()
@@ -309,7 +297,7 @@ class Engine:
                 self._start_waiting()
         if failure is not None:
             generation.deliver(failure)
-        generation.deliver(_ENDED)
+        generation.deliver(None)
 
 
 def run(
@@ -329,7 +317,7 @@ def run(
                 item = inbox.get(timeout=POLL_S if left is None else min(POLL_S, left))
             except queue.Empty:
                 continue
-            if isinstance(item, _Ended):
+            if item is None:
                 return
             yield from _chunks(item)
     finally:
@@ -362,7 +350,7 @@ async def arun(
                     item = await inbox.get()
             except TimeoutError:
                 continue
-            if isinstance(item, _Ended):
+            if item is None:
                 return
             for chunk in _chunks(item):
                 yield chunk

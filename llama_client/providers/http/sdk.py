@@ -205,7 +205,7 @@ class HttpService:
     def require_local(self, model: str, guard: ConnectionGuard) -> None:
         """Refuses, under `local_only`, a model that its server forwards, as far as the name shows it."""
         if self.row.forwards:
-            guard.refuse("cloud_model", f"{model}, as {self.row.title} may hand it on to a cloud")
+            guard.refuse("cloud_model", f"{model}, as {self.row.title} may forward it to a cloud")
         # Ollama has an OpenAI-compatible API too, so any server of that kind may be one.
         if (self.row.is_local or self.row.is_any_server) and is_cloud_model(model):
             guard.refuse("cloud_model", f"{model}, as Ollama forwards models of such a name to its cloud")

@@ -22,18 +22,14 @@ if TYPE_CHECKING:
 # Our parameters, and their names in Ollama's `options`.
 _OPTIONS = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed")},
-    "frequency_penalty": "frequency_penalty",
-    "max_tokens": "num_predict",
-    "presence_penalty": "presence_penalty",
-    "repetition_penalty": "repeat_penalty",
+    **{name: name for name in ("frequency_penalty", "presence_penalty")},
+    **{"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"},
 }
 PARAMETERS = OPENAI_PARAMETERS - {"logit_bias", "service_tier", "user", "stream_options"} | {"reasoning_format"}
 # "none" switches thinking off; models without levels take every other level as "on".
 _THINK: dict[str, bool | str] = {
     **{level: level for level in ("low", "medium", "high", "max")},
-    "none": False,
-    "minimal": "low",
-    "xhigh": "max",
+    **{"none": False, "minimal": "low", "xhigh": "max"},
 }
 
 
@@ -54,7 +50,10 @@ class OllamaCodec:
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
         body: dict[str, Any] = {"model": call.model, "messages": _messages(call), "stream": request.stream}
-        options = {**self._options, **_options(request)}
+        values = {theirs: getattr(request, ours) for ours, theirs in _OPTIONS.items()}
+        options = {**self._options, **{name: value for name, value in values.items() if value is not None}}
+        if request.stops:
+            options["stop"] = list(request.stops)
         if self._keep_alive is not None:
             body["keep_alive"] = self._keep_alive
         if request.reasoning_effort not in (None, "default"):
@@ -98,13 +97,6 @@ def _why_not(request: ChatRequest) -> dict[str, str]:
     if request.reasoning_format == "raw":
         why_not["reasoning_format"] = "only 'parsed' and 'hidden' are supported"
     return why_not
-
-
-def _options(request: ChatRequest) -> dict[str, Any]:
-    options = {
-        theirs: getattr(request, ours) for ours, theirs in _OPTIONS.items() if getattr(request, ours) is not None
-    }
-    return options | ({"stop": list(request.stops)} if request.stops else {})
 
 
 def _messages(call: ProviderCall) -> list[dict[str, Any]]:

@@ -7,15 +7,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from llama_client.errors import InvalidResponseError
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_object
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_response import count
+from llama_client.providers.wire.openai_response import below, count, invalid, validated
 from llama_client.types.completion import ChatCompletionChunk
-from llama_client.validation import first_problem
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
@@ -70,9 +66,12 @@ class OllamaReader:
         if (
             not isinstance(message, dict)
             or not (reason is None or isinstance(reason, str))
-            or not (calls is None or (isinstance(calls, list) and all(_is_tool_call(call) for call in calls)))
+            or not (
+                calls is None
+                or (isinstance(calls, list) and all(isinstance(below(c, "function"), dict) for c in calls))
+            )
         ):
-            raise self._invalid(body, "it is not part of an answer")
+            raise invalid(call, body, "it is not part of an answer")
         delta = {
             "role": "assistant",
             "content": message.get("content"),
@@ -80,33 +79,26 @@ class OllamaReader:
             "tool_calls": self._tool_call_deltas(calls or []),
         }
         done = body.get("done") is True
+        ended = "length" if reason == "length" else "tool_calls" if self._tool_calls else "stop"
         choice = {
             "index": 0,
             "delta": delta,
-            "finish_reason": self._finish_reason(body) if done else None,
+            "finish_reason": ended if done else None,
             "logprobs": _logprobs(body.get("logprobs"), call.request),
         }
         if done:
             self._learn(body)
-        try:
-            return ChatCompletionChunk.model_validate(
-                {
-                    "id": call.request_id,
-                    "created": int(answer.received_at),
-                    "model": body.get("model") or call.model,
-                    "choices": [choice],
-                    "usage": _usage(body) if done else None,
-                    "target": call.target,
-                    "provider": call.provider,
-                    "request_id": call.request_id,
-                }
-            )
-        except ValidationError as error:
-            raise self._invalid(body, first_problem(error, show_values=False).sentence) from None
-
-    def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
-        target = self._call.target
-        return InvalidResponseError(f"{target} sent an invalid response ({why})", target=target, body=dict(body))
+        values = {
+            "id": call.request_id,
+            "created": int(answer.received_at),
+            "model": body.get("model") or call.model,
+            "choices": [choice],
+            "usage": _usage(body) if done else None,
+            "target": call.target,
+            "provider": call.provider,
+            "request_id": call.request_id,
+        }
+        return validated(values, call, body)
 
     def _tool_call_deltas(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         deltas = []
@@ -120,11 +112,6 @@ class OllamaReader:
             deltas.append({"index": self._tool_calls, "id": identity, "type": "function", "function": function})
             self._tool_calls += 1
         return deltas or None
-
-    def _finish_reason(self, body: Mapping[str, Any]) -> str:
-        if body.get("done_reason") == "length":
-            return "length"
-        return "tool_calls" if self._tool_calls else "stop"
 
     def _learn(self, body: Mapping[str, Any]) -> None:
         facts = self._call.facts
@@ -186,10 +173,6 @@ def _text_bytes(request: ChatRequest) -> int:
             len(text.encode()) for part in parts if (text := getattr(part, "text", part)) and isinstance(text, str)
         )
     return total
-
-
-def _is_tool_call(call: object) -> bool:
-    return isinstance(call, dict) and isinstance(call.get("function"), dict)
 
 
 def _seconds(nanoseconds: object) -> float | None:

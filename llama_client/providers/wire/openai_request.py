@@ -190,12 +190,19 @@ class CompatibleCodec:
         if isinstance(failure.body, Mapping) and call.facts.provider_request_id is None:
             identity = failure.body.get("id")  # Together puts it there
             call.facts.provider_request_id = identity if isinstance(identity, str) else None
+        answer = HttpAnswer(failure.status or 200, failure.headers, b"", failure.now)
+        return self.rescued_chunk(failure, call, ChunkReader(answer, call, self.logprobs_of))
+
+    def rescued_chunk(
+        self, failure: Failure, call: ProviderCall, reader: ChunkReader, *, has_content: bool = False
+    ) -> ChatCompletionChunk:
+        """The message that a failure contains; raises the failure's error where it contains none."""
         message = self.rescued(failure, call)
         if message is None:
             raise error_of(failure)
-        answer = HttpAnswer(failure.status or 200, failure.headers, b"", failure.now)
-        choice = {"message": message, "finish_reason": "tool_calls"}
-        return ChunkReader(answer, call, self.logprobs_of).whole({}, [choice])
+        if has_content:  # the caller already has the text before the tool call
+            message["content"] = None
+        return reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
         """Whether to send the schema as text: allowed only where the caller validates the answer."""
@@ -241,7 +248,7 @@ class OpenAIStream:
         self._reader = ChunkReader(answer, call, codec.logprobs_of)
         self._unfinished: set[int] = set()
         self._began = False
-        self._said_something = False
+        self._has_content = False
         self.is_done = False
 
     @property
@@ -283,18 +290,12 @@ class OpenAIStream:
             else:
                 self._unfinished.add(choice.index)
             if choice.delta.content:
-                self._said_something = True
+                self._has_content = True
             self._began = True
 
     def _failed(self, body: dict[str, Any], error: object) -> ChatCompletionChunk:
         failure = Failure(self._answer.status, self._answer.headers, {**body, "error": error}, self._answer.received_at)
-        message = self._codec.rescued(failure, self._call)
-        if message is None:
-            raise error_of(failure)
-        if self._said_something:
-            # The caller already has the text before the call.
-            message["content"] = None
-        chunk = self._reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
+        chunk = self._codec.rescued_chunk(failure, self._call, self._reader, has_content=self._has_content)
         self._note(chunk)
         return chunk
 

@@ -15,13 +15,13 @@ from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import first_problem
 
-# Larger numbers are no measures, and larger integers may not fit into a float.
+# Larger integers may not fit into a float.
 _LARGEST = 2**63
 # 10^12: more tokens than any prompt or answer has, and sums of smaller counts fit into any database's integers.
 LARGEST_COUNT = 10**12
 
 
-def is_measure(value: object) -> TypeGuard[float]:
+def _is_measure(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
@@ -38,22 +38,16 @@ def count(value: object) -> int | None:
     return whole if 0 <= whole <= LARGEST_COUNT else None
 
 
+_OPENAI_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 # The finish reasons of servers, as OpenAI's.
 _FINISH_REASONS = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "function_call": "function_call",
-    "eos": "stop",  # Together
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "max_tokens": "length",
-    "model_length": "length",  # Mistral
+    **{reason: reason for reason in _OPENAI_REASONS},
+    **{"eos": "stop", "stop_sequence": "stop", "end_turn": "stop"},  # the first is Together's
+    **{"max_tokens": "length", "model_length": "length"},  # the second is Mistral's
 }
 # The finish reasons of an answer that failed; the second is DeepSeek's.
 _FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
-_PLAIN_REASONS = frozenset({None, "stop", "length", "tool_calls", "content_filter", "function_call"})
+_PLAIN_REASONS = frozenset({None, *_OPENAI_REASONS})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 # Servers use either name; those that send both send the same text.
 _REASONING_KEYS = ("reasoning", "reasoning_content")
@@ -72,11 +66,7 @@ class ChunkReader:
         self._logprobs_of = logprobs_of
         self._tool_calls: dict[int, _ToolCallIndexes] = {}
         # For servers that omit them: the same id and `created` in every chunk of an answer.
-        self._defaults: dict[str, Any] = {
-            "id": call.request_id,
-            "created": int(answer.received_at),
-            "model": call.model,
-        }
+        self._defaults = {"id": call.request_id, "created": int(answer.received_at), "model": call.model}
         self._ours = {
             "object": "chat.completion.chunk",
             "target": f"{call.provider}/{call.model}",
@@ -85,11 +75,10 @@ class ChunkReader:
         }
 
     def whole(self, body: Mapping[str, Any], choices: list[Any]) -> ChatCompletionChunk:
-        """A whole answer as one chunk, each message as one delta."""
         read = []
         for index, choice in enumerate(choices):
             if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-                raise self._invalid(body, f"choices[{index}] has no message")
+                raise invalid(self._call, body, f"choices[{index}] has no message")
             if not choice.get("finish_reason"):
                 self._call.facts.warn(f"{self._call.target} sent no finish reason; the answer may be incomplete")
             given = {**choice, "delta": choice["message"]}
@@ -119,7 +108,7 @@ class ChunkReader:
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
         choices = body.get("choices") or []
         if not isinstance(choices, list):
-            raise self._invalid(body, "choices is not a list")
+            raise invalid(self._call, body, "choices is not a list")
         return self._validated(body, [self._choice(choice) for choice in choices])
 
     def _validated(self, body: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> ChatCompletionChunk:
@@ -133,30 +122,24 @@ class ChunkReader:
             self._learn(values)
         if has_more or usage is not None:
             values["usage"] = usage_of(values)
-        try:
-            return ChatCompletionChunk.model_validate(values)
-        except ValidationError as error:
-            problem = first_problem(error, show_values=False)
-            raise self._invalid(body, problem.sentence) from None
+        return validated(values, self._call, body)
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         facts = self._call.facts
-        queue_s = _below(values, "usage", "queue_time")  # Groq
-        if is_measure(queue_s):
+        if _is_measure(queue_s := below(values, "usage", "queue_time")):  # Groq
             facts.queue_s = queue_s
-        tokens_per_s = _below(values, "timings", "predicted_per_second")  # llama.cpp
-        if is_measure(tokens_per_s):
+        if _is_measure(tokens_per_s := below(values, "timings", "predicted_per_second")):  # llama.cpp
             facts.tokens_per_s = tokens_per_s
-        identity = _below(values, "x_groq", "id")
+        identity = below(values, "x_groq", "id")
         if facts.provider_request_id is None and isinstance(identity, str):
             facts.provider_request_id = identity
 
     def _choice(self, choice: Any) -> Mapping[str, Any]:
         if not isinstance(choice, dict):
-            raise self._invalid({"choices": [choice]}, "a choice is not an object")
+            raise invalid(self._call, {"choices": [choice]}, "a choice is not an object")
         delta, reason = choice.get("delta"), choice.get("finish_reason")
         if reason is not None and not isinstance(reason, str):
-            raise self._invalid({"choices": [choice]}, "a finish reason is not text")
+            raise invalid(self._call, {"choices": [choice]}, "a finish reason is not text")
         if (
             type(delta) is dict
             and delta.keys() <= _PLAIN_DELTA_KEYS
@@ -200,13 +183,20 @@ class ChunkReader:
         indexes = self._tool_calls.setdefault(choice, _ToolCallIndexes())
         for delta in deltas:
             if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):
-                raise self._invalid({"tool_calls": deltas}, "a tool call is malformed")
+                raise invalid(self._call, {"tool_calls": deltas}, "a tool call is malformed")
         return [indexes.read(delta) for delta in deltas]
 
-    def _invalid(self, body: Mapping[str, Any], why: str) -> InvalidResponseError:
-        return InvalidResponseError(
-            f"{self._call.target} sent an invalid response ({why})", target=self._call.target, body=dict(body)
-        )
+
+def validated(values: dict[str, Any], call: ProviderCall, body: Mapping[str, Any]) -> ChatCompletionChunk:
+    try:
+        return ChatCompletionChunk.model_validate(values)
+    except ValidationError as error:
+        raise invalid(call, body, first_problem(error, show_values=False).sentence) from None
+
+
+def invalid(call: ProviderCall, body: Mapping[str, Any], why: str) -> InvalidResponseError:
+    target = call.target
+    return InvalidResponseError(f"{target} sent an invalid response ({why})", target=target, body=dict(body))
 
 
 class _ToolCallIndexes:
@@ -245,9 +235,7 @@ class _ToolCallIndexes:
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     usage = body.get("usage")
-    if not isinstance(usage, dict):
-        groq = body.get("x_groq")
-        usage = groq.get("usage") if isinstance(groq, dict) else None
+    usage = usage if isinstance(usage, dict) else below(body, "x_groq", "usage")
     if not isinstance(usage, dict):
         return None
     read: dict[str, Any] = {}
@@ -263,16 +251,14 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
             value = count(usage[top]) if top in usage else None
         if value is not None:
             read[place] = {name: value}
-            if name == "reasoning_tokens":
-                _include_reasoning(read, value)
-    return None if list(read.values()) == [None, None, None] else read
-
-
-def _include_reasoning(read: dict[str, Any], reasoning: int) -> None:
-    """Adds reasoning to the answer's tokens, as it is billed, where a server counts it separately: xAI."""
+    if list(read.values()) == [None, None, None]:
+        return None
+    reasoning = read.get("completion_tokens_details", {}).get("reasoning_tokens")
     prompt, answer, total = read["prompt_tokens"], read["completion_tokens"], read["total_tokens"]
     if reasoning and prompt is not None and answer is not None and total == prompt + answer + reasoning:
+        # xAI counts reasoning separately; it is billed as part of the answer.
         read["completion_tokens"] = answer + reasoning
+    return read
 
 
 def _text(content: object) -> object:
@@ -295,8 +281,8 @@ def _arguments(arguments: object) -> str:
     return json.dumps(arguments, ensure_ascii=False)
 
 
-def _below(values: Mapping[str, Any], *path: str) -> object:
-    inner: object = values
+def below(value: object, *path: str) -> object:
+    """The value at a path of nested JSON objects; None: there is none."""
     for name in path:
-        inner = inner.get(name) if isinstance(inner, dict) else None
-    return inner
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,4 +1,4 @@
-"""The simplest wire: a request that is one JSON body, and an answer that comes whole. For packages of others."""
+"""The base class for codecs of other packages: one JSON body each way, and no streams of its own."""
 
 from __future__ import annotations
 
@@ -15,68 +15,68 @@ from llama_client.types.completion import ChatCompletionChunk
 
 
 class PlainCodec(ABC):
-    """A codec of which `encode` and `decode` are to be written. A stream is one chunk, as the answer is whole.
+    """A `Codec` whose answers come whole, so that a stream is one chunk. A subclass defines `encode` and `decode`.
 
-    Where the wire has streams, `stream` is written too; and `failure`, where the status and the body of an error
-    do not say enough. See `Codec`.
+    It also defines `stream` where the wire has streams, and `failure` where the status and the body of an error do not
+    suffice.
     """
 
     def require(self, call: ProviderCall) -> None:
         """Refuses nothing.
 
         Args:
-            call: What is asked.
+            call: The request.
         """
         return
 
     @abstractmethod
     def encode(self, call: ProviderCall) -> HttpCall:
-        """The provider's form of our request.
+        """The request in the provider's format.
 
         Args:
-            call: What is asked.
+            call: The request.
         """
 
     @abstractmethod
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        """A whole answer as one chunk: see `chunk`.
+        """A whole answer as one chunk; see `chunk`.
 
         Args:
-            answer: The head of what came, and the body where it is no stream.
-            call: What is asked.
+            answer: The whole response.
+            call: The request.
         """
 
     def chunk(
         self, answer: HttpAnswer, call: ProviderCall, text: str, usage: Mapping[str, int] | None = None
     ) -> ChatCompletionChunk:
-        """A whole answer of one text.
+        """A whole answer that is one text.
 
         Args:
-            answer: What came.
-            call: What was asked.
+            answer: The whole response.
+            call: The request.
             text: The answer's text.
-            usage: `prompt_tokens`, `completion_tokens` and `total_tokens`, where they are known; without them the call
-                has no price.
+            usage: `prompt_tokens`, `completion_tokens` and `total_tokens`, where known; without them the call has no
+                price.
         """
         choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         reader = ChunkReader(answer, call, lambda choice, _: choice.get("logprobs"))
         return reader.whole({} if usage is None else {"usage": dict(usage)}, [choice])
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> StreamDecoder:
-        """A decoder that gathers the bytes and decodes them at their end.
+        """A decoder that collects the bytes and decodes them at the end.
 
         Args:
-            answer: The head of what came, and the body where it is no stream.
-            call: What is asked.
+            answer: The response; of a stream, its head.
+            call: The request.
         """
         return _Gathered(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        """The error that the status and the body tell.
+        """The error for the status and the body.
 
         Args:
-            answer: The head of what came, and the body where it is no stream.
-            call: What is asked.
+            answer: The response; of a stream, its head.
+            call: The request.
         """
         return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))
 
