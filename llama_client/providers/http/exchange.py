@@ -279,10 +279,9 @@ def send(
     response = None
 
     def keeps_waiting() -> bool:
-        ask_s = exchange.check_in_s
-        return (
-            ask_s is not None and ask_s <= _NO_TIME_S and exchange.checked(is_alive=is_alive(exchange.check_timeout_s))
-        )
+        check_in_s = exchange.check_in_s
+        is_due = check_in_s is not None and check_in_s <= _NO_TIME_S
+        return is_due and exchange.checked(is_alive=is_alive(exchange.check_timeout_s))
 
     try:
         request = endpoint.request("POST", call.path, exchange.timeouts(keeps_waiting), call)
@@ -326,20 +325,19 @@ async def asend(
     response = None
     try:
         request = endpoint.request("POST", call.path, exchange.timeouts(), call)
+        checks = exchange.check_in_s is not None
         # One timer for a whole answer; the transport watches the silence within it.
-        async with asyncio.timeout(
-            None if exchange.check_in_s is not None else exchange.deadline.remaining_s()
-        ) as timer:
+        async with asyncio.timeout(None if checks else exchange.deadline.remaining_s()) as timer:
             exchange.on_cancel(partial(_expire, timer))
-            asking = asyncio.create_task(_check(exchange, timer, is_alive)) if exchange.check_in_s is not None else None
+            check = asyncio.create_task(_check(exchange, timer, is_alive)) if checks else None
             try:
                 response = await endpoint.client.send(request, stream=True, follow_redirects=False)
                 exchange.start(response)
                 pieces = _abody(response)
                 body = None if exchange.is_stream else await _aread(pieces)
             finally:
-                if asking is not None:
-                    asking.cancel()
+                if check is not None:
+                    check.cancel()
         if body is not None:
             yield exchange.decode(body)
             return
