@@ -135,7 +135,7 @@ def test_rank_stabilised_adapters_keep_their_strength(recipe: ModuleType, base: 
         ({"lora_alpha": 0}, {}, "lora_alpha must be above 0"),
         ({}, halves("mlp.up_proj", 64), r"blk\.3\.ffn_up\.weight is 64 x 576 here and \(1536, 576\)"),
         ({}, halves("mlp.router", 64), r"has no blk\.3\.ffn_gate_inp\.weight: another model's"),
-        ({}, halves("mlp.nothing", 64), "nothing has no place in"),
+        ({}, halves("mlp.nothing", 64), "nothing.* has no place in"),
         ({}, dict(list(halves("mlp.up_proj", 1536).items())[:1]), "only one of its two halves"),
     ],
 )
