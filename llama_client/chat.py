@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_overloads, overload
 
 from pydantic import BaseModel
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -107,7 +107,7 @@ class CallContext:
         import asyncio
 
         await self.prepare(params.get("model"))
-        if _reads_files(params.get("messages")):
+        if _has_parts(params.get("messages")):
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
             request, choices = self._checked(params, stream=stream, form=form)
@@ -120,6 +120,13 @@ class CallContext:
         self.loop.check()
         if model is None and self.model is None:
             await self.default.aname()
+
+    async def in_thread(self, model: object, check: Callable[..., T], *arguments: object) -> T:
+        """Runs a check of this context that may read files."""
+        import asyncio
+
+        await self.prepare(model)
+        return await asyncio.to_thread(check, *arguments)
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
         from llama_client.routing.request_size import RequestSize
@@ -214,16 +221,17 @@ class CallContext:
         )
 
 
-def asked(prompt: str | Sequence[Mapping[str, object] | Message], params: dict[str, Any]) -> dict[str, Any]:
+def asked(prompt: object, params: dict[str, Any]) -> dict[str, Any]:
     """What `ask` was given as the parameters of `create`."""
-    if isinstance(prompt, bytes | bytearray):
-        raise InvalidRequestError("prompt: must be text or a list of messages, got bytes", param="prompt")
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+        given = f"got a value of type {type(prompt).__name__}"
+        raise InvalidRequestError(f"prompt: must be text or a list of messages, {given}", param="prompt")
     if isinstance(prompt, str) and not prompt.strip():
         raise InvalidRequestError("prompt: must not be empty", param="prompt")
     if "messages" in params:
         raise InvalidRequestError("messages: unknown name; the prompt holds them", param="messages")
     _require_no_stream(params, "ask")
-    messages = _as_messages(prompt)
+    messages: Sequence[object] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     system = params.pop("system", None)
     return {**params, "messages": messages if system is None else _with_system(system, messages)}
 
@@ -232,11 +240,9 @@ def _as_messages(prompt: object) -> object:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-def _with_system(system: object, messages: object) -> list[object]:
+def _with_system(system: object, messages: Sequence[object]) -> list[object]:
     if not isinstance(system, str):
         raise InvalidRequestError(f"system: must be text, got a value of type {type(system).__name__}", param="system")
-    if not isinstance(messages, Sequence):
-        raise InvalidRequestError("prompt: must be text or a list of messages", param="prompt")
     role = messages[0].get("role") if messages and isinstance(messages[0], Mapping) else None
     if role in ("system", "developer"):
         raise InvalidRequestError(
@@ -246,7 +252,6 @@ def _with_system(system: object, messages: object) -> list[object]:
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """A client's tags as a dict of their own."""
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):
@@ -726,12 +731,7 @@ def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], A
     return {**params, "response_format": form.response_format}, form
 
 
-def _reads_files(messages: object) -> bool:
-    """Whether an image is a file, which the check of the request reads."""
-    for message in messages if isinstance(messages, Sequence) and not isinstance(messages, str) else ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        for part in content if isinstance(content, Sequence) and not isinstance(content, str) else ():
-            image = part.get("image_url") if isinstance(part, Mapping) else None
-            if isinstance(image, Mapping) and isinstance(image.get("url"), Path):
-                return True
-    return False
+def _has_parts(messages: object) -> bool:
+    """Whether a message has parts: of images, the check of the request may read the file, and encodes the bytes."""
+    listed = messages if isinstance(messages, Sequence) else ()
+    return any(isinstance(each, Mapping) and not isinstance(each.get("content"), str | None) for each in listed)

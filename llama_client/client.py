@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
-# What errors name as the source of `local_only`.
-_ARGUMENT = "local_only=True"
-
+    AnyHttpClient = httpx.Client | httpx.AsyncClient
 
 ClientT = TypeVar("ClientT", bound="_BaseClient")
 
@@ -55,9 +53,7 @@ def _for_provider(
     except ConfigError as error:
         # The table's key, as a configuration has it, is the argument `timeout` here.
         raise ConfigError(str(error).replace("timeout_s", "timeout"), key=error.key) from None
-    if local_only:
-        config = config.made_local_only(_ARGUMENT)
-    return cls._of(cls._context_of(config, tags=tags, http_client=http_client, only_provider=provider))
+    return cls._of(cls._context_of(config, tags, http_client, local_only, only_provider=provider))
 
 
 class _BaseClient:
@@ -70,19 +66,11 @@ class _BaseClient:
     _context: CallContext
 
     def _open(
-        self,
-        config: Source,
-        *,
-        http_client: httpx.Client | httpx.AsyncClient | None,
-        tags: Mapping[str, str] | None,
-        local_only: bool | None,
+        self, config: Source, tags: Mapping[str, str] | None, http_client: AnyHttpClient | None, local_only: bool | None
     ) -> None:
         from llama_client.config.load import load_config
 
-        loaded = load_config(config)
-        if local_only:
-            loaded = loaded.made_local_only(_ARGUMENT)
-        self._context = self._context_of(loaded, tags=tags, http_client=http_client)
+        self._context = self._context_of(load_config(config), tags, http_client, local_only)
         self._bind()
 
     def _bind(self) -> None:
@@ -209,9 +197,10 @@ class _BaseClient:
     def _context_of(
         cls,
         config: Config,
-        *,
         tags: Mapping[str, str] | None,
-        http_client: httpx.Client | httpx.AsyncClient | None,
+        http_client: AnyHttpClient | None,
+        local_only: bool | None,
+        *,
         only_provider: str | None = None,
     ) -> CallContext:
         # What only an open client needs is imported here, so that importing the package stays cheap.
@@ -229,7 +218,9 @@ class _BaseClient:
 
         # Any source that says true wins, also where no file was looked for.
         users = local_only_source(os.environ)
-        if users is not None and not config.local_only:
+        if local_only:
+            config = config.made_local_only("local_only=True")
+        elif users is not None and not config.local_only:
             config = config.made_local_only(users.variable or str(users.file))
         closing = ClosingEvent()
         clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
@@ -325,7 +316,7 @@ class LlamaClient(_BaseClient):
         tags: Mapping[str, str] | None = None,
         local_only: bool | None = None,
     ) -> None:
-        self._open(config, http_client=http_client, tags=tags, local_only=local_only)
+        self._open(config, tags, http_client, local_only)
 
     def _bind(self) -> None:
         from llama_client.costs.api import Costs
@@ -505,15 +496,9 @@ class LlamaClient(_BaseClient):
 
 
 class AsyncLlamaClient(_BaseClient):
-    """`LlamaClient` for asyncio: `await` each call, `async with`, `aclose()`. Safe to share between one loop's tasks.
+    """See `LlamaClient`: the same for asyncio, with `await` before each call, `async with`, and `aclose()`.
 
-    Takes the same arguments and raises the same errors; `http_client` is an `httpx.AsyncClient`.
-
-    Attributes:
-        chat: `chat.completions.create` and `chat.completions.parse`: see `AsyncCompletions`.
-        models: The models of all providers: see `AsyncModels`.
-        providers: Which providers answer, and what each serves: see `AsyncProviderDirectory`.
-        costs: What was spent, and calls of unknown cost: see `AsyncCosts`.
+    Safe to share between the tasks of one event loop. `http_client` is an `httpx.AsyncClient`.
 
     Example:
         async with AsyncLlamaClient() as client:
@@ -534,7 +519,7 @@ class AsyncLlamaClient(_BaseClient):
         tags: Mapping[str, str] | None = None,
         local_only: bool | None = None,
     ) -> None:
-        self._open(config, http_client=http_client, tags=tags, local_only=local_only)
+        self._open(config, tags, http_client, local_only)
 
     def _bind(self) -> None:
         from llama_client.costs.api import AsyncCosts
@@ -602,10 +587,7 @@ class AsyncLlamaClient(_BaseClient):
         self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
         """`LlamaClient.count_tokens`, awaited."""
-        import asyncio
-
-        await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.count_tokens, messages, model)
+        return await self._context.in_thread(model, self._context.count_tokens, messages, model)
 
     async def estimate_cost(
         self,
@@ -615,10 +597,7 @@ class AsyncLlamaClient(_BaseClient):
         max_tokens: int | None = None,
     ) -> CostEstimate:
         """`LlamaClient.estimate_cost`, awaited."""
-        import asyncio
-
-        await self._context.prepare(model)
-        return await asyncio.to_thread(self._context.estimate_cost, messages, model, max_tokens)
+        return await self._context.in_thread(model, self._context.estimate_cost, messages, model, max_tokens)
 
     async def aclose(self) -> None:
         """`LlamaClient.close`, awaited."""

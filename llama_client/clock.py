@@ -23,8 +23,6 @@ async def _asleep(seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The package's source of time and of waiting."""
-
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
@@ -57,10 +55,8 @@ class Deadline:
 
     def remaining_s(self) -> float | None:
         """The remaining seconds, above 0; None: no limit. Raises `passed()` after it."""
-        if self.at is None:
-            return None
-        left = self.at - self.clock.monotonic()
-        if left <= 0:
+        left = self.left_s()
+        if left is not None and left <= 0:
             raise self.passed()
         return left
 

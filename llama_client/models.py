@@ -99,7 +99,6 @@ class ProviderDirectory:
             for provider in client.providers.list():
                 print(provider.provider, provider.is_reachable, len(provider.models))
         """
-        # Imported here to keep `import llama_client` fast.
         from concurrent.futures import ThreadPoolExecutor
 
         names = _listed(self._providers)

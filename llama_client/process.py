@@ -9,15 +9,13 @@ import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 ForkPhase = Literal["before", "after_in_parent", "after_in_child"]
 
 _numbers = itertools.count()
 _fork_callbacks: dict[ForkPhase, dict[int, weakref.WeakMethod[Callable[[], None]]]] = {
-    "before": {},
-    "after_in_parent": {},
-    "after_in_child": {},
+    phase: {} for phase in get_args(ForkPhase)
 }
 
 

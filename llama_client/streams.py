@@ -156,6 +156,10 @@ class ChatStream(_Stream[SyncChunks]):
             raise InvalidRequestError("another thread is reading this stream")
         try:
             return self._read()
+        except BaseException:
+            # Such as KeyboardInterrupt; a stream that has ended stays as it is.
+            self._cancel()
+            raise
         finally:
             self._reading.release()
 
@@ -170,9 +174,6 @@ class ChatStream(_Stream[SyncChunks]):
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
-            except BaseException:
-                self._cancel()
-                raise
             else:
                 self._attempt.add(chunk)
                 if self._is_shown(chunk) and not self._ended:
@@ -197,9 +198,6 @@ class ChatStream(_Stream[SyncChunks]):
                     # Closed by other code while this looked for a target.
                     return
                 # Its failure is in the attempts; the reader gets the interruption.
-            except BaseException:
-                self._cancel()
-                raise
         raise self._interruption(error) from error
 
     def __enter__(self) -> ChatStream:
@@ -245,6 +243,10 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         self._reading = True
         try:
             return await self._read()
+        except BaseException:
+            # Such as CancelledError; a stream that has ended stays as it is.
+            self._cancel()
+            raise
         finally:
             self._reading = False
 
@@ -259,9 +261,6 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
-            except BaseException:
-                self._cancel()
-                raise
             else:
                 self._attempt.add(chunk)
                 if self._is_shown(chunk) and not self._ended:
@@ -286,9 +285,6 @@ class AsyncChatStream(_Stream[AsyncChunks]):
                     # Closed by other code while this looked for a target.
                     return
                 # Its failure is in the attempts; the reader gets the interruption.
-            except BaseException:
-                self._cancel()
-                raise
         raise self._interruption(error) from error
 
     async def __aenter__(self) -> AsyncChatStream:

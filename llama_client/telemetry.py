@@ -18,8 +18,8 @@ from llama_client.types.completion import Usage
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Histogram, MeterProvider
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.metrics import Histogram
+    from opentelemetry.trace import Span
 
     from llama_client.providers.base import ProviderCall
     from llama_client.types.completion import Attempt, ChatCompletionChunk, Choice, ToolCall
@@ -48,7 +48,6 @@ _COUNTS = tuple(4**power for power in range(14))
 
 
 def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
-    """The attributes of a provider."""
     parts = urlsplit(url or "")
     own = "openai" if parts.hostname == _OPENAI_HOST else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
@@ -198,15 +197,7 @@ def _run_waiting() -> None:
 class Instrumentation:
     """Creates one client's spans and metrics; shared by all of its views."""
 
-    def __init__(
-        self,
-        *,
-        content: bool,
-        kind: Callable[[str], str],
-        url: Callable[[str], str | None],
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-    ) -> None:
+    def __init__(self, *, content: bool, kind: Callable[[str], str], url: Callable[[str], str | None]) -> None:
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:
@@ -218,9 +209,9 @@ class Instrumentation:
         self._kind, self._url = kind, url
         self._servers: dict[str, Attributes] = {}
         self._has_warned = False
-        self._trace = trace
-        self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
-        meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
+        self._trace, self.failed = trace, trace.StatusCode.ERROR
+        self._tracer = trace.get_tracer(_SCOPE, __version__)
+        meter = metrics.get_meter(_SCOPE, __version__)
 
         def histogram(name: str, unit: str, description: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
             name = f"gen_ai.client.{name}"
@@ -257,10 +248,6 @@ class Instrumentation:
         )
         return AttemptSpan(self, span, call.request, labels)
 
-    def mark_failed(self, span: Span) -> None:
-        # Without the error's message, which may quote the content.
-        span.set_status(self._trace.StatusCode.ERROR)
-
     def measure(self, span: Span, attempt: Attempt, labels: Attributes, gaps_s: Sequence[float] | None) -> None:
         # Links a metric's exemplars to the attempt's span, not to the caller's.
         context = self._trace.set_span_in_context(span)
@@ -290,8 +277,6 @@ class Instrumentation:
 
 @dataclass(slots=True)
 class AttemptSpan:
-    """The span of one attempt."""
-
     _instrumentation: Instrumentation
     _span: Span
     _request: ChatRequest
@@ -305,7 +290,6 @@ class AttemptSpan:
         first: ChatCompletionChunk | None,
         generated: Callable[[], Sequence[Choice]],
     ) -> None:
-        """Ends the span and records the metrics."""
         instrumentation, streams = self._instrumentation, self._request.stream
         model = None if first is None else first.model
         labels = self._labels | _known({"gen_ai.response.model": model, "error.type": attempt.error})
@@ -314,7 +298,8 @@ class AttemptSpan:
             try:
                 if self._span.is_recording():
                     if attempt.error is not None:
-                        instrumentation.mark_failed(self._span)
+                        # Without the error's message, which may quote the content.
+                        self._span.set_status(instrumentation.failed)
                     self._span.set_attributes(labels | _attempt_attributes(attempt, number, streams=streams))
                     # Last: a hedged attempt that lost and cannot be stopped may still be adding chunks.
                     self._span.set_attributes(self._answer(first, generated() if first is not None else ()))

@@ -16,8 +16,6 @@ _USERS_OWN = "the configuration"
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """A model, of whichever provider."""
-
     name: str
     aliases: tuple[str, ...] = ()
     family: str | None = None
@@ -29,8 +27,6 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model as one provider serves it."""
-
     provider_kind: str
     id: str
     name: str
@@ -46,7 +42,6 @@ class Offer:
 
     @property
     def target(self) -> str:
-        """`provider/model-id`."""
         return f"{self.provider_kind}/{self.id}"
 
     def is_served(self, day: date) -> bool:
@@ -70,8 +65,6 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models and offers, looked up by name and by id."""
-
     models: tuple[CatalogModel, ...]
     all_offers: tuple[Offer, ...]
     _names: Mapping[str, CatalogModel] = field(init=False, repr=False, compare=False)
@@ -87,7 +80,6 @@ class Catalog:
     @classmethod
     @cache
     def bundled(cls) -> Catalog:
-        """The catalogue of the package, read once."""
         tables = read_bundled("models.toml")
         return cls(
             tuple(_model(row) for row in tables["models"]),
@@ -95,12 +87,7 @@ class Catalog:
         )
 
     def extended(self, rows: Sequence[UserRow]) -> Catalog:
-        """This catalogue with the user's own rows, each of which replaces the bundled one of the same target.
-
-        Where both name the same model, what a row does not state stays, except the end: a row without `deprecated_on`
-        states that the model is served (an enterprise account may keep a retired one). An alias that was another
-        model's becomes the row's; a canonical name always stays its own model's.
-        """
+        """This catalogue with the user's own rows, each of which replaces the bundled one of the same target."""
         if not rows:
             return self
         models = {model.name: model for model in self.models}
@@ -116,9 +103,8 @@ class Catalog:
             provider, _, model_id = row.target.partition("/")
             place = _place(provider, model_id)
             ours = offers.get(place)
-            offers[place] = _users_offer(
-                row, name, ours if ours and ours.name == name else Offer(provider, model_id, name)
-            )
+            same = ours if ours and ours.name == name else Offer(provider, model_id, name)
+            offers[place] = _users_offer(row, name, same)
         return Catalog(tuple(models.values()), tuple(offers.values()))
 
     def find(self, name: str) -> CatalogModel | None:
@@ -134,7 +120,6 @@ class Catalog:
         return self._targets.get(_place(provider_kind, model_id))
 
     def ids(self, model_id: str) -> tuple[Offer, ...]:
-        """The offers of every provider with that id."""
         return tuple(o for o in self.all_offers if o is self.offer(o.provider_kind, model_id))
 
     def explain_retirement(self, provider_kind: str, model_id: str, day: date) -> str | None:
@@ -156,7 +141,6 @@ class Catalog:
         return sentence
 
     def nearest(self, name: str, *, day: date | None = None) -> str | None:
-        """The name, alias or target that is most similar."""
         # Here, because it brings pydantic.
         from llama_client.validation import nearest
 
@@ -171,7 +155,6 @@ def _place(provider: str, model_id: str) -> tuple[str, str]:
 
 
 def read_bundled(name: str) -> dict[str, Any]:
-    """The tables of a TOML file of this package."""
     import tomllib
     from importlib import resources
 
@@ -196,6 +179,7 @@ def _users_offer(row: UserRow, name: str, ours: Offer) -> Offer:
         ours,
         **stated,
         name=name,
+        # Absent: the model is served, as an enterprise account may keep a retired one.
         deprecated_on=row.deprecated_on,
         deprecated_text=_on(row.deprecated_on),
         replacement=row.replacement,

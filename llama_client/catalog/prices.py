@@ -37,8 +37,6 @@ class ListPrice:
 
 
 class ListPrices:
-    """List prices, looked up by provider, model and day."""
-
     def __init__(self, rows: Iterable[ListPrice]) -> None:
         self._rows: dict[tuple[str, str], list[ListPrice]] = {}
         for row in rows:
@@ -47,7 +45,6 @@ class ListPrices:
     @classmethod
     @cache
     def bundled(cls) -> ListPrices:
-        """The prices of the package, read once."""
         rows = read_bundled("prices.toml")["prices"]
         return cls(_row(row, model) for row in rows for model in row["ids"])
 
@@ -59,7 +56,6 @@ class ListPrices:
         return max(rows, key=lambda row: row.effective_from or date.min, default=None)
 
     def tiers(self, provider_kind: str, model: str) -> set[str | None]:
-        """The tiers with a price of their own."""
         return {row.service_tier for row in self._rows.get((provider_kind, model), ())}
 
     def all(self) -> list[ListPrice]:

@@ -21,7 +21,7 @@ from llama_client import AsyncLlamaClient, LlamaClient, load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli.bench_target import BenchTarget, UserInput, bench_target, is_loopback, what_is_possible
 from llama_client.cli.help_pages import HelpPage, config_option, json_option, name_option
-from llama_client.cli.terminal import answer_console, one_line, printable, progress_bar, table_of
+from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, progress_bar, table_of
 from llama_client.costs.money import shown
 from llama_client.crossover.bench.measure import (
     DEFAULT_CONCURRENCIES,
@@ -192,20 +192,16 @@ def _storage(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> list[str]
         if not stored.wanted or stored.problem is not None or stored.impossible:
             # The problem has its own message.
             return []
-        if subject.missing:
-            options = ", ".join(f"--{name}" for name in subject.missing)
-            return [
-                f"Not stored, as the subject is not fully known: give {options}, and `crossover` can use the result."
-            ]
-        return ["Not stored: no level had a steady phase with the server's own counts."]
+        options = ", ".join(f"--{name}" for name in subject.missing)
+        if not options:
+            return ["Not stored: no level had a steady phase with the server's own counts."]
+        return [f"Not stored, as the subject is not fully known: give {options}, and `crossover` can use the result."]
     lines = [f"{stored.levels} of {len(run.levels)} levels stored in {stored.file}"]
     if subject.gpu != CPU:
-        many = f" --gpus {subject.n_gpus}" if subject.n_gpus != 1 else ""
+        gpus = f"{subject.gpu} --gpus {subject.n_gpus}" if subject.n_gpus != 1 else subject.gpu
         engine = "" if subject.engine is None else f" --engine {subject.engine}"
-        lines.append(
-            f"Used by: llama-client crossover {subject.model} --gpu {subject.gpu}{many} --precision {subject.precision}"
-            f"{engine}"
-        )
+        options = f"--gpu {gpus} --precision {subject.precision}{engine}"
+        lines.append(f"Used by: llama-client crossover {subject.model} {options}")
     return lines
 
 
@@ -225,7 +221,6 @@ def _number(value: float | None) -> str:
 
 
 def _mean_tokens(levels: Sequence[Level], name: str) -> float:
-    """Of all answers."""
     answers = sum(level.answered for level in levels) or 1
     return sum((getattr(level, name) or 0) * level.answered for level in levels) / answers
 
@@ -332,7 +327,6 @@ def command(
 
 
 def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_store: bool, as_json: bool) -> None:
-    """Stores what is possible, and shows all."""
     from llama_client.crossover.throughput.measurements import Measurements
 
     day, kept = datetime.now(UTC).date(), Measurements.of_user()
@@ -355,7 +349,6 @@ def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_sto
 async def _run(
     plan: BenchPlan, config: Config, progress: Callable[[Step], None], say: Callable[[str], None]
 ) -> BenchRun:
-    key, value = BENCH_TAG
     config = without_retries(config, plan)
     timeout_s = first_content_timeout_s(config, plan.target)
     message = f"waiting for the first answer (a model may be loading), up to {timeout_s:g} s"
@@ -367,7 +360,7 @@ async def _run(
         progress(made)
 
     try:
-        async with AsyncLlamaClient(config, tags={key: value}) as client:
+        async with AsyncLlamaClient(config, tags=dict([BENCH_TAG])) as client:
             return await measure(client, plan, progress=step)
     finally:
         waiting.cancel()
@@ -379,13 +372,13 @@ def _require_consent(plan: BenchPlan, estimate: CostEstimate, config: Config, *,
         return
     requests = plan.most_requests
     if estimate.most_usd is None or estimate.usd is None:
-        question = f"{requests:,} requests to {plan.target}, whose price is unknown"
+        question = f"{requests:,} requests to {plan.target}, at an unknown price"
     else:
         question = (
             f"{requests:,} requests to {plan.target} will cost about {_rounded_up(estimate.usd * requests)}, and at "
             f"most {_rounded_up(estimate.most_usd * requests)}"
         )
-    if not may_ask or sys.stdin is None or not sys.stdin.isatty():
+    if not may_ask or not is_terminal(sys.stdin):
         raise click.UsageError(f"{printable(question)}: give --yes to spend it, or fewer --requests")
     click.confirm(f"{printable(question)}. Continue?", abort=True, err=True)
 

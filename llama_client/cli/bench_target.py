@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.bench.levels import Level
 from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, this_machine
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.throughput.engines import ENGINES, canonical_engine
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint
+from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
 from llama_client.crossover.user_tables import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
 from llama_client.local_only import is_this_machine
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.crossover.tables import Tables
-    from llama_client.providers.gguf.store import ModelStore
 
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 # With a larger share of failed requests a level was not at its concurrency all the time.
@@ -58,11 +60,7 @@ class BenchTarget:
         return tuple(name for name, value in known.items() if value is None)
 
     def points(self, levels: list[Level], day: date) -> list[MeasuredPoint]:
-        """The levels worth storing.
-
-        They have a steady phase, the server's own counts and hardly a failed request, and no request waited in this
-        client.
-        """
+        # Worth storing: a steady phase, the server's own counts, hardly a failed request, none that waited here.
         if self.model is None or self.gpu is None or self.precision is None:
             return []
         return [
@@ -90,10 +88,7 @@ class BenchTarget:
 
 
 def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[list[MeasuredPoint], list[str]]:
-    """The points that the data sheets allow, and a message on each of the others.
-
-    Points of models, GPUs or precisions without a known ceiling are allowed.
-    """
+    """The points that the data sheets allow (or have no ceiling for), and a message on each of the others."""
     possible, wrong = [], []
     for point in points:
         try:
@@ -107,7 +102,6 @@ def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[l
 
 def _require_possible(point: MeasuredPoint, tables: Tables) -> None:
     """Refuses a point above the ceiling; where the engine is unknown, above the highest one."""
-    from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
 
     replicas = []
     for engine in ENGINES if point.engine is None else (point.engine,):
@@ -140,21 +134,22 @@ def bench_target(
     if not 1 <= n_gpus <= MAX_GPUS:
         raise InvalidRequestError(f"gpus: must be from 1 to {MAX_GPUS}, got {n_gpus}", param="gpus")
     url = getattr(table, "base_url", None) or ollama_host
-    gpu = None
+    gpu: str | None = None
     if given.gpu is not None:
         gpu = CPU if given.gpu.strip().lower() == CPU else tables.gpu(given.gpu).name
     elif kind == "gguf" or (kind == "ollama" and (not url or is_loopback(url))):
         gpu = _gpu_of((machine or this_machine)(), kind, getattr(table, "n_gpu_layers", None))
-    engine: str | None = "llama.cpp" if kind in ("gguf", "ollama") else None
-    if given.engine is not None:
-        engine = canonical_engine(given.engine)
+    usual = "llama.cpp" if kind in ("gguf", "ollama") else None
+    engine = usual if given.engine is None else canonical_engine(given.engine)
     limit = getattr(table, "n_parallel", 1) if kind == "gguf" else getattr(table, "max_concurrency", None)
     if given.model is not None:
         model: str | None = tables.model(given.model).name
     else:
         model = _first(lambda name: tables.model(name).name, _names(config, provider, kind, model_id, file))
-    words = _precisions(model_id, file) if given.precision is None else []
-    precision = canonical(given.precision) if given.precision is not None else _first(canonical, words)
+    if given.precision is not None:
+        precision: str | None = canonical(given.precision)
+    else:
+        precision = _first(canonical, _precisions(model_id, file))
     return BenchTarget(model, gpu, n_gpus, precision, engine, limit)
 
 
@@ -175,7 +170,6 @@ def _gpu_of(machine: Machine, kind: str, n_gpu_layers: int | None) -> str | None
 def _file_of(own: Path | None, model_id: str, store: ModelStore) -> Path | None:
     if model_id == "default" and own is not None:
         return own
-    from llama_client.providers.gguf.store import DEMO_NAME
 
     stored = store.find(DEMO_NAME if model_id == "default" else model_id)
     return None if stored is None else stored.path
@@ -183,7 +177,6 @@ def _file_of(own: Path | None, model_id: str, store: ModelStore) -> Path | None:
 
 def _names(config: Config, provider: str, kind: str, model_id: str, file: Path | None) -> list[str]:
     """What the model may be called: by the catalogue, its id, its file."""
-    from llama_client.catalog.catalog import Catalog
 
     catalog = Catalog.bundled().extended([row.as_row() for row in config.models])
     offer = catalog.offer(provider, model_id) or catalog.offer(kind, model_id)

@@ -18,7 +18,7 @@ from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
 from llama_client.cli.pull import shown_progress
-from llama_client.cli.terminal import one_line, printable, say
+from llama_client.cli.terminal import is_terminal, one_line, printable, say
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
@@ -37,12 +37,12 @@ Ctrl-C stops an answer that is being written."""
 
 def answer(client: LlamaClient, messages: Sequence[Any], params: SharedParams, *, stream: bool) -> ChatCompletion:
     """Prints an answer on standard output; reasoning (on a terminal) and warnings on standard error."""
-    clean = printable if sys.stdout is not None and sys.stdout.isatty() else str
+    clean = printable if is_terminal(sys.stdout) else str
     if not stream:
         reply = client.ask(messages, **params)
         click.echo(clean(reply.text))
     else:
-        shows_reasoning, is_reasoning = sys.stderr is not None and sys.stderr.isatty(), False
+        shows_reasoning, is_reasoning = is_terminal(sys.stderr), False
         with client.chat.completions.create(messages=messages, stream=True, **params) as chunks:
             for chunk in chunks:
                 reasoning = chunk.choices[0].delta.reasoning if chunk.choices else None
@@ -155,7 +155,7 @@ def command(
       llama-client chat --json "Why do llamas hum?" | jq .cost
       llama-client chat
     """
-    interactive = sys.stdin is not None and sys.stdin.isatty()
+    interactive = is_terminal(sys.stdin)
     text = _with_stdin(" ".join(prompt), interactive=interactive)
     if not text and (not interactive or as_json):
         raise click.UsageError("there is nothing to ask: give a PROMPT, or pipe one in")
@@ -190,7 +190,6 @@ def _ensure_model(client: LlamaClient, config: Config) -> None:
 
 
 def _with_stdin(prompt: str, *, interactive: bool) -> str:
-    """The prompt, with what is piped in below it."""
     if interactive or sys.stdin is None:
         return prompt
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -198,8 +197,6 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     threading.Thread(target=_read_stdin, args=(arrived,), daemon=True).start()
     piped = bytearray()
     block = _first_block(arrived) if prompt else arrived.get()
-    if block is None:
-        return prompt
     while block:
         piped += block
         if len(piped) > _MAX_STDIN_BYTES:
@@ -208,14 +205,14 @@ def _with_stdin(prompt: str, *, interactive: bool) -> str:
     return "\n\n".join(part for part in (prompt, piped.decode("utf-8-sig", "replace").strip()) if part.strip())
 
 
-def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes | None:
+def _first_block(arrived: queue.SimpleQueue[bytes]) -> bytes:
     soon_s, later_s = _STDIN_WAITS_S
     next_step = f"waiting {later_s:.0f} s for standard input"
     for wait_s, message in ((soon_s, next_step), (later_s, "nothing came from standard input; continuing without it")):
         with suppress(queue.Empty):
             return arrived.get(timeout=wait_s)
         say(f"llama-client: {message}")
-    return None
+    return b""
 
 
 def _read_stdin(arrived: queue.SimpleQueue[bytes]) -> None:

@@ -12,18 +12,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import (
-    BashComplete,
-    CompletionItem,
-    FishComplete,
-    PowerShellComplete,
-    ShellComplete,
-    ZshComplete,
-    split_arg_string,
-)
+from click import shell_completion
+from click.shell_completion import CompletionItem, ShellComplete
 
 from llama_client.cli.help_pages import COMPLETE_VARIABLE, HelpPage
-from llama_client.cli.terminal import one_line
+from llama_client.cli.terminal import is_terminal, one_line
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
@@ -68,14 +61,6 @@ def _completing(candidates: Callable[[click.Context], Candidates], *, or_files: 
     return complete
 
 
-def _architectures(ctx: click.Context) -> Candidates:
-    return ((model.name, "") for model in _tables(ctx).models)
-
-
-def _gpus(ctx: click.Context) -> Candidates:
-    return ((gpu.name, gpu.title) for gpu in _tables(ctx).gpus)
-
-
 def _precisions(_ctx: click.Context) -> Candidates:
     from llama_client.crossover.precisions import gguf_names
 
@@ -98,15 +83,9 @@ def _targets(config: Config) -> Iterator[tuple[str, str]]:
     for name, table in config.providers.items():
         if table.kind == "gguf":
             yield f"{name}/default", "configured"
-    written = [row.target for route in config.routes.values() for row in route.targets if "/" in row.target]
-    for target in (*written, *(model.target for model in config.models), *(price.target for price in config.prices)):
-        if "*" not in target:
-            yield target, "configured"
-    yield from _catalogued()
-
-
-def _catalogued() -> Iterator[tuple[str, str]]:
-    """Targets that are served today, and the names of their models."""
+    written = [row.target for route in config.routes.values() for row in route.targets]
+    written += [model.target for model in config.models] + [price.target for price in config.prices]
+    yield from ((target, "configured") for target in written if "/" in target and "*" not in target)
     from llama_client.providers.services import all_services, known_catalog
 
     catalog, today = known_catalog(), datetime.now(UTC).date()
@@ -146,27 +125,28 @@ def _tables(ctx: click.Context) -> Tables:
 
 
 targets = _completing(lambda ctx: _targets(_config(ctx)))
-architectures = _completing(_architectures)
+architectures = _completing(lambda ctx: ((model.name, "") for model in _tables(ctx).models))
 architectures_or_files = _completing(
-    lambda ctx: [*_architectures(ctx), *((name, "pulled") for name in _pulled())], or_files=True
+    lambda ctx: [*((model.name, "") for model in _tables(ctx).models), *((name, "pulled") for name in _pulled())],
+    or_files=True,
 )
 sources = _completing(lambda _ctx: _SOURCES, or_files=True)
 files = _completing(lambda _ctx: (), or_files=True)
-gpus = _completing(_gpus)
-gpus_or_cpu = _completing(lambda ctx: [*_gpus(ctx), ("cpu", "no GPU")])
+gpus = _completing(lambda ctx: ((gpu.name, gpu.title) for gpu in _tables(ctx).gpus))
+gpus_or_cpu = _completing(lambda ctx: [*((gpu.name, gpu.title) for gpu in _tables(ctx).gpus), ("cpu", "no GPU")])
 precisions = _completing(_precisions)
 engines = _completing(_engines)
 groups = _completing(lambda _ctx: _GROUPS)
 
 PROGRAM = "llama-client"
-SHELLS = ("bash", "zsh", "fish", "powershell")
-# Where each script belongs.
+# Each shell, and where its script belongs.
 _PLACES = {
     "bash": 'eval "$(llama-client completion bash)"  # in ~/.bashrc',
     "zsh": 'eval "$(llama-client completion zsh)"  # in ~/.zshrc, below compinit',
     "fish": "llama-client completion fish > ~/.config/fish/completions/llama-client.fish",
     "powershell": "llama-client completion powershell >> $PROFILE",
 }
+SHELLS = tuple(_PLACES)
 # Bash takes these for words of their own: it passes `ollama/llama3.1`, `:` and `8b`.
 _BREAKS = re.compile(r"[:=]+")
 # Safe without quotes in every shell: no quote, no substitution, no pattern, no end of a word or a command. Names come
@@ -199,7 +179,7 @@ def command(shell: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"shell": chosen, "script": script}))
         return
     click.echo(script)
-    if sys.stdout is not None and sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         click.echo(f"Try: {_PLACES[chosen]}", err=True)
 
 
@@ -230,10 +210,10 @@ class _Shell(ShellComplete):
         return [item for item in items if item.type != "plain" or self.safe.fullmatch(str(item.value))]
 
 
-class _Zsh(_Shell, ZshComplete): ...
+class _Zsh(_Shell, shell_completion.ZshComplete): ...
 
 
-class _Fish(_Shell, FishComplete):
+class _Fish(_Shell, shell_completion.FishComplete):
     # Its script splits a line at each comma, and it does not quote a tilde.
     safe = re.compile(r"[^,~]*", re.DOTALL)
 
@@ -241,7 +221,7 @@ class _Fish(_Shell, FishComplete):
         return super().format_completion(CompletionItem(item.value, item.type, (item.help or "").replace(",", ";")))
 
 
-class _PowerShell(_Shell, PowerShellComplete):
+class _PowerShell(_Shell, shell_completion.PowerShellComplete):
     """Windows PowerShell and PowerShell. Without an answer it completes files by itself, and quotes them."""
 
     safe = _PLAIN
@@ -250,7 +230,7 @@ class _PowerShell(_Shell, PowerShellComplete):
         return [item for item in super().get_completions(args, incomplete) if item.type == "plain"]
 
 
-class _Bash(_Shell, BashComplete):
+class _Bash(_Shell, shell_completion.BashComplete):
     """Bash, where a word may hold the characters that Bash breaks words at: `ollama/llama3.1:8b`."""
 
     safe, replaces_word = _PLAIN, False
@@ -258,7 +238,7 @@ class _Bash(_Shell, BashComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Joins the words that Bash broke, and remembers the part that Bash keeps."""
-        words = split_arg_string(os.environ["COMP_WORDS"])
+        words = shell_completion.split_arg_string(os.environ["COMP_WORDS"])
         here = int(os.environ["COMP_CWORD"])
         last = words[here] if here < len(words) else ""
         whole: list[str] = []
@@ -287,9 +267,7 @@ def _completer(shell: str, app: click.Command | None = None) -> ShellComplete:
 
 def _shell_of(environ: Mapping[str, str], platform: str) -> str:
     name = PurePath(environ.get("SHELL", "")).name.removesuffix(".exe")
-    if not name and platform == "win32":
-        return "powershell"
-    name = {"pwsh": "powershell"}.get(name, name)
+    name = "powershell" if name == "pwsh" or (not name and platform == "win32") else name
     if name not in SHELLS:
         found = f"$SHELL names {name}, for which there is no script" if name else "$SHELL names none"
         raise click.UsageError(f"which shell? {found}: give one of {', '.join(SHELLS)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import click
 
@@ -22,7 +21,7 @@ from llama_client.catalog.catalog import Catalog, Offer
 from llama_client.catalog.prices import ListPrices
 from llama_client.cli.config_show import check, show
 from llama_client.cli.help_pages import HelpPage, json_option
-from llama_client.cli.terminal import one_line, say, wrapped
+from llama_client.cli.terminal import fitted, is_terminal, one_line, say
 from llama_client.clock import Clock
 from llama_client.config.files import require_writable, write_text
 from llama_client.config.load import FILE_NAME, expanded, find_config, is_same_file, local_only_source, user_config_file
@@ -104,8 +103,8 @@ def _ollama(providers: Providers) -> Detected:
     # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
     models = [model.id for model in served]
     if default is None:
-        needs = "run `ollama pull llama3.2`"
-        return Detected("ollama", False, "is running, and has no chat model", (), needs=needs, is_local=True)
+        what, needs = "is running, and has no chat model", "run `ollama pull llama3.2`"
+        return Detected("ollama", False, what, (), needs=needs, is_local=True)
     models.sort(key=lambda model: model != default)
     return Detected("ollama", True, f"is running: {_listed(models)}", tuple(models), is_listed=True, is_local=True)
 
@@ -114,15 +113,13 @@ def _gguf(store: ModelStore) -> Detected:
     pulled, preferred = store.names(), store.preferred()
     demo = f"run `llama-client pull {DEMO_NAME}` (a tiny demo model, 93 MB to download)"
     if preferred is None:
-        what, models = "no model has been pulled", (DEMO_NAME,)
-        return Detected("gguf", False, what, models, is_listed=True, needs=demo, is_local=True)
-    pulled.sort(key=lambda name: name != preferred.name)
-    what = f"pulled: {_listed(pulled)}"
-    if find_spec("xllamacpp") is None:
-        install = 'run `pip install "llama-client[gguf]"`'
-        what = f"{what}, but the extra is not installed"
-        return Detected("gguf", False, what, tuple(pulled), is_listed=True, needs=install, is_local=True)
-    return Detected("gguf", True, what, tuple(pulled), is_listed=True, is_local=True)
+        what, needs, models = "no model has been pulled", demo, [DEMO_NAME]
+    else:
+        models = sorted(pulled, key=lambda name: name != preferred.name)
+        what, needs = f"pulled: {_listed(models)}", None
+        if find_spec("xllamacpp") is None:
+            what, needs = f"{what}, but the extra is not installed", 'run `pip install "llama-client[gguf]"`'
+    return Detected("gguf", needs is None, what, tuple(models), is_listed=True, needs=needs, is_local=True)
 
 
 def _listed(names: list[str]) -> str:
@@ -178,7 +175,6 @@ def _choices(targets: list[str], found: Mapping[str, Detected], *, local_only: b
 
 
 def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -> _Answer:
-    """Asks until there is an answer that `check` accepts."""
     while True:
         brackets = f" [{one_line(proposed)}]" if proposed else ""
         # Not `input`, which writes to standard output.
@@ -197,11 +193,9 @@ def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -
 
 
 def _truth(text: str) -> bool:
-    if text.lower() in ("y", "yes"):
-        return True
-    if text.lower() in ("n", "no"):
-        return False
-    raise _WrongAnswerError("Answer y or n.")
+    if text.lower() not in ("y", "yes", "n", "no"):
+        raise _WrongAnswerError("Answer y or n.")
+    return text.lower().startswith("y")
 
 
 def _providers(text: str, found: Mapping[str, Detected], *, local_only: bool) -> list[str]:
@@ -302,14 +296,14 @@ def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) ->
     if path is not None and user:
         raise click.UsageError("--path and --user both name the file to write: give one of them")
     file = user_config_file() if user else Path(FILE_NAME) if path is None else expanded(path)
-    if not yes and not _is_terminal(sys.stdin):
+    if not yes and not is_terminal(sys.stdin):
         raise click.UsageError("standard input is not a terminal, so no question can be answered: use --yes")
     if user:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{file.parent}: cannot be created ({error.strerror or error})") from None
-    # Before the questions, whose answers would be lost.
+    # Before the questions, as their answers would be lost.
     require_writable(file, overwrite=force)
     found, local_only = detect(os.environ), local_only_source(os.environ) is not None
     choices = proposal(found, local_only=local_only) if yes else ask(found, local_only=local_only)
@@ -323,12 +317,8 @@ def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) ->
         click.echo(json.dumps(document))
         return
     message = one_line(f"{file} written. {_summary(choices)}")
-    click.echo(wrapped(message, shutil.get_terminal_size().columns) if _is_terminal(sys.stdout) else message)
+    click.echo(fitted(message, sys.stdout))
     say(_next_steps(file, choices, found))
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
 
 
 def _summary(choices: NewConfig) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llama_client.cli.help_pages import HelpPage, config_option, json_option
-from llama_client.cli.terminal import one_line, printable, wrapped
+from llama_client.cli.terminal import fitted, one_line, printable
+from llama_client.config.effective import EffectiveValue, Found, ValueSource, effective_values
+from llama_client.config.environment import KeyPath
+from llama_client.config.load import find_config, load_config
+from llama_client.config.toml_write import toml_key, toml_value
+from llama_client.redaction import MASK
 
 if TYPE_CHECKING:
-    from llama_client.config.effective import EffectiveValue, Found, ValueSource
-    from llama_client.config.environment import KeyPath
     from llama_client.diagnostics.config_check import CheckedConfig
     from llama_client.diagnostics.finding import Finding
 
@@ -47,9 +49,6 @@ def show(with_defaults: bool, as_json: bool, config: str | None) -> None:
       llama-client config show --config staging.toml > effective.toml
       llama-client config show --json | jq '.values[]'
     """
-    from llama_client.config.effective import effective_values
-    from llama_client.config.load import find_config, load_config
-
     found = find_config(config)
     # Raises what a call would raise.
     values = effective_values(load_config(config), found, os.environ, with_defaults=with_defaults)
@@ -65,13 +64,8 @@ def _document(found: Found, values: Sequence[EffectiveValue]) -> dict[str, Any]:
         "file": None if found.document.file is None else str(found.document.file),
         "looked_for": [{"place": place.where, "state": place.state} for place in found.places],
         "values": [
-            {
-                "key": value.key,
-                "value": _json(value.value),
-                "source": _source(value.source),
-                "is_masked": value.is_masked,
-            }
-            for value in values
+            {"key": v.key, "value": _json(v.value), "source": _source(v.source), "is_masked": v.is_masked}
+            for v in values
         ],
     }
 
@@ -93,12 +87,9 @@ def _json(value: object) -> Any:
 
 
 def _source(source: ValueSource) -> dict[str, Any]:
-    shown: dict[str, Any] = {"kind": source.kind}
-    if source.file is not None:
-        shown |= {"file": str(source.file), "line": source.line}
-    if source.variable is not None:
-        shown["variable"] = source.variable
-    return shown
+    file = {} if source.file is None else {"file": str(source.file), "line": source.line}
+    variable = {} if source.variable is None else {"variable": source.variable}
+    return {"kind": source.kind, **file, **variable}
 
 
 def _heading(found: Found) -> list[str]:
@@ -124,15 +115,11 @@ def _toml(found: Found, values: Sequence[EffectiveValue]) -> list[str]:
 
 
 def _header(table: KeyPath) -> str:
-    from llama_client.config.toml_write import toml_key
-
     name = toml_key(*(str(part) for part in table if isinstance(part, str)))
     return f"[[{name}]]" if isinstance(table[-1], int) else f"[{name}]"
 
 
 def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
-    from llama_client.config.toml_write import toml_key, toml_value
-
     name, comment = toml_key(str(value.path[-1])), one_line(_comment(found, value))
     if value.value is None:
         return f"# {name}: not set", ""
@@ -149,8 +136,6 @@ def _line(found: Found, value: EffectiveValue) -> tuple[str, str]:
 
 
 def _without_masks(value: Any) -> Any:
-    from llama_client.redaction import MASK
-
     match value:
         case dict():
             return {name: _without_masks(below) for name, below in value.items() if below != MASK}
@@ -195,7 +180,6 @@ def _comment(found: Found, value: EffectiveValue) -> str:
 # In the JSON.
 _SEVERITIES = {"problem": "error", "warning": "warning", "info": "note"}
 _EXIT_WRONG = 2
-_INDENT = "    "
 
 
 @click.command(
@@ -254,23 +238,17 @@ def _row(finding: Finding) -> dict[str, Any]:
 
 
 def _show(checked: CheckedConfig) -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
     for finding in checked.findings:
-        key = f"{finding.subject}: " if finding.subject else ""
-        line = one_line(f"{_where(finding.source)}{_SEVERITIES[finding.status]}: {key}{finding.message}")
+        key, where = f"{finding.subject}: " if finding.subject else "", ""
+        if (source := finding.source) is not None:
+            file = str(source.file) if source.line is None else f"{source.file}:{source.line}"
+            where = f"{file if source.variable is None else f'${source.variable}'}: "
+        line = one_line(f"{where}{_SEVERITIES[finding.status]}: {key}{finding.message}")
         # Wrapped on terminals only: programs read one line for each finding.
-        click.echo(line if width is None else wrapped(line, width - len(_INDENT)).replace("\n", f"\n{_INDENT}"))
+        click.echo(fitted(line, sys.stdout, indent="    "))
     if checked.file is None and not checked.findings:
         click.echo("No file found; every key has its default.")
         return
     numbers = Counter(_SEVERITIES[finding.status] for finding in checked.findings)
     counted = [f"{numbers[word]} {word}{'s' * (numbers[word] != 1)}" for word in ("error", "warning") if numbers[word]]
     click.echo(one_line(f"{checked.file or 'The configuration'}: {', '.join(counted) or 'no problem found'}."))
-
-
-def _where(source: ValueSource | None) -> str:
-    if source is None:
-        return ""
-    if source.variable is not None:
-        return f"${source.variable}: "
-    return f"{source.file}{'' if source.line is None else f':{source.line}'}: "

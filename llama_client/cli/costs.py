@@ -158,7 +158,10 @@ def _show(
             console.print(line)
     else:
         console.print(_table(report.groups, by, console.width))
-    lines = [_spent(report), _unpriced(report)] if report.groups else []
+    lines = []
+    if report.groups:
+        calls = f"{report.calls:,} call{'s' * (report.calls != 1)}"
+        lines = [f"{shown(report.total_usd)} spent in {calls}{_since(report)}.", _unpriced(report)]
     if report.unrecorded_calls:
         were = "call was" if report.unrecorded_calls == 1 else "calls were"
         lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")
@@ -193,10 +196,6 @@ def _table(groups: Sequence[CostGroup], by: str, width: int) -> RenderableType:
     return table_of([(by, False), *((name, True) for name in names)], rows, width=width)
 
 
-def _spent(report: CostReport) -> str:
-    return f"{shown(report.total_usd)} spent in {report.calls:,} call{'s' * (report.calls != 1)}{_since(report)}."
-
-
 def _unpriced(report: CostReport) -> str:
     count = report.unpriced_calls
     if not count:
@@ -214,9 +213,8 @@ def _budget_lines(budgets: Sequence[BudgetState], config: Config) -> Iterator[st
         listed = sorted(budgets, key=lambda state: _left(state) / state.usd)[:_MAX_BUDGETS]
     zone = ZoneInfo(config.timezone)
     for state in listed:
-        until = (
-            f", resets {state.resets_at.astimezone(zone):%Y-%m-%d %H:%M} {config.timezone}" if state.resets_at else ""
-        )
+        resets = f"{state.resets_at.astimezone(zone):%Y-%m-%d %H:%M}" if state.resets_at else None
+        until = f", resets {resets} {config.timezone}" if resets else ""
         left = _left(state)
         rest = f"{shown(left)} left" if left >= 0 else f"over by {shown(-left)}"
         yield ""

@@ -135,7 +135,6 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
 
 
 def crossover_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options to a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -146,7 +145,6 @@ _WORDS = frozenset({"", "figure", "replica", "value", "source"})
 
 
 def show(machines: RankedMachines) -> None:
-    """Prints a report."""
     from rich.text import Text
 
     console = answer_console()

@@ -14,16 +14,17 @@ from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
 from llama_client.cli.terminal import answer_console, one_line, table_of
 from llama_client.clock import Clock
-from llama_client.crossover.fitting.fit import Fit, Option
-from llama_client.crossover.fitting.machines import MAX_GPUS, Machine
-from llama_client.crossover.fitting.memory import Method, TrainingNeed
-from llama_client.crossover.fitting.report import LicenceNote, Source, gib, verdict
+from llama_client.crossover.fitting.fit import Fit, Option, fit
+from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, named, this_machine
+from llama_client.crossover.fitting.memory import METHODS, Method, TrainingNeed, training_need
+from llama_client.crossover.fitting.report import LicenceNote, Source, document, gib, licence_notes, sources, verdict
+from llama_client.crossover.tables import Architecture, Tables, unknown
+from llama_client.crossover.user_tables import tables_of
 from llama_client.errors import InvalidRequestError
+from llama_client.providers.gguf.store import ModelStore
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from llama_client.crossover.tables import Architecture, Tables
 
 _NAMES: dict[Method, str] = {
     "full": "in full",
@@ -177,7 +178,7 @@ _SECTIONS = {
 
 
 class _Count(click.ParamType[int]):
-    """A whole number from 1, whose bound is too large to matter in help."""
+    """A whole number from 1; its upper bound is too large to matter in help."""
 
     name = "integer"
 
@@ -193,18 +194,14 @@ _COUNT, _GPUS = _Count(), click.IntRange(1, MAX_GPUS)
 @name_option("--gpu", suggestions.gpus, "A GPU such as rtx_4090 or h100_sxm. [default: this machine]")
 @click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu. [default: 1]")
 @name_option(
-    "--precision",
-    suggestions.precisions,
-    "Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]",
+    "--precision", suggestions.precisions, "Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]"
 )
 @click.option("--context", metavar="TOKENS", type=_COUNT, help="Prompt and answer of one sequence. [default: 8192]")
 @click.option(
     "--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="How many are answered at once."
 )
 @click.option(
-    "--cache-precision",
-    metavar="NAME",
-    help="Of the KV cache: f16, q8_0, q4_0, fp8, ... [default: the engine's]",
+    "--cache-precision", metavar="NAME", help="Of the KV cache: f16, q8_0, q4_0, fp8, ... [default: the engine's]"
 )
 @click.option("--chunked-attention", is_flag=True, help="The engine makes use of Llama 4's chunks of attention.")
 @click.option("--training", is_flag=True, help="Also show what fine-tuning needs: LoRA, QLoRA and in full.")
@@ -238,11 +235,6 @@ def command(
     """
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus is the number of --gpu: give one, such as --gpu rtx_4090")
-    from llama_client.crossover.fitting.fit import fit
-    from llama_client.crossover.fitting.machines import named, this_machine
-    from llama_client.crossover.fitting.memory import METHODS, training_need
-    from llama_client.crossover.fitting.report import document, licence_notes, sources
-    from llama_client.crossover.user_tables import tables_of
 
     tables = tables_of(load_config(config))
     try:
@@ -273,8 +265,6 @@ def command(
 def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
     """The model's shape; for a file also the exact size of its weights, and its precision."""
     from llama_client.crossover.fitting.gguf_files import read_gguf
-    from llama_client.crossover.tables import unknown
-    from llama_client.providers.gguf.store import ModelStore
 
     path = Path(text).expanduser()
     stored = None

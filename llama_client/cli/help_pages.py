@@ -31,7 +31,7 @@ _DEFAULT = re.compile(r" +\[default:")
 
 
 class HelpPage(click.Command):
-    """A command whose `--help` has sections."""
+    """A command with sections in its `--help`."""
 
     def __init__(
         self, *args: Any, sections: Sections | None = None, exits: Mapping[int, str] | None = None, **kwargs: Any

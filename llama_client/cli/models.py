@@ -29,7 +29,7 @@ _COLUMNS = [("model", False), ("context", True), ("in/out $/M", True), ("abiliti
 def command(as_json: bool, config: str | None) -> None:
     """The providers in use, and the models that they serve.
 
-    Asks each provider for its models: the configured ones, each known service whose key is in the environment (such as
+    Asks each provider for its models: the configured ones, each known service with its key in the environment (such as
     GROQ_API_KEY), a running Ollama, and what was pulled. Shows the context in tokens, the list price
     in US dollars for a million tokens in and out, what a model can do, and until when it is served.
 
@@ -59,11 +59,12 @@ def command(as_json: bool, config: str | None) -> None:
 
 
 def _headline(provider: ProviderInfo) -> str:
-    state = "reached" if provider.is_reachable else f"not reached: {provider.error}"
     kind = "" if provider.kind == provider.provider else f" ({provider.kind})"
-    nothing = "" if provider.models or not provider.is_reachable else ", serves nothing"
-    listed = "; from the catalogue:" if provider.models and not provider.is_reachable else ""
-    return f"{provider.provider}{kind}: {state}{nothing}{listed}"
+    if provider.is_reachable:
+        state = "reached" if provider.models else "reached, serves nothing"
+    else:
+        state = f"not reached: {provider.error}{'; from the catalogue:' if provider.models else ''}"
+    return f"{provider.provider}{kind}: {state}"
 
 
 def _table(models: Sequence[ModelInfo], width: int) -> RenderableType:

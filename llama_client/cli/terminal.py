@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -47,12 +47,20 @@ def one_line(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None where it was closed
+
+
+def fitted(text: str, stream: TextIO | None, *, indent: str = "") -> str:
+    """The text for a stream: on a terminal in lines of its width, all but the first indented."""
+    if not is_terminal(stream):
+        return text
+    return wrapped(text, shutil.get_terminal_size().columns - len(indent)).replace("\n", f"\n{indent}")
+
+
 def say(text: str) -> None:
     """Writes to standard error, on a terminal wrapped between words."""
-    text = printable(text)
-    if sys.stderr is not None and sys.stderr.isatty():
-        text = wrapped(text, shutil.get_terminal_size().columns)
-    click.echo(text, err=True)
+    click.echo(fitted(printable(text), sys.stderr), err=True)
 
 
 def wrapped(text: str, width: int) -> str:

@@ -75,7 +75,11 @@ def read_key(
         what = f"the variable {table.api_key_env} is not set" if is_name else "names no variable that is set"
         raise ConfigError(f"{where}.api_key_env: {what}", key=f"{where}.api_key_env")
     if table.api_key_file is not None:
-        return _from_file(table.api_key_file, f"{where}.api_key_file")
+        key = f"{where}.api_key_file"
+        try:
+            return _checked(text_of_key_file(table.api_key_file), key)
+        except OSError as error:
+            raise ConfigError(f"{key}: {table.api_key_file} cannot be read ({error.strerror})", key=key) from None
     if table.api_key_command is not None:
         return _from_command(table.api_key_command, f"{where}.api_key_command")
     if default_variable is not None and environ.get(default_variable):
@@ -93,13 +97,6 @@ def _checked(text: str, source: str) -> SecretStr:
 
 def text_of_key_file(path: Path) -> str:
     return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("utf-8-sig", "replace")
-
-
-def _from_file(path: Path, key: str) -> SecretStr:
-    try:
-        return _checked(text_of_key_file(path), key)
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})", key=key) from None
 
 
 def _from_command(words: tuple[str, ...], key: str) -> SecretStr:

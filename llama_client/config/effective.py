@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -172,12 +172,12 @@ class Found:
         return self._with_line(ValueSource("file", file=self.document.file), (*self.document.table, *path))
 
     def _with_line(self, source: ValueSource, path: KeyPath) -> ValueSource:
-        if source.kind != "file" or source.file is None:
+        if source.file is None:
             return source
         lines = self._lines if source.file == self.document.file else _lines_of(source.file)
         # A part of a value without a line of its own has that of the value.
         line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
-        return ValueSource("file", file=source.file, line=line)
+        return replace(source, line=line)
 
     @cached_property
     def _lines(self) -> Mapping[KeyPath, int]:
@@ -192,15 +192,12 @@ def _lines_of(file: Path) -> Mapping[KeyPath, int]:
         return {}
 
 
-def _is_there(values: object, path: KeyPath) -> bool:
-    for part in path:
-        match values:
-            case Mapping() if part in values:
-                values = values[part]
-            case list() | tuple() if isinstance(part, int) and part < len(values):
-                values = values[part]
-            case _:
-                return False
+def _is_there(values: Any, path: KeyPath) -> bool:
+    try:
+        for part in path:
+            values = values[part]
+    except (LookupError, TypeError):
+        return False
     return True
 
 
@@ -265,9 +262,8 @@ def plain(value: object) -> Any:
         case RouteTarget() if value.model_fields_set == {"target"}:
             return value.target
         case BaseModel():
-            return {
-                name: plain(getattr(value, name)) for name in type(value).model_fields if name in value.model_fields_set
-            }
+            fields = type(value).model_fields
+            return {name: plain(getattr(value, name)) for name in fields if name in value.model_fields_set}
         case SecretStr():
             return value
         case Mapping():

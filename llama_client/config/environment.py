@@ -50,30 +50,23 @@ class Overrides:
         Variables have neither case nor hyphens, so keys match without them.
         """
         placed: dict[KeyPath, str] = {}
-        return self._merged(values, self.values, (), (), placed), placed
 
-    def _merged(
-        self,
-        below: Mapping[str, Any],
-        above: Mapping[str, Any],
-        path: KeyPath,
-        spelled: KeyPath,
-        placed: dict[KeyPath, str],
-    ) -> dict[str, Any]:
-        merged = dict(below)
-        names = {plain_name(key): key for key in map(str, merged)}
-        for key, value in above.items():
-            name = names.get(key, key)
-            here, there = (*path, name), (*spelled, key)
-            if isinstance(value, dict):
-                table = merged.get(name)
-                merged[name] = self._merged(table if isinstance(table, Mapping) else {}, value, here, there, placed)
-            else:
-                merged[name] = value
-                # A variable may set a whole table: the longest beginning that is one.
-                lengths = range(len(there), 0, -1)
-                placed[here] = next(self.names[there[:n]] for n in lengths if there[:n] in self.names)
-        return merged
+        def merged(below: object, above: Mapping[str, Any], path: KeyPath, spelled: KeyPath) -> dict[str, Any]:
+            table = dict(below) if isinstance(below, Mapping) else {}
+            names = {plain_name(key): key for key in map(str, table)}
+            for key, value in above.items():
+                name = names.get(key, key)
+                here, there = (*path, name), (*spelled, key)
+                if isinstance(value, dict):
+                    table[name] = merged(table.get(name), value, here, there)
+                else:
+                    table[name] = value
+                    # A variable may set a whole table: the longest beginning that is one.
+                    lengths = range(len(there), 0, -1)
+                    placed[here] = next(self.names[there[:n]] for n in lengths if there[:n] in self.names)
+            return table
+
+        return merged(values, self.values, (), ()), placed
 
 
 def plain_name(name: str) -> str:

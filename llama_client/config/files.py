@@ -27,18 +27,15 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
     """
     # Before opening, as opening alone may block or have an effect.
     _require_regular(path, os.stat(path).st_mode)
-    with open(path, "rb", opener=_open_without_blocking) as file:
+    # It may have become a pipe since.
+    nonblocking = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking)) as file:
         _require_regular(path, os.fstat(file.fileno()).st_mode)
         return file.read(max_bytes + 1)
 
 
 def text_of(content: bytes) -> str:
     return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _open_without_blocking(path: str, flags: int) -> int:
-    # It may have become a pipe since.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _require_regular(path: Path, mode: int) -> None:
@@ -96,7 +93,6 @@ def write_text(path: Path, text: str, *, overwrite: bool) -> None:
 
 
 def require_writable(path: Path, *, overwrite: bool) -> None:
-    """Refuses a path where no file can be written."""
     try:
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder; name a file in it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def find_config(
 ) -> Found:
     """The values that `load_config` checks, and where each comes from."""
     environ = os.environ if environ is None else environ
-    # Relative, so that a process whose working folder is gone can still use a configuration that needs none.
+    # Relative, so that a process without its working folder can still use a configuration that needs none.
     folder = working_folder or Path()
     places: list[ConfigLocation] = []
     match source:
@@ -138,25 +138,24 @@ def is_same_file(one: Path | None, other: Path) -> bool:
 
 
 def _first(environ: Mapping[str, str], folder: Path) -> tuple[Document, list[ConfigLocation]]:
+    named, user = environ.get(CONFIG_VARIABLE), user_config_file()
+    local, pyproject = folder / FILE_NAME, folder / "pyproject.toml"
+    # The places to search, in this order, each with its reader (None: no configuration there).
+    readers: dict[str, Callable[[], Document | None]] = {
+        f"${CONFIG_VARIABLE}": lambda: None if named is None else _file(expanded(named), folder),
+        f"./{FILE_NAME}": lambda: _file(local, folder) if local.is_file() else None,
+        f"./pyproject.toml [tool.{APP_NAME}]": lambda: _in_pyproject(pyproject, folder),
+        str(user): lambda: _file(user, folder) if user.is_file() else None,
+    }
     taken: Document | None = None
     places = []
-    for where, document in _candidates(environ, folder):
+    for where, read in readers.items():
         if taken is not None:
             places.append(ConfigLocation(where, "passed over"))
             continue
-        taken = document()
+        taken = read()
         places.append(ConfigLocation(where, "absent" if taken is None else "taken"))
     return taken or Document({}, "config", folder), places
-
-
-def _candidates(environ: Mapping[str, str], folder: Path) -> Iterator[tuple[str, Callable[[], Document | None]]]:
-    """The places to search, in this order, each with its reader (None: no configuration there)."""
-    named = environ.get(CONFIG_VARIABLE)
-    yield f"${CONFIG_VARIABLE}", lambda: None if named is None else _file(expanded(named), folder)
-    local, pyproject, user = folder / FILE_NAME, folder / "pyproject.toml", user_config_file()
-    yield f"./{FILE_NAME}", lambda: _file(local, folder) if local.is_file() else None
-    yield f"./pyproject.toml [tool.{APP_NAME}]", lambda: _in_pyproject(pyproject, folder)
-    yield str(user), lambda: _file(user, folder) if user.is_file() else None
 
 
 def _in_pyproject(pyproject: Path, folder: Path) -> Document | None:

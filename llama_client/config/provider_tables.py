@@ -18,7 +18,7 @@ from llama_client.validation import broken_rule
 Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
 # A name in any letters, or an address.
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%.+)?")
-_KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
+KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 
 
 def _secret_text(value: object) -> object:
@@ -114,7 +114,7 @@ class HttpProviderConfig(ConfigTable):
 
     @model_validator(mode="after")
     def _one_key(self) -> HttpProviderConfig:
-        given = [name for name in _KEY_SOURCES if getattr(self, name) is not None]
+        given = [name for name in KEY_SOURCES if getattr(self, name) is not None]
         if len(given) > 1:
             raise broken_rule(given[1], f"and {given[0]} both give the key; keep one of them")
         return self

@@ -1,4 +1,4 @@
-"""The configuration as a whole, and how it is read. The tables of providers are in providers.py."""
+"""The configuration as a whole, and how it is read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,7 @@ from pydantic import (
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.crossover_tables import CrossoverConfig
-from llama_client.config.provider_tables import (
-    GgufConfig,
-    OllamaConfig,
-    PluginConfig,
-    ServiceConfig,
-)
+from llama_client.config.provider_tables import GgufConfig, OllamaConfig, PluginConfig, ServiceConfig
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
@@ -205,11 +200,7 @@ class Config(ConfigTable):
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
     """Checks a configuration's values; `ConfigError` has the first problem, `config_check.all_problems` gives all.
 
-    Args:
-        values: The tables and keys of the TOML.
-        origin: Where they come from, for messages.
-        folder: Where relative paths start; None: the working directory.
-        file: The file that they come from, if any, for errors.
+    `origin` and `file` are for errors; relative paths start at `folder`.
     """
     values, wrong = with_kinds(values)
     if wrong:
@@ -243,34 +234,29 @@ def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     written: dict[str, Any] = {}
     wrong = []
     for name, table in providers.items():
-        problem = _wrong_kind(name, table)
-        if problem is None:
-            written[name] = {**table, "kind": kind_of(name, table)}
-            continue
-        wrong.append(problem)
+        if (problem := _wrong_kind(name, table)) is not None:
+            wrong.append(Problem(problem[0], ": ".join(problem)))
+            table = {"kind": "gguf"}
         if isinstance(name, str):
-            written[name] = {"kind": "gguf"}
+            written[name] = {**table, "kind": kind_of(name, table)}
     return {**values, "providers": written}, wrong
 
 
-def _wrong_kind(name: object, table: object) -> Problem | None:
+def _wrong_kind(name: object, table: object) -> tuple[str, str] | None:
+    """The key that is wrong, and what is wrong with it."""
     if not isinstance(name, str):
-        return Problem("providers", "providers: every name must be text")
+        return "providers", "every name must be text"
     kind, key = kind_of(name, table), place(("providers", name, "kind"))
     if not is_kind(kind):
-        kinds = provider_kinds()
-        known = ", ".join(map(repr, kinds))
-        return Problem(key, f"{key}: must be one of {known}, got {quoted(kind)}{suggestion(str(kind), kinds)}")
+        known = provider_kinds()
+        return key, f"must be one of {', '.join(map(repr, known))}, got {quoted(kind)}{suggestion(str(kind), known)}"
     try:
         _class_of(str(kind))
     except PluginError as error:
-        return Problem(key, f"{key}: {error}")
+        return key, str(error)
     if "/" in name or not name:
-        return Problem("providers", f"providers: a name must not be empty or contain '/', got {quoted(name)}")
-    if not isinstance(table, dict):
-        key = place(("providers", name))
-        return Problem(key, f"{key}: must be a table of keys")
-    return None
+        return "providers", f"a name must not be empty or contain '/', got {quoted(name)}"
+    return None if isinstance(table, dict) else (place(("providers", name)), "must be a table of keys")
 
 
 def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:

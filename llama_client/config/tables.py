@@ -55,7 +55,6 @@ def _path_text(value: object) -> object:
 FilePath = Annotated[Path, BeforeValidator(_path_text), AfterValidator(_absolute)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 
-
 Window = Literal["hour", "day", "month", "total"]
 OnExceeded = Literal["block", "local", "warn"]
 
@@ -271,7 +270,6 @@ _TARGET_PARAMS = (
     "user", "extra_body",
 )  # fmt: skip
 _PLACEHOLDER_MESSAGES = [{"role": "user", "content": "?"}]
-
 
 # A million dollars per million tokens: more is a typing error.
 _Price = Annotated[Usd, Field(le=1_000_000)]

@@ -61,7 +61,6 @@ def toml_value(value: object) -> str:
 
 
 ROUTE = "chat"
-_EXAMPLES = "examples.toml"
 _PROVIDERS = ("groq", "together", "ollama", "gguf", "openai")
 _DEMO_NOTE = "The demo model: small, to show that everything works."
 # In the file of examples, the first line of a section, with its name.
@@ -90,8 +89,14 @@ class NewConfig:
 
 def config_text(choices: NewConfig) -> str:
     examples = _examples()
-    parts = [_top(examples["top"], choices), examples["providers"]]
-    parts += [_switched_on(examples[name]) if name in examples else _of_service(name) for name in choices.providers]
+    top = examples["top"]
+    for key, value in (("default_model", choices.default_model), ("local_only", choices.local_only)):
+        top = top.replace(f"#{key}", f"{key} = {toml_value(value)}", 1)
+    parts = [top, examples["providers"]]
+    for name in choices.providers:
+        # Its table, with `api_key_env` where it has that.
+        table = examples.get(name, "").replace("#[providers.", "[providers.", 1)
+        parts.append(table.replace("#api_key_env", "api_key_env", 1) or _of_service(name))
     parts += [_lifted(examples[name]) for name in _PROVIDERS if name not in choices.providers]
     parts += [examples["routes"], _route(examples["route"], choices), examples["routing"]]
     parts += [examples["money"], _budget(examples["budget"], choices), examples["rest"]]
@@ -100,18 +105,12 @@ def config_text(choices: NewConfig) -> str:
 
 def _examples() -> dict[str, str]:
     """The sections of the file of examples, by name."""
-    text = resources.files("llama_client.config").joinpath(_EXAMPLES).read_text(encoding="utf-8")
+    text = resources.files("llama_client.config").joinpath("examples.toml").read_text(encoding="utf-8")
     sections: dict[str, str] = {}
     for section in f"\n{text}".split(f"\n{_SECTION}")[1:]:
         name, _, body = section.partition("\n")
         sections[name.strip()] = f"{body.strip()}\n"
     return sections
-
-
-def _top(text: str, choices: NewConfig) -> str:
-    model = f"default_model = {toml_value(choices.default_model)}"
-    text = text.replace("#default_model", model, 1)
-    return text.replace("#local_only", f"local_only = {toml_value(choices.local_only)}", 1)
 
 
 def _lifted(text: str) -> str:
@@ -121,18 +120,13 @@ def _lifted(text: str) -> str:
     return "\n".join([*comments, *(line for line in lines if line not in comments)]) + "\n"
 
 
-def _switched_on(text: str) -> str:
-    return text.replace("#[providers.", "[providers.", 1).replace("#api_key_env", "api_key_env", 1)
-
-
 def _of_service(name: str) -> str:
     """The table of a service that has no example of its own."""
     row = service_of(name)
-    variable = row.key_variable({}) if row is not None else None
-    title = row.title if row is not None else name
-    key = f"#api_key_env = {toml_value(variable)}\n" if variable else ""
-    is_needed = row is not None and not row.is_local
-    return f"# {title[:1].upper()}{title[1:]}.\n[{toml_key('providers', name)}]\n{key[1:] if is_needed else key}"
+    title, variable = (name, None) if row is None else (row.title, row.key_variable({}))
+    key = f"api_key_env = {toml_value(variable)}\n" if variable else ""
+    off = "#" * bool(key and row is not None and row.is_local)
+    return f"# {title[:1].upper()}{title[1:]}.\n[{toml_key('providers', name)}]\n{off}{key}"
 
 
 def _route(text: str, choices: NewConfig) -> str:

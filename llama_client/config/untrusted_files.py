@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llama_client.config.environment import PREFIX, plain_name
+from llama_client.config.provider_tables import KEY_SOURCES
 from llama_client.config.schema import kind_of
 from llama_client.errors import PluginError
 from llama_client.providers.services import LOOPBACK, Service, all_services, service_of
@@ -16,7 +17,6 @@ from llama_client.validation import Problem
 
 # Each lets others read what is sent.
 _DETOURS = ("proxy", "ca_file")
-_KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 # Settings of the user's own ledger.
 _LEDGER_KEYS = ("retention_days", "enabled")
 _REMEDY = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
@@ -48,10 +48,7 @@ def _refused(key: str, rule: str) -> Problem:
 
 
 def _of_ledger(ledger: Table, folder: Path, users: Table) -> Iterator[Problem]:
-    """A ledger elsewhere would get the tags and costs of every call, and `$PGPASSWORD`.
-
-    Retention of the user's own ledger would delete its older rows.
-    """
+    # A ledger elsewhere would get the tags and costs of every call, and `$PGPASSWORD`.
     url = ledger.get("url", "sqlite")
     if url == "sqlite" or "url" in users:
         for key in _LEDGER_KEYS:
@@ -119,7 +116,7 @@ def _gives_known_key(name: str, users: Table) -> bool:
     """Whether the user's own variables give a service's key to the provider of that name."""
     if str(users.get("api_key_env")).upper() in _hosts_by_variable():
         return True
-    return _service(plain_name(name)) is not None and any(key in users for key in _KEY_SOURCES)
+    return _service(plain_name(name)) is not None and any(key in users for key in KEY_SOURCES)
 
 
 def _own_variables(service: Service | None, table: Table) -> tuple[str, ...]:

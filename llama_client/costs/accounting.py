@@ -44,7 +44,6 @@ class Machines:
         self._machines = {name: MachineTime() for name in self.names}
 
     def begin(self, provider: str, now: float) -> MachineUse:
-        """An attempt begins at one of them."""
         machine = self._machines[provider]
         return partial(machine.end, machine.begin(now))
 
@@ -59,22 +58,15 @@ class Accounting:
     budgets: Budgets | None
 
     def close(self) -> None:
-        """Settles and writes what is left."""
         if self.budgets is not None:
             self.budgets.close()
         if self.ledger is not None:
             self.ledger.close()
 
     async def aclose(self) -> None:
-        """The same off the event loop."""
         import asyncio
 
         await asyncio.to_thread(self.close)
-
-
-def price_book(config: Config, calendar: Calendar, sellers: Sellers) -> PriceBook:
-    """The prices of a configuration's providers. Reads nothing yet."""
-    return PriceBook(config.prices, sellers, calendar)
 
 
 def open_accounting(
@@ -98,7 +90,8 @@ def open_accounting(
         budgets = Budgets(config.budgets, database.open, calendar, clock)
     tables = config.providers.items()
     machines = {name for name, table in tables if getattr(table, "machine_usd_per_hour", None) is not None}
-    accounting = Accounting(price_book(config, calendar, sellers), Machines(frozenset(machines)), ledger, budgets)
+    prices = PriceBook(config.prices, sellers, calendar)
+    accounting = Accounting(prices, Machines(frozenset(machines)), ledger, budgets)
     if ledger is not None:
         ledger.leave_with(accounting)
     return accounting
@@ -115,8 +108,11 @@ class Database:
     def __init__(self, config: Config, guard: ConnectionGuard) -> None:
         self._secret_url = config.ledger.url
         self._guard = guard
-        self._file = _file_of(self._url)
-        parts = urlsplit(self._url)
+        url = self._url
+        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+        if url == "sqlite":
+            self._file = platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME
+        parts = urlsplit(url)
         # None: it is a file, or the URL names no host.
         self.host = None if self._file is not None else parts.hostname
         # Without the password.
@@ -140,7 +136,6 @@ class Database:
         return Storage(self.place())
 
     def place(self) -> DatabaseLocation:
-        """Where it is, and how to connect to it."""
         from llama_client.costs.database import DatabaseLocation
 
         return DatabaseLocation(self.name, file=self._file, connect=None if self._file is not None else self._connect)
@@ -169,9 +164,3 @@ class Database:
         assert self.host is not None
         self._guard.require_allowed(self.host, rule="ledger")
         return self.host
-
-
-def _file_of(url: str) -> Path | None:
-    if url == "sqlite":
-        return platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None

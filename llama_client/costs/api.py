@@ -29,12 +29,11 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 Since: TypeAlias = str | date | datetime | timedelta | None
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyReport = TypeVar("AnyReport", CostReport, TrafficReport)
 
 
 @dataclass(frozen=True, slots=True)
 class CostSource:
-    """Reads reports from the ledger, sync."""
-
     accounting: Accounting
     database: Database
     calendar: Calendar
@@ -62,8 +61,12 @@ class CostSource:
         except StorageError as error:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
-    def unrecorded_calls(self) -> int:
-        return 0 if self.accounting.ledger is None else self.accounting.ledger.unrecorded_calls
+    def completed(self, report: AnyReport, start: float | None) -> AnyReport:
+        """A report with its start, and with the calls that this process has still to count in the database."""
+        ledger = self.accounting.ledger
+        lost = report.unrecorded_calls + (0 if ledger is None else ledger.unrecorded_calls)
+        since = None if start is None else datetime.fromtimestamp(start, tz=self.calendar.zone)
+        return report.model_copy(update={"since": since, "unrecorded_calls": lost})
 
     def start(self, since: object) -> float | None:
         """The moment that `since` means, in seconds since the Unix epoch; None: no limit."""
@@ -77,9 +80,6 @@ class CostSource:
                 f"{since!r}",
                 param="since",
             ) from None
-
-    def shown(self, start: float | None) -> datetime | None:
-        return None if start is None else datetime.fromtimestamp(start, tz=self.calendar.zone)
 
     def _moment(self, since: object) -> float:
         match since:
@@ -121,9 +121,7 @@ class Costs:
         """
         source, start = self._source, self._source.start(since)
         _check_by(by)
-        report = source.report(lambda reports: reports.report(start, by)) or CostReport(since=source.shown(start))
-        lost = report.unrecorded_calls + source.unrecorded_calls()
-        return report.model_copy(update={"unrecorded_calls": lost})
+        return source.completed(source.report(lambda reports: reports.report(start, by)) or CostReport(), start)
 
     def timeline(self, *, since: Since = None, by: str = "target") -> list[DayCosts]:
         """The costs of each day, split into groups: what a chart with a bar per day shows.
@@ -193,9 +191,7 @@ class Costs:
 
             return traffic(connection, start, None if model is None else ids_of_model(model), target)
 
-        report = source.ask(ask) or TrafficReport()
-        lost = report.unrecorded_calls + source.unrecorded_calls()
-        return report.model_copy(update={"since": source.shown(start), "unrecorded_calls": lost})
+        return source.completed(source.ask(ask) or TrafficReport(), start)
 
 
 class AsyncCosts:

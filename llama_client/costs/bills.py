@@ -24,8 +24,6 @@ BYTES_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens that are charged for."""
-
     input_tokens: int
     output_tokens: int
     cached_tokens: int | None = None
@@ -33,7 +31,6 @@ class Tokens:
     are_estimated: bool = False
 
     def as_usage(self) -> Usage:
-        """Under OpenAI's names."""
         cached, reasoning = self.cached_tokens, self.reasoning_tokens
         return Usage(
             prompt_tokens=self.input_tokens,

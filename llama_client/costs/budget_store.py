@@ -45,16 +45,14 @@ class BudgetStore:
         self._is_new = True
 
     def apply(self, orders: Sequence[Order], settlements: Sequence[Settlement]) -> list[Decision]:
-        """Settles, then grants what fits, in one transaction. Returns a decision for each order.
-
-        An order that was granted before (the connection broke before the commit was confirmed) is not granted twice.
-        """
+        """Settles, then grants what fits, in one transaction. Returns a decision for each order."""
         self._storage.require_same_file()
         with self._storage.place.errors(), self.connection.begin():
             counters = {c for order in orders for c in order.counters} | {c for s in settlements for c in s.counters}
             state = self._locked(counters)
             for settlement in settlements:
                 self._settle(settlement, state)
+            # Granted before, when the connection broke before the commit was confirmed.
             held = {order.id for order in orders if self._do(_HELD, order.id).first() is not None}
             decisions = [Decision() if order.id in held else _decide(order, state) for order in orders]
             for order, decision in zip(orders, decisions, strict=True):
@@ -100,7 +98,6 @@ class BudgetStore:
         self._do(_DROP, settlement.id)
 
     def _settle_all(self, which: str, of: object) -> None:
-        """Settles the reservations that a query finds, at their worst case."""
         found = self._do(which, of).all()
         if found:
             state = self._locked({Counter(budget, window_start) for _, budget, window_start in found})

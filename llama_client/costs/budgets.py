@@ -11,6 +11,7 @@ import queue
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -50,8 +51,6 @@ _PlacedOrder = tuple[Order, "Future[Decision | Refused]"]
 
 
 class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
-    """The thread, and the orders and settlements that it has to write."""
-
     name = "llama-client-budgets"
 
     def __init__(self, open_storage: Callable[[], Storage], clock: Clock) -> None:
@@ -149,28 +148,21 @@ _DECISION_S = 10.0
 _MAX_WARNED = 500
 
 
+@dataclass(eq=False)
 class PendingReservation:
     """A reservation that is being made. `wait` for it, or `await wait_async()`, once."""
 
-    def __init__(
-        self,
-        future: Future[Decision | Refused],
-        judge: Callable[[Decision | Refused | Exception], Reserved | Refused],
-        release: Callable[[], None],
-    ) -> None:
-        self._future = future
-        self._judge = judge
-        self._release = release
-        self._outcome: Decision | Refused | Exception | None = None
+    _future: Future[Decision | Refused]
+    _judge: Callable[[Decision | Refused | Exception], Reserved | Refused]
+    _release: Callable[[], None]
+    _outcome: Decision | Refused | Exception | None = None
 
     def wait(self) -> Reserved | Refused:
-        """Blocks until there is a decision."""
         with self._released_without_outcome():
             self._outcome = self._future.result(_DECISION_S)
         return self._judged()
 
     async def wait_async(self) -> Reserved | Refused:
-        """The same on the event loop."""
         with self._released_without_outcome():
             # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the result.
             async with asyncio.timeout(_DECISION_S):
@@ -201,14 +193,8 @@ class PendingReservation:
 
 
 class Budgets:
-    """The budgets of one client."""
-
     def __init__(
-        self,
-        tables: Sequence[BudgetTable],
-        open_storage: Callable[[], Storage],
-        calendar: Calendar,
-        clock: Clock,
+        self, tables: Sequence[BudgetTable], open_storage: Callable[[], Storage], calendar: Calendar, clock: Clock
     ) -> None:
         self._tables = tables
         self._calendar = calendar
@@ -217,7 +203,6 @@ class Budgets:
         self._has_warned: set[tuple[str, int]] = set()
 
     def limits(self, provider: str, tags: Mapping[str, str], at: float) -> list[Limit]:
-        """The budgets that cover a call to a provider."""
         found = []
         for table in self._tables:
             kind, _, name = table.scope.partition(":")
@@ -254,7 +239,6 @@ class Budgets:
         return PendingReservation(future, judge, reservation.release)
 
     def close(self) -> None:
-        """Settles what is left."""
         self._worker.close()
 
     def _warning(self, limit: Limit) -> str:

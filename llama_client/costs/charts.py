@@ -69,8 +69,6 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A chart of stacked bars, for the terminal or a picture."""
-
     unit: Unit
     layers: tuple[Layer, ...]
     bars: tuple[Bar, ...]
@@ -152,7 +150,6 @@ assert len(_FILLS) == len(_ASCII_FILLS) == len(_STYLES) == MAX_LAYERS
 
 
 def terminal_chart(days: Sequence[DayCosts], width: int, *, ascii_only: bool = False) -> list[Text]:
-    """Costs by day for a terminal, as lines: a bar for each day with its amount, and the key to the bars."""
     from rich.text import Text
 
     chart = stack(days, MAX_BARS)
@@ -231,7 +228,6 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
-    """Draws costs by day: a bar for each day, stacked by group; unpriced calls apart, below."""
     form = form_of(path)
     with drawing("a picture of costs"), atomic_file(path) as file:
         _drawn(stack(days, MAX_FIGURE_BARS), title).savefig(file, **form_settings(form))
@@ -256,11 +252,15 @@ def _drawn(chart: Stack, title: str) -> Figure:
     if handles:
         figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
     _draw_axis_of_time(bars, chart)
+    for axes in figure.axes:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
+        axes.set_axisbelow(True)
     return figure
 
 
 def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
-    """Draws the bars; returns what the legend shows of each layer."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import FuncFormatter
 
@@ -278,7 +278,6 @@ def _draw_bars(axes: Axes, chart: Stack) -> list[Artist]:
     axes.set_ylim(0, max(bottoms, default=0) * 1.05 or 1)
     axes.set_ylabel(f"US dollars a {chart.unit}")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: shown(Decimal(f"{usd:.12f}"))))
-    _quieten(axes)
     return handles
 
 
@@ -291,7 +290,6 @@ def _draw_unpriced(axes: Axes, chart: Stack) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     axes.set_ylabel("calls")
     axes.set_title(_UNPRICED_HEADING, loc="left", fontsize=9)
-    _quieten(axes)
 
 
 def _draw_axis_of_time(axes: Axes, chart: Stack) -> None:
@@ -314,13 +312,6 @@ def _day(first_day: date, unit: Unit, *, with_year: bool) -> str:
     text = month if unit == "month" else f"{first_day.day} {month}"
     # Two lines everywhere, so that all labels have the same height.
     return f"{text}\n{first_day.year if with_year else ' '}"
-
-
-def _quieten(axes: Axes) -> None:
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _label(layer: Layer) -> str:

@@ -153,7 +153,6 @@ class DatabaseLocation:
             raise StorageError(f"{self.name}: {error}") from error
 
     def engine(self, connect_to_file: Callable[[], sqlite3.Connection] | None) -> Engine:
-        """An engine without a pool, for either kind."""
         if self.connect is not None:
             return sa.create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
         return sa.create_engine("sqlite+pysqlite://", creator=connect_to_file, poolclass=NullPool)

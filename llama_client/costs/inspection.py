@@ -47,8 +47,6 @@ _POSTGRES_WHY: dict[str, Why] = {"57014": "took too long", "55P03": "locked"}
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """What a database holds."""
-
     schema_version: int | None = None
     is_newer: bool = False
     is_understood: bool = True
@@ -61,7 +59,6 @@ class LedgerSnapshot:
 def look(
     place: DatabaseLocation, *, calendar: Calendar, now: float, budgets: Sequence[BudgetTable], within_s: float
 ) -> LedgerSnapshot:
-    """What is in an existing database."""
     until = time.monotonic() + within_s
 
     def snapshot(connect_to_file: Callable[[], sqlite3.Connection] | None) -> LedgerSnapshot:
@@ -79,7 +76,6 @@ def look(
 
 
 def why_not(error: StorageError) -> Why:
-    """Why a database could not be read."""
     cause = error.__cause__
     if isinstance(cause, SQLAlchemyError):
         cause = getattr(cause, "orig", None)
@@ -94,7 +90,6 @@ def load(place: DatabaseLocation) -> None:
 
 
 def _snapshot(connection: Connection) -> LedgerSnapshot:
-    """All but the budgets."""
     found = read_version(connection)
     if found is None:
         return LedgerSnapshot()

@@ -18,8 +18,6 @@ from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
 from llama_client.costs.money import to_pico
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
@@ -31,8 +29,7 @@ if TYPE_CHECKING:
 # Bits of a row's `counts`, so that a report only has to add: the row is the first of its call, the first of the call
 # for its provider, and for its target; the same among rows of unknown cost; and the attempt failed.
 CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR = (1 << bit for bit in range(7))
-_NO_TOKENS = (None, None, None, None, 0)
-_NO_MONEY = (None,) * 7
+# What determines a label, hashable.
 LabelKey = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 # Integers of the databases have 64 bits; no plausible count exceeds this.
 _MAX = 2**62
@@ -40,8 +37,6 @@ _MAX = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One attempt."""
-
     at: float
     request_id: str
     number: int
@@ -65,20 +60,20 @@ class Row:
         digest = blake2b(json.dumps(words).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True), *words
 
-    @property
-    def label_key(self) -> LabelKey:
-        """What determines the label, hashable."""
-        return self.route, self.provider, self.model, tuple(self.tags.items())
-
     def values(self, label_id: int) -> tuple[Any, ...]:
         """The row in the order of the columns of `attempts`, without the id."""
         attempt, tokens, cost = self.attempt, self.tokens, self.attempt.cost
-        money: tuple[Any, ...] = _NO_MONEY
+        money: tuple[Any, ...] = (None,) * 7
         if cost is not None:
             effective_from = None if cost.effective_from is None else cost.effective_from.isoformat()
             amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
-            money = (*(_pico(usd) for usd in amounts), cost.status, cost.source, effective_from)
-        counts: tuple[Any, ...] = _NO_TOKENS
+            money = (
+                *(None if usd is None else _bounded(to_pico(usd)) for usd in amounts),
+                cost.status,
+                cost.source,
+                effective_from,
+            )
+        counts: tuple[Any, ...] = (None, None, None, None, 0)
         if tokens is not None:
             own = (tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens, tokens.reasoning_tokens)
             counts = (*map(_bounded, own), int(tokens.are_estimated))
@@ -109,10 +104,6 @@ def _bounded(number: int | None) -> int | None:
 
 def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else _bounded(round(seconds * 1e6))
-
-
-def _pico(usd: Decimal | None) -> int | None:
-    return None if usd is None else _bounded(to_pico(usd))
 
 
 _log = logging.getLogger("llama_client.ledger")
@@ -180,7 +171,6 @@ class Ledger(DatabaseThread[float]):
         return True
 
     def count_unrecorded(self, calls: int = 1) -> None:
-        """Counts a call of which a row did not fit."""
         with self._progress:
             self.unrecorded_calls += calls
 
@@ -267,13 +257,15 @@ class Ledger(DatabaseThread[float]):
                 self.wake()
 
     def _write_queued(self, connection: Connection) -> None:
+        from sqlalchemy.exc import DataError, IntegrityError
+
         singly = 0
         while self._queue or self.unrecorded_calls:
             # Rows stay in the queue until they are written.
             batch = [self._queue[index] for index in range(min(len(self._queue), 1 if singly else _MAX_BATCH))]
             try:
                 self._insert(connection, batch)
-            except _errors_of_a_value() as error:
+            except (DataError, IntegrityError, ValueError, TypeError, ArithmeticError) as error:
                 self._warn(error)
                 if not singly:
                     # The database refuses a value of one row; it takes the others. Any other error is its own.
@@ -293,7 +285,7 @@ class Ledger(DatabaseThread[float]):
         values: list[tuple[Any, ...]] = []
         new: dict[LabelKey, tuple[Any, ...]] = {}
         for row in batch:
-            key = row.label_key
+            key = (row.route, row.provider, row.model, tuple(row.tags.items()))
             label_id = self._labels.get(key)
             if label_id is None:
                 label = new[key] = row.label()
@@ -346,13 +338,6 @@ class Ledger(DatabaseThread[float]):
             self._has_warned = True
             text = "the ledger cannot be written (%s); calls go on, and up to %d rows are kept in memory until it can"
             _log.warning(text, error, MAX_QUEUED)
-
-
-def _errors_of_a_value() -> tuple[type[Exception], ...]:
-    """What is raised for a value that has no form in the database."""
-    from sqlalchemy.exc import DataError, IntegrityError
-
-    return DataError, IntegrityError, ValueError, TypeError, ArithmeticError
 
 
 def _insert_statement(connection: Connection, table: Table, *, skipped: str | None = None) -> str:

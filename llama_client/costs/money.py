@@ -47,7 +47,6 @@ def per_million(number: float, usd_per_million: Decimal) -> Decimal:
 
 
 def added(*amounts: Decimal) -> Decimal:
-    """The exact sum."""
     total = amounts[0]
     for amount in amounts[1:]:
         total = _CONTEXT.add(total, amount)
@@ -88,8 +87,6 @@ class Span:
 
 
 class Calendar:
-    """Days and budget windows in the user's time zone."""
-
     def __init__(self, zone: str) -> None:
         from zoneinfo import ZoneInfo
 
@@ -119,7 +116,6 @@ class Calendar:
                 return Span(0, None)
 
     def days(self, since: float, until: float) -> Iterator[tuple[date, Span]]:
-        """The days from one moment to another, in order."""
         day, last = self.day(since), self.day(until)
         while day <= last:
             yield day, self._of_day(day)

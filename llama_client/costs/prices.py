@@ -35,8 +35,6 @@ _MAX_KNOWN = 1024
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A cost by what it is for."""
-
     input_usd: Decimal
     cached_usd: Decimal
     output_usd: Decimal
@@ -48,8 +46,6 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a price comes from."""
-
     source: str
     effective_from: date | None = None
     doubt: str | None = None
@@ -70,7 +66,6 @@ class TokenPrice:
         return not (self.input_usd_per_mtok or self.output_usd_per_mtok or self.cached_usd_per_mtok)
 
     def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
-        """The cost of tokens."""
         cached_rate = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
         return Parts(
             per_million(input_tokens - cached_tokens, self.input_usd_per_mtok),
@@ -81,8 +76,6 @@ class TokenPrice:
 
 @dataclass(frozen=True, slots=True)
 class HourPrice:
-    """The price by the hour of a machine of the user's own."""
-
     origin: Origin
     usd_per_hour: Decimal
 
@@ -101,8 +94,6 @@ _DATE = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{4,8})?")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenaiPrice:
-    """A price of genai-prices, on one day."""
-
     origin: Origin
     _provider: types.Provider
     _model: types.ModelInfo
@@ -151,8 +142,6 @@ class Sellers(Protocol):
 
 
 class PriceBook:
-    """Which price holds for a target on a day."""
-
     def __init__(self, rows: Sequence[PriceRow], sellers: Sellers, calendar: Calendar) -> None:
         self._own = ListPrices(_as_list_price(row) for row in rows)
         self._sellers = sellers

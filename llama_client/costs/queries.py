@@ -43,8 +43,6 @@ _SUMS = 7
 
 
 class Reports:
-    """Reports over one connection."""
-
     def __init__(self, connection: Connection, calendar: Calendar, now: float) -> None:
         self._connection = connection
         self._calendar = calendar
@@ -52,8 +50,7 @@ class Reports:
         self._labels: dict[int, Any] | None = None
 
     def report(self, since: float | None, by: str) -> CostReport:
-        """What was spent, by day or by what attempts share."""
-        total, groups = [0] * _SUMS, _groups()
+        total, groups = [0] * _SUMS, defaultdict[str, list[int]](lambda: [0] * _SUMS)
         for key, row, whole_calls in self._rows(since, by):
             _add(groups[key], row)
             _add(total, (*whole_calls, *row[2:]))
@@ -63,15 +60,13 @@ class Reports:
             calls=whole.calls,
             unpriced_calls=whole.unpriced_calls,
             unrecorded_calls=unrecorded_calls(self._connection, since),
-            since=None if since is None else datetime.fromtimestamp(since, tz=self._calendar.zone),
             groups=[_group(key, sums) for key, sums in groups.items()] if by == "day" else _ranked(groups),
         )
 
     def by_day(self, since: float | None, by: str) -> list[DayCosts]:
-        """Each day's costs, by what attempts share."""
         found = []
         for day, start, end in self._days(since):
-            groups = _groups()
+            groups = defaultdict[str, list[int]](lambda: [0] * _SUMS)
             for label_id, *row, _, _ in self._sums_by_label(start, end, by):
                 _add(groups[self._key(label_id, by)], row)
             if groups:
@@ -154,15 +149,10 @@ class Reports:
 
 
 def unrecorded_calls(connection: Connection, since: float | None = None) -> int:
-    """Calls that are counted in the database as not recorded."""
     query = select(func.sum(unrecorded.c.calls))
     if since is not None:
         query = query.where(unrecorded.c.at_us >= _us(since))
     return int(connection.execute(query).scalar() or 0)
-
-
-def _groups() -> dict[str, list[int]]:
-    return defaultdict(lambda: [0] * _SUMS)
 
 
 def _add(sums: list[int], row: Sequence[Any]) -> None:
@@ -197,7 +187,6 @@ def _columns(bits: tuple[int, int], usd: Sequence[Any]) -> list[Any]:
 
 
 def _count(bit: int) -> Any:
-    """How many rows have that bit."""
     return func.count().filter(attempts.c.counts.op("&")(bit) != 0)
 
 
@@ -219,7 +208,6 @@ MAX_HOURS = 400 * _HOURS_A_DAY
 def traffic(
     connection: Connection, since: float | None, models: frozenset[str] | None, target: str | None
 ) -> TrafficReport:
-    """Sums up the answered calls: of all models and targets, or of these."""
     where = [*_is_traffic(connection, models, target), *_within(_us(since))]
     hours, older_calls = _hours(connection, where)
     if older_calls:

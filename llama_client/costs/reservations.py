@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The most that an attempt can cost."""
-
     usd: Decimal
     input_usd: Decimal
     # None: the cost does not depend on the answer's length.
@@ -77,8 +75,6 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether an order was granted, and the state of the budget that refused it."""
-
     refused_by: Limit | None = None
     settled_pico: int = 0
     reserved_pico: int = 0
@@ -96,13 +92,13 @@ class Settlement:
     counters: Sequence[Counter]
 
 
+@dataclass(eq=False)
 class Reservation:
     """Money reserved for one attempt, until it is settled; once."""
 
-    def __init__(self, order: Order, settle: Callable[[Settlement], None]) -> None:
-        self._order = order
-        self._settle = settle
-        self._is_settled = False
+    _order: Order
+    _settle: Callable[[Settlement], None]
+    _is_settled: bool = False
 
     def settle(self, usd: Decimal | None) -> None:
         """The attempt cost this; None: unknown, so its worst case."""
@@ -126,7 +122,5 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The attempt may not be made."""
-
     error: BudgetExceededError
     only_free: bool

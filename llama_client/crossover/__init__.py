@@ -17,25 +17,16 @@ if TYPE_CHECKING:
     from llama_client.crossover.throughput.points import MeasuredPoint
     from llama_client.crossover.throughput.rates import decode_tpot_ms, max_throughput
 
-_PLACES = {
-    "ApiPrice": "scenario",
-    "Architecture": "tables",
-    "Assumption": "assumptions",
-    "Crossover": "evaluation",
-    "Fit": "fitting.fit",
-    "Gpu": "tables",
-    "GpuPrice": "tables",
-    "MeasuredPoint": "throughput.points",
-    "Purchase": "scenario",
-    "Scenario": "scenario",
-    "SelfHost": "scenario",
-    "Tables": "tables",
-    "Traffic": "scenario",
-    "decode_tpot_ms": "throughput.rates",
-    "evaluate": "evaluation",
-    "fit": "fitting.fit",
-    "max_throughput": "throughput.rates",
+_NAMES = {
+    "assumptions": ("Assumption",),
+    "evaluation": ("Crossover", "evaluate"),
+    "fitting.fit": ("Fit", "fit"),
+    "scenario": ("ApiPrice", "Purchase", "Scenario", "SelfHost", "Traffic"),
+    "tables": ("Architecture", "Gpu", "GpuPrice", "Tables"),
+    "throughput.points": ("MeasuredPoint",),
+    "throughput.rates": ("decode_tpot_ms", "max_throughput"),
 }
+_PLACES = {name: place for place, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ApiPrice",

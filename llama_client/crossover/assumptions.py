@@ -70,7 +70,6 @@ class Assumption:
 
 
 def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
-    """The assumption of a row of `defaults.toml`."""
     found = data_of("defaults.toml")[row]
     return Assumption(
         name=name or row,
@@ -86,13 +85,10 @@ def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
 
 
 class AssumptionLog:
-    """Collects assumptions while a scenario is resolved."""
-
     def __init__(self) -> None:
         self._made: list[Assumption] = []
 
     def add(self, assumption: Assumption) -> float:
-        """Adds one, and returns its figure."""
         self._made.append(assumption)
         return float(assumption.value)
 

@@ -99,7 +99,6 @@ def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
 
 
 def line(api: ApiPrice, plan: CostInputs) -> Line:
-    """An API's cost a month over tokens a day."""
     return Line(usd_per_mtok(api, plan) / MTOK * plan.days_per_month, api.fees_usd_per_month)
 
 

@@ -27,7 +27,7 @@ from llama_client.crossover.economics import (
 from llama_client.crossover.format import share, tokens, usd
 from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
-from llama_client.crossover.scenario import ApiPrice, Scenario
+from llama_client.crossover.scenario import ApiPrice, Scenario, invalid
 from llama_client.crossover.sensitivity import ProbabilityBand, Swing, band, swings
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
@@ -72,7 +72,6 @@ class Crossover:
     _lines: tuple[Line, ...] = field(repr=False)
 
     def _repr_html_(self) -> str:
-        """The verdict and what leads to it as a table in a notebook."""
         from llama_client.types.report import html_table
 
         volume, likely = self.reference_volume, self.probability
@@ -343,9 +342,7 @@ def _verdict(found: Crossover) -> Verdict:
 
 def _volume(tokens_per_day: float) -> float:
     if isinstance(tokens_per_day, bool) or not 0 < tokens_per_day < math.inf:
-        raise InvalidRequestError(
-            f"tokens_per_day: must be a number of tokens above 0, got {tokens_per_day!r}", param="tokens_per_day"
-        )
+        raise invalid("tokens_per_day", f"must be a number of tokens above 0, got {tokens_per_day!r}")
     return float(tokens_per_day)
 
 
@@ -372,7 +369,7 @@ def cheapest_machine(
     raised.
     """
     found: list[Crossover] = []
-    error = InvalidRequestError("gpu: no GPU of the tables can be rented; name one", param="gpu")
+    error = invalid("gpu", "no GPU of the tables can be rented; name one")
     for gpu in tables.gpus:
         if tables.rents(gpu.name):
             try:

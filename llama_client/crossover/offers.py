@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from llama_client.catalog.catalog import Catalog, Offer
 from llama_client.catalog.prices import ListPrices
-from llama_client.crossover.scenario import ApiPrice
+from llama_client.crossover.scenario import ApiPrice, invalid
 from llama_client.crossover.tables import Architecture, Tables, rows, unknown
 from llama_client.errors import InvalidRequestError
 
@@ -19,8 +19,6 @@ _LOCAL_KINDS = frozenset({"ollama", "gguf"})
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """The offers of a model on a day."""
-
     current: tuple[ApiPrice, ...]  # cheapest sum of input and output price first
     ended: tuple[ApiPrice, ...]
     unpriced: tuple[str, ...]  # targets without a known price
@@ -28,8 +26,6 @@ class Offers:
 
 @dataclass(frozen=True, slots=True)
 class OwnPrice:
-    """The user's own price of a target."""
-
     target: str
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
@@ -85,14 +81,11 @@ def offer_named(
     offer = catalog.offer(provider, model_id)
     if offer is not None:
         if not offer.is_served(today):
-            raise InvalidRequestError(
-                f"api: {catalog.explain_retirement(provider, model_id, today)}; "
-                "give api_input and api_output to calculate with its old price",
-                param="api",
-            )
+            retired = catalog.explain_retirement(provider, model_id, today)
+            raise invalid("api", f"{retired}; give api_input and api_output to calculate with its old price")
         price, name = _priced(offer, own_prices, today), _shape(offer.name, tables)
         if price is None:
-            raise InvalidRequestError(f"api: no price known for {target}; give api_input and api_output", param="api")
+            raise invalid("api", f"no price known for {target}; give api_input and api_output")
     else:
         named = {f"{price.provider}/{price.model}": (price, name) for price, name in others}
         match = next((each for each in named if each.lower() == target.lower()), None)

@@ -36,8 +36,6 @@ _BREAK_EVENS = {
 
 @dataclass(frozen=True, slots=True)
 class VolumeRow:
-    """The costs of a month at one volume."""
-
     tokens_per_day: float
     what: str  # why the volume is in the table
     replicas: int
@@ -49,8 +47,6 @@ class VolumeRow:
 
 @dataclass(frozen=True, slots=True)
 class CrossoverReport:
-    """A crossover in words and rows."""
-
     title: str
     sentence: str
     binding: str  # what limits a replica
@@ -315,7 +311,6 @@ def _notes(crossover: Crossover) -> Iterator[str]:
 
 
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:
-    """All tables that have rows, in the order of a report."""
     found = [
         _volumes_table(text),
         _machines_table(others),

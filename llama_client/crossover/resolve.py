@@ -12,7 +12,7 @@ from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog,
 from llama_client.crossover.economics import CostInputs, Owned, line
 from llama_client.crossover.offers import Offers, is_sold, offers_of
 from llama_client.crossover.precisions import canonical, family
-from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost
+from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
@@ -122,7 +122,7 @@ def _rate(
         if model is not None and host.gpu == CPU:
             return _on_cpu(host, model, measured, isl=isl, osl=osl, log=log)
         field = "model" if model is None else "self_host.gpu"
-        raise InvalidRequestError(f"{field}: is required where no tokens_per_second was measured", param=field)
+        raise invalid(field, "is required where no tokens_per_second was measured")
     precision, engine = _served_as(host, model, gpu, measured)
     tpot_ms = log.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms")
     ttft_s = log.figure("ttft_limit_s", host.ttft_limit_s, unit="s")
@@ -164,10 +164,10 @@ def _on_cpu(
         if (point.model, point.gpu) == (model.name, CPU) and precision in (None, point.precision)
     ]
     if not points:
-        raise InvalidRequestError(
-            f"self_host.gpu: no measurement of {model.name} on this processor, and there is no estimate for one; "
+        raise invalid(
+            "self_host.gpu",
+            f"no measurement of {model.name} on this processor, and there is no estimate for one; "
             "measure it with `llama-client bench`, or give tokens_per_second",
-            param="self_host.gpu",
         )
     rate = measured_rate(
         points,
@@ -211,12 +211,11 @@ def _apis(scenario: Scenario, model: Architecture | None, tables: Tables, today:
     if model is None:
         if scenario.model is not None:
             tables.model(scenario.model)  # its error has the nearest name
-        raise InvalidRequestError("apis: is required where the model is not one of the tables", param="apis")
+        raise invalid("apis", "is required where the model is not one of the tables")
     return offers or offers_of(model, tables=tables, today=today)
 
 
 def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[float, bool]:
-    """A replica's rate under full load, and whether it counts input too."""
     source = "measured, as given"
     if host.total_tokens_per_second is not None:
         own = host.total_tokens_per_second
@@ -242,21 +241,19 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
     """The share of the full rate that is left within the latency limits."""
     if host.slo_derate is not None or rate is None:
         return log.figure("slo_derate", host.slo_derate)
-    if rate.slo_output_tokens_per_s <= 0:
+    if rate.within_limits.output_tokens_per_s <= 0:
         limit = host.tpot_limit_ms or float(default("tpot_limit_ms").value)
-        if rate.alone_tpot_ms > limit or rate.alone_ttft_ms is None:
-            field, takes = "self_host.tpot_limit_ms", f"{rate.alone_tpot_ms:.3g} ms a token"
+        if rate.alone.tpot_ms > limit or rate.alone.ttft_ms is None:
+            field, takes = "self_host.tpot_limit_ms", f"{rate.alone.tpot_ms:.3g} ms a token"
         else:
-            field, takes = "self_host.ttft_limit_s", f"{rate.alone_ttft_ms / 1e3:.3g} s to the first token"
-        raise InvalidRequestError(
-            f"{field}: even a single request takes {takes} on this machine; allow more, or give slo_derate", param=field
-        )
-    share = min(1.0, rate.slo_output_tokens_per_s / rate.output_tokens_per_s)
+            field, takes = "self_host.ttft_limit_s", f"{rate.alone.ttft_ms / 1e3:.3g} s to the first token"
+        raise invalid(field, f"even a single request takes {takes} on this machine; allow more, or give slo_derate")
+    share = min(1.0, rate.within_limits.output_tokens_per_s / rate.output_tokens_per_s)
     return log.add(
         Assumption(
             name="slo_derate",
             value=share,
-            source=f"the same curve at {rate.slo_batch} requests at once, the most within both limits",
+            source=f"the same curve at {rate.within_limits.batch} requests at once, the most within both limits",
             rung=rate.rung,
             low=max(0.05, share * 0.75),
             high=min(1.0, share * 1.25),
@@ -270,12 +267,10 @@ def _rent(host: SelfHost, gpu: Gpu | None, tables: Tables, log: AssumptionLog) -
     if host.gpu_usd_per_hour is not None:
         return log.given("gpu_usd_per_hour", host.gpu_usd_per_hour, unit="USD")
     if gpu is None:
-        raise InvalidRequestError(f"{field}: is required where the GPU is not one of the tables", param=field)
+        raise invalid(field, "is required where the GPU is not one of the tables")
     quotes = tables.rents(gpu.name)
     if not quotes:
-        raise InvalidRequestError(
-            f"{field}: no quote known for renting a {gpu.title}; give gpu_usd_per_hour, or buy it", param=field
-        )
+        raise invalid(field, f"no quote known for renting a {gpu.title}; give gpu_usd_per_hour, or buy it")
     prices = [float(quote.usd_per_gpu_hour) for quote in quotes]
     doubts = [quote.unverified for quote in quotes if quote.unverified]
     source = f"{quotes[0].provider}: {quotes[0].source}"
@@ -306,8 +301,7 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
         known = Assumption("usd_per_gpu", usd, "USD", quote.source, quote.as_of, unverified=quote.unverified)
         price = log.add(replace(known, low=usd * 0.7, high=usd * 1.3))
     else:
-        field = "purchase.usd_per_gpu"
-        raise InvalidRequestError(f"{field}: no price known for this machine; give its price", param=field)
+        raise invalid("purchase.usd_per_gpu", "no price known for this machine; give its price")
     idle = _watts("idle_w", purchase.idle_w, "idle_share_of_tdp", gpu, log)
     load = _watts("load_w", purchase.load_w, "load_share_of_tdp", gpu, log)
     return Owned(
@@ -330,8 +324,7 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
     if watts is not None:
         return log.given(name, watts, unit="W")
     if gpu is None or gpu.tdp_w is None:
-        field = f"purchase.{name}"
-        raise InvalidRequestError(f"{field}: is required, since the power of this machine is not known", param=field)
+        raise invalid(f"purchase.{name}", "is required, since the power of this machine is not known")
     share = default(row)
     source = f"{float(share.value):g} of {gpu.tdp_w:g} W: {share.source}"
     value = gpu.tdp_w * float(share.value)
@@ -341,9 +334,7 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
 def _escalation(plan: CostInputs, tokens_per_day: float | None) -> ApiPrice:
     """The cheapest API for the escalated share at the volume; without one, by the token."""
     if not plan.apis:
-        raise InvalidRequestError(
-            "self_host.escalated_share: no API sells this model, so none can take a share of it; give apis",
-            param="self_host.escalated_share",
-        )
+        sentence = "no API sells this model, so none can take a share of it; give apis"
+        raise invalid("self_host.escalated_share", sentence)
     far = 1e18 if tokens_per_day is None else tokens_per_day * plan.escalated_share
     return min(plan.apis, key=lambda api: line(api, plan).usd(far))

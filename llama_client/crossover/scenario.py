@@ -130,9 +130,6 @@ class ApiPrice:
         source: Where the price comes from.
         as_of: When it was last compared with that; None: given by hand.
         unverified: What could not be checked.
-
-    Raises:
-        InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
     input_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
@@ -178,9 +175,6 @@ class Purchase:
         usd_per_kwh: The price of electricity; None: assumed.
         colocation_usd_per_month: For each replica.
         support_share_per_year: Support and spare parts, as a share of the price.
-
-    Raises:
-        InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
     usd_per_gpu: Annotated[float | None, _number(above=0, up_to=1e9)] = None
@@ -225,9 +219,6 @@ class SelfHost:
         escalated_share: The share of requests that still goes to the API, beyond the quality of the hosted model.
         tpot_limit_ms: The longest time between two tokens of a stream; None: assumed.
         ttft_limit_s: The longest wait for the first token; None: assumed.
-
-    Raises:
-        InvalidRequestError: A figure is out of its range; the message names the field.
     """
 
     gpu: Annotated[str | None, _name] = None
@@ -255,15 +246,10 @@ class SelfHost:
         if self.purchase is not None and not isinstance(self.purchase, Purchase):
             raise _wrong("self_host.purchase", "must be a Purchase", self.purchase)
         if self.purchase is not None and self.gpu_usd_per_hour is not None:
-            raise InvalidRequestError(
-                "self_host.purchase: a machine is bought or rented; leave out purchase or gpu_usd_per_hour",
-                param="self_host.purchase",
-            )
+            raise invalid("self_host.purchase", "a machine is bought or rented; leave out purchase or gpu_usd_per_hour")
         if self.tokens_per_second is not None and self.total_tokens_per_second is not None:
-            raise InvalidRequestError(
-                "self_host.total_tokens_per_second: give either this or tokens_per_second, which counts output alone",
-                param="self_host.total_tokens_per_second",
-            )
+            sentence = "give either this or tokens_per_second, which counts output alone"
+            raise invalid("self_host.total_tokens_per_second", sentence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +264,7 @@ class Scenario:
         hours_per_month: The length of a month; others count with 720.
 
     Raises:
-        InvalidRequestError: A figure is out of its range; the message names the field.
+        InvalidRequestError: A figure of it or of its parts is out of range; the message names the field.
 
     Examples:
         >>> from llama_client.crossover import evaluate
@@ -343,4 +329,8 @@ def _wrong(place: str, wanted: str, value: object) -> InvalidRequestError:
     shown = f"{value}" if isinstance(value, int | float | Decimal) else repr(value)
     if len(shown) > 40:
         shown = f"a value of type {type(value).__name__}"
-    return InvalidRequestError(f"{place}: {wanted}, got {shown}", param=place)
+    return invalid(place, f"{wanted}, got {shown}")
+
+
+def invalid(place: str, sentence: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{place}: {sentence}", param=place)

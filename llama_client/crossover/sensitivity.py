@@ -166,7 +166,6 @@ def band(
     seed: int,
     at: float | None,
 ) -> ProbabilityBand:
-    """The probability that self-hosting is cheaper, by volume."""
     whole(1, MAX_DRAWS)(draws, "draws")
     whole(0, MAX_SEED)(seed, "seed")
     try:
@@ -206,7 +205,6 @@ def band(
 
 
 def _draw(each: Assumption, random: Any, count: int) -> Any:
-    """Random values of a figure, by its spread."""
     import numpy as np
 
     value = float(each.value)

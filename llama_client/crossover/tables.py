@@ -159,7 +159,6 @@ class Tables:
 
     @cached_property
     def _canonical(self) -> Mapping[str, str]:
-        """The canonical name of each name in the catalogue."""
         from llama_client.catalog.catalog import Catalog
 
         catalog = Catalog.bundled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llama_client.config.schema import Config
-from llama_client.crossover.scenario import Traffic
+from llama_client.crossover.scenario import Traffic, invalid
 from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.types.report import TrafficReport
@@ -49,15 +49,10 @@ def traffic_of(report: TrafficReport) -> Traffic:
     """
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     if not report.calls:
-        raise InvalidRequestError(
-            f"from_ledger: no answered call is recorded{since}; give tokens_per_day, or make some calls first",
-            param="from_ledger",
-        )
+        sentence = f"no answered call is recorded{since}; give tokens_per_day, or make some calls first"
+        raise invalid("from_ledger", sentence)
     if not report.tokens_per_day or not report.output_share:
-        raise InvalidRequestError(
-            f"from_ledger: the recorded calls{since} have no output tokens; give tokens_per_day",
-            param="from_ledger",
-        )
+        raise invalid("from_ledger", f"the recorded calls{since} have no output tokens; give tokens_per_day")
     assert report.mean_input_tokens is not None
     assert report.mean_output_tokens is not None
     days = "a day" if report.days == 1 else f"{report.days:.1f} days"
@@ -74,7 +69,6 @@ def traffic_of(report: TrafficReport) -> Traffic:
 
 
 def _notes(report: TrafficReport) -> Iterator[str]:
-    """What is missing in the ledger, or estimated."""
     if report.calls < _FEW_CALLS:
         yield f"Your ledger has {_calls(report.calls)}: too few to tell load and peak from chance."
     if report.unrecorded_calls:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import Config, provider_kinds
-from llama_client.costs.accounting import price_book
 from llama_client.costs.money import Calendar
+from llama_client.costs.prices import PriceBook
 from llama_client.diagnostics.finding import Finding, Status
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # The kinds with all their models in the catalogue.
 _LISTED_KINDS = ("groq", "together")
 _PULL_DEMO = f"`llama-client pull {DEMO_NAME}`"
+
+# Of a finding: its check, status, key and message.
+_Row = tuple[str, Status, str, str]
 
 
 class _Named(NamedTuple):
@@ -52,19 +55,15 @@ class Rules:
         self._broken = broken
         self._providers = Providers(config, self._store, self._clock, environ=self._environ)
         self._resolver = TargetResolver(self._providers, self._store, config.routes)
-        self._prices = price_book(config, Calendar(config.timezone), self._providers)
+        self._prices = PriceBook(config.prices, self._providers, Calendar(config.timezone))
         self._names = dict.fromkeys([*config.providers, *provider_kinds()])
         self._named = tuple(self._named_targets())
 
     def findings(self) -> Iterator[Finding]:
-        yield from self._default_model()
-        yield from self._names_in_routes()
-        yield from self._targets()
-        yield from self._keys()
-        yield from self._files()
-        yield from self._unused()
-        yield from self._budgets()
-        yield from self._rows()
+        rules = (self._default_model, self._names_in_routes, self._targets, self._keys)
+        for rule in (*rules, self._files, self._unused, self._budgets, self._rows):
+            for check, status, key, message in rule():
+                yield Finding(check, "configuration", key, status, message)
 
     def _named_targets(self) -> Iterator[_Named]:
         written = self._targets_in_routes()
@@ -82,7 +81,7 @@ class Rules:
     def _has_address(self, provider: str) -> bool:
         return getattr(self._config.providers.get(provider), "base_url", None) is not None
 
-    def _default_model(self) -> Iterator[Finding]:
+    def _default_model(self) -> Iterator[_Row]:
         # With the routes that are wrong: those have a finding of their own.
         routes = self._found.values.get("routes")
         model, providers = self._config.default_model, self._config.providers
@@ -90,19 +89,19 @@ class Rules:
             kinds = [table.kind for table in providers.values()]
             if providers and kinds not in (["gguf"], ["ollama"]):
                 message = "is not set, so a call that names no model is an error"
-                yield _finding("default_model", "info", "default_model", message)
+                yield "default_model", "info", "default_model", message
         elif not (isinstance(routes, Mapping) and model in routes) and not self._is_broken(model.partition("/")[0]):
             why_not = self._why_not(model)
             if why_not is not None:
                 hint = "" if "did you mean" in why_not else suggestion(model.partition("/")[0], self._names)
-                yield _finding("default_model", "problem", "default_model", f"{why_not}{hint}")
+                yield "default_model", "problem", "default_model", f"{why_not}{hint}"
 
-    def _names_in_routes(self) -> Iterator[Finding]:
+    def _names_in_routes(self) -> Iterator[_Row]:
         """Targets of routes that are names of the catalogue."""
         for key, target in self._targets_in_routes():
             why_not = self._why_not(target) if "/" not in target else None
             if why_not is not None:
-                yield _finding("route", "problem", key, why_not)
+                yield "route", "problem", key, why_not
 
     def _targets_in_routes(self) -> list[tuple[str, str]]:
         """Each target as written, with the key that names it."""
@@ -119,7 +118,7 @@ class Rules:
             return str(error).removeprefix("model: ")
         return None
 
-    def _targets(self) -> Iterator[Finding]:
+    def _targets(self) -> Iterator[_Row]:
         for named in self._named:
             if self._is_broken(named.provider):
                 continue
@@ -127,7 +126,7 @@ class Rules:
                 messages = [self._not_pulled(named)]
             else:
                 messages = [self._not_served(named), self._forbidden(named)]
-            yield from (_finding("target", "warning", named.key, message) for message in messages if message)
+            yield from (("target", "warning", named.key, message) for message in messages if message)
 
     def _not_served(self, named: _Named) -> str | None:
         kind = self._providers.kind(named.provider)
@@ -161,17 +160,17 @@ class Rules:
             return f"local_only is on, which refuses {host}: this target is never called"
         return None
 
-    def _keys(self) -> Iterator[Finding]:
+    def _keys(self) -> Iterator[_Row]:
         providers = self._config.providers
         for name, table in providers.items():
             if isinstance(table, HttpProviderConfig) and not self._is_broken(name):
                 for check, key, message in self._key(name, table):
-                    yield _finding(check, "warning", f"providers.{name}{key}", message)
+                    yield check, "warning", f"providers.{name}{key}", message
         for named in self._named:
             row = None if named.provider in providers else service_of(named.provider)
             if row is not None and self._lacks_key(row):
                 message = f"no key for {named.provider}: the variable {' or '.join(row.key_variables)} is not set"
-                yield _finding("provider_key", "warning", named.key, message)
+                yield "provider_key", "warning", named.key, message
 
     def _lacks_key(self, row: Service) -> bool:
         return not row.is_local and bool(row.key_variables) and not row.has_key(self._environ)
@@ -200,7 +199,7 @@ class Rules:
             message = f"there is no key: set the variable {variables}, or api_key_env, api_key_file or api_key_command"
             yield "provider_key", "", message
 
-    def _files(self) -> Iterator[Finding]:
+    def _files(self) -> Iterator[_Row]:
         for name, table in self._config.providers.items():
             if isinstance(table, GgufConfig):
                 files = [("gguf_model", "model_path", table.model_path), ("gguf_model", "mmproj", table.mmproj)]
@@ -210,9 +209,9 @@ class Rules:
                 files = [own, ("provider_reachable", "ca_file", table.ca_file)]
             for check, key, path in files:
                 if path is not None and not path.is_file():
-                    yield _finding(check, "problem", f"providers.{name}.{key}", f"there is no file {path}")
+                    yield check, "problem", f"providers.{name}.{key}", f"there is no file {path}"
 
-    def _unused(self) -> Iterator[Finding]:
+    def _unused(self) -> Iterator[_Row]:
         config = self._config
         # A name of the catalogue means every provider that serves it.
         has_names = any("/" not in target for _, target in self._targets_in_routes())
@@ -222,9 +221,9 @@ class Rules:
         for name in config.providers:
             if name not in used and not self._is_broken(name):
                 message = f'neither a route nor default_model names it; a call may, as in model="{name}/..."'
-                yield _finding("config_value", "info", f"providers.{name}", message)
+                yield "config_value", "info", f"providers.{name}", message
 
-    def _budgets(self) -> Iterator[Finding]:
+    def _budgets(self) -> Iterator[_Row]:
         """Targets without a known price that a budget refuses."""
         for number, budget in enumerate(self._config.budgets):
             if budget.on_unpriced == "allow" or budget.on_exceeded == "warn":
@@ -237,7 +236,7 @@ class Rules:
                         f"no price known for {provider}/{model}, so this budget refuses it: add a [[prices]] row, or "
                         'set on_unpriced = "allow"'
                     )
-                    yield _finding("price", "warning", f"budgets[{number}]", message)
+                    yield "price", "warning", f"budgets[{number}]", message
 
     def _has_price(self, provider: str, model: str) -> bool:
         try:
@@ -247,15 +246,11 @@ class Rules:
             # Another finding says what is wrong with it.
             return True
 
-    def _rows(self) -> Iterator[Finding]:
+    def _rows(self) -> Iterator[_Row]:
         rows = [(f"prices[{number}].target", row.target) for number, row in enumerate(self._config.prices)]
         rows += [(f"models[{number}].target", row.target) for number, row in enumerate(self._config.models)]
         for key, target in rows:
             provider = target.partition("/")[0]
             if provider not in self._names:
                 message = f"no provider is named {quoted(provider)}{suggestion(provider, self._names)}"
-                yield _finding("config_value", "warning", key, message)
-
-
-def _finding(check: str, status: Status, key: str, message: str) -> Finding:
-    return Finding(check, "configuration", key, status, message)
+                yield "config_value", "warning", key, message

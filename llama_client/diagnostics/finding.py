@@ -17,6 +17,7 @@ Section = Literal["configuration", "providers", "local engines", "models", "mone
 STATUSES: tuple[Status, ...] = get_args(Status)
 SECTIONS: tuple[Section, ...] = get_args(Section)
 Fact = str | int | float | bool | None | Sequence[str]
+Facts = Mapping[str, Fact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Finding:
     status: Status
     message: str
     remedy: str | None = None
-    facts: Mapping[str, Fact] = field(default_factory=dict, hash=False)
+    facts: Facts = field(default_factory=dict, hash=False)
     # In the configuration: where the value is, in its tables and in its file.
     path: KeyPath = ()
     source: ValueSource | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_client.config.provider_tables import GgufConfig
-from llama_client.diagnostics.finding import Fact, Finding, Status
+from llama_client.crossover.fitting.memory import need
+from llama_client.crossover.tables import Architecture
+from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import MachineFacts, gib
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.engine import DEFAULT_CONTEXT_TOKENS
@@ -19,7 +21,6 @@ from llama_client.providers.gguf.header import GgufHeader, read_header
 from llama_client.providers.gguf.store import DEMO_NAME
 
 if TYPE_CHECKING:
-    from llama_client.crossover.tables import Architecture
     from llama_client.providers.gguf.store import ModelStore
 
 _DEFAULT = "default"
@@ -53,15 +54,6 @@ class GgufView:
         # Those of the provider itself, not of one of its pulled models.
         problems = [f for f in self.findings if (f.check, f.subject, f.status) == ("gguf_model", self.name, "problem")]
         return (problems[0].message, problems[0].remedy) if problems else None
-
-
-def examine_files(
-    tables: Mapping[str, GgufConfig], store: ModelStore, hardware: MachineFacts | None
-) -> dict[str, GgufView]:
-    return {
-        name: GgufView(name, table, store, tuple(_files(name, table, store, hardware)))
-        for name, table in tables.items()
-    }
 
 
 def engine_findings(hardware: MachineFacts | None, store: ModelStore, *, is_needed: bool) -> Iterator[Finding]:
@@ -99,7 +91,7 @@ def _library(hardware: MachineFacts | None, *, is_needed: bool) -> Finding:
     return finding("ok", message, version=installed, gpus=gpus)
 
 
-def _files(name: str, table: GgufConfig, store: ModelStore, hardware: MachineFacts | None) -> Iterator[Finding]:
+def file_findings(name: str, table: GgufConfig, store: ModelStore, hardware: MachineFacts | None) -> Iterator[Finding]:
     if table.model_path is not None:
         remedy = f"Correct providers.{name}.model_path, or download the file again."
         yield from _model(name, table.model_path, remedy, table, hardware)
@@ -124,7 +116,10 @@ def _model(
     if isinstance(checked, str):
         yield _file(subject, "problem", checked, remedy)
         return
-    size = _size_bytes(path, checked)
+    size = checked.size_bytes
+    if (shard := _SHARD.fullmatch(path.name)) is not None:
+        parts = path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf")
+        size = sum(part.stat().st_size for part in parts)
     facts: dict[str, Fact] = {"size_bytes": size, "architecture": checked.architecture, "path": str(path)}
     context = checked.context_tokens
     if context is not None:
@@ -148,26 +143,14 @@ def _checked(path: Path, *, is_adapter: bool = False) -> GgufHeader | str:
     return header
 
 
-def _file(
-    subject: str, status: Status, message: str, remedy: str | None = None, facts: Mapping[str, Fact] | None = None
-) -> Finding:
+def _file(subject: str, status: Status, message: str, remedy: str | None = None, facts: Facts | None = None) -> Finding:
     return Finding("gguf_model", "local engines", subject, status, message, remedy, facts or {})
-
-
-def _size_bytes(path: Path, header: GgufHeader) -> int:
-    """The size of all parts of a model that is split into several files."""
-    shard = _SHARD.fullmatch(path.name)
-    if shard is None:
-        return header.size_bytes
-    return sum(part.stat().st_size for part in path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf"))
 
 
 def _memory(
     subject: str, header: GgufHeader, size: int, table: GgufConfig, hardware: MachineFacts | None
 ) -> Iterator[Finding]:
     """Whether a file fits in memory with the context that it would be loaded with, where that can be computed."""
-    from llama_client.crossover.fitting.memory import need
-
     model = _shape(header)
     if hardware is None or model is None:
         return
@@ -204,8 +187,6 @@ def _room(needed: int, gpu_bytes: int, hardware: MachineFacts, where: str) -> tu
 
 def _shape(header: GgufHeader) -> Architecture | None:
     """A model's shape from the header of its file; where layers differ, the largest."""
-    from llama_client.crossover.tables import Architecture
-
     kind = header.architecture
 
     def count(name: str) -> int:

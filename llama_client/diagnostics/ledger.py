@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from llama_client.costs.accounting import Database, price_book
+from llama_client.costs.accounting import Database
 from llama_client.costs.money import Calendar, shown
-from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, TokenPrice
-from llama_client.diagnostics.finding import Fact, Finding, Status
+from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, PriceBook, TokenPrice
+from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
 from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
 from llama_client.local_only import is_this_machine
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 _QUERY_S = 3.0
 _NEARLY_SPENT = Decimal("0.8")
 _MAX_BUDGETS = 20
-_BUSY = {
-    "took too long": f"the query took longer than {_QUERY_S:g} s",
-    "locked": "another process has locked it",
-}
+_BUSY = {"took too long": f"the query took longer than {_QUERY_S:g} s", "locked": "another process has locked it"}
 _MOVE_AWAY = "Move {} away: the next call creates a new one."
 _OWN_PRICE = 'Give its price: [[prices]] with target = "{}", input_usd_per_mtok and output_usd_per_mtok.'
 _EXHAUSTED = {
@@ -103,12 +100,7 @@ class _LedgerCheck:
         self._subject = database.name if self.file is None else str(self.file)
 
     def finding(
-        self,
-        check: str,
-        status: Status,
-        message: str,
-        remedy: str | None = None,
-        facts: Mapping[str, Fact] | None = None,
+        self, check: str, status: Status, message: str, remedy: str | None = None, facts: Facts | None = None
     ) -> Finding:
         return Finding(check, "money", self._subject, status, message, remedy, facts or {})
 
@@ -213,8 +205,7 @@ def _budgets(states: Sequence[BudgetState], config: Config) -> Iterator[Finding]
         for table in config.budgets:
             yield Finding("budget", "money", table.name_for(None), "ok", f"{shown(table.usd)}, nothing spent")
     listed = sorted(states, key=lambda state: (state.spent_usd + state.reserved_usd) / state.usd, reverse=True)
-    for state in listed[:_MAX_BUDGETS]:
-        yield _budget(state, config.timezone)
+    yield from (_budget(state, config.timezone) for state in listed[:_MAX_BUDGETS])
 
 
 def _budget(state: BudgetState, zone: str) -> Finding:
@@ -257,7 +248,7 @@ def price_findings(config: Config, providers: Providers, states: Sequence[Target
     """The price of each target that is not free."""
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
-    book = price_book(config, calendar, providers)
+    book = PriceBook(config.prices, providers, calendar)
     refuses = any(b.on_unpriced == "refuse" and b.on_exceeded != "warn" for b in config.budgets)
     for state in states:
         try:

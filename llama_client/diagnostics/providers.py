@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from llama_client import errors
-from llama_client.diagnostics.finding import Fact, Finding, Section, Status
+from llama_client.diagnostics.finding import Fact, Facts, Finding, Section, Status
 from llama_client.diagnostics.machine import load_official
 from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
 from llama_client.local_only import is_this_machine
@@ -201,9 +201,7 @@ class ProviderCheck:
     def _key(self, status: Status, message: str, remedy: str | None = None) -> Finding:
         return self._finding("provider_key", status, message, remedy, {"source": self.key_source.name})
 
-    def _finding(
-        self, check: str, status: Status, message: str, remedy: str | None, facts: Mapping[str, Fact]
-    ) -> Finding:
+    def _finding(self, check: str, status: Status, message: str, remedy: str | None, facts: Facts) -> Finding:
         section: Section = "local engines" if self.table.kind == "ollama" else "providers"
         return Finding(check, section, self.name, status, message, remedy, facts)
 

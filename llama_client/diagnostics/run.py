@@ -18,7 +18,7 @@ from llama_client.config.schema import table_of
 from llama_client.diagnostics.config_check import CheckedConfig, check_config
 from llama_client.diagnostics.configuration import configuration_findings
 from llama_client.diagnostics.finding import DiagnosticsReport, Fact, Finding, Status, in_order
-from llama_client.diagnostics.gguf import engine_findings, examine_files
+from llama_client.diagnostics.gguf import GgufView, engine_findings, file_findings
 from llama_client.diagnostics.ledger import examine_ledger, ledger_file, price_findings
 from llama_client.diagnostics.machine import (
     DiagnosticsOptions,
@@ -37,7 +37,6 @@ from llama_client.redaction import Secrets, named_secrets
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
-    from llama_client.diagnostics.gguf import GgufView
 
 # Words that a report needs, and which are often set as keys of servers that need none.
 _ORDINARY = frozenset({*SERVICES, "gguf", "default", "password", "postgres", "secret", "sqlite"})
@@ -132,7 +131,10 @@ class _Examination:
         config, store = self.config, self.environment.store
         states, ledger, hardware = self._slow_checks()
         tables = self._gguf_tables()
-        views = examine_files(tables, store, hardware)
+        views = {
+            name: GgufView(name, table, store, tuple(file_findings(name, table, store, hardware)))
+            for name, table in tables.items()
+        }
         targets, named, prices = self._targets(states, views)
         needs_gguf = any(isinstance(table, GgufConfig) for table in config.providers.values())
         needs_gguf |= any(provider in tables for provider in named)

@@ -1,1 +1,1 @@
-"""From `model` to an answer: who may answer, in which order, what is tried, and what came of it."""
+"""From `model` to an answer: the targets, their order, the attempts, and their outcome."""

@@ -16,7 +16,6 @@ from llama_client.types.completion import (
     Message,
     TokenLogprob,
     ToolCall,
-    ToolCallDelta,
     Usage,
 )
 
@@ -138,19 +137,15 @@ class Accumulator:
 def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
     if choice.delta.refusal:
         parts.refusal.append(choice.delta.refusal)
-    for call in choice.delta.tool_calls or ():
-        _add_tool_call(parts.tool_calls.setdefault(call.index, _ToolCallParts()), call)
+    for delta in choice.delta.tool_calls or ():
+        call = parts.tool_calls.setdefault(delta.index, _ToolCallParts())
+        call.id = delta.id or call.id
+        if delta.function is not None:
+            call.name = call.name or delta.function.name or ""
+            call.arguments.append(delta.function.arguments or "")
     if choice.logprobs is not None:
         parts.logprobs.extend(choice.logprobs.content or ())
         parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
-
-
-def _add_tool_call(parts: _ToolCallParts, call: ToolCallDelta) -> None:
-    if call.id:
-        parts.id = call.id
-    if call.function is not None:
-        parts.name = parts.name or call.function.name or ""
-        parts.arguments.append(call.function.arguments or "")
 
 
 def _choice(index: int, parts: _ChoiceParts) -> Choice:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llama_client.clock import Clock
 from llama_client.errors import GenerationFailedError, InvalidResponseError
 from llama_client.providers.base import ProviderCall
-from llama_client.routing.accumulator import Accumulator, Interrupted
+from llama_client.routing.accumulator import Accumulator
 from llama_client.routing.plan import Try
 from llama_client.types.completion import ChatCompletionChunk
 
@@ -69,9 +69,6 @@ class RunningAttempt:
         if tokens is None or tokens <= 1 or first is None or last is None or last <= first:
             return None
         return (tokens - 1) / (last - first)
-
-    def interrupted(self) -> Interrupted:
-        return Interrupted(self.target.name, self.answer, self.facts.bodies, self.first_content_at)
 
     def require_complete(self) -> None:
         """Called at the end of the chunks: an end without a finish reason is an interruption."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 
+@dataclass(slots=True, eq=False)
 class Billing:
     """The bill of one call."""
 
-    def __init__(self, prices: PriceBook, at: float, clock: Clock) -> None:
-        self._prices = prices
-        self._at = at
-        self._clock = clock
-        self._charged: list[Cost] = []
+    _prices: PriceBook
+    _at: float
+    _clock: Clock
+    _charged: list[Cost] = field(default_factory=list)
 
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
@@ -56,7 +56,9 @@ class Billing:
         """
         tokens, cost = self._charged_for(attempt, outcome, error)
         if attempt.reservation is not None:
-            attempt.reservation.settle(_settled(cost, tokens))
+            usd = Decimal(0) if cost is None else cost.usd
+            # An estimate may be too low: the budget is charged with the worst case.
+            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
         return tokens, cost
 
     def total(self, attempt: RunningAttempt) -> Cost:
@@ -69,9 +71,8 @@ class Billing:
     def _charged_for(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        use, machine_s = attempt.machine_use, 0.0
-        if use is not None:
-            machine_s = use(self._clock.monotonic())
+        use = attempt.machine_use
+        machine_s = use(self._clock.monotonic()) if use is not None else 0.0
         if not attempt.facts.sent:
             return None, None
         price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
@@ -126,19 +127,8 @@ class Billing:
 
     def _reading_share(self, attempt: RunningAttempt) -> float:
         """The share of the attempt's time before its first content."""
-        took_s = self._clock.monotonic() - attempt.started_at
-        return (
-            attempt.ttft_s / took_s
-            if attempt.call.request.stream and attempt.ttft_s is not None and took_s > 0
-            else 0.0
-        )
-
-
-def _settled(cost: Cost | None, tokens: Tokens | None) -> Decimal | None:
-    """What a budget is charged with; None: not exactly known, so the worst case."""
-    if cost is None:
-        return Decimal(0)
-    return None if tokens is not None and tokens.are_estimated else cost.usd
+        took_s, ttft_s = self._clock.monotonic() - attempt.started_at, attempt.ttft_s
+        return ttft_s / took_s if attempt.call.request.stream and ttft_s is not None and took_s > 0 else 0.0
 
 
 def _was_worked_on(attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
@@ -171,12 +161,12 @@ class Reservations:
     max_output_tokens: Callable[[str, str], int | None]
     context_tokens: Callable[[str, str], int | None]
 
-    def is_covered(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> bool:
-        return bool(self.budgets.limits(candidate.target.provider_name, tags, at))
-
-    def is_free(self, candidate: Candidate, at: float) -> bool:
-        """Whether its price is 0 in every tier."""
-        return all(price is not None and price.is_nothing for price in self._prices(candidate, at))
+    def mark(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> None:
+        """Finds whether the candidate is free in every tier, else whether a budget covers it."""
+        prices = self._prices(candidate, at)
+        candidate.is_free = all(price is not None and price.is_nothing for price in prices)
+        limits = () if candidate.is_free else self.budgets.limits(candidate.target.provider_name, tags, at)
+        candidate.is_budgeted = bool(limits)
 
     def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> PendingReservation:
         target = candidate.target

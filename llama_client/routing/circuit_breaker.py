@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_client.errors import LlamaClientError
@@ -21,18 +22,16 @@ class HalfOpenTrial(Event):
         self.error: LlamaClientError | None = None
 
 
+@dataclass(slots=True, eq=False)
 class CircuitBreaker:
     """The breaker of one target."""
 
-    __slots__ = ("_cooldown_s", "_failures", "_lock", "failures_in_row", "opened_at", "trial")
-
-    def __init__(self, failures: int, cooldown_s: float) -> None:
-        self._failures = failures
-        self._cooldown_s = cooldown_s
-        self._lock = threading.RLock()
-        self.failures_in_row = 0
-        self.opened_at: float | None = None
-        self.trial: HalfOpenTrial | None = None
+    _failures: int
+    _cooldown_s: float
+    failures_in_row: int = 0
+    opened_at: float | None = None
+    trial: HalfOpenTrial | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def state(self, now: float) -> BreakerState:
         if self.opened_at is None:

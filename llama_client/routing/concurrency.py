@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from llama_client.errors import InvalidRequestError, OverloadedError
 
-# A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
+# A blocking wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 _POLL_S = 0.25
 # A longer queue for one provider means that something is wrong: fail at once instead.
 _MAX_QUEUED = 10_000
+
+T = TypeVar("T")
 
 
 class Event:
@@ -59,14 +63,20 @@ def wait_for_event(event: Event, seconds: float) -> None:
         woken.put(None)
 
     event.add_callback(wake)
-    until = time.monotonic() + seconds
     try:
-        while (left := until - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                woken.get(timeout=min(left, _POLL_S))
-                return
+        with contextlib.suppress(queue.Empty):
+            get_within(woken, seconds)
     finally:
         event.remove_callback(wake)
+
+
+def get_within(items: queue.SimpleQueue[T], seconds: float | None) -> T:
+    """The next item, at most this long (None: no limit); raises `queue.Empty` after it."""
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            return items.get(timeout=min(left, _POLL_S))
+    raise queue.Empty
 
 
 async def await_event(event: Event, seconds: float) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Generic
 
 from llama_client.clock import Deadline
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
+from llama_client.routing.accumulator import Interrupted
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.concurrency import await_event, wait_for_event
+from llama_client.routing.concurrency import await_event, get_within, wait_for_event
 from llama_client.routing.plan import (
     AwaitRunning,
     Backoff,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 # How long a call waits for the threads that lost a race to end, so that their attempts are recorded correctly.
 _LOSERS_S = 0.5
-# A lock's wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
-_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ class Call:
         has_one_answer = self.record.request.n in (None, 1)
         if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.answer.can_be_continued:
             return None
-        interrupted = broken.interrupted()
+        interrupted = Interrupted(broken.target.name, broken.answer, broken.facts.bodies, broken.first_content_at)
         left = [
             candidate.continuing(interrupted)
             for candidate in self.candidates
@@ -278,18 +277,11 @@ class _Race:
 
     def first(self, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
         """The outcome of the first attempt that ends; `Late`: none did in time."""
-        left = late_after_s
-        while True:
-            step_s = _POLL_S if left is None else min(left, _POLL_S)
-            try:
-                attempt, outcome = self._ended.get(timeout=step_s)
-                break
-            except queue.Empty:
-                if left is not None:
-                    left -= step_s
-                    if left <= 0:
-                        _mark_late(self.running)
-                        return Late()
+        try:
+            attempt, outcome = get_within(self._ended, late_after_s)
+        except queue.Empty:
+            _mark_late(self.running)
+            return Late()
         del self.running[attempt]
         if isinstance(outcome, BaseException):
             raise outcome

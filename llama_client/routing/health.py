@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
 from llama_client.errors import LlamaClientError, ProviderError, RateLimitError
+from llama_client.process import at_fork
 from llama_client.routing.circuit_breaker import CircuitBreaker, HalfOpenTrial
 from llama_client.routing.concurrency import ConcurrencyLimit, Event
 from llama_client.types.completion import TargetHealth, Usage
@@ -35,16 +35,14 @@ _log = logging.getLogger("llama_client.routing")
 _log.addHandler(logging.NullHandler())
 
 
+@dataclass(slots=True, eq=False)
 class RateLimits:
     """The requests and tokens that a target has left, as its headers say, and until when it is blocked."""
 
-    __slots__ = ("_left", "_resets_at", "are_known", "blocked_until")
-
-    def __init__(self) -> None:
-        self.blocked_until = 0.0
-        self.are_known = False
-        self._left: dict[str, float] = {}
-        self._resets_at: dict[str, float] = {}
+    blocked_until: float = 0.0
+    are_known: bool = False
+    _left: dict[str, float] = field(default_factory=dict)
+    _resets_at: dict[str, float] = field(default_factory=dict)
 
     def block(self, seconds: float, now: float) -> None:
         self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
@@ -164,59 +162,71 @@ class Lease:
     trial: HalfOpenTrial | None = None
     # Set where the provider has a `max_concurrency`.
     slot: Event | None = None
-    has_started: bool = False
+    _has_started: bool = False
     _is_released: bool = False
 
-    def release(self, result: Result | None) -> None:
-        """None: the attempt was cancelled or never made, so nothing was learned."""
-        if not self._is_released:
-            self._is_released = True
-            self.health.released(self, result)
-
     def start(self, size: RequestSize) -> None:
-        self.has_started = True
-        self.health.started(size)
+        self._has_started = True
+        health = self.health
+        with health.lock:
+            health.in_flight += 1
+            if health.limits.are_known:
+                health.limits.charge(size)
 
     def has_content(self) -> None:
         """The target responds: calls that wait for a half-open trial need not wait for its end."""
-        if self.trial is not None or self.health.breaker.failures_in_row:
-            self.health.recovered(self.trial)
+        health = self.health
+        if self.trial is not None or health.breaker.failures_in_row:
+            with health.lock:
+                health.close_circuit()
+                health.limits.blocked_until = 0.0
+            if self.trial is not None:
+                health.breaker.end_trial(self.trial, None)
+
+    def release(self, result: Result | None) -> None:
+        """None: the attempt was cancelled or never made, so nothing was learned."""
+        if self._is_released:
+            return
+        self._is_released = True
+        health, failure = self.health, None
+        if self.slot is not None and health.concurrency is not None:
+            health.concurrency.release(self.slot)
+        with health.lock:
+            health.in_flight -= self._has_started
+            if result is not None:
+                failure = health.learn(result, health.clock.monotonic())
+        if self.trial is not None:
+            health.breaker.end_trial(self.trial, failure)
 
 
+@dataclass(slots=True, eq=False)
 class Health:
     """What is known of one target."""
 
-    def __init__(
-        self,
-        name: str,
-        breaker: CircuitBreaker,
-        concurrency: ConcurrencyLimit | None,
-        output_tokens: DecayedMean,
-        clock: Clock,
-    ) -> None:
-        self.name = name
-        self.breaker = breaker
-        self.concurrency = concurrency
-        self.limits = RateLimits()
-        self.latency = LatencyStats()
-        # The share of its prompts that comes from the provider's cache.
-        self.cached_share = DecayedMean()
-        # Sets of parameters that it is known to support, whatever their values.
-        self.supported: set[frozenset[str]] = set()
-        self._output_tokens = output_tokens
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._last_error: LlamaClientError | None = None
-        self._in_flight = 0
+    name: str
+    breaker: CircuitBreaker
+    concurrency: ConcurrencyLimit | None
+    # Of all targets.
+    output_tokens: DecayedMean
+    clock: Clock
+    limits: RateLimits = field(default_factory=RateLimits)
+    latency: LatencyStats = field(default_factory=LatencyStats)
+    # The share of its prompts that comes from the provider's cache.
+    cached_share: DecayedMean = field(default_factory=DecayedMean)
+    # Sets of parameters that it is known to support, whatever their values.
+    supported: set[frozenset[str]] = field(default_factory=set)
+    in_flight: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _last_error: LlamaClientError | None = None
 
     @property
     def usual_output_tokens(self) -> float | None:
         """The mean length of recent answers of all targets; None: unknown."""
-        return self._output_tokens.value(self._clock.monotonic())
+        return self.output_tokens.value(self.clock.monotonic())
 
     def lease(self, now: float) -> Lease | None:
         """None: rate limited, circuit open, or a half-open trial is in flight."""
-        with self._lock:
+        with self.lock:
             if self.limits.blocked_until > now:
                 return None
             if self.breaker.opened_at is None:
@@ -225,7 +235,7 @@ class Health:
 
     def lease_trial(self) -> Lease | None:
         """For a half-open trial, even if rate limited or before the cooldown; None: one is in flight."""
-        with self._lock:
+        with self.lock:
             trial = self.breaker.start_trial()
             return None if trial is None else Lease(self, trial)
 
@@ -241,35 +251,8 @@ class Health:
             return f"{opened}; another call makes the half-open trial"
         return f"{opened}; half-open in {self.breaker.half_open_in_s(now):.3g} s"
 
-    def started(self, size: RequestSize) -> None:
-        """Called by the lease."""
-        with self._lock:
-            self._in_flight += 1
-            if self.limits.are_known:
-                self.limits.charge(size)
-
-    def released(self, lease: Lease, result: Result | None) -> None:
-        """Called by the lease."""
-        if lease.slot is not None and self.concurrency is not None:
-            self.concurrency.release(lease.slot)
-        failure = None
-        with self._lock:
-            self._in_flight -= lease.has_started
-            if result is not None:
-                failure = self._learn(result, self._clock.monotonic())
-        if lease.trial is not None:
-            self.breaker.end_trial(lease.trial, failure)
-
-    def recovered(self, trial: HalfOpenTrial | None) -> None:
-        """Called by a lease whose attempt has content."""
-        with self._lock:
-            self._close_circuit()
-            self.limits.blocked_until = 0.0
-        if trial is not None:
-            self.breaker.end_trial(trial, None)
-
     def snapshot(self) -> TargetHealth:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         state = self.breaker.state(now)
         return TargetHealth(
             target=self.name,
@@ -283,11 +266,11 @@ class Health:
             remaining_requests=self.limits.left("requests", now),
             remaining_tokens=self.limits.left("tokens", now),
             blocked_s=self.limits.blocked_s(now) or None,
-            in_flight=self._in_flight,
+            in_flight=self.in_flight,
             queued=self.concurrency.queued if self.concurrency is not None else 0,
         )
 
-    def _learn(self, result: Result, now: float) -> LlamaClientError | None:
+    def learn(self, result: Result, now: float) -> LlamaClientError | None:
         """Returns the attempt's error if the calls that wait for it would get the same."""
         if result.rate_limit is not None:
             self.limits.note(result.rate_limit, now)
@@ -301,7 +284,7 @@ class Health:
             self.limits.block(error.retry_after_s, now)
         if not error.blames_target:
             # It responds: it refused this request, or all requests for now.
-            self._close_circuit()
+            self.close_circuit()
             return error if isinstance(error, RateLimitError) else None
         self._last_error = error
         if self.breaker.failed(now):
@@ -316,7 +299,7 @@ class Health:
 
     def _learn_from_answer(self, result: Result, now: float) -> None:
         if self.breaker.failures_in_row or self.breaker.opened_at is not None:
-            self._close_circuit()
+            self.close_circuit()
         self.limits.blocked_until = 0.0
         usage = result.usage
         tokens = usage.completion_tokens if usage is not None else None
@@ -324,12 +307,12 @@ class Health:
             now, latency_s=result.latency_s, ttft_s=result.ttft_s, tokens=tokens, tokens_per_s=result.tokens_per_s
         )
         if tokens is not None:
-            self._output_tokens.add(tokens, now)
+            self.output_tokens.add(tokens, now)
         cached = usage.cached_tokens if usage is not None and usage.prompt_tokens_details is not None else None
         if cached is not None and usage is not None and usage.prompt_tokens:
             self.cached_share.add(cached / usage.prompt_tokens, now)
 
-    def _close_circuit(self) -> None:
+    def close_circuit(self) -> None:
         if self.breaker.opened_at is not None:
             _log.info("%s: circuit closed", self.name, extra={"target": self.name})
         self.breaker.succeeded()
@@ -346,17 +329,15 @@ class HealthRegistry:
         # Over all targets: routing compares them by how long each would take for the same answer.
         self.output_tokens = DecayedMean()
         self._reset()
+        # The parent's attempts in flight never end in the child.
+        at_fork("after_in_child", self._reset)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._known: OrderedDict[str, Health] = OrderedDict()
         self._concurrency = {name: ConcurrencyLimit(limit) for name, limit in self._limits.items()}
 
     def of(self, name: str, provider: str) -> Health:
-        if self._pid != os.getpid():
-            # After a fork: the parent's attempts in flight never end here.
-            self._reset()
         with self._lock:
             health = self._known.get(name)
             if health is None:

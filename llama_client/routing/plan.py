@@ -13,8 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llama_client.clock import Deadline
@@ -33,8 +32,6 @@ from llama_client.routing.concurrency import Event
 from llama_client.routing.health import Lease
 
 if TYPE_CHECKING:
-    from tenacity import Retrying
-
     from llama_client.config.tables import RoutingConfig
 
 # The limit of a wait doubles from the first to the last of these.
@@ -44,28 +41,23 @@ _LAST_S = 8.0
 _LEAST_WAIT_S = 0.01
 
 
+@dataclass(frozen=True, slots=True)
 class Backoff:
     """Exponential with full jitter: at random between 0 and a limit that doubles with each try.
 
     That spreads calls which failed together best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog.
     """
 
-    def __init__(self, uniform: Callable[[float, float], float]) -> None:
-        self._uniform = uniform
-
-    @cached_property
-    def _retrying(self) -> Retrying:
-        # Imported by the first wait: it takes 30 ms.
-        from tenacity import Retrying, wait_exponential
-
-        return Retrying(wait=wait_exponential(multiplier=_FIRST_S, max=_LAST_S))
+    uniform: Callable[[float, float], float]
 
     def wait_s(self, tries: int) -> float:
-        from tenacity import RetryCallState
+        # Imported by the first wait: it takes 30 ms.
+        from tenacity import RetryCallState, Retrying, wait_exponential
 
-        state = RetryCallState(self._retrying, None, (), {})
+        retrying = Retrying(wait=wait_exponential(multiplier=_FIRST_S, max=_LAST_S))
+        state = RetryCallState(retrying, None, (), {})
         state.attempt_number = tries
-        return self._uniform(0.0, self._retrying.wait(state))
+        return self.uniform(0.0, retrying.wait(state))
 
 
 T = TypeVar("T")
@@ -140,19 +132,16 @@ Part = Generator[Step, Outcome[T], R]
 Steps = Generator[Step, Outcome[T], T]
 
 
+@dataclass(slots=True, eq=False)
 class Plan(Generic[T]):
     """One call's plan."""
 
-    def __init__(
-        self, candidates: Sequence[Candidate], rules: RoutingConfig, deadline: Deadline, backoff: Backoff
-    ) -> None:
-        self._candidates = candidates
-        self._rules = rules
-        self._deadline = deadline
-        self._clock = deadline.clock
-        self._backoff = backoff
-        self._running: list[Candidate] = []
-        self._waited_s = 0.0
+    _candidates: Sequence[Candidate]
+    _rules: RoutingConfig
+    _deadline: Deadline
+    _backoff: Backoff
+    _running: list[Candidate] = field(default_factory=list)
+    _waited_s: float = 0.0
 
     def steps(self) -> Steps[T]:
         """Tries the candidates until one answers."""
@@ -191,7 +180,7 @@ class Plan(Generic[T]):
 
     def _choose(self) -> Part[T, tuple[Candidate, Lease] | None]:
         """The first candidate that is ready and healthy; if none is or will be in time, the first unhealthy one."""
-        now = self._clock.monotonic()
+        now = self._deadline.clock.monotonic()
         unhealthy: list[Candidate] = []
         for candidate in self._candidates:
             if candidate in self._running or candidate.ready_at > now:
@@ -306,11 +295,11 @@ class Plan(Generic[T]):
         # After a failed generation nothing is overloaded, and the next may well succeed.
         if not isinstance(error, GenerationFailedError):
             wait_s = error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
-        candidate.ready_at = self._clock.monotonic() + wait_s
+        candidate.ready_at = self._deadline.clock.monotonic() + wait_s
 
     def _wait(self) -> Part[T, bool]:
         """Waits until a candidate is ready; False: none will be in time."""
-        now, left = self._clock.monotonic(), self._left_s()
+        now, left = self._deadline.clock.monotonic(), self._left_s()
         soonest, tested, trial = math.inf, None, None
         for candidate in self._candidates:
             if candidate.is_excluded:
@@ -343,13 +332,13 @@ class Plan(Generic[T]):
         self._retry_or_exclude(candidate, own)
 
     def _pause(self, wait: Wait) -> Part[T, None]:
-        started = self._clock.monotonic()
+        started = self._deadline.clock.monotonic()
         yield wait
-        self._waited_s += self._clock.monotonic() - started
+        self._waited_s += self._deadline.clock.monotonic() - started
 
     def _has_healthy(self) -> bool:
         """Whether a healthy candidate is or will be ready in time, so that no unhealthy one need be tried."""
-        now, left = self._clock.monotonic(), self._left_s()
+        now, left = self._deadline.clock.monotonic(), self._left_s()
         return any(
             not candidate.is_excluded and candidate.health.is_healthy(now) and candidate.ready_at - now < left
             for candidate in self._candidates
@@ -357,7 +346,7 @@ class Plan(Generic[T]):
 
     def _left_s(self) -> float:
         at = self._deadline.at
-        return math.inf if at is None else at - self._clock.monotonic()
+        return math.inf if at is None else at - self._deadline.clock.monotonic()
 
     def _share_s(self, candidate: Candidate) -> float:
         """What is left for an attempt: half of it if another target could still answer after a timeout."""
@@ -366,7 +355,7 @@ class Plan(Generic[T]):
 
     def _has_alternative(self, candidate: Candidate) -> bool:
         """Whether another candidate is ready now."""
-        now = self._clock.monotonic()
+        now = self._deadline.clock.monotonic()
         for other in self._candidates:
             if other is candidate or other.is_excluded or other.ready_at > now or other in self._running:
                 continue

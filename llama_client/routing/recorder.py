@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
@@ -49,15 +50,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("llama_client.calls")
 
 
+@dataclass(slots=True, eq=False)
 class LedgerEntries:
     """Hands a call's attempts to the ledger, each once."""
 
-    def __init__(self, ledger: Ledger, request_id: str, tags: Mapping[str, str]) -> None:
-        self._ledger = ledger
-        self._request_id = request_id
-        self._tags = tags
-        self._counted: set[tuple[str, int]] = set()
-        self._is_recorded = True
+    _ledger: Ledger
+    _request_id: str
+    _tags: Mapping[str, str]
+    _counted: set[tuple[str, int]] = field(default_factory=set)
+    _is_recorded: bool = True
 
     def add(self, attempt: Attempt, candidate: Candidate, number: int, at: float, tokens: Tokens | None) -> None:
         target = candidate.target
@@ -120,9 +121,7 @@ class CallRecord:
         """Finds the candidates that are free, and those that a budget covers."""
         if self._purchases is not None:
             for candidate in candidates:
-                candidate.is_free = self._purchases.is_free(candidate, self._at)
-                is_covered = not candidate.is_free and self._purchases.is_covered(candidate, self._tags, self._at)
-                candidate.is_budgeted = is_covered
+                self._purchases.mark(candidate, self._tags, self._at)
 
     def reserve(self, step: Reserve) -> PendingReservation:
         """Only for a candidate that a budget covers."""

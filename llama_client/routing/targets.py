@@ -52,23 +52,16 @@ class TargetList:
     route: str | None = None
 
 
+@dataclass(slots=True, eq=False)
 class TargetResolver:
     """Resolves `model`, for one client."""
 
-    def __init__(
-        self,
-        providers: Providers,
-        store: ModelStore,
-        routes: Mapping[str, RouteConfig],
-        *,
-        only_provider: str | None = None,
-    ) -> None:
-        self._providers = providers
-        self._store = store
-        self._routes = routes
-        self._only_provider = only_provider
-        # The names whose targets do not depend on the day.
-        self._known: dict[str, TargetList] = {}
+    _providers: Providers
+    _store: ModelStore
+    _routes: Mapping[str, RouteConfig]
+    only_provider: str | None = field(default=None, kw_only=True)
+    # The names whose targets do not depend on the day.
+    _known: dict[str, TargetList] = field(default_factory=dict)
 
     def choices(self, model: object) -> list[TargetList]:
         """The target lists of `model`, in order."""
@@ -87,8 +80,8 @@ class TargetResolver:
     def _resolved(self, name: str) -> TargetList:
         if not _is_text(name):
             raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
-        if self._only_provider is not None:
-            found = TargetList([Target(self._only_provider, name, self._providers.get(self._only_provider))])
+        if self.only_provider is not None:
+            found = TargetList([Target(self.only_provider, name, self._providers.get(self.only_provider))])
             return self._remembered(name, found)
         route = self._routes.get(name)
         rows: Sequence[tuple[str, float, Mapping[str, Any]]] = [(name, 1.0, {})]

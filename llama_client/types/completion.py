@@ -26,7 +26,6 @@ class AnswerModel(BaseModel):
     """A part of an answer. Fields that a provider adds are ignored; `ChatCompletion.raw` has them."""
 
     # Schemas are built at first use, to keep the import of the package fast.
-
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
 

@@ -174,14 +174,8 @@ Content = Annotated[
 ]
 
 
-class SystemMessage(RequestPart):
-    role: Literal["system", "developer"]
-    content: Content
-    name: Text | None = None
-
-
-class UserMessage(RequestPart):
-    role: Literal["user"]
+class PromptMessage(RequestPart):
+    role: Literal["system", "developer", "user"]
     content: Content
     name: Text | None = None
 
@@ -255,4 +249,4 @@ def plain_messages(messages: object) -> object:
         raise broken_rule("", f"cannot be read ({type(error).__name__})") from error
 
 
-RequestMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+RequestMessage = Annotated[PromptMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]

@@ -102,8 +102,6 @@ def _text_keys(value: object) -> object:
 
 
 class FunctionSpec(RequestPart):
-    """A function that the model may ask to be called; `parameters` is a JSON schema."""
-
     name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: JsonObject | None = None
@@ -260,7 +258,6 @@ class ChatRequest(BaseModel):
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
-    """Validates a call's parameters."""
     given = {name: value for name, value in params.items() if value is not None}
     if "max_completion_tokens" in given:
         alias = given["max_completion_tokens"]

@@ -31,7 +31,7 @@ _REFUSALS = (400, 401, 403, 404, 429, 429, 500, 502, 503, 529)
 _CHUNK = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 _FAILED = ("<function=hum>not JSON</function>", "They hum a tune of their own.", "")
 
-# `counted`: it was worked on, and the server said what it comes to. `uncounted`: it was worked on, and nobody said so.
+# `counted`: it was processed, and the server sent the usage. `uncounted`: it was processed, without a usage.
 Verdict = Literal["counted", "uncounted", "refused"]
 DEEDS = (
     "good", "reasoning aside", "usage, then error", "usage, then end", "usage so far",
@@ -64,12 +64,12 @@ class Handed:
     """A request that was read, and what was handed out for it.
 
     Attributes:
-        target: Of whom it was asked.
+        target: The target that was tried.
         marker: The call's.
         deed: What was done.
         verdict: What became of it.
-        input_tokens: Of the prompt; None: nobody said.
-        output_tokens: Of the answer; None: nobody said.
+        input_tokens: Of the prompt; None: unknown.
+        output_tokens: Of the answer; None: unknown.
         cached_tokens: Of the prompt, from a cache.
         least_input_bytes: The text of the messages.
         most_input_bytes: The whole request.

@@ -166,7 +166,7 @@ def run(mode: str, calls: int, seed: int) -> Chaos:
         judge = _Judge(outcome, reads.pop(outcome.marker, []), streams=mode.startswith("stream"))
         chaos.problems += [f"{outcome.marker}: {problem}; {judge.story}" for problem in judge.problems()]
         chaos.late += judge.late
-    chaos.problems += [f"{marker}: nobody asked this" for marker in reads]
+    chaos.problems += [f"{marker}: no call asked this" for marker in reads]
     return chaos
 
 
@@ -310,7 +310,7 @@ class _Judge:
 
     @property
     def story(self) -> str:
-        """The call in words, for whoever has to find out what went wrong."""
+        """The call in words, for debugging."""
         result = self._outcome.result
         attempts = [
             (each.target, each.outcome, each.error, each.sent, each.http_status, each.latency_s, each.reason)
@@ -363,7 +363,7 @@ class _Judge:
                     if not each.sent and not (each.error == "APITimeoutError" and self._is_late(each)):
                         yield f"{each} was not sent"
                 case _:
-                    yield f"{each} has an outcome that nobody caused"
+                    yield f"{each} has an outcome without a cause"
         for target in {each.target for each in attempts}:
             tries = [each for each in self._sent if each.target == target]
             if len(tries) > RETRIES + 1:
@@ -393,7 +393,7 @@ class _Judge:
 
     def _of_answer(self, answer: ChatCompletion) -> Iterator[str]:
         if not self._reads:
-            yield "nobody was asked"
+            yield "no target was tried"
             return
         last = self._reads[-1]
         if last.fault != GOOD or answer.text != last.text:

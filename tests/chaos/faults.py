@@ -28,7 +28,7 @@ from tests.wire.dialects import GROQ, OLLAMA, OPENAI, Dialect
 from tests.wire.server import Answer, Received, ReplayServer, as_json, cut, hangup, silence, streamed, whole
 
 DIALECTS = {dialect.kind: dialect for dialect in (GROQ, OPENAI, OLLAMA)}
-# A call whose marker begins so is failed by everybody, always.
+# A call whose marker begins so fails at every target, always.
 DOOMED = "doomed"
 _FAULTY = 0.3
 _WORDS = ("llama", "alpaca", "vicuña", "guanaco", "hums", "spits", "überall", "よく", "\n", '"quoted"', "data:")
@@ -168,8 +168,8 @@ FAULTS: dict[str, Fault] = {
     "garbage event": Fault(_garbage_event, ("InvalidResponseError",), (200,), only="stream"),
 }  # fmt: skip
 _INTERRUPTED = ("StreamInterruptedError",)
-# Streams that break off after their content, which nobody may try again. Where the connection itself breaks, the HTTP
-# library may throw away what nobody has read yet; then the attempt has failed before any content.
+# Streams that break off after their content, which must not be retried. Where the connection itself breaks, the HTTP
+# library may throw away what has not been read yet; then the attempt has failed before any content.
 LATER: dict[str, Fault] = {
     "text, reset": Fault(_broken_later("reset"), (*_INTERRUPTED, *_BROKE), (200,)),
     "text, cut": Fault(_broken_later("cut"), (*_INTERRUPTED, *_BROKE), (200,)),

@@ -181,7 +181,7 @@ def test_a_price_that_nobody_knows_is_no_price_of_nothing(nobody: Path) -> None:
     )
     ran = run("bench", "far/m", *BRIEF)
     assert ran.code == 2
-    assert "17 requests to far/m, whose price is unknown: give --yes" in words(ran.err)
+    assert "17 requests to far/m, at an unknown price: give --yes" in words(ran.err)
 
 
 def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(nobody: Path, server: ReplayServer) -> None:

@@ -126,7 +126,7 @@ def test_ones_own_point_scales_the_whole_curve() -> None:
     ):
         # Nearly all of it: what a curve without a point is sure of is much less.
         assert more / less == pytest.approx(1800 / 1500, rel=0.05)
-    assert fast.slo_output_tokens_per_s > slow.slo_output_tokens_per_s
+    assert fast.within_limits.output_tokens_per_s > slow.within_limits.output_tokens_per_s
     assert slow.source.endswith("scaled to these lengths and a full load by the estimator")
 
 
@@ -198,8 +198,8 @@ def test_what_was_published_of_a_shape_with_a_longer_context_does_not_stand_in_t
 
 def test_one_request_under_llama_cpp_is_known_where_flops_are_not() -> None:
     found = rate("llama-3-8b", "m3_max", 1, "Q4_K_M", "llama.cpp", lengths=(1, 1024), limits=(50, 2))
-    assert (found.rung, found.batch, found.slo_batch) == ("published", 1, 1)
-    assert found.output_tokens_per_s == found.slo_output_tokens_per_s == pytest.approx(50.74)
+    assert (found.rung, found.batch, found.within_limits.batch) == ("published", 1, 1)
+    assert found.output_tokens_per_s == found.within_limits.output_tokens_per_s == pytest.approx(50.74)
     assert (found.ttft_ms, found.binding) == (None, "bandwidth")
 
 
@@ -210,11 +210,15 @@ def test_several_requests_on_such_a_chip_are_known_where_the_user_measured_them(
     arguments = ("llama-3-8b", "gb10", 1, "Q4_K_M", "llama.cpp")
     found = rate(*arguments, lengths=(1000, 500), measured=(one, four))
     assert (found.rung, found.output_tokens_per_s, found.batch, found.tpot_ms) == ("measured", 70, 4, 55)
-    assert (found.slo_output_tokens_per_s, found.slo_batch, found.slo_binding) == (30, 1, "slo")
+    assert (found.within_limits.output_tokens_per_s, found.within_limits.batch, found.within_limits.binding) == (
+        30,
+        1,
+        "slo",
+    )
     patient = rate(*arguments, lengths=(1000, 500), limits=(60, 2), measured=(one, four))
-    assert (patient.slo_output_tokens_per_s, patient.slo_batch) == (70, 4)
-    assert rate(*arguments, lengths=(1000, 500), limits=(5, 2), measured=(one, four)).slo_batch == 0
-    assert found.binding is patient.binding is patient.slo_binding is None, "nobody knows what holds it back"
+    assert (patient.within_limits.output_tokens_per_s, patient.within_limits.batch) == (70, 4)
+    assert rate(*arguments, lengths=(1000, 500), limits=(5, 2), measured=(one, four)).within_limits.batch == 0
+    assert found.binding is patient.binding is patient.within_limits.binding is None, "nobody knows what holds it back"
     other = rate(*arguments, lengths=(500, 500), measured=(one, four))
     assert (found.is_scaled, other.is_scaled) == (False, True)
     assert other.error > 4 * found.error
@@ -224,8 +228,8 @@ def test_several_requests_on_such_a_chip_are_known_where_the_user_measured_them(
 def test_of_a_processor_nothing_is_known_but_what_was_measured() -> None:
     point = replace(OWN, gpu="cpu", engine="llama.cpp", concurrency=1)
     found = measured_rate([point], 1000, 500, tpot_limit_ms=50, ttft_limit_s=2)
-    assert (found.output_tokens_per_s, found.binding, found.slo_binding) == (1500, None, None)
-    assert measured_rate([point], 1000, 500, tpot_limit_ms=30, ttft_limit_s=2).slo_binding == "slo"
+    assert (found.output_tokens_per_s, found.binding, found.within_limits.binding) == (1500, None, None)
+    assert measured_rate([point], 1000, 500, tpot_limit_ms=30, ttft_limit_s=2).within_limits.binding == "slo"
     with pytest.raises(InvalidRequestError, match=r"^points: at least one"):
         measured_rate([], 1000, 500, tpot_limit_ms=50, ttft_limit_s=2)
 
@@ -238,32 +242,41 @@ def test_several_requests_under_llama_cpp_have_the_widest_band() -> None:
 
 def test_limits_of_waiting_take_of_the_rate() -> None:
     strict, usual, none = (rate(lengths=(1000, 1000), limits=limits) for limits in ((20, 2), (50, 2), (1e6, 1e6)))
-    assert 0 < strict.slo_output_tokens_per_s < usual.slo_output_tokens_per_s < none.slo_output_tokens_per_s
-    assert (strict.slo_binding, usual.slo_binding) == ("slo", "slo")
-    assert none.slo_binding == none.binding
-    assert none.slo_batch == none.batch
-    assert none.slo_output_tokens_per_s <= none.output_tokens_per_s
+    assert (
+        0
+        < strict.within_limits.output_tokens_per_s
+        < usual.within_limits.output_tokens_per_s
+        < none.within_limits.output_tokens_per_s
+    )
+    assert (strict.within_limits.binding, usual.within_limits.binding) == ("slo", "slo")
+    assert none.within_limits.binding == none.binding
+    assert none.within_limits.batch == none.batch
+    assert none.within_limits.output_tokens_per_s <= none.output_tokens_per_s
 
 
 def test_where_one_request_alone_is_too_slow_the_rate_within_the_limits_is_zero() -> None:
     for limits in ((1.0, 2.0), (50.0, 0.001)):
         found = rate(limits=limits)
-        assert (found.slo_output_tokens_per_s, found.slo_batch, found.slo_binding) == (0, 0, "slo")
+        assert (found.within_limits.output_tokens_per_s, found.within_limits.batch, found.within_limits.binding) == (
+            0,
+            0,
+            "slo",
+        )
         assert found.output_tokens_per_s == pytest.approx(898)
-    assert found.alone_tpot_ms > 1.0
-    assert found.alone_ttft_ms is not None
-    assert found.alone_ttft_ms > 1.0
+    assert found.alone.tpot_ms > 1.0
+    assert found.alone.ttft_ms is not None
+    assert found.alone.ttft_ms > 1.0
 
 
 def test_a_slower_point_of_ones_own_slows_the_first_token_too() -> None:
     usual = l40s()
-    assert usual.alone_ttft_ms is not None
-    limits = (1e6, usual.alone_ttft_ms / 1e3 * 1.5)
+    assert usual.alone.ttft_ms is not None
+    limits = (1e6, usual.alone.ttft_ms / 1e3 * 1.5)
     arguments = ("llama-3.1-8b", "l40s", 1, "fp8", "vllm")
-    assert rate(*arguments, lengths=(1000, 500), limits=limits).slo_batch > 0
+    assert rate(*arguments, lengths=(1000, 500), limits=limits).within_limits.batch > 0
     half = replace(OWN, concurrency=500, output_tokens_per_s=usual.output_tokens_per_s / 2)
     slower = rate(*arguments, lengths=(1000, 500), limits=limits, measured=(half,))
-    assert (slower.slo_batch, slower.slo_binding) == (0, "slo")
+    assert (slower.within_limits.batch, slower.within_limits.binding) == (0, "slo")
 
 
 @pytest.mark.parametrize(("limits", "param"), [((0.0, 2.0), "tpot_limit_ms"), ((50.0, -1.0), "ttft_limit_s")])

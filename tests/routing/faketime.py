@@ -1,4 +1,4 @@
-"""Time that passes only when somebody sleeps, and chance that is known before."""
+"""Time that passes only in sleeps, and random numbers that are known before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan against scripted targets: whom it asks, when, and what comes of it."""
+"""A plan against scripted targets: which it tries, when, and the outcome."""
 
 from __future__ import annotations
 

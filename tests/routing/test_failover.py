@@ -347,7 +347,7 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
                 for number in range(10):
                     tasks.append(asyncio.create_task(one(number)))
                     await asyncio.sleep(0.005)
-                # One that goes away in the queue holds nobody up.
+                # One that leaves the queue does not hold up the others.
                 tasks[5].cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 assert client.health()["a/m"].queued == 0
@@ -381,7 +381,7 @@ def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
 
 
 def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
-    """The trial's stream breaks off after its first content: its own affair, and its text nobody else's."""
+    """A trial interrupted after its first content: the waiting calls get neither its error nor its text."""
     broken = [OPENAI.preamble(), OPENAI.text("of the trial"), OPENAI.event({"error": {"message": "gone"}})]
     count = 0
 
@@ -392,7 +392,7 @@ def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
             return failing(500)
         if count == 2:
             time.sleep(0.3)
-            # In one piece, so that its end has come before anybody who waits for it runs.
+            # In one piece, so that its end has come before a waiting call runs.
             return Answer([b"".join(streamed(broken).pieces)])
         return good("of another")(request)
 

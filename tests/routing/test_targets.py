@@ -1,4 +1,4 @@
-"""What `model` may be, from the caller's side: who is asked, for which model, in which order, and what else is said."""
+"""What `model` may be, from the caller's side: which targets, which model, in which order, and the messages."""
 
 from __future__ import annotations
 

@@ -38,7 +38,6 @@ class Sample:
 
     @property
     def ttft_ms(self) -> float | None:
-        """From sending it to the first content."""
         return None if self.first is None else (self.first - self.started) * 1000
 
     @property
@@ -76,8 +75,6 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The figures of one concurrency."""
-
     concurrency: int
     answered: int
     errors: Mapping[str, int]

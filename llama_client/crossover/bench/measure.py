@@ -119,8 +119,6 @@ _FIXED_TOKENS = 60
 
 
 class Prompts:
-    """Prompts of about a number of tokens."""
-
     def __init__(self, input_tokens: int, rng: random.Random) -> None:
         self._input_tokens = input_tokens
         self._rng = rng
@@ -133,7 +131,6 @@ class Prompts:
         return f"{mark} {_TASK} {' '.join(self._rng.choices(self._vocabulary, k=self._words))}"
 
     def calibrate(self, counted_tokens: int) -> None:
-        """Corrects the length by the token count of the last prompt."""
         # In any tokenizer a word has from one to three tokens.
         tokens_a_word = min(max(counted_tokens / (self._words + _FIXED_TOKENS), 1.0), 3.0)
         self._words = max(self._words + round((self._input_tokens - counted_tokens) / tokens_a_word), 1)
@@ -146,8 +143,6 @@ _BYTES_PER_TOKEN = 4.0
 
 
 class RequestTimer:
-    """The times and tokens of one request."""
-
     def __init__(self, max_tokens: int) -> None:
         self._started = time.perf_counter()
         self._max_tokens = max_tokens
@@ -157,7 +152,6 @@ class RequestTimer:
         self._has_reasoning = False
 
     def chunk(self, *, is_reasoning: bool) -> None:
-        """A chunk with content arrived."""
         self._last = time.perf_counter()
         self._first = self._last if self._first is None else self._first
         self._chunks += 1
@@ -186,7 +180,6 @@ class RequestTimer:
         )
 
     def cut(self) -> Sample:
-        """The level ended before the request did."""
         return Sample(self._started, time.perf_counter(), self._first, self._last, self._chunks, is_cut=True)
 
     def failed(self, error: LlamaClientError) -> Sample:
@@ -201,8 +194,6 @@ _FATAL = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, QuotaE
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The progress of a measurement."""
-
     concurrency: int
     done: int
     planned: int
@@ -210,8 +201,6 @@ class Step:
 
 @dataclass(slots=True)
 class BenchRun:
-    """A measurement and what it cost."""
-
     plan: BenchPlan
     levels: list[Level] = field(default_factory=list)
     stopped: str | None = None
@@ -282,7 +271,6 @@ class _LevelRun:
 
     @property
     def stopped(self) -> str | None:
-        """Why no further level is measured."""
         answers = sum(sample.is_answered for sample in self._samples)
         if self._last_error is not None and (self._is_fatal or not answers):
             failed = f"{'' if answers else 'all '}{self._failures} request{'s' * (self._failures != 1)}"
@@ -324,7 +312,6 @@ class _LevelRun:
         return not (self._is_fatal or is_done or is_failing)
 
     async def _request(self) -> LlamaClientError | None:
-        """Makes one request; returns its error."""
         plan = self._run.plan
         timer = RequestTimer(plan.output_tokens)
         stream: AsyncChatStream | None = None

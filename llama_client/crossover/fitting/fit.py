@@ -131,7 +131,6 @@ def _layers_on(load: PlacementRequest, needed: Need, gpus: tuple[MachineGpu, ...
 
 
 def _buffer_bytes(load: PlacementRequest) -> int:
-    """The buffers of each GPU or CPU that holds layers."""
     own = load.need()
     return own.compute_bytes + own.runtime_bytes
 
@@ -155,8 +154,6 @@ _MAX_SEQUENCES, _MAX_GPUS_NAMED, _CONTEXT_STEP_TOKENS = 65_536, 64, 256
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One precision on the machine, at the requested context and number of sequences."""
-
     precision: str
     engine: Engine
     where: Where | None

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -61,8 +61,6 @@ SeenGpu = tuple[str, int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class SystemProbe:
-    """Access to the machine: its files, its commands."""
-
     system: str
     read: Callable[[str], str | None]
     run: Callable[[Sequence[str]], str | None]
@@ -88,7 +86,6 @@ def ram_bytes(probe: SystemProbe) -> int | None:
 
 
 def smi_gpus(probe: SystemProbe) -> list[SeenGpu]:
-    """NVIDIA's GPUs, as `nvidia-smi` lists them."""
     found: list[SeenGpu] = []
     for row in csv.reader((probe.run(SMI_COMMAND) or "").splitlines(), skipinitialspace=True):
         if len(row) == 3:
@@ -188,8 +185,6 @@ MAX_GPUS = 1024
 
 @dataclass(frozen=True, slots=True)
 class MachineGpu:
-    """One GPU of a machine."""
-
     title: str
     memory_bytes: int
     usable_bytes: int
@@ -202,8 +197,6 @@ class MachineGpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine, as far as memory goes."""
-
     name: str
     gpus: tuple[MachineGpu, ...] = ()
     ram_bytes: int | None = None
@@ -244,15 +237,14 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
         raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
     memory = round(row.memory_gib * 2**30)
     usable = _usable(row.vendor, row.memory_kind, memory)
-    one = MachineGpu(row.title or row.name, memory, usable, row.name, row.vendor, row.memory_kind)
-    one = replace(one, has_fp4=row.fp4_tflops is not None)
+    fp4 = row.fp4_tflops is not None
+    one = MachineGpu(row.title or row.name, memory, usable, row.name, row.vendor, row.memory_kind, None, fp4)
     # Shared memory is the CPU's too.
     ram = memory if row.memory_kind == "unified" and ram_bytes is None else ram_bytes
     return Machine(f"{n_gpus} x {one.title}", (one,) * n_gpus, ram)
 
 
 def this_machine(probe: SystemProbe | None = None, *, tables: Tables | None = None) -> Machine:
-    """The machine that this runs on."""
     seen = probe or SystemProbe.real()
     tables = tables or Tables.bundled()
     ram = ram_bytes(seen)
@@ -288,7 +280,6 @@ def _gpus_of_tools(probe: SystemProbe, ram: int | None, tables: Tables) -> tuple
 
 
 def _usable(vendor: str, kind: MemoryKind | None, memory_bytes: int) -> int:
-    """The part of a GPU's memory for programs."""
     if kind != "unified":
         return memory_bytes
     return wired_limit_bytes(memory_bytes) if vendor == "apple" else memory_bytes - system_reserve_bytes(memory_bytes)

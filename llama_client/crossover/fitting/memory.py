@@ -112,13 +112,11 @@ def value_bytes_of_cache(cache_precision: str | None, precision: str) -> float:
 
 
 def llama_cpp_compute_bytes(model: Architecture, context_tokens: int, *, batch_tokens: int = BATCH_TOKENS) -> int:
-    """llama.cpp's compute buffer on one GPU, with flash attention: an upper bound from its graph.
-
-    The larger of the logits (`vocab x batch` floats: 250 of the 258 MiB that it prints for Llama 3 8B) and a layer's
-    feed-forward part, the mask of attention in 32 and in 16 bits (`context x batch`), and a 16-bit copy of the largest
-    matrix that is unpacked for a prompt where there are no kernels for its quantisation. Without flash attention it
-    also holds `heads x context x batch` floats, which this leaves out.
-    """
+    """llama.cpp's compute buffer on one GPU, with flash attention: an upper bound from its graph."""
+    # The larger of the logits (`vocab x batch` floats: 250 of the 258 MiB that it prints for Llama 3 8B) and a layer's
+    # feed-forward part, the mask of attention in 32 and in 16 bits (`context x batch`), and a 16-bit copy of the
+    # largest matrix that is unpacked for a prompt where there are no kernels for its quantisation. Without flash
+    # attention it also holds `heads x context x batch` floats, which this leaves out.
     ffn = max(model.ffn, model.moe.expert_ffn) if model.moe is not None else model.ffn
     results = 4 * batch_tokens * (max(model.vocab, 2 * ffn) + model.hidden)
     mask = (4 + 2) * batch_tokens * context_tokens
@@ -166,8 +164,6 @@ _RUNTIME_BYTES = GIB
 
 @dataclass(frozen=True, slots=True)
 class TrainingNeed:
-    """The memory of a method of fine-tuning, by part."""
-
     method: Method
     trained_parameters: int
     weights_bytes: int
@@ -197,7 +193,6 @@ def training_need(
     sequence_tokens: int = DEFAULT_SEQUENCE_TOKENS,
     batch: int = 1,
 ) -> TrainingNeed:
-    """The memory of fine-tuning a model."""
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
     require_positive(sequence_tokens=sequence_tokens, batch=batch)

@@ -28,8 +28,6 @@ _META_LICENCES = {
 
 @dataclass(frozen=True, slots=True)
 class LicenceNote:
-    """One condition of a licence."""
-
     topic: Topic
     text: str
     source: str
@@ -80,8 +78,6 @@ _GGUF_BITS_CHECKED_ON = date(2026, 11, 23)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of a part of the answer."""
-
     what: str
     source: str
     checked_on: date | None
@@ -91,7 +87,6 @@ class Source:
 
 
 def verdict(fit: Fit) -> str:
-    """The answer in a sentence."""
     question = f"{fit.model.name} on {fit.machine.name}?"
     answer = fit.answer
     length = f"{fit.context_tokens:,} tokens"
@@ -105,7 +100,8 @@ def verdict(fit: Fit) -> str:
             return f"{question} Yes: {needs}{used}, and {gib(sum(largest))} are there."
         case "ram":
             what = "" if not fit.machine.gpus else f"; the GPU lacks {gib(answer.shortage_bytes or 0)}"
-            return f"{question} In RAM, which is slow: {needs}, and {gib(_ram(fit))} of RAM are there{what}."
+            ram = gib(fit.machine.usable_ram_bytes or 0)
+            return f"{question} In RAM, which is slow: {needs}, and {ram} of RAM are there{what}."
         case "split":
             return (
                 f"{question} In part: {needs}; {answer.layers_on_gpus} of {fit.model.layers} layers fit on the GPU, "
@@ -116,7 +112,6 @@ def verdict(fit: Fit) -> str:
 
 
 def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
-    """The sources of the answer, each with its age."""
     rows: list[Architecture | Gpu] = [fit.model]
     used = {gpu.row for gpu in fit.machine.gpus}
     rows += [gpu for gpu in tables.gpus if gpu.name in used]
@@ -129,7 +124,6 @@ def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
 def document(
     fit: Fit, notes: tuple[LicenceNote, ...], rests_on: tuple[Source, ...], training: tuple[TrainingNeed, ...]
 ) -> dict[str, Any]:
-    """Everything, for JSON."""
     room = fit.machine.usable_gpu_bytes if fit.machine.gpus else -1
     return {
         "verdict": verdict(fit),
@@ -144,19 +138,16 @@ def document(
 
 
 def gib(size_bytes: float) -> str:
-    """A size for people: `24.0 GiB`."""
     return f"{size_bytes / GIB:,.1f} GiB"
-
-
-def _ram(fit: Fit) -> int:
-    return fit.machine.usable_ram_bytes or 0
 
 
 def _shortage(fit: Fit) -> str:
     missing = fit.answer.shortage_bytes
     if missing is None:
         return ", and how much memory is there is unknown"
-    there = gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(_ram(fit))} of RAM"
+    there = (
+        gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
+    )
     return f", {there} are there: {gib(missing)} short"
 
 

@@ -49,8 +49,6 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The points of all panels."""
-
     crossover: Crossover
     stairs: Staircase
     apis: tuple[Api, ...]  # cheapest at the reference volume first
@@ -72,6 +70,9 @@ class Curves:
     def per_mtok(self, usd_per_month: float, volume: float) -> float:
         return usd_per_month / (volume * self.crossover.plan.days_per_month) * MTOK
 
+    def all_per_mtok(self, costs: Sequence[float], volumes: Sequence[float]) -> list[float]:
+        return [self.per_mtok(cost, volume) for cost, volume in zip(costs, volumes, strict=True)]
+
     def mix_usd(self) -> list[float]:
         """The cheapest mix's cost at each volume; NaN before the first and after the last that is worth a line."""
         mixes = [self.crossover.hybrid(volume) if volume < _MOST_TOKENS else None for volume in self.volumes]
@@ -92,7 +93,6 @@ class Curves:
 
 
 def curves(crossover: Crossover) -> Curves:
-    """Calculates the points of all panels."""
     plan, reference = crossover.plan, crossover.reference_volume
     lines = [(api.name, line(api, plan)) for api in plan.apis]
     apis = [Api(name, each, each.usd_per_daily_token / plan.days_per_month * MTOK) for name, each in lines]
@@ -132,7 +132,6 @@ def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, f
 
 
 def _verdict(found: Curves) -> tuple[str, str]:
-    """The verdict in a line, and its colour."""
     crossover = found.crossover
     draws = "" if crossover.probability is None else f"in {share(crossover.probability)} of the draws"
     at = "" if crossover.volume is None else f" at {tokens(crossover.volume)} tokens a day"
@@ -235,11 +234,9 @@ def draw_prices(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     handles += axes.plot(found.steps, own, color=style.OWN, linewidth=1.6, label="self-hosting", zorder=5)
     band = found.crossover.band
     if band is not None:
-        low, high = (
-            [found.per_mtok(cost, volume) for cost, volume in zip(costs, band.tokens_per_day, strict=True)]
-            for costs in (band.low_usd_per_month, band.high_usd_per_month)
-        )
-        axes.fill_between(band.tokens_per_day, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
+        volumes = band.tokens_per_day
+        low, high = (found.all_per_mtok(each, volumes) for each in (band.low_usd_per_month, band.high_usd_per_month))
+        axes.fill_between(volumes, low, high, color=style.OWN, alpha=_BAND_OPACITY, linewidth=0)
     handles += _draw_volume(axes, found)
     prices = [*(found.per_mtok(found.api_usd(volume), volume) for volume in found.volumes), *own]
     seen = [price for price in prices if 0 < price < math.inf]
@@ -255,7 +252,7 @@ def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: b
     def draw(api: Api, label: str, **lines: Any) -> list[Artist]:
         costs = [api.line.usd(volume) for volume in found.volumes]
         if per_mtok:
-            costs = [found.per_mtok(cost, volume) for cost, volume in zip(costs, found.volumes, strict=True)]
+            costs = found.all_per_mtok(costs, found.volumes)
         # A logarithmic axis has no 0.
         return list(axes.plot(found.volumes, [cost or math.nan for cost in costs], label=label, **lines))
 
@@ -327,7 +324,6 @@ CASH_HEADING = "What the purchase has brought"
 
 
 def payback_words(bought: Investment) -> str:
-    """The payback in words."""
     shown = len(bought.cash_usd) - 1
     if bought.payback_months is None:
         ends = "" if bought.compared_months is None else f", since no API is known to sell it after {shown} months"

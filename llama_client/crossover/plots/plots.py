@@ -34,8 +34,6 @@ _LONG, _WIDE = 40, ' class="long"'
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot of a page."""
-
     svg: str  # goes into the page as it is
     heading: str
     caption: str
@@ -43,8 +41,6 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The content of a page, from top to bottom."""
-
     title: str
     sentence: str
     notes: Sequence[str] = ()
@@ -71,7 +67,6 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Writes the page atomically."""
     with atomic_file(path) as file:
         file.write(render(page).encode("utf-8"))
 

@@ -36,8 +36,6 @@ _LEAST_DECADES = 1.2
 
 @dataclass(frozen=True, slots=True)
 class PanelStyle:
-    """The room of a panel."""
-
     name_length: int  # characters of a name in the legend
     note_length: int  # characters of a line above the panel
     marks: int  # on an axis, at most
@@ -111,25 +109,21 @@ def _write_legend(axes: Axes, look: PanelStyle, handles: Sequence[Artist], colum
 
 
 def dot(colour: str, marker: str = "o") -> dict[str, Any]:
-    """The style of a single marked point."""
     shape = {"marker": marker, "markersize": 7.5, "markeredgecolor": PAPER}
     return {"color": colour, "linestyle": "none", "zorder": 6, **shape}
 
 
 def patch(colour: str, label: str, alpha: float | None = None) -> Artist:
-    """A legend's entry for a coloured area."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((0, 0), 1, 1, color=colour, alpha=alpha, linewidth=0, label=label)
 
 
 def mark_volume(axes: Axes, volume: float, **more: Any) -> Artist:
-    """A dotted line at the scenario's own volume."""
     return axes.axvline(volume, color=INK, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=2, **more)
 
 
 def mark_usd(axis: Axis, nbins: int) -> None:
-    """US dollars on a linear axis."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=nbins))
@@ -147,7 +141,6 @@ def quieten(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
 
 
 def scale_tokens(axes: Axes, look: PanelStyle, low: float, high: float) -> None:
-    """A logarithmic horizontal axis of tokens a day."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     _mark(axes.xaxis, _marks(low, high, look.marks), tokens)
@@ -155,7 +148,6 @@ def scale_tokens(axes: Axes, look: PanelStyle, low: float, high: float) -> None:
 
 
 def scale_usd(axes: Axes, look: PanelStyle, low: float, high: float) -> None:
-    """A logarithmic vertical axis of US dollars."""
     missing = _LEAST_DECADES - math.log10(high / low)
     if missing > 0:
         low, high = low / 10 ** (missing / 2), high * 10 ** (missing / 2)

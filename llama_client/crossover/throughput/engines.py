@@ -14,7 +14,6 @@ _SPELLINGS = {"tensorrt-llm": "trtllm", "tensorrt": "trtllm", "llamacpp": "llama
 
 
 def canonical_engine(engine: str, *, param: str = "engine") -> str:
-    """One of `ENGINES`."""
     if not isinstance(engine, str):
         raise InvalidRequestError(f"{param}: must be a name, as in 'vllm', not {type(engine).__name__}", param=param)
     lower = engine.strip().lower()
@@ -25,7 +24,6 @@ def canonical_engine(engine: str, *, param: str = "engine") -> str:
 
 
 def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
-    """The canonical precision that an engine runs."""
     name = canonical("bf16" if precision == "" else precision)
     is_gguf = family(name) == "gguf"
     if engine == "llama.cpp":
@@ -83,13 +81,11 @@ class Fitted:
     links_gb_per_s: dict[str, float]
 
     def link_gb_per_s(self, gpu: str) -> float:
-        """The bandwidth between two GPUs of a name."""
         return self.links_gb_per_s.get(gpu, self.links_gb_per_s["default"])
 
 
 @cache
 def fitted() -> Fitted:
-    """The bundled constants."""
     import tomllib
     from importlib import resources
 

@@ -42,8 +42,6 @@ class StoredMeasurements:
 
 
 class Measurements:
-    """The measured points in a file."""
-
     def __init__(self, file: Path, *, clock: Clock | None = None) -> None:
         self.file = file
         self._clock = clock or Clock()
@@ -88,7 +86,6 @@ class Measurements:
         return StoredMeasurements(tuple(point for points in newest.values() for point in points), broken)
 
     def find(self, model: str, gpu: str, n_gpus: int, precision: str, engine: str | None) -> list[MeasuredPoint]:
-        """The points of a model on a machine, by concurrency."""
         wanted = (model, gpu, n_gpus, precision)
         found = [
             point

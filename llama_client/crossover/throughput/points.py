@@ -120,7 +120,6 @@ def bundled_points() -> tuple[PublishedPoint, ...]:
 
 
 def published_rows() -> list[dict[str, str]]:
-    """The rows of `published_throughput.csv`, unparsed."""
     return list(_rows("published_throughput.csv"))
 
 
@@ -194,8 +193,6 @@ _SAME_LENGTH = 1.1
 
 @dataclass(frozen=True, slots=True)
 class KnownPoint:
-    """A point of a replica's configuration."""
-
     rung: RateSource
     isl: int
     osl: int
@@ -227,7 +224,6 @@ def own_points(replica: Replica, measured: Sequence[MeasuredPoint]) -> tuple[lis
 
 
 def is_usable(point: MeasuredPoint, model: Architecture, gpu: Gpu) -> bool:
-    """Whether a point of the user's own, of this model on this GPU, is possible by its names and the data sheet."""
     with suppress(InvalidRequestError):
         return _unusable(point, Replica(model, gpu, point.n_gpus, point.precision, point.engine or "vllm")) is None
     return False
@@ -277,7 +273,6 @@ def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
-    """The estimate for a point's own load and lengths."""
     if point.batch is None:
         return replica.max_output_tokens_per_s(point.isl, point.osl).output_tokens_per_s
     running = min(point.batch, replica.largest_batch(point.isl, point.osl))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 from llama_client.crossover.tables import Architecture, Gpu, Tables
@@ -23,7 +23,7 @@ from llama_client.crossover.throughput.points import (
     own_points,
     published_points,
 )
-from llama_client.crossover.throughput.replica import Binding, Replica, Saturation, ceiling_tokens_per_s
+from llama_client.crossover.throughput.replica import Replica, Saturation, ceiling_tokens_per_s
 from llama_client.crossover.throughput.work import require_lengths, require_number
 from llama_client.errors import InvalidRequestError
 
@@ -105,23 +105,15 @@ _UNTUNED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """The rate of one replica; `error` is relative (a sigma), `slo_*` is within the limits, `alone_*` one request."""
+class Rate(Saturation):
+    """The rate of one replica at full load, within the limits, and of one request; `error` is relative (a sigma)."""
 
-    output_tokens_per_s: float
     rung: RateSource
     error: float
     source: str
     as_of: date | None
-    binding: Binding | None
-    batch: int
-    tpot_ms: float
-    ttft_ms: float | None
-    slo_output_tokens_per_s: float
-    slo_batch: int
-    slo_binding: Binding | None
-    alone_tpot_ms: float
-    alone_ttft_ms: float | None
+    within_limits: Saturation
+    alone: Saturation
     factor: float = 1.0
     is_scaled: bool = False
     skipped: tuple[str, ...] = ()
@@ -140,7 +132,6 @@ def replica_rate(
     ttft_limit_s: float = DEFAULT_TTFT_LIMIT_S,
     measured: Sequence[MeasuredPoint] = (),
 ) -> Rate:
-    """The rate of one replica: measured by the user, else published, else estimated."""
     _require_limits(tpot_limit_ms, ttft_limit_s)
     replica = Replica(model, gpu, n_gpus, precision, engine)
     require_lengths(model, input_tokens, output_tokens, params=("input_tokens", "output_tokens"))
@@ -159,22 +150,14 @@ def replica_rate(
     held = replica.output_tokens_per_s_under(
         input_tokens, output_tokens, tpot_ms=tpot_limit_ms * factor, ttft_s=ttft_limit_s * factor
     )
-    alone = replica.alone(input_tokens, output_tokens)
     return Rate(
-        output_tokens_per_s=full.output_tokens_per_s * factor,
+        **asdict(full.times(factor)),
         rung="estimated" if near is None else near.rung,
         error=error,
         source=_source(replica, near, is_scaled=is_scaled),
         as_of=None if near is None else near.as_of,
-        binding=full.binding,
-        batch=full.batch,
-        tpot_ms=full.tpot_ms / factor,
-        ttft_ms=None if full.ttft_ms is None else full.ttft_ms / factor,
-        slo_output_tokens_per_s=held.output_tokens_per_s * factor,
-        slo_batch=held.batch,
-        slo_binding=held.binding,
-        alone_tpot_ms=alone.tpot_ms / factor,
-        alone_ttft_ms=None if alone.ttft_ms is None else alone.ttft_ms / factor,
+        within_limits=held.times(factor),
+        alone=replica.alone(input_tokens, output_tokens).times(factor),
         factor=factor,
         is_scaled=is_scaled,
         skipped=skipped,
@@ -199,34 +182,30 @@ def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_m
 
     def keeps(point: KnownPoint) -> bool:
         first = point.ttft_ms
-        return _tpot_ms(point) <= tpot_limit_ms and (first is None or first <= ttft_limit_s * 1e3)
+        return _saturation(point).tpot_ms <= tpot_limit_ms and (first is None or first <= ttft_limit_s * 1e3)
 
     held = max(filter(keeps, points), key=lambda point: point.output_tokens_per_s, default=None)
     alone = min(points, key=lambda point: point.batch or 1)
     is_scaled = not is_as_long(full, isl, osl)
     # Other lengths make another rate, and there is no estimate of it.
     grown = fitted().errors["unscaled_drift"] * math.sqrt(least) if is_scaled else 0.0
+    slow = replace(_saturation(alone), output_tokens_per_s=0.0, batch=0)
+    within = slow if held is None else _saturation(held)
     return Rate(
-        output_tokens_per_s=full.output_tokens_per_s,
+        **asdict(_saturation(full)),
         rung="measured",
         error=math.hypot(MEASURED_ERROR, grown),
         source=f"{full.source}; taken for these lengths as it is" if is_scaled else full.source,
         as_of=full.as_of,
-        binding=None,
-        batch=round(full.batch or 1),
-        tpot_ms=_tpot_ms(full),
-        ttft_ms=full.ttft_ms,
-        slo_output_tokens_per_s=0.0 if held is None else held.output_tokens_per_s,
-        slo_batch=0 if held is None else round(held.batch or 1),
-        slo_binding=None if held is full else "slo",
-        alone_tpot_ms=_tpot_ms(alone),
-        alone_ttft_ms=alone.ttft_ms,
+        within_limits=replace(within, binding=None if held is full else "slo"),
+        alone=_saturation(alone),
         is_scaled=is_scaled,
     )
 
 
-def _tpot_ms(point: KnownPoint) -> float:
-    return point.tpot_ms or (point.batch or 1) / point.output_tokens_per_s * 1e3
+def _saturation(point: KnownPoint) -> Saturation:
+    tpot_ms = point.tpot_ms or (point.batch or 1) / point.output_tokens_per_s * 1e3
+    return Saturation(point.output_tokens_per_s, round(point.batch or 1), tpot_ms, point.ttft_ms, None)
 
 
 def _source(replica: Replica, near: KnownPoint | None, *, is_scaled: bool) -> str:

@@ -56,7 +56,13 @@ class Saturation:
     batch: int
     tpot_ms: float
     ttft_ms: float | None
-    binding: Binding
+    # None: unknown, as no estimate is compared.
+    binding: Binding | None
+
+    def times(self, factor: float) -> Saturation:
+        """The same load on a replica that is faster by a factor."""
+        rate, first = self.output_tokens_per_s * factor, None if self.ttft_ms is None else self.ttft_ms / factor
+        return replace(self, output_tokens_per_s=rate, tpot_ms=self.tpot_ms / factor, ttft_ms=first)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,6 @@ class Replica:
         return math.floor(self.room_for(isl, osl))
 
     def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
-        """Milliseconds per output token of each request."""
         require_number("batch", batch)
         if batch < 1:
             raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
@@ -114,11 +119,9 @@ class Replica:
         return self._tpot_ms(running, isl, osl, served=served)
 
     def ttft_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float | None:
-        """Milliseconds to the first token with a batch in flight; None: unknown, as the GPU's FLOPS are.
-
-        Its own prompt, one step of the others, and the wait for prompts that arrive at random (M/D/1), times what
-        bursts add. Not the wait for a place in a full batch, which has no bound.
-        """
+        """Milliseconds to the first token with a batch in flight; None: unknown, as the GPU's FLOPS are."""
+        # Its own prompt, one step of the others, and the wait for prompts that arrive at random (M/D/1), times what
+        # bursts add. Not the wait for a place in a full batch, which has no bound.
         if not self.has_curve:
             return None
         own = self._prompt_ms(isl)
@@ -132,8 +135,6 @@ class Replica:
         return self._at(self._useful_batch(isl, osl), isl, osl, served=served)
 
     def output_tokens_per_s_under(self, isl: int, osl: int, *, tpot_ms: float, ttft_s: float) -> Saturation:
-        """The rate of the largest batch within the limits."""
-
         def keeps(batch: float) -> bool:
             first = self.ttft_ms(batch, isl, osl)
             return self._tpot_ms(batch, isl, osl, served=True) <= tpot_ms and (first is None or first <= ttft_s * 1e3)
@@ -199,7 +200,6 @@ class Replica:
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:
-        """The time of one prompt, read at once."""
         if self.is_llama_cpp:
             return llama_cpp.prompt_ms(self.model, self.gpu, isl)
         work = self._work(1, isl, 1, own_prompt=True)
@@ -236,12 +236,10 @@ _NARROWEST_CACHED_VALUE_BYTES = {False: 1.0, True: 18 / 32}
 
 
 def ceiling_tokens_per_s(replica: Replica, *, isl: int, osl: int, batch: float | None = None) -> float:
-    """The output tokens per second that no engine exceeds without speculative decoding.
-
-    A step reads at least the weights that a token needs and every request's keys and values, at the data sheet's
-    bandwidth, and takes at least two FLOPs per weight and token, at its FLOPS; the longer of the two counts. Prompts,
-    which may come from a cache, and everything else are free here.
-    """
+    """The output tokens per second that no engine exceeds without speculative decoding."""
+    # A step reads at least the weights that a token needs and every request's keys and values, at the data sheet's
+    # bandwidth, and takes at least two FLOPs per weight and token, at its FLOPS; the longer of the two counts. Prompts,
+    # which may come from a cache, and everything else are free here.
     # An engine may be configured for a narrower cache than its default.
     kv_value_bytes = min(replica.kv_value_bytes, _NARROWEST_CACHED_VALUE_BYTES[replica.is_llama_cpp])
     model, gpu, n_gpus, precision = replica.model, replica.gpu, replica.n_gpus, replica.precision

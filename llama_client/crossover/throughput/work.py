@@ -119,7 +119,6 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
 
 
 def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> ServingHardware:
-    """The data sheet for a precision."""
     # A GPU without units for 8 or 4 bits (the A100) may still store weights in them, and computes in 16 bits.
     computed: Family = family(precision)
     tflops = {"fp8": gpu.fp8_tflops, "fp4": gpu.fp4_tflops}.get(computed)
@@ -182,7 +181,6 @@ def usable_bytes(gpu: Gpu, engine: str) -> float:
 
 
 def require_lengths(model: Architecture, isl: int, osl: int, *, params: tuple[str, str] = ("isl", "osl")) -> None:
-    """Refuses lengths outside a model's context."""
     for param, value in zip(params, (isl, osl), strict=True):
         require_whole(param, value, "tokens")
         if value < 1:
@@ -213,7 +211,6 @@ def _shown(value: object) -> str:
 def require_room(
     model: Architecture, gpu: Gpu, n_gpus: int, precision: str, engine: str, tokens: int, kv_value_bytes: float
 ) -> None:
-    """Refuses a model that does not fit together with one whole request."""
     cache = model.kv_bytes_per_token(kv_value_bytes) * tokens
     usable = usable_bytes(gpu, engine)
     weights = weight_bytes(model, precision)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 
-# Where the operating system has settings of its own, these are among them.
+# `getproxies` reads the settings of the operating system too.
 _OF_ENVIRONMENT = "the proxy in the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """How a provider's connections leave: the same way out shares one client."""
+    """Providers with the same settings share one client."""
 
     proxy: str | None = None
     ca_file: Path | None = None
@@ -56,64 +56,62 @@ class ClientPool:
         self._pid = os.getpid()
         self._of_parent: list[object] = []
 
-    def way_out(self, url: str, *, proxy: SecretStr | None, ca_file: Path | None) -> ConnectionSettings:
-        """How to reach an address: the provider's own proxy, else the environment's (never under `local_only`)."""
+    def settings(self, url: str, *, proxy: SecretStr | None, ca_file: Path | None) -> ConnectionSettings:
+        """Those of an address: the provider's own proxy, else the environment's (never under `local_only`)."""
         if self._injected is not None:
             if proxy is not None or ca_file is not None:
-                raise ConfigError("proxy and ca_file belong to the HTTP client, and http_client brings its own")
+                raise ConfigError("proxy and ca_file have no effect on http_client: set them there")
             return ConnectionSettings()
         if proxy is not None:
-            self.guard.refuse("proxy", "a proxy, which hands on what it is sent")
+            self.guard.refuse("proxy", "a proxy, which forwards what it receives")
             return ConnectionSettings(_checked_proxy(proxy.get_secret_value(), "proxy:"), ca_file)
         return ConnectionSettings(None if self.guard.local_only else _proxy_of_environment(url), ca_file)
 
-    def sync_client(self, way: ConnectionSettings) -> httpx.Client:
-        """The blocking client for a way out."""
+    def sync_client(self, settings: ConnectionSettings) -> httpx.Client:
         if isinstance(self._injected, httpx.Client):
             return self._injected
         with self._lock:
             self._leave_parents_connections()
-            if way not in self._sync:
-                transport = GuardedTransport(self.guard, way.proxy, self._ssl_context(way.ca_file))
-                self._sync[way] = httpx.Client(transport=transport, trust_env=False)
-            return self._sync[way]
+            if settings not in self._sync:
+                transport = GuardedTransport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
+                self._sync[settings] = httpx.Client(transport=transport, trust_env=False)
+            return self._sync[settings]
 
-    def async_client(self, way: ConnectionSettings) -> httpx.AsyncClient:
-        """The asynchronous client for a way out. May be made in any thread."""
+    def async_client(self, settings: ConnectionSettings) -> httpx.AsyncClient:
+        """May be called in any thread."""
         if isinstance(self._injected, httpx.AsyncClient):
             return self._injected
         with self._lock:
             self._leave_parents_connections()
-            if way not in self._async:
-                transport = aiohttp_transport(self.guard, way.proxy, self._ssl_context(way.ca_file))
-                self._async[way] = httpx.AsyncClient(transport=transport, trust_env=False)
-            return self._async[way]
+            if settings not in self._async:
+                transport = aiohttp_transport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
+                self._async[settings] = httpx.AsyncClient(transport=transport, trust_env=False)
+            return self._async[settings]
 
     def _leave_parents_connections(self) -> None:
-        """A forked process opens connections of its own: over a shared one, answers would go to either process."""
+        """Opens new connections in a forked process: responses on a shared one would go to either process."""
         if self._pid == os.getpid():
             return
-        # Kept and never closed, since that would tell the servers that the parent has gone.
+        # Kept, since closing them would end the parent's connections at the servers.
         self._of_parent += [*self._sync.values(), *self._async.values()]
         self._sync.clear()
         self._async.clear()
         self._pid = os.getpid()
 
     def _ssl_context(self, ca_file: Path | None) -> ssl.SSLContext:
-        """Made once for all ways out: reading the certificates takes a fiftieth of a second."""
+        """Created once per `ca_file`: reading the certificates takes 20 ms."""
         if ca_file not in self._ssl_contexts:
             self._ssl_contexts[ca_file] = _ssl_context(ca_file)
         return self._ssl_contexts[ca_file]
 
     def close(self) -> None:
-        """Closes what was opened here; the user's own client stays open."""
+        """Closes the clients created here; the user's own client stays open."""
         with self._lock:
             clients = [self._sync.popitem()[1] for _ in range(len(self._sync))]
         for client in clients:
             client.close()
 
     async def aclose(self) -> None:
-        """The same, without blocking the event loop."""
         self.close()
         with self._lock:
             clients = [self._async.popitem()[1] for _ in range(len(self._async))]
@@ -121,18 +119,18 @@ class ClientPool:
             await client.aclose()
 
 
-def _checked_proxy(proxy: str, whose: str) -> str:
+def _checked_proxy(proxy: str, source: str) -> str:
     try:
         httpx.Proxy(proxy_address(proxy))
     except (ValueError, httpx.InvalidURL) as error:
-        # Ours says what would be right; HTTPX's could quote a password.
-        told = str(error) if isinstance(error, PydanticCustomError) else "must be an address that HTTP clients know"
-        raise ConfigError(f"{whose} {told}") from None
+        # HTTPX's own message could quote a password.
+        problem = str(error) if isinstance(error, PydanticCustomError) else "must be an address that HTTP clients know"
+        raise ConfigError(f"{source} {problem}") from None
     return proxy
 
 
 def _proxy_of_environment(url: str) -> str | None:
-    """The environment's proxy for an address, as other programs find it; this machine is never asked through one."""
+    """The environment's proxy for an address, found as other programs do; never for this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_this_machine(host):
@@ -153,4 +151,4 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except OSError as error:
-        raise ConfigError(f"ca_file: {ca_file} holds no certificates that can be read ({error.strerror})") from None
+        raise ConfigError(f"ca_file: {ca_file} has no readable certificates ({error.strerror})") from None

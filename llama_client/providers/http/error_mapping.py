@@ -12,9 +12,9 @@ import httpx
 
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
 
-# The operating system's number says nothing that its words do not.
+# The number says nothing more than the text.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
-# The request was not sent: there was no connection to send it over.
+# Not sent: there was no connection.
 _UNSENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -32,21 +32,19 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
             return APITimeoutError("no connection in time")
         return APITimeoutError("no answer in time" if waited_s is None else f"no answer within {waited_s:.3g} s")
     if isinstance(error, httpx.DecodingError):
-        return InvalidResponseError("the answer is compressed in a way that cannot be undone")
+        return InvalidResponseError("the response cannot be decompressed")
     reason = _ERRNO.sub("", str(_root(error))) or type(error).__name__
     if was_unsent(error):
         return APIConnectionError(f"no connection: {reason}")
     if isinstance(error, httpx.TransportError):
         return APIConnectionError(f"the connection broke: {reason}")
-    # Its text is left out: nobody knows what it quotes.
+    # Without its text, which may quote a secret.
     return APIConnectionError(f"the HTTP client failed with {type(error).__name__}")
 
 
 def was_unsent(error: Exception) -> bool:
-    """Whether the request certainly did not reach the server.
-
-    The aiohttp transport reports resets of an open connection as `ConnectTimeout` too, so that its cause decides.
-    """
+    """Whether the request certainly did not reach the server."""
+    # The aiohttp transport reports resets of an open connection as `ConnectTimeout` too: the cause decides.
     cause = _aiohttp_cause(error)
     if cause is not None:
         import aiohttp
@@ -63,7 +61,7 @@ def is_refused(error: BaseException) -> bool:
 
 
 def is_unresolved(error: BaseException) -> bool:
-    """Whether the host's name has no address, as on a machine that is offline."""
+    """Whether the host name does not resolve, as on a machine that is offline."""
     return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
 
 
@@ -75,7 +73,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _aiohttp_cause(error: Exception) -> BaseException | None:
-    # A process that never imported aiohttp cannot have its exceptions.
+    # Without the import there are no exceptions of aiohttp.
     aiohttp = sys.modules.get("aiohttp")
     if aiohttp is None or not isinstance(error, httpx.TransportError):
         return None
@@ -83,14 +81,14 @@ def _aiohttp_cause(error: Exception) -> BaseException | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost exception that says something: the operating system's, where there is one."""
+    """The innermost exception with a text: the operating system's, if any."""
     said = [cause for cause in _causes(error) if str(cause) and not isinstance(cause, httpcore.NetworkError)]
     return said[-1] if said else error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
-    # Chains of exceptions are short; a bound keeps a circular one from running on.
+    # Bounded, as a chain may be circular.
     for _ in range(10):
         if current is None:
             return

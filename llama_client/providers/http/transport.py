@@ -21,35 +21,33 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-# More requests at once than this wait for a connection. Both libraries' own default, 100, is below what one process
-# can usefully keep in flight.
+# Both libraries' own default, 100, is below what one process can usefully keep in flight.
 MAX_CONNECTIONS = 1000
 KEEPALIVE_S = 30.0
 
 
 class DynamicTimeout(float):
-    """A timeout that is asked anew each time. To other transports it is a number, its longest."""
+    """A timeout computed anew at each read. To other transports it is a number: the longest."""
 
     now_s: Callable[[], float]
-    goes_on: Callable[[], bool]
+    keeps_waiting: Callable[[], bool]
     stream: DynamicTimeoutStream | None
 
     @classmethod
-    def of(cls, longest_s: float, now_s: Callable[[], float], goes_on: Callable[[], bool] = bool) -> DynamicTimeout:
-        """A patience of as many seconds as `now_s` says at each moment."""
-        patience = cls(longest_s)
-        patience.now_s, patience.goes_on, patience.stream = now_s, goes_on, None
-        return patience
+    def of(cls, longest_s: float, now_s: Callable[[], float], keeps_waiting: Callable[[], bool]) -> DynamicTimeout:
+        """`keeps_waiting` decides after each timed-out read."""
+        timeout = cls(longest_s)
+        timeout.now_s, timeout.keeps_waiting, timeout.stream = now_s, keeps_waiting, None
+        return timeout
 
 
 class DynamicTimeoutStream(httpcore.NetworkStream):
-    """A connection that knows `DynamicTimeout`, and wakes who waits for bytes when it is closed."""
+    """A connection that supports `DynamicTimeout`; closing it wakes a blocked read."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See httpcore."""
         if not isinstance(timeout, DynamicTimeout):
             return self._inner.read(max_bytes, timeout)
         timeout.stream = self
@@ -57,44 +55,38 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
             try:
                 return self._inner.read(max_bytes, timeout.now_s())
             except httpcore.ReadTimeout:
-                if not timeout.goes_on():
+                if not timeout.keeps_waiting():
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See httpcore."""
         if not buffer:
-            # The end of a body whose length was told.
+            # httpcore's end of a body whose length was sent.
             return
         if isinstance(timeout, DynamicTimeout):
-            # What was stopped while it connected sends nothing any more.
+            # An attempt cancelled while it connected sends nothing.
             timeout.stream, timeout = self, timeout.now_s()
         self._inner.write(buffer, timeout)
 
     def shut(self) -> None:
-        """Makes a read that blocks in another thread fail now."""
+        """Makes a read that blocks in another thread fail."""
         sock = self._inner.get_extra_info("socket")
         with contextlib.suppress(OSError, AttributeError):
             sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """See httpcore."""
         self.shut()
         self._inner.close()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> DynamicTimeoutStream:
-        """See httpcore."""
         return DynamicTimeoutStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See httpcore."""
         return self._inner.get_extra_info(info)
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
-    """Opens connections to what the guard allows."""
-
     def __init__(self, guard: ConnectionGuard) -> None:
         self._guard = guard
         self._inner = httpcore.SyncBackend()
@@ -112,20 +104,20 @@ class _GuardedBackend(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         failure: Exception | None = None
-        # What was judged is what is connected to.
+        # Connects to the very addresses that the guard has checked.
         for address in addresses:
             try:
                 return DynamicTimeoutStream(
                     self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                # The first says most: where a machine has no IPv6, the second is about that.
+                # The first error says most: on a machine without IPv6 the second is about that.
                 failure = failure or error
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class GuardedTransport(httpx.BaseTransport):
-    """HTTPX's own transport over httpcore, but for the guard and the patience."""
+    """HTTPX's own transport over httpcore, with the guard and `DynamicTimeout`."""
 
     def __init__(self, guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext) -> None:
         self._guard = guard
@@ -143,7 +135,6 @@ class GuardedTransport(httpx.BaseTransport):
             self._pool = httpcore.HTTPProxy(str(through.url), proxy_auth=through.raw_auth, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """See HTTPX."""
         url = request.url
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
@@ -168,20 +159,16 @@ class GuardedTransport(httpx.BaseTransport):
         )
         try:
             if answer.has_redirect_location:
-                _refuse_redirect(self._guard, request, answer)
+                # Never followed; under `local_only` the error names the rule.
+                self._guard.refuse_redirect(str(request.url), answer.headers["location"])
         except BaseException:
             answer.close()
             raise
         return answer
 
     def close(self) -> None:
-        """Closes every connection; threads that wait for an answer wake up with an error."""
+        """Closes every connection; blocked reads fail."""
         self._pool.close()
-
-
-def _refuse_redirect(guard: ConnectionGuard, request: httpx.Request, answer: httpx.Response) -> None:
-    """Nobody here follows one, but under `local_only` its rule is named."""
-    guard.refuse_redirect(str(request.url), answer.headers["location"])
 
 
 @dataclass(eq=False)
@@ -202,7 +189,7 @@ class _Body(httpx.SyncByteStream):
 
 
 def _httpx_error(error: Exception) -> Exception | None:
-    """httpcore's error under HTTPX's name, which the official clients know; None for any other."""
+    """httpcore's error as HTTPX's, which the official clients know; None: any other error."""
     for base in type(error).__mro__:
         named = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
         if named is not None:
@@ -214,8 +201,8 @@ def _httpx_error(error: Exception) -> Exception | None:
 def aiohttp_transport(
     guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext
 ) -> httpx.AsyncBaseTransport:
-    """A guarded transport over aiohttp: HTTPX's own falls behind with many requests in flight."""
-    # aiohttp takes a tenth of a second to import, and only asynchronous clients need it.
+    """A guarded transport over aiohttp, as HTTPX's own is slow with many requests in flight."""
+    # aiohttp takes 0.1 s to import, and only async clients need it.
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -232,17 +219,17 @@ def aiohttp_transport(
 
     class Transport(AiohttpTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            # Addresses, and what looks like one to aiohttp, its resolver is not asked for.
+            # aiohttp does not call its resolver for what looks like an address.
             if guard.local_only:
-                # It may have to read a file.
+                # In a thread, as it may read a file.
                 await asyncio.to_thread(guard.require_allowed, request.url.host)
             if credentials and request.url.scheme == "http":
-                # A proxy is told who asks by the request itself, where there is no tunnel to open first.
+                # Without a tunnel the request itself carries the credentials of the proxy.
                 request.headers.update(credentials)
             answer = await super().handle_async_request(request)
             try:
                 if answer.has_redirect_location:
-                    _refuse_redirect(guard, request, answer)
+                    guard.refuse_redirect(str(request.url), answer.headers["location"])
             except BaseException:
                 await answer.aclose()
                 raise
@@ -254,7 +241,7 @@ def aiohttp_transport(
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    # `verify` is what the transport would give a connector of its own; this one's has the context already.
+    # `verify` would be for a connector of the transport's own; this one has the context already.
     return Transport(verify=ssl_context, proxy=through, client=session)
 
 
@@ -265,7 +252,7 @@ def _resolved(host: str, address: str, port: int) -> aiohttp.abc.ResolveResult:
 
 
 def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
-    """A proxy, and the header that says who asks: the transport's own way of saying so is deprecated in aiohttp."""
+    """A proxy, and its credentials as a header: the transport's own way is deprecated in aiohttp."""
     if address is None:
         return None, {}
     proxy = httpx.Proxy(address)
