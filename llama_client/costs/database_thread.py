@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import queue
+import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -69,6 +70,9 @@ class DatabaseThread(ABC, Generic[T]):
         with self._starting:
             if self.thread is not None:
                 return
+            if sys.is_finalizing():
+                # Before Python 3.12 `Thread.start` waits for ever here.
+                raise RuntimeError("the interpreter is exiting")
             self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             try:
                 self.thread.start()
