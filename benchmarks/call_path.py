@@ -10,7 +10,6 @@ other threads do (the writer of the ledger) is not. `--list` names the functions
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import sys
 import tempfile
@@ -20,59 +19,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from http_calls import serve
+
 import llama_client
 from llama_client import LlamaClient
 
 WARM_UP = 20
 _PACKAGE = f"{Path(llama_client.__file__).parent}/"
 _MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-def answer() -> bytes:
-    """A whole answer, as HTTP."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": "They hum to tell each other how they are."},
-        "logprobs": None,
-        "finish_reason": "stop",
-    }
-    body = json.dumps(
-        {
-            "id": "chatcmpl-8d474e5d65cf992a",
-            "object": "chat.completion",
-            "created": 1780537909,
-            "model": "some/model",
-            "choices": [choice],
-            "usage": {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22},
-        }
-    ).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-
-
-def serve(listener: socket.socket) -> None:
-    """Answers whatever is asked, a thread a connection."""
-    whole = answer()
-    while True:
-        connection, _ = listener.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_answer, args=(connection, whole), daemon=True).start()
-
-
-def _answer(connection: socket.socket, whole: bytes) -> None:
-    held = b""
-    while True:
-        while b"\r\n\r\n" not in held:
-            data = connection.recv(1 << 16)
-            if not data:
-                return
-            held += data
-        head, _, held = held.partition(b"\r\n\r\n")
-        lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-        length = sum(lengths)
-        while len(held) < length:
-            held += connection.recv(1 << 16)
-        held = held[length:]
-        connection.sendall(whole)
 
 
 def config(url: str, ledger: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty working folder, home and store, and none of the user's variables; returns the home."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
@@ -64,9 +64,9 @@ def demo_model() -> Path:
 
 
 @pytest.fixture
-def store(nobody: Path) -> ModelStore:
+def store(clean_home: Path) -> ModelStore:
     """The empty store of the test."""
-    return ModelStore(nobody / "cache" / "models")
+    return ModelStore(clean_home / "cache" / "models")
 
 
 @pytest.fixture

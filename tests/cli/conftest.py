@@ -180,9 +180,9 @@ def _without_size() -> dict[str, str]:
 
 
 @pytest.fixture
-def config_file(demo_model: Path, nobody: Path) -> Path:
+def config_file(demo_model: Path, clean_home: Path) -> Path:
     """A configuration file in the working folder, whose default is the demo model."""
-    path = nobody / "work" / "llama-client.toml"
+    path = clean_home / "work" / "llama-client.toml"
     path.write_text(
         f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{demo_model}'\n"
         "n_ctx = 2048\nn_threads = 1\n",

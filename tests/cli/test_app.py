@@ -66,9 +66,9 @@ def test_wrong_usage_ends_with_2_and_a_word_on_stderr(arguments: list[str]) -> N
     ],
 )
 def test_a_wrong_configuration_ends_with_2_and_names_the_key(
-    nobody: Path, command: list[str], text: str, says: list[str]
+    clean_home: Path, command: list[str], text: str, says: list[str]
 ) -> None:
-    (nobody / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
+    (clean_home / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
     ran = run(*command)
     assert (ran.code, ran.out) == (2, "")
     assert all(said in ran.err for said in ["llama-client.toml", *says]), ran.err

@@ -31,15 +31,15 @@ def good(_: Received) -> Answer:
 
 
 @pytest.fixture
-def server(nobody: Path) -> Iterator[ReplayServer]:
+def server(clean_home: Path) -> Iterator[ReplayServer]:
     """A server whose answers have six tokens, which the configuration in the working folder names `vllm`."""
     with ReplayServer(good) as replay:
-        configure(nobody, replay)
+        configure(clean_home, replay)
         yield replay
 
 
-def configure(nobody: Path, server: ReplayServer, more: str = "") -> None:
-    (nobody / "work" / "llama-client.toml").write_text(
+def configure(clean_home: Path, server: ReplayServer, more: str = "") -> None:
+    (clean_home / "work" / "llama-client.toml").write_text(
         f"[providers.vllm]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n{more}", encoding="utf-8"
     )
 
@@ -119,7 +119,7 @@ def test_a_rate_above_the_data_sheet_is_not_kept_and_said_to_be_impossible(serve
     assert not Measurements.of_user().file.exists()
 
 
-def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(nobody: Path) -> None:
+def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(clean_home: Path) -> None:
     def boasting(_: Received) -> Answer:
         usage = {"prompt_tokens": 64, "completion_tokens": 4000}
         told = [
@@ -129,7 +129,7 @@ def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(nobody:
         return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
 
     with ReplayServer(boasting) as replay:
-        configure(nobody, replay)
+        configure(clean_home, replay)
         ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
     assert ran.code == 0
     assert "The server reported more output tokens than max_tokens, 6, which is not believed" in words(ran.out)
@@ -147,9 +147,9 @@ def test_a_place_that_cannot_be_written_is_said_once_with_its_name(server: Repla
     assert "tored" not in ran.out
 
 
-def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(nobody: Path) -> None:
+def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(clean_home: Path) -> None:
     with ReplayServer(lambda _: silence()) as silent:
-        configure(nobody, silent, "[routing]\nfirst_content_s = 5.5\n")
+        configure(clean_home, silent, "[routing]\nfirst_content_s = 5.5\n")
         ran = run("bench", "vllm/m", *BRIEF)
     first, _, last = ran.err.splitlines()
     assert first == "llama-client: waiting for the first answer (a model may be loading), up to 5.5 s"
@@ -161,8 +161,8 @@ def test_answers_that_are_shorter_than_asked_for_are_told(server: ReplayServer) 
     assert "The model stopped early: its answers have 6 tokens on average, not 50." in words(ran.out)
 
 
-def test_what_costs_money_is_not_begun_without_a_word(nobody: Path, server: ReplayServer) -> None:
-    configure(nobody, server, PRICE)
+def test_what_costs_money_is_not_begun_without_a_word(clean_home: Path, server: ReplayServer) -> None:
+    configure(clean_home, server, PRICE)
     for form in ([], ["--json"]):
         ran = run("bench", "vllm/m", *BRIEF, *form)
         assert ran.code == 2
@@ -175,8 +175,8 @@ def test_what_costs_money_is_not_begun_without_a_word(nobody: Path, server: Repl
     assert (ran.code, Decimal(ran.document["usd"])) == (0, 17 * Decimal("0.000076"))
 
 
-def test_a_price_that_nobody_knows_is_no_price_of_nothing(nobody: Path) -> None:
-    (nobody / "work" / "llama-client.toml").write_text(
+def test_a_price_that_nobody_knows_is_no_price_of_nothing(clean_home: Path) -> None:
+    (clean_home / "work" / "llama-client.toml").write_text(
         "[providers.far]\nkind = 'openai'\nbase_url = 'http://192.0.2.1/v1'\n", encoding="utf-8"
     )
     ran = run("bench", "far/m", *BRIEF)
@@ -184,16 +184,16 @@ def test_a_price_that_nobody_knows_is_no_price_of_nothing(nobody: Path) -> None:
     assert "17 requests to far/m, at an unknown price: give --yes" in words(ran.err)
 
 
-def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(nobody: Path, server: ReplayServer) -> None:
-    configure(nobody, server, "usd_per_hour = 2\n")
+def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(clean_home: Path, server: ReplayServer) -> None:
+    configure(clean_home, server, "usd_per_hour = 2\n")
     ran = run("bench", "vllm/m", *BRIEF, "--json")
     assert (ran.code, ran.err) == (0, "")
     assert 0 < Decimal(ran.document["usd"]) < 1
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 130), ("y", 0)])
-def test_on_a_terminal_it_asks(answer: str, code: int, nobody: Path, server: ReplayServer) -> None:
-    configure(nobody, server, PRICE)
+def test_on_a_terminal_it_asks(answer: str, code: int, clean_home: Path, server: ReplayServer) -> None:
+    configure(clean_home, server, PRICE)
     with on_terminal("bench", "vllm/m", *BRIEF) as terminal:
         terminal.read_until("Continue? [y/N]: ")
         assert server.requests == []
@@ -202,9 +202,9 @@ def test_on_a_terminal_it_asks(answer: str, code: int, nobody: Path, server: Rep
     assert bool(server.requests) == (code == 0)
 
 
-def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(nobody: Path, server: ReplayServer) -> None:
+def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(clean_home: Path, server: ReplayServer) -> None:
     for form in ([], ["--json"]):
-        (nobody / "work" / "llama-client.toml").write_text(
+        (clean_home / "work" / "llama-client.toml").write_text(
             f"[ledger]\nurl = 'sqlite:///ledger{len(form)}.db'\n[[budgets]]\nusd = 0.001\nwindow = 'total'\n"
             f"[providers.vllm]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n{PRICE}",
             encoding="utf-8",
@@ -219,9 +219,9 @@ def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(nobody: Path, serve
             assert "output tokens a second to 1 at once." in words(ran.out)
 
 
-def test_a_target_that_refuses_is_told_with_its_name_and_what_to_do(nobody: Path) -> None:
+def test_a_target_that_refuses_is_told_with_its_name_and_what_to_do(clean_home: Path) -> None:
     with ReplayServer(lambda _: as_json({"error": {"message": "no such model"}}, status=404)) as refusing:
-        configure(nobody, refusing)
+        configure(clean_home, refusing)
         ran, told = run("bench", "vllm/m"), run("bench", "vllm/m", "--json")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "llama-client: vllm/m: no such model\nTry: llama-client models\n"
@@ -250,7 +250,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(server: ReplayServer, ar
     assert server.requests == []
 
 
-def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(nobody: Path) -> None:
+def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(clean_home: Path) -> None:
     busy = threading.Event()
 
     def endless(request: Received) -> Answer:
@@ -261,7 +261,7 @@ def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(nobody: Path) -> No
         return streamed([OPENAI.text("hum ")] * 5000, delay_s=0.01)
 
     with ReplayServer(endless) as slow:
-        configure(nobody, slow)
+        configure(clean_home, slow)
         with running("bench", "vllm/m", *ON_A_CARD, "--concurrency", "3") as process:
             assert busy.wait(60)
             process.send_signal(signal.SIGINT)
@@ -281,8 +281,8 @@ def test_a_bar_is_drawn_on_a_terminal_alone(server: ReplayServer) -> None:
     assert run("bench", "vllm/m", *BRIEF).err == ""
 
 
-def test_local_only_measures_only_what_is_here(nobody: Path, server: ReplayServer) -> None:
-    config = nobody / "work" / "llama-client.toml"
+def test_local_only_measures_only_what_is_here(clean_home: Path, server: ReplayServer) -> None:
+    config = clean_home / "work" / "llama-client.toml"
     config.write_text(
         f"local_only = true\n{config.read_text(encoding='utf-8')}"
         "[providers.far]\nkind = 'openai'\nbase_url = 'http://192.0.2.1/v1'\n",
@@ -294,7 +294,7 @@ def test_local_only_measures_only_what_is_here(nobody: Path, server: ReplayServe
     assert "local_only is on" in ran.err
 
 
-def test_its_calls_are_nobodys_traffic(nobody: Path, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_calls_are_nobodys_traffic(clean_home: Path, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
     assert run("bench", "vllm/m", *BRIEF).code == 0
     with LlamaClient() as client:

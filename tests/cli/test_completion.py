@@ -95,9 +95,9 @@ def test_a_value_behind_an_equals_sign_keeps_its_option(
 
 
 def test_the_configuration_s_own_names_come_first(
-    nobody: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    clean_home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (nobody / "work" / "llama-client.toml").write_text(CONFIG, encoding="utf-8")
+    (clean_home / "work" / "llama-client.toml").write_text(CONFIG, encoding="utf-8")
     told = offered("llama-client chat -m ", capfd, monkeypatch)
     assert told[:3] == ["quick", "laptop/default", "groq/my-own"]
     assert len(told) == len(set(told))
@@ -121,9 +121,9 @@ def test_what_was_pulled_is_offered(
 
 @pytest.mark.parametrize("text", ["default_model = ", "no_such_key = 1", "[[crossover.gpu_prices]]\ngpu = 'x'\n"])
 def test_a_wrong_configuration_costs_only_its_own_names(
-    nobody: Path, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    clean_home: Path, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (nobody / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
+    (clean_home / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
     assert offered("llama-client chat -m groq/q", capfd, monkeypatch) == ["groq/qwen/qwen3.8-27b"]
     assert offered("llama-client fit llama-3.3-70b --gpu h200", capfd, monkeypatch) == ["h200_sxm"]
 

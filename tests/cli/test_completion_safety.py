@@ -42,9 +42,9 @@ on_unix = pytest.mark.skipif(sys.platform == "win32", reason="these shells are U
 
 
 @pytest.fixture
-def cloned(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cloned(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with such a configuration, and a `llama-client` that completes as it does, and else tells how it ran."""
-    folder = nobody / "work"
+    folder = clean_home / "work"
     names = ["zzgood", *EVIL.values(), "-zz", "--config=zz"]
     (folder / "llama-client.toml").write_text(
         "".join(f'[routes.{json.dumps(name)}]\ntargets = ["groq/m"]\n' for name in names)
@@ -55,7 +55,7 @@ def cloned(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What a pattern would find.
     for name in ("zz15PWNED", "zz16P", "zz17aPWNED", "plain,zzPWNED"):
         (folder / name).touch()
-    script = nobody / "bin" / "llama-client"
+    script = clean_home / "bin" / "llama-client"
     script.parent.mkdir()
     script.write_text(
         '#!/bin/sh\nif [ -n "$_LLAMA_CLIENT_COMPLETE" ] || [ "$1" = completion ]; then\n'

@@ -109,8 +109,8 @@ def test_a_file_that_is_there_stays() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_through_a_link_the_file_behind_it_is_replaced(nobody: Path) -> None:
-    behind = nobody / "dotfiles.toml"
+def test_through_a_link_the_file_behind_it_is_replaced(clean_home: Path) -> None:
+    behind = clean_home / "dotfiles.toml"
     behind.write_text("# mine\n", encoding="utf-8")
     behind.chmod(0o640)
     FILE.symlink_to(behind)
@@ -129,13 +129,13 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(place: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not closed by a mode there")
-def test_a_folder_that_may_not_be_written_is_told_in_one_line(nobody: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_told_in_one_line(clean_home: Path) -> None:
     if os.geteuid() == 0:
         place = Path("/proc/llama-client.toml")
         if not place.parent.is_dir():
             pytest.skip("root may write everywhere here")
     else:
-        closed = nobody / "closed"
+        closed = clean_home / "closed"
         closed.mkdir(mode=0o500)
         place = closed / "x.toml"
     ran = run("config", "init", "--yes", "--path", str(place))

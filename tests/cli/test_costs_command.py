@@ -25,13 +25,13 @@ HOSTILE = "\x1b]0;owned\x07[red]x\u202e:cat:"
 
 
 @pytest.fixture(autouse=True)
-def ledger(nobody: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ledger(clean_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a ledger that is switched on and empty, which the configuration in the working folder names."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     # matplotlib looks for fonts once, and not once for each test's home.
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
-    file = nobody / "work" / "ledger.db"
-    (nobody / "work" / "llama-client.toml").write_text(
+    file = clean_home / "work" / "ledger.db"
+    (clean_home / "work" / "llama-client.toml").write_text(
         "[ledger]\nurl = 'sqlite:///ledger.db'\n[providers.a]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n",
         encoding="utf-8",
     )
@@ -138,7 +138,7 @@ def test_since_leaves_out_what_was_before(ledger: Path) -> None:
     assert f"since {ago(2)} 00:00" in run("costs", "--since", ago(2).isoformat()).out
 
 
-def test_budgets_say_what_is_spent_set_aside_and_left_and_when_they_begin_anew(nobody: Path, ledger: Path) -> None:
+def test_budgets_say_what_is_spent_set_aside_and_left_and_when_they_begin_anew(clean_home: Path, ledger: Path) -> None:
     budgets: list[dict[str, Any]] = [
         {"usd": 1, "window": "month"},
         {"usd": 0.001, "window": "total", "on_exceeded": "warn"},
@@ -148,7 +148,7 @@ def test_budgets_say_what_is_spent_set_aside_and_left_and_when_they_begin_anew(n
         with LlamaClient(config(server, **tables)) as client:
             usd = client.chat.completions.create(messages=MESSAGES, model="a/m", max_tokens=50).cost.usd
     assert usd is not None
-    path = nobody / "work" / "llama-client.toml"
+    path = clean_home / "work" / "llama-client.toml"
     path.write_text(
         f"timezone = 'Asia/Tokyo'\n{path.read_text(encoding='utf-8')}"
         "[[budgets]]\nusd = 1\nwindow = 'month'\n[[budgets]]\nusd = 0.001\nwindow = 'total'\non_exceeded = 'warn'\n",
@@ -169,7 +169,7 @@ def test_calls_that_were_not_written_down_are_told(ledger: Path) -> None:
     assert "1 call was not recorded, or not completely, and not included above." in ran.out
 
 
-def test_without_calls_it_says_where_they_would_come_from(nobody: Path, ledger: Path) -> None:
+def test_without_calls_it_says_where_they_would_come_from(clean_home: Path, ledger: Path) -> None:
     ran = run("costs")
     assert (ran.code, ran.err) == (0, "")
     assert "No calls are recorded. Each call through llama_client is" in ran.out
@@ -179,7 +179,7 @@ def test_without_calls_it_says_where_they_would_come_from(nobody: Path, ledger: 
     picture = run("costs", "--plot", "costs.png")
     assert (picture.code, picture.err) == (0, "llama-client: no calls, so costs.png is not drawn\n")
     assert not Path("costs.png").exists()
-    path = nobody / "work" / "llama-client.toml"
+    path = clean_home / "work" / "llama-client.toml"
     path.write_text(path.read_text(encoding="utf-8").replace("[ledger]", "[ledger]\nenabled = false"), encoding="utf-8")
     assert "ledger.enabled = false" in run("costs").out
 

@@ -19,7 +19,7 @@ WORKED = ("--tokens-per-second", "4205", "--slo-derate", "0.6", "--max-utilisati
 
 
 @pytest.fixture(autouse=True)
-def _nobody(nobody: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _nobody(clean_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     # matplotlib looks for fonts once, and not once for each test's home.
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
 
@@ -131,8 +131,8 @@ def test_a_purchase_tells_when_it_has_paid_for_itself() -> None:
     assert found["investment"]["cash_usd"][0] == -found["investment"]["price_usd"]
 
 
-def test_pictures_and_the_page_are_written_whole(nobody: Path) -> None:
-    files = [nobody / "work" / name for name in ("cost.png", "cost.svg", "report.html")]
+def test_pictures_and_the_page_are_written_whole(clean_home: Path) -> None:
+    files = [clean_home / "work" / name for name in ("cost.png", "cost.svg", "report.html")]
     for file in files[:2]:
         done = run("crossover", *PAIR, *PRICED, "--volume", "1G", "--plot", str(file), "--draws", "500")
         assert (done.code, done.err) == (0, f"The picture is in {file}\n")
@@ -145,20 +145,20 @@ def test_pictures_and_the_page_are_written_whole(nobody: Path) -> None:
     assert page.rstrip().endswith("</html>")
 
 
-def test_an_empty_ledger_says_so(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_ledger_says_so(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
-    (nobody / "work" / "llama-client.toml").write_text("[ledger]\nurl = 'sqlite:///ledger.db'\n", encoding="utf-8")
+    (clean_home / "work" / "llama-client.toml").write_text("[ledger]\nurl = 'sqlite:///ledger.db'\n", encoding="utf-8")
     done = run("crossover", *PAIR, "--from-ledger")
     assert (done.code, done.out) == (2, "")
     assert "--from-ledger: no answered call is recorded" in done.err
 
 
-def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_traffic_may_come_from_ones_own_calls(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
-    url = f"sqlite:///{nobody / 'work' / 'ledger.db'}"
+    url = f"sqlite:///{clean_home / 'work' / 'ledger.db'}"
     with ReplayServer(good()) as one, LlamaClient(config(one, ledger={"url": url})) as client:
         usages = [client.chat.completions.create(messages=MESSAGES, model="a/m").usage for _ in range(5)]
-    (nobody / "work" / "llama-client.toml").write_text(
+    (clean_home / "work" / "llama-client.toml").write_text(
         "[ledger]\nurl = 'sqlite:///ledger.db'\n[providers.a]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n",
         encoding="utf-8",
     )
@@ -179,14 +179,14 @@ def test_the_traffic_may_come_from_ones_own_calls(nobody: Path, monkeypatch: pyt
     assert said["volume"] == 3e9
 
 
-def test_the_users_own_tables_are_known(nobody: Path) -> None:
-    (nobody / "work" / "llama-client.toml").write_text(
+def test_the_users_own_tables_are_known(clean_home: Path) -> None:
+    (clean_home / "work" / "llama-client.toml").write_text(
         "[[crossover.gpus]]\nname = 'own_card'\nmemory_gib = 96\nbandwidth_gb_per_s = 3000\nmemory_kind = 'hbm'\n"
         "bf16_tflops = 800\nfp8_tflops = 1600\n"
         "[[crossover.gpu_prices]]\ngpu = 'own_card'\nprovider = 'us'\nusd_per_gpu_hour = 1.25\n",
         encoding="utf-8",
     )
-    os.chdir(nobody / "work")
+    os.chdir(clean_home / "work")
     found = document("llama-3.1-8b", "--gpu", "own_card", *PRICED)
     rent = next(each for each in found["assumptions"] if each["name"] == "gpu_usd_per_hour")
     assert (rent["value"], rent["source"].split(":")[0]) == (1.25, "us")

@@ -19,8 +19,8 @@ STATUSES = ("ok", "info", "warning", "problem", "skipped")
 
 
 @pytest.fixture
-def work(nobody: Path) -> Path:
-    return nobody / "work"
+def work(clean_home: Path) -> Path:
+    return clean_home / "work"
 
 
 def write(work: Path, text: str) -> Path:

@@ -16,9 +16,9 @@ GIB = 2**30
 
 
 @pytest.fixture(autouse=True)
-def at_home(nobody: Path) -> Path:
+def at_home(clean_home: Path) -> Path:
     """Nobody's home, without a configuration."""
-    return nobody
+    return clean_home
 
 
 def fits(*arguments: str) -> Any:

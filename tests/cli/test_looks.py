@@ -46,7 +46,7 @@ def groq(asked: Received) -> Answer:
 
 
 @pytest.fixture
-def used(nobody: Path, demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def used(clean_home: Path, demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine on which something was asked: a few calls are written down."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     with ReplayServer(groq) as server:

@@ -111,7 +111,7 @@ def test_a_steps_command_is_for_people_and_not_in_json() -> None:
     assert ran.err.endswith("Try: llama-client doctor\n")
 
 
-def test_local_only_says_what_is_allowed(nobody: Path) -> None:
+def test_local_only_says_what_is_allowed(clean_home: Path) -> None:
     env = {"LLAMA_CLIENT_LOCAL_ONLY": "true", "GROQ_API_KEY": "gsk-x"}
     require(run("chat", "-m", GROQ, "hi", env=env), 1, "local_only is on", "Try: a model on this machine with -m")
     require(run("pull", "smollm2-135m", env=env), 1, "local_only is on", "Try: llama-client pull PATH.gguf")

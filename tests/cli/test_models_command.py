@@ -22,10 +22,10 @@ def answer(asked: Received) -> Answer:
 
 
 @pytest.fixture
-def servers(nobody: Path) -> Iterator[str]:
+def servers(clean_home: Path) -> Iterator[str]:
     """An Ollama and a vLLM that run, and a Groq that cannot be reached; returns the address."""
     with ReplayServer(answer) as server:
-        (nobody / "work" / "llama-client.toml").write_text(
+        (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.ollama]\nbase_url = "{server.url}"\n'
             f'[providers.vllm]\nkind = "openai"\nbase_url = "{server.url}/v1"\n'
             '[providers.cloud]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n',
@@ -58,7 +58,7 @@ def test_json_is_one_document_with_everything(servers: str, demo_pulled: ModelSt
 
 
 def test_what_the_catalogue_knows_is_shown_where_a_provider_is_not_reached(
-    nobody: Path, monkeypatch: pytest.MonkeyPatch
+    clean_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "gsk-a-secret-key")
     monkeypatch.setenv("GROQ_BASE_URL", "http://127.0.0.1:1")
@@ -70,12 +70,12 @@ def test_what_the_catalogue_knows_is_shown_where_a_provider_is_not_reached(
     assert "gsk-a-secret-key" not in ran.out + ran.err
 
 
-def test_what_servers_say_cannot_steer_the_terminal(nobody: Path) -> None:
+def test_what_servers_say_cannot_steer_the_terminal(clean_home: Path) -> None:
     evil = "\x1b]0;owned\x07\x1b[2Jm\u202e/x\r"
     listed = {"object": "list", "data": [{"id": evil}]}
     failed = {"error": {"message": evil, "type": "x", "code": 401}}
     with ReplayServer(lambda _: as_json(listed)) as one, ReplayServer(lambda _: as_json(failed, status=401)) as other:
-        (nobody / "work" / "llama-client.toml").write_text(
+        (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.a]\nkind = "openai"\nbase_url = "{one.url}"\n'
             f'[providers.b]\nkind = "openai"\nbase_url = "{other.url}"\n',
             encoding="utf-8",

@@ -39,8 +39,8 @@ def test_what_was_pulled_answers_under_its_name(demo_model: Path) -> None:
     assert (ran.code, ran.out) == (0, "The capital of Japan is Tokyo.\n")
 
 
-def test_a_file_that_is_no_model_ends_with_1(nobody: Path) -> None:
-    (nobody / "work" / "some.gguf").write_bytes(b"PK\x03\x04")
+def test_a_file_that_is_no_model_ends_with_1(clean_home: Path) -> None:
+    (clean_home / "work" / "some.gguf").write_bytes(b"PK\x03\x04")
     ran = run("pull", "some.gguf")
     assert (ran.code, ran.out) == (1, "")
     assert "it is not a GGUF file" in ran.err
@@ -68,8 +68,8 @@ def test_local_only_refuses_what_would_leave_the_machine(store: ModelStore, sour
     assert not store.folder.exists()
 
 
-def test_local_only_in_the_configuration_cannot_be_switched_off(nobody: Path, store: ModelStore) -> None:
-    (nobody / "work" / "llama-client.toml").write_text("local_only = true\n", encoding="utf-8")
+def test_local_only_in_the_configuration_cannot_be_switched_off(clean_home: Path, store: ModelStore) -> None:
+    (clean_home / "work" / "llama-client.toml").write_text("local_only = true\n", encoding="utf-8")
     ran = run("pull", "smollm2-135m", env={"LLAMA_CLIENT_LOCAL_ONLY": "false"})
     assert ran.code == 1
     assert "local_only" in ran.err

@@ -37,7 +37,7 @@ _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.fixture
-def named_badly(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def named_badly(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A configuration, a server and a ledger whose names hold line ends and controls."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     name, is_over = json.dumps(EVIL), threading.Event()
@@ -50,7 +50,7 @@ def named_badly(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         return OPENAI.good(streams=False)
 
     with ReplayServer(answer) as server:
-        (nobody / "work" / "llama-client.toml").write_text(
+        (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.{name}]\nkind = "openai"\nbase_url = "{server.url}"\n'
             f"[routes.{name}]\ntargets = [{json.dumps(f'{EVIL}/refused')}, {json.dumps(f'{EVIL}/{EVIL}')}]\n"
             f'[routes.{json.dumps("y" + EVIL)}]\ntargets = ["groq/llama-3.1-8b-instant"]\n'

@@ -36,19 +36,19 @@ def test_without_any_file_everything_has_its_default() -> None:
     assert load_config(environ={}) == Config()
 
 
-def test_sources_are_found_in_their_order(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_are_found_in_their_order(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import platformdirs
 
-    user = write(nobody / "config" / "llama-client.toml", 'default_model = "x/user"')
+    user = write(clean_home / "config" / "llama-client.toml", 'default_model = "x/user"')
     monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: user.parent)
     assert found() == "x/user"
     write(Path("pyproject.toml"), '[tool.llama-client]\ndefault_model = "x/pyproject"')
     assert found() == "x/pyproject"
     write(Path("llama-client.toml"), 'default_model = "x/folder"')
     assert found() == "x/folder"
-    named = write(nobody / "named.toml", 'default_model = "x/named"')
+    named = write(clean_home / "named.toml", 'default_model = "x/named"')
     assert found({"LLAMA_CLIENT_CONFIG": str(named)}) == "x/named"
-    given = write(nobody / "given.toml", 'default_model = "x/given"')
+    given = write(clean_home / "given.toml", 'default_model = "x/given"')
     environ = {"LLAMA_CLIENT_CONFIG": str(named)}
     assert load_config(given, environ=environ).default_model == "x/given"
     assert load_config(str(given), environ=environ).default_model == "x/given"
@@ -90,13 +90,13 @@ def test_any_source_that_says_local_only_wins() -> None:
     assert load_config({}, environ=off).local_only is False
 
 
-def test_relative_paths_start_at_the_file_that_names_them(nobody: Path) -> None:
+def test_relative_paths_start_at_the_file_that_names_them(clean_home: Path) -> None:
     text = LAPTOP + 'model_path = "models/x.gguf"\nlora = [{ path = "a.gguf", scale = 0.5 }]\nmmproj = "~/eyes.gguf"\n'
-    file = write(nobody / "etc" / "client.toml", text)
+    file = write(clean_home / "etc" / "client.toml", text)
     laptop = gguf(load_config(file, environ={}), "laptop")
-    assert laptop.model_path == nobody / "etc" / "models" / "x.gguf"
-    assert (laptop.lora[0].path, laptop.lora[0].scale) == (nobody / "etc" / "a.gguf", 0.5)
-    assert laptop.mmproj == nobody / "eyes.gguf"
+    assert laptop.model_path == clean_home / "etc" / "models" / "x.gguf"
+    assert (laptop.lora[0].path, laptop.lora[0].scale) == (clean_home / "etc" / "a.gguf", 0.5)
+    assert laptop.mmproj == clean_home / "eyes.gguf"
 
 
 def test_a_relative_path_means_the_same_file_after_the_program_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_a_found_file_does_not_send_another_s_key_to_ollama() -> None:
         load_config(environ={})
 
 
-def test_local_only_in_the_user_s_own_file_holds_beside_any_other_file(nobody: Path) -> None:
+def test_local_only_in_the_user_s_own_file_holds_beside_any_other_file(clean_home: Path) -> None:
     own = Path(platformdirs.user_config_path("llama-client", appauthor=False))
     own.mkdir(parents=True)
     write(own / "llama-client.toml", "local_only = true\n")

@@ -49,7 +49,7 @@ def test_a_table_has_the_fields_of_the_row_that_it_becomes(table: Any, row: Any)
             assert field.default == default, name
 
 
-def test_rows_in_toml_stand_beside_ours(nobody: Path) -> None:
+def test_rows_in_toml_stand_beside_ours(clean_home: Path) -> None:
     Path("llama-client.toml").write_text(
         """
         [[crossover.models]]

@@ -17,8 +17,8 @@ BOM = b"\xef\xbb\xbf"
 
 
 @pytest.fixture
-def fifo(nobody: Path) -> Path:
-    path = nobody / "work" / "ff"
+def fifo(clean_home: Path) -> Path:
+    path = clean_home / "work" / "ff"
     os.mkfifo(path)
     return path
 

@@ -26,8 +26,8 @@ window = "day"
 
 
 @pytest.fixture
-def file(nobody: Path) -> Path:
-    path = nobody / "work" / "llama-client.toml"
+def file(clean_home: Path) -> Path:
+    path = clean_home / "work" / "llama-client.toml"
     path.write_text(FILE, encoding="utf-8")
     return path
 
@@ -92,15 +92,15 @@ def test_a_variable_that_says_false_is_not_the_source_of_a_true(file: Path) -> N
     assert sources({"LLAMA_CLIENT_LOCAL_ONLY": "false"})["local_only"].line == 1
 
 
-def test_a_value_of_a_pyproject_has_its_line(nobody: Path) -> None:
-    (nobody / "work" / "pyproject.toml").write_text(
+def test_a_value_of_a_pyproject_has_its_line(clean_home: Path) -> None:
+    (clean_home / "work" / "pyproject.toml").write_text(
         '[project]\nname = "x"\n[tool.llama-client]\ntimezone = "UTC"\n', encoding="utf-8"
     )
     assert sources({})["timezone"] == ValueSource("file", Path("pyproject.toml"), 4)
 
 
-def test_a_pyproject_s_table_that_is_none_is_an_error(nobody: Path) -> None:
-    (nobody / "work" / "pyproject.toml").write_text("[tool]\nllama-client = 5\n", encoding="utf-8")
+def test_a_pyproject_s_table_that_is_none_is_an_error(clean_home: Path) -> None:
+    (clean_home / "work" / "pyproject.toml").write_text("[tool]\nllama-client = 5\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="must be a table of keys"):
         load_config(environ={})
 

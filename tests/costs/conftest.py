@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def ledger_on(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def ledger_on(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is for users."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
 

@@ -361,10 +361,10 @@ def test_what_is_older_than_is_wanted_is_deleted(tmp_path: Path) -> None:
 # Where it is
 
 
-def test_by_default_it_is_in_the_users_data_folder(nobody: Path) -> None:
+def test_by_default_it_is_in_the_users_data_folder(clean_home: Path) -> None:
     with ReplayServer(good()) as server:
         ask(config(server), "call-sync")
-    [path] = nobody.rglob("ledger.db")
+    [path] = clean_home.rglob("ledger.db")
     assert path.parent.name == "llama-client"
 
 
@@ -377,13 +377,13 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_merely_found_cannot_send_the_ledger_elsewhere(
-    nobody: Path, monkeypatch: pytest.MonkeyPatch
+    clean_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in ("postgresql://u@evil.example/x", "sqlite:///../elsewhere.db", "sqlite:////tmp/elsewhere.db"):
-        (nobody / "work" / "llama-client.toml").write_text(f'ledger = {{ url = "{url}" }}\n')
+        (clean_home / "work" / "llama-client.toml").write_text(f'ledger = {{ url = "{url}" }}\n')
         with pytest.raises(ConfigError, match=r"ledger\.url: a file found in the working directory may only name"):
             LlamaClient()
-    (nobody / "work" / "llama-client.toml").write_text('ledger = { url = "sqlite:///costs.db" }\n')
+    (clean_home / "work" / "llama-client.toml").write_text('ledger = { url = "sqlite:///costs.db" }\n')
     LlamaClient().close()
 
 

@@ -564,10 +564,10 @@ def test_an_answer_that_cannot_be_read_was_paid_for() -> None:
     assert attempt.cost.usd > 0
 
 
-def test_where_the_ledger_is_off_nothing_is_written(tmp_path: Path, nobody: Path) -> None:
+def test_where_the_ledger_is_off_nothing_is_written(tmp_path: Path, clean_home: Path) -> None:
     with ReplayServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
         ask(configuration(server, PRICE), "call-sync")
-    assert not list(nobody.rglob("ledger.db*"))
+    assert not list(clean_home.rglob("ledger.db*"))
 
 
 # Before anything is sent

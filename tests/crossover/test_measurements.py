@@ -146,10 +146,10 @@ def test_processes_that_add_at_once_lose_nothing(kept: Measurements) -> None:
         assert [point.concurrency for point in found(kept, replace(POINT, gpu=name))] == list(range(1, 201))
 
 
-def test_the_users_own_are_beside_the_ledger(nobody: Path) -> None:
+def test_the_users_own_are_beside_the_ledger(clean_home: Path) -> None:
     file = Measurements.of_user().file
     assert file.parent == platformdirs.user_data_path("llama-client", appauthor=False)
-    assert nobody in file.parents
+    assert clean_home in file.parents
     Measurements.of_user().add([POINT])
     assert found(Measurements.of_user()) == [POINT]
     if sys.platform != "win32":

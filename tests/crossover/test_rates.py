@@ -218,7 +218,7 @@ def test_several_requests_on_such_a_chip_are_known_where_the_user_measured_them(
     patient = rate(*arguments, lengths=(1000, 500), limits=(60, 2), measured=(one, four))
     assert (patient.within_limits.output_tokens_per_s, patient.within_limits.batch) == (70, 4)
     assert rate(*arguments, lengths=(1000, 500), limits=(5, 2), measured=(one, four)).within_limits.batch == 0
-    assert found.binding is patient.binding is patient.within_limits.binding is None, "nobody knows what holds it back"
+    assert found.binding is patient.binding is patient.within_limits.binding is None, "the limit is unknown"
     other = rate(*arguments, lengths=(500, 500), measured=(one, four))
     assert (found.is_scaled, other.is_scaled) == (False, True)
     assert other.error > 4 * found.error

@@ -67,8 +67,8 @@ class Doctor:
 
 
 @pytest.fixture
-def doctor(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
-    return Doctor(nobody / "work", monkeypatch)
+def doctor(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    return Doctor(clean_home / "work", monkeypatch)
 
 
 @pytest.fixture

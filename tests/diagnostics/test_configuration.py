@@ -18,14 +18,14 @@ def test_no_file_is_no_problem(doctor: Doctor) -> None:
 
 
 @pytest.mark.parametrize("how", ["named", "variable", "working folder", "pyproject", "user"])
-def test_the_file_that_is_used_is_named(doctor: Doctor, how: str, nobody: Path, tmp_path: Path) -> None:
+def test_the_file_that_is_used_is_named(doctor: Doctor, how: str, clean_home: Path, tmp_path: Path) -> None:
     text, environ, source = 'default_model = "gguf/default"\n', {}, None
     place = {
         "named": tmp_path / "mine.toml",
         "variable": tmp_path / "mine.toml",
         "working folder": doctor.folder / "llama-client.toml",
         "pyproject": doctor.folder / "pyproject.toml",
-        "user": nobody / ".config" / "llama-client" / "llama-client.toml",
+        "user": clean_home / ".config" / "llama-client" / "llama-client.toml",
     }[how]
     if how == "user" and not sys.platform.startswith("linux"):
         pytest.skip("that folder is Linux's")

@@ -82,14 +82,14 @@ def test_a_server_of_this_machine_without_a_price_is_no_warning(doctor: Doctor) 
     assert price(doctor, 'default_model = "v/m"\n' + compatible("v", "http://127.0.0.1:1")).status == "info"
 
 
-def test_where_there_is_no_ledger_none_is_made(doctor: Doctor, file: Path, nobody: Path) -> None:
-    before = sorted(nobody.rglob("*"))
+def test_where_there_is_no_ledger_none_is_made(doctor: Doctor, file: Path, clean_home: Path) -> None:
+    before = sorted(clean_home.rglob("*"))
     for text in (ledger(file), ledger(file, BUDGET), None):
         report = doctor.says(text)
         (doctor.folder / "llama-client.toml").unlink(missing_ok=True)
     assert of(report, "ledger").status == "info"
     assert not file.parent.exists()
-    assert sorted(nobody.rglob("*")) == before
+    assert sorted(clean_home.rglob("*")) == before
 
 
 def test_a_ledger_is_read_without_a_file_being_touched(doctor: Doctor, file: Path) -> None:

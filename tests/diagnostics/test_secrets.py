@@ -159,6 +159,6 @@ def test_words_that_are_no_secrets_stay(doctor: Doctor) -> None:
 
 def test_the_folder_that_a_shell_is_in_is_no_secret() -> None:
     """Shells call it PWD, which elsewhere is short for a password."""
-    environ = {"PWD": "/home/ann/work", "OLDPWD": "/home/ann", "DB_PWD": SECRET}
-    said = report_secrets(environ, Config(), {}).without_any(f"/home/ann/work/llama-client.toml {SECRET}")
-    assert said == "/home/ann/work/llama-client.toml ***"
+    environ = {"PWD": "/home/ann/project", "OLDPWD": "/home/ann", "DB_PWD": SECRET}
+    said = report_secrets(environ, Config(), {}).without_any(f"/home/ann/project/llama-client.toml {SECRET}")
+    assert said == "/home/ann/project/llama-client.toml ***"

@@ -46,7 +46,7 @@ def test_what_a_job_raises_is_its_result() -> None:
     assert results["right"] == 1
 
 
-def test_a_command_for_a_key_that_hangs_ends_with_the_doctor(nobody: Path) -> None:
+def test_a_command_for_a_key_that_hangs_ends_with_the_doctor(clean_home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
         # It holds a connection open for as long as it lives.
@@ -55,7 +55,7 @@ def test_a_command_for_a_key_that_hangs_ends_with_the_doctor(nobody: Path) -> No
             "time.sleep(300)"
         )
         table = compatible("cloud", "http://127.0.0.1:1", key_command(hang))
-        file = nobody / "mine.toml"
+        file = clean_home / "mine.toml"
         file.write_text(table, encoding="utf-8")
         ran = run("doctor", "--json", "--timeout", "3", "--config", str(file))
         assert "did not answer within 3 s" in ran.out
@@ -91,12 +91,12 @@ examination.examine(DiagnosticsOptions("llama-client.toml"))
 """
 
 
-def test_what_is_imported_does_not_count_against_who_is_asked(nobody: Path) -> None:
-    text = f"[ledger]\nenabled = true\nurl = 'sqlite:///{nobody / 'ledger.db'}'\n"
+def test_what_is_imported_does_not_count_against_who_is_asked(clean_home: Path) -> None:
+    text = f"[ledger]\nenabled = true\nurl = 'sqlite:///{clean_home / 'ledger.db'}'\n"
     for name in ("groq", "together"):
         text += f'[providers.{name}]\napi_key = "x-key-of-none"\nbase_url = "http://127.0.0.1:1"\n'
-    (nobody / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
-    (nobody / "ledger.db").touch()
+    (clean_home / "work" / "llama-client.toml").write_text(text, encoding="utf-8")
+    (clean_home / "ledger.db").touch()
     ran = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, timeout=120, check=True)
     imported = set(ran.stdout.removeprefix("imported:").split())
     assert not imported & {"groq", "openai", "httpx", "httpcore", "anyio", "aiohttp", "sqlalchemy"}

@@ -75,7 +75,7 @@ def demo_sha256(demo_model: Path) -> str:
 
 @pytest.fixture
 def reader(
-    nobody: Path,
+    clean_home: Path,
     store: ModelStore,
     demo_model: Path,
     demo_sha256: str,
@@ -92,10 +92,10 @@ def reader(
     monkeypatch.setenv("GROQ_API_KEY", "gsk_the-key-of-the-reader")
     store.add(DEMO_NAME, demo_model, sha256=demo_sha256, source=DEMO_NAME)
     # The model that the pages call their own.
-    models = nobody / "models"
+    models = clean_home / "models"
     models.mkdir()
     stand_in_for(models / "Llama-3.2-3B-Instruct-Q4_K_M.gguf", demo_model)
-    folder = nobody / "work"
+    folder = clean_home / "work"
     (folder / "notes.txt").write_text(NOTES, encoding="utf-8")
     return folder
 

@@ -181,7 +181,7 @@ def test_the_command_line_knows_a_service_by_its_row() -> None:
     assert any("SAMBANOVA_API_KEY is not set" in finding["message"] for finding in missing["warnings"])
 
 
-def test_the_doctor_and_models_ask_a_service_for_its_list(nobody: Path) -> None:
+def test_the_doctor_and_models_ask_a_service_for_its_list(clean_home: Path) -> None:
     with ReplayServer(lambda _: as_json({"data": [{"id": "m-1", "context_length": 4096}]})) as server:
         Path("llama-client.toml").write_text(
             f'[providers.box]\nkind = "nebius"\nbase_url = "{server.url}"\napi_key = "k"\n', encoding="utf-8"
@@ -319,7 +319,7 @@ def test_what_a_service_does_not_take_is_refused_before_it_is_sent(name: str, pa
     assert refused(name, **params).param == param
 
 
-def test_a_service_without_schemas_is_told_the_schema_in_words(nobody: Path) -> None:
+def test_a_service_without_schemas_is_told_the_schema_in_words(clean_home: Path) -> None:
     from pydantic import BaseModel
 
     class Answer(BaseModel):

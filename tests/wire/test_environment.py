@@ -764,10 +764,10 @@ def test_the_same_file_may_do_so_where_the_user_chose_it(
     chosen(file.resolve(), monkeypatch).close()
 
 
-def test_the_same_file_may_do_so_in_the_users_own_folder(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_file_may_do_so_in_the_users_own_folder(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import platformdirs
 
-    folder = nobody / "config"
+    folder = clean_home / "config"
     folder.mkdir()
     (folder / "llama-client.toml").write_text(f'[providers.groq]\nbase_url = "{ELSEWHERE}"', encoding="utf-8")
     monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: folder)
@@ -799,9 +799,9 @@ def test_a_file_found_in_the_working_directory_may_do_the_rest(text: str) -> Non
 
 
 @pytest.mark.skipif(os.name == "nt", reason="making links needs rights there")
-def test_a_link_to_a_key_file_elsewhere_is_no_file_beside_the_configuration(nobody: Path) -> None:
-    (nobody / "id_rsa").write_text(KEY, encoding="utf-8")
-    Path("key").symlink_to(nobody / "id_rsa")
+def test_a_link_to_a_key_file_elsewhere_is_no_file_beside_the_configuration(clean_home: Path) -> None:
+    (clean_home / "id_rsa").write_text(KEY, encoding="utf-8")
+    Path("key").symlink_to(clean_home / "id_rsa")
     text = f'[providers.x]\nkind = "openai"\nbase_url = "{ELSEWHERE}"\napi_key_file = "key"'
     Path("llama-client.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="api_key_file"):

@@ -172,9 +172,9 @@ def test_pulled_models_are_listed(demo_pulled: ModelStore, colour: str) -> None:
 
 @each_colour
 def test_who_is_not_there_is_reported_and_does_not_hide_the_others(colour: str) -> None:
-    with closed_port() as nobody, ReplayServer(serving("/v1/models", {"data": [row("a")]})) as server:
+    with closed_port() as clean_home, ReplayServer(serving("/v1/models", {"data": [row("a")]})) as server:
         tables = {
-            "groq": {"base_url": nobody, "api_key": KEY},
+            "groq": {"base_url": clean_home, "api_key": KEY},
             "box": {"kind": "openai", "base_url": f"{server.url}/v1"},
         }
         found = listed({"providers": tables}, colour)

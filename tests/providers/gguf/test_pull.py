@@ -69,8 +69,8 @@ def test_a_relative_path_is_recorded_as_an_absolute_one(
     assert get(small_gguf.name, store).path == small_gguf
 
 
-def test_a_path_may_begin_with_the_home(store: ModelStore, nobody: Path) -> None:
-    model = write_gguf(nobody / "models" / "at-home.gguf")
+def test_a_path_may_begin_with_the_home(store: ModelStore, clean_home: Path) -> None:
+    model = write_gguf(clean_home / "models" / "at-home.gguf")
     assert get("~/models/at-home.gguf", store).path == model
 
 
@@ -193,16 +193,16 @@ def test_an_ollama_model_is_called_as_ollama_calls_it(
 
 
 def test_an_ollama_keeps_its_models_in_the_home_where_nothing_else_is_said(
-    store: ModelStore, small_gguf: Path, nobody: Path
+    store: ModelStore, small_gguf: Path, clean_home: Path
 ) -> None:
-    blob = OllamaFolder(nobody / ".ollama" / "models").add("registry.ollama.ai/library/mine/latest", small_gguf)
+    blob = OllamaFolder(clean_home / ".ollama" / "models").add("registry.ollama.ai/library/mine/latest", small_gguf)
     assert get("ollama:mine", store).path == blob
 
 
 def test_a_folder_of_the_user_s_choice_is_the_only_one(
-    store: ModelStore, small_gguf: Path, nobody: Path, ollama_folder: OllamaFolder
+    store: ModelStore, small_gguf: Path, clean_home: Path, ollama_folder: OllamaFolder
 ) -> None:
-    OllamaFolder(nobody / ".ollama" / "models").add("registry.ollama.ai/library/mine/latest", small_gguf)
+    OllamaFolder(clean_home / ".ollama" / "models").add("registry.ollama.ai/library/mine/latest", small_gguf)
     with pytest.raises(ModelNotFoundError, match="run `ollama pull mine`"):
         get("ollama:mine", store)
 
@@ -331,18 +331,18 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub: Hub, tmp_path: Pat
 
 
 def test_a_download_that_never_comes_to_its_end_is_an_error_and_leaves_nothing(
-    store: ModelStore, hub: Hub, served: bytes, nobody: Path
+    store: ModelStore, hub: Hub, served: bytes, clean_home: Path
 ) -> None:
     hub.breaks = [0] * 20
     kind, message = pull_in_process(f"hf:{REFERENCE}").error
     assert kind == "APIConnectionError"
     assert "the download failed" in message
     assert files_in(store.folder) == []
-    assert [path for path in nobody.rglob("*.incomplete") if path.is_file()] == []
+    assert [path for path in clean_home.rglob("*.incomplete") if path.is_file()] == []
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_removed(
-    store: ModelStore, hub: Hub, served: bytes, nobody: Path
+    store: ModelStore, hub: Hub, served: bytes, clean_home: Path
 ) -> None:
     hub.state_tag(REFERENCE, "1" * 64)
     kind, message = pull_in_process(f"hf:{REFERENCE}").error
@@ -350,8 +350,8 @@ def test_a_file_that_is_not_what_the_hub_says_is_removed(
     assert sha256_of(served) in message
     assert "1" * 64 in message
     assert files_in(store.folder) == []
-    assert [path for path in nobody.rglob("*") if path.is_file() and path.stat().st_size == len(served)] == []
-    assert not any(path.is_symlink() for path in nobody.rglob("*.gguf"))
+    assert [path for path in clean_home.rglob("*") if path.is_file() and path.stat().st_size == len(served)] == []
+    assert not any(path.is_symlink() for path in clean_home.rglob("*.gguf"))
 
 
 def test_a_file_that_was_damaged_is_fetched_anew(hub: Hub, served: bytes) -> None:

@@ -248,11 +248,11 @@ def test_the_user_s_store_is_where_the_variable_says(tmp_path: Path) -> None:
     assert ModelStore.of_user({"LLAMA_CLIENT_CACHE_DIR": str(tmp_path)}).folder == tmp_path / "models"
 
 
-def test_the_variable_may_begin_with_the_home(nobody: Path) -> None:
-    assert ModelStore.of_user({"LLAMA_CLIENT_CACHE_DIR": "~/cache"}).folder == nobody / "cache" / "models"
+def test_the_variable_may_begin_with_the_home(clean_home: Path) -> None:
+    assert ModelStore.of_user({"LLAMA_CLIENT_CACHE_DIR": "~/cache"}).folder == clean_home / "cache" / "models"
 
 
-def test_without_the_variable_the_store_is_in_the_user_s_cache_folder(nobody: Path) -> None:
+def test_without_the_variable_the_store_is_in_the_user_s_cache_folder(clean_home: Path) -> None:
     folder = ModelStore.of_user({}).folder
     assert folder.name == "models"
-    assert nobody in folder.parents
+    assert clean_home in folder.parents
