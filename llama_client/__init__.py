@@ -51,7 +51,6 @@ from llama_client.types.completion import (
     ToolCall,
     Usage,
 )
-from llama_client.types.request import AskParams, CreateParams, ParseParams
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
         TokenCount,
         TrafficReport,
     )
+    from llama_client.types.request import AskParams, CreateParams, ParseParams
 
 __all__ = [
     "APIConnectionError",
@@ -130,6 +130,7 @@ __all__ = [
 _LATER = {
     "Config": "llama_client.config.schema",
     "load_config": "llama_client.config.load",
+    **dict.fromkeys(("AskParams", "CreateParams", "ParseParams"), "llama_client.types.request"),
     **dict.fromkeys(
         ("BudgetState", "CostEstimate", "CostGroup", "CostReport", "DayCosts", "TokenCount", "TrafficReport"),
         "llama_client.types.report",

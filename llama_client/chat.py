@@ -14,7 +14,6 @@ from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
-from llama_client.types.messages import MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -210,6 +209,8 @@ class CallContext:
         self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
     ) -> CallContext:
         """The same with other defaults; None keeps what there is."""
+        from llama_client.types.messages import MAX_TIMEOUT_S
+
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if timeout is not None and not (is_number and 0 < timeout <= MAX_TIMEOUT_S):
             raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")

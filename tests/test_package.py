@@ -25,6 +25,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 from llama_client import LlamaClient, ChatCompletion
 seen["modules"] = sorted({name.partition(".")[0] for name in sys.modules})
+seen["ours"] = sorted(name for name in sys.modules if name.startswith("llama_client."))
 print(json.dumps(seen))
 """
 
@@ -38,6 +39,8 @@ def test_importing_loads_no_provider_library_and_touches_neither_network_nor_hom
     assert not heavy & set(seen["modules"])
     assert seen["sockets"] == []
     assert [path for path in seen["files"] if "llama_client" not in path] == []
+    at_once = ("chat", "client", "clock", "errors", "models", "streams", "types", "types.completion", "version")
+    assert seen["ours"] == [f"llama_client.{name}" for name in at_once]
 
 
 def test_every_public_name_is_there() -> None:
