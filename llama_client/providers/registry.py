@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from llama_client.catalog.prices import ListPrices
     from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
     from llama_client.providers.http.client_pool import ClientPool
-    from llama_client.providers.http.provider import HttpProvider, ModelKnowledge
+    from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.http.sdk import HttpService
+    from llama_client.providers.wire.openai_request import Abilities
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
@@ -149,7 +150,7 @@ class Providers:
         return self._http_provider(name).sdk()
 
     def async_sdk(self, name: str) -> Any:
-        return self._http_provider(name).async_sdk()
+        return self._http_provider(name).sdk(is_async=True)
 
     def ollama_default(self, name: str) -> str | None:
         """The model that an Ollama server has loaded, else its newest local chat model; None: there is none."""
@@ -248,14 +249,13 @@ class Providers:
             service,
             table,
             connections=self._connections,
-            knowledge=self._knowledge(name, table.kind),
+            abilities=self._abilities(name, table.kind),
+            retirement=partial(self.retirement, name),
             clock=self.clock,
             environ=self._environ,
         )
 
-    def _knowledge(self, name: str, kind: str) -> ModelKnowledge:
-        from llama_client.providers.http.provider import ModelKnowledge
-
+    def _abilities(self, name: str, kind: str) -> Abilities:
         users = {row.target: frozenset(row.abilities) for row in self._config.models if row.abilities is not None}
 
         def abilities(model: str) -> frozenset[str] | None:
@@ -264,7 +264,7 @@ class Providers:
             offer = self.offer(name, model) if kind != "ollama" and target not in users else None
             return offer.abilities if offer is not None else users.get(target)
 
-        return ModelKnowledge(abilities, partial(self.retirement, name))
+        return abilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_a_name_without_an_address_asks_whether_the_machine_is_online() -> None:
         "GROQ_BASE_URL": "http://no-such-host.invalid",
         "LLAMA_CLIENT_ROUTING__RETRIES": "0",
     }
-    require(run("chat", "-m", GROQ, "hi", env=env), 1, "no-such-host.invalid has no address here", "online?")
+    require(run("chat", "-m", GROQ, "hi", env=env), 1, "no-such-host.invalid cannot be resolved", "online?")
 
 
 def test_where_every_target_failed_each_has_a_line_of_its_own() -> None:

@@ -1,1 +1,1 @@
-"""The room of the HTTP library: connections, and the carrier that sends what a codec encoded."""
+"""Providers behind HTTP: connections, the exchange of a request and its answer, and the official clients."""

@@ -12,9 +12,9 @@ import httpx
 
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
 
-# The number says nothing more than the text.
+# The error number adds nothing to the text.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
-# Not sent: there was no connection.
+# Raised before there is a connection to send the request over.
 _UNSENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -26,25 +26,27 @@ _UNSENT = (
 
 
 def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
-    """The error for an exception of an HTTP client."""
-    if _is_timeout(error):
+    if isinstance(_aiohttp_cause(error) or error, httpx.TimeoutException | TimeoutError):
         if was_unsent(error):
-            return APITimeoutError("no connection in time")
-        return APITimeoutError("no answer in time" if waited_s is None else f"no answer within {waited_s:.3g} s")
+            return APITimeoutError("no connection within the timeout")
+        limit = "the timeout" if waited_s is None else f"{waited_s:.3g} s"
+        return APITimeoutError(f"no answer within {limit}")
     if isinstance(error, httpx.DecodingError):
-        return InvalidResponseError("the response cannot be decompressed")
-    reason = _ERRNO.sub("", str(_root(error))) or type(error).__name__
+        return InvalidResponseError("the compressed answer cannot be decoded")
+    # The innermost exception with a text: the operating system's, where there is one.
+    texts = [str(cause) for cause in _causes(error) if not isinstance(cause, httpcore.NetworkError) and str(cause)]
+    reason = _ERRNO.sub("", texts[-1] if texts else str(error)) or type(error).__name__
     if was_unsent(error):
         return APIConnectionError(f"no connection: {reason}")
     if isinstance(error, httpx.TransportError):
-        return APIConnectionError(f"the connection broke: {reason}")
-    # Without its text, which may quote a secret.
+        return APIConnectionError(f"connection lost: {reason}")
+    # Without its text, which may quote secrets.
     return APIConnectionError(f"the HTTP client failed with {type(error).__name__}")
 
 
 def was_unsent(error: Exception) -> bool:
     """Whether the request certainly did not reach the server."""
-    # The aiohttp transport reports resets of an open connection as `ConnectTimeout` too: the cause decides.
+    # The aiohttp transport reports resets of an open connection as `ConnectTimeout` too, so the cause decides.
     cause = _aiohttp_cause(error)
     if cause is not None:
         import aiohttp
@@ -56,39 +58,25 @@ def was_unsent(error: Exception) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether no server listens at the address."""
     return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
 
 
 def is_unresolved(error: BaseException) -> bool:
-    """Whether the host name does not resolve, as on a machine that is offline."""
+    """Whether the host name could not be resolved, as on a machine that is offline."""
     return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
 
 
-def _is_timeout(error: Exception) -> bool:
-    cause = _aiohttp_cause(error)
-    if cause is not None:
-        return isinstance(cause, TimeoutError)
-    return isinstance(error, httpx.TimeoutException | TimeoutError)
-
-
 def _aiohttp_cause(error: Exception) -> BaseException | None:
-    # Without the import there are no exceptions of aiohttp.
+    # A process without aiohttp loaded cannot have its exceptions.
     aiohttp = sys.modules.get("aiohttp")
     if aiohttp is None or not isinstance(error, httpx.TransportError):
         return None
     return error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else None
 
 
-def _root(error: BaseException) -> BaseException:
-    """The innermost exception with a text: the operating system's, if any."""
-    said = [cause for cause in _causes(error) if str(cause) and not isinstance(cause, httpcore.NetworkError)]
-    return said[-1] if said else error
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
-    # Bounded, as a chain may be circular.
+    # Chains of exceptions are short; the bound ends a circular one.
     for _ in range(10):
         if current is None:
             return

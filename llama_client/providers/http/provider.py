@@ -1,4 +1,4 @@
-"""A provider behind HTTP: its service, codec and connections put together. Opened at its first use."""
+"""A provider behind HTTP: its service, codec and connections. Opened at its first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
@@ -28,11 +29,11 @@ from llama_client.errors import (
     ModelNotFoundError,
     ProviderError,
 )
-from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, ProviderCall, ServedModel
+from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of
 from llama_client.providers.http.exchange import Client, Endpoint, Exchange, afetch, asend, fetch, send
-from llama_client.providers.http.sdk import HttpService, OfficialClient, OpenedService
+from llama_client.providers.http.sdk import HttpService, OfficialClient
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_request import Abilities, has_remote_images, image_urls, parsed
@@ -40,93 +41,79 @@ from llama_client.redaction import Secrets, secrets_in, secrets_of_address, with
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.messages import MAX_IMAGE_BYTES, image_type
 
-# Of a list of models, for which a person waits.
+# For a list of models, which users wait for at a terminal.
 _MAX_LISTING_BYTES = 16 << 20
 _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready(Generic[Client]):
-    """An opened provider, and the process that opened it: a forked process opens its own."""
-
+class _Opened(Generic[Client]):
     endpoint: Endpoint[Client]
     sdk: OfficialClient | None
+    # A forked process opens its own connections.
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelKnowledge:
-    """What the catalogue knows of this provider's models."""
+# Without a representation, which would show keys in the environment.
+@dataclass(eq=False, repr=False)
+class HttpProvider(Provider):
+    """One provider behind HTTP."""
 
+    name: str
+    service: HttpService
+    table: HttpTable
+    connections: ClientPool
     abilities: Abilities
+    # Since when a model is no longer served; None: it is, or that is unknown.
     retirement: Callable[[str], str | None]
+    clock: Clock
+    environ: Mapping[str, str]
 
-
-class HttpProvider:
-    """One provider behind HTTP. See `Provider`."""
-
-    def __init__(
-        self,
-        name: str,
-        service: HttpService,
-        table: HttpTable,
-        *,
-        connections: ClientPool,
-        knowledge: ModelKnowledge,
-        clock: Clock,
-        environ: Mapping[str, str],
-    ) -> None:
-        self._name = name
-        self._service = service
-        self._table = table
-        self._connections = connections
-        self._knowledge = knowledge
-        self._clock = clock
-        self._environ = environ
-        self._codec = service.codec(table, knowledge.abilities)
-        # Under `local_only` the server is asked first whether it forwards the model to a cloud.
-        self._checks_remote_models = connections.guard.local_only and service.lists_remote_models
-        self._url = _checked_url(name, service, table, environ)
-        # The others are known once the key is read.
-        self._secrets = Secrets(secrets_of_address(self._url))
+    def __post_init__(self) -> None:
+        self._codec = self.service.codec(self.table, self.abilities)
+        # Under `local_only` its list of models tells which of them it forwards to a cloud.
+        self._checks_remote_models = self.connections.guard.local_only and self.service.lists_remote_models
+        try:
+            self.url = web_address(self.service.url(self.table, self.environ))
+        except ValueError as error:  # of an address in the environment, which loading does not check
+            message, key = f"{self.name}: the address in the environment {error}", f"providers.{self.name}.base_url"
+            raise ConfigError(message, key=key) from None
+        # Opening adds the key and the headers.
+        self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
         self._lock = threading.Lock()
-        self._sync: _Ready[httpx.Client] | None = None
-        self._async: _Ready[httpx.AsyncClient] | None = None
-
-    @property
-    def url(self) -> str:
-        return self._url
+        self._sync: _Opened[httpx.Client] | None = None
+        self._async: _Opened[httpx.AsyncClient] | None = None
 
     def is_free(self, model: str) -> bool:
-        return self._service.is_free(model, self._url)
+        return self.service.is_free(model, self.url)
 
     def require(self, call: ProviderCall) -> None:
-        # `local_only` first: it does not depend on what the target supports.
+        # First: the codec's own refusals must not hide a violation of `local_only`.
         self._require_local(call)
         self._codec.require(call)
 
     def continues(self, model: str) -> bool:
-        own = self._knowledge.abilities(model)
-        return self._service.row.continues or (own is not None and "prefill" in own)
+        own = self.abilities(model)
+        return self.service.row.continues or (own is not None and "prefill" in own)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         try:
-            ready = self._sync
-            if ready is None or ready.pid != os.getpid():
-                ready = self._opened_sync()
+            opened = self._sync
+            if opened is None or opened.pid != os.getpid():
+                opened = self.open()
             if self._checks_remote_models:
-                self._require_on_this_machine(call.model, self.served_models())
-            for url in self._images_to_fetch(call) if self._service.fetches_images else ():
-                client = self._connections.sync_client(self._settings(url))
+                self._require_not_remote(call.model, self.served_models())
+            for url in self._images_to_fetch(call) if self.service.fetches_images else ():
+                client = self.connections.sync_client(self._settings(url))
                 try:
-                    call.images[url] = _image(url, fetch(client, *_image_request(url, self._clock)))
+                    call.images[url] = _image(url, fetch(client, *_image_request(url, self.clock)))
                 except Exception as error:
                     raise _image_failure(url, error) from error
-            http_call, exchange = self._prepared(call)
+            exchange = self._exchange(call)
             self._running.add(call.facts)
-            yield from send(ready.endpoint, http_call, exchange, partial(self._is_alive, ready.endpoint))
+            yield from send(opened.endpoint, exchange, partial(self._is_alive, opened.endpoint))
         except ProviderError as error:
             self._complete(error, call)
             raise
@@ -135,171 +122,165 @@ class HttpProvider:
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         try:
-            ready = self._async or await self._opened_async()
+            opened = self._async or await self._aopen()
             if self._checks_remote_models:
-                self._require_on_this_machine(call.model, await self.aserved_models())
-            for url in self._images_to_fetch(call) if self._service.fetches_images else ():
-                client = self._connections.async_client(self._settings(url))
+                self._require_not_remote(call.model, await self.aserved_models())
+            for url in self._images_to_fetch(call) if self.service.fetches_images else ():
+                client = self.connections.async_client(self._settings(url))
                 try:
-                    call.images[url] = _image(url, await afetch(client, *_image_request(url, self._clock)))
+                    call.images[url] = _image(url, await afetch(client, *_image_request(url, self.clock)))
                 except Exception as error:
                     raise _image_failure(url, error) from error
-            http_call, exchange = self._prepared(call)
+            exchange = self._exchange(call)
             self._running.add(call.facts)
-            chunks = asend(ready.endpoint, http_call, exchange, partial(self._ais_alive, ready.endpoint))
-            try:
+            chunks = asend(opened.endpoint, exchange, partial(self._ais_alive, opened.endpoint))
+            # An abandoned generator would be closed at some later time, and it holds a connection.
+            async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
-            finally:
-                # An abandoned generator would be closed at some later time, and this one holds a connection.
-                await chunks.aclose()
         except ProviderError as error:
             self._complete(error, call)
             raise
         finally:
             self._running.discard(call.facts)
 
-    def sdk(self) -> OfficialClient:
+    def sdk(self, *, is_async: bool = False) -> OfficialClient:
         """The official client, on this provider's own connections."""
-        return self._sdk_of(self._opened_sync().sdk)
-
-    def async_sdk(self) -> OfficialClient:
-        return self._sdk_of(self._open_async().sdk)
-
-    def open(self) -> None:
-        """Reads the key and opens the client, so that a measurement that follows does not include it."""
-        self._opened_sync()
+        opened: _Opened[Any] = self._open_async() if is_async else self.open()
+        if opened.sdk is None:
+            raise InvalidRequestError(f"{self.name} has no official client")
+        return opened.sdk
 
     def served_models(self) -> Sequence[ServedModel]:
-        return self._service.served([self.look_up(path) for path in self._service.listing_paths])
+        return self.service.served([self.look_up(path) for path in self.service.listing_paths])
+
+    async def aserved_models(self) -> Sequence[ServedModel]:
+        endpoint = (self._async or await self._aopen()).endpoint
+        try:
+            bodies = [
+                self._document(await afetch(endpoint.client, *self._get(endpoint, path)))
+                for path in self.service.listing_paths
+            ]
+        except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
+            raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
+        return self.service.served(bodies)
 
     def look_up(self, path: str) -> Any:
         """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
-        ready = self._opened_sync()
+        endpoint = self.open().endpoint
         try:
-            return self._listing(fetch(ready.endpoint.client, *self._get(ready.endpoint, path, _LISTING_TIMEOUT_S)))
-        except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
-            raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
+            return self._document(fetch(endpoint.client, *self._get(endpoint, path)))
+        except Exception as error:  # noqa: BLE001 - as above
+            raise self._listing_failure(error)  # noqa: B904 - as above
 
     def cleaned(self, text: str) -> str:
-        """The provider's text without the secrets that were sent to it."""
         return self._secrets.cleaned(text)
 
-    async def aserved_models(self) -> Sequence[ServedModel]:
-        ready = await self._opened_async()
-        bodies = []
-        for path in self._service.listing_paths:
-            try:
-                answer = await afetch(ready.endpoint.client, *self._get(ready.endpoint, path, _LISTING_TIMEOUT_S))
-                bodies.append(self._listing(answer))
-            except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
-                raise self._listing_failure(error)  # noqa: B904 - as above
-        return self._service.served(bodies)
-
     def close(self) -> None:
-        """Cancels the attempts in flight; the connections belong to the client."""
+        """Stops running attempts; the connections belong to the client."""
         for facts in list(self._running):
             facts.cancel()
 
-    async def aclose(self) -> None:
-        self.close()
+    def open(self) -> _Opened[httpx.Client]:
+        """Reads the key and creates the HTTP client, at the first time in this process."""
+        with self._lock:
+            if self._sync is None or self._sync.pid != os.getpid():
+                self._sync = self._opened(self.connections.sync_client)
+            return self._sync
+
+    def _open_async(self) -> _Opened[httpx.AsyncClient]:
+        with self._lock:
+            if self._async is None:
+                self._async = self._opened(self.connections.async_client)
+            return self._async
+
+    async def _aopen(self) -> _Opened[httpx.AsyncClient]:
+        # In a thread: importing the official packages takes 0.5 s, and keys may come from files and commands.
+        return await asyncio.to_thread(self._open_async)
+
+    def _opened(self, client_with: Callable[[ConnectionSettings], Client]) -> _Opened[Client]:
+        self._require_connection_allowed()
+        settings = self._settings(self.url)
+        client = client_with(settings)
+        variable = self.service.key_variable_for(self.table, self.environ)
+        key = read_key(self.name, self.table, default_variable=variable, environ=self.environ)
+        if key is None and self.service.needs_key_at(self.table):
+            keys_url = self.service.keys_url_at(self.url)
+            made = f" (keys are made at {keys_url})" if keys_url else ""
+            raise AuthenticationError(
+                f"no API key for {self.name}: set {variable}{made}, or providers.{self.name}.api_key_env "
+                "(or api_key_file, api_key_command, api_key)"
+            )
+        is_async = isinstance(client, httpx.AsyncClient)
+        address, sdk = self.service.open(self.table, key, client, self.environ, is_async=is_async)
+        # Also what the environment's custom headers and a user's own client add.
+        secrets = secrets_in({**dict(client.headers), **address.headers})
+        secrets += [key.get_secret_value()] if key else []
+        proxy = urlsplit(settings.proxy or "")
+        if proxy.password:
+            pair = proxy.netloc.rpartition("@")[0]
+            secrets += [proxy.password, pair, base64.b64encode(unquote(pair).encode()).decode()]
+        self._secrets = self._secrets.plus(secrets)
+        return _Opened(Endpoint(client, address), sdk, os.getpid())
+
+    def _settings(self, url: str) -> ConnectionSettings:
+        return self.connections.settings(url, proxy=self.table.proxy, ca_file=self.table.ca_file)
 
     def _require_local(self, call: ProviderCall) -> None:
-        guard = self._connections.guard
+        guard = self.connections.guard
         if not guard.local_only:
             return
-        self._require_reachable()
-        self._service.require_local(call.model, guard)
+        self._require_connection_allowed()
+        self.service.require_local(call.model, guard)
         if has_remote_images(call.request):
             guard.refuse("remote_image", "images behind addresses")
 
-    def _require_reachable(self) -> None:
-        """Applies `local_only` to the address, before the key is read and the host name is resolved."""
-        guard = self._connections.guard
-        guard.require_allowed(urlsplit(self._url).hostname or "")
-        if self._table.proxy is not None:
-            guard.refuse("proxy", "a proxy, which forwards what it receives")
-        if self._table.api_key_command is not None:
+    def _require_connection_allowed(self) -> None:
+        """Refuses a forbidden connection before the key is read and the host name is looked up."""
+        guard = self.connections.guard
+        guard.require_allowed(urlsplit(self.url).hostname or "")
+        if self.table.proxy is not None:
+            guard.refuse("proxy", "a proxy, which forwards what it gets")
+        if self.table.api_key_command is not None:
             guard.refuse(
                 "key_command",
-                f"the command that prints the key of {self._name}, since it may connect to any host (use api_key_file "
-                "or api_key_env)",
+                f"the command that prints the key of {self.name}, since its connections cannot be checked (read the "
+                "key from api_key_file or api_key_env)",
             )
 
-    def _require_on_this_machine(self, model: str, served: Sequence[ServedModel]) -> None:
-        """Refuses a model that its server forwards to a cloud, or does not list."""
-        known = [each for each in served if self._service.is_same_model(each.id, model)]
+    def _require_not_remote(self, model: str, served: Sequence[ServedModel]) -> None:
+        """Refuses a model that the server forwards, or does not list, so that its way is unknown."""
+        known = [each for each in served if self.service.is_same_model(each.id, model)]
         if any(each.is_remote for each in known):
-            self._connections.guard.refuse("cloud_model", f"{model}, which {self._name} forwards to a cloud")
+            self.connections.guard.refuse("cloud_model", f"{model}, which {self.name} forwards to a cloud")
         if not known:
-            raise ModelNotFoundError(f"{self._name} has no model {model} on this machine")
+            raise ModelNotFoundError(f"{self.name} has no model {model} on this machine")
 
-    def _opened_sync(self) -> _Ready[httpx.Client]:
-        with self._lock:
-            if self._sync is None or self._sync.pid != os.getpid():
-                self._require_reachable()
-                client = self._connections.sync_client(self._settings(self._url))
-                opened = self._open(client, is_async=False)
-                self._sync = _Ready(Endpoint(client, opened.address), opened.sdk, os.getpid())
-            return self._sync
+    def _exchange(self, call: ProviderCall) -> Exchange:
+        checks_liveness = self.service.liveness_path is not None
+        return Exchange(call, self._codec, self.clock, self.table.timeout_s, checks_liveness=checks_liveness)
 
-    async def _opened_async(self) -> _Ready[httpx.AsyncClient]:
-        # In a thread: the official packages take half a second to import, and keys may come from files and commands.
-        return await asyncio.to_thread(self._open_async) if self._async is None else self._async
-
-    def _open_async(self) -> _Ready[httpx.AsyncClient]:
-        with self._lock:
-            if self._async is None:
-                self._require_reachable()
-                client = self._connections.async_client(self._settings(self._url))
-                opened = self._open(client, is_async=True)
-                self._async = _Ready(Endpoint(client, opened.address), opened.sdk, os.getpid())
-            return self._async
-
-    def _settings(self, url: str) -> ConnectionSettings:
-        return self._connections.settings(url, proxy=self._table.proxy, ca_file=self._table.ca_file)
-
-    def _open(self, client: httpx.Client | httpx.AsyncClient, *, is_async: bool) -> OpenedService:
-        variable = self._service.key_variable_for(self._table, self._environ)
-        key = read_key(self._name, self._table, default_variable=variable, environ=self._environ)
-        if key is None and self._service.needs_key_at(self._table):
-            keys_url = self._service.keys_url_at(self._url)
-            made = f" (keys are made at {keys_url})" if keys_url else ""
-            raise AuthenticationError(
-                f"no API key for {self._name}: set {variable}{made}, or providers.{self._name}.api_key_env "
-                "(or api_key_file, api_key_command, api_key)"
-            )
-        opened = self._service.open(self._table, key, client, self._environ, is_async=is_async)
-        # Also in the environment's custom headers, and in those of a user's own client.
-        held = secrets_in({**dict(client.headers), **opened.address.headers})
-        held += self._proxy_secrets()
-        self._secrets = self._secrets.plus([*held, *([key.get_secret_value()] if key else [])])
-        return opened
-
-    def _proxy_secrets(self) -> list[str]:
-        parts = urlsplit(self._settings(self._url).proxy or "")
-        pair = parts.netloc.rpartition("@")[0]
-        return [parts.password, pair, base64.b64encode(unquote(pair).encode()).decode()] if parts.password else []
-
-    def _prepared(self, call: ProviderCall) -> tuple[HttpCall, Exchange]:
-        checks_loading = self._service.liveness_path is not None
-        exchange = Exchange(call, self._codec, self._clock, self._table.timeout_s, checks_loading=checks_loading)
-        return self._codec.encode(call), exchange
-
-    def _is_alive(self, endpoint: Endpoint[httpx.Client], within_s: float) -> bool:
-        """Whether a server that is silent, perhaps as it loads a model, still responds at all."""
+    def _is_alive(self, endpoint: Endpoint[httpx.Client], timeout_s: float) -> bool:
+        """Whether a silent server, which may be loading a model, still answers."""
         try:
-            path = self._service.liveness_path or ""
-            return fetch(endpoint.client, *self._get(endpoint, path, within_s)).status == 200
-        except Exception:  # noqa: BLE001 - any failure means no response
+            liveness = self._get(endpoint, self.service.liveness_path or "", timeout_s)
+            return fetch(endpoint.client, *liveness).status == 200
+        except Exception:  # noqa: BLE001 - whatever failed, there is no answer
             return False
 
-    async def _ais_alive(self, endpoint: Endpoint[httpx.AsyncClient], within_s: float) -> bool:
+    async def _ais_alive(self, endpoint: Endpoint[httpx.AsyncClient], timeout_s: float) -> bool:
         try:
-            path = self._service.liveness_path or ""
-            return (await afetch(endpoint.client, *self._get(endpoint, path, within_s))).status == 200
+            liveness = self._get(endpoint, self.service.liveness_path or "", timeout_s)
+            return (await afetch(endpoint.client, *liveness)).status == 200
         except Exception:  # noqa: BLE001 - as above
             return False
+
+    def _get(
+        self, endpoint: Endpoint[Client], path: str, timeout_s: float = _LISTING_TIMEOUT_S
+    ) -> tuple[httpx.Request, int, Deadline]:
+        """What `fetch` needs beside a client."""
+        request = endpoint.request("GET", HttpCall(path, b"", {}), httpx.Timeout(timeout_s).as_dict())
+        return request, _MAX_LISTING_BYTES, Deadline(timeout_s, self.clock)
 
     @staticmethod
     def _images_to_fetch(call: ProviderCall) -> list[str]:
@@ -308,69 +289,50 @@ class HttpProvider:
         return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
 
     def _complete(self, error: ProviderError, call: ProviderCall) -> None:
-        """Adds remedies to the error of an attempt, and redacts secrets."""
+        """Adds the remedy to a failed attempt's error, and redacts what the attempt shows."""
         self._explain(error, call.model)
         secrets = self._secrets.plus(secrets_in(call.request.extra_headers or {}))
         secrets.clean(error)
         call.facts.redact(secrets.without)
 
     def _explain(self, error: ProviderError, model: str) -> None:
-        remedies = [self._service.explain(error, self._url, model)]
+        """Adds the remedy to an error's text."""
+        remedies = [self.service.explain(error, self.url, model)]
         if isinstance(error, ModelNotFoundError):
-            remedies.append(self._knowledge.retirement(model))
+            remedies.append(self.retirement(model))
         for remedy in remedies:
             if remedy and remedy not in str(error):
                 error.args = (f"{error} ({remedy})",)
 
-    def _sdk_of(self, sdk: OfficialClient | None) -> OfficialClient:
-        if sdk is None:
-            raise InvalidRequestError(f"{self._name} has no official client here")
-        return sdk
-
-    def _get(self, endpoint: Endpoint[Client], path: str, within_s: float) -> tuple[httpx.Request, int, Deadline]:
-        request = endpoint.request("GET", path, _timeouts(within_s))
-        return request, _MAX_LISTING_BYTES, Deadline(within_s, self._clock)
-
-    def _listing(self, answer: HttpAnswer) -> Any:
+    def _document(self, answer: HttpAnswer) -> Any:
         if not 200 <= answer.status < 300:
-            failure = Failure(answer.status, answer.headers, parsed(answer.body), self._clock.wall())
-            raise error_of(failure)
+            raise error_of(Failure(answer.status, answer.headers, parsed(answer.body), self.clock.wall()))
         body = json_value(answer.body)
         if not isinstance(body, dict | list):
-            raise InvalidResponseError(f"{self._name} sent no list of models")
+            raise InvalidResponseError(f"{self.name} sent no list of models, but a {type(body).__name__}")
         return body
 
     def _listing_failure(self, error: Exception) -> LlamaClientError:
-        if not isinstance(error, ProviderError):
-            if isinstance(error, LlamaClientError):
-                return error
+        if not isinstance(error, LlamaClientError):
             failure = failure_of(error, waited_s=_LISTING_TIMEOUT_S)
             failure.__cause__ = error
             error = failure
-        error.provider = self._name
-        self._explain(error, "")
-        self._secrets.clean(error)
+        if isinstance(error, ProviderError):
+            error.provider = self.name
+            self._explain(error, "")
+            self._secrets.clean(error)
         return error
 
 
-def _checked_url(name: str, service: HttpService, table: HttpTable, environ: Mapping[str, str]) -> str:
-    # It may come from the environment, and so is not checked yet.
-    try:
-        return web_address(service.url(table, environ))
-    except ValueError as error:
-        raise ConfigError(f"{name}: the address in the environment {error}", key=f"providers.{name}.base_url") from None
-
-
 def _image_request(url: str, clock: Clock) -> tuple[httpx.Request, int, Deadline]:
-    # Without the provider's headers: its key must not go to the server of the image.
+    # Without the provider's headers: its key must not be sent to another server.
     headers = {"accept": "image/*", "accept-encoding": "identity"}
-    timeouts = _timeouts(_IMAGE_TIMEOUT_S)
-    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts, "foreign": True})
+    extensions = {"timeout": httpx.Timeout(_IMAGE_TIMEOUT_S).as_dict(), "foreign": True}
+    request = httpx.Request("GET", url, headers=headers, extensions=extensions)
     return request, MAX_IMAGE_BYTES, Deadline(_IMAGE_TIMEOUT_S, clock)
 
 
 def _image_failure(url: str, error: Exception) -> LlamaClientError:
-    """Why an image could not be fetched; the attempt may fall back to another target."""
     if isinstance(error, LlamaClientError):
         return error
     failure = failure_of(error, waited_s=_IMAGE_TIMEOUT_S)
@@ -379,13 +341,9 @@ def _image_failure(url: str, error: Exception) -> LlamaClientError:
 
 
 def _shown(url: str) -> str:
-    # The query of a signed address is its signature.
+    # A signed address holds its signature in its query.
     shown = without_credentials(url)
     return shown if len(shown) <= 100 else f"{shown[:100]}…"
-
-
-def _timeouts(timeout_s: float) -> dict[str, float]:
-    return dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
 
 
 def _image(url: str, answer: HttpAnswer) -> str:

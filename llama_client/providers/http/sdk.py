@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -23,104 +22,28 @@ from llama_client.providers.wire.openai_response import count
 from llama_client.redaction import without_credentials
 from llama_client.version import __version__
 
-_ABOUT_ITSELF = "x-stainless-"
+_TELEMETRY_PREFIX = "x-stainless-"
+_AGENT = f"llama-client/{__version__}"
+_OWN_HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": _AGENT}
 # The sync and async clients of the official packages.
 _CLIENTS = {"groq": ("Groq", "AsyncGroq"), "openai": ("OpenAI", "AsyncOpenAI")}
 
 
 class OfficialClient(Protocol):
-    """What all official clients have in common."""
+    """What the official clients have in common."""
 
-    @property
-    def base_url(self) -> object: ...
-
-    @property
-    def auth_headers(self) -> Mapping[str, str]: ...
-
+    base_url: object
+    auth_headers: Mapping[str, str]
     # A value that is not text removes a header.
-    @property
-    def default_headers(self) -> Mapping[str, Any]: ...
-
-
-def own_headers() -> dict[str, str]:
-    agent = f"llama-client/{__version__}"
-    return {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": agent}
-
-
-def address_of(client: OfficialClient, below: str = "", *, has_key: bool = True) -> Address:
-    """The address of an official client, and its headers without its user agent and telemetry, which would be wrong."""
-    headers = own_headers()
-    for name, value in {**client.auth_headers, **client.default_headers}.items():
-        if name.lower() == "user-agent" and value == getattr(client, "user_agent", None):
-            continue
-        # A later header of the same name, however it is spelled, wins.
-        for known in [known for known in headers if known.lower() == name.lower()]:
-            del headers[known]
-        if isinstance(value, str) and not name.lower().startswith(_ABOUT_ITSELF):
-            headers[name] = value
-    if not has_key:
-        headers.pop("Authorization", None)
-    return Address(f"{str(client.base_url).rstrip('/')}{below}", headers)
-
-
-def headers_of(table: HttpProviderConfig) -> dict[str, str]:
-    return {name: value.get_secret_value() for name, value in table.headers.items()}
-
-
-def openai_client(
-    table: HttpProviderConfig,
-    http: object,
-    *,
-    is_async: bool,
-    key: SecretStr | None,
-    base_url: str,
-    environ: Mapping[str, str],
-) -> OfficialClient:
-    """OpenAI's client for another server, without what its environment adds: organisation, project, key, headers."""
-    import openai
-
-    cut: dict[str, Any] = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
-    # The package requires a key; `client.sdk` of a server without one sends this word.
-    secret = key.get_secret_value() if key else "none"
-    # OPENAI_CUSTOM_HEADERS (one header a line) would override the headers that every request needs.
-    lines = environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    needed = {name.lower(): value for name, value in own_headers().items()} | {"authorization": f"Bearer {secret}"}
-    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
-    cut |= {name: needed.get(name.lower(), openai.omit) for name in names}
-    kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
-    return made(
-        kind,
-        api_key=secret,
-        admin_api_key="",
-        webhook_secret="",
-        base_url=base_url,
-        default_headers={**cut, **headers_of(table)},
-        http_client=http,
-        timeout=table.timeout_s,
-    )
-
-
-def made(kind: Any, **options: Any) -> OfficialClient:
-    """An official client. Its error becomes ours, without the values that it quotes."""
-    try:
-        client: OfficialClient = kind(**options)
-    except Exception as error:  # noqa: BLE001 - each package has its own, and they quote what they were given
-        raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
-    return client
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedService:
-    address: Address
-    sdk: OfficialClient | None = None
+    default_headers: Mapping[str, Any]
 
 
 class HttpService:
-    """A service behind HTTP, described by its row; subclasses for what a row cannot express."""
+    """A service behind HTTP, described by its row; a subclass adds what a row cannot express."""
 
-    # Whether images behind addresses are fetched here, since the server takes none.
+    # Whether images behind addresses are fetched here, since the server accepts only image data.
     fetches_images: ClassVar[bool] = False
-    # Whether its list of models tells which of them it forwards to another server.
+    # Whether its list of models marks those that it forwards to another server.
     lists_remote_models: ClassVar[bool] = False
     # A path that answers at once, even while a model loads; None: it does not load models on request.
     liveness_path: ClassVar[str | None] = None
@@ -137,11 +60,11 @@ class HttpService:
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
         if self._codec is not None:
             return self._codec
-        codec: Codec = named_class(self.row.codec)(abilities, self.row.quirks)
+        codec: Codec = _named_class(self.row.codec)(abilities, self.row.quirks)
         return codec
 
     def is_own_server(self, table: HttpProviderConfig) -> bool:
-        """Whether it is the user's own server, and not the service's usual one."""
+        """Whether it is the user's own server, and not the service's."""
         return self.row.is_local or (self.row.is_any_server and table.base_url is not None)
 
     def keys_url_at(self, url: str) -> str | None:
@@ -163,7 +86,7 @@ class HttpService:
         url = table.base_url or own or self.row.base_url
         if not url:
             key = f"providers.{self.row.name}.base_url"
-            raise ConfigError(f"{key}: is required, as {self.row.name} has no usual address", key=key)
+            raise ConfigError(f"{key}: is required, as {self.row.name} has no default address", key=key)
         return url
 
     def open(
@@ -174,41 +97,38 @@ class HttpService:
         environ: Mapping[str, str],
         *,
         is_async: bool,
-    ) -> OpenedService:
+    ) -> tuple[Address, OfficialClient | None]:
         """Creates the official client on an HTTP client, and reads the address and headers from it."""
-        if not self.row.sdk:
+        row, headers = self.row, {name: value.get_secret_value() for name, value in table.headers.items()}
+        if not row.sdk:
             bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-            return OpenedService(Address(self.url(table, environ), own_headers() | bearer | headers_of(table)))
-        if self.row.sdk == "openai" and not (self.row.is_any_server and table.base_url is None):
-            url = self.url(table, environ)
-            client = openai_client(table, http, is_async=is_async, key=key, base_url=url, environ=environ)
-            return OpenedService(address_of(client, has_key=key is not None), client)
-        # The service's own client reads the service's own environment, and adds the path to the address itself.
-        package: Any = import_module(self.row.sdk)
-        options = (
-            {"base_url": table.base_url.rstrip("/").removesuffix(self.row.below)} if table.base_url is not None else {}
-        )
-        client = made(
-            getattr(package, _CLIENTS[self.row.sdk][is_async]),
-            api_key=key.get_secret_value() if key else None,
-            default_headers=headers_of(table) or None,
-            http_client=http,
-            timeout=table.timeout_s,
-            **options,
-        )
-        return OpenedService(address_of(client, self.row.below), client)
+            return Address(self.url(table, environ), _OWN_HEADERS | bearer | headers), None
+        # OpenAI's client for another server. A service's own client adds the path below the address itself.
+        is_compatible = row.sdk == "openai" and not (row.is_any_server and table.base_url is None)
+        options: dict[str, Any] = {"api_key": key.get_secret_value() if key else None, "default_headers": headers}
+        if is_compatible:
+            options = _compatible_options(options, self.url(table, environ), environ)
+        elif table.base_url is not None:
+            options["base_url"] = table.base_url.rstrip("/").removesuffix(row.below)
+        kind: Any = getattr(import_module(row.sdk), _CLIENTS[row.sdk][is_async])
+        try:
+            client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
+        except Exception as error:  # noqa: BLE001 - each package has its own, and they quote secrets
+            raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
+        has_key = key is not None or not is_compatible
+        return _address_of(client, "" if is_compatible else row.below, has_key=has_key), client
 
     def is_free(self, model: str, url: str) -> bool:
         """Whether tokens cost nothing. The cost of an unknown compatible server is unknown."""
         return self.row.is_local and not self.row.forwards
 
     def require_local(self, model: str, guard: ConnectionGuard) -> None:
-        """Refuses, under `local_only`, a model that its server forwards, as far as the name shows it."""
+        """Refuses, under `local_only`, a model that its server forwards, as far as its name shows that."""
         if self.row.forwards:
             guard.refuse("cloud_model", f"{model}, as {self.row.title} may forward it to a cloud")
-        # Ollama has an OpenAI-compatible API too, so any server of that kind may be one.
+        # Any OpenAI-compatible server may be Ollama, which has such an API too.
         if (self.row.is_local or self.row.is_any_server) and is_cloud_model(model):
-            guard.refuse("cloud_model", f"{model}, as Ollama forwards models of such a name to its cloud")
+            guard.refuse("cloud_model", f"{model}, as Ollama forwards models with such a name to its cloud")
 
     def is_same_model(self, one: str, other: str) -> bool:
         return one == other
@@ -218,8 +138,8 @@ class HttpService:
         if is_refused(error):
             return f"no server listens at {without_credentials(url)}: is it running?"
         if is_unresolved(error):
-            return f"{urlsplit(url).hostname} has no address here: is this machine online?"
-        # Without a response, the error already tells that there is no key.
+            return f"{urlsplit(url).hostname} cannot be resolved: is this machine online?"
+        # Without a response the key is missing, which the error says already.
         keys_url = self.keys_url_at(url)
         if isinstance(error, AuthenticationError) and error.http_status is not None and keys_url is not None:
             return f"is the key right? Keys are made at {keys_url}"
@@ -240,21 +160,54 @@ def http_service_of(kind: str) -> HttpService:
     row = service_of(kind)
     if row is None:
         raise ConfigError(f"no service is named {kind!r}")
-    service: HttpService = named_class(row.client)(row)
+    service: HttpService = _named_class(row.client)(row)
     return service
-
-
-def named_class(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
 
 
 def is_cloud_model(model: str) -> bool:
     """Whether an Ollama server forwards requests for this model to Ollama's cloud."""
-    # A server may ignore invisible characters and read letters in their plain form.
+    # A server may ignore invisible characters and normalize letters.
     plain = unicodedata.normalize("NFKC", model)
     visible = "".join(sign for sign in plain if unicodedata.category(sign)[0] not in "CZ")
     return visible.casefold().endswith(("-cloud", ":cloud"))
+
+
+def _named_class(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _compatible_options(options: Mapping[str, Any], url: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """OpenAI's client for another server, without what its environment adds: organisation, project, keys, headers."""
+    import openai
+
+    # The package requires a key; `client.sdk` of a server without one sends this word.
+    secret = options["api_key"] or "none"
+    cut: dict[str, Any] = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+    # OPENAI_CUSTOM_HEADERS (one header a line) would override the headers that every request needs.
+    lines = environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    needed = {name.lower(): value for name, value in _OWN_HEADERS.items()} | {"authorization": f"Bearer {secret}"}
+    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+    cut |= {name: needed.get(name.lower(), openai.omit) for name in names}
+    headers = {**cut, **options["default_headers"]}
+    unset = {"admin_api_key": "", "webhook_secret": ""}
+    return {"api_key": secret, "base_url": url, "default_headers": headers, **unset}
+
+
+def _address_of(client: OfficialClient, below: str, *, has_key: bool) -> Address:
+    """An official client's address and headers, but for its user agent and telemetry, which would be wrong here."""
+    headers = dict(_OWN_HEADERS)
+    for name, value in {**client.auth_headers, **client.default_headers}.items():
+        if name.lower() == "user-agent" and value == getattr(client, "user_agent", None):
+            continue
+        # A later header of the same name, in any spelling, wins.
+        for known in [known for known in headers if known.lower() == name.lower()]:
+            del headers[known]
+        if isinstance(value, str) and not name.lower().startswith(_TELEMETRY_PREFIX):
+            headers[name] = value
+    if not has_key:
+        headers.pop("Authorization", None)
+    return Address(f"{str(client.base_url).rstrip('/')}{below}", headers)
 
 
 def _context(row: Mapping[str, Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""HTTP transports: open guarded connections, and read with a timeout that may change."""
+"""HTTP transports with guarded connections and, for sync, a read timeout that may change while it waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,33 +17,38 @@ import httpx
 from llama_client.local_only import ConnectionGuard
 
 if TYPE_CHECKING:
-    import ssl
-
     import aiohttp
 
 
-# Both libraries' own default, 100, is below what one process can usefully keep in flight.
+# More requests at once wait for a connection. Both libraries' default, 100, is below what one process can usefully
+# keep in flight.
 MAX_CONNECTIONS = 1000
 KEEPALIVE_S = 30.0
 
 
-class DynamicTimeout(float):
-    """A timeout computed anew at each read. To other transports it is a number: the longest."""
+def shut(stream: Any) -> None:
+    """Makes a read of a network stream that blocks in another thread fail now; does nothing without a socket."""
+    with contextlib.suppress(OSError, AttributeError):
+        stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    now_s: Callable[[], float]
+
+class DynamicTimeout(float):
+    """A timeout that is computed anew at each read. To other transports it is a number, its longest value."""
+
+    current_s: Callable[[], float]
+    # Decides after a timeout whether to read on.
     keeps_waiting: Callable[[], bool]
     stream: DynamicTimeoutStream | None
 
     @classmethod
-    def of(cls, longest_s: float, now_s: Callable[[], float], keeps_waiting: Callable[[], bool]) -> DynamicTimeout:
-        """`keeps_waiting` decides after each timed-out read."""
+    def of(cls, longest_s: float, current_s: Callable[[], float], keeps_waiting: Callable[[], bool]) -> DynamicTimeout:
         timeout = cls(longest_s)
-        timeout.now_s, timeout.keeps_waiting, timeout.stream = now_s, keeps_waiting, None
+        timeout.current_s, timeout.keeps_waiting, timeout.stream = current_s, keeps_waiting, None
         return timeout
 
 
 class DynamicTimeoutStream(httpcore.NetworkStream):
-    """A connection that supports `DynamicTimeout`; closing it wakes a blocked read."""
+    """A connection that supports `DynamicTimeout`; closing it makes a blocked read fail."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
@@ -53,28 +59,22 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
         timeout.stream = self
         while True:
             try:
-                return self._inner.read(max_bytes, timeout.now_s())
+                return self._inner.read(max_bytes, timeout.current_s())
             except httpcore.ReadTimeout:
                 if not timeout.keeps_waiting():
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
-            # httpcore's end of a body whose length was sent.
+            # The end of a body with a content length.
             return
         if isinstance(timeout, DynamicTimeout):
-            # An attempt cancelled while it connected sends nothing.
-            timeout.stream, timeout = self, timeout.now_s()
+            # Raises where the attempt was stopped while it connected, so that nothing is sent.
+            timeout.stream, timeout = self, timeout.current_s()
         self._inner.write(buffer, timeout)
 
-    def shut(self) -> None:
-        """Makes a read that blocks in another thread fail."""
-        sock = self._inner.get_extra_info("socket")
-        with contextlib.suppress(OSError, AttributeError):
-            sock.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
-        self.shut()
+        shut(self._inner)
         self._inner.close()
 
     def start_tls(
@@ -86,10 +86,11 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _GuardedBackend(httpcore.NetworkBackend):
+class _GuardedBackend(httpcore.SyncBackend):
+    """Connects only to addresses that the guard has checked."""
+
     def __init__(self, guard: ConnectionGuard) -> None:
         self._guard = guard
-        self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -104,20 +105,18 @@ class _GuardedBackend(httpcore.NetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         failure: Exception | None = None
-        # Connects to the very addresses that the guard has checked.
         for address in addresses:
             try:
-                return DynamicTimeoutStream(
-                    self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-                )
+                stream = super().connect_tcp(address, port, timeout, local_address, socket_options)
+                return DynamicTimeoutStream(stream)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                # The first error says most: on a machine without IPv6 the second is about that.
+                # The first one tells most: on a machine without IPv6 the second is about that.
                 failure = failure or error
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class GuardedTransport(httpx.BaseTransport):
-    """HTTPX's own transport over httpcore, with the guard and `DynamicTimeout`."""
+    """HTTPX's own transport over httpcore, with the guard and dynamic timeouts."""
 
     def __init__(self, guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext) -> None:
         self._guard = guard
@@ -150,24 +149,18 @@ class GuardedTransport(httpx.BaseTransport):
                 )
             )
         except Exception as error:
-            renamed = _httpx_error(error)
-            if renamed is None:
-                raise
-            raise renamed from error
+            _raise_as_httpx(error)
+            raise
         answer = httpx.Response(
             response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
         )
-        try:
-            if answer.has_redirect_location:
-                # Never followed; under `local_only` the error names the rule.
-                self._guard.refuse_redirect(str(request.url), answer.headers["location"])
-        except BaseException:
+        if answer.has_redirect_location and self._guard.local_only:
             answer.close()
-            raise
+            self._guard.refuse_redirect(str(request.url), answer.headers["location"])
         return answer
 
     def close(self) -> None:
-        """Closes every connection; blocked reads fail."""
+        """Closes every connection; blocked reads in other threads fail."""
         self._pool.close()
 
 
@@ -179,34 +172,30 @@ class _Body(httpx.SyncByteStream):
         try:
             yield from self._response.iter_stream()
         except Exception as error:
-            renamed = _httpx_error(error)
-            if renamed is None:
-                raise
-            raise renamed from error
+            _raise_as_httpx(error)
+            raise
 
     def close(self) -> None:
         self._response.close()
 
 
-def _httpx_error(error: Exception) -> Exception | None:
-    """httpcore's error as HTTPX's, which the official clients know; None: any other error."""
+def _raise_as_httpx(error: Exception) -> None:
+    """Raises httpcore's error as HTTPX's of the same name, which the official clients know."""
     for base in type(error).__mro__:
-        named = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
-        if named is not None:
-            renamed: Exception = named(str(error))
-            return renamed
-    return None
+        kind = getattr(httpx, base.__name__, None) if base.__module__.startswith("httpcore") else None
+        if kind is not None:
+            raise kind(str(error)) from error
 
 
 def aiohttp_transport(
     guard: ConnectionGuard, proxy: str | None, ssl_context: ssl.SSLContext
 ) -> httpx.AsyncBaseTransport:
-    """A guarded transport over aiohttp, as HTTPX's own is slow with many requests in flight."""
+    """A guarded transport over aiohttp, since HTTPX's own is slow with many requests in flight."""
     # aiohttp takes 0.1 s to import, and only async clients need it.
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
-    through, credentials = _without_credentials(proxy)
+    through, credentials = _proxy_and_header(proxy)
 
     class Resolver(aiohttp.ThreadedResolver):
         async def resolve(
@@ -219,20 +208,17 @@ def aiohttp_transport(
 
     class Transport(AiohttpTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            # aiohttp does not call its resolver for what looks like an address.
+            # aiohttp's resolver is not called for IP addresses, or for what looks like one to aiohttp.
             if guard.local_only:
                 # In a thread, as it may read a file.
                 await asyncio.to_thread(guard.require_allowed, request.url.host)
             if credentials and request.url.scheme == "http":
-                # Without a tunnel the request itself carries the credentials of the proxy.
+                # Without a tunnel, the request itself carries the proxy's credentials.
                 request.headers.update(credentials)
             answer = await super().handle_async_request(request)
-            try:
-                if answer.has_redirect_location:
-                    guard.refuse_redirect(str(request.url), answer.headers["location"])
-            except BaseException:
+            if answer.has_redirect_location and guard.local_only:
                 await answer.aclose()
-                raise
+                guard.refuse_redirect(str(request.url), answer.headers["location"])
             return answer
 
     def session() -> aiohttp.ClientSession:
@@ -241,7 +227,7 @@ def aiohttp_transport(
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    # `verify` would be for a connector of the transport's own; this one has the context already.
+    # `verify` would be for a connector of the transport's own; this session's connector has the context already.
     return Transport(verify=ssl_context, proxy=through, client=session)
 
 
@@ -251,13 +237,10 @@ def _resolved(host: str, address: str, port: int) -> aiohttp.abc.ResolveResult:
     return {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": flags}
 
 
-def _without_credentials(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
-    """A proxy, and its credentials as a header: the transport's own way is deprecated in aiohttp."""
-    if address is None:
-        return None, {}
-    proxy = httpx.Proxy(address)
-    if proxy.raw_auth is None:
+def _proxy_and_header(address: str | None) -> tuple[httpx.Proxy | None, dict[str, str]]:
+    """A proxy, and the header with its credentials: how the transport passes them on is deprecated in aiohttp."""
+    proxy = None if address is None else httpx.Proxy(address)
+    if proxy is None or proxy.raw_auth is None:
         return proxy, {}
-    pair = base64.b64encode(b":".join(proxy.raw_auth)).decode()
-    credentials = {"Proxy-Authorization": f"Basic {pair}"}
+    credentials = {"Proxy-Authorization": f"Basic {base64.b64encode(b':'.join(proxy.raw_auth)).decode()}"}
     return httpx.Proxy(proxy.url, headers=credentials), credentials
