@@ -24,6 +24,7 @@ from llama_client.config.provider_tables import GgufConfig, OllamaConfig, Plugin
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
+    HttpConfig,
     LedgerTable,
     Name,
     PriceRow,
@@ -141,6 +142,7 @@ class Config(ConfigTable):
         telemetry: OpenTelemetry's spans and metrics.
         crossover: Models, GPUs and rents beyond the package's own.
         privacy: Exceptions from `local_only`.
+        http: How requests go to providers behind HTTP.
     """
 
     default_model: Annotated[str, Field(min_length=1)] | None = None
@@ -156,6 +158,7 @@ class Config(ConfigTable):
     telemetry: TelemetryConfig = TelemetryConfig()
     crossover: CrossoverConfig = CrossoverConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    http: HttpConfig = HttpConfig()
     _local_only_source: str | None = PrivateAttr(None)
 
     @property

@@ -261,6 +261,17 @@ class PrivacyConfig(ConfigTable):
     allow_hosts: tuple[Annotated[Name, AfterValidator(_host)], ...] = ()
 
 
+class HttpConfig(ConfigTable):
+    """How requests go to providers behind HTTP.
+
+    Attributes:
+        wire: `"builtin"`: this package's own connections, the fastest; `"httpx"`: HTTPX, for tools that hook into it.
+            Behind a proxy, and with `http_client`, it is HTTPX in any case.
+    """
+
+    wire: Literal["builtin", "httpx"] = "builtin"
+
+
 Policy = Literal["ordered", "cheapest", "fastest", "weighted"]
 
 # Parameters of the answer itself (tools, its format, how many) belong to the call, and are the same for every target.

@@ -243,7 +243,7 @@ class Providers:
         from llama_client.providers.http.provider import HttpProvider
 
         if self._connections is None:
-            self._connections = ClientPool(self.guard)
+            self._connections = ClientPool(self.guard, over_httpx=self._config.http.wire == "httpx")
         return HttpProvider(
             name,
             service,

@@ -28,6 +28,7 @@ from llama_client.config.provider_tables import (
 from llama_client.config.schema import Config, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
+    HttpConfig,
     LedgerTable,
     OwnMachine,
     PriceRow,
@@ -59,6 +60,7 @@ TABLES: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     "budgets": (BudgetTable, ()),
     "telemetry": (TelemetryConfig, ()),
     "privacy": (PrivacyConfig, ()),
+    "http": (HttpConfig, ()),
     "crossover": (CrossoverConfig, ()),
     "crossover-models": (ModelTable, ()),
     "crossover-moe": (ExpertsTable, ()),

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import respx
 
 from llama_client import (
     AuthenticationError,
@@ -30,6 +29,7 @@ from llama_client.providers.services import SERVICES, Service
 from tests.asking import MODES, Asker
 from tests.cli.conftest import run
 from tests.providers.services_page import PAGE, filled
+from tests.wire import sending
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Received, ReplayServer, as_json, streamed
 
@@ -107,7 +107,7 @@ def test_each_price_source_is_one_of_genai_prices(row: Service) -> None:
 def test_a_cloud_needs_no_table_and_is_asked_at_its_address(row: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(row.key_variables[-1], KEY)
     url = f"{row.base_url}{row.below}/chat/completions"
-    with respx.mock(using="httpx") as router, LlamaClient({}) as client:
+    with sending.caught(assert_all_called=True) as router, LlamaClient({}) as client:
         route = router.post(url).respond(json=OPENAI.whole())
         assert client.ask("Hi", model=f"{row.name}/some/model").target == f"{row.name}/some/model"
         assert route.calls[0].request.headers["authorization"] == f"Bearer {KEY}"
@@ -115,7 +115,7 @@ def test_a_cloud_needs_no_table_and_is_asked_at_its_address(row: Service, monkey
 
 @pytest.mark.parametrize("name", ["lmstudio", "vllm", "llamacpp", "litellm"])
 def test_a_local_server_needs_neither_table_nor_key(name: str) -> None:
-    with respx.mock(using="httpx") as router, LlamaClient({}) as client:
+    with sending.caught(assert_all_called=True) as router, LlamaClient({}) as client:
         route = router.post(f"{SERVICES[name].base_url}/chat/completions").respond(json=OPENAI.whole())
         reply = client.ask("Hi", model=f"{name}/some/model")
         assert "authorization" not in route.calls[0].request.headers
@@ -134,7 +134,7 @@ def test_without_its_key_the_variable_and_the_page_are_named(row: Service) -> No
 def test_a_local_servers_variable_is_read_on_this_machine_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICES[name].key_variables[0], KEY)
     for host, is_read in (("127.0.0.1:9931", True), ("gpu.test", False)):
-        with respx.mock(using="httpx") as router:
+        with sending.caught(assert_all_called=True) as router:
             route = router.post(f"http://{host}/v1/chat/completions").respond(json=OPENAI.whole())
             with LlamaClient({"providers": {name: {"base_url": f"http://{host}/v1"}}}) as client:
                 client.ask("Hi", model=f"{name}/m")
@@ -147,7 +147,7 @@ def test_openai_is_a_provider_where_its_key_is_set_and_a_suggestion_elsewhere(mo
     assert "no provider is named 'openai', as OPENAI_API_KEY is not set" in str(caught.value)
     assert "did you mean 'groq/openai/gpt-oss-20b'?" in str(caught.value)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with respx.mock(using="httpx") as router, LlamaClient({}) as client:
+    with sending.caught(assert_all_called=True) as router, LlamaClient({}) as client:
         router.post("https://api.openai.com/v1/chat/completions").respond(json=OPENAI.whole())
         assert client.ask("Hi", model="openai/gpt-5.4-mini").provider == "openai"
 
@@ -445,7 +445,7 @@ def test_a_compatible_server_of_ones_own_is_priced_by_its_address() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=OPENAI.whole())
 
-    with respx.mock(using="httpx") as router:
+    with sending.caught(assert_all_called=True) as router:
         router.post("https://api.deepseek.com/chat/completions").mock(side_effect=answer)
         config = {"providers": {"x": {"kind": "openai", "base_url": "https://api.deepseek.com", "api_key": KEY}}}
         with LlamaClient(config) as client:

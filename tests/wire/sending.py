@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import respx
 
 from llama_client import ChatCompletion, UnsupportedFeatureError
+from llama_client.providers.http import async_wire, sync_wire
+from llama_client.providers.http.http1 import RequestHeads
 from tests.asking import Asker
 from tests.wire.dialects import DIALECTS, JSON, Dialect
 
@@ -85,6 +88,70 @@ class Outcome:
         return json.loads(self.sent.content)
 
 
+@contextmanager
+def caught(*, assert_all_called: bool = False) -> Iterator[respx.MockRouter]:
+    """Answers requests before they leave the process, on each wire."""
+    with (
+        respx.mock(using="httpx", assert_all_called=assert_all_called) as router,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+
+        def send(endpoint: sync_wire.Endpoint, *request: Any) -> _Answered:
+            return _Answered(router.handler(_as_httpx(endpoint.heads, *request)))
+
+        async def asend(endpoint: async_wire.Endpoint, *request: Any) -> _Answered:
+            return _Answered(await router.async_handler(_as_httpx(endpoint.heads, *request)))
+
+        patch.setattr(sync_wire.Endpoint, "send", send)
+        patch.setattr(async_wire.Endpoint, "send", asend)
+        yield router
+
+
+def _as_httpx(
+    heads: RequestHeads, method: str, path: str, body: bytes, headers: Mapping[str, str], _: object
+) -> httpx.Request:
+    """The request as HTTPX would have it, read from the bytes of its head."""
+    line, *lines = heads.head(method, path, headers).content.decode().splitlines()
+    origin = heads.origin
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    url = f"{origin.scheme}://{host}:{origin.port}{line.split()[1]}"
+    pairs = [(name, value) for name, _, value in (each.partition(": ") for each in lines)]
+    return httpx.Request(line.split()[0], url, headers=pairs, content=body)
+
+
+class _Answered:
+    """A mocked answer, as the wires give it."""
+
+    follows_waits = True
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, dict(response.headers)
+        self._body = response.content
+
+    def pieces(self) -> Any:
+        return _Pieces([self._body])
+
+    def close(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _Pieces:
+    """For both kinds of loops."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._left = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._left)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._left:
+            yield piece
+
+
 def _answers(router: respx.MockRouter, kind: Kind, message: Mapping[str, Any] | None) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         dialect = kind.dialect
@@ -109,7 +176,7 @@ def send(
     **params: Any,
 ) -> Outcome:
     """Asks once; `message` is what the answer's message is in the provider's own shape."""
-    with respx.mock(using="httpx", assert_all_called=False) as router:
+    with caught() as router:
         _answers(router, kind, message)
         router.get(IMAGE_URL).respond(content=PNG, headers={"content-type": "image/png"})
         config = {"providers": {str(kind): {**kind.table, **(table or {})}}}
@@ -119,17 +186,17 @@ def send(
 
 def refuse(kind: Kind, mode: str, messages: Any = PROMPT, **params: Any) -> UnsupportedFeatureError:
     """The error of a call that the provider cannot honour; that anything was sent fails the test."""
-    with respx.mock(using="httpx", assert_all_called=False) as router:
+    with caught() as router:
         router.route()
-        with pytest.raises(UnsupportedFeatureError) as caught:
+        with pytest.raises(UnsupportedFeatureError) as refused:
             Asker(mode, {"providers": {str(kind): kind.table}}, [])(messages, model=kind.target, **params)
         assert not router.calls
-    return caught.value
+    return refused.value
 
 
 def try_in_order(kinds: list[Kind], mode: str, messages: Any = PROMPT, **params: Any) -> Outcome:
     """Asks a list of targets."""
-    with respx.mock(using="httpx", assert_all_called=False) as router:
+    with caught() as router:
         for kind in kinds:
             _answers(router, kind, None)
         config = {"providers": {str(kind): kind.table for kind in kinds}}

@@ -16,7 +16,6 @@ import groq
 import httpx
 import openai
 import pytest
-import respx
 
 from llama_client import (
     AsyncLlamaClient,
@@ -29,6 +28,7 @@ from llama_client import (
     load_config,
 )
 from tests.asking import MODES, Asker
+from tests.wire import sending
 from tests.wire.asking import KEY, PLENTY_S, PROMPT
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
 from tests.wire.sending import MODEL, forget_variables
@@ -216,7 +216,7 @@ def test_without_an_address_the_kind_is_openai_with_its_own_environment(
 
 
 def test_without_an_address_and_variables_openai_is_asked_at_its_own() -> None:
-    with respx.mock(using="httpx") as router:
+    with sending.caught(assert_all_called=True) as router:
         route = router.post("https://api.openai.com/v1/chat/completions").respond(json=OPENAI.whole())
         ask("call-sync", of("openai", api_key=KEY), f"openai/{MODEL}")
         assert route.called
@@ -294,7 +294,7 @@ def test_ollamas_host_may_be_a_name_a_name_and_port_or_an_address(
     host: str, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
-    with respx.mock(using="httpx") as router:
+    with sending.caught(assert_all_called=True) as router:
         router.post(f"{address}/api/chat").respond(json=OLLAMA.whole())
         assert ask("call-sync", {}, f"ollama/{MODEL}").text == "Hello"
         assert str(router.calls.last.request.url) == f"{address}/api/chat"
@@ -317,7 +317,7 @@ def test_ollamas_key_goes_to_its_cloud_and_to_the_host_that_is_named_beside_it(
 ) -> None:
     for name, value in {"OLLAMA_API_KEY": KEY, **variables}.items():
         monkeypatch.setenv(name, value)
-    with respx.mock(using="httpx") as router:
+    with sending.caught(assert_all_called=True) as router:
         router.post(path="/api/chat").respond(json=OLLAMA.whole())
         ask("call-sync", of("ollama", **table), f"ollama/{MODEL}")
         assert ("authorization" in router.calls.last.request.headers) is is_sent
@@ -336,7 +336,7 @@ def test_without_a_key_the_error_names_the_variable_and_nothing_is_sent(
 ) -> None:
     if value is not None:
         monkeypatch.setenv(variable, value)
-    with respx.mock(using="httpx", assert_all_called=False) as router:
+    with sending.caught() as router:
         router.route()
         with pytest.raises(AuthenticationError, match=variable) as caught:
             ask(mode, of(kind), f"{kind}/{MODEL}")
@@ -419,7 +419,7 @@ def test_what_can_be_no_key_is_a_configuration_error_that_does_not_show_it(
 @calls
 def test_a_bad_key_in_a_providers_own_variable_names_that_variable(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "sk-secret\nX-Evil: 1")
-    with respx.mock(using="httpx"), pytest.raises(ConfigError, match="GROQ_API_KEY") as caught:
+    with sending.caught(assert_all_called=True), pytest.raises(ConfigError, match="GROQ_API_KEY") as caught:
         ask(mode, {}, f"groq/{MODEL}")
     assert "sk-secret" not in str(caught.value)
 
@@ -435,7 +435,7 @@ def test_a_bad_key_in_a_providers_own_variable_names_that_variable(mode: str, mo
 )
 @calls
 def test_a_source_that_holds_no_key_is_named(table: dict[str, Any], named: str, mode: str) -> None:
-    with respx.mock(using="httpx"), pytest.raises(ConfigError, match=named) as caught:
+    with sending.caught(assert_all_called=True), pytest.raises(ConfigError, match=named) as caught:
         ask(mode, of("groq", **table), f"groq/{MODEL}")
     assert "sk-secret" not in str(caught.value)
 
@@ -470,11 +470,16 @@ SDKS: list[tuple[Dialect, Any, Any]] = [
 each_sdk = pytest.mark.parametrize(("dialect", "kind", "async_kind"), SDKS, ids=["groq", "together", "openai"])
 
 
+each_wire = pytest.mark.parametrize(("wire", "connections"), [("builtin", 2), ("httpx", 1)])
+
+
+@each_wire
 @each_sdk
-def test_the_official_client_works_on_the_same_connection(
-    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer
+def test_the_official_client_works_beside_ours(
+    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer, wire: str, connections: int
 ) -> None:
-    with LlamaClient(dialect.config(there.url, api_key=KEY, headers={"X-Team": "llamas"})) as client:
+    config = dialect.config(there.url, api_key=KEY, headers={"X-Team": "llamas"})
+    with LlamaClient(config | {"http": {"wire": wire}}) as client:
         client.ask(PROMPT, timeout=PLENTY_S)
         sdk = client.sdk("x")
         assert isinstance(sdk, kind)
@@ -482,7 +487,7 @@ def test_the_official_client_works_on_the_same_connection(
         answer = sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": PROMPT}])
         assert answer.choices[0].message.content == "Hello"
         client.ask(PROMPT, timeout=PLENTY_S)
-    assert there.accepted == 1
+    assert there.accepted == connections
     assert [request.path for request in there.requests[:2]] == [
         dialect.path,
         dialect.path.replace("chat/completions", "models"),
@@ -491,12 +496,13 @@ def test_the_official_client_works_on_the_same_connection(
         assert (request.headers["authorization"], request.headers["x-team"]) == (f"Bearer {KEY}", "llamas")
 
 
+@each_wire
 @each_sdk
-def test_the_official_async_client_works_on_the_same_connection(
-    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer
+def test_the_official_async_client_works_beside_ours(
+    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer, wire: str, connections: int
 ) -> None:
     async def use() -> None:
-        async with AsyncLlamaClient(dialect.config(there.url, api_key=KEY)) as client:
+        async with AsyncLlamaClient(dialect.config(there.url, api_key=KEY) | {"http": {"wire": wire}}) as client:
             await client.ask(PROMPT, timeout=PLENTY_S)
             sdk = client.sdk("x")
             assert isinstance(sdk, async_kind)
@@ -504,7 +510,7 @@ def test_the_official_async_client_works_on_the_same_connection(
             await client.ask(PROMPT, timeout=PLENTY_S)
 
     asyncio.run(use())
-    assert there.accepted == 1
+    assert there.accepted == connections
     assert [request.headers["authorization"] for request in there.requests] == [f"Bearer {KEY}"] * 3
 
 

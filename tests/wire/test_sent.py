@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import respx
 
 from llama_client import InvalidRequestError, LlamaClient
 from tests.asking import MODES
+from tests.wire import sending
 from tests.wire.sending import (
     DATA_URI,
     GROQ,
@@ -135,7 +135,7 @@ def test_the_whole_address_of_groqs_documentation_means_the_same() -> None:
 
 
 def test_a_query_in_the_address_stays() -> None:
-    with respx.mock(using="httpx") as router:
+    with sending.caught(assert_all_called=True) as router:
         route = router.post("https://llm.test/v1/chat/completions", params={"api-version": "7"})
         route.respond(json=OPENAI.dialect.whole())
         with LlamaClient.for_provider("openai", base_url="https://llm.test/v1?api-version=7") as client:
@@ -472,7 +472,7 @@ def test_an_image_that_is_shown_twice_is_fetched_once(mode: str) -> None:
 @pytest.mark.parametrize("path", ["llama.png", "/etc/passwd", "~/llama.png", "file:///etc/passwd"])
 @each_mode
 def test_a_text_that_looks_like_a_files_name_is_never_read(kind: Kind, path: str, mode: str) -> None:
-    with respx.mock(using="httpx"), pytest.raises(InvalidRequestError, match="url") as caught:
+    with sending.caught(assert_all_called=True), pytest.raises(InvalidRequestError, match="url") as caught:
         send(kind, mode, seeing(path))
     assert caught.value.param == "messages[0].content[1].image_url.url"
 

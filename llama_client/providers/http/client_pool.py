@@ -1,4 +1,4 @@
-"""HTTP clients, one for each set of connection settings (proxy, certificates), opened at first use."""
+"""Connections, one set for each set of connection settings (proxy, certificates), opened at first use."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import os
 import ssl
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from llama_client.config.provider_tables import proxy_address
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.local_only import ConnectionGuard, is_this_machine
-from llama_client.providers.http.transport import GuardedTransport, aiohttp_transport
+from llama_client.providers.http.http1 import RequestHeads
+
+if TYPE_CHECKING:
+    import httpx
+
+    from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
 
 # Where the operating system has proxy settings of its own, these are included.
 _OF_ENVIRONMENT = "the proxy in the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
-_Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +40,33 @@ class ConnectionSettings:
 
 
 class ClientPool:
-    """The HTTP clients of one `LlamaClient`."""
+    """The connections of one `LlamaClient`: its own wires, and HTTPX clients where these are needed."""
 
-    def __init__(self, guard: ConnectionGuard, injected: object = None, *, is_async: bool = False) -> None:
-        expected = httpx.AsyncClient if is_async else httpx.Client
-        if injected is not None and not isinstance(injected, expected):
-            got = f"{type(injected).__module__}.{type(injected).__name__}"
-            message = f"http_client: must be an httpx.{expected.__name__}, got {got}"
-            raise InvalidRequestError(message, param="http_client")
+    def __init__(
+        self, guard: ConnectionGuard, injected: object = None, *, is_async: bool = False, over_httpx: bool = False
+    ) -> None:
+        if injected is not None:
+            import httpx
+
+            expected = httpx.AsyncClient if is_async else httpx.Client
+            if not isinstance(injected, expected):
+                got = f"{type(injected).__module__}.{type(injected).__name__}"
+                message = f"http_client: must be an httpx.{expected.__name__}, got {got}"
+                raise InvalidRequestError(message, param="http_client")
         self.guard = guard
-        self._injected = injected
-        self._lock = threading.Lock()
-        self._clients: dict[tuple[type, ConnectionSettings], Any] = {}
+        self._injected: Any = injected
+        self._over_httpx = over_httpx or injected is not None
+        self._lock = threading.RLock()
+        self._opened: dict[tuple[str, ConnectionSettings], Any] = {}
         self._ssl_contexts: dict[Path | None, ssl.SSLContext] = {}
         self._pid = os.getpid()
-        # The clients of the parent process: never closed, since that would end the parent's connections too.
+        # What the parent process opened: never closed, since that would end the parent's connections too.
         self._of_parent: list[object] = []
+
+    @property
+    def own_headers(self) -> dict[str, str]:
+        """The headers that a user's own client adds to each request."""
+        return {} if self._injected is None else dict(self._injected.headers)
 
     def settings(self, url: str, *, proxy: SecretStr | None, ca_file: Path | None) -> ConnectionSettings:
         """For an address: the provider's own proxy, else the environment's (never under `local_only`)."""
@@ -63,66 +79,109 @@ class ClientPool:
             return ConnectionSettings(_checked_proxy(proxy.get_secret_value(), "proxy:"), ca_file)
         return ConnectionSettings(None if self.guard.local_only else _proxy_of_environment(url), ca_file)
 
-    def sync_client(self, settings: ConnectionSettings) -> httpx.Client:
-        return self._client(httpx.Client, GuardedTransport, settings)
+    def sync_endpoint(
+        self, settings: ConnectionSettings, url: str, headers: Mapping[str, str], *, is_foreign: bool = False
+    ) -> Endpoint:
+        """An address, reached over the user's own client where there is one; `is_foreign`: without what that adds."""
+        if self._over_httpx or settings.proxy is not None:
+            from llama_client.providers.http.httpx_wire import HttpxEndpoint
 
-    def async_client(self, settings: ConnectionSettings) -> httpx.AsyncClient:
-        """May be called in any thread."""
-        return self._client(httpx.AsyncClient, aiohttp_transport, settings)
+            return HttpxEndpoint(self.client(settings, is_async=False), url, headers, is_foreign=is_foreign)
+        from llama_client.providers.http import sync_wire
 
-    def _client(
-        self,
-        kind: type[_Client],
-        transport: Callable[[ConnectionGuard, str | None, ssl.SSLContext], Any],
-        settings: ConnectionSettings,
-    ) -> _Client:
-        if isinstance(self._injected, kind):
+        def opened() -> sync_wire.SyncWire:
+            return sync_wire.SyncWire(self.guard, partial(self._ssl_context, settings.ca_file))
+
+        return sync_wire.Endpoint(self._kept("wire", settings, opened), RequestHeads(url, headers))
+
+    def async_endpoint(
+        self, settings: ConnectionSettings, url: str, headers: Mapping[str, str], *, is_foreign: bool = False
+    ) -> AsyncEndpoint:
+        """The same on the event loop; may be called in any thread."""
+        if self._over_httpx or settings.proxy is not None:
+            from llama_client.providers.http.httpx_wire import AsyncHttpxEndpoint
+
+            return AsyncHttpxEndpoint(self.client(settings, is_async=True), url, headers, is_foreign=is_foreign)
+        from llama_client.providers.http import async_wire
+
+        def opened() -> async_wire.AsyncWire:
+            return async_wire.AsyncWire(self.guard, partial(self._ssl_context, settings.ca_file))
+
+        return async_wire.Endpoint(self._kept("async wire", settings, opened), RequestHeads(url, headers))
+
+    def client(self, settings: ConnectionSettings, *, is_async: bool) -> Any:
+        """The user's own HTTPX client, else one with the guard; may be called in any thread."""
+        if self._injected is not None:
             return self._injected
+        import httpx
+
+        from llama_client.providers.http.transport import GuardedTransport, aiohttp_transport
+
+        def opened() -> httpx.Client:
+            transport = GuardedTransport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
+            return httpx.Client(transport=transport, trust_env=False)
+
+        def aopened() -> httpx.AsyncClient:
+            transport = aiohttp_transport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
+            return httpx.AsyncClient(transport=transport, trust_env=False)
+
+        return self._kept("async client", settings, aopened) if is_async else self._kept("client", settings, opened)
+
+    def _kept(self, kind: str, settings: ConnectionSettings, opened: Callable[[], T]) -> T:
         with self._lock:
             if self._pid != os.getpid():
                 # A forked process opens its own connections: over a shared one, answers could go to either process.
-                self._of_parent += self._clients.values()
-                self._clients.clear()
+                self._of_parent += self._opened.values()
+                self._opened.clear()
                 self._pid = os.getpid()
-            client: _Client | None = self._clients.get((kind, settings))
-            if client is None:
-                context = self._ssl_context(settings.ca_file)
-                client = kind(transport=transport(self.guard, settings.proxy, context), trust_env=False)
-                self._clients[kind, settings] = client
-            return client
+            if (kind, settings) not in self._opened:
+                self._opened[kind, settings] = opened()
+            kept: T = self._opened[kind, settings]
+            return kept
 
     def _ssl_context(self, ca_file: Path | None) -> ssl.SSLContext:
         """Created once for each file: reading the certificates takes 20 ms."""
-        if ca_file in self._ssl_contexts:
-            return self._ssl_contexts[ca_file]
-        if ca_file is None:
-            # Honours SSL_CERT_FILE and SSL_CERT_DIR.
-            context = httpx.create_ssl_context(trust_env=True)
-        else:
-            try:
-                context = ssl.create_default_context(cafile=str(ca_file))
-            except OSError as error:
-                message = f"ca_file: {ca_file} has no readable certificates ({error.strerror})"
-                raise ConfigError(message) from None
-        self._ssl_contexts[ca_file] = context
-        return context
+        with self._lock:
+            context = self._ssl_contexts.get(ca_file)
+            if context is None:
+                context = self._ssl_contexts[ca_file] = _new_ssl_context(ca_file)
+            return context
 
     def close(self) -> None:
-        """Closes the clients that were opened here, not the user's own."""
-        for client in self._taken(httpx.Client):
-            client.close()
+        """Closes what was opened here, not the user's own client."""
+        for opened in self._taken("wire", "client"):
+            opened.close()
 
     async def aclose(self) -> None:
         self.close()
-        for client in self._taken(httpx.AsyncClient):
+        for wire in self._taken("async wire"):
+            wire.close()
+        for client in self._taken("async client"):
             await client.aclose()
 
-    def _taken(self, kind: type[_Client]) -> list[_Client]:
+    def _taken(self, *kinds: str) -> list[Any]:
         with self._lock:
-            return [self._clients.pop(key) for key in list(self._clients) if key[0] is kind]
+            return [self._opened.pop(key) for key in list(self._opened) if key[0] in kinds]
+
+
+def _new_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    if ca_file is None:
+        import certifi
+
+        # As HTTPX does, whose clients are made with it too.
+        file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        if not file and not folder:
+            file = certifi.where()
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:
+        raise ConfigError(f"ca_file: {ca_file} has no readable certificates ({error.strerror})") from None
 
 
 def _checked_proxy(proxy: str, source: str) -> str:
+    import httpx
+
     try:
         httpx.Proxy(proxy_address(proxy))
     except (ValueError, httpx.InvalidURL) as error:

@@ -7,45 +7,48 @@ import socket
 import sys
 from collections.abc import Iterator
 
-import httpcore
-import httpx
-
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
+from llama_client.providers.http.http1 import UndecodableError, WireError
 
 # The error number adds nothing to the text.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
-# Raised before there is a connection to send the request over.
-_UNSENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
+# HTTPX's errors before there is a connection to send the request over.
+_UNSENT = frozenset(
+    ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "InvalidURL")
 )
 
 
 def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
-    if isinstance(_aiohttp_cause(error) or error, httpx.TimeoutException | TimeoutError):
+    cause = _aiohttp_cause(error) or error
+    if isinstance(cause, TimeoutError) or _is_of_httpx(cause, "TimeoutException"):
         if was_unsent(error):
             return APITimeoutError("no connection within the timeout")
         limit = "the timeout" if waited_s is None else f"{waited_s:.3g} s"
         return APITimeoutError(f"no answer within {limit}")
-    if isinstance(error, httpx.DecodingError):
+    if isinstance(error, UndecodableError):
+        return InvalidResponseError(str(error))
+    if _is_of_httpx(error, "DecodingError"):
         return InvalidResponseError("the compressed answer cannot be decoded")
     # The innermost exception with a text: the operating system's, where there is one.
-    texts = [str(cause) for cause in _causes(error) if not isinstance(cause, httpcore.NetworkError) and str(cause)]
+    texts = [str(cause) for cause in _causes(error) if not _is_network_error(cause) and str(cause)]
     reason = _ERRNO.sub("", texts[-1] if texts else str(error)) or type(error).__name__
     if was_unsent(error):
         return APIConnectionError(f"no connection: {reason}")
-    if isinstance(error, httpx.TransportError):
+    if is_transport_error(error):
         return APIConnectionError(f"connection lost: {reason}")
     # Without its text, which may quote secrets.
     return APIConnectionError(f"the HTTP client failed with {type(error).__name__}")
 
 
+def is_transport_error(error: Exception) -> bool:
+    """Whether a connection failed, or was silent for too long."""
+    return isinstance(error, WireError | TimeoutError | APITimeoutError) or _is_of_httpx(error, "TransportError")
+
+
 def was_unsent(error: Exception) -> bool:
     """Whether the request certainly did not reach the server."""
+    if isinstance(error, WireError):
+        return error.is_unsent
     # The aiohttp transport reports resets of an open connection as `ConnectTimeout` too, so the cause decides.
     cause = _aiohttp_cause(error)
     if cause is not None:
@@ -54,7 +57,16 @@ def was_unsent(error: Exception) -> bool:
         return isinstance(
             cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
         )
-    return isinstance(error, _UNSENT)
+    return any(_is_of_httpx(error, name) for name in _UNSENT)
+
+
+def _is_of_httpx(error: BaseException, name: str) -> bool:
+    # A process without HTTPX loaded cannot have its exceptions; another thread may be loading it.
+    return isinstance(error, getattr(sys.modules.get("httpx"), name, ()))
+
+
+def _is_network_error(error: BaseException) -> bool:
+    return isinstance(error, getattr(sys.modules.get("httpcore"), "NetworkError", ()))
 
 
 def is_refused(error: BaseException) -> bool:
@@ -69,7 +81,7 @@ def is_unresolved(error: BaseException) -> bool:
 def _aiohttp_cause(error: Exception) -> BaseException | None:
     # A process without aiohttp loaded cannot have its exceptions.
     aiohttp = sys.modules.get("aiohttp")
-    if aiohttp is None or not isinstance(error, httpx.TransportError):
+    if aiohttp is None or not _is_of_httpx(error, "TransportError"):
         return None
     return error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else None
 

@@ -10,10 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from llama_client.clock import Clock, Deadline
 from llama_client.config.api_keys import read_key
@@ -29,10 +27,10 @@ from llama_client.errors import (
     ModelNotFoundError,
     ProviderError,
 )
-from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, Provider, ProviderCall, ServedModel
+from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of
-from llama_client.providers.http.exchange import Client, Endpoint, Exchange, afetch, asend, fetch, send
+from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
 from llama_client.providers.http.sdk import HttpService, OfficialClient
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
@@ -45,11 +43,16 @@ from llama_client.types.messages import MAX_IMAGE_BYTES, image_type
 _MAX_LISTING_BYTES = 16 << 20
 _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
+# Without the provider's headers: its key must not be sent to another server.
+_IMAGE_HEADERS = {"Accept": "image/*"}
+
+
+_Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened(Generic[Client]):
-    endpoint: Endpoint[Client]
+class _Opened(Generic[_Endpoint]):
+    endpoint: _Endpoint
     sdk: OfficialClient | None
     # A forked process opens its own connections.
     pid: int
@@ -83,8 +86,8 @@ class HttpProvider(Provider):
         self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
         self._lock = threading.Lock()
-        self._sync: _Opened[httpx.Client] | None = None
-        self._async: _Opened[httpx.AsyncClient] | None = None
+        self._sync: _Opened[Endpoint] | None = None
+        self._async: _Opened[AsyncEndpoint] | None = None
 
     def is_free(self, model: str) -> bool:
         return self.service.is_free(model, self.url)
@@ -106,14 +109,16 @@ class HttpProvider(Provider):
             if self._checks_remote_models:
                 self._require_not_remote(call.model, self.served_models())
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
-                client = self.connections.sync_client(self._settings(url))
+                endpoint = self.connections.sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                 try:
-                    call.images[url] = _image(url, fetch(client, *_image_request(url, self.clock)))
+                    call.images[url] = _image(
+                        url, fetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
+                    )
                 except Exception as error:
                     raise _image_failure(url, error) from error
-            exchange = self._exchange(call)
+            exchange = self._exchange(call, partial(self._is_alive, opened.endpoint))
             self._running.add(call.facts)
-            yield from send(opened.endpoint, exchange, partial(self._is_alive, opened.endpoint))
+            yield from send(opened.endpoint, exchange)
         except ProviderError as error:
             self._complete(error, call)
             raise
@@ -126,14 +131,15 @@ class HttpProvider(Provider):
             if self._checks_remote_models:
                 self._require_not_remote(call.model, await self.aserved_models())
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
-                client = self.connections.async_client(self._settings(url))
+                endpoint = self.connections.async_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                 try:
-                    call.images[url] = _image(url, await afetch(client, *_image_request(url, self.clock)))
+                    answer = await afetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
+                    call.images[url] = _image(url, answer)
                 except Exception as error:
                     raise _image_failure(url, error) from error
-            exchange = self._exchange(call)
+            exchange = self._exchange(call, partial(self._ais_alive, opened.endpoint))
             self._running.add(call.facts)
-            chunks = asend(opened.endpoint, exchange, partial(self._ais_alive, opened.endpoint))
+            chunks = asend(opened.endpoint, exchange)
             # An abandoned generator would be closed at some later time, and it holds a connection.
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -158,7 +164,7 @@ class HttpProvider(Provider):
         endpoint = (self._async or await self._aopen()).endpoint
         try:
             bodies = [
-                self._document(await afetch(endpoint.client, *self._get(endpoint, path)))
+                self._document(await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, self._deadline()))
                 for path in self.service.listing_paths
             ]
         except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
@@ -169,7 +175,7 @@ class HttpProvider(Provider):
         """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
         endpoint = self.open().endpoint
         try:
-            return self._document(fetch(endpoint.client, *self._get(endpoint, path)))
+            return self._document(fetch(endpoint, path, {}, _MAX_LISTING_BYTES, self._deadline()))
         except Exception as error:  # noqa: BLE001 - as above
             raise self._listing_failure(error)  # noqa: B904 - as above
 
@@ -181,27 +187,26 @@ class HttpProvider(Provider):
         for facts in list(self._running):
             facts.cancel()
 
-    def open(self) -> _Opened[httpx.Client]:
+    def open(self) -> _Opened[Endpoint]:
         """Reads the key and creates the HTTP client, at the first time in this process."""
         with self._lock:
             if self._sync is None or self._sync.pid != os.getpid():
-                self._sync = self._opened(self.connections.sync_client)
+                self._sync = self._opened(self.connections.sync_endpoint, is_async=False)
             return self._sync
 
-    def _open_async(self) -> _Opened[httpx.AsyncClient]:
+    def _open_async(self) -> _Opened[AsyncEndpoint]:
         with self._lock:
             if self._async is None:
-                self._async = self._opened(self.connections.async_client)
+                self._async = self._opened(self.connections.async_endpoint, is_async=True)
             return self._async
 
-    async def _aopen(self) -> _Opened[httpx.AsyncClient]:
+    async def _aopen(self) -> _Opened[AsyncEndpoint]:
         # In a thread: importing the official packages takes 0.5 s, and keys may come from files and commands.
         return await asyncio.to_thread(self._open_async)
 
-    def _opened(self, client_with: Callable[[ConnectionSettings], Client]) -> _Opened[Client]:
+    def _opened(self, connect: Callable[..., _Endpoint], *, is_async: bool) -> _Opened[_Endpoint]:
         self._require_connection_allowed()
         settings = self._settings(self.url)
-        client = client_with(settings)
         variable = self.service.key_variable_for(self.table, self.environ)
         key = read_key(self.name, self.table, default_variable=variable, environ=self.environ)
         if key is None and self.service.needs_key_at(self.table):
@@ -211,17 +216,17 @@ class HttpProvider(Provider):
                 f"no API key for {self.name}: set {variable}{made}, or providers.{self.name}.api_key_env "
                 "(or api_key_file, api_key_command, api_key)"
             )
-        is_async = isinstance(client, httpx.AsyncClient)
-        address, sdk = self.service.open(self.table, key, client, self.environ, is_async=is_async)
+        client_with = partial(self.connections.client, settings, is_async=is_async)
+        address, sdk = self.service.open(self.table, key, client_with, self.environ, is_async=is_async)
         # Also what the environment's custom headers and a user's own client add.
-        secrets = secrets_in({**dict(client.headers), **address.headers})
+        secrets = secrets_in({**self.connections.own_headers, **address.headers})
         secrets += [key.get_secret_value()] if key else []
         proxy = urlsplit(settings.proxy or "")
         if proxy.password:
             pair = proxy.netloc.rpartition("@")[0]
             secrets += [proxy.password, pair, base64.b64encode(unquote(pair).encode()).decode()]
         self._secrets = self._secrets.plus(secrets)
-        return _Opened(Endpoint(client, address), sdk, os.getpid())
+        return _Opened(connect(settings, address.url, address.headers), sdk, os.getpid())
 
     def _settings(self, url: str) -> ConnectionSettings:
         return self.connections.settings(url, proxy=self.table.proxy, ca_file=self.table.ca_file)
@@ -256,31 +261,27 @@ class HttpProvider(Provider):
         if not known:
             raise ModelNotFoundError(f"{self.name} has no model {model} on this machine")
 
-    def _exchange(self, call: ProviderCall) -> Exchange:
+    def _exchange(self, call: ProviderCall, is_alive: IsAlive) -> Exchange:
         checks_liveness = self.service.liveness_path is not None
-        return Exchange(call, self._codec, self.clock, self.table.timeout_s, checks_liveness=checks_liveness)
+        return Exchange(call, self._codec, self.clock, self.table.timeout_s, is_alive if checks_liveness else None)
 
-    def _is_alive(self, endpoint: Endpoint[httpx.Client], timeout_s: float) -> bool:
+    def _is_alive(self, endpoint: Endpoint, timeout_s: float) -> bool:
         """Whether a silent server, which may be loading a model, still answers."""
         try:
-            liveness = self._get(endpoint, self.service.liveness_path or "", timeout_s)
-            return fetch(endpoint.client, *liveness).status == 200
+            path, deadline = self.service.liveness_path or "", self._deadline(timeout_s)
+            return fetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline).status == 200
         except Exception:  # noqa: BLE001 - whatever failed, there is no answer
             return False
 
-    async def _ais_alive(self, endpoint: Endpoint[httpx.AsyncClient], timeout_s: float) -> bool:
+    async def _ais_alive(self, endpoint: AsyncEndpoint, timeout_s: float) -> bool:
         try:
-            liveness = self._get(endpoint, self.service.liveness_path or "", timeout_s)
-            return (await afetch(endpoint.client, *liveness)).status == 200
+            path, deadline = self.service.liveness_path or "", self._deadline(timeout_s)
+            return (await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline)).status == 200
         except Exception:  # noqa: BLE001 - as above
             return False
 
-    def _get(
-        self, endpoint: Endpoint[Client], path: str, timeout_s: float = _LISTING_TIMEOUT_S
-    ) -> tuple[httpx.Request, int, Deadline]:
-        """What `fetch` needs beside a client."""
-        request = endpoint.request("GET", HttpCall(path, b"", {}), httpx.Timeout(timeout_s).as_dict())
-        return request, _MAX_LISTING_BYTES, Deadline(timeout_s, self.clock)
+    def _deadline(self, timeout_s: float = _LISTING_TIMEOUT_S) -> Deadline:
+        return Deadline(timeout_s, self.clock)
 
     @staticmethod
     def _images_to_fetch(call: ProviderCall) -> list[str]:
@@ -322,14 +323,6 @@ class HttpProvider(Provider):
             self._explain(error, "")
             self._secrets.clean(error)
         return error
-
-
-def _image_request(url: str, clock: Clock) -> tuple[httpx.Request, int, Deadline]:
-    # Without the provider's headers: its key must not be sent to another server.
-    headers = {"accept": "image/*", "accept-encoding": "identity"}
-    extensions = {"timeout": httpx.Timeout(_IMAGE_TIMEOUT_S).as_dict(), "foreign": True}
-    request = httpx.Request("GET", url, headers=headers, extensions=extensions)
-    return request, MAX_IMAGE_BYTES, Deadline(_IMAGE_TIMEOUT_S, clock)
 
 
 def _image_failure(url: str, error: Exception) -> LlamaClientError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -15,7 +16,6 @@ from llama_client.errors import AuthenticationError, ConfigError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
-from llama_client.providers.http.exchange import Address
 from llama_client.providers.services import Service, service_of
 from llama_client.providers.wire.openai_request import Abilities
 from llama_client.providers.wire.openai_response import count
@@ -27,6 +27,14 @@ _AGENT = f"llama-client/{__version__}"
 _OWN_HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": _AGENT}
 # The sync and async clients of the official packages.
 _CLIENTS = {"groq": ("Groq", "AsyncGroq"), "openai": ("OpenAI", "AsyncOpenAI")}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A provider's URL, and the headers of each request to it (with the key, so never shown)."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
 
 
 class OfficialClient(Protocol):
@@ -93,7 +101,7 @@ class HttpService:
         self,
         table: HttpProviderConfig,
         key: SecretStr | None,
-        http: object,
+        client_with: Callable[[], object],
         environ: Mapping[str, str],
         *,
         is_async: bool,
@@ -112,7 +120,7 @@ class HttpService:
             options["base_url"] = table.base_url.rstrip("/").removesuffix(row.below)
         kind: Any = getattr(import_module(row.sdk), _CLIENTS[row.sdk][is_async])
         try:
-            client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
+            client: OfficialClient = kind(http_client=client_with(), timeout=table.timeout_s, **options)
         except Exception as error:  # noqa: BLE001 - each package has its own, and they quote secrets
             raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
         has_key = key is not None or not is_compatible

@@ -46,6 +46,10 @@ class DynamicTimeout(float):
         timeout.current_s, timeout.keeps_waiting, timeout.stream = current_s, keeps_waiting, None
         return timeout
 
+    def release(self) -> None:
+        """Lets go of the request, which whatever keeps the timeout would keep in memory."""
+        self.current_s, self.keeps_waiting = float, bool
+
 
 class DynamicTimeoutStream(httpcore.NetworkStream):
     """A connection that supports `DynamicTimeout`; closing it makes a blocked read fail."""

@@ -1,0 +1,273 @@
+"""HTTP/1.1 for both wires: the bytes of a request, and the parser of an answer (llhttp, as in Node.js)."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import httptools
+
+# The head of an answer, its trailers, and what frames a body, each.
+MAX_HEAD_BYTES = 128 << 10
+# What one read takes from the socket, and the most that one step of decompression gives.
+PIECE_BYTES = 64 << 10
+
+_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN_IN_VALUE = re.compile(r"[\0\r\n]")
+# What a path or query may contain besides letters and digits (RFC 3986), and escapes that are there already.
+_SAFE = "/?:@!$&'()*+,;=~-._%"
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+class WireError(Exception):
+    """A failure below HTTP; `is_unsent` where the request certainly did not reach the server."""
+
+    is_unsent = False
+
+
+class NotConnectedError(WireError):
+    is_unsent = True
+
+
+class ConnectTimeoutError(NotConnectedError, TimeoutError):
+    pass
+
+
+class ReadTimeoutError(WireError, TimeoutError):
+    pass
+
+
+class ConnectionLostError(WireError):
+    pass
+
+
+class MalformedAnswerError(WireError):
+    """The server sent something that is not HTTP/1.1."""
+
+
+class UndecodableError(WireError):
+    """The body is encoded with what was not accepted, or is not what its encoding says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections lead: requests to equal origins share them."""
+
+    scheme: str
+    # As in the address, in ASCII: what the guard judges, and what is connected to.
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Everything before a request's body but its length. It holds the key, so it has no representation."""
+
+    content: bytes = field(repr=False)
+
+
+class RequestHeads:
+    """The heads of requests to one address, each prepared once."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        host = _ascii_host(parts.hostname or "")
+        self.origin = Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
+        self._path = quote(parts.path, safe=_SAFE)
+        self._query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
+        shown = f"[{host}]" if ":" in host else host
+        port = "" if self.origin.port == _PORTS[parts.scheme] else f":{self.origin.port}"
+        self._headers: dict[str, tuple[str, str]] = {"host": ("Host", f"{shown}{port}")}
+        self._add(self._headers, headers)
+        if parts.username or parts.password:
+            user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            self._headers["authorization"] = ("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+        # Answers are small, and a compressing server may hold back the chunks of a stream.
+        self._headers["accept-encoding"] = ("Accept-Encoding", "identity")
+        self._known: dict[tuple[str, str], Head] = {}
+
+    def head(self, method: str, path: str, headers: Mapping[str, str]) -> Head:
+        """The head of a request for a path below the address, or for the address itself; its query is kept.
+
+        Raises:
+            ValueError: A header's name or value cannot be sent.
+        """
+        if headers:
+            own = dict(self._headers)
+            self._add(own, headers)
+            return self._head(method, path, own)
+        known = self._known.get((method, path))
+        if known is None:
+            known = self._known[method, path] = self._head(method, path, self._headers)
+        return known
+
+    def _head(self, method: str, path: str, headers: Mapping[str, tuple[str, str]]) -> Head:
+        target = f"{self._path.rstrip('/')}/{quote(path, safe=_SAFE)}" if path else self._path or "/"
+        lines = [f"{method} {target}{self._query} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.values()]
+        return Head("\r\n".join(lines).encode("utf-8") + b"\r\n")
+
+    @staticmethod
+    def _add(known: dict[str, tuple[str, str]], headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            # Not the value, which may be a key.
+            if not _NAME.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value):
+                raise ValueError(f"the header {name!r} cannot be sent")
+            known[name.lower()] = (name, value.strip())
+
+
+def _ascii_host(host: str) -> str:
+    if host.isascii():
+        return host
+    import httpx
+
+    return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
+
+
+def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
+    return status in _REDIRECTS and "location" in headers
+
+
+class AnswerParser:
+    """Parses the answers that one connection brings, one after the other.
+
+    Lenient as browsers and aiohttp are: bare line feeds, and spaces after a chunk's size.
+    """
+
+    __slots__ = (
+        "_has_more",
+        "_is_framed",
+        "_parser",
+        "_unbounded_bytes",
+        "has_head",
+        "headers",
+        "is_complete",
+        "keeps_alive",
+        "pieces",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        self.begin()
+
+    def begin(self) -> None:
+        """Before each request."""
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.has_head = False
+        # The body's bytes that have arrived and were not taken.
+        self.pieces: list[bytes] = []
+        self.is_complete = False
+        # Whether the connection may serve another request.
+        self.keeps_alive = False
+        self._is_framed = False
+        self._has_more = False
+        self._unbounded_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        before = len(self.pieces)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise MalformedAnswerError("the server switched to another protocol") from None
+        except httptools.HttpParserError as error:
+            if self.is_complete:
+                # What follows a complete answer concerns the connection alone.
+                self.keeps_alive = False
+                return
+            raise MalformedAnswerError(f"malformed HTTP ({_reason(error)})") from None
+        if len(self.pieces) > before:
+            self._unbounded_bytes = 0
+        elif not self.is_complete:
+            self._unbounded_bytes += len(data)
+            if self._unbounded_bytes > MAX_HEAD_BYTES:
+                raise MalformedAnswerError(f"more than {MAX_HEAD_BYTES >> 10} KiB without a part of the body")
+
+    def end(self) -> None:
+        """The connection was closed: complete where nothing frames the body, else a failure."""
+        self.keeps_alive = False
+        if self.is_complete or (self.has_head and not self._is_framed):
+            self.is_complete = True
+        elif self.has_head:
+            raise ConnectionLostError("the server closed the connection within its answer")
+        else:
+            raise ConnectionLostError("the server closed the connection without an answer")
+
+    # The parser calls these.
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            # An answer that nobody asked for.
+            self.keeps_alive, self._has_more = False, True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.is_complete:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
+
+    def on_headers_complete(self) -> None:
+        if self._has_more:
+            return
+        self.status = self._parser.get_status_code()
+        self.has_head = self.status >= 200
+        headers = self.headers
+        self._is_framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
+        self.keeps_alive = self._parser.should_keep_alive() and not (
+            "content-length" in headers and "transfer-encoding" in headers
+        )
+
+    def on_body(self, data: bytes) -> None:
+        if not self._has_more:
+            self.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._has_more:
+            return
+        if self.has_head:
+            self.is_complete = True
+        else:
+            # 100 Continue, 103 Early Hints: the answer follows.
+            self.headers = {}
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition(",")[0].strip() or type(error).__name__
+
+
+class Inflater:
+    """Undoes one layer of gzip or deflate, piece by piece, so that a bound on what comes out holds at any time."""
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("gzip", "x-gzip", "deflate"):
+            raise UndecodableError(f"the answer is encoded with {name[:40]!r}, though none was accepted")
+        self._is_deflate = name == "deflate"
+        self._inflate: Any = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._inflate is None and data:
+            # "deflate" comes with zlib's head, as it should, and without.
+            is_raw = self._is_deflate and (data[0] & 0x0F) != 8
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else zlib.MAX_WBITS | 32)
+        piece = data
+        while piece:
+            try:
+                piece = self._inflate.decompress(data, PIECE_BYTES)
+            except zlib.error:
+                raise UndecodableError("the compressed answer cannot be decoded") from None
+            if piece:
+                yield piece
+            data = self._inflate.unconsumed_tail
+
+    def end(self) -> None:
+        if self._inflate is not None and not self._inflate.eof:
+            raise ConnectionLostError("the compressed answer ends too early")

@@ -1,0 +1,153 @@
+"""Requests over HTTPX clients: the user's own, those behind a proxy, and where `[http] wire` says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from llama_client.providers.http.sync_wire import CONNECT_TIMEOUT_S
+from llama_client.providers.http.transport import DynamicTimeout, DynamicTimeoutStream, shut
+from llama_client.providers.http.waits import AsyncWaits, Waits, expire
+
+Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
+T = TypeVar("T")
+
+
+class _Requests(Generic[Client]):
+    """The requests to one address over one client."""
+
+    def __init__(self, client: Client, url: str, headers: Mapping[str, str], *, is_foreign: bool = False) -> None:
+        self.client: Client = client
+        self._base = httpx.URL(url)
+        self._urls = {"": self._base}
+        # The headers and the authentication that a user's own client adds are for the provider alone.
+        self._headers = httpx.Headers({} if is_foreign else client.headers)
+        self._auth: Any = None if is_foreign else httpx.USE_CLIENT_DEFAULT
+        # Answers are small, and a compressing server may hold back the chunks of a stream.
+        self._headers["accept-encoding"] = "identity"
+        self._headers.update(headers)
+
+    def _request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeouts: Mapping[str, float | None]
+    ) -> httpx.Request:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = self._base.copy_with(path=f"{self._base.path.rstrip('/')}/{path}")
+        merged = self._headers
+        if headers:
+            merged = merged.copy()
+            merged.update(headers)
+        return httpx.Request(method, url, headers=merged, content=body, extensions={"timeout": timeouts})
+
+
+class HttpxEndpoint(_Requests[httpx.Client]):
+    """See `sync_wire.Endpoint`."""
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> HttpxAnswer:
+        wait_s = waits.wait_s()
+        read = DynamicTimeout.of(waits.longest_s(), waits.wait_s, waits.keeps_waiting)
+        timeouts = {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": read, "write": read, "pool": wait_s}
+        request = self._request(method, path, body, headers, timeouts)
+        waits.stop_by(lambda: shut(read.stream))
+        try:
+            response = self.client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        except BaseException:
+            read.release()
+            raise
+        answer = HttpxAnswer(response, read)
+        waits.stop_by(partial(shut, answer.connection))
+        return answer
+
+
+class HttpxAnswer:
+    """See `sync_wire.Answer`."""
+
+    def __init__(self, response: httpx.Response, read: DynamicTimeout) -> None:
+        self.status, self.headers = response.status_code, plain_headers(response.headers)
+        self.connection = response.extensions.get("network_stream")
+        # A user's own client would wait as long for the end of the connection as for an answer.
+        self.follows_waits = isinstance(self.connection, DynamicTimeoutStream)
+        self._response = response
+        self._read = read
+
+    def pieces(self) -> Iterator[bytes]:
+        stream = self._response.stream
+        if "content-encoding" in self.headers or not isinstance(stream, httpx.SyncByteStream):
+            return self._response.iter_bytes()
+        return iter(stream)
+
+    def close(self) -> None:
+        # HTTPX's responses are reference cycles, which would keep the prompt in memory.
+        self._read.release()
+        self._response.close()
+
+
+class AsyncHttpxEndpoint(_Requests[httpx.AsyncClient]):
+    """See `async_wire.Endpoint`."""
+
+    async def send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
+    ) -> AsyncHttpxAnswer:
+        wait_s = waits.wait_s()
+        # The other waits are limited here, as their limits change.
+        timeouts = {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": None, "write": None, "pool": None}
+        request = self._request(method, path, body, headers, timeouts)
+        sent = self.client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        return AsyncHttpxAnswer(await _within(sent, waits), waits)
+
+
+class AsyncHttpxAnswer:
+    """See `async_wire.Answer`."""
+
+    def __init__(self, response: httpx.Response, waits: AsyncWaits) -> None:
+        self.status, self.headers = response.status_code, plain_headers(response.headers)
+        self._response = response
+        self._waits = waits
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        if "content-encoding" in self.headers or not isinstance(stream, httpx.AsyncByteStream):
+            pieces = self._response.aiter_bytes()
+        else:
+            pieces = aiter(stream)
+        while (piece := await _within(anext(pieces, None), self._waits)) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:
+    """Awaits a result for as long as `waits` allows."""
+    if not waits.is_patient:
+        async with asyncio.timeout(waits.wait_s()) as timer:
+            waits.stop_by(partial(expire, timer))
+            return await result
+    task = asyncio.ensure_future(result)
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(waits.wait_s()) as timer:
+                    waits.stop_by(partial(expire, timer))
+                    return await asyncio.shield(task)
+            except TimeoutError:
+                if task.done() or not await waits.akeeps_waiting():
+                    raise
+    finally:
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def plain_headers(headers: httpx.Headers) -> dict[str, str]:
+    """The headers by lower-case name. HTTPX's own conversion guesses the encoding of each, which is slow."""
+    plain = {}
+    for name, value in headers.raw:
+        plain[name.lower().decode("latin-1")] = value.decode("latin-1")
+    return plain
