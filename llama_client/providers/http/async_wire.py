@@ -23,15 +23,13 @@ from llama_client.providers.http.http1 import (
     WireError,
     is_redirect,
 )
-from llama_client.providers.http.sync_wire import CONNECT_TIMEOUT_S, KEEPALIVE_S, MAX_CONNECTIONS
+from llama_client.providers.http.sync_wire import CONNECT_TIMEOUT_S, KEEPALIVE_S, MAX_CONNECTIONS, is_readable
 from llama_client.providers.http.waits import AsyncWaits, expire
 
 # The socket is not read while so much waits for its reader.
 _MAX_WAITING_PIECES = 16
 # One address gets this long before the next one is tried beside it (RFC 8305).
 _NEXT_ADDRESS_S = 0.25
-# A connection that rested for longer is looked at again before it is used.
-_SETTLED_S = 1.0
 
 
 class _Connection(asyncio.Protocol):
@@ -126,6 +124,11 @@ class _Connection(asyncio.Protocol):
         """Ends its use; False: it is closed already."""
         self.idle_since, self._is_busy = self._loop.time(), False
         return not self._is_lost
+
+    def has_news(self) -> bool:
+        """Whether the socket has something to read, which the loop has not read."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        return sock is not None and not self._is_lost and is_readable(sock)
 
     def wake_up(self) -> bool:
         """Begins its use; False: it was closed meanwhile."""
@@ -280,17 +283,16 @@ class AsyncWire:
         idle = self._idle.get(origin)
         if not idle:
             return None
-        loop = asyncio.get_running_loop()
-        if loop.time() - idle[-1].idle_since > _SETTLED_S:
-            # The loop may have stood still: two turns, and it has seen which connections were closed meanwhile.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         while idle and now - idle[0].idle_since > KEEPALIVE_S:
             idle.popleft().close()
         while idle:
             # The last one used is the least likely to be closed.
             connection = idle.pop()
+            if connection.has_news():
+                # What the loop has not seen yet, as where it stood still. After two turns it has.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             if connection.wake_up():
                 return connection
             connection.close()
@@ -298,7 +300,9 @@ class AsyncWire:
 
     async def _connected(self, origin: Origin, waits: AsyncWaits) -> _Connection:
         loop = asyncio.get_running_loop()
-        is_tls, failure = origin.scheme == "https", None
+        failure: OSError | None = None
+        # In a thread, as the first time reads the certificates.
+        tls = await asyncio.to_thread(self._ssl_context) if origin.scheme == "https" else None
         try:
             addresses = [origin.host]
             if self._guard.local_only:
@@ -312,8 +316,8 @@ class AsyncWire:
                             partial(_Connection, origin, loop),
                             address,
                             origin.port,
-                            ssl=self._ssl_context() if is_tls else None,
-                            server_hostname=origin.host if is_tls else None,
+                            ssl=tls,
+                            server_hostname=None if tls is None else origin.host,
                             happy_eyeballs_delay=_NEXT_ADDRESS_S,
                         )
                     return connection

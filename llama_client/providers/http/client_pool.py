@@ -165,18 +165,19 @@ class ClientPool:
 
 
 def _new_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
-    if ca_file is None:
-        import certifi
+    import certifi
 
-        # As HTTPX does, whose clients are made with it too.
-        file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-        if not file and not folder:
-            file = certifi.where()
-        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    # As HTTPX does, so that the official clients trust the same.
+    sources = {"SSL_CERT_FILE": os.environ.get("SSL_CERT_FILE"), "SSL_CERT_DIR": os.environ.get("SSL_CERT_DIR")}
+    source, path = next(((name, path) for name, path in sources.items() if path), ("", certifi.where()))
+    if ca_file is not None:
+        source, path = "ca_file", str(ca_file)
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        if source == "SSL_CERT_DIR":
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
     except OSError as error:
-        raise ConfigError(f"ca_file: {ca_file} has no readable certificates ({error.strerror})") from None
+        raise ConfigError(f"{source or 'certifi'}: {path} has no readable certificates ({error.strerror})") from None
 
 
 def _checked_proxy(proxy: str, source: str) -> str:

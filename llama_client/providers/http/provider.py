@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -53,7 +53,8 @@ _Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
 @dataclass(frozen=True, slots=True)
 class _Opened(Generic[_Endpoint]):
     endpoint: _Endpoint
-    sdk: OfficialClient | None
+    # The official client, made when it is asked for.
+    sdk: Callable[[], OfficialClient]
     # A forked process opens its own connections.
     pid: int
 
@@ -152,10 +153,11 @@ class HttpProvider(Provider):
 
     def sdk(self, *, is_async: bool = False) -> OfficialClient:
         """The official client, on this provider's own connections."""
-        opened: _Opened[Any] = self._open_async() if is_async else self.open()
-        if opened.sdk is None:
+        if not self.service.row.sdk:
             raise InvalidRequestError(f"{self.name} has no official client")
-        return opened.sdk
+        opened: _Opened[Any] = self._open_async() if is_async else self.open()
+        with self._lock:
+            return opened.sdk()
 
     def served_models(self) -> Sequence[ServedModel]:
         return self.service.served([self.look_up(path) for path in self.service.listing_paths])
@@ -216,8 +218,13 @@ class HttpProvider(Provider):
                 f"no API key for {self.name}: set {variable}{made}, or providers.{self.name}.api_key_env "
                 "(or api_key_file, api_key_command, api_key)"
             )
-        client_with = partial(self.connections.client, settings, is_async=is_async)
-        address, sdk = self.service.open(self.table, key, client_with, self.environ, is_async=is_async)
+
+        @cache
+        def sdk() -> OfficialClient:
+            http = self.connections.client(settings, is_async=is_async)
+            return self.service.official(self.table, key, http, self.environ, is_async=is_async)
+
+        address = self.service.address(self.table, key, self.environ, sdk)
         # Also what the environment's custom headers and a user's own client add.
         secrets = secrets_in({**self.connections.own_headers, **address.headers})
         secrets += [key.get_secret_value()] if key else []

@@ -97,34 +97,51 @@ class HttpService:
             raise ConfigError(f"{key}: is required, as {self.row.name} has no default address", key=key)
         return url
 
-    def open(
+    def address(
         self,
         table: HttpProviderConfig,
         key: SecretStr | None,
-        client_with: Callable[[], object],
+        environ: Mapping[str, str],
+        official: Callable[[], OfficialClient],
+    ) -> Address:
+        """Where requests go, and their headers. The official client is created where its environment has a say."""
+        row = self.row
+        own = {name: value.get_secret_value() for name, value in table.headers.items()}
+        bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
+        if row.sdk and not self._is_compatible(table):
+            prefix = f"{row.sdk.upper()}_"
+            if any(name.startswith(prefix) and name not in row.key_variables for name in environ):
+                return _address_of(official(), row.below)
+        url = self.url(table, environ).rstrip("/").removesuffix(row.below) + row.below
+        return Address(url, _merged(_OWN_HEADERS, bearer, own))
+
+    def official(
+        self,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
         environ: Mapping[str, str],
         *,
         is_async: bool,
-    ) -> tuple[Address, OfficialClient | None]:
-        """Creates the official client on an HTTP client, and reads the address and headers from it."""
-        row, headers = self.row, {name: value.get_secret_value() for name, value in table.headers.items()}
-        if not row.sdk:
-            bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-            return Address(self.url(table, environ), _OWN_HEADERS | bearer | headers), None
-        # OpenAI's client for another server. A service's own client adds the path below the address itself.
-        is_compatible = row.sdk == "openai" and not (row.is_any_server and table.base_url is None)
+    ) -> OfficialClient:
+        """The official client on an HTTP client."""
+        row = self.row
+        headers = {name: value.get_secret_value() for name, value in table.headers.items()}
         options: dict[str, Any] = {"api_key": key.get_secret_value() if key else None, "default_headers": headers}
-        if is_compatible:
+        if self._is_compatible(table):
             options = _compatible_options(options, self.url(table, environ), environ)
         elif table.base_url is not None:
             options["base_url"] = table.base_url.rstrip("/").removesuffix(row.below)
         kind: Any = getattr(import_module(row.sdk), _CLIENTS[row.sdk][is_async])
         try:
-            client: OfficialClient = kind(http_client=client_with(), timeout=table.timeout_s, **options)
+            client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
         except Exception as error:  # noqa: BLE001 - each package has its own, and they quote secrets
             raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
-        has_key = key is not None or not is_compatible
-        return _address_of(client, "" if is_compatible else row.below, has_key=has_key), client
+        return client
+
+    def _is_compatible(self, table: HttpProviderConfig) -> bool:
+        """Whether OpenAI's client is for another server. A service's own client adds the path below the address."""
+        return self.row.sdk == "openai" and not (self.row.is_any_server and table.base_url is None)
 
     def is_free(self, model: str, url: str) -> bool:
         """Whether tokens cost nothing. The cost of an unknown compatible server is unknown."""
@@ -202,20 +219,24 @@ def _compatible_options(options: Mapping[str, Any], url: str, environ: Mapping[s
     return {"api_key": secret, "base_url": url, "default_headers": headers, **unset}
 
 
-def _address_of(client: OfficialClient, below: str, *, has_key: bool) -> Address:
+def _address_of(client: OfficialClient, below: str) -> Address:
     """An official client's address and headers, but for its user agent and telemetry, which would be wrong here."""
-    headers = dict(_OWN_HEADERS)
-    for name, value in {**client.auth_headers, **client.default_headers}.items():
-        if name.lower() == "user-agent" and value == getattr(client, "user_agent", None):
-            continue
-        # A later header of the same name, in any spelling, wins.
-        for known in [known for known in headers if known.lower() == name.lower()]:
-            del headers[known]
-        if isinstance(value, str) and not name.lower().startswith(_TELEMETRY_PREFIX):
-            headers[name] = value
-    if not has_key:
-        headers.pop("Authorization", None)
-    return Address(f"{str(client.base_url).rstrip('/')}{below}", headers)
+    headers = {
+        name: value
+        for name, value in {**client.auth_headers, **client.default_headers}.items()
+        if isinstance(value, str)
+        and not name.lower().startswith(_TELEMETRY_PREFIX)
+        and not (name.lower() == "user-agent" and value == getattr(client, "user_agent", None))
+    }
+    return Address(f"{str(client.base_url).rstrip('/')}{below}", _merged(_OWN_HEADERS, headers))
+
+
+def _merged(*some: Mapping[str, str]) -> dict[str, str]:
+    """A later header of the same name, in any spelling, wins."""
+    merged: dict[str, tuple[str, str]] = {}
+    for headers in some:
+        merged |= {name.lower(): (name, value) for name, value in headers.items()}
+    return dict(merged.values())
 
 
 def _context(row: Mapping[str, Any]) -> int | None:

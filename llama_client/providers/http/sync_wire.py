@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import socket
 import ssl
 import time
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import (
@@ -52,15 +54,8 @@ class _Connection:
         """Whether an idle connection is still open, as far as that can be known: nothing may have arrived on it."""
         if now - self.idle_since > KEEPALIVE_S:
             return False
-        try:
-            self.socket.settimeout(0)
-            # Past TLS, whose layer could not peek: any byte is the end, or one that nobody asked for.
-            socket.socket.recv(self.socket, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        # Any byte is the end, or one that nobody asked for.
+        return self._pid == os.getpid() and not is_readable(self.socket)
 
     def send(self, head: Head, body: bytes, waits: Waits) -> None:
         failure = self._send(head, body, waits)
@@ -110,6 +105,19 @@ class _Connection:
         self.shut()
         with suppress(OSError):
             self.socket.close()
+
+
+def is_readable(connected: Any) -> bool:
+    """Whether a socket has something to read, or its end."""
+    try:
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(connected, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([connected], [], [], 0)[0])
+    except (OSError, ValueError):
+        # Closed.
+        return True
 
 
 class Answer:
@@ -241,6 +249,7 @@ class SyncWire:
 
     def _connected(self, origin: Origin, waits: Waits) -> socket.socket:
         failure: OSError | None = None
+        tls = self._ssl_context() if origin.scheme == "https" else None
         try:
             addresses = self._guard.addresses(origin.host, origin.port)
         except OSError as error:
@@ -251,8 +260,8 @@ class SyncWire:
                 timeout_s = min(waits.wait_s(), CONNECT_TIMEOUT_S)
                 connected = socket.create_connection((address, origin.port), timeout_s)
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if origin.scheme == "https":
-                    connected = self._ssl_context().wrap_socket(connected, server_hostname=origin.host)
+                if tls is not None:
+                    connected = tls.wrap_socket(connected, server_hostname=origin.host)
                 return connected
             except OSError as error:
                 # The first one tells most: on a machine without IPv6 the second is about that.
