@@ -211,7 +211,8 @@ class AnswerParser:
             self.keeps_alive, self._has_more = False, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_complete:
+        # Not what a trailer says.
+        if not self.has_head:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
