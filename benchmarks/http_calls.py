@@ -39,12 +39,15 @@ def answers() -> tuple[bytes, bytes]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
 
-    events = event({"content": " hum"}, None) * (CHUNKS - 1) + event({}, "stop") + "data: [DONE]\n\n"
-    return _http("application/json", whole), _http("text/event-stream", events.encode())
+    events = [event({"content": " hum"}, None)] * (CHUNKS - 1) + [event({}, "stop"), "data: [DONE]\n\n", ""]
+    # As servers send it: each event is a chunk of HTTP as well.
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each.encode()) for each in events)
+    length = b"content-length: %d" % len(whole)
+    return _http("application/json", length, whole), _http("text/event-stream", b"transfer-encoding: chunked", chunks)
 
 
-def _http(kind: str, body: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (kind.encode(), len(body), body)
+def _http(kind: str, framing: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n%s\r\n\r\n%s" % (kind.encode(), framing, body)
 
 
 def serve(listener: socket.socket) -> None:
