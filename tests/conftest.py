@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_
 _LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
 _USER_STORE = ModelStore.of_user()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--over-httpx", action="store_true", help='run with [http] wire = "httpx"')
+
+
+@pytest.fixture(autouse=True)
+def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other wire, where the command line asks for it."""
+    if request.config.getoption("--over-httpx"):
+        from llama_client.providers.http.client_pool import ClientPool
+
+        monkeypatch.setattr(ClientPool, "__init__", partialmethod(ClientPool.__init__, over_httpx=True))
 
 
 @pytest.fixture(autouse=True)

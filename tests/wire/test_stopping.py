@@ -115,6 +115,23 @@ def test_a_user_s_own_client_does_not_wait_for_the_end_of_a_connection() -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("wire", ["builtin", "httpx"])
+def test_a_forked_process_that_closes_its_copies_ends_no_stream_of_its_parent(wire: str) -> None:
+    pieces = [OPENAI.preamble(), *(OPENAI.text(word) for word in ["They", "hum", "softly"]), *OPENAI.ending()]
+    answer = OPENAI.answers(streamed(pieces, delay_s=0.1))
+    config = {"http": {"wire": wire}}
+    with ReplayServer(answer) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY) | config) as client:
+        stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+        child = os.fork()
+        if child == 0:
+            stream.close()
+            client.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert "".join(chunk.text for chunk in stream) == "Theyhumsoftly"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_gets_its_own_answers() -> None:
     def echo(request: Any) -> Any:
         return as_json(OPENAI.whole(request.json["messages"][0]["content"]))

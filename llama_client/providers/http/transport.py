@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +57,7 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._pid = os.getpid()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if not isinstance(timeout, DynamicTimeout):
@@ -78,7 +80,9 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
-        shut(self._inner)
+        # A forked process has a copy, and shutting that would end the connection of its parent.
+        if self._pid == os.getpid():
+            shut(self._inner)
         self._inner.close()
 
     def start_tls(
