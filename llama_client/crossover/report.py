@@ -71,7 +71,7 @@ def report(crossover: Crossover) -> CrossoverReport:
         title=title_of(crossover),
         sentence=_sentence(crossover),
         binding=_binding(crossover),
-        volumes=_volumes(crossover),
+        volumes=tuple(_volumes(crossover)),
         notes=tuple(_notes(crossover)),
         break_evens=_break_evens(crossover),
         stale=tuple(each for each in crossover.assumptions if each.is_stale(crossover.today)),
@@ -109,12 +109,6 @@ def where_cheaper(crossover: Crossover) -> str:
 
 
 def sentence_of(found: BreakEven) -> str:
-    """A break-even in words.
-
-    Examples:
-        >>> sentence_of(BreakEven("gpu_usd_per_hour", 3.99, 2.31, "USD"))
-        'a GPU for $2.31 an hour (now $3.99)'
-    """
     at, now = (usd(value) if found.unit.startswith("USD") else figure(value) for value in (found.at, found.now))
     if found.name == "tokens_per_second":
         at, now = figure(round(found.at)), figure(round(found.now))
@@ -236,28 +230,24 @@ def _binding(crossover: Crossover) -> str:
     return f"{gives} ({source}){limit}{left}; {idle}."
 
 
-def _volumes(crossover: Crossover) -> tuple[VolumeRow, ...]:
+def _volumes(crossover: Crossover) -> Iterator[VolumeRow]:
     first, permanent, volume = crossover.first_crossing, crossover.permanent_crossing, crossover.volume
     wanted: dict[float | None, str] = {crossover.replica_tokens_per_day: "one full replica"}
     wanted |= {low: "crossing" for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]}
     wanted |= {first: "first crossing"} | {permanent: "for good from here"}
     if volume is not None:
         wanted |= {volume / 10: "a tenth of yours", volume * 10: "ten times yours", volume: "yours"}
-    rows = []
     for volume in sorted(each for each in wanted if each):
         mix = crossover.hybrid(volume)
-        rows.append(
-            VolumeRow(
-                tokens_per_day=volume,
-                what=wanted[volume],
-                replicas=crossover.replicas(volume),
-                self_host_usd=crossover.self_host_usd_per_month(volume),
-                api_usd=crossover.api_usd_per_month(volume),
-                hybrid_usd=None if mix is None else mix.usd_per_month,
-                probability=_probability(crossover, volume),
-            )
+        yield VolumeRow(
+            tokens_per_day=volume,
+            what=wanted[volume],
+            replicas=crossover.replicas(volume),
+            self_host_usd=crossover.self_host_usd_per_month(volume),
+            api_usd=crossover.api_usd_per_month(volume),
+            hybrid_usd=None if mix is None else mix.usd_per_month,
+            probability=_probability(crossover, volume),
         )
-    return tuple(rows)
 
 
 def _probability(crossover: Crossover, volume: float) -> float | None:

@@ -12,14 +12,7 @@ from llama_client.types.report import TrafficReport
 
 
 def tables_of(config: Config) -> Tables:
-    """Our tables of models, GPUs and rents with the rows of a configuration, which win over ours of the same name.
-
-    Examples:
-        >>> from llama_client import load_config
-        >>> row = {"name": "a6000", "memory_gib": 48, "bandwidth_gb_per_s": 768}
-        >>> tables_of(load_config({"crossover": {"gpus": [row]}})).gpu("A6000").memory_gib
-        48.0
-    """
+    """The package's tables with the rows of a configuration, which win over those of the same name."""
     own = config.crossover
     models = [dict(row) | {"moe": row.moe and Experts(**dict(row.moe))} for row in own.models]
     tables = Tables.bundled().extended(
@@ -41,12 +34,7 @@ _FEW_CALLS = 100
 
 
 def traffic_of(report: TrafficReport) -> Traffic:
-    """The calls of a period as the traffic of a scenario.
-
-    Example:
-        traffic = traffic_of(client.costs.traffic(since="30d"))
-        evaluate(Scenario(model="llama-3.3-70b", traffic=traffic, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)))
-    """
+    """The calls of a period as the traffic of a scenario."""
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     if not report.calls:
         sentence = f"no answered call is recorded{since}; give tokens_per_day, or make some calls first"
