@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -109,23 +110,17 @@ def curves(crossover: Crossover) -> Curves:
 
 def ratios(found: Curves, peaks: Sequence[float]) -> list[list[float]]:
     """The ratio of self-hosting's cost to the cheapest API's, for each peak to mean and volume."""
-    rows = []
-    for peak in peaks:
-        stairs = staircase(replace(found.crossover.plan, peak_to_mean=peak))
-        rows.append([_ratio(stairs.usd(volume), found.api_usd(volume)) for volume in found.volumes])
-    return rows
+    fleets = [staircase(replace(found.crossover.plan, peak_to_mean=peak)) for peak in peaks]
+    return [[_ratio(stairs.usd(volume), found.api_usd(volume)) for volume in found.volumes] for stairs in fleets]
 
 
 def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, float, float]]:
-    """The ranges between two volumes where self-hosting is cheaper, as `(from, to, share of the range)`.
-
-    Intervals wide enough to be seen keep their bounds. Of narrower ones there may be thousands: each cell of the axis
-    gets the share that they fill. Where the crossover does not list all, the gap counts as half.
-    """
+    """The ranges between two volumes where self-hosting is cheaper, as `(from, to, share of the range)`."""
     width = math.log(high / low) / _CELLS
     known = list(crossover.intervals)
     if crossover.crossings.is_complete or len(known) < 2:
         return _shaded(known, low, high, width)
+    # The gap that is not listed counts as half.
     left_out = (known[-2][1] or high, known[-1][0])
     start, end = max(left_out[0], low), min(left_out[1], high)
     return [*_shaded(known, low, high, width), *([(start, end, 0.5)] if start < end else [])]
@@ -172,28 +167,22 @@ def _steps(stairs: Staircase, volumes: Sequence[float]) -> tuple[float, ...]:
 
 
 def _shaded(intervals: Sequence[Interval], low: float, high: float, width: float) -> list[tuple[float, float, float]]:
-    wide, filled = [], dict[int, float]()
+    """Intervals wide enough to be seen; of narrower ones, perhaps thousands, the share of each cell that they fill."""
+
+    def edge(cell: int) -> float:
+        return low * math.exp(cell * width)
+
+    wide, filled = [], defaultdict[int, float](float)
     for start, end in intervals:
         start, end = max(start, low), high if end is None else min(end, high)
-        if start >= end:
-            continue
-        if math.log(end / start) >= 2 * width:
+        if start < end and math.log(end / start) >= 2 * width:
             wide.append((start, end, 1.0))
-            continue
-        left = start
-        while left < end:
-            # Split at the edges of cells.
-            cell = math.floor(math.log(left / low) / width + 1e-9)
-            right = min(end, low * math.exp((cell + 1) * width))
-            if right <= left:
-                break
-            filled[cell] = filled.get(cell, 0.0) + (right - left)
-            left = right
-    cells = []
-    for cell, part in filled.items():
-        start, end = low * math.exp(cell * width), low * math.exp((cell + 1) * width)
-        cells.append((start, end, min(1.0, part / (end - start))))
-    return sorted([*wide, *cells])
+        elif start < end:
+            first = math.floor(math.log(start / low) / width + 1e-9)
+            for cell in range(first, first + 3):  # it touches no more
+                filled[cell] += max(0.0, min(end, edge(cell + 1)) - max(start, edge(cell)))
+    cells = [(edge(cell), edge(cell + 1), part) for cell, part in filled.items() if part > 0]
+    return sorted([*wide, *((start, end, min(1.0, part / (end - start))) for start, end, part in cells)])
 
 
 COST_HEADING = "Cost of a month by volume"
