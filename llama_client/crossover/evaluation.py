@@ -172,9 +172,8 @@ class Crossover:
 
     def volumes(self) -> tuple[float, ...]:
         """Volumes for a chart, evenly over orders of magnitude, around reference volume and crossings."""
-        of_interest = [self.reference_volume, self.replica_tokens_per_day, self.first_crossing or self.reference_volume]
-        if self.permanent_crossing:
-            of_interest.append(self.permanent_crossing)
+        places = (self.reference_volume, self.replica_tokens_per_day, self.first_crossing, self.permanent_crossing)
+        of_interest = [place for place in places if place]
         low, high = math.log10(min(of_interest) / 30), math.log10(max(of_interest) * 10)
         return tuple(10 ** (low + (high - low) * place / (_VOLUMES - 1)) for place in range(_VOLUMES))
 

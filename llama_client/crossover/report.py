@@ -117,7 +117,6 @@ def sentence_of(found: BreakEven) -> str:
 
 
 def as_document(crossover: Crossover) -> dict[str, Any]:
-    """All of it as one JSON document."""
     text = report(crossover)
     volume, rate, band = crossover.volume, crossover.resolved.rate, crossover.band
     api = None if volume is None else crossover.cheapest_api(volume)
@@ -301,14 +300,13 @@ def _notes(crossover: Crossover) -> Iterator[str]:
 
 
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:
+    rests_on = [_row(each, crossover) for each in crossover.assumptions]
     found = [
         _volumes_table(text),
         _machines_table(others),
         Table("What would change the answer", ["each on its own"], [[sentence_of(each)] for each in text.break_evens]),
         _swings_table(crossover),
-        Table(
-            "What it rests on", ["figure", "value", "source"], [_row(each, crossover) for each in crossover.assumptions]
-        ),
+        Table("What it rests on", ["figure", "value", "source"], rests_on),
     ]
     return [table for table in found if table.rows]
 
@@ -358,7 +356,6 @@ def _swings_table(crossover: Crossover) -> Table:
 
 
 def _row(each: Assumption, crossover: Crossover) -> list[str]:
-    """Name, value and source of an assumption."""
     name = each.name if each.name.startswith("api: ") else each.name.replace("_", " ")
     sources = [each.source, each.rung or ""]
     if each.as_of is not None:

@@ -213,12 +213,11 @@ def _apis(scenario: Scenario, model: Architecture | None, tables: Tables, today:
 
 
 def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[float, bool]:
-    source = "measured, as given"
-    if host.total_tokens_per_second is not None:
-        own = host.total_tokens_per_second
-        return log.given("total_tokens_per_second", own, unit="tokens/s", source=source), True
-    if host.tokens_per_second is not None:
-        return log.given("tokens_per_second", host.tokens_per_second, unit="output tokens/s", source=source), False
+    total, output = host.total_tokens_per_second, host.tokens_per_second
+    if total is not None:
+        return log.given("total_tokens_per_second", total, unit="tokens/s", source="measured, as given"), True
+    if output is not None:
+        return log.given("tokens_per_second", output, unit="output tokens/s", source="measured, as given"), False
     assert rate is not None
     found = Assumption(
         name="tokens_per_second",

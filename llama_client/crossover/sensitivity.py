@@ -26,11 +26,9 @@ _API_PRICES = (
     "usd_per_request",
 )
 _OF_PURCHASES = ("usd_per_gpu", "residual_share", "pue", "usd_per_kwh")
-_VARYING = frozenset(
-    {
-        *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
-        *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *_OF_PURCHASES),
-    }
+_VARYING = (
+    *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
+    *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *_OF_PURCHASES),
 )
 
 
@@ -135,7 +133,6 @@ def _turning_point(near: float, far: float, is_turned: Callable[[float], bool]) 
 
 
 def _with(plan: CostInputs, name: str, value: float) -> CostInputs:
-    """The plan with another value of one figure."""
     changed: dict[str, Any] = {name: round(value) if name == "spare" else value}
     if name not in _OF_PURCHASES:
         return replace(plan, **changed)

@@ -263,12 +263,9 @@ def _draw_stairs(axes: Axes, found: Curves) -> list[Artist]:
     )
     if found.crossover.verdict == "never":
         api = [found.api_usd(volume) for volume in found.steps]
-        label = "what it costs more, at any volume"
-        handles.append(
-            axes.fill_between(
-                found.steps, api, costs, color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label
-            )
-        )
+        area = axes.fill_between(found.steps, api, costs, label="what it costs more, at any volume")
+        area.set(color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0)
+        handles.append(area)
     return handles
 
 
@@ -331,7 +328,7 @@ def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     cash, paid = list(bought.cash_usd), bought.payback_months
     months = list(range(len(cash)))
     style.quieten(axes)
-    for sign, colour, opacity in ((1, style.WINS, 0.2), (-1, style.DEARER, 0.14)):
+    for sign, colour, opacity in ((1, style.WINS, _WINS_OPACITY), (-1, style.DEARER, _DEARER_OPACITY)):
         where = [sign * each >= 0 for each in cash]
         axes.fill_between(months, cash, where=where, interpolate=True, color=colour, alpha=opacity, linewidth=0)
     axes.axhline(0, color=style.INK, linewidth=1)
