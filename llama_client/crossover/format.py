@@ -54,6 +54,10 @@ def short_usd(amount: float) -> str:
     return f"{'-' if amount < 0 and size else ''}${text}{unit}"
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def times(ratio: float) -> str:
     return f"{ratio:.3f}" if 1 < ratio < 1.01 else _plain(_rounded(ratio))
 

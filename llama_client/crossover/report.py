@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
-from llama_client.crossover.format import figure, share, tokens, usd
+from llama_client.crossover.format import counted, figure, share, tokens, usd
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -170,10 +170,6 @@ def _model(crossover: Crossover) -> str:
     return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or "A model")
 
 
-def _replicas(count: int) -> str:
-    return f"{count} replica{'' if count == 1 else 's'}"
-
-
 def _sentence(crossover: Crossover) -> str:
     what, at = machine(crossover), crossover.reference_volume
     own, api = crossover.self_host_usd_per_month(at), crossover.api_usd_per_month(at)
@@ -181,7 +177,8 @@ def _sentence(crossover: Crossover) -> str:
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
         return f"No API sells {_model(crossover)} today, so there is nothing to compare with; {costs}."
-    costs = f"{_replicas(crossover.replicas(at))} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
+    replicas = counted(crossover.replicas(at), "replica")
+    costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
     match crossover.verdict:
         case "never":
             price = min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis)
@@ -277,8 +274,8 @@ def _notes(crossover: Crossover) -> Iterator[str]:
     mix, investment = crossover.hybrid(), crossover.investment()
     if mix is not None and mix.saves_usd_per_month > 0.01 * mix.usd_per_month:
         yield (
-            f"Cheaper than both at {at} tokens a day: {_replicas(mix.replicas)} of your own for the base of the load, "
-            f"{share(mix.api_share)} of the tokens to an API: {usd(mix.usd_per_month)} a month, "
+            f"Cheaper than both at {at} tokens a day: {counted(mix.replicas, 'replica')} of your own for the base of "
+            f"the load, {share(mix.api_share)} of the tokens to an API: {usd(mix.usd_per_month)} a month, "
             f"{usd(mix.saves_usd_per_month)} less."
         )
     if investment is not None:

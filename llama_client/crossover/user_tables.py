@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llama_client.config.schema import Config
+from llama_client.crossover.format import counted
 from llama_client.crossover.scenario import Traffic, invalid
 from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
 from llama_client.errors import ConfigError, InvalidRequestError
@@ -51,21 +52,17 @@ def traffic_of(report: TrafficReport) -> Traffic:
         tokens_per_request=report.mean_input_tokens + report.mean_output_tokens,
         peak_to_mean=report.peak_to_mean,
         hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
-        source=f"your ledger: {_calls(report.calls)} in {days}",
+        source=f"your ledger: {counted(report.calls, 'call')} in {days}",
         notes=tuple(_notes(report)),
     )
 
 
 def _notes(report: TrafficReport) -> Iterator[str]:
     if report.calls < _FEW_CALLS:
-        yield f"Your ledger has {_calls(report.calls)}: too few to tell load and peak from chance."
+        yield f"Your ledger has {counted(report.calls, 'call')}: too few to tell load and peak from chance."
     if report.unrecorded_calls:
         yield f"{report.unrecorded_calls:,} calls were not recorded, or not fully; the volume does not include them."
     if report.estimated_calls:
         yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
     if report.older_calls:
         yield f"{report.older_calls:,} calls are older than 400 days, and left out."
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call{'s' * (count != 1)}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from llama_client.crossover.format import figure, share, short_usd, times, tokens, usd
+from llama_client.crossover.format import counted, figure, share, short_usd, times, tokens, usd
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,7 @@ def test_a_figure_is_written_as_a_reader_expects(
     written: Callable[..., str], values: tuple[object, ...], texts: tuple[str, ...]
 ) -> None:
     assert tuple(map(written, values)) == texts
+
+
+def test_a_count_has_its_noun() -> None:
+    assert [counted(count, "call") for count in (0, 1, 1_200)] == ["0 calls", "1 call", "1,200 calls"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
-from llama_client.crossover.format import cut, share, short_usd, times, tokens
+from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
 from llama_client.crossover.plots import style
 from llama_client.crossover.report import where_cheaper
 
@@ -251,7 +251,7 @@ def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: b
         handles += draw(api, f"{name}: {api.price}", color=colour, linestyle=dashes, linewidth=width, zorder=3)
     if others := found.apis[len(style.API_LOOKS) :]:
         dearest = max(each.usd_per_mtok for each in others)
-        label = f"{len(others)} dearer API{'s' if len(others) > 1 else ''}, up to {short_usd(dearest)}/M"
+        label = f"{counted(len(others), 'dearer API')}, up to {short_usd(dearest)}/M"
         handles += [draw(api, label, color=style.OTHER_APIS, linewidth=0.8, zorder=2)[0] for api in others][:1]
     return handles
 
@@ -337,8 +337,7 @@ def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     ]
     if paid is not None and paid <= months[-1]:
         handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **style.dot(style.WON))
-    replicas = "replica" if bought.replicas == 1 else "replicas"
-    remarks = [f"{bought.replicas:,} {replicas} for {short_usd(bought.price_usd)}"]
+    remarks = [f"{counted(bought.replicas, 'replica')} for {short_usd(bought.price_usd)}"]
     if bought.discounted_payback_months is not None:
         remarks.append(f"paid for with interest in month {_month(bought.discounted_payback_months)}")
     remarks.append(f"worth today, what is left sold in the end: {short_usd(bought.npv_usd)}")
