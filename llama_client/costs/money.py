@@ -42,7 +42,6 @@ def exact(usd: Decimal) -> Decimal:
 
 
 def per_million(number: float, usd_per_million: Decimal) -> Decimal:
-    """The cost of a number of tokens, in whole pico-dollars."""
     return exact(_CONTEXT.divide(_CONTEXT.multiply(Decimal(number), usd_per_million), _MILLION))
 
 
@@ -54,7 +53,6 @@ def added(*amounts: Decimal) -> Decimal:
 
 
 def to_pico(usd: Decimal) -> int:
-    """Dollars as pico-dollars, rounded to the nearest."""
     scaled = usd.scaleb(12, _CONTEXT)
     whole = int(scaled)
     # Nearly always it is an integer already.
@@ -84,6 +82,10 @@ class Span:
 
     start: int
     end: int | None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.end is None else datetime.fromtimestamp(self.end, tz=UTC)
 
 
 class Calendar:

@@ -8,19 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.bills import (
-    BYTES_PER_TOKEN,
-    Tokens,
-    cost_of_time,
-    cost_of_tokens,
-    counted,
-    nothing_charged,
-    total,
-)
-from llama_client.costs.budgets import Budgets, PendingReservation
+from llama_client.costs.bills import Tokens, cost_of_time, cost_of_tokens, counted, nothing_charged, total
 from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
-from llama_client.costs.reservations import ReservationRequest, WorstCase
+from llama_client.costs.reservations import WorstCase
 from llama_client.errors import (
     APIConnectionError,
     GenerationFailedError,
@@ -29,10 +20,11 @@ from llama_client.errors import (
     ProviderError,
 )
 from llama_client.routing.attempt import RunningAttempt
-from llama_client.routing.request_size import RequestSize
+from llama_client.routing.request_size import BYTES_PER_TOKEN, RequestSize
 from llama_client.types.completion import AttemptOutcome, Cost
 
 if TYPE_CHECKING:
+    from llama_client.costs.budgets import Budgets, PendingReservation
     from llama_client.costs.prices import Price
     from llama_client.routing.candidate import Candidate
     from llama_client.types.request import ChatRequest
@@ -40,8 +32,6 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Billing:
-    """The bill of one call."""
-
     _prices: PriceBook
     _at: float
     _clock: Clock
@@ -50,10 +40,7 @@ class Billing:
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        """The tokens charged for and their cost; None: none are, or the request was not sent.
-
-        Settles the reservation and ends the machine's time.
-        """
+        """The tokens charged for and their cost, if any. Settles the reservation and ends the machine's time."""
         tokens, cost = self._charged_for(attempt, outcome, error)
         if attempt.reservation is not None:
             usd = Decimal(0) if cost is None else cost.usd
@@ -91,13 +78,9 @@ class Billing:
         return tokens, cost
 
     def _price(self, attempt: RunningAttempt) -> Price | None:
-        target = attempt.target
+        target, tier = attempt.target, attempt.answer.service_tier or attempt.call.request.service_tier
         return self._prices.price(
-            target.provider_name,
-            target.model,
-            self._at,
-            is_free=target.is_free,
-            service_tier=attempt.answer.service_tier or attempt.call.request.service_tier,
+            target.provider_name, target.model, self._at, is_free=target.is_free, service_tier=tier
         )
 
     def _tokens(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
@@ -115,7 +98,6 @@ class Billing:
         return counted(usage, lambda: self._estimated(attempt, error))
 
     def _estimated(self, attempt: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
-        """The estimated tokens of the prompt and of the answer."""
         generated = float(attempt.answer.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
             generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
@@ -154,8 +136,6 @@ _ENLARGING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """Reserves the worst-case cost of attempts, for one client."""
-
     budgets: Budgets
     prices: PriceBook
     max_output_tokens: Callable[[str, str], int | None]
@@ -180,17 +160,13 @@ class Reservations:
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
-        return self.budgets.reserve(ReservationRequest(target.name, target.provider_name, tags, at, worst))
+        return self.budgets.reserve(target.name, self.budgets.limits(target.provider_name, tags, at), worst)
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
         """Its prices in all tiers: the provider decides which tier serves a call."""
-        target = candidate.target
+        target, tier = candidate.target, candidate.request.service_tier
         return self.prices.of_any_tier(
-            target.provider_name,
-            target.model,
-            at,
-            is_free=target.is_free,
-            service_tier=candidate.request.service_tier,
+            target.provider_name, target.model, at, is_free=target.is_free, service_tier=tier
         )
 
 
@@ -214,10 +190,7 @@ def longest_answer(
 def worst_case(
     price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:
-    """The most that an attempt can cost; None: unknown.
-
-    A token has at least one byte, so a request has no more tokens than bytes, plus those of the model's template.
-    """
+    """The most that an attempt can cost; None: unknown."""
     if isinstance(price, HourPrice):
         return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
     if price is None or most_output_tokens is None:

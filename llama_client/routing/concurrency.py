@@ -55,7 +55,6 @@ class Event:
 
 
 def wait_for_event(event: Event, seconds: float) -> None:
-    """Blocks until the event happens, at most this long."""
     # A SimpleQueue is the only primitive whose `put` is re-entrant, so it may run inside the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -80,7 +79,6 @@ def get_within(items: queue.SimpleQueue[T], seconds: float | None) -> T:
 
 
 async def await_event(event: Event, seconds: float) -> None:
-    """`wait_for_event`, async."""
     import asyncio
 
     loop = asyncio.get_running_loop()
