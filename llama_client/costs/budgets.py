@@ -67,11 +67,6 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
         except RuntimeError as error:  # the interpreter is exiting, or no thread is left
             future.set_exception(error)
 
-    @property
-    def settle(self) -> Callable[[Settlement], None]:
-        """Ends a reservation some time soon; one of the parent's, in a forked child, is left to the parent."""
-        return self.signals.put
-
     def has_work(self) -> bool:
         return not self.signals.empty()
 
@@ -208,7 +203,8 @@ class Budgets:
         """Reserves the worst case of an attempt; None: it is unpriced."""
         pico = 0 if worst is None else min(to_pico(worst.usd), MAX_PICO)
         order = Order(uuid.uuid4().hex, pico, limits)
-        reservation = Reservation(order, self._worker.settle)
+        # In a forked child, which has other signals, the parent's reservations are left to the parent.
+        reservation = Reservation(order, self._worker.signals.put)
         future: Future[Decision | Refused] = Future()
         refusing = next((each for each in limits if each.blocks and each.table.on_unpriced == "refuse"), None)
         if worst is None and refusing is not None:

@@ -66,12 +66,8 @@ class Row:
         if cost is not None:
             effective_from = None if cost.effective_from is None else cost.effective_from.isoformat()
             amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
-            money = (
-                *(None if usd is None else _bounded(to_pico(usd)) for usd in amounts),
-                cost.status,
-                cost.source,
-                effective_from,
-            )
+            pico = [None if usd is None else _bounded(to_pico(usd)) for usd in amounts]
+            money = (*pico, cost.status, cost.source, effective_from)
         counts: tuple[Any, ...] = (None, None, None, None, 0)
         if tokens is not None:
             own = (tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens, tokens.reasoning_tokens)

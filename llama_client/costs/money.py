@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from functools import wraps
+from functools import reduce, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def per_million(number: float, usd_per_million: Decimal) -> Decimal:
 
 
 def added(*amounts: Decimal) -> Decimal:
-    total = amounts[0]
-    for amount in amounts[1:]:
-        total = _CONTEXT.add(total, amount)
-    return total
+    return reduce(_CONTEXT.add, amounts)
 
 
 def to_pico(usd: Decimal) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from llama_client.types.completion import AttemptOutcome, Cost
 if TYPE_CHECKING:
     from llama_client.costs.budgets import Budgets, PendingReservation
     from llama_client.costs.prices import Price
+    from llama_client.providers.registry import Providers
     from llama_client.routing.candidate import Candidate
     from llama_client.types.request import ChatRequest
 
@@ -40,24 +41,7 @@ class Billing:
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        """The tokens charged for and their cost, if any. Settles the reservation and ends the machine's time."""
-        tokens, cost = self._charged_for(attempt, outcome, error)
-        if attempt.reservation is not None:
-            usd = Decimal(0) if cost is None else cost.usd
-            # An estimate may be too low: the budget is charged with the worst case.
-            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
-        return tokens, cost
-
-    def total(self, attempt: RunningAttempt) -> Cost:
-        """The cost of the call so far, `attempt` being its last."""
-        if len(self._charged) == 1:
-            return self._charged[0]
-        # While the first attempt runs, its cost is unknown unless the target is free.
-        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
-
-    def _charged_for(
-        self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
-    ) -> tuple[Tokens | None, Cost | None]:
+        """The tokens charged for and their cost, if any. Ends the machine's time."""
         use = attempt.machine_use
         machine_s = use(self._clock.monotonic()) if use is not None else 0.0
         if not attempt.facts.sent:
@@ -76,6 +60,13 @@ class Billing:
                 if doubt is not None:
                     attempt.facts.warn(f"cost: {doubt}")
         return tokens, cost
+
+    def total(self, attempt: RunningAttempt) -> Cost:
+        """The cost of the call so far, `attempt` being its last."""
+        if len(self._charged) == 1:
+            return self._charged[0]
+        # While the first attempt runs, its cost is unknown unless the target is free.
+        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
 
     def _price(self, attempt: RunningAttempt) -> Price | None:
         target, tier = attempt.target, attempt.answer.service_tier or attempt.call.request.service_tier
@@ -138,8 +129,7 @@ _ENLARGING = frozenset(
 class Reservations:
     budgets: Budgets
     prices: PriceBook
-    max_output_tokens: Callable[[str, str], int | None]
-    context_tokens: Callable[[str, str], int | None]
+    providers: Providers
 
     def mark(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> None:
         """Finds whether the candidate is free in every tier, else whether a budget covers it."""
@@ -152,7 +142,7 @@ class Reservations:
         target = candidate.target
         # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
-        most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
+        most = longest_answer(candidate, self.providers)
         request = candidate.request
         if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
             # The answer may be longer than `max_tokens`.
@@ -170,18 +160,14 @@ class Reservations:
         )
 
 
-def longest_answer(
-    candidate: Candidate,
-    max_output_tokens: Callable[[str, str], int | None],
-    context_tokens: Callable[[str, str], int | None],
-) -> int | None:
+def longest_answer(candidate: Candidate, providers: Providers) -> int | None:
     """The tokens of the longest answer that a candidate can give; None: unknown."""
     name, model = candidate.target.provider_name, candidate.target.model
     most = candidate.request.max_tokens
     if most is None:
-        most = max_output_tokens(name, model)
+        most = providers.max_output_tokens(name, model)
     if most is None:
-        context = context_tokens(name, model)
+        context = providers.context_tokens(name, model)
         most = None if context is None else max(context - int(candidate.size.least_input_tokens), 1)
     return most
 

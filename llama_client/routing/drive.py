@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic
 
@@ -236,11 +236,6 @@ def wrapped(error: Exception) -> ProviderError:
     return failure
 
 
-def _mark_late(running: Iterable[RunningAttempt]) -> None:
-    for attempt in running:
-        attempt.is_late = True
-
-
 @dataclass(slots=True, eq=False)
 class _Race:
     """Hedged attempts, each in a thread."""
@@ -267,7 +262,8 @@ class _Race:
         try:
             attempt, outcome = get_within(self._ended, late_after_s)
         except queue.Empty:
-            _mark_late(self.running)
+            for attempt in self.running:
+                attempt.is_late = True
             return Late()
         del self.running[attempt]
         if isinstance(outcome, BaseException):
@@ -325,7 +321,8 @@ class _AsyncRace:
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            _mark_late(self.running.values())
+            for attempt in self.running.values():
+                attempt.is_late = True
             return Late()
         task = done.pop()
         del self.running[task]

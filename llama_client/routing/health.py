@@ -85,8 +85,6 @@ class RateLimits:
 
 @dataclass(slots=True, eq=False)
 class DecayedMean:
-    """A mean in which a measurement counts half after each half-life."""
-
     _mean: float = 0.0
     _weight: float = 0.0
     _at: float = 0.0

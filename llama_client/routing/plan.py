@@ -112,7 +112,6 @@ class Late:
 Step = Try | AwaitRunning | Wait | Skip | Reserve
 Outcome = Won[T] | Lost | Late | Reserved | Refused | None
 Part = Generator[Step, Outcome[T], R]
-Steps = Generator[Step, Outcome[T], T]
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +123,7 @@ class Plan(Generic[T]):
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
 
-    def steps(self) -> Steps[T]:
+    def steps(self) -> Part[T, T]:
         may_hedge = False
         while True:
             step: Try | None = None

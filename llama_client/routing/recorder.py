@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
@@ -74,7 +75,6 @@ class CallRecord:
         self._lock = threading.RLock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
-        """Finds the candidates that are free, and those that a budget covers."""
         if self._purchases is not None:
             for candidate in candidates:
                 self._purchases.mark(candidate, self._tags, self._at)
@@ -197,6 +197,10 @@ class CallRecord:
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
         tokens, cost = self._billing.bill(attempt, outcome, error)
+        if attempt.reservation is not None:
+            usd = Decimal(0) if cost is None else cost.usd
+            # An estimate may be too low: the budget is charged with the worst case.
+            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
         receipt = Attempt(
             target=attempt.target.name,
             outcome=outcome,
