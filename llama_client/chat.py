@@ -155,7 +155,7 @@ class CallContext:
             is_free=target.is_free,
             service_tier=request.service_tier,
         )
-        longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
+        longest = longest_answer(candidate, providers)
         worst = worst_case(
             price, candidate.request, size, longest, rules.deadline_s if request.timeout is None else request.timeout
         )

@@ -263,7 +263,7 @@ def _purchases(accounting: Accounting, providers: Providers) -> Reservations | N
         return None
     from llama_client.routing.billing import Reservations
 
-    return Reservations(accounting.budgets, accounting.prices, providers.max_output_tokens, providers.context_tokens)
+    return Reservations(accounting.budgets, accounting.prices, providers)
 
 
 def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:
