@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from llama_client import process
 from llama_client.providers.gguf.engine import Engine, EngineOptions
 
 
@@ -21,6 +22,13 @@ class _Registry:
         self.lock = threading.RLock()
         self.entries: dict[EngineOptions, _Entry] = {}
         self.has_loaded = False
+        process.at_fork("after_in_child", self.leave_behind)
+
+    def leave_behind(self) -> None:
+        global _registry
+        if _registry is self:
+            _inherited.append(self)
+            _registry = _Registry()
 
 
 _registry = _Registry()
@@ -83,13 +91,3 @@ def _give_back(options: EngineOptions, entry: _Entry) -> None:
         _kept.append(entry.engine)
     else:
         entry.engine.close()
-
-
-def _start_afresh() -> None:
-    global _registry
-    _inherited.append(_registry)
-    _registry = _Registry()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
