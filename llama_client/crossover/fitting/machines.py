@@ -16,6 +16,7 @@ from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
 from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
@@ -38,16 +39,11 @@ _DRIVER_NAMES = {
 def row_name(title: str, tables: Tables) -> str | None:
     """The name of a GPU's row; None: the tables have none, or it is not certain."""
     plain = " ".join(_NOISE.sub(" ", title).split()).lower()
-    named = [name for name, pattern in _DRIVER_NAMES.items() if re.fullmatch(pattern, plain)]
-    words = _underscored(plain)
-    for gpu in tables.gpus:
-        if gpu.name in named or (not named and words in (gpu.name, _underscored(gpu.title.lower()))):
-            return gpu.name
-    return None
-
-
-def _underscored(text: str) -> str:
-    return re.sub(r"[\s_-]+", "_", text)
+    name = next((row for row, pattern in _DRIVER_NAMES.items() if re.fullmatch(pattern, plain)), plain)
+    try:
+        return tables.gpu(name).name
+    except InvalidRequestError:
+        return None
 
 
 # A driver that hangs must not hang the command; a cold nvidia-smi takes two seconds.
@@ -234,7 +230,7 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
     row = (tables or Tables.bundled()).gpu(gpu)
     require_positive(gpus=n_gpus)
     if n_gpus > MAX_GPUS:
-        raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
+        raise invalid("gpus", f"must be at most {MAX_GPUS}, got {n_gpus}")
     memory = round(row.memory_gib * 2**30)
     usable = _usable(row.vendor, row.memory_kind, memory)
     fp4 = row.fp4_tflops is not None
