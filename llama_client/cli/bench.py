@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +65,10 @@ _COLUMNS = {
 }
 
 
+_OF_PLAN = ("concurrencies", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos")
+_OF_TARGET = ("model", "gpu", "n_gpus", "precision", "engine")
+
+
 @dataclass(frozen=True, slots=True)
 class StoredAs:
     wanted: bool
@@ -94,7 +97,7 @@ def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -
     return {
         "target": plan.target,
         "measured_on": day.isoformat(),
-        **{name: getattr(subject, name) for name in ("model", "gpu", "n_gpus", "precision", "engine")},
+        **{name: getattr(subject, name) for name in _OF_TARGET},
         "asked": {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens},
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",
@@ -222,16 +225,12 @@ def _mean_tokens(levels: Sequence[Level], name: str) -> float:
     return sum((getattr(level, name) or 0) * level.answered for level in levels) / answers
 
 
-_OF_PLAN = ("concurrencies", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos")
-_OF_TARGET = ("model", "gpu", "n_gpus", "precision", "engine")
 _SECTIONS = {
     "What is sent": (*_OF_PLAN, "yes"),
     "What is measured, stored with the result": (*_OF_TARGET, "no_store"),
 }
-_FAILED = 1
 # After so long without an answer, a message says why.
 _SILENT_S = 5.0
-_LEVELS = ",".join(map(str, DEFAULT_CONCURRENCIES))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -248,7 +247,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     "concurrencies",
     metavar="N,N,...",
     type=_numbers,
-    default=_LEVELS,
+    default=",".join(map(str, DEFAULT_CONCURRENCIES)),
     show_default=True,
     help="Requests in flight, level after level.",
 )
@@ -293,7 +292,7 @@ def command(target: str, no_store: bool, yes: bool, as_json: bool, config: str |
     plan = BenchPlan(target, **{name: options[name] for name in _OF_PLAN})
     loaded = load_config(config)
     with LlamaClient(loaded) as client:
-        prompt = Prompts(plan.input_tokens, random.SystemRandom()).next()
+        prompt = Prompts(plan.input_tokens).next()
         estimate = client.estimate_cost(prompt, target, max_tokens=plan.output_tokens)
     # A route or a name of the catalogue may be several targets: only the first is measured, without fallback.
     plan = replace(plan, target=estimate.target)
@@ -306,7 +305,7 @@ def command(target: str, no_store: bool, yes: bool, as_json: bool, config: str |
     if run.stopped is None:
         return 0
     click.echo(f"llama-client: {one_line(run.stopped)}", err=True)
-    return _FAILED
+    return 1
 
 
 def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_store: bool, as_json: bool) -> None:

@@ -118,7 +118,6 @@ class _Known:
     measured: tuple[MeasuredPoint, ...]
 
     def of_offers(self) -> dict[str, Any]:
-        """The arguments of a search for offers."""
         names = ("tables", "today", "catalog", "own_prices")
         return {name: getattr(self, name) for name in names}
 
@@ -316,13 +315,8 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
         model = None
     found = [offer_named(target, model=model, **known.of_offers()) for target in options["apis"]]
     if options["api_input"] is not None:
-        found.append(
-            ApiPrice(
-                input_usd_per_mtok=options["api_input"],
-                output_usd_per_mtok=options["api_output"],
-                cached_usd_per_mtok=options["api_cached"],
-            )
-        )
+        prices = {f"{kind}_usd_per_mtok": options[f"api_{kind}"] for kind in ("input", "output", "cached")}
+        found.append(ApiPrice(**prices))
     return tuple(found) or None
 
 

@@ -16,8 +16,8 @@ from llama_client.cli.terminal import answer_console, one_line, table_of
 from llama_client.clock import Clock
 from llama_client.crossover.fitting.fit import Fit, Option, fit
 from llama_client.crossover.fitting.gguf_files import read_gguf
-from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, named, this_machine
-from llama_client.crossover.fitting.memory import METHODS, TrainingNeed, training_need
+from llama_client.crossover.fitting.machines import Machine, named, this_machine
+from llama_client.crossover.fitting.memory import MAX_GPUS, METHODS, TrainingNeed, training_need
 from llama_client.crossover.fitting.report import LicenceNote, Source, document, gib, licence_notes, sources, verdict
 from llama_client.crossover.tables import Architecture, Tables, unknown
 from llama_client.crossover.user_tables import tables_of
@@ -120,17 +120,14 @@ def _options(answer: Fit, width: int) -> RenderableType:
 
 
 def _place(option: Option) -> str:
-    match option.where:
-        case "one-gpu":
-            return "on 1 GPU"
-        case "several-gpus":
-            return f"on {option.gpus} GPUs"
-        case "split":
-            return f"{option.layers_on_gpus} layers on GPU"
-        case "ram":
-            return "in RAM"
-        case None:
-            return "no" if option.shortage_bytes is None else f"{gib(option.shortage_bytes)} short"
+    places = {
+        "one-gpu": "on 1 GPU",
+        "several-gpus": f"on {option.gpus} GPUs",
+        "split": f"{option.layers_on_gpus} layers on GPU",
+        "ram": "in RAM",
+        None: "no" if option.shortage_bytes is None else f"{gib(option.shortage_bytes)} short",
+    }
+    return places[option.where]
 
 
 def _limits(answer: Fit) -> list[str]:
@@ -249,14 +246,14 @@ def command(
 def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
     """The model's shape; for a file also the exact size of its weights, and its precision."""
     path = Path(text).expanduser()
-    stored = None
     if not (text.lower().endswith(".gguf") or path.is_file()):
         try:
             return tables.model(text), None, None
         except InvalidRequestError:
-            stored = ModelStore.of_user().find(text.removeprefix("gguf/"))
+            store = ModelStore.of_user()
+            stored = store.find(text.removeprefix("gguf/"))
             if stored is None:
-                known = (*(model.name for model in tables.models), *ModelStore.of_user().names())
-                raise unknown("model", text, known) from None
-    found = read_gguf(path if stored is None else stored.path, tables=tables)
+                raise unknown("model", text, [*(model.name for model in tables.models), *store.names()]) from None
+            path = stored.path
+    found = read_gguf(path, tables=tables)
     return found.model, found.weights_bytes, found.precision

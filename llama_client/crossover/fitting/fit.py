@@ -79,16 +79,14 @@ def place(load: PlacementRequest, machine: Machine) -> Placement | None:
 def shortage(load: PlacementRequest, machine: Machine) -> tuple[Need, int | None]:
     """The need, and how much of it is missing on all GPUs together, or in RAM where there are none."""
     count = len(machine.gpus)
+    if count == 0:
+        needed, ram = load.need(), machine.usable_ram_bytes
+        return needed, None if ram is None or load.is_served else max(needed.total_bytes - ram, 0)
     if load.is_served:
-        if count == 0:
-            return load.need(), None
         memory = min(gpu.usable_bytes for gpu in machine.gpus)
         count = max(_parallel(load.model, count))
         needed = load.need(count, memory)
         return needed, max(needed.total_bytes - memory * count, 0)
-    if count == 0:
-        needed, ram = load.need(), machine.usable_ram_bytes
-        return needed, None if ram is None else max(needed.total_bytes - ram, 0)
     needed = load.need(count)
     missing = needed.total_bytes - machine.usable_gpu_bytes
     # The sum would be enough, but layers are not divided: about one more has to fit.

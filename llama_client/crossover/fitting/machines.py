@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
-from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.fitting.memory import MAX_GPUS, require_positive, system_reserve_bytes, wired_limit_bytes
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
@@ -176,9 +176,6 @@ def _windows_ram_bytes() -> int | None:
     return int(status.total) if answered else None
 
 
-MAX_GPUS = 1024
-
-
 @dataclass(frozen=True, slots=True)
 class MachineGpu:
     title: str
@@ -208,12 +205,10 @@ class Machine:
 
     @property
     def usable_ram_bytes(self) -> int | None:
-        """The RAM for programs; None: unknown."""
         return None if self.ram_bytes is None else self.ram_bytes - system_reserve_bytes(self.ram_bytes)
 
     @property
     def gpus_are_alike(self) -> bool:
-        """Whether there are GPUs and all have the same name and memory."""
         return bool(self.gpus) and len({(gpu.title, gpu.usable_bytes) for gpu in self.gpus}) == 1
 
     def with_gpus(self, count: int) -> Machine:

@@ -13,7 +13,7 @@ from llama_client.crossover.tables import Architecture, unknown
 Engine = Literal["llama.cpp", "server"]
 """`server`: vLLM, TensorRT-LLM and SGLang, which set memory aside in the same way."""
 
-GIB = 2**30
+GIB, MAX_GPUS = 2**30, 1024
 # llama.cpp's `-ub`: so many tokens of a prompt go through the model at once. Its default.
 BATCH_TOKENS = 512
 # Of 32 values with one or two 16-bit scales (ggml-common.h: block_q8_0, block_q5_1, ...).

@@ -11,8 +11,6 @@ from llama_client.crossover.fitting.fit import Fit
 from llama_client.crossover.fitting.memory import GIB, TrainingNeed
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 
-Topic = Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
-# On GitHub.
 _REPOSITORY = "meta-llama/llama-models: models"
 # Licence -> the release's folder in Meta's repository; what must be shown, and the beginning that the name of a model
 # made with it must have (section 1.b.i). Llama 2's has neither.
@@ -28,7 +26,7 @@ _META_LICENCES = {
 
 @dataclass(frozen=True, slots=True)
 class LicenceNote:
-    topic: Topic
+    topic: Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
     text: str
     source: str
 
@@ -152,7 +150,6 @@ def _shortage(fit: Fit) -> str:
 
 
 def _remedies(fit: Fit) -> str:
-    """What would fit instead: another precision, a shorter context, more GPUs."""
     answer, remedies = fit.answer, []
     if fit.best is not None and fit.best.precision != answer.precision and (fit.best.fits_on_gpus or not fit.fits):
         remedies.append(f"{fit.best.precision} ({gib(fit.best.need.total_bytes)}) would fit")

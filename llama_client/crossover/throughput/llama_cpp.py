@@ -17,7 +17,6 @@ _FLOPS_SHARE = {"gddr": 0.5, "hbm": 0.2, "unified": 0.5}
 def tpot_ms(
     model: Architecture, gpu: Gpu, precision: str, *, context_tokens: float = 0, constants: SingleStream | None = None
 ) -> float:
-    """Milliseconds per token of one request."""
     # Several GPUs take turns, as llama.cpp splits a model layer by layer, so they are as fast as one
     # (XiongjieDai/GPU-Benchmarks-on-LLM-Inference: a 70B in Q4_K_M gives 16.3 tokens/s on two RTX 3090, 16.9 on four).
     reached = constants or fitted().llama_cpp[gpu.memory_kind]

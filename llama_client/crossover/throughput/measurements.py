@@ -41,7 +41,6 @@ class Measurements:
 
     @classmethod
     def of_user(cls) -> Measurements:
-        """The file in the user's data folder, beside the ledger."""
         return cls(platformdirs.user_data_path("llama-client", appauthor=False) / "measurements.jsonl")
 
     def add(self, points: Sequence[MeasuredPoint], *, target: str | None = None) -> None:
@@ -79,16 +78,6 @@ class Measurements:
             kept = [each for each in others if not are_as_long((each.input_tokens, each.output_tokens), lengths)]
             newest[setup] = [*kept, point]
         return StoredMeasurements(tuple(point for points in newest.values() for point in points), broken)
-
-    def find(self, model: str, gpu: str, n_gpus: int, precision: str, engine: str | None) -> list[MeasuredPoint]:
-        wanted = (model, gpu, n_gpus, precision)
-        found = [
-            point
-            for point in self.read().points
-            if (point.model, point.gpu, point.n_gpus, point.precision) == wanted
-            and (engine is None or point.engine in (None, engine))
-        ]
-        return sorted(found, key=lambda point: (point.concurrency, point.input_tokens, point.output_tokens))
 
     def _lines(self) -> Iterator[bytes]:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from llama_client.crossover.fitting.memory import MAX_GPUS
 from llama_client.crossover.precisions import cached_value_bytes, family, weight_bytes
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu
@@ -28,7 +29,6 @@ from llama_client.crossover.throughput.work import (
 )
 
 Binding = Literal["memory", "bandwidth", "compute", "slo"]
-MAX_GPUS = 1024
 # No server runs with more requests at once; vLLM's default is 256 to 1024, TensorRT-LLM's 2048.
 MAX_BATCH = 4096
 # llama.cpp's server splits its context into as many slots as it is configured for; no published figure has more.
