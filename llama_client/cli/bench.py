@@ -63,8 +63,6 @@ _COLUMNS = {
     "requests": "requests",
     "failed": "failed",
 }
-
-
 _OF_PLAN = ("concurrencies", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos")
 _OF_TARGET = ("model", "gpu", "n_gpus", "precision", "engine")
 

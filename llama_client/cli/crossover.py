@@ -22,6 +22,7 @@ from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, MissingExtraError
+from llama_client.figures import ENDINGS
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Catalog
@@ -94,7 +95,6 @@ def show(machines: RankedMachines) -> None:
         console.print(Text(f"Older than 60 days, check again: {names}."))
 
 
-_PLOT_ENDINGS = (".png", ".svg")
 # Options that are not named like their field.
 _OPTION_NAMES = {
     "api": "--api",
@@ -118,8 +118,7 @@ class _Known:
     measured: tuple[MeasuredPoint, ...]
 
     def of_offers(self) -> dict[str, Any]:
-        names = ("tables", "today", "catalog", "own_prices")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("tables", "today", "catalog", "own_prices")}
 
 
 @click.command("crossover", cls=HelpPage, sections=SECTIONS, exits={0: "whatever the answer is", 2: EXITS[2]})
@@ -232,8 +231,8 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
     for name in ("gpu", "precision", "engine", "since", "ledger_target"):
         if options[name] is not None and not options[name].strip():
             raise click.UsageError(f"--{name.replace('_', '-')}: must not be empty")
-    if plot is not None and plot.suffix.lower() not in _PLOT_ENDINGS:
-        raise click.UsageError(f"--plot: the file must end in {' or '.join(_PLOT_ENDINGS)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in ENDINGS:
+        raise click.UsageError(f"--plot: the file must end in {' or '.join(ENDINGS)}, got {str(plot)!r}")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--html: the file must end in .html, got {str(html)!r}")
     if (options["api_input"] is None) != (options["api_output"] is None):

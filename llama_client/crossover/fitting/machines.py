@@ -10,8 +10,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
@@ -133,11 +134,9 @@ def _cgroup_limits(probe: SystemProbe) -> list[int]:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return None
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return None
 
 
 def _run(command: Sequence[str]) -> str | None:

@@ -110,9 +110,8 @@ def verdict(fit: Fit) -> str:
 
 
 def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
-    rows: list[Architecture | Gpu] = [fit.model]
     used = {gpu.row for gpu in fit.machine.gpus}
-    rows += [gpu for gpu in tables.gpus if gpu.name in used]
+    rows: list[Architecture | Gpu] = [fit.model, *(gpu for gpu in tables.gpus if gpu.name in used)]
     found = [_source(row.name, row.source, row.checked_on, row.unverified, today) for row in rows]
     if any(option.engine == "llama.cpp" for option in fit.options) and fit.model.checked_on is not None:
         found.append(_source("bits per weight", _GGUF_BITS, _GGUF_BITS_CHECKED_ON, None, today))
@@ -143,9 +142,8 @@ def _shortage(fit: Fit) -> str:
     missing = fit.answer.shortage_bytes
     if missing is None:
         return ", and how much memory is there is unknown"
-    there = (
-        gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
-    )
+    ram = f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
+    there = gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else ram
     return f", {there} are there: {gib(missing)} short"
 
 

@@ -21,7 +21,6 @@ from llama_client.crossover.throughput.work import (
     read_weight_bytes,
     require_lengths,
     require_number,
-    require_room,
     require_whole,
     step_time,
     usable_bytes,
@@ -98,7 +97,7 @@ class Replica:
 
     def largest_batch(self, isl: int, osl: int) -> int:
         require_lengths(self.model, isl, osl)
-        require_room(self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes)
+        _require_room(self, isl + osl)
         return math.floor(self.room_for(isl, osl))
 
     def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
@@ -208,6 +207,37 @@ def _last(keeps: Callable[[float], bool], most: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if keeps(middle) else (low, middle)
     return low
+
+
+# Suggested where a model does not fit, most bits first.
+_NARROWER = {"llama.cpp": ("Q8_0", "Q6_K", "Q4_K_M"), "server": ("fp8", "nvfp4", "int4")}
+_MOST_GPUS_OFFERED = 64
+
+
+def _require_room(replica: Replica, tokens: int) -> None:
+    model, n_gpus, precision, engine = replica.model, replica.n_gpus, replica.precision, replica.engine
+    cache = model.kv_bytes_per_token(replica.kv_value_bytes) * tokens
+    usable = usable_bytes(replica.gpu, engine)
+    weights = weight_bytes(model, precision)
+    missing = weights + cache - usable * n_gpus
+    if missing <= 0:
+        return
+    offers = []
+    more = math.ceil((weights + cache) / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
+    if n_gpus < more <= _MOST_GPUS_OFFERED:
+        offers.append(f"{more} GPUs")
+    for narrower in _NARROWER["llama.cpp" if replica.is_llama_cpp else "server"]:
+        least = weight_bytes(model, narrower) + model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
+        if least <= usable * n_gpus:
+            offers.append(f"{narrower} on what there is")
+            break
+    fits = f"would fit: {' or '.join(offers)}" if offers else "a larger GPU is needed"
+    raise invalid(
+        "model",
+        f"{model.name} in {precision} does not fit on {n_gpus} x {replica.gpu.name}: it needs {weights / 1e9:.1f} GB "
+        f"and {cache / 1e9:.1f} GB for a request of {tokens} tokens, {engine} has {usable * n_gpus / 1e9:.1f} GB, so "
+        f"{missing / 1e9:.1f} GB are missing; {fits}",
+    )
 
 
 # By whether llama.cpp runs it: servers cache in 8 bits at the least, llama.cpp in q4_0.

@@ -1,4 +1,4 @@
-"""The work of one decode step (bytes, FLOPs, communication), its time, and what fits in memory."""
+"""The work of one decode step (bytes, FLOPs, communication), its time, and the memory for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from llama_client.crossover.fitting.memory import GIB, SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
 from llama_client.crossover.precisions import (
     Family,
-    cached_value_bytes,
     embedding_parameters,
     family,
     layer_weight_bytes,
@@ -159,9 +158,6 @@ def step_time(
 
 # What llama.cpp's kernels and intermediate results take of each GPU: `memory.py` has them exactly.
 _LLAMA_CPP_RESERVE_BYTES = 600_000_000
-# Suggested where a model does not fit, most bits first.
-_NARROWER = {"llama.cpp": ("Q8_0", "Q6_K", "Q4_K_M"), "server": ("fp8", "nvfp4", "int4")}
-_MOST_GPUS_OFFERED = 64
 
 
 def usable_bytes(gpu: Gpu, engine: str) -> float:
@@ -199,33 +195,3 @@ def require_number(param: str, value: object) -> None:
 def _shown(value: object) -> str:
     """A number as it is, of anything else only the type: it may be long, or private."""
     return str(value) if isinstance(value, Real) else type(value).__name__
-
-
-def require_room(
-    model: Architecture, gpu: Gpu, n_gpus: int, precision: str, engine: str, tokens: int, kv_value_bytes: float
-) -> None:
-    cache = model.kv_bytes_per_token(kv_value_bytes) * tokens
-    usable = usable_bytes(gpu, engine)
-    weights = weight_bytes(model, precision)
-    missing = weights + cache - usable * n_gpus
-    if missing <= 0:
-        return
-    raise invalid(
-        "model",
-        f"{model.name} in {precision} does not fit on {n_gpus} x {gpu.name}: it needs {weights / 1e9:.1f} GB "
-        f"and {cache / 1e9:.1f} GB for a request of {tokens} tokens, {engine} has {usable * n_gpus / 1e9:.1f} GB, so "
-        f"{missing / 1e9:.1f} GB are missing; {_what_fits(model, usable, n_gpus, weights + cache, engine, tokens)}",
-    )
-
-
-def _what_fits(model: Architecture, usable: float, n_gpus: int, needed: float, engine: str, tokens: int) -> str:
-    offers = []
-    more = math.ceil(needed / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
-    if n_gpus < more <= _MOST_GPUS_OFFERED:
-        offers.append(f"{more} GPUs")
-    for narrower in _NARROWER["llama.cpp" if engine == "llama.cpp" else "server"]:
-        cache = model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
-        if weight_bytes(model, narrower) + cache <= usable * n_gpus:
-            offers.append(f"{narrower} on what there is")
-            break
-    return f"would fit: {' or '.join(offers)}" if offers else "a larger GPU is needed"
