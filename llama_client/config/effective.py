@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -103,12 +103,9 @@ def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tu
     yield from ((path, line) for path in _paths(values) if path not in seen)
 
 
-SourceKind = Literal["file", "environment", "argument", "default"]
-
-
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    kind: SourceKind
+    kind: Literal["file", "environment", "argument", "default"]
     file: Path | None = None
     line: int | None = None
     variable: str | None = None
@@ -122,8 +119,6 @@ class ConfigLocation:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The TOML of one place."""
-
     values: dict[str, Any]
     origin: str
     folder: Path
@@ -143,7 +138,7 @@ class Found:
     # Found in the working folder, not named by the user.
     is_untrusted: bool
     local_only: ValueSource | None = None
-    places: Sequence[ConfigLocation] = field(default=())
+    places: Sequence[ConfigLocation] = ()
 
     def refusals(self) -> Iterator[Problem]:
         if self.is_untrusted:
@@ -185,7 +180,6 @@ class Found:
 
 
 def _lines_of(file: Path) -> Mapping[KeyPath, int]:
-
     try:
         return key_lines(text_of(read_regular_file(file, max_bytes=MAX_CONFIG_BYTES)))
     except (OSError, UnicodeDecodeError):  # gone since it was read

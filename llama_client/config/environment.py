@@ -45,14 +45,12 @@ class Overrides:
         return cls(values, names)
 
     def laid_over(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-        """The values with these on top, and the variable of each place that has one.
-
-        Variables have neither case nor hyphens, so keys match without them.
-        """
+        """The values with these on top, and the variable of each place that has one."""
         placed: dict[KeyPath, str] = {}
 
         def merged(below: object, above: Mapping[str, Any], path: KeyPath, spelled: KeyPath) -> dict[str, Any]:
             table = dict(below) if isinstance(below, Mapping) else {}
+            # Variables have neither case nor hyphens, so keys match without them.
             names = {plain_name(key): key for key in map(str, table)}
             for key, value in above.items():
                 name = names.get(key, key)

@@ -1,7 +1,4 @@
-"""Checks a configuration: every problem that keeps it from loading, and what the rules find in one that loads.
-
-`config check` and the doctor run the same check.
-"""
+"""Checks a configuration, for `config check` and the doctor: what keeps it from loading, and what the rules find."""
 
 from __future__ import annotations
 
@@ -9,24 +6,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from llama_client.config.effective import Found, ValueSource
+from llama_client.config.environment import KeyPath
 from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
-from llama_client.config.load import APP_NAME, FILE_NAME, find_config, is_same_file
+from llama_client.config.load import APP_NAME, FILE_NAME, Source, find_config, is_same_file
 from llama_client.config.schema import Config, problem_at, with_kinds
 from llama_client.config.untrusted_files import refusals
 from llama_client.diagnostics.config_rules import Rules
 from llama_client.diagnostics.finding import Finding
+from llama_client.diagnostics.machine import Environment
 from llama_client.errors import ConfigError
 from llama_client.validation import all_telling, place
-
-if TYPE_CHECKING:
-    from llama_client.config.environment import KeyPath
-    from llama_client.config.load import Source
-    from llama_client.diagnostics.machine import Environment
 
 # What keeps a configuration from loading.
 PROBLEM = "config_file"
@@ -101,8 +95,6 @@ def _path_of(problem: Finding) -> KeyPath:
 def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple[Config, list[Finding]]:
     """Everything that is wrong with a configuration's values, and the configuration without it.
 
-    What is wrong is removed and the rest validated again, as some rules apply only where all else is right.
-
     Example:
         >>> _, found = all_problems({"local_only": "yes", "providers": {"gguf": {"n_cxt": 1}}})
         >>> for problem in found:
@@ -113,6 +105,7 @@ def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple
     checked, kinds = with_kinds(values)
     found = [_problem(kind.field, kind.what, values) for kind in kinds]
     removed: set[KeyPath] = set()
+    # What is wrong is removed and the rest validated again, as some rules apply only where all else is right.
     for _ in range(_MAX_ROUNDS):
         originals: dict[str, KeyPath] = {}
         left = _without(checked, removed, (), (), originals)
@@ -215,15 +208,11 @@ def _refused_where_found(source: Source, found: Found, folder: Path) -> Iterator
 
 def _source(found: Found, path: KeyPath) -> ValueSource | None:
     """Where the value at a path, or the table that it would be in, comes from."""
-    for length in range(len(path), 0, -1):
-        source = found.source_of(path[:length])
-        if source.kind != "default":
-            return source
-    return None if found.document.file is None else ValueSource("file", file=found.document.file)
+    sources = (found.source_of(path[:length]) for length in range(len(path), 0, -1))
+    file = ValueSource("file", file=found.document.file) if found.document.file else None
+    return next((source for source in sources if source.kind != "default"), file)
 
 
 def _in_order(finding: Finding) -> tuple[bool, int, bool, str]:
-    source = finding.source
-    line = source.line if source is not None and source.line is not None else 0
-    is_elsewhere = source is None or source.kind != "file"
-    return is_elsewhere, line, finding.status != "problem", source.variable or "" if source is not None else ""
+    source = finding.source or ValueSource("default")
+    return source.kind != "file", source.line or 0, finding.status != "problem", source.variable or ""

@@ -45,15 +45,13 @@ _EXHAUSTED = {
 
 
 def ledger_file(config: Config, guard: ConnectionGuard, *, load: bool = False) -> Path | None:
-    """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file.
-
-    With `load`, imports what its check needs, so that the import's time does not count as the database's.
-    """
+    """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file."""
     try:
         place = Database(config, guard).place() if config.ledger.enabled or config.budgets else None
     except LlamaClientError:
         return None
     if place is not None and load and (place.file is None or place.file.is_file()):
+        # Now, so that the time of the import does not count as the database's.
         from llama_client.costs import inspection
 
         inspection.load(place)
@@ -245,7 +243,6 @@ def _moment(moment: datetime, zone: str) -> str:
 
 
 def price_findings(config: Config, providers: Providers, states: Sequence[TargetState]) -> Iterator[Finding]:
-    """The price of each target that is not free."""
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
     book = PriceBook(config.prices, providers, calendar)

@@ -8,13 +8,13 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from llama_client import errors
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Section, Status
-from llama_client.diagnostics.machine import load_official
 from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
 from llama_client.local_only import is_this_machine
 from llama_client.providers.services import service_of
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
 
 State = Literal["reached", "not reached", "forbidden", "not contacted"]
-_OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
 _MAX_CAUSES = 10
 # A server's error may be a page.
 _MAX_QUOTED_CHARS = 300
@@ -97,8 +96,9 @@ class ProviderCheck:
         """Imports what the check needs, so that its time does not count as the provider's."""
         try:
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
-            if self._not_allowed(provider.url) is None:
-                load_official(self.table.kind)
+            service = service_of(self.table.kind)
+            if service is not None and service.sdk and self._not_allowed(provider.url) is None:
+                import_module(service.sdk)
         except Exception:  # noqa: BLE001 - `run` meets it again and reports it
             return
 
@@ -213,7 +213,7 @@ class ProviderCheck:
             mode = file.stat().st_mode
         except OSError:
             return
-        if mode & _OTHERS_MAY_READ:
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
             message = "it contains a key, and other users of this machine can read it"
             remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{stat.S_IMODE(mode):04o}"}
             yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)

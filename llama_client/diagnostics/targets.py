@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from llama_client.config.schema import Config
 from llama_client.diagnostics.finding import Fact, Finding, Status
+from llama_client.diagnostics.gguf import GgufView
 from llama_client.diagnostics.providers import ProviderState
 from llama_client.errors import LlamaClientError
+from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.registry import Providers
 from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
 from llama_client.validation import suggestion
-
-if TYPE_CHECKING:
-    from llama_client.diagnostics.gguf import GgufView
-    from llama_client.providers.gguf.store import ModelStore
-    from llama_client.providers.registry import Providers
 
 # These list everything that they serve. Others may have private endpoints, and a server of one model may answer under
 # any name.
