@@ -162,8 +162,7 @@ def read_bundled(name: str) -> dict[str, Any]:
 
 
 def _model(row: Mapping[str, Any]) -> CatalogModel:
-    facts = {**row, "aliases": tuple(row["aliases"]), "abilities": _abilities(row.get("abilities"))}
-    return CatalogModel(**facts)
+    return CatalogModel(**{**row, "aliases": tuple(row["aliases"]), "abilities": _abilities(row.get("abilities"))})
 
 
 def _offer(row: Mapping[str, Any], model_id: str) -> Offer:

@@ -62,10 +62,7 @@ class ListPrices:
         return [row for rows in self._rows.values() for row in rows]
 
 
-_DECIMALS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
-
-
 def _row(row: Mapping[str, Any], model: str) -> ListPrice:
-    facts: dict[str, Any] = {key: Decimal(value) if key in _DECIMALS else value for key, value in row.items()}
+    facts: dict[str, Any] = {key: Decimal(value) if key.endswith("_mtok") else value for key, value in row.items()}
     del facts["ids"]
     return ListPrice(provider_kind=facts.pop("provider"), id=model, **facts)

@@ -34,10 +34,8 @@ from llama_client.providers.registry import Providers
 from llama_client.providers.services import Service, all_services, known_catalog
 from llama_client.validation import suggestion
 
-LOCAL = ("ollama", "gguf")
 # Listed also where they are not detected.
-_SHOWN = ("groq", "together", *LOCAL)
-DEMO_TARGET = f"gguf/{DEMO_NAME}"
+_SHOWN = ("groq", "together", "ollama", "gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +98,11 @@ def _ollama(providers: Providers) -> Detected:
         return Detected("ollama", False, "is not running", (), needs="start Ollama", is_local=True)
     finally:
         providers.close()
-    # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
-    models = [model.id for model in served]
     if default is None:
         what, needs = "is running, and has no chat model", "run `ollama pull llama3.2`"
         return Detected("ollama", False, what, (), needs=needs, is_local=True)
-    models.sort(key=lambda model: model != default)
+    # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
+    models = sorted((model.id for model in served), key=lambda model: model != default)
     return Detected("ollama", True, f"is running: {_listed(models)}", tuple(models), is_listed=True, is_local=True)
 
 
@@ -170,8 +167,7 @@ def ask(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
 
 def _choices(targets: list[str], found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     free = [target for target in targets if found[target.partition("/")[0]].is_local]
-    demo = DEMO_TARGET if DEMO_TARGET in targets else None
-    return NewConfig(targets, local_only=local_only, demo=demo, free=free)
+    return NewConfig(targets, local_only=local_only, demo=f"gguf/{DEMO_NAME}", free=free)
 
 
 def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -> _Answer:

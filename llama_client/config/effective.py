@@ -208,7 +208,6 @@ class EffectiveValue:
 
     @property
     def key(self) -> str:
-        """Its dotted key: `providers.laptop.n_ctx`."""
         return place(self.path)
 
 

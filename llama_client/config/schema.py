@@ -196,7 +196,7 @@ class Config(ConfigTable):
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
-    """Checks the values; relative paths start at `folder`. `config_check.all_problems` finds more than the first problem."""
+    """The configuration of values; relative paths start at `folder`. All problems: see `config_check.all_problems`."""
     values, wrong = with_kinds(values)
     if wrong:
         raise ConfigError(f"{origin}: {wrong[0].sentence}", key=wrong[0].field, file=file)

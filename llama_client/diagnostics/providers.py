@@ -6,6 +6,7 @@ import os
 import ssl
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
 
 State = Literal["reached", "not reached", "forbidden", "not contacted"]
-_MAX_CAUSES = 10
 # A server's error may be a page.
 _MAX_QUOTED_CHARS = 300
 _FORBIDDEN_REMEDIES = {
@@ -94,13 +94,11 @@ class ProviderCheck:
 
     def load(self) -> None:
         """Imports what the check needs, so that its time does not count as the provider's."""
-        try:
+        with suppress(Exception):  # `run` meets it again and reports it
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
             service = service_of(self.table.kind)
             if service is not None and service.sdk and self._not_allowed(provider.url) is None:
                 import_module(service.sdk)
-        except Exception:  # noqa: BLE001 - `run` meets it again and reports it
-            return
 
     def run(self) -> ProviderState:
         """Contacts the provider. May block for any time: run it in a thread."""
@@ -275,8 +273,10 @@ class ProviderCheck:
         return self._reach("problem", message, self._remedy(error), **facts)
 
     def _remedy(self, error: LlamaClientError) -> str:
+        from llama_client.providers.http.error_mapping import causes
+
         where = f"providers.{self.name}.base_url"
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
             return f"Name the certificate to trust in providers.{self.name}.ca_file, or in SSL_CERT_FILE."
         if isinstance(error, errors.ModelNotFoundError | errors.InvalidResponseError):
             return f"Check {where}: the address of a compatible server usually ends in /v1."
@@ -298,12 +298,3 @@ def _version(provider: HttpProvider) -> str | None:
         return None
     version = answer.get("version") if isinstance(answer, dict) else None
     return provider.cleaned(version)[:40] if isinstance(version, str) else None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    for _ in range(_MAX_CAUSES):
-        if current is None:
-            return
-        yield current
-        current = current.__cause__ or current.__context__

@@ -57,12 +57,12 @@ def was_unsent(error: Exception) -> bool:
 
 def is_refused(error: BaseException) -> bool:
     """Whether no server listens at the address."""
-    return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+    return any(isinstance(cause, ConnectionRefusedError) for cause in causes(error))
 
 
 def is_unresolved(error: BaseException) -> bool:
     """Whether the host name does not resolve, as on a machine that is offline."""
-    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+    return any(isinstance(cause, socket.gaierror) for cause in causes(error))
 
 
 def _is_timeout(error: Exception) -> bool:
@@ -82,11 +82,11 @@ def _aiohttp_cause(error: Exception) -> BaseException | None:
 
 def _root(error: BaseException) -> BaseException:
     """The innermost exception with a text: the operating system's, if any."""
-    said = [cause for cause in _causes(error) if str(cause) and not isinstance(cause, httpcore.NetworkError)]
+    said = [cause for cause in causes(error) if str(cause) and not isinstance(cause, httpcore.NetworkError)]
     return said[-1] if said else error
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     # Bounded, as a chain may be circular.
     for _ in range(10):
