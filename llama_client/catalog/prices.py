@@ -14,8 +14,6 @@ from llama_client.catalog.catalog import read_bundled
 
 @dataclass(frozen=True, slots=True)
 class ListPrice:
-    """A provider's price of a model's tokens, in US dollars per million."""
-
     provider_kind: str
     id: str
     input_usd_per_mtok: Decimal

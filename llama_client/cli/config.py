@@ -308,9 +308,8 @@ def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) ->
     read_config(tomllib.loads(text), origin=str(file))
     write_text(file, text, overwrite=force)
     if as_json:
-        where = str(file.absolute())
-        document = {"path": where, "default_model": choices.default_model, "providers": choices.providers}
-        click.echo(json.dumps(document))
+        path, model = str(file.absolute()), choices.default_model
+        click.echo(json.dumps({"path": path, "default_model": model, "providers": choices.providers}))
         return
     message = one_line(f"{file} written. {_summary(choices)}")
     click.echo(fitted(message, sys.stdout))

@@ -145,13 +145,11 @@ def _csv_row(group: CostGroup) -> tuple[str, ...]:
 def _show(
     report: CostReport, by: str, days: Sequence[DayCosts], budgets: Sequence[BudgetState], config: Config
 ) -> None:
-    from rich.text import Text
-
     from llama_client.costs.charts import terminal_chart
 
     console = answer_console()
     if not report.groups:
-        console.print(Text(_no_calls(report, config)))
+        console.print(_no_calls(report, config))
     elif days:
         for line in terminal_chart(days, console.width, ascii_only=console.options.ascii_only):
             console.print(line)
@@ -166,7 +164,7 @@ def _show(
         lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")
     blank = [""] if lines else []
     for text in (*blank, *lines, *_budget_lines(budgets, config)):
-        console.print(Text(text))
+        console.print(text)
 
 
 def _no_calls(report: CostReport, config: Config) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import click
@@ -15,14 +16,13 @@ from rich.text import Text
 from llama_client.cli import completion as suggestions
 from llama_client.cli.help_pages import EXIT_FAILED, EXIT_USAGE, HelpPage, config_option, json_option
 from llama_client.cli.terminal import one_line, wrapped
-from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Finding, Status
+from llama_client.diagnostics.finding import DiagnosticsReport, Finding, Status
 from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S, DiagnosticsOptions
 
 # Plain ANSI colours, which each terminal makes readable on its own background.
 _COLOURS: dict[Status, str] = {"ok": "green", "info": "", "warning": "yellow", "problem": "red", "skipped": ""}
 _SIGNS: dict[Status, str] = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗", "skipped": "-"}
 _ASCII: dict[Status, str] = {"ok": "+", "info": ".", "warning": "!", "problem": "x", "skipped": "-"}
-_ARROW, _ASCII_ARROW = "→ ", "> "
 _STATUS_WIDTH = len("✗ problem  ")
 # On narrower terminals the status is a line of its own.
 _LEAST_SIDE_BY_SIDE = 50
@@ -31,15 +31,12 @@ _LEAST_SIDE_BY_SIDE = 50
 def show(report: DiagnosticsReport) -> None:
     # Wrapped here, so that commands stay whole where there is room and no line ends in spaces.
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    for section in SECTIONS:
-        findings = [finding for finding in report.findings if finding.section == section]
-        if findings:
-            console.print(Text(section.capitalize(), style="bold"))
+    for section, findings in groupby(report.findings, key=lambda finding: finding.section):
+        console.print(Text(section.capitalize(), style="bold"))
         for finding in findings:
             for line in _lines(finding, console):
                 console.print(line)
-        if findings:
-            console.print()
+        console.print()
     for text in _pieces(report.summary(), console, console.width):
         console.print(Text(text, style="bold"))
 
@@ -52,7 +49,7 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
     width = max(console.width - indent, 1)
     texts = _pieces(f"{finding.subject}: {finding.message}", console, width)
     if finding.remedy is not None:
-        arrow = _ASCII_ARROW if is_plain else _ARROW
+        arrow = "> " if is_plain else "→ "
         for piece in _pieces(finding.remedy, console, max(width - len(arrow), 1)):
             texts.append(f"{arrow}{piece}")
             arrow = " " * len(arrow)

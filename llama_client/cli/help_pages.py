@@ -30,8 +30,6 @@ _DEFAULT = re.compile(r" +\[default:")
 
 
 class HelpPage(click.Command):
-    """A command with sections in its `--help`."""
-
     def __init__(
         self, *args: Any, sections: Sections | None = None, exits: Mapping[int, str] | None = None, **kwargs: Any
     ) -> None:

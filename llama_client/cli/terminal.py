@@ -74,10 +74,10 @@ def wrapped(text: str, width: int) -> str:
 
 
 def answer_console() -> Console:
-    """A console on standard output, on which text is never markup."""
+    """A console on standard output, which prints a text as it is."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False)
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 @contextmanager

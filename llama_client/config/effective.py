@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,10 +68,8 @@ def _document(lines: Sequence[str]) -> dict[KeyPath, int]:
 def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
     """The end of a statement, and its parsed values."""
     for end in range(start + 1, min(start + _MAX_STATEMENT_LINES, len(lines)) + 1):
-        try:
+        with suppress(tomllib.TOMLDecodeError):
             return end, tomllib.loads("\n".join(lines[start:end]))
-        except tomllib.TOMLDecodeError:
-            continue
     raise ValueError("too long")
 
 
@@ -92,14 +91,12 @@ def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tu
     seen: set[KeyPath] = set()
     line = 1
     for number in range(1, len(lines)):
-        try:
+        with suppress(tomllib.TOMLDecodeError):
             # The items that are complete at the end of this line.
             paths = set(_paths(tomllib.loads("\n".join(lines[:number]) + "\n]")))
-        except tomllib.TOMLDecodeError:
-            continue
-        yield from ((path, line) for path in paths - seen)
-        seen |= paths
-        line = number + 1
+            yield from ((path, line) for path in paths - seen)
+            seen |= paths
+            line = number + 1
     yield from ((path, line) for path in _paths(values) if path not in seen)
 
 
@@ -128,8 +125,6 @@ class Document:
 
 @dataclass(frozen=True)
 class Found:
-    """A configuration as found, with the variables on top."""
-
     document: Document
     overrides: Overrides
     values: dict[str, Any]

@@ -117,7 +117,6 @@ def _is_true(value: object, where: str, *, file: Path | None = None, variable: s
 
 
 def user_config_file() -> Path:
-    """The path of the configuration in the user's config folder, whether it exists or not."""
     return platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
 
 

@@ -14,19 +14,17 @@ from zoneinfo import ZoneInfo
 
 from llama_client.costs.accounting import Database
 from llama_client.costs.money import Calendar, shown
-from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, PriceBook, TokenPrice
+from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, Price, PriceBook, TokenPrice
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
 from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
-from llama_client.local_only import is_this_machine
+from llama_client.local_only import ConnectionGuard, is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
     from llama_client.costs.inspection import LedgerSnapshot, StorageError
-    from llama_client.costs.prices import Price
     from llama_client.diagnostics.targets import TargetState
-    from llama_client.local_only import ConnectionGuard
     from llama_client.providers.registry import Providers
     from llama_client.types.report import BudgetState
 
@@ -116,11 +114,9 @@ class _LedgerCheck:
         for part in (file, file.with_name(f"{file.name}-wal")):
             with suppress(OSError):
                 size_bytes += part.stat().st_size
-        is_read = True
-        for finding in self.of_content(size_bytes, has_status=not_writable is not None):
-            is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
-            yield finding
-        if is_read:
+        found = list(self.of_content(size_bytes, has_status=not_writable is not None))
+        yield from found
+        if all(finding.check != "ledger" or finding.status in ("ok", "info") for finding in found):
             yield self._integrity(file)
 
     def of_content(self, size_bytes: int | None = None, *, has_status: bool = False) -> Iterator[Finding]:

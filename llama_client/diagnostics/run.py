@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from llama_client.config.api_keys import KeyCommands, text_of_key_file
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import Config, table_of
-from llama_client.diagnostics.config_check import CheckedConfig, check_config
-from llama_client.diagnostics.configuration import configuration_findings
+from llama_client.diagnostics.config_check import CheckedConfig, check_config, configuration_findings
 from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Fact, Finding, Status
 from llama_client.diagnostics.gguf import GgufView, engine_findings, file_findings
 from llama_client.diagnostics.ledger import examine_ledger, ledger_file, price_findings

@@ -43,8 +43,6 @@ _OF_ROUTE: dict[Status, str] = {
 
 @dataclass(frozen=True)
 class Targets:
-    """Checks targets by the state of their providers."""
-
     config: Config
     providers: Providers
     store: ModelStore
