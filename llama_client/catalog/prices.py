@@ -43,8 +43,7 @@ class ListPrices:
     @classmethod
     @cache
     def bundled(cls) -> ListPrices:
-        rows = read_bundled("prices.toml")["prices"]
-        return cls(_row(row, model) for row in rows for model in row["ids"])
+        return cls(_row(row, model) for row in read_bundled("prices.toml")["prices"] for model in row["ids"])
 
     def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
         """The price that held on a day; None: unknown, which is not 0."""

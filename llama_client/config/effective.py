@@ -31,11 +31,10 @@ def key_lines(text: str) -> Mapping[KeyPath, int]:
         >>> key_lines('a = 1\\n[b]\\nc = [2,\\n  3]\\n')[("b", "c", 1)]
         4
     """
-    try:
+    with suppress(ValueError, RecursionError):
         found = _document(text.replace("\r\n", "\n").split("\n"))
         return found if set(found) == set(_paths(tomllib.loads(text))) else {}
-    except (ValueError, RecursionError):
-        return {}
+    return {}
 
 
 def _paths(value: Any, here: KeyPath = ()) -> Iterator[KeyPath]:
@@ -175,10 +174,9 @@ class Found:
 
 
 def _lines_of(file: Path) -> Mapping[KeyPath, int]:
-    try:
+    with suppress(OSError, UnicodeDecodeError):  # gone since it was read
         return key_lines(text_of(read_regular_file(file, max_bytes=MAX_CONFIG_BYTES)))
-    except (OSError, UnicodeDecodeError):  # gone since it was read
-        return {}
+    return {}
 
 
 def _is_there(values: Any, path: KeyPath) -> bool:
@@ -188,10 +186,6 @@ def _is_there(values: Any, path: KeyPath) -> bool:
     except (LookupError, TypeError):
         return False
     return True
-
-
-# Shown as the value of one key, though made of tables.
-_AS_VALUES = ("targets", "lora", "moe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +235,9 @@ def _tables_in(name: str, value: object) -> list[tuple[KeyPath, BaseModel]]:
         case tuple():
             items = [((number,), below) for number, below in enumerate(value)]
     tables = [(path, below) for path, below in items if isinstance(below, BaseModel)]
-    return tables if name not in _AS_VALUES and len(tables) == len(items) else []
+    # These are shown as the value of one key, though made of tables.
+    is_value = name in ("targets", "lora", "moe") or len(tables) < len(items)
+    return [] if is_value else tables
 
 
 def plain(value: object) -> Any:

@@ -37,8 +37,7 @@ class Overrides:
             for part in tables:
                 table = table.setdefault(part, {})
                 if not isinstance(table, dict):
-                    message = f"{name}: another variable sets {part!r} to a value"
-                    raise ConfigError(message, key=part, variable=name)
+                    raise ConfigError(f"{name}: another variable sets {part!r} to a value", key=part, variable=name)
             # An API key of digits alone is text.
             table[key] = environ[name] if key == "api_key" else value_of(environ[name])
             names[(*tables, key)] = name

@@ -16,8 +16,6 @@ from llama_client.errors import ConfigError
 
 # A configuration is a page or two; a larger file is something else.
 MAX_CONFIG_BYTES = 1 << 20
-# Windows' editors write it at the beginning of a file.
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
@@ -32,7 +30,7 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _require_regular(path: Path, mode: int) -> None:

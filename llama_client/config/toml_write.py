@@ -61,19 +61,16 @@ def toml_value(value: object) -> str:
 
 ROUTE = "chat"
 _PROVIDERS = ("groq", "together", "ollama", "gguf", "openai")
-# In the file of examples, the first line of a section, with its name.
-_SECTION = "#= "
 
 
 @dataclass(frozen=True, slots=True)
 class NewConfig:
-    """The choices for a new configuration; `free`: targets without cost."""
-
     targets: Sequence[str]
     local_only: bool = False
     budget_usd: Decimal | None = None
     window: Window = "month"
     demo: str | None = None
+    # Targets without cost.
     free: Sequence[str] = ()
 
     @property
@@ -103,14 +100,14 @@ def config_text(choices: NewConfig) -> str:
 
 def _examples() -> dict[str, str]:
     text = resources.files("llama_client.config").joinpath("examples.toml").read_text(encoding="utf-8")
-    sections = [section.partition("\n") for section in f"\n{text}".split(f"\n{_SECTION}")[1:]]
+    # A section begins with a line such as `#= top`.
+    sections = [section.partition("\n") for section in f"\n{text}".split("\n#= ")[1:]]
     return {name.strip(): f"{body.strip()}\n" for name, _, body in sections}
 
 
 def _lifted(text: str) -> str:
     """A block that stays commented out: its comments above its other lines, so that those are adjacent."""
-    lines = sorted(text.splitlines(), key=lambda line: not line.startswith("# "))
-    return "\n".join(lines) + "\n"
+    return "\n".join(sorted(text.splitlines(), key=lambda line: not line.startswith("# "))) + "\n"
 
 
 def _of_service(name: str) -> str:

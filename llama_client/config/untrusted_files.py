@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,9 @@ def _hosts_by_variable() -> Mapping[str, tuple[str, ...]]:
 
 
 def _service(kind: object) -> Service | None:
-    try:
+    with suppress(PluginError):  # the check of kinds reports it
         return service_of(str(kind))
-    except PluginError:  # the check of kinds reports it
-        return None
+    return None
 
 
 def _gives_known_key(name: str, users: Table) -> bool:
@@ -144,15 +144,13 @@ def _sent_elsewhere(variable: str, usual_host: str | None, where: str, table: Ta
 
 
 def _is_inside(file: str, folder: Path) -> bool:
-    try:
+    with suppress(OSError, RuntimeError, ValueError):
         return (folder / Path(file).expanduser()).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):
-        return False
+    return False
 
 
 def _host(url: object) -> tuple[str, str]:
-    try:
+    with suppress(ValueError):
         parts = urlsplit(str(url))
         return parts.scheme.lower(), parts.hostname or ""
-    except ValueError:
-        return "", ""
+    return "", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,12 +189,10 @@ def _line_of_toml(message: str, path: Path) -> int | None:
     found = _LINE_OF_TOML.search(message)
     if found is not None:
         return int(found[1])
-    if "(at end of document)" not in message:
-        return None
-    try:
-        return text_of(read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)).count("\n") + 1
-    except (OSError, UnicodeDecodeError):  # gone since it was read
-        return None
+    if "(at end of document)" in message:
+        with suppress(OSError, UnicodeDecodeError):  # gone since it was read
+            return text_of(read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)).count("\n") + 1
+    return None
 
 
 def _refused_where_found(source: Source, found: Found, folder: Path) -> Iterator[Finding]:

@@ -82,8 +82,7 @@ class Rules:
         if model is None:
             kinds = [table.kind for table in providers.values()]
             if providers and kinds not in (["gguf"], ["ollama"]):
-                message = "is not set, so a call that names no model is an error"
-                yield "default_model", "info", "default_model", message
+                yield "default_model", "info", "default_model", "is not set, so a call that names no model is an error"
         elif not (isinstance(routes, Mapping) and model in routes) and not self._is_broken(model.partition("/")[0]):
             why_not = self._why_not(model)
             if why_not is not None:
@@ -147,8 +146,7 @@ class Rules:
         return f"no model named {quoted(named.model)} has been pulled (pulled: {', '.join(pulled) or 'none'}){hint}"
 
     def _forbidden(self, named: _Named) -> str | None:
-        kind = self._providers.kind(named.provider)
-        row = None if self._has_address(named.provider) else service_of(kind)
+        row = None if self._has_address(named.provider) else service_of(self._providers.kind(named.provider))
         host = None if row is None or row.is_local else row.host
         if self._config.local_only and host and host not in self._config.privacy.allow_hosts:
             return f"local_only is on, which refuses {host}: this target is never called"

@@ -114,8 +114,7 @@ def _model(
         return
     size = checked.size_bytes
     if (shard := _SHARD.fullmatch(path.name)) is not None:
-        parts = path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf")
-        size = sum(part.stat().st_size for part in parts)
+        size = sum(part.stat().st_size for part in path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf"))
     facts: dict[str, Fact] = {"size_bytes": size, "architecture": checked.architecture, "path": str(path)}
     context = checked.context_tokens
     if context is not None:

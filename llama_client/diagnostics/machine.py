@@ -34,8 +34,6 @@ class DiagnosticsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where the checks look: the process's own, or a test's."""
-
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     folder: Path = field(default_factory=Path)
     clock: Clock = field(default_factory=Clock)
@@ -116,9 +114,8 @@ def nearest_folder(path: Path) -> Path:
 
 
 def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Finding:
-    place = nearest_folder(folder.absolute())
     try:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(nearest_folder(folder.absolute())).free
     except OSError as error:
         return Finding("disk", "machine", what, "info", f"{folder}: its free space is unknown ({error})")
     status: Status = "problem" if free < none_bytes else "warning" if free < little_bytes else "ok"

@@ -207,14 +207,12 @@ class ProviderCheck:
         file = self.key_source.file
         if file is None or os.name != "posix":
             return
-        try:
-            mode = file.stat().st_mode
-        except OSError:
-            return
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            message = "it contains a key, and other users of this machine can read it"
-            remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{stat.S_IMODE(mode):04o}"}
-            yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
+        with suppress(OSError):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                message = "it contains a key, and other users of this machine can read it"
+                remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{mode:04o}"}
+                yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
 
     def _key_missing(self, error: LlamaClientError) -> Finding:
         if isinstance(error, AuthenticationError):

@@ -191,8 +191,7 @@ class _Examination:
         targets = Targets(self.config, self.providers, self.environment.store, states, views)
         findings = targets.findings(self.options.model)
         found = list(targets.states.values())
-        prices = list(price_findings(self.config, self.providers, found))
-        return findings, {state.provider for state in found}, prices
+        return findings, {state.provider for state in found}, list(price_findings(self.config, self.providers, found))
 
 
 def _failed(result: object) -> str | None:

@@ -23,11 +23,10 @@ _LIST_EVERYTHING = ("groq", "ollama")
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """Whether a target can answer (None: unknown)."""
-
     name: str
     provider: str
     model: str
+    # None: unknown.
     can_answer: bool | None
     why: str
     finding: Finding
@@ -56,7 +55,6 @@ class Targets:
         return TargetResolver(self.providers, self.store, self.config.routes)
 
     def findings(self, model: str | None) -> list[Finding]:
-        """The given model or the default, each route, and each of their targets."""
         found = [self._default() if model is None else self._model("model", model, model)]
         found += [self._model("route", f"routes.{name}", name) for name in self.config.routes]
         return [*found, *map(self._target, self.states.values())]
