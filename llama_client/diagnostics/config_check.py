@@ -217,8 +217,8 @@ def _in_order(finding: Finding) -> tuple[bool, int, bool, str]:
     return source.kind != "file", source.line or 0, finding.status != "problem", source.variable or ""
 
 
-# What the rules look up and the doctor tries: its own findings say more.
 _CHECK_AGAIN = "then run `llama-client config check`."
+# What the rules look up and the doctor tries: its own findings say more.
 _TRIED = {"default_model", "gguf_model", "price", "provider_key", "provider_reachable", "route", "target"}
 
 
