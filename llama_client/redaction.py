@@ -95,11 +95,6 @@ def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
-def can_be_secret(text: str) -> bool:
-    """Whether a key, password or header value is masked in messages: short and well-known words are not."""
-    return len(text) >= _MIN_SECRET_CHARS and text.lower() not in _PLACEHOLDERS
-
-
 def without_credentials(url: str, *, mark: str = "") -> str:
     """An address without user, password, query and fragment; `mark` stands for them."""
     try:
@@ -208,8 +203,9 @@ class Secrets:
     """Secrets to take out of texts: those of a provider, a call or a report."""
 
     def __init__(self, values: Collection[str]) -> None:
+        masked = {value for value in values if len(value) >= _MIN_SECRET_CHARS and value.lower() not in _PLACEHOLDERS}
         # Longest first, so that no part of one remains.
-        self._values = tuple(sorted({value for value in values if can_be_secret(value)}, key=len, reverse=True))
+        self._values = tuple(sorted(masked, key=len, reverse=True))
 
     def plus(self, values: Collection[str]) -> Secrets:
         return Secrets([*self._values, *values]) if values else self

@@ -51,10 +51,8 @@ class GgufProvider(Provider):
 
     def served_models(self) -> Sequence[ServedModel]:
         default = self._config.model_path
-        models = [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
-        if default is not None:
-            size_bytes = default.stat().st_size if os.path.isfile(default) else None
-            models.insert(0, ServedModel(DEFAULT_MODEL, size_bytes=size_bytes))
+        models = [ServedModel(DEFAULT_MODEL, size_bytes=_size(default))] if default is not None else []
+        models += [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
         return [replace(model, is_loaded=self._known(model.id) is not None) for model in models]
 
     async def aserved_models(self) -> Sequence[ServedModel]:
@@ -136,7 +134,7 @@ class GgufProvider(Provider):
 
     def _load(self, model: str) -> Future[_Model]:
         """Loads a model, once for all calls that wait for it."""
-        # In a thread: an interrupt while the library loads could deadlock it, one of the wait leaves it loading.
+        # In a thread: an interrupt while the library loads could deadlock it; an interrupted wait leaves it loading.
         # A process forked during a load has the entry of that load, but not its thread.
         key = (os.getpid(), model)
         with self._lock:
@@ -291,6 +289,13 @@ class _Answer:
             raise
         except Exception as error:
             raise library_failure(error) from error
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _release_all(models: dict[str, _Model]) -> None:

@@ -36,11 +36,7 @@ class OllamaReader:
         self._call = call
         self._num_ctx = num_ctx
         self._tool_calls = 0
-        self.is_done = False
-
-    @property
-    def is_complete(self) -> bool:
-        return self.is_done
+        self.is_done = self.is_complete = False
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         return self._chunks(self._lines.feed(data))
@@ -54,7 +50,7 @@ class OllamaReader:
                 return
             body = json_value(line, is_object=True)
             self._call.facts.bodies.append(body)
-            self.is_done = body.get("done") is True
+            self.is_done = self.is_complete = body.get("done") is True
             yield self.chunk(body)
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:

@@ -86,7 +86,6 @@ class CompatibleCodec:
         return why_not
 
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
-        """Changes a body to this provider's form."""
         quirks = self.quirks
         for name in quirks.without_effect:
             if body.get(name):
