@@ -37,11 +37,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def runs(body: Callable[..., Any]) -> Callable[[F], F]:
-    """Lets `body` run what the decorated function only shows: its name, signature and docstring.
+    """Lets `body` run what the decorated function only shows: its name, signature and docstring."""
 
-    `body` takes any keyword, so that a wrong one gets our error with the nearest name, and just those that were given.
-    """
-
+    # `body` gets the given keywords alone, and any of them: so a wrong one gets our error with the nearest name.
     def shown(function: F) -> F:
         return cast(F, update_wrapper(body, function))
 
@@ -144,21 +142,16 @@ class CallContext:
         request, choices = self._checked(params, stream=False, form=None)
         router, providers, rules = self.router, self.providers, self.config.routing
         candidates = router.candidates(choices, request)
-        candidate = next(
-            (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported)), candidates[0]
-        )
+        able = (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported))
+        candidate = next(able, candidates[0])
         target, size = candidate.target, candidate.size
+        now = self.clock.wall()
         price = router.prices.price(
-            target.provider_name,
-            target.model,
-            self.clock.wall(),
-            is_free=target.is_free,
-            service_tier=request.service_tier,
+            target.provider_name, target.model, now, is_free=target.is_free, service_tier=request.service_tier
         )
         longest = longest_answer(candidate, providers)
-        worst = worst_case(
-            price, candidate.request, size, longest, rules.deadline_s if request.timeout is None else request.timeout
-        )
+        timeout_s = rules.deadline_s if request.timeout is None else request.timeout
+        worst = worst_case(price, candidate.request, size, longest, timeout_s)
         known: dict[str, Any] = {}
         if price is not None and price.is_nothing:
             known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}

@@ -38,10 +38,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def before_exit(callback: Callable[[], object]) -> None:
-    """Registers it with Python, and with multiprocessing, whose processes exit without running `atexit`.
-
-    `atexit.unregister` removes only the first registration; under multiprocessing the callback may run all the same.
-    """
+    """Registers it with Python, and with multiprocessing, whose processes exit without running `atexit`."""
+    # `atexit.unregister` removes only this registration; under multiprocessing the callback may run all the same.
     atexit.register(callback)
     if "multiprocessing" in sys.modules:
         from multiprocessing import parent_process, util
