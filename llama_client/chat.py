@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import CostSource
     from llama_client.providers.registry import Providers
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
     from llama_client.routing.concurrency import ClosingEvent
     from llama_client.routing.drive import Call
     from llama_client.routing.plan import Backoff
-    from llama_client.routing.policies import Router
+    from llama_client.routing.router import Router
     from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -84,7 +84,7 @@ class CallContext:
     clock: Clock
     router: Router
     accounting: Accounting
-    purchases: Reservations | None
+    reserver: Reserver | None
     cost_source: CostSource
     telemetry: Instrumentation | None
     backoff: Backoff
@@ -189,12 +189,12 @@ class CallContext:
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:
             ledger.open()
-        rules, purchases = self.config.routing, self.purchases
+        rules, reserver = self.config.routing, self.reserver
         tags = {**self.tags, **(request.tags or {})}
-        record = CallRecord(request, rules, self.clock, tags, self.accounting, form, purchases, self.telemetry)
+        record = CallRecord(request, rules, self.clock, tags, self.accounting, form, reserver, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
-        if purchases is not None:
+        if reserver is not None:
             record.cover(candidates)
         return Call(record, candidates, deadline, rules, self.backoff)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.client_pool import ClientPool
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.http.sdk import HttpService
-    from llama_client.providers.wire.openai_request import Abilities
+    from llama_client.providers.wire.openai_codec import Abilities
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")

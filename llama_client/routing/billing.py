@@ -126,7 +126,7 @@ _ENLARGING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Reservations:
+class Reserver:
     budgets: Budgets
     prices: PriceBook
     providers: Providers

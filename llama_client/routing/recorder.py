@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.bills import Tokens
     from llama_client.costs.budgets import PendingReservation
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -49,7 +49,7 @@ class CallRecord:
         tags: Mapping[str, str],
         accounting: Accounting,
         form: AnswerForm | None = None,
-        purchases: Reservations | None = None,
+        reserver: Reserver | None = None,
         telemetry: Instrumentation | None = None,
     ) -> None:
         self.request = request
@@ -59,7 +59,7 @@ class CallRecord:
         self._form = form
         self._rules = rules
         self._machines = accounting.machines
-        self._purchases = purchases
+        self._reserver = reserver
         self._telemetry = telemetry
         self._tags = dict(tags)
         self._at = clock.wall()
@@ -75,14 +75,14 @@ class CallRecord:
         self._lock = threading.RLock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
-        if self._purchases is not None:
+        if self._reserver is not None:
             for candidate in candidates:
-                self._purchases.mark(candidate, self._tags, self._at)
+                self._reserver.mark(candidate, self._tags, self._at)
 
     def reserve(self, step: Reserve) -> PendingReservation:
         """Only for a candidate that a budget covers."""
-        assert self._purchases is not None
-        return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
+        assert self._reserver is not None
+        return self._reserver.reserve(step.candidate, self._tags, self._at, step.timeout_s)
 
     def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path("llama_client")
-_TABLE = Path("docs/architecture.md").read_text(encoding="utf-8").partition("## Where to look")[2].partition("\n## ")[0]
+_ROOT = Path(__file__).parents[2]
+PACKAGE = _ROOT / "llama_client"
+_TABLE = (
+    (_ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Where to look")[2].partition("\n## ")[0]
+)
 _PLACE = re.compile(r"`([\w/]+\.py)`(?: \(((?:`[\w.]+`[^`)]*)+)\))?")
 PLACES = [(path, name) for path, names in _PLACE.findall(_TABLE) for name in re.findall(r"`([\w.]+)`", names) or [""]]
 

@@ -8,8 +8,8 @@ from typing import Any
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.wire.errors import error_from_llama_cpp
-from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
-from llama_client.providers.wire.openai_request import TOOL_PARAMETERS, body_of, has_remote_images
+from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
+from llama_client.providers.wire.openai_codec import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
 from llama_client.types.request import ChatRequest

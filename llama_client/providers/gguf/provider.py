@@ -22,7 +22,7 @@ from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capab
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.providers.wire.openai_request import has_remote_images
+from llama_client.providers.wire.openai_codec import has_remote_images
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import suggestion
 

@@ -12,8 +12,8 @@ from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, Prov
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_response import OllamaReader
-from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
-from llama_client.providers.wire.openai_request import Abilities, body_of, missing_abilities, parsed, require_abilities
+from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
+from llama_client.providers.wire.openai_codec import Abilities, body_of, missing_abilities, parsed, require_abilities
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
