@@ -22,13 +22,6 @@ class _Registry:
         self.lock = threading.RLock()
         self.entries: dict[EngineOptions, _Entry] = {}
         self.has_loaded = False
-        process.at_fork("after_in_child", self.leave_behind)
-
-    def leave_behind(self) -> None:
-        global _registry
-        if _registry is self:
-            _inherited.append(self)
-            _registry = _Registry()
 
 
 _registry = _Registry()
@@ -91,3 +84,12 @@ def _give_back(options: EngineOptions, entry: _Entry) -> None:
         _kept.append(entry.engine)
     else:
         entry.engine.close()
+
+
+def _start_afresh() -> None:
+    global _registry
+    _inherited.append(_registry)
+    _registry = _Registry()
+
+
+process.at_fork("after_in_child", _start_afresh)
