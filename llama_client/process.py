@@ -21,7 +21,7 @@ _fork_callbacks: dict[ForkPhase, dict[int, Callable[[], Callable[[], None] | Non
 
 
 def at_fork(phase: ForkPhase, callback: Callable[[], None]) -> None:
-    """Calls it in that phase of each fork; a bound method as long as its object lives. Systems without fork never do."""
+    """Calls it in that phase of each fork; a bound method as long as its object lives."""
     number, callbacks = next(_numbers), _fork_callbacks[phase]
     if isinstance(callback, MethodType):
         callbacks[number] = weakref.WeakMethod(callback, lambda _: callbacks.pop(number, None))
