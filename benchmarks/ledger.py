@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -31,8 +30,7 @@ import psutil
 from llama_client import AsyncLlamaClient, CostReport, LlamaClient, TrafficReport
 from llama_client.costs.bills import Tokens
 from llama_client.costs.database import DatabaseLocation, Storage, attempts, labels
-from llama_client.costs.ledger import Ledger, Row
-from llama_client.routing.recorder import LedgerEntries
+from llama_client.costs.ledger import Ledger, LedgerEntries, Row
 from llama_client.types.completion import Attempt, Cost
 
 MESSAGES = [{"role": "user", "content": "Why do llamas hum?"}]
@@ -105,12 +103,11 @@ async def _asynchronous(url: str, folder: Path, rounds: int) -> None:
 def _handing_over(folder: Path) -> None:
     """One attempt, from the record of the call to the writer's queue, while the writer writes."""
     ledger = _ledger(folder / "handing.db")
-    candidate: Any = SimpleNamespace(route="chat", target=SimpleNamespace(provider_name="one", model="m", name="one/m"))
     attempt, tokens = _attempt(1), _tokens(1)
     times = []
     for number in range(20_000):
         started = time.perf_counter()
-        LedgerEntries(ledger, "req_1", {}).add(attempt, candidate, 1, 1.0, tokens)
+        LedgerEntries(ledger, "req_1", {}).add(attempt, "chat", 1, 1.0, tokens)
         times.append(time.perf_counter() - started)
         if number % 100 == 99:
             time.sleep(0.005)

@@ -28,7 +28,7 @@ from throughput_rows import (
 
 from llama_client.crossover.tables import Tables
 from llama_client.crossover.throughput.engines import fitted
-from llama_client.crossover.throughput.points import published_rows
+from llama_client.crossover.throughput.points import rows_of
 from llama_client.crossover.throughput.rates import MEASURED_ERROR, scaled_error, weigh
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s
 
@@ -103,7 +103,7 @@ def others() -> None:
     heading("Not fitted on, time per output token: error in %")
     nim = []
     tables = Tables.bundled()
-    for row in published_rows():
+    for row in rows_of("published_throughput.csv"):
         if "NIM" in row["engine"]:
             replica = Replica(tables.model(row["model"]), tables.gpu(row["hardware"]), int(row["n_gpus"]))
             told = replica.tpot_ms(int(row["concurrency"]), int(row["input_tokens"]), int(row["output_tokens"]))

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import CostSource
     from llama_client.providers.registry import Providers
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
     from llama_client.routing.concurrency import ClosingEvent
     from llama_client.routing.drive import Call
     from llama_client.routing.plan import Backoff
-    from llama_client.routing.policies import Router
+    from llama_client.routing.router import Router
     from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -37,11 +37,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def runs(body: Callable[..., Any]) -> Callable[[F], F]:
-    """Lets `body` run what the decorated function only shows: its name, signature and docstring.
+    """Lets `body` run what the decorated function only shows: its name, signature and docstring."""
 
-    `body` takes any keyword, so that a wrong one gets our error with the nearest name, and just those that were given.
-    """
-
+    # `body` gets the given keywords alone, and any of them: so a wrong one gets our error with the nearest name.
     def shown(function: F) -> F:
         return cast(F, update_wrapper(body, function))
 
@@ -86,7 +84,7 @@ class CallContext:
     clock: Clock
     router: Router
     accounting: Accounting
-    purchases: Reservations | None
+    reserver: Reserver | None
     cost_source: CostSource
     telemetry: Instrumentation | None
     backoff: Backoff
@@ -144,21 +142,16 @@ class CallContext:
         request, choices = self._checked(params, stream=False, form=None)
         router, providers, rules = self.router, self.providers, self.config.routing
         candidates = router.candidates(choices, request)
-        candidate = next(
-            (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported)), candidates[0]
-        )
+        able = (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported))
+        candidate = next(able, candidates[0])
         target, size = candidate.target, candidate.size
+        now = self.clock.wall()
         price = router.prices.price(
-            target.provider_name,
-            target.model,
-            self.clock.wall(),
-            is_free=target.is_free,
-            service_tier=request.service_tier,
+            target.provider_name, target.model, now, is_free=target.is_free, service_tier=request.service_tier
         )
-        longest = longest_answer(candidate, providers.max_output_tokens, providers.context_tokens)
-        worst = worst_case(
-            price, candidate.request, size, longest, rules.deadline_s if request.timeout is None else request.timeout
-        )
+        longest = longest_answer(candidate, providers)
+        timeout_s = rules.deadline_s if request.timeout is None else request.timeout
+        worst = worst_case(price, candidate.request, size, longest, timeout_s)
         known: dict[str, Any] = {}
         if price is not None and price.is_nothing:
             known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}
@@ -196,12 +189,12 @@ class CallContext:
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:
             ledger.open()
-        rules, purchases = self.config.routing, self.purchases
+        rules, reserver = self.config.routing, self.reserver
         tags = {**self.tags, **(request.tags or {})}
-        record = CallRecord(request, rules, self.clock, tags, self.accounting, form, purchases, self.telemetry)
+        record = CallRecord(request, rules, self.clock, tags, self.accounting, form, reserver, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
-        if purchases is not None:
+        if reserver is not None:
             record.cover(candidates)
         return Call(record, candidates, deadline, rules, self.backoff)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import AsyncCosts, Costs
     from llama_client.providers.registry import Providers
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
@@ -213,7 +213,7 @@ class _BaseClient:
         from llama_client.routing.concurrency import ClosingEvent
         from llama_client.routing.health import HealthRegistry
         from llama_client.routing.plan import Backoff
-        from llama_client.routing.policies import Router
+        from llama_client.routing.router import Router
         from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
 
         # Any source that says true wins, also where no file was looked for.
@@ -236,7 +236,7 @@ class _BaseClient:
             clock,
             router,
             accounting,
-            _purchases(accounting, providers),
+            _reserver(accounting, providers),
             CostSource(accounting, database, calendar, config.budgets, clock),
             _telemetry(config, providers),
             Backoff(chance.uniform),
@@ -258,12 +258,12 @@ class _BaseClient:
         return client
 
 
-def _purchases(accounting: Accounting, providers: Providers) -> Reservations | None:
+def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:
     if accounting.budgets is None:
         return None
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
 
-    return Reservations(accounting.budgets, accounting.prices, providers.max_output_tokens, providers.context_tokens)
+    return Reserver(accounting.budgets, accounting.prices, providers)
 
 
 def _telemetry(config: Config, providers: Providers) -> Instrumentation | None:

@@ -45,7 +45,6 @@ class Deadline:
         self.at = None if self.timeout_s is None else self.clock.monotonic() + self.timeout_s
 
     def restart(self, timeout_s: float | None) -> None:
-        """Sets it to that many seconds from now; None: no limit."""
         self.timeout_s = timeout_s
         self.__post_init__()
 

@@ -22,7 +22,6 @@ _SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "llama-client", "text.parse
 
 
 def form_of(path: Path) -> str:
-    """The file format: `png` or `svg`."""
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"a picture's file must end in {' or '.join(ENDINGS)}, got {path.name!r}")
     return path.suffix.lower().removeprefix(".")

@@ -27,7 +27,6 @@ _MAX_KEPT_NAMES = 256
 _SHOWN = {"config": "the program's own configuration", "local_only=True": "the argument local_only"}
 # The longest valid host name.
 _MAX_SHOWN_CHARS = 253
-_LOOPBACK = ("127.0.0.1", "::1")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -140,16 +139,11 @@ def _known_addresses(host: str) -> list[str] | None:
         name = _normalized(host)
     else:
         return [host]
-    return list(_LOOPBACK) if _is_localhost(name) else _hosts.addresses(name) or None
+    return ["127.0.0.1", "::1"] if _is_localhost(name) else _hosts.addresses(name) or None
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host is certainly this machine. Names are not resolved: only `localhost` and its subdomains are known.
-
-    Example:
-        >>> [is_this_machine(host) for host in ("localhost", "::ffff:127.0.0.1", "example.com")]
-        [True, True, False]
-    """
+    """Whether a host is certainly this machine. No name is resolved: only `localhost` and its subdomains are known."""
     try:
         return _ip(host).is_loopback
     except ValueError:
@@ -168,10 +162,7 @@ def hosts_file() -> Path:
 
 
 class _Hosts:
-    """The addresses in the hosts file, cached by name until the file changes.
-
-    Every request looks its host up, also on an event loop, and the file may be large.
-    """
+    """The addresses in the hosts file, cached by name until it changes: it may be large, and each request asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -9,28 +9,32 @@ import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Literal, get_args
 
 ForkPhase = Literal["before", "after_in_parent", "after_in_child"]
 
 _numbers = itertools.count()
-_fork_callbacks: dict[ForkPhase, dict[int, weakref.WeakMethod[Callable[[], None]]]] = {
+_fork_callbacks: dict[ForkPhase, dict[int, Callable[[], Callable[[], None] | None]]] = {
     phase: {} for phase in get_args(ForkPhase)
 }
 
 
-def at_fork(phase: ForkPhase, method: Callable[[], None]) -> None:
-    """Calls a bound method in that phase of each fork, as long as its object lives; systems without fork never do."""
+def at_fork(phase: ForkPhase, callback: Callable[[], None]) -> None:
+    """Calls it in that phase of each fork; a bound method as long as its object lives."""
     number, callbacks = next(_numbers), _fork_callbacks[phase]
-    callbacks[number] = weakref.WeakMethod(method, lambda _: callbacks.pop(number, None))
+    if isinstance(callback, MethodType):
+        callbacks[number] = weakref.WeakMethod(callback, lambda _: callbacks.pop(number, None))
+    else:
+        callbacks[number] = lambda: callback
 
 
 def _run_callbacks(phase: ForkPhase) -> None:
     # A copy: other threads may register meanwhile.
     for reference in [*_fork_callbacks[phase].values()]:
-        method = reference()
-        if method is not None:
-            method()
+        callback = reference()
+        if callback is not None:
+            callback()
 
 
 if hasattr(os, "register_at_fork"):
@@ -38,10 +42,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def before_exit(callback: Callable[[], object]) -> None:
-    """Registers it with Python, and with multiprocessing, whose processes exit without running `atexit`.
-
-    `atexit.unregister` removes only the first registration; under multiprocessing the callback may run all the same.
-    """
+    """Registers it with Python, and with multiprocessing, whose processes exit without running `atexit`."""
+    # `atexit.unregister` removes only this registration; under multiprocessing the callback may run all the same.
     atexit.register(callback)
     if "multiprocessing" in sys.modules:
         from multiprocessing import parent_process, util

@@ -55,12 +55,7 @@ _VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text holds what looks like a key or a password, so that no message may repeat it.
-
-    Examples:
-        >>> [looks_secret(text) for text in ("gsk_1a2b3c4d", "http://ann:pw@host", "groq/openai/gpt-oss-20b")]
-        [True, True, False]
-    """
+    """Whether a text holds what looks like a key or a password, so that no message may repeat it."""
     return without_secrets(text) != text
 
 
@@ -74,16 +69,7 @@ def without_secrets(text: str) -> str:
 
 
 def shown_value(key: str, value: object, environ: Mapping[str, str]) -> tuple[Any, bool]:
-    """A configuration value as it may be shown, and whether any of it was masked.
-
-    Examples:
-        >>> shown_value("api_key", SecretStr("gsk_1"), {})
-        ('***', True)
-        >>> shown_value("url", SecretStr("postgresql://ann:pw@db.example/costs"), {})
-        ('postgresql://***@db.example/costs', True)
-        >>> shown_value("api_key_env", "GROQ_API_KEY", {})
-        ('GROQ_API_KEY', False)
-    """
+    """A configuration value as it may be shown, and whether any of it was masked."""
     match key, value:
         case _, None:
             return None, False
@@ -109,20 +95,8 @@ def is_variable_name(text: str, environ: Mapping[str, str]) -> bool:
     return text in environ or _VARIABLE_NAME.fullmatch(text) is not None
 
 
-def can_be_secret(text: str) -> bool:
-    """Whether a key, password or header value is masked in messages: short and well-known words are not."""
-    return len(text) >= _MIN_SECRET_CHARS and text.lower() not in _PLACEHOLDERS
-
-
 def without_credentials(url: str, *, mark: str = "") -> str:
-    """An address without user, password, query and fragment.
-
-    Examples:
-        >>> without_credentials("https://ann:pw@api.example/v1?key=k")
-        'https://api.example/v1'
-        >>> without_credentials("https://ann:pw@api.example/v1?key=k", mark="***")
-        'https://***@api.example/v1?***'
-    """
+    """An address without user, password, query and fragment; `mark` stands for them."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -138,10 +112,7 @@ def without_credentials(url: str, *, mark: str = "") -> str:
 
 
 def secrets_of_address(url: str) -> list[str]:
-    """What `without_credentials` removes: user, password and the query's values, percent-encoded and decoded.
-
-    An API version in the query, as of Azure, is no secret.
-    """
+    """What `without_credentials` removes: user, password and the query's values, percent-encoded and decoded."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -149,6 +120,7 @@ def secrets_of_address(url: str) -> list[str]:
     pieces = [parts.netloc.rpartition("@")[0], parts.password or ""]
     fields = [field.partition("=") for field in parts.query.split("&")]
     named = [(name, value) if equals else ("", name) for name, equals, value in fields]
+    # An API version, as of Azure, is no secret.
     pieces += [value for name, value in named if "version" not in name.lower()]
     return [form for piece in pieces if piece for form in dict.fromkeys((piece, unquote(piece), unquote_plus(piece)))]
 
@@ -231,8 +203,9 @@ class Secrets:
     """Secrets to take out of texts: those of a provider, a call or a report."""
 
     def __init__(self, values: Collection[str]) -> None:
+        masked = {value for value in values if len(value) >= _MIN_SECRET_CHARS and value.lower() not in _PLACEHOLDERS}
         # Longest first, so that no part of one remains.
-        self._values = tuple(sorted({value for value in values if can_be_secret(value)}, key=len, reverse=True))
+        self._values = tuple(sorted(masked, key=len, reverse=True))
 
     def plus(self, values: Collection[str]) -> Secrets:
         return Secrets([*self._values, *values]) if values else self

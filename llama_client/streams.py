@@ -230,9 +230,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     Its chunks come by `async for`; `await stream.aclose()` closes it.
     """
 
-    def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
-        super().__init__(opened, call)
-        self._reading = False
+    _reading = False
 
     def __aiter__(self) -> AsyncChatStream:
         return self

@@ -18,8 +18,6 @@ _FENCED = re.compile(r"```[a-zA-Z]*\n(.*)\n?```", re.DOTALL)
 
 
 class AnswerForm:
-    """The Pydantic model that an answer must fit."""
-
     def __init__(self, model: object) -> None:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise InvalidRequestError(
@@ -82,11 +80,9 @@ _SAYS_WHAT = frozenset({"type", "anyOf", "$ref", "enum", "const"})
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The schema in strict form, with every property required and no others; None: not possible.
-
-    OpenAI's rules, which Groq shares: the root is an object, every value has a type, nothing is free-form, and a `$ref`
-    stands alone.
-    """
+    """The schema in strict form, with every property required and no others; None: not possible."""
+    # OpenAI's rules, which Groq shares: the root is an object, every value has a type, nothing is free-form, and a
+    # `$ref` stands alone.
     try:
         return _strict(schema) if schema.get("type") == "object" else None
     except _NotStrictError:

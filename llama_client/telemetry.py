@@ -34,9 +34,7 @@ Attributes = dict[str, Value]
 _SCOPE = "llama_client"
 _OPERATION = "chat"
 _SERVER_ADDRESS = "server.address"
-_TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - no secret
 _COST_STATUS = "llama_client.cost.status"
-_OPENAI_HOST = "api.openai.com"
 _PORTS = {"http": 80, "https": 443}
 _SAME_NAMES = ("max_tokens", "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 _PARAMETERS = {name: f"gen_ai.request.{name}" for name in _SAME_NAMES} | {"n": "gen_ai.request.choice.count"}
@@ -49,11 +47,10 @@ _COUNTS = tuple(4**power for power in range(14))
 
 def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
     parts = urlsplit(url or "")
-    own = "openai" if parts.hostname == _OPENAI_HOST else name
+    own = "openai" if parts.hostname == "api.openai.com" else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
     if parts.hostname:
-        attributes[_SERVER_ADDRESS] = parts.hostname
-        attributes["server.port"] = parts.port or _PORTS.get(parts.scheme, 443)
+        attributes |= {_SERVER_ADDRESS: parts.hostname, "server.port": parts.port or _PORTS.get(parts.scheme, 443)}
     return attributes
 
 
@@ -170,13 +167,11 @@ _log.addHandler(logging.NullHandler())
 
 
 class _SdkUse(threading.local):
-    """One thread's use of OpenTelemetry's SDK, whose locks are not re-entrant.
-
-    The garbage collector may end a dropped stream at any allocation, also while this thread holds one of these locks.
-    Such calls wait until it has released them.
-    """
+    """One thread's use of OpenTelemetry's SDK, whose locks are not re-entrant."""
 
     def __init__(self) -> None:
+        # The garbage collector may end a dropped stream at any allocation, also while this thread holds one of these
+        # locks. Such calls wait until it has released them.
         self.is_busy = False
         self.waiting: deque[Callable[[], object]] = deque()
 
@@ -260,7 +255,7 @@ class Instrumentation:
         usage, cost = attempt.usage or Usage(), attempt.cost
         for token_type, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
             if count is not None:
-                self._tokens.record(count, labels | {_TOKEN_TYPE: token_type}, context)
+                self._tokens.record(count, labels | {"gen_ai.token.type": token_type}, context)
         if cost is not None and cost.usd is not None:
             self._cost.add(float(cost.usd), labels | {_COST_STATUS: cost.status}, context)
 

@@ -1,7 +1,4 @@
-"""Turns pydantic's errors into one sentence: the field, what is wrong, and what is right.
-
-No sentence repeats what looks like a key or a password (see `redaction`).
-"""
+"""Turns pydantic's errors into one sentence: the field, what is wrong, and what is right; never a key or a password."""
 
 from __future__ import annotations
 
@@ -23,17 +20,13 @@ _SHOWN_VALUE_CHARS = 40
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
 _EXPECTED = {
     "tuple_type": "a list",
-    "dict_type": "a mapping of names to values",
-    "model_type": "a mapping of names to values",
-    "model_attributes_type": "a mapping of names to values",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of names to values"),
     "string_type": "text",
     "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
     "bool_type": "true or false",
 }
 # Pydantic's locations contain the branch of a union. Our tags begin with `=`; the tag of a message is its role.
-_BRANCH = re.compile(r"^=")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -77,7 +70,6 @@ def _explains(one: ErrorDetails, other: ErrorDetails) -> bool:
 
 
 def problem_of(detail: ErrorDetails, *, known: Iterable[str] = (), show_values: bool = True) -> Problem:
-    """One of pydantic's errors as a sentence."""
     context: dict[str, Any] = detail.get("ctx") or {}
     location = detail["loc"]
     if detail["type"] == RULE and context["field"]:
@@ -103,7 +95,7 @@ def place(location: tuple[int | str, ...]) -> str:
     for before, part in zip((None, *location), location, strict=False):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif _BRANCH.match(part) or part == "[key]" or (isinstance(before, int) and part in _ROLES):
+        elif part.startswith("=") or part == "[key]" or (isinstance(before, int) and part in _ROLES):
             continue
         else:
             part = without_secrets(part)

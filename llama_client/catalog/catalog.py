@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 from typing import Any, Literal, get_args
@@ -63,26 +63,21 @@ class UserRow:
     replacement: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Catalog:
-    models: tuple[CatalogModel, ...]
-    all_offers: tuple[Offer, ...]
-    _names: Mapping[str, CatalogModel] = field(init=False, repr=False, compare=False)
-    _targets: Mapping[tuple[str, str], Offer] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        aliases = {alias.lower(): model for model in self.models for alias in model.aliases}
+    def __init__(self, models: tuple[CatalogModel, ...], all_offers: tuple[Offer, ...]) -> None:
+        self.models = models
+        self.all_offers = all_offers
+        aliases = {alias.lower(): model for model in models for alias in model.aliases}
         # Names after aliases: no alias hides a model from its own name.
-        names = aliases | {model.name.lower(): model for model in self.models}
-        object.__setattr__(self, "_names", names)
-        object.__setattr__(self, "_targets", {_place(o.provider_kind, o.id): o for o in self.all_offers})
+        self._names = aliases | {model.name.lower(): model for model in models}
+        self._targets = {_place(offer.provider_kind, offer.id): offer for offer in all_offers}
 
     @classmethod
     @cache
     def bundled(cls) -> Catalog:
         tables = read_bundled("models.toml")
         return cls(
-            tuple(_model(row) for row in tables["models"]),
+            tuple(CatalogModel(**_facts(row)) for row in tables["models"]),
             tuple(_offer(row, model_id) for row in tables["offers"] for model_id in row["ids"]),
         )
 
@@ -161,13 +156,13 @@ def read_bundled(name: str) -> dict[str, Any]:
     return tomllib.loads(resources.files("llama_client.catalog").joinpath(name).read_text(encoding="utf-8"))
 
 
-def _model(row: Mapping[str, Any]) -> CatalogModel:
-    facts = {**row, "aliases": tuple(row["aliases"]), "abilities": _abilities(row.get("abilities"))}
-    return CatalogModel(**facts)
+def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = {"aliases": tuple, "abilities": frozenset}
+    return {name: kinds[name](value) if name in kinds else value for name, value in row.items()}
 
 
 def _offer(row: Mapping[str, Any], model_id: str) -> Offer:
-    facts = {"deprecated_text": _on(row.get("deprecated_on")), **row, "abilities": _abilities(row.get("abilities"))}
+    facts = {"deprecated_text": _on(row.get("deprecated_on")), **_facts(row)}
     del facts["ids"]
     return Offer(provider_kind=facts.pop("provider"), id=model_id, **facts)
 
@@ -191,10 +186,6 @@ def _users_offer(row: UserRow, name: str, ours: Offer) -> Offer:
 def _without(model: CatalogModel, aliases: Sequence[str]) -> CatalogModel:
     taken = {alias.lower() for alias in aliases}
     return replace(model, aliases=tuple(alias for alias in model.aliases if alias.lower() not in taken))
-
-
-def _abilities(words: Iterable[str] | None) -> frozenset[str] | None:
-    return None if words is None else frozenset(words)
 
 
 def _on(day: date | None) -> str | None:

@@ -14,8 +14,6 @@ from llama_client.catalog.catalog import read_bundled
 
 @dataclass(frozen=True, slots=True)
 class ListPrice:
-    """A provider's price of a model's tokens, in US dollars per million."""
-
     provider_kind: str
     id: str
     input_usd_per_mtok: Decimal
@@ -45,8 +43,7 @@ class ListPrices:
     @classmethod
     @cache
     def bundled(cls) -> ListPrices:
-        rows = read_bundled("prices.toml")["prices"]
-        return cls(_row(row, model) for row in rows for model in row["ids"])
+        return cls(_row(row, model) for row in read_bundled("prices.toml")["prices"] for model in row["ids"])
 
     def of(self, provider_kind: str, model: str, day: date, *, service_tier: str | None = None) -> ListPrice | None:
         """The price that held on a day; None: unknown, which is not 0."""
@@ -62,10 +59,7 @@ class ListPrices:
         return [row for rows in self._rows.values() for row in rows]
 
 
-_DECIMALS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
-
-
 def _row(row: Mapping[str, Any], model: str) -> ListPrice:
-    facts: dict[str, Any] = {key: Decimal(value) if key in _DECIMALS else value for key, value in row.items()}
+    facts: dict[str, Any] = {key: Decimal(value) if key.endswith("_mtok") else value for key, value in row.items()}
     del facts["ids"]
     return ListPrice(provider_kind=facts.pop("provider"), id=model, **facts)

@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from llama_client.cli.app import main
-
-__all__ = ["main"]
+from llama_client.cli.app import main as main

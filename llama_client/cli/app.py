@@ -13,10 +13,9 @@ from click.shell_completion import CompletionItem
 
 from llama_client import __version__
 from llama_client.cli import failures
-from llama_client.cli.help_pages import COMPLETE_VARIABLE
+from llama_client.cli.help_pages import COMPLETE_VARIABLE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientError, MissingExtraError
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> its help in the list. Its module is imported only when it is called: completion and `--help` would wait for
 # all of them.
 _COMMANDS = {

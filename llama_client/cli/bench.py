@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,18 +63,17 @@ _COLUMNS = {
     "requests": "requests",
     "failed": "failed",
 }
+_OF_PLAN = ("concurrencies", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos")
+_OF_TARGET = ("model", "gpu", "n_gpus", "precision", "engine")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAs:
-    # Whether it should be.
     wanted: bool
     file: Path | None = None
     levels: int = 0
-    # A message on each level above what the data sheet allows.
-    impossible: Sequence[str] = ()
-    # Why the file cannot be written.
-    problem: str | None = None
+    impossible: Sequence[str] = ()  # a message on each level above what the data sheet allows
+    problem: str | None = None  # why the file cannot be written
 
 
 def show(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> None:
@@ -97,7 +95,7 @@ def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -
     return {
         "target": plan.target,
         "measured_on": day.isoformat(),
-        **{name: getattr(subject, name) for name in ("model", "gpu", "n_gpus", "precision", "engine")},
+        **{name: getattr(subject, name) for name in _OF_TARGET},
         "asked": {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens},
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",
@@ -226,31 +224,30 @@ def _mean_tokens(levels: Sequence[Level], name: str) -> float:
 
 
 _SECTIONS = {
-    "What is sent": ("concurrency", "input_tokens", "output_tokens", "requests", "seconds", "ignore_eos", "yes"),
-    "What is measured, stored with the result": ("model", "gpu", "gpus", "precision", "engine", "no_store"),
+    "What is sent": (*_OF_PLAN, "yes"),
+    "What is measured, stored with the result": (*_OF_TARGET, "no_store"),
 }
-_FAILED = 1
 # After so long without an answer, a message says why.
 _SILENT_S = 5.0
-_LEVELS = ",".join(map(str, DEFAULT_CONCURRENCIES))
 
 
-class _Numbers(click.ParamType[tuple[int, ...]]):
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(each) for each in value.split(","))
-        except ValueError:
-            self.fail(f"must be whole numbers such as 1,8,32, got {value!r}", param, ctx)
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"must be whole numbers such as 1,8,32, got {text!r}") from None
 
 
 @click.command("bench", cls=HelpPage, sections=_SECTIONS)
 @click.argument("target", shell_complete=suggestions.targets)
 @click.option(
-    "--concurrency", type=_Numbers(), default=_LEVELS, show_default=True, help="Requests in flight, level after level."
+    "--concurrency",
+    "concurrencies",
+    metavar="N,N,...",
+    type=_numbers,
+    default=",".join(map(str, DEFAULT_CONCURRENCIES)),
+    show_default=True,
+    help="Requests in flight, level after level.",
 )
 @click.option(
     "--input-tokens", metavar="N", type=int, default=512, show_default=True, help="The length of prompts, about."
@@ -263,7 +260,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--ignore-eos", is_flag=True, help="Let no model stop early: vLLM, SGLang, llama.cpp.")
 @name_option("--model", suggestions.architectures, "Its model. [default: as the catalogue or the file says]")
 @name_option("--gpu", suggestions.gpus_or_cpu, "What it runs on: h100_sxm, rtx_4090, cpu, ...")
-@click.option("--gpus", metavar="N", type=int, help="How many of them serve one replica. [default: 1]")
+@click.option("--gpus", "n_gpus", metavar="N", type=int, help="How many of them serve one replica. [default: 1]")
 @name_option(
     "--precision", suggestions.precisions, "Of its weights: bf16, fp8, Q4_K_M, ... [default: as the file says]"
 )
@@ -272,24 +269,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--yes", is_flag=True, help="Spend what it costs without asking.")
 @json_option
 @config_option
-def command(
-    target: str,
-    concurrency: tuple[int, ...],
-    input_tokens: int,
-    output_tokens: int,
-    requests: int | None,
-    seconds: float | None,
-    ignore_eos: bool,
-    model: str | None,
-    gpu: str | None,
-    gpus: int | None,
-    precision: str | None,
-    engine: str | None,
-    no_store: bool,
-    yes: bool,
-    as_json: bool,
-    config: str | None,
-) -> int:
+def command(target: str, no_store: bool, yes: bool, as_json: bool, config: str | None, **options: Any) -> int:
     """How fast a target answers: time to the first token, time of each further one, tokens a second.
 
     TARGET is what `chat -m` takes. Each prompt is a new one, so that no cache helps. Token counts are the server's.
@@ -304,16 +284,16 @@ def command(
         --gpu h100_sxm --precision fp8 --engine vllm
       llama-client bench groq/openai/gpt-oss-20b --requests 8 --yes --json
     """
-    if gpus is not None and gpu is None:
+    given = UserInput(**{name: options[name] for name in _OF_TARGET})
+    if given.n_gpus is not None and given.gpu is None:
         raise click.UsageError("--gpus is the number of --gpu: give one, such as --gpu h100_sxm")
-    plan = BenchPlan(target, concurrency, input_tokens, output_tokens, requests, seconds, ignore_eos)
+    plan = BenchPlan(target, **{name: options[name] for name in _OF_PLAN})
     loaded = load_config(config)
     with LlamaClient(loaded) as client:
-        prompt = Prompts(input_tokens, random.SystemRandom()).next()
-        estimate = client.estimate_cost(prompt, target, max_tokens=output_tokens)
+        prompt = Prompts(plan.input_tokens).next()
+        estimate = client.estimate_cost(prompt, target, max_tokens=plan.output_tokens)
     # A route or a name of the catalogue may be several targets: only the first is measured, without fallback.
     plan = replace(plan, target=estimate.target)
-    given = UserInput(model, gpu, gpus, precision, engine)
     host, store = os.environ.get("OLLAMA_HOST"), ModelStore.of_user()
     subject = bench_target(plan.target, loaded, given, store=store, ollama_host=host)
     _require_consent(plan, estimate, loaded, said_yes=yes, may_ask=not as_json)
@@ -323,7 +303,7 @@ def command(
     if run.stopped is None:
         return 0
     click.echo(f"llama-client: {one_line(run.stopped)}", err=True)
-    return _FAILED
+    return 1
 
 
 def _finish(run: BenchRun, subject: BenchTarget, config: Config, *, wants_to_store: bool, as_json: bool) -> None:

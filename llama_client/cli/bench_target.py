@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.bench.levels import Level
-from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, this_machine
+from llama_client.crossover.fitting.machines import Machine, this_machine
+from llama_client.crossover.fitting.memory import MAX_GPUS
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.throughput.engines import ENGINES, canonical_engine
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint
@@ -50,8 +51,7 @@ class BenchTarget:
     n_gpus: int
     precision: str | None
     engine: str | None
-    # The most requests that this client lets through.
-    at_once: int | None = None
+    at_once: int | None = None  # the most requests that this client lets through
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -102,7 +102,6 @@ def what_is_possible(points: Sequence[MeasuredPoint], tables: Tables) -> tuple[l
 
 def _require_possible(point: MeasuredPoint, tables: Tables) -> None:
     """Refuses a point above the ceiling; where the engine is unknown, above the highest one."""
-
     replicas = []
     for engine in ENGINES if point.engine is None else (point.engine,):
         with suppress(InvalidRequestError):
@@ -170,14 +169,12 @@ def _gpu_of(machine: Machine, kind: str, n_gpu_layers: int | None) -> str | None
 def _file_of(own: Path | None, model_id: str, store: ModelStore) -> Path | None:
     if model_id == "default" and own is not None:
         return own
-
     stored = store.find(DEMO_NAME if model_id == "default" else model_id)
     return None if stored is None else stored.path
 
 
 def _names(config: Config, provider: str, kind: str, model_id: str, file: Path | None) -> list[str]:
     """What the model may be called: by the catalogue, its id, its file."""
-
     catalog = Catalog.bundled().extended([row.as_row() for row in config.models])
     offer = catalog.offer(provider, model_id) or catalog.offer(kind, model_id)
     names = [model_id] if offer is None else [offer.name, model_id]

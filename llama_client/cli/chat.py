@@ -105,7 +105,6 @@ def _prompt(text: str) -> dict[str, object]:
     return {"role": "user", "content": text}
 
 
-_REAL_MODEL = "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
 # With a prompt given, the wait for standard input, as it may be a pipe that is never written to. A message follows the
 # first part.
 _STDIN_WAITS_S = (1.0, 9.0)
@@ -183,7 +182,8 @@ def _ensure_model(client: LlamaClient, config: Config) -> None:
         return
     say(
         f"No model is configured, so this uses {DEMO_NAME}: 135 million parameters, which only prove the plumbing.\n"
-        f"For a real one: llama-client pull {_REAL_MODEL}"
+        "For a real one: llama-client pull "
+        "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf"
     )
     with shown_progress(DEMO_NAME) as progress:
         pull(DEMO_NAME, ModelStore.of_user(), progress=progress, guard=ConnectionGuard.of(config))

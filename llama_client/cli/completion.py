@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -98,30 +99,27 @@ def _targets(config: Config) -> Iterator[tuple[str, str]]:
 def _pulled() -> list[str]:
     from llama_client.providers.gguf.store import ModelStore
 
-    try:
+    with suppress(LlamaClientError, OSError):
         return ModelStore.of_user().names()
-    except (LlamaClientError, OSError):
-        return []
+    return []
 
 
 def _config(ctx: click.Context) -> Config:
     """The configuration, by `--config` where that is earlier on the line; an empty one where it is wrong."""
     from llama_client.config.load import load_config
 
-    try:
+    with suppress(LlamaClientError, OSError):
         return load_config(ctx.params.get("config"))
-    except (LlamaClientError, OSError):
-        return load_config({}, environ={})
+    return load_config({}, environ={})
 
 
 def _tables(ctx: click.Context) -> Tables:
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.user_tables import tables_of
 
-    try:
+    with suppress(LlamaClientError):
         return tables_of(_config(ctx))
-    except LlamaClientError:
-        return Tables.bundled()
+    return Tables.bundled()
 
 
 targets = _completing(lambda ctx: _targets(_config(ctx)))

@@ -34,21 +34,18 @@ from llama_client.providers.registry import Providers
 from llama_client.providers.services import Service, all_services, known_catalog
 from llama_client.validation import suggestion
 
-LOCAL = ("ollama", "gguf")
 # Listed also where they are not detected.
-_SHOWN = ("groq", "together", *LOCAL)
-DEMO_TARGET = f"gguf/{DEMO_NAME}"
+_SHOWN = ("groq", "together", "ollama", "gguf")
 
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """A provider as detected; `needs`: what is missing before it can be used."""
-
     name: str
     is_there: bool
     what: str
     models: tuple[str, ...]
     is_listed: bool = False
+    # What is missing before it can be used.
     needs: str | None = None
     is_local: bool = False
 
@@ -100,12 +97,11 @@ def _ollama(providers: Providers) -> Detected:
         return Detected("ollama", False, "is not running", (), needs="start Ollama", is_local=True)
     finally:
         providers.close()
-    # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
-    models = [model.id for model in served]
     if default is None:
         what, needs = "is running, and has no chat model", "run `ollama pull llama3.2`"
         return Detected("ollama", False, what, (), needs=needs, is_local=True)
-    models.sort(key=lambda model: model != default)
+    # Models that it forwards to its cloud or that cannot chat are listed, and not proposed.
+    models = sorted((model.id for model in served), key=lambda model: model != default)
     return Detected("ollama", True, f"is running: {_listed(models)}", tuple(models), is_listed=True, is_local=True)
 
 
@@ -136,10 +132,6 @@ _WINDOWS: tuple[Window, ...] = get_args(Window)
 _NO = "no limit"
 
 
-class _WrongAnswerError(Exception):
-    """Why an answer is not accepted."""
-
-
 def proposal(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     """The configuration without questions: all that was detected, clouds first; the demo model without any."""
     usable = [each for each in found.values() if each.is_there and each.models and (each.is_local or not local_only)]
@@ -160,8 +152,7 @@ def ask(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     say("Providers, in the order in which they are tried: if one fails, the next is called.")
     default = ", ".join(proposed.providers)
     names = _ask("Providers", default, lambda text: _providers(text, found, local_only=local_only))
-    targets = [f"{name}/{_model(found[name])}" for name in names]
-    choices = _choices(targets, found, local_only=local_only)
+    choices = _choices([f"{name}/{_model(found[name])}" for name in names], found, local_only=local_only)
     if not all(found[name].is_local for name in names):
         usd, window = _ask('At most how many US dollars, as in "5 a month" or "0.50 a day"?', _NO, _budget)
         choices = replace(choices, budget_usd=usd, window=window)
@@ -170,8 +161,7 @@ def ask(found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
 
 def _choices(targets: list[str], found: Mapping[str, Detected], *, local_only: bool) -> NewConfig:
     free = [target for target in targets if found[target.partition("/")[0]].is_local]
-    demo = DEMO_TARGET if DEMO_TARGET in targets else None
-    return NewConfig(targets, local_only=local_only, demo=demo, free=free)
+    return NewConfig(targets, local_only=local_only, demo=f"gguf/{DEMO_NAME}", free=free)
 
 
 def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -> _Answer:
@@ -188,13 +178,13 @@ def _ask(question: str, proposed: str | None, check: Callable[[str], _Answer]) -
             raise click.Abort
         try:
             return check(line.strip() or proposed or "")
-        except _WrongAnswerError as error:
-            say(f"  {error}")
+        except click.UsageError as error:
+            say(f"  {error.message}")
 
 
 def _truth(text: str) -> bool:
     if text.lower() not in ("y", "yes", "n", "no"):
-        raise _WrongAnswerError("Answer y or n.")
+        raise click.UsageError("Answer y or n.")
     return text.lower().startswith("y")
 
 
@@ -202,13 +192,13 @@ def _providers(text: str, found: Mapping[str, Detected], *, local_only: bool) ->
     names = [name for name in re.split(r"[\s,]+", text.lower()) if name]
     for name in names:
         if name not in found:
-            raise _WrongAnswerError(f"{name!r} is not one of {', '.join(found)}{suggestion(name, found)}")
+            raise click.UsageError(f"{name!r} is not one of {', '.join(found)}{suggestion(name, found)}")
         if local_only and not found[name].is_local:
-            raise _WrongAnswerError(f"local_only refuses {name}: leave it out, or answer n to the first question.")
+            raise click.UsageError(f"local_only refuses {name}: leave it out, or answer n to the first question.")
     if len(set(names)) < len(names):
-        raise _WrongAnswerError("Name each of them once.")
+        raise click.UsageError("Name each of them once.")
     if not names:
-        raise _WrongAnswerError(f"Name at least one of {', '.join(found)}.")
+        raise click.UsageError(f"Name at least one of {', '.join(found)}.")
     return names
 
 
@@ -224,14 +214,14 @@ def _model(found: Detected) -> str:
 def _checked_model(text: str, found: Detected) -> str:
     model = text.removeprefix(f"{found.name}/")
     if not model or any(letter.isspace() or not letter.isprintable() for letter in model):
-        raise _WrongAnswerError("A model's id is one word.")
+        raise click.UsageError("A model's id is one word.")
     if found.is_listed and model not in found.models:
         pull = f"`{'llama-client' if found.name == 'gguf' else 'ollama'} pull`"
         hint = suggestion(model, found.models) or "."
-        raise _WrongAnswerError(f"{found.name} has no {model!r}{hint} To use it, get it first: {pull}.")
+        raise click.UsageError(f"{found.name} has no {model!r}{hint} To use it, get it first: {pull}.")
     retired = known_catalog().explain_retirement(found.name, model, Clock().today())
     if retired is not None:
-        raise _WrongAnswerError(f"{retired[0].upper()}{retired[1:]}.")
+        raise click.UsageError(f"{retired[0].upper()}{retired[1:]}.")
     return model
 
 
@@ -240,13 +230,13 @@ def _budget(text: str) -> tuple[Decimal | None, Window]:
         return None, "month"
     found = _BUDGET.fullmatch(text.strip())
     if found is None:
-        raise _WrongAnswerError('Write an amount and a time, as in "5 a month", or "no limit".')
+        raise click.UsageError('Write an amount and a time, as in "5 a month", or "no limit".')
     usd, word = Decimal(found["usd"]), found["window"].lower() or "month"
     window = next((window for window in _WINDOWS if word.rstrip("s") == window), None)
     if window is None:
-        raise _WrongAnswerError(f"The time is one of {', '.join(_WINDOWS)}, not {word!r}.")
+        raise click.UsageError(f"The time is one of {', '.join(_WINDOWS)}, not {word!r}.")
     if not 0 < usd <= MAX_BUDGET_USD:
-        raise _WrongAnswerError(f"The amount must be above 0 and at most {MAX_BUDGET_USD:,}.")
+        raise click.UsageError(f"The amount must be above 0 and at most {MAX_BUDGET_USD:,}.")
     return usd, window
 
 
@@ -312,12 +302,10 @@ def init(yes: bool, path: str | None, user: bool, force: bool, as_json: bool) ->
     read_config(tomllib.loads(text), origin=str(file))
     write_text(file, text, overwrite=force)
     if as_json:
-        where = str(file.absolute())
-        document = {"path": where, "default_model": choices.default_model, "providers": choices.providers}
-        click.echo(json.dumps(document))
+        path, model = str(file.absolute()), choices.default_model
+        click.echo(json.dumps({"path": path, "default_model": model, "providers": choices.providers}))
         return
-    message = one_line(f"{file} written. {_summary(choices)}")
-    click.echo(fitted(message, sys.stdout))
+    click.echo(fitted(one_line(f"{file} written. {_summary(choices)}"), sys.stdout))
     say(_next_steps(file, choices, found))
 
 

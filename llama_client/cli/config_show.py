@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llama_client.cli.help_pages import HelpPage, config_option, json_option
+from llama_client.cli.help_pages import EXIT_USAGE, HelpPage, config_option, json_option
 from llama_client.cli.terminal import fitted, one_line, printable
 from llama_client.config.effective import EffectiveValue, Found, ValueSource, effective_values
 from llama_client.config.environment import KeyPath
@@ -179,7 +179,6 @@ def _comment(found: Found, value: EffectiveValue) -> str:
 
 # In the JSON.
 _SEVERITIES = {"problem": "error", "warning": "warning", "info": "note"}
-_EXIT_WRONG = 2
 
 
 @click.command(
@@ -223,7 +222,7 @@ def check(file: str | None, strict: bool, as_json: bool, config: str | None) -> 
         click.echo(json.dumps({"file": name, "ok": is_ok, **rows}))
     else:
         _show(checked)
-    return 0 if is_ok else _EXIT_WRONG
+    return 0 if is_ok else EXIT_USAGE
 
 
 def _row(finding: Finding) -> dict[str, Any]:

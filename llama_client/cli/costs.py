@@ -17,7 +17,7 @@ from llama_client import LlamaClient, load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
-from llama_client.cli.terminal import printable, table_of
+from llama_client.cli.terminal import answer_console, is_terminal, printable, table_of
 from llama_client.costs.charts import is_unpriced, money_column, readable
 from llama_client.costs.money import shown
 from llama_client.errors import InvalidRequestError
@@ -138,21 +138,18 @@ def _csv(groups: Sequence[CostGroup]) -> str:
 
 def _csv_row(group: CostGroup) -> tuple[str, ...]:
     values = group.model_dump(mode="json")
-    key = printable(group.key) if sys.stdout is not None and sys.stdout.isatty() else group.key
+    key = printable(group.key) if is_terminal(sys.stdout) else group.key
     return (key, *(str(values[name]) for name in _COLUMNS[1:]))
 
 
 def _show(
     report: CostReport, by: str, days: Sequence[DayCosts], budgets: Sequence[BudgetState], config: Config
 ) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
     from llama_client.costs.charts import terminal_chart
 
-    console = Console(markup=False, highlight=False)
+    console = answer_console()
     if not report.groups:
-        console.print(Text(_no_calls(report, config)))
+        console.print(_no_calls(report, config))
     elif days:
         for line in terminal_chart(days, console.width, ascii_only=console.options.ascii_only):
             console.print(line)
@@ -167,7 +164,7 @@ def _show(
         lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")
     blank = [""] if lines else []
     for text in (*blank, *lines, *_budget_lines(budgets, config)):
-        console.print(Text(text))
+        console.print(text)
 
 
 def _no_calls(report: CostReport, config: Config) -> str:

@@ -22,6 +22,7 @@ from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, MissingExtraError
+from llama_client.figures import ENDINGS
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Catalog
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
 
-
 DEFAULT_DRAWS = 10_000
+_FILE = click.Path(path_type=Path)
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _OF_MACHINE = ("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second")
@@ -42,102 +43,27 @@ _OF_OPERATION = (
 # Heading -> names of the command's parameters.
 SECTIONS = {
     "The traffic": (
-        *("volume", "from_ledger", "since", "ledger_target"),
+        *("tokens_per_day", "from_ledger", "since", "ledger_target"),
         *("output_share", "cached_share", "tokens_per_request", "peak_to_mean"),
     ),
     "Your own machine": _OF_MACHINE,
-    "Bought instead of rented": ("buy", *_OF_PURCHASE),
+    "Bought instead of rented": ("usd_per_gpu", *_OF_PURCHASE),
     "How it is run": _OF_OPERATION,
     "The API": ("apis", "api_input", "api_output", "api_cached"),
     "The answer": ("plot", "html", "as_json", "draws", "seed"),
 }
 
 
-class _Tokens(click.ParamType[float]):
+def _tokens(text: str) -> float:
     """A number of tokens, with or without a unit: `500M`, `1.2G`, `20000`."""
-
-    name = "tokens"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        match = _AMOUNT.fullmatch(str(value).strip().replace(",", "").replace("_", ""))
-        if match is None:
-            self.fail(f"{value!r} is no number of tokens, such as 20000, 500M or 1.2G", param, ctx)
-        return float(match["number"]) * _UNITS[match["unit"].lower()]
+    match = _AMOUNT.fullmatch(text.strip().replace(",", "").replace("_", ""))
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no number of tokens, such as 20000, 500M or 1.2G")
+    return float(match["number"]) * _UNITS[match["unit"].lower()]
 
 
-def _figure(name: str, metavar: str, text: str) -> Callable[..., Any]:
-    return click.option(name, type=float, metavar=metavar, help=text)
-
-
-_FILE = click.Path(path_type=Path)
-_OPTIONS: tuple[Callable[..., Any], ...] = (
-    click.option("--volume", type=_Tokens(), metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"),
-    click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls."),
-    click.option("--since", metavar="WHEN", help="With --from-ledger: from when on, as in 30d. [default: all calls]"),
-    click.option(
-        "--ledger-target",
-        metavar="TARGET",
-        shell_complete=suggestions.targets,
-        help="With --from-ledger: the calls of one target alone.",
-    ),
-    _figure("--output-share", "0..1", "Output's share of all tokens. [default: 0.2]"),
-    _figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]"),
-    _figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]"),
-    _figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]"),
-    name_option(
-        "--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]"
-    ),
-    click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica."),
-    name_option(
-        "--precision",
-        suggestions.precisions,
-        "Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
-    ),
-    name_option("--engine", suggestions.engines, "trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]"),
-    _figure("--gpu-usd-per-hour", "USD", "Rent of one GPU. [default: median of quotes]"),
-    _figure(
-        "--tokens-per-second",
-        "N",
-        "Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
-    ),
-    _figure("--buy", "USD", "Price of one GPU; 0: the known one. [default: rent]"),
-    _figure("--months", "N", "Period of depreciation. [default: 36]"),
-    _figure("--usd-per-kwh", "USD", "Electricity. [default: 0.13]"),
-    _figure("--load-w", "W", "One GPU under full load. [default: its data sheet's]"),
-    _figure("--idle-w", "W", "One idle GPU. [default: from its data sheet]"),
-    _figure("--tpot-limit-ms", "MS", "Between two tokens, at most. [default: 50]"),
-    _figure("--ttft-limit-s", "S", "To the first token, at most. [default: 2]"),
-    _figure("--slo-derate", "0..1", "The share of the full rate within these limits. [default: estimated]"),
-    _figure("--max-utilisation", "0..1", "The share of that to plan with. [default: 0.8]"),
-    click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Replicas at least."),
-    click.option("--spare", type=int, metavar="N", help="Spare replicas. [default: 0]"),
-    _figure("--ops-usd-per-month", "USD", "Staff. [default: 600 where rented, 1500 where bought]"),
-    click.option(
-        "--api",
-        "apis",
-        multiple=True,
-        metavar="TARGET",
-        shell_complete=suggestions.targets,
-        help="provider/model to compare with; may be repeated. [default: all that sell it today]",
-    ),
-    _figure("--api-input", "USD", "An API's price for a million input tokens."),
-    _figure("--api-output", "USD", "The same for output."),
-    _figure("--api-cached", "USD", "The same for cached input. [default: as input]"),
-    click.option("--plot", type=_FILE, metavar="FILE", help="Plot it into a FILE.png or FILE.svg."),
-    click.option("--html", type=_FILE, metavar="FILE", help="Write it as one self-contained page."),
-    click.option(
-        "--draws", type=int, metavar="N", help=f"Of the uncertainty band; 0: none. [default: {DEFAULT_DRAWS}]"
-    ),
-    click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="The same seed: the same band."),
-)
-
-
-def crossover_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def _figure(flag: str, metavar: str, text: str, *field: str) -> Callable[..., Any]:
+    return click.option(flag, *field, type=float, metavar=metavar, help=text)
 
 
 # Columns of words; all others hold figures, and are aligned right.
@@ -169,18 +95,11 @@ def show(machines: RankedMachines) -> None:
         console.print(Text(f"Older than 60 days, check again: {names}."))
 
 
-_PLOT_ENDINGS = (".png", ".svg")
 # Options that are not named like their field.
 _OPTION_NAMES = {
-    "model": "MODEL",
     "api": "--api",
-    "apis": "--api",
-    "n_gpus": "--gpus",
-    "self_host.n_gpus": "--gpus",
-    "traffic.tokens_per_day": "--volume",
     "input_tokens": "--tokens-per-request",
     "output_tokens": "--tokens-per-request",
-    "purchase.usd_per_gpu": "--buy",
     "api.input_usd_per_mtok": "--api-input",
     "api.output_usd_per_mtok": "--api-output",
     "api.cached_usd_per_mtok": "--api-cached",
@@ -199,14 +118,67 @@ class _Known:
     measured: tuple[MeasuredPoint, ...]
 
     def of_offers(self) -> dict[str, Any]:
-        """The arguments of a search for offers."""
-        names = ("tables", "today", "catalog", "own_prices")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("tables", "today", "catalog", "own_prices")}
 
 
 @click.command("crossover", cls=HelpPage, sections=SECTIONS, exits={0: "whatever the answer is", 2: EXITS[2]})
 @click.argument("model", shell_complete=suggestions.architectures)
-@crossover_options
+@click.option(
+    "--volume", "tokens_per_day", type=_tokens, metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"
+)
+@click.option("--from-ledger", is_flag=True, help="Take volume, shares and peak from your own calls.")
+@click.option("--since", metavar="WHEN", help="With --from-ledger: from when on, as in 30d. [default: all calls]")
+@click.option(
+    "--ledger-target",
+    metavar="TARGET",
+    shell_complete=suggestions.targets,
+    help="With --from-ledger: the calls of one target alone.",
+)
+@_figure("--output-share", "0..1", "Output's share of all tokens. [default: 0.2]")
+@_figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]")
+@_figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]")
+@_figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]")
+@name_option("--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]")
+@click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica.")
+@name_option(
+    "--precision",
+    suggestions.precisions,
+    "Of the weights: bf16, fp8, nvfp4, int4, Q4_K_M, ... [default: the GPU's usual one]",
+)
+@name_option("--engine", suggestions.engines, "trtllm, vllm, sglang or llama.cpp. [default: the GPU's usual one]")
+@_figure("--gpu-usd-per-hour", "USD", "Rent of one GPU. [default: median of quotes]")
+@_figure(
+    "--tokens-per-second",
+    "N",
+    "Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
+)
+@_figure("--buy", "USD", "Price of one GPU; 0: the known one. [default: rent]", "usd_per_gpu")
+@_figure("--months", "N", "Period of depreciation. [default: 36]")
+@_figure("--usd-per-kwh", "USD", "Electricity. [default: 0.13]")
+@_figure("--load-w", "W", "One GPU under full load. [default: its data sheet's]")
+@_figure("--idle-w", "W", "One idle GPU. [default: from its data sheet]")
+@_figure("--tpot-limit-ms", "MS", "Between two tokens, at most. [default: 50]")
+@_figure("--ttft-limit-s", "S", "To the first token, at most. [default: 2]")
+@_figure("--slo-derate", "0..1", "The share of the full rate within these limits. [default: estimated]")
+@_figure("--max-utilisation", "0..1", "The share of that to plan with. [default: 0.8]")
+@click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Replicas at least.")
+@click.option("--spare", type=int, metavar="N", help="Spare replicas. [default: 0]")
+@_figure("--ops-usd-per-month", "USD", "Staff. [default: 600 where rented, 1500 where bought]")
+@click.option(
+    "--api",
+    "apis",
+    multiple=True,
+    metavar="TARGET",
+    shell_complete=suggestions.targets,
+    help="provider/model to compare with; may be repeated. [default: all that sell it today]",
+)
+@_figure("--api-input", "USD", "An API's price for a million input tokens.")
+@_figure("--api-output", "USD", "The same for output.")
+@_figure("--api-cached", "USD", "The same for cached input. [default: as input]")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Plot it into a FILE.png or FILE.svg.")
+@click.option("--html", type=_FILE, metavar="FILE", help="Write it as one self-contained page.")
+@click.option("--draws", type=int, metavar="N", help=f"Of the uncertainty band; 0: none. [default: {DEFAULT_DRAWS}]")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="The same seed: the same band.")
 @json_option
 @config_option
 def command(
@@ -259,8 +231,8 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
     for name in ("gpu", "precision", "engine", "since", "ledger_target"):
         if options[name] is not None and not options[name].strip():
             raise click.UsageError(f"--{name.replace('_', '-')}: must not be empty")
-    if plot is not None and plot.suffix.lower() not in _PLOT_ENDINGS:
-        raise click.UsageError(f"--plot: the file must end in {' or '.join(_PLOT_ENDINGS)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in ENDINGS:
+        raise click.UsageError(f"--plot: the file must end in {' or '.join(ENDINGS)}, got {str(plot)!r}")
     if html is not None and html.suffix.lower() not in (".html", ".htm"):
         raise click.UsageError(f"--html: the file must end in .html, got {str(html)!r}")
     if (options["api_input"] is None) != (options["api_output"] is None):
@@ -270,18 +242,18 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
         raise click.UsageError("--api-cached: goes with --api-input and --api-output")
     if not options["from_ledger"] and (options["since"] or options["ledger_target"]):
         raise click.UsageError("--since and --ledger-target go with --from-ledger")
-    if options["buy"] is not None and options["gpu_usd_per_hour"] is not None:
+    price = options["usd_per_gpu"]
+    if price is not None and options["gpu_usd_per_hour"] is not None:
         raise click.UsageError("--buy and --gpu-usd-per-hour: a machine is bought or rented; give one of them")
-    if options["buy"] is not None and options["buy"] < 0:
-        raise click.UsageError(f"--buy: must be a number of US dollars, 0 for the known price, got {options['buy']:g}")
-    if options["buy"] is None:
-        for name in _OF_PURCHASE:
-            if options[name] is not None:
-                raise click.UsageError(f"--{name.replace('_', '-')}: goes with --buy")
+    if price is not None and price < 0:
+        raise click.UsageError(f"--buy: must be a number of US dollars, 0 for the known price, got {price:g}")
+    of_purchase = [name for name in _OF_PURCHASE if options[name] is not None]
+    if price is None and of_purchase:
+        raise click.UsageError(f"--{of_purchase[0].replace('_', '-')}: goes with --buy")
     if options["gpu"] is None and (options["n_gpus"] != 1 or options["tokens_per_second"] is not None):
         given = "--gpus" if options["n_gpus"] != 1 else "--tokens-per-second"
         raise click.UsageError(f"{given}: needs --gpu: it holds for one kind of machine")
-    if options["gpu"] is None and options["buy"] is not None:
+    if options["gpu"] is None and price is not None:
         raise click.UsageError("--buy: needs --gpu")
 
 
@@ -309,9 +281,9 @@ def _known(config: str | None) -> _Known:
 
 
 def _scenario(options: dict[str, Any], known: _Known) -> Scenario:
-    purchase = None
-    if options["buy"] is not None:
-        purchase = Purchase(usd_per_gpu=options["buy"] or None, **{name: options[name] for name in _OF_PURCHASE})
+    purchase, price = None, options["usd_per_gpu"]
+    if price is not None:
+        purchase = Purchase(usd_per_gpu=price or None, **{name: options[name] for name in _OF_PURCHASE})
     host = SelfHost(purchase=purchase, **{name: options[name] for name in (*_OF_MACHINE, *_OF_OPERATION)})
     traffic = _traffic(options, known.config)
     return Scenario(model=options["model"], traffic=traffic, self_host=host, apis=_apis(options, known))
@@ -319,10 +291,8 @@ def _scenario(options: dict[str, Any], known: _Known) -> Scenario:
 
 def _traffic(options: dict[str, Any], config: Config) -> Traffic:
     """The traffic of the options; with --from-ledger, other figures from the ledger."""
-    names = ("output_share", "cached_share", "tokens_per_request", "peak_to_mean")
+    names = ("tokens_per_day", "output_share", "cached_share", "tokens_per_request", "peak_to_mean")
     own = {name: options[name] for name in names if options[name] is not None}
-    if options["volume"] is not None:
-        own["tokens_per_day"] = options["volume"]
     if not options["from_ledger"]:
         return Traffic(**own)
     from llama_client import LlamaClient
@@ -344,13 +314,8 @@ def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None
         model = None
     found = [offer_named(target, model=model, **known.of_offers()) for target in options["apis"]]
     if options["api_input"] is not None:
-        found.append(
-            ApiPrice(
-                input_usd_per_mtok=options["api_input"],
-                output_usd_per_mtok=options["api_output"],
-                cached_usd_per_mtok=options["api_cached"],
-            )
-        )
+        prices = {f"{kind}_usd_per_mtok": options[f"api_{kind}"] for kind in ("input", "output", "cached")}
+        found.append(ApiPrice(**prices))
     return tuple(found) or None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
 
 import click
 from rich.cells import cell_len
@@ -12,37 +14,29 @@ from rich.console import Console
 from rich.text import Text
 
 from llama_client.cli import completion as suggestions
-from llama_client.cli.help_pages import HelpPage, config_option, json_option
+from llama_client.cli.help_pages import EXIT_FAILED, EXIT_USAGE, HelpPage, config_option, json_option
 from llama_client.cli.terminal import one_line, wrapped
-from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Finding, Status
-from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from llama_client.diagnostics.finding import DiagnosticsReport, Finding, Status
+from llama_client.diagnostics.machine import DEFAULT_TIMEOUT_S, DiagnosticsOptions
 
 # Plain ANSI colours, which each terminal makes readable on its own background.
 _COLOURS: dict[Status, str] = {"ok": "green", "info": "", "warning": "yellow", "problem": "red", "skipped": ""}
 _SIGNS: dict[Status, str] = {"ok": "✓", "info": "·", "warning": "!", "problem": "✗", "skipped": "-"}
 _ASCII: dict[Status, str] = {"ok": "+", "info": ".", "warning": "!", "problem": "x", "skipped": "-"}
-_ARROW, _ASCII_ARROW = "→ ", "> "
 _STATUS_WIDTH = len("✗ problem  ")
 # On narrower terminals the status is a line of its own.
 _LEAST_SIDE_BY_SIDE = 50
-_INDENT = 2
 
 
 def show(report: DiagnosticsReport) -> None:
     # Wrapped here, so that commands stay whole where there is room and no line ends in spaces.
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    for section in SECTIONS:
-        findings = [finding for finding in report.findings if finding.section == section]
-        if findings:
-            console.print(Text(section.capitalize(), style="bold"))
+    for section, findings in groupby(report.findings, key=lambda finding: finding.section):
+        console.print(Text(section.capitalize(), style="bold"))
         for finding in findings:
             for line in _lines(finding, console):
                 console.print(line)
-        if findings:
-            console.print()
+        console.print()
     for text in _pieces(report.summary(), console, console.width):
         console.print(Text(text, style="bold"))
 
@@ -51,11 +45,11 @@ def _lines(finding: Finding, console: Console) -> Iterator[Text]:
     is_plain = console.options.ascii_only
     sign = (_ASCII if is_plain else _SIGNS)[finding.status]
     status = Text(f"{sign} {finding.status}", style=_COLOURS[finding.status])
-    indent = _STATUS_WIDTH if console.width >= _LEAST_SIDE_BY_SIDE else _INDENT
+    indent = _STATUS_WIDTH if console.width >= _LEAST_SIDE_BY_SIDE else 2
     width = max(console.width - indent, 1)
     texts = _pieces(f"{finding.subject}: {finding.message}", console, width)
     if finding.remedy is not None:
-        arrow = _ASCII_ARROW if is_plain else _ARROW
+        arrow = "> " if is_plain else "→ "
         for piece in _pieces(finding.remedy, console, max(width - len(arrow), 1)):
             texts.append(f"{arrow}{piece}")
             arrow = " " * len(arrow)
@@ -75,10 +69,6 @@ def _pieces(text: str, console: Console, width: int) -> list[str]:
     if any(cell_len(line) > width for line in lines):
         lines = [line.plain for line in Text(text).wrap(console, width, overflow="fold")]
     return [line.rstrip() for line in lines]
-
-
-_EXIT_PROBLEM, _EXIT_CONFIGURATION = 1, 2
-_MAX_TIMEOUT_S = 300
 
 
 class _Seconds(click.FloatRange):
@@ -108,7 +98,7 @@ class _Seconds(click.FloatRange):
     "--timeout",
     "timeout_s",
     metavar="SECONDS",
-    type=_Seconds(0.1, _MAX_TIMEOUT_S),
+    type=_Seconds(0.1, 300),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="How long providers, the ledger and the machine may take; all are checked at once.",
@@ -130,7 +120,6 @@ def command(model: str | None, offline: bool, timeout_s: float, as_json: bool, c
       llama-client doctor --offline
       llama-client doctor --json | jq -r '.findings[] | select(.remedy) | .remedy'
     """
-    from llama_client.diagnostics.machine import DiagnosticsOptions
     from llama_client.diagnostics.run import examine
 
     report = examine(DiagnosticsOptions(config, model, offline, timeout_s))
@@ -139,5 +128,5 @@ def command(model: str | None, offline: bool, timeout_s: float, as_json: bool, c
     else:
         show(report)
     if not report.is_configured:
-        return _EXIT_CONFIGURATION
-    return _EXIT_PROBLEM if report.status == "problem" else 0
+        return EXIT_USAGE
+    return EXIT_FAILED if report.status == "problem" else 0

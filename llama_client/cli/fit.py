@@ -15,8 +15,9 @@ from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_opt
 from llama_client.cli.terminal import answer_console, one_line, table_of
 from llama_client.clock import Clock
 from llama_client.crossover.fitting.fit import Fit, Option, fit
-from llama_client.crossover.fitting.machines import MAX_GPUS, Machine, named, this_machine
-from llama_client.crossover.fitting.memory import METHODS, Method, TrainingNeed, training_need
+from llama_client.crossover.fitting.gguf_files import read_gguf
+from llama_client.crossover.fitting.machines import Machine, named, this_machine
+from llama_client.crossover.fitting.memory import MAX_GPUS, METHODS, TrainingNeed, training_need
 from llama_client.crossover.fitting.report import LicenceNote, Source, document, gib, licence_notes, sources, verdict
 from llama_client.crossover.tables import Architecture, Tables, unknown
 from llama_client.crossover.user_tables import tables_of
@@ -26,12 +27,7 @@ from llama_client.providers.gguf.store import ModelStore
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_NAMES: dict[Method, str] = {
-    "full": "in full",
-    "full-8bit-adam": "8-bit Adam",
-    "lora": "LoRA r16",
-    "qlora": "QLoRA r16",
-}
+_NAMES = {"full": "in full", "full-8bit-adam": "8-bit Adam", "lora": "LoRA r16", "qlora": "QLoRA r16"}
 _TRAINING = (
     "One example of 2,048 tokens at a time; activations are approximate, with gradient checkpointing; over several "
     "GPUs all of it is taken to be sharded."
@@ -124,17 +120,14 @@ def _options(answer: Fit, width: int) -> RenderableType:
 
 
 def _place(option: Option) -> str:
-    match option.where:
-        case "one-gpu":
-            return "on 1 GPU"
-        case "several-gpus":
-            return f"on {option.gpus} GPUs"
-        case "split":
-            return f"{option.layers_on_gpus} layers on GPU"
-        case "ram":
-            return "in RAM"
-        case None:
-            return "no" if option.shortage_bytes is None else f"{gib(option.shortage_bytes)} short"
+    places = {
+        "one-gpu": "on 1 GPU",
+        "several-gpus": f"on {option.gpus} GPUs",
+        "split": f"{option.layers_on_gpus} layers on GPU",
+        "ram": "in RAM",
+        None: "no" if option.shortage_bytes is None else f"{gib(option.shortage_bytes)} short",
+    }
+    return places[option.where]
 
 
 def _limits(answer: Fit) -> list[str]:
@@ -177,28 +170,21 @@ _SECTIONS = {
 }
 
 
-class _Count(click.ParamType[int]):
-    """A whole number from 1; its upper bound is too large to matter in help."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return click.IntRange(1, _MAX_COUNT).convert(value, param, ctx)
-
-
-_COUNT, _GPUS = _Count(), click.IntRange(1, MAX_GPUS)
+def _count(value: Any) -> int:
+    # Not an IntRange itself, which shows its bounds in help: the upper one is too large to matter.
+    return click.IntRange(1, _MAX_COUNT).convert(value, None, None)
 
 
 @click.command("fit", cls=HelpPage, sections=_SECTIONS, exits={0: "also where it does not fit", 2: EXITS[2]})
 @click.argument("model", shell_complete=suggestions.architectures_or_files)
 @name_option("--gpu", suggestions.gpus, "A GPU such as rtx_4090 or h100_sxm. [default: this machine]")
-@click.option("--gpus", metavar="N", type=_GPUS, help="How many of --gpu. [default: 1]")
+@click.option("--gpus", metavar="N", type=click.IntRange(1, MAX_GPUS), help="How many of --gpu. [default: 1]")
 @name_option(
     "--precision", suggestions.precisions, "Of the weights: Q4_K_M, Q8_0, bf16, fp8, ... [default: the best that fits]"
 )
-@click.option("--context", metavar="TOKENS", type=_COUNT, help="Prompt and answer of one sequence. [default: 8192]")
+@click.option("--context", metavar="TOKENS", type=_count, help="Prompt and answer of one sequence. [default: 8192]")
 @click.option(
-    "--sequences", metavar="N", type=_COUNT, default=1, show_default=True, help="How many are answered at once."
+    "--sequences", metavar="N", type=_count, default=1, show_default=True, help="How many are answered at once."
 )
 @click.option(
     "--cache-precision", metavar="NAME", help="Of the KV cache: f16, q8_0, q4_0, fp8, ... [default: the engine's]"
@@ -213,12 +199,10 @@ def command(
     gpus: int | None,
     precision: str | None,
     context: int | None,
-    sequences: int,
-    cache_precision: str | None,
-    chunked_attention: bool,
     training: bool,
     as_json: bool,
     config: str | None,
+    **load: Any,
 ) -> None:
     """Whether MODEL fits this machine or a named one, and what it needs.
 
@@ -235,7 +219,6 @@ def command(
     """
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus is the number of --gpu: give one, such as --gpu rtx_4090")
-
     tables = tables_of(load_config(config))
     try:
         shape, weights_bytes, own_precision = _model(model, tables)
@@ -246,10 +229,8 @@ def command(
             this_machine(tables=tables) if gpu is None else named(gpu, gpus or 1, tables=tables),
             precision=own_precision or precision,
             context_tokens=context,
-            sequences=sequences,
-            cache_precision=cache_precision,
-            chunked_attention=chunked_attention,
             weights_bytes=weights_bytes,
+            **load,
         )
     except InvalidRequestError as error:
         raise failures.in_options(error, command, names={"context_tokens": "--context"}) from error
@@ -264,17 +245,15 @@ def command(
 
 def _model(text: str, tables: Tables) -> tuple[Architecture, int | None, str | None]:
     """The model's shape; for a file also the exact size of its weights, and its precision."""
-    from llama_client.crossover.fitting.gguf_files import read_gguf
-
     path = Path(text).expanduser()
-    stored = None
     if not (text.lower().endswith(".gguf") or path.is_file()):
         try:
             return tables.model(text), None, None
         except InvalidRequestError:
-            stored = ModelStore.of_user().find(text.removeprefix("gguf/"))
+            store = ModelStore.of_user()
+            stored = store.find(text.removeprefix("gguf/"))
             if stored is None:
-                known = (*(model.name for model in tables.models), *ModelStore.of_user().names())
-                raise unknown("model", text, known) from None
-    found = read_gguf(path if stored is None else stored.path, tables=tables)
+                raise unknown("model", text, [*(model.name for model in tables.models), *store.names()]) from None
+            path = stored.path
+    found = read_gguf(path, tables=tables)
     return found.model, found.weights_bytes, found.precision

@@ -22,17 +22,14 @@ def name_option(flag: str, complete: Callable[..., Any], help_text: str) -> Call
 COMPLETE_VARIABLE = "_LLAMA_CLIENT_COMPLETE"
 Sections = Mapping[str, Sequence[str]]
 
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Of every command that calls a provider; others have their own.
 EXITS: Mapping[int, str] = {0: "success", 1: "a request failed", 2: "wrong usage or configuration", 130: "Ctrl-C"}
-# The heading of options in no section.
-_REST = "Options"
 # Click's own defaults and those written by hand look alike.
 _DEFAULT = re.compile(r" +\[default:")
 
 
 class HelpPage(click.Command):
-    """A command with sections in its `--help`."""
-
     def __init__(
         self, *args: Any, sections: Sections | None = None, exits: Mapping[int, str] | None = None, **kwargs: Any
     ) -> None:
@@ -49,7 +46,7 @@ class HelpPage(click.Command):
         }
         named = [name for names in self.sections.values() for name in names]
         rest = [name for name in records if name not in named]
-        for heading, names in (*self.sections.items(), (_REST, rest)):
+        for heading, names in (*self.sections.items(), ("Options", rest)):
             rows = [records[name] for name in names if name in records]
             if rows:
                 with formatter.section(heading):

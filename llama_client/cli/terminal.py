@@ -40,10 +40,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text from a configuration, a server or a ledger in one line, with control characters escaped.
-
-    So it cannot imitate a line of this command.
-    """
+    """Text from elsewhere in one line, its control characters escaped: it cannot imitate a line of this command."""
     return text.translate(_ESCAPES)
 
 
@@ -77,10 +74,10 @@ def wrapped(text: str, width: int) -> str:
 
 
 def answer_console() -> Console:
-    """A console on standard output, on which text is never markup."""
+    """A console on standard output, which prints a text as it is."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False)
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 @contextmanager
@@ -108,11 +105,7 @@ def table_of(
     headings: Sequence[str] | None = None,
     shows_headings: bool = True,
 ) -> RenderableType:
-    """A table of columns (name, whether it holds figures) in which no figure is cut, however narrow the terminal is.
-
-    Where a table does not fit, each row becomes a block of lines `name  value`, with an empty line between blocks and
-    without empty cells; a column without a name gives a line of the value alone.
-    """
+    """A table of columns (name, whether it holds figures) in which no figure is cut, however narrow the terminal is."""
     from rich.table import Table
     from rich.text import Text
 
@@ -163,6 +156,7 @@ def _widths(needs: Sequence[int], full: Sequence[int], room: int) -> list[int]:
 
 
 def _blocks(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> RenderableType:
+    """Each row as a block of lines `name  value` without empty cells; of a column without a name, the value alone."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

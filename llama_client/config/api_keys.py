@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from llama_client.config.files import read_regular_file
+from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import ConfigError
 from llama_client.redaction import is_variable_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from llama_client.config.provider_tables import HttpProviderConfig
 
 _COMMAND_TIMEOUT_S = 30.0
 # Keys have some hundred characters at most; a larger file is something else.
@@ -30,32 +25,22 @@ class KeyCommands:
     """The running commands of `read_key` in threads that may be abandoned, so that none outlives the process."""
 
     def __init__(self) -> None:
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
         self._is_over = False
 
-    @contextmanager
-    def followed(self) -> Iterator[None]:
-        token = _commands.set(self)
-        try:
-            yield
-        finally:
-            _commands.reset(token)
+    def follow_thread(self) -> None:
+        """Follows the commands that this thread runs from now on."""
+        _commands.set(self)
 
-    @contextmanager
-    def holding(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Registers a command, for `end` to kill."""
-        self._running.append(process)
-        try:
-            # Of this and `end`, the second sees the effect of the first.
-            if self._is_over:
-                process.kill()
-            yield
-        finally:
-            self._running.remove(process)
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        self._started.append(process)
+        # Of this and `end`, the second sees the effect of the first.
+        if self._is_over:
+            process.kill()
 
     def end(self) -> None:
         self._is_over = True
-        for process in tuple(self._running):
+        for process in tuple(self._started):
             with contextlib.suppress(OSError):
                 process.kill()
 
@@ -114,10 +99,11 @@ def _ran(words: tuple[str, ...]) -> tuple[int, bytes]:
     commands = _commands.get()
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=pipe, stderr=pipe) as process:  # noqa: S603 - the user's own
-        with commands.holding(process) if commands is not None else contextlib.nullcontext():
-            try:
-                printed, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
-            except BaseException:
-                process.kill()
-                raise
+        try:
+            if commands is not None:
+                commands.add(process)
+            printed, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+        except BaseException:
+            process.kill()
+            raise
         return process.returncode, printed

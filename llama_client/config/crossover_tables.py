@@ -1,8 +1,4 @@
-"""`[crossover]`: rows of models, GPUs and rents, as dataclasses to calculate with and as tables of the configuration.
-
-A row's fields, bounds and meanings are stated once, in its dataclass. The bounds hold for the configuration's tables;
-the package's rows, and those that a program makes, are not checked.
-"""
+"""`[crossover]`: rows of models, GPUs and rents, as dataclasses to calculate with and as tables of a configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +14,8 @@ from llama_client.validation import broken_rule
 MemoryKind = Literal["hbm", "gddr", "unified"]
 RentKind = Literal["on_demand", "spot"]
 USERS_OWN = "the configuration"
-# No real row exceeds these bounds: they catch mistaken units, and keep sums finite.
+# No real row exceeds these bounds: they catch mistaken units, and keep sums finite. They are stated in the dataclasses
+# and hold for the configuration's tables; rows of the package or of a program are not checked.
 Count = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 Dimension = Annotated[int, Field(strict=True, ge=1, le=10**8)]
 Extra = Annotated[int, Field(strict=True, ge=0, le=10**6)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +31,10 @@ def key_lines(text: str) -> Mapping[KeyPath, int]:
         >>> key_lines('a = 1\\n[b]\\nc = [2,\\n  3]\\n')[("b", "c", 1)]
         4
     """
-    try:
+    with suppress(ValueError, RecursionError):
         found = _document(text.replace("\r\n", "\n").split("\n"))
         return found if set(found) == set(_paths(tomllib.loads(text))) else {}
-    except (ValueError, RecursionError):
-        return {}
+    return {}
 
 
 def _paths(value: Any, here: KeyPath = ()) -> Iterator[KeyPath]:
@@ -67,10 +67,8 @@ def _document(lines: Sequence[str]) -> dict[KeyPath, int]:
 def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
     """The end of a statement, and its parsed values."""
     for end in range(start + 1, min(start + _MAX_STATEMENT_LINES, len(lines)) + 1):
-        try:
+        with suppress(tomllib.TOMLDecodeError):
             return end, tomllib.loads("\n".join(lines[start:end]))
-        except tomllib.TOMLDecodeError:
-            continue
     raise ValueError("too long")
 
 
@@ -92,23 +90,18 @@ def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tu
     seen: set[KeyPath] = set()
     line = 1
     for number in range(1, len(lines)):
-        try:
+        with suppress(tomllib.TOMLDecodeError):
             # The items that are complete at the end of this line.
             paths = set(_paths(tomllib.loads("\n".join(lines[:number]) + "\n]")))
-        except tomllib.TOMLDecodeError:
-            continue
-        yield from ((path, line) for path in paths - seen)
-        seen |= paths
-        line = number + 1
+            yield from ((path, line) for path in paths - seen)
+            seen |= paths
+            line = number + 1
     yield from ((path, line) for path in _paths(values) if path not in seen)
-
-
-SourceKind = Literal["file", "environment", "argument", "default"]
 
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    kind: SourceKind
+    kind: Literal["file", "environment", "argument", "default"]
     file: Path | None = None
     line: int | None = None
     variable: str | None = None
@@ -122,8 +115,6 @@ class ConfigLocation:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The TOML of one place."""
-
     values: dict[str, Any]
     origin: str
     folder: Path
@@ -133,8 +124,6 @@ class Document:
 
 @dataclass(frozen=True)
 class Found:
-    """A configuration as found, with the variables on top."""
-
     document: Document
     overrides: Overrides
     values: dict[str, Any]
@@ -143,7 +132,7 @@ class Found:
     # Found in the working folder, not named by the user.
     is_untrusted: bool
     local_only: ValueSource | None = None
-    places: Sequence[ConfigLocation] = field(default=())
+    places: Sequence[ConfigLocation] = ()
 
     def refusals(self) -> Iterator[Problem]:
         if self.is_untrusted:
@@ -185,11 +174,9 @@ class Found:
 
 
 def _lines_of(file: Path) -> Mapping[KeyPath, int]:
-
-    try:
+    with suppress(OSError, UnicodeDecodeError):  # gone since it was read
         return key_lines(text_of(read_regular_file(file, max_bytes=MAX_CONFIG_BYTES)))
-    except (OSError, UnicodeDecodeError):  # gone since it was read
-        return {}
+    return {}
 
 
 def _is_there(values: Any, path: KeyPath) -> bool:
@@ -201,10 +188,6 @@ def _is_there(values: Any, path: KeyPath) -> bool:
     return True
 
 
-# Shown as the value of one key, though made of tables.
-_AS_VALUES = ("targets", "lora", "moe")
-
-
 @dataclass(frozen=True, slots=True)
 class EffectiveValue:
     path: KeyPath
@@ -214,7 +197,6 @@ class EffectiveValue:
 
     @property
     def key(self) -> str:
-        """Its dotted key: `providers.laptop.n_ctx`."""
         return place(self.path)
 
 
@@ -253,7 +235,9 @@ def _tables_in(name: str, value: object) -> list[tuple[KeyPath, BaseModel]]:
         case tuple():
             items = [((number,), below) for number, below in enumerate(value)]
     tables = [(path, below) for path, below in items if isinstance(below, BaseModel)]
-    return tables if name not in _AS_VALUES and len(tables) == len(items) else []
+    # These are shown as the value of one key, though made of tables.
+    is_value = name in ("targets", "lora", "moe") or len(tables) < len(items)
+    return [] if is_value else tables
 
 
 def plain(value: object) -> Any:

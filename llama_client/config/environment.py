@@ -37,22 +37,19 @@ class Overrides:
             for part in tables:
                 table = table.setdefault(part, {})
                 if not isinstance(table, dict):
-                    message = f"{name}: another variable sets {part!r} to a value"
-                    raise ConfigError(message, key=part, variable=name)
+                    raise ConfigError(f"{name}: another variable sets {part!r} to a value", key=part, variable=name)
             # An API key of digits alone is text.
             table[key] = environ[name] if key == "api_key" else value_of(environ[name])
             names[(*tables, key)] = name
         return cls(values, names)
 
     def laid_over(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-        """The values with these on top, and the variable of each place that has one.
-
-        Variables have neither case nor hyphens, so keys match without them.
-        """
+        """The values with these on top, and the variable of each place that has one."""
         placed: dict[KeyPath, str] = {}
 
         def merged(below: object, above: Mapping[str, Any], path: KeyPath, spelled: KeyPath) -> dict[str, Any]:
             table = dict(below) if isinstance(below, Mapping) else {}
+            # Variables have neither case nor hyphens, so keys match without them.
             names = {plain_name(key): key for key in map(str, table)}
             for key, value in above.items():
                 name = names.get(key, key)

@@ -16,16 +16,11 @@ from llama_client.errors import ConfigError
 
 # A configuration is a page or two; a larger file is something else.
 MAX_CONFIG_BYTES = 1 << 20
-# Windows' editors write it at the beginning of a file.
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
-    """The content of a regular file (links followed), cut at one byte more than `max_bytes`.
-
-    Anything else is refused: a pipe would block until written to, and a device may never end.
-    """
-    # Before opening, as opening alone may block or have an effect.
+    """The content of a regular file (links followed), cut at one byte more than `max_bytes`."""
+    # Before opening, as opening alone may block or have an effect: a pipe waits for a writer, a device may never end.
     _require_regular(path, os.stat(path).st_mode)
     # It may have become a pipe since.
     nonblocking = getattr(os, "O_NONBLOCK", 0)
@@ -35,7 +30,7 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _require_regular(path: Path, mode: int) -> None:
@@ -47,11 +42,7 @@ def _require_regular(path: Path, mode: int) -> None:
 
 @contextmanager
 def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """A draft in the same folder, moved to `path` once it is complete; a link stays, its target is replaced.
-
-    Raises:
-        FileExistsError: Without `overwrite`, for a file that exists, or appeared meanwhile.
-    """
+    """A draft in the same folder, moved to `path` once it is complete; a link stays, its target is replaced."""
     # Not `Path.resolve`, which raises a `RuntimeError` for links in a circle.
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".llama-client-{secrets.token_hex(8)}")
@@ -73,10 +64,8 @@ def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
 def _link_new(draft: Path, target: Path) -> None:
     try:
         target.hardlink_to(draft)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if target.exists():
+    except OSError:  # the file exists, or its file system has no links
+        if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         draft.replace(target)
 

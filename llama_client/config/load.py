@@ -20,7 +20,8 @@ from llama_client.validation import quoted
 APP_NAME = "llama-client"
 FILE_NAME = "llama-client.toml"
 
-Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
+Place = str | os.PathLike[str] | Mapping[str, Any] | None
+Source = Place | Config
 
 
 def load_config(
@@ -57,10 +58,7 @@ def load_config(
 
 
 def find_config(
-    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    working_folder: Path | None = None,
+    source: Place = None, *, environ: Mapping[str, str] | None = None, working_folder: Path | None = None
 ) -> Found:
     """The values that `load_config` checks, and where each comes from."""
     environ = os.environ if environ is None else environ
@@ -117,7 +115,6 @@ def _is_true(value: object, where: str, *, file: Path | None = None, variable: s
 
 
 def user_config_file() -> Path:
-    """The path of the configuration in the user's config folder, whether it exists or not."""
     return platformdirs.user_config_path(APP_NAME, appauthor=False) / FILE_NAME
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.crossover_tables import CrossoverConfig
@@ -38,9 +39,6 @@ from llama_client.config.tables import (
 from llama_client.errors import ConfigError, PluginError
 from llama_client.providers.services import SERVICES, service_names, service_of
 from llama_client.validation import Problem, broken_rule, most_telling, place, problem_of, quoted, suggestion
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 _CLASSES: dict[str, type[ServiceConfig] | type[OllamaConfig] | type[GgufConfig]] = {
     "service": ServiceConfig,
@@ -201,10 +199,7 @@ class Config(ConfigTable):
 
 
 def read_config(values: dict[str, Any], *, origin: str, folder: Path | None = None, file: Path | None = None) -> Config:
-    """Checks a configuration's values; `ConfigError` has the first problem, `config_check.all_problems` gives all.
-
-    `origin` and `file` are for errors; relative paths start at `folder`.
-    """
+    """The configuration of values; relative paths start at `folder`. All problems: see `config_check.all_problems`."""
     values, wrong = with_kinds(values)
     if wrong:
         raise ConfigError(f"{origin}: {wrong[0].sentence}", key=wrong[0].field, file=file)
@@ -227,10 +222,7 @@ def kind_of(name: str, table: object) -> object:
 
 
 def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with each provider's kind, and the problems of kinds and names of providers.
-
-    An invalid table is replaced by an empty valid one, so that the rest can be checked.
-    """
+    """The values with each provider's kind, and the problems of kinds and names of providers."""
     providers = values.get("providers")
     if not isinstance(providers, dict):
         return values, []
@@ -239,6 +231,7 @@ def with_kinds(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     for name, table in providers.items():
         if (problem := _wrong_kind(name, table)) is not None:
             wrong.append(Problem(problem[0], ": ".join(problem)))
+            # An empty valid table in its place, so that the rest can be checked.
             table = {"kind": "gguf"}
         if isinstance(name, str):
             written[name] = {**table, "kind": kind_of(name, table)}
@@ -278,7 +271,6 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
 
 
 def _table_in(kind: Any) -> type[BaseModel] | None:
-    """The first table in a field's type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
     return next((table for part in get_args(kind) if (table := _table_in(part)) is not None), None)

@@ -94,7 +94,6 @@ def time_zone(name: str) -> str:
 
 
 def _ledger_url(value: object, info: ValidationInfo) -> object:
-    """The URL of the ledger; it may contain a password."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str) or not (text == "sqlite" or text.startswith((_SQLITE_FILE, *_POSTGRES))):
         raise broken_rule("", "must be 'sqlite', 'sqlite:///path/to/file' or 'postgresql://...'")
@@ -222,7 +221,6 @@ _EXPECTED = "must be a name (gpu-box.lan), an IP address (10.0.0.5) or a network
 
 
 def _host(text: str) -> str:
-    """A host in its normal form."""
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -280,7 +278,6 @@ _TARGET_PARAMS = (
     "repetition_penalty", "logit_bias", "parallel_tool_calls", "reasoning_effort", "reasoning_format", "service_tier",
     "user", "extra_body",
 )  # fmt: skip
-_PLACEHOLDER_MESSAGES = [{"role": "user", "content": "?"}]
 
 # A million dollars per million tokens: more is a typing error.
 _Price = Annotated[Usd, Field(le=1_000_000)]
@@ -303,7 +300,7 @@ def _checked_params(params: object) -> object:
     from llama_client.types.request import check_request
 
     try:
-        request = check_request({"messages": _PLACEHOLDER_MESSAGES, **params}, stream=False)
+        request = check_request({"messages": [{"role": "user", "content": "?"}], **params}, stream=False)
     except InvalidRequestError as error:
         raise broken_rule("", str(error)) from None
     return {name: getattr(request, name) for name in params if getattr(request, name) is not None}

@@ -14,7 +14,6 @@ from pathlib import Path
 from llama_client.config.tables import Window
 from llama_client.providers.services import service_of
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # Not escaped in JSON, and forbidden in TOML, invisible, or a control character for terminals.
 _UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
@@ -26,7 +25,7 @@ def toml_key(*parts: str) -> str:
         >>> toml_key("providers", "my.box")
         'providers."my.box"'
     """
-    return ".".join(part if _BARE_KEY.fullmatch(part) else toml_value(part) for part in parts)
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml_value(part) for part in parts)
 
 
 def toml_value(value: object) -> str:
@@ -62,20 +61,16 @@ def toml_value(value: object) -> str:
 
 ROUTE = "chat"
 _PROVIDERS = ("groq", "together", "ollama", "gguf", "openai")
-_DEMO_NOTE = "The demo model: small, to show that everything works."
-# In the file of examples, the first line of a section, with its name.
-_SECTION = "#= "
 
 
 @dataclass(frozen=True, slots=True)
 class NewConfig:
-    """The choices for a new configuration; `free`: targets without cost."""
-
     targets: Sequence[str]
     local_only: bool = False
     budget_usd: Decimal | None = None
     window: Window = "month"
     demo: str | None = None
+    # Targets without cost.
     free: Sequence[str] = ()
 
     @property
@@ -104,20 +99,15 @@ def config_text(choices: NewConfig) -> str:
 
 
 def _examples() -> dict[str, str]:
-    """The sections of the file of examples, by name."""
     text = resources.files("llama_client.config").joinpath("examples.toml").read_text(encoding="utf-8")
-    sections: dict[str, str] = {}
-    for section in f"\n{text}".split(f"\n{_SECTION}")[1:]:
-        name, _, body = section.partition("\n")
-        sections[name.strip()] = f"{body.strip()}\n"
-    return sections
+    # A section begins with a line such as `#= top`.
+    sections = [section.partition("\n") for section in f"\n{text}".split("\n#= ")[1:]]
+    return {name.strip(): f"{body.strip()}\n" for name, _, body in sections}
 
 
 def _lifted(text: str) -> str:
     """A block that stays commented out: its comments above its other lines, so that those are adjacent."""
-    lines = text.splitlines()
-    comments = [line for line in lines if line.startswith("# ")]
-    return "\n".join([*comments, *(line for line in lines if line not in comments)]) + "\n"
+    return "\n".join(sorted(text.splitlines(), key=lambda line: not line.startswith("# "))) + "\n"
 
 
 def _of_service(name: str) -> str:
@@ -132,10 +122,8 @@ def _of_service(name: str) -> str:
 def _route(text: str, choices: NewConfig) -> str:
     if len(choices.targets) < 2:
         return _lifted(text)
-    rows = []
-    for target in choices.targets:
-        note = f"    # {_DEMO_NOTE}\n" if target == choices.demo else ""
-        rows.append(f"{note}    {toml_value(target)},\n")
+    notes = {choices.demo: "    # The demo model: small, to show that everything works.\n"}
+    rows = [f"{notes.get(target, '')}    {toml_value(target)},\n" for target in choices.targets]
     # In the place of the example's own targets.
     rest = text.partition("\n")[2].partition("\n")[2]
     return f"[routes.{ROUTE}]\ntargets = [\n{''.join(rows)}]\n{rest}"
@@ -150,9 +138,6 @@ def _budget(text: str, choices: NewConfig) -> str:
         # With free targets, calls go on.
         "on_exceeded": "local" if choices.free else "block",
     }
-    lines = []
-    for line in text.replace("#[[budgets]]", "[[budgets]]").splitlines():
-        key = line.removeprefix("#").partition(" = ")[0]
-        is_chosen = line.startswith("#") and key in chosen
-        lines.append(f"{key} = {toml_value(chosen[key])}" if is_chosen else line)
-    return "\n".join(lines) + "\n"
+    for key, value in chosen.items():
+        text = re.sub(rf"^#{key} = .*$", f"{key} = {toml_value(value)}", text, flags=re.MULTILINE)
+    return text.replace("#[[budgets]]", "[[budgets]]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,15 @@ from llama_client.validation import Problem
 
 # Each lets others read what is sent.
 _DETOURS = ("proxy", "ca_file")
-# Settings of the user's own ledger.
-_LEDGER_KEYS = ("retention_days", "enabled")
 _REMEDY = "pass the file yourself (config=..., or $LLAMA_CLIENT_CONFIG), or move it to your user's configuration"
 
 Table = Mapping[Any, Any]
 
 
 def refusals(values: object, folder: Path, overrides: Table) -> Iterator[Problem]:
-    """Every key of a found file that it may not set.
-
-    Such a file could send a key or the user's costs elsewhere, read a file outside its folder as a key, run a command,
-    delete rows of the user's own ledger, or make exceptions from the user's own `local_only`.
-    """
+    """Every key of a found file that it may not set."""
+    # It could send a key or the user's costs elsewhere, read a file outside its folder as a key, run a command, delete
+    # rows of the user's own ledger, or make exceptions from the user's own `local_only`.
     values = _table(values)
     yield from _of_ledger(_table(values.get("ledger")), folder, _table(overrides.get("ledger")))
     yield from _of_privacy(_table(values.get("privacy")), overrides)
@@ -51,7 +48,7 @@ def _of_ledger(ledger: Table, folder: Path, users: Table) -> Iterator[Problem]:
     # A ledger elsewhere would get the tags and costs of every call, and `$PGPASSWORD`.
     url = ledger.get("url", "sqlite")
     if url == "sqlite" or "url" in users:
-        for key in _LEDGER_KEYS:
+        for key in ("retention_days", "enabled"):
             # A variable takes precedence over the file.
             if key in ledger and key not in users and ledger[key] is not True:
                 rule = 'set this only for a ledger beside or below itself, as with ledger.url = "sqlite:///ledger.db"; '
@@ -106,10 +103,9 @@ def _hosts_by_variable() -> Mapping[str, tuple[str, ...]]:
 
 
 def _service(kind: object) -> Service | None:
-    try:
+    with suppress(PluginError):  # the check of kinds reports it
         return service_of(str(kind))
-    except PluginError:  # the check of kinds reports it
-        return None
+    return None
 
 
 def _gives_known_key(name: str, users: Table) -> bool:
@@ -120,11 +116,9 @@ def _gives_known_key(name: str, users: Table) -> bool:
 
 
 def _own_variables(service: Service | None, table: Table) -> tuple[str, ...]:
-    """The variables that a kind reads by itself at this table's address.
-
-    Those of clouds are read for any address, that of `openai` only for OpenAI, those of local servers only for this
-    machine, and that of Ollama only for its cloud or the address in OLLAMA_HOST.
-    """
+    """The variables that a kind reads by itself at this table's address."""
+    # Those of clouds are read for any address, that of `openai` only for OpenAI, those of local servers only for this
+    # machine, and that of Ollama only for its cloud or the address in OLLAMA_HOST.
     if service is None:
         return ()
     if "base_url" in table:
@@ -150,15 +144,13 @@ def _sent_elsewhere(variable: str, usual_host: str | None, where: str, table: Ta
 
 
 def _is_inside(file: str, folder: Path) -> bool:
-    try:
+    with suppress(OSError, RuntimeError, ValueError):
         return (folder / Path(file).expanduser()).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):
-        return False
+    return False
 
 
 def _host(url: object) -> tuple[str, str]:
-    try:
+    with suppress(ValueError):
         parts = urlsplit(str(url))
         return parts.scheme.lower(), parts.hostname or ""
-    except ValueError:
-        return "", ""
+    return "", ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from llama_client.local_only import ConnectionGuard
 
 
-# Ends an attempt's use of a machine at a moment; returns the seconds that it had.
-MachineUse: TypeAlias = Callable[[float], float]
-
-
 class Machines:
     """The machines that cost by time: each provider with such a price is one."""
 
@@ -43,15 +39,14 @@ class Machines:
     def _reset(self) -> None:
         self._machines = {name: MachineTime() for name in self.names}
 
-    def begin(self, provider: str, now: float) -> MachineUse:
+    def begin(self, provider: str, now: float) -> Callable[[float], float]:
+        """Returns what ends the use at a moment, and then returns its seconds."""
         machine = self._machines[provider]
         return partial(machine.end, machine.begin(now))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Accounting:
-    """Prices, machines, ledger and budgets of a client, shared by all its views."""
-
     prices: PriceBook
     machines: Machines
     ledger: Ledger | None
@@ -72,7 +67,6 @@ class Accounting:
 def open_accounting(
     config: Config, calendar: Calendar, *, clock: Clock, sellers: Sellers, database: Database
 ) -> Accounting:
-    """The accounting of one client. Opens nothing yet."""
     ledger = None
     if config.ledger.enabled:
         ledger = Ledger(
@@ -97,7 +91,6 @@ def open_accounting(
     return accounting
 
 
-_APP_NAME, _FILE_NAME = "llama-client", "ledger.db"
 _PORT = 5432
 _CONNECT_TIMEOUT_S = 5
 
@@ -111,7 +104,7 @@ class Database:
         url = self._url
         self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
         if url == "sqlite":
-            self._file = platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME
+            self._file = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
         parts = urlsplit(url)
         # None: it is a file, or the URL names no host.
         self.host = None if self._file is not None else parts.hostname

@@ -12,14 +12,11 @@ from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from llama_client.clock import Clock, EventLoop
     from llama_client.config.tables import BudgetTable
     from llama_client.costs.accounting import Accounting, Database
     from llama_client.costs.money import Calendar
     from llama_client.costs.queries import Reports
-
 
 _BY = ("provider", "target", "route", "day")
 _AGE = re.compile(r"(\d{1,9})\s*([mhdw])")
@@ -41,14 +38,9 @@ class CostSource:
     clock: Clock
 
     def report(self, ask: Callable[[Reports], R], *, creates: bool = False) -> R | None:
-        """Asks for a report; None: there is no database yet."""
-        from llama_client.costs.queries import Reports
-
-        return self.ask(lambda connection: ask(Reports(connection, self.calendar, self.clock.wall())), creates=creates)
-
-    def ask(self, ask: Callable[[Connection], R], *, creates: bool = False) -> R | None:
         """Asks the database, after what this process has to write; None: there is none yet."""
         from llama_client.costs.database import StorageError
+        from llama_client.costs.queries import Reports
 
         if self.accounting.ledger is not None:
             self.accounting.ledger.flush()
@@ -57,7 +49,7 @@ class CostSource:
             return None
         try:
             with storage.connection(reads_only=True) as connection:
-                return ask(connection)
+                return ask(Reports(connection, self.calendar, self.clock.wall()))
         except StorageError as error:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error
 
@@ -185,13 +177,8 @@ class Costs:
         for name, value in filters.items():
             if value is not None and not (isinstance(value, str) and value):
                 raise InvalidRequestError(f"{name}: must be a name, got {value!r}", param=name)
-
-        def ask(connection: Connection) -> TrafficReport:
-            from llama_client.costs.queries import ids_of_model, traffic
-
-            return traffic(connection, start, None if model is None else ids_of_model(model), target)
-
-        return source.completed(source.ask(ask) or TrafficReport(), start)
+        report = source.report(lambda reports: reports.traffic(start, model, target))
+        return source.completed(report or TrafficReport(), start)
 
 
 class AsyncCosts:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _ZERO = Decimal(0)
 # From the most certain to the least.
 _STATUSES: tuple[CostStatus, ...] = ("free", "exact", "estimated", "unknown")
-# English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT.
-BYTES_PER_TOKEN = 4.0
+_AMOUNTS = ("usd", "input_usd", "cached_usd", "output_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +31,13 @@ class Tokens:
 
     def as_usage(self) -> Usage:
         cached, reasoning = self.cached_tokens, self.reasoning_tokens
+        of_answer = None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning)
         return Usage(
             prompt_tokens=self.input_tokens,
             completion_tokens=self.output_tokens,
             total_tokens=self.input_tokens + self.output_tokens,
             prompt_tokens_details=None if cached is None else PromptTokensDetails(cached_tokens=cached),
-            completion_tokens_details=None
-            if reasoning is None
-            else CompletionTokensDetails(reasoning_tokens=reasoning),
+            completion_tokens_details=of_answer,
         )
 
 
@@ -73,7 +71,6 @@ def nothing_charged(source: str) -> Cost:
 
 
 def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
-    """The cost of tokens; without a price it is unknown, never 0."""
     if price is None:
         return Cost()
     assert not isinstance(price, HourPrice)
@@ -96,7 +93,6 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
 
 @exactly
 def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost:
-    """The cost of a machine's time, of which a share went to reading the prompt."""
     usd = price.usd(seconds)
     reading = min(price.usd(seconds * min(max(reading_share, 0.0), 1.0)), usd)
     return Cost(
@@ -115,20 +111,12 @@ def total(costs: Sequence[Cost]) -> Cost:
         return costs[0]
     if not costs:
         return Cost()
-    last = costs[-1]
-    return Cost(
-        usd=_sum([cost.usd for cost in costs]),
-        status=max((cost.status for cost in costs), key=_STATUSES.index),
-        input_usd=_sum([cost.input_usd for cost in costs]),
-        cached_usd=_sum([cost.cached_usd for cost in costs]),
-        output_usd=_sum([cost.output_usd for cost in costs]),
-        source=last.source,
-        effective_from=last.effective_from,
-    )
+    sums: dict[str, object] = {name: _sum([getattr(cost, name) for cost in costs]) for name in _AMOUNTS}
+    status = max((cost.status for cost in costs), key=_STATUSES.index)
+    return costs[-1].model_copy(update={**sums, "status": status})
 
 
 def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """None where one is unknown."""
     known = [amount for amount in amounts if amount is not None]
     return added(_ZERO, *known) if len(known) == len(amounts) else None
 

@@ -12,7 +12,6 @@ from llama_client.costs.reservations import Counter, Decision, Order, Settlement
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-
 _BEGIN_COUNTER = "INSERT INTO llama_client_spending VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING"
 _COUNTER = "SELECT settled_pico, reserved_pico FROM llama_client_spending WHERE budget = ? AND window_start = ?"
 _SET = "UPDATE llama_client_spending SET settled_pico = ?, reserved_pico = ? WHERE budget = ? AND window_start = ?"
@@ -34,8 +33,6 @@ _State = dict[Counter, list[int]]
 
 
 class BudgetStore:
-    """The tables over one connection, for one thread of one client, the owner of its reservations."""
-
     def __init__(self, storage: Storage, connection: Connection, owner: str) -> None:
         self.connection = connection
         self._owner = owner

@@ -9,10 +9,9 @@ import logging
 import os
 import queue
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ from llama_client.costs.reservations import (
     Order,
     Refused,
     Reservation,
-    ReservationRequest,
     Reserved,
     Settlement,
     WorstCase,
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from llama_client.costs.budget_store import BudgetStore
     from llama_client.costs.database import Storage
     from llama_client.costs.money import Calendar
-
 
 # Orders and settlements of one transaction.
 _MAX_BATCH = 500
@@ -70,11 +67,6 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
         except RuntimeError as error:  # the interpreter is exiting, or no thread is left
             future.set_exception(error)
 
-    @property
-    def settle(self) -> Callable[[Settlement], None]:
-        """Ends a reservation some time soon; one of the parent's, in a forked child, is left to the parent."""
-        return self.signals.put
-
     def has_work(self) -> bool:
         return not self.signals.empty()
 
@@ -104,7 +96,6 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
                 return
 
     def _next_jobs(self) -> list[_PlacedOrder | Settlement | None]:
-        """What has come; waits for it until the next sign of life is due."""
         jobs = []
         with contextlib.suppress(queue.Empty):
             jobs.append(self.signals.get(timeout=_ALIVE_EACH_S))
@@ -125,7 +116,6 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
         raise AssertionError("unreachable")
 
     def _connected_store(self) -> BudgetStore:
-        """The budgets' tables, after a sign of life where one is due."""
         storage, connection = self.connected()
         now = self._clock.monotonic()
         is_new = self._store is None or self._store.connection is not connection
@@ -155,35 +145,30 @@ class PendingReservation:
     _future: Future[Decision | Refused]
     _judge: Callable[[Decision | Refused | Exception], Reserved | Refused]
     _release: Callable[[], None]
-    _outcome: Decision | Refused | Exception | None = None
 
     def wait(self) -> Reserved | Refused:
-        with self._released_without_outcome():
-            self._outcome = self._future.result(_DECISION_S)
-        return self._judged()
+        try:
+            outcome = self._future.result(_DECISION_S)
+        except BaseException as error:  # noqa: BLE001 - raised again, unless the database failed
+            return self._ended_early(error)
+        return self._judge(outcome)
 
     async def wait_async(self) -> Reserved | Refused:
-        with self._released_without_outcome():
+        try:
             # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the result.
             async with asyncio.timeout(_DECISION_S):
-                self._outcome = await asyncio.wrap_future(self._future)
-        return self._judged()
+                outcome = await asyncio.wrap_future(self._future)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._ended_early(error)
+        return self._judge(outcome)
 
-    def _judged(self) -> Reserved | Refused:
-        assert self._outcome is not None
-        return self._judge(self._outcome)
-
-    @contextlib.contextmanager
-    def _released_without_outcome(self) -> Iterator[None]:
-        """Where the wait ends early, releases what is granted all the same."""
-        try:
-            yield
-        except BaseException as error:
-            self._future.cancel()
-            self._future.add_done_callback(self._release_if_granted)
-            if not isinstance(error, Exception):
-                raise
-            self._outcome = error
+    def _ended_early(self, error: BaseException) -> Reserved | Refused:
+        """Releases what is granted all the same."""
+        self._future.cancel()
+        self._future.add_done_callback(self._release_if_granted)
+        if not isinstance(error, Exception):
+            raise error
+        return self._judge(error)
 
     def _release_if_granted(self, done: Future[Decision | Refused]) -> None:
         if not done.cancelled() and done.exception() is None:
@@ -214,16 +199,16 @@ class Budgets:
             found.append(Limit(table, Counter(key, span.start), span, table.name_for(value)))
         return found
 
-    def reserve(self, request: ReservationRequest) -> PendingReservation:
-        """Reserves the worst case of an attempt, without waiting."""
-        limits = self.limits(request.provider, request.tags, request.at)
-        pico = 0 if request.worst is None else min(to_pico(request.worst.usd), MAX_PICO)
+    def reserve(self, target: str, limits: Sequence[Limit], worst: WorstCase | None) -> PendingReservation:
+        """Reserves the worst case of an attempt; None: it is unpriced."""
+        pico = 0 if worst is None else min(to_pico(worst.usd), MAX_PICO)
         order = Order(uuid.uuid4().hex, pico, limits)
-        reservation = Reservation(order, self._worker.settle)
+        # In a forked child, which has other signals, the parent's reservations are left to the parent.
+        reservation = Reservation(order, self._worker.signals.put)
         future: Future[Decision | Refused] = Future()
         refusing = next((each for each in limits if each.blocks and each.table.on_unpriced == "refuse"), None)
-        if request.worst is None and refusing is not None:
-            future.set_result(_unpriced(request, refusing))
+        if worst is None and refusing is not None:
+            future.set_result(_unpriced(target, refusing))
         else:
             self._worker.order(order, future)
 
@@ -231,9 +216,9 @@ class Budgets:
             if isinstance(outcome, Refused):
                 return outcome
             if isinstance(outcome, Exception):
-                return _failed(request, limits, outcome)
+                return _failed(target, limits, outcome)
             if outcome.refused_by is not None:
-                return _exceeded(request, outcome.refused_by, outcome)
+                return _exceeded(target, worst, outcome.refused_by, outcome)
             return Reserved(reservation, [self._warning(limit) for limit in outcome.exceeded])
 
         return PendingReservation(future, judge, reservation.release)
@@ -252,42 +237,42 @@ class Budgets:
         return text
 
 
-def _failed(request: ReservationRequest, limits: Sequence[Limit], error: Exception) -> Reserved | Refused:
+def _failed(target: str, limits: Sequence[Limit], error: Exception) -> Reserved | Refused:
     why = f"cannot be enforced: {str(error) or type(error).__name__}"
     blocking = next((limit for limit in limits if limit.blocks), None)
     if blocking is None:
         return Reserved(None, [f"budget {limits[0].name} {why}"])
-    refusal = BudgetExceededError(f"{request.target} refused: budget {blocking.name} {why}", budget=blocking.name)
+    refusal = BudgetExceededError(f"{target} refused: budget {blocking.name} {why}", budget=blocking.name)
     refusal.__cause__ = error
     return _refused(refusal, blocking)
 
 
-def _unpriced(request: ReservationRequest, limit: Limit) -> Refused:
+def _unpriced(target: str, limit: Limit) -> Refused:
     error = BudgetExceededError(
-        f"the cost of {request.target} has no known upper bound; budget {limit.name} refuses unpriced targets: add its "
+        f"the cost of {target} has no known upper bound; budget {limit.name} refuses unpriced targets: add its "
         "price to [[prices]] and pass max_tokens, or set on_unpriced = 'allow'",
         budget=limit.name,
-        resets_at=_moment(limit.span.end),
+        resets_at=limit.span.ends_at,
     )
     return _refused(error, limit)
 
 
 @exactly
-def _exceeded(request: ReservationRequest, limit: Limit, decision: Decision) -> Refused:
-    worst = request.worst or WorstCase(Decimal(0), Decimal(0), None)
+def _exceeded(target: str, worst: WorstCase | None, limit: Limit, decision: Decision) -> Refused:
+    worst = worst or WorstCase(Decimal(0), Decimal(0), None)
     fits = None
     if worst.usd_per_output_token:
         fits = max(int((from_pico(decision.left_pico) - worst.input_usd) / worst.usd_per_output_token), 0)
     spent, reserved = from_pico(decision.settled_pico), from_pico(decision.reserved_pico)
     remedy = f"; max_tokens = {fits} would fit" if fits else ""
     error = BudgetExceededError(
-        f"{request.target} may cost {shown(worst.usd)}; budget {limit.name} has {shown(limit.table.usd)}, of which "
+        f"{target} may cost {shown(worst.usd)}; budget {limit.name} has {shown(limit.table.usd)}, of which "
         f"{shown(spent)} is spent and {shown(reserved)} reserved{remedy}",
         budget=limit.name,
         spent_usd=spent,
         reserved_usd=reserved,
         needed_usd=worst.usd,
-        resets_at=_moment(limit.span.end),
+        resets_at=limit.span.ends_at,
         max_tokens_that_fit=fits,
     )
     return _refused(error, limit)
@@ -295,7 +280,3 @@ def _exceeded(request: ReservationRequest, limit: Limit, decision: Decision) -> 
 
 def _refused(error: BudgetExceededError, limit: Limit) -> Refused:
     return Refused(error, only_free=limit.table.on_exceeded == "local")
-
-
-def _moment(seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)

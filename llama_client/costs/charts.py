@@ -45,8 +45,6 @@ _UNITS: dict[Unit, _UnitForm] = {
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One group over the whole time."""
-
     name: str
     usd: Decimal
     calls: int
@@ -56,9 +54,8 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One unit of time; `usd` by layer."""
-
     first_day: date
+    # By layer.
     usd: tuple[Decimal, ...]
     unpriced_calls: int
 

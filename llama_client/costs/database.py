@@ -143,7 +143,6 @@ class DatabaseLocation:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raises errors of the database as `StorageError`."""
         try:
             yield
         except SQLAlchemyError as error:
@@ -220,19 +219,19 @@ class Storage:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Readers and the writer do not wait for each other; a commit survives a crash of the process, and may not survive
-    one of the machine."""
     until = time.monotonic() + _BUSY_S
     while True:
         try:
-            # Where several processes do this at once, SQLite raises "locked" instead of waiting.
+            # Readers and the writer do not wait for each other. Where several processes do this at once, SQLite raises
+            # "locked" instead of waiting.
             connection.execute("PRAGMA journal_mode=WAL").close()
             break
         except sqlite3.OperationalError:
             if time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
-    # SQLite's default cache of 2 MB is enough: a larger one is no faster, and fills with what is written.
+    # A commit survives a crash of the process, and may not survive one of the machine. SQLite's default cache of 2 MB
+    # is enough: a larger one is no faster, and fills with what is written.
     for statement in ("synchronous=NORMAL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {statement}").close()
 

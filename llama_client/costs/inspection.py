@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from llama_client.config.tables import BudgetTable
     from llama_client.costs.money import Calendar
 
-
 R = TypeVar("R")
 Why = Literal["took too long", "locked", "damaged", "not known"]
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from llama_client.costs.bills import Tokens
     from llama_client.costs.database import Storage
     from llama_client.types.completion import Attempt
-
 
 # Bits of a row's `counts`, so that a report only has to add: the row is the first of its call, the first of the call
 # for its provider, and for its target; the same among rows of unknown cost; and the attempt failed.
@@ -67,12 +66,8 @@ class Row:
         if cost is not None:
             effective_from = None if cost.effective_from is None else cost.effective_from.isoformat()
             amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
-            money = (
-                *(None if usd is None else _bounded(to_pico(usd)) for usd in amounts),
-                cost.status,
-                cost.source,
-                effective_from,
-            )
+            pico = [None if usd is None else _bounded(to_pico(usd)) for usd in amounts]
+            money = (*pico, cost.status, cost.source, effective_from)
         counts: tuple[Any, ...] = (None, None, None, None, 0)
         if tokens is not None:
             own = (tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens, tokens.reasoning_tokens)
@@ -338,6 +333,37 @@ class Ledger(DatabaseThread[float]):
             self._has_warned = True
             text = "the ledger cannot be written (%s); calls go on, and up to %d rows are kept in memory until it can"
             _log.warning(text, error, MAX_QUEUED)
+
+
+@dataclass(slots=True, eq=False)
+class LedgerEntries:
+    """Hands a call's attempts to the ledger, each once."""
+
+    _ledger: Ledger
+    _request_id: str
+    _tags: Mapping[str, str]
+    _counted: set[tuple[str, int]] = field(default_factory=set)
+    _is_recorded: bool = True
+
+    def add(self, attempt: Attempt, route: str | None, number: int, at: float, tokens: Tokens | None) -> None:
+        target = attempt.target
+        provider, _, model = target.partition("/")
+        counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
+        firsts = [("", CALL)]
+        if attempt.outcome != "skipped":
+            # A skipped target has no call.
+            firsts += [(provider, PROVIDER), (target, TARGET)]
+        if attempt.cost is not None and attempt.cost.usd is None:
+            firsts += [("", UNPRICED_CALL), (provider, UNPRICED_PROVIDER), (target, UNPRICED_TARGET)]
+        for first in firsts:
+            # Each flag is set in one row of the call only, so that reports can sum them.
+            if first not in self._counted:
+                self._counted.add(first)
+                counts |= first[1]
+        row = Row(at, self._request_id, number, route, provider, model, self._tags, attempt, tokens, counts)
+        if not self._ledger.put(row) and self._is_recorded:
+            self._is_recorded = False
+            self._ledger.count_unrecorded()
 
 
 def _insert_statement(connection: Connection, table: Table, *, skipped: str | None = None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from functools import wraps
+from functools import reduce, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -42,19 +42,14 @@ def exact(usd: Decimal) -> Decimal:
 
 
 def per_million(number: float, usd_per_million: Decimal) -> Decimal:
-    """The cost of a number of tokens, in whole pico-dollars."""
     return exact(_CONTEXT.divide(_CONTEXT.multiply(Decimal(number), usd_per_million), _MILLION))
 
 
 def added(*amounts: Decimal) -> Decimal:
-    total = amounts[0]
-    for amount in amounts[1:]:
-        total = _CONTEXT.add(total, amount)
-    return total
+    return reduce(_CONTEXT.add, amounts)
 
 
 def to_pico(usd: Decimal) -> int:
-    """Dollars as pico-dollars, rounded to the nearest."""
     scaled = usd.scaleb(12, _CONTEXT)
     whole = int(scaled)
     # Nearly always it is an integer already.
@@ -84,6 +79,10 @@ class Span:
 
     start: int
     end: int | None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        return None if self.end is None else datetime.fromtimestamp(self.end, tz=UTC)
 
 
 class Calendar:

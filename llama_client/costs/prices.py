@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from llama_client.config.tables import PriceRow
     from llama_client.costs.money import Calendar
 
-
 _ZERO = Decimal(0)
 # A list price may have changed since it was checked; after so many days an answer warns.
 STALE_AFTER_DAYS = 60
@@ -54,11 +53,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """A price by the token, in US dollars per million. Cached tokens without a price of their own cost as input."""
-
     origin: Origin
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
+    # None: as input.
     cached_usd_per_mtok: Decimal | None = None
 
     @property

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from llama_client.config.tables import BudgetTable
     from llama_client.costs.money import Calendar
 
-
 _US = 1_000_000
 # A sum above nine million dollars does not fit into SQLite's 64 bits; then two halves are summed.
 _HALF = 1_000_000
@@ -40,6 +39,10 @@ _LEVELS = {"provider": (PROVIDER, UNPRICED_PROVIDER), "target": (TARGET, UNPRICE
 _WHOLE = (CALL, UNPRICED_CALL)
 # Calls, unpriced calls, errors, the upper and lower half of pico-dollars, input tokens, output tokens.
 _SUMS = 7
+_HOUR_US = 3600 * _US
+_HOURS_A_DAY = 24
+# As long as the ledger keeps rows by default; it bounds the memory for the hours.
+MAX_HOURS = 400 * _HOURS_A_DAY
 
 
 class Reports:
@@ -74,27 +77,37 @@ class Reports:
         return found
 
     def budgets(self, tables: Iterable[BudgetTable]) -> list[BudgetState]:
-        """Each budget in its current window; a budget of a tag for each value that was seen in it."""
         states = []
         for table in tables:
             span = self._calendar.span(table.window, self._now)
-            rows = self._connection.execute(select(spending).where(spending.c.window_start == span.start)).all()
-            seen = {tuple(json.loads(row.budget)): row for row in rows}
+            rows = self._connection.execute(select(spending).where(spending.c.window_start == span.start))
+            seen = {tuple(json.loads(row.budget)): (row.settled_pico, row.reserved_pico) for row in rows}
             mine = (table.scope, table.window)
             keys = [key for key in seen if key[:2] == mine] or ([] if table.scope.startswith("tag:") else [mine])
             for key in keys:
-                row = seen.get(key)
+                spent_pico, reserved_pico = seen.get(key, (0, 0))
                 states.append(
                     BudgetState(
                         budget=table.name_for(key[2] if len(key) > len(mine) else None),
                         usd=table.usd,
-                        spent_usd=from_pico(row.settled_pico if row is not None else 0),
-                        reserved_usd=from_pico(row.reserved_pico if row is not None else 0),
-                        resets_at=None if span.end is None else datetime.fromtimestamp(span.end, tz=UTC),
+                        spent_usd=from_pico(spent_pico),
+                        reserved_usd=from_pico(reserved_pico),
+                        resets_at=span.ends_at,
                         on_exceeded=table.on_exceeded,
                     )
                 )
         return states
+
+    def traffic(self, since: float | None, model: str | None, target: str | None) -> TrafficReport:
+        connection = self._connection
+        where = [*_is_traffic(connection, model, target), *_within(_us(since))]
+        hours, older_calls = _hours(connection, where)
+        if older_calls:
+            # Where nothing is older, the condition would only make the database go through its index.
+            where.append(attempts.c.at_us >= min(hours) * _HOUR_US)
+        report = _report(hours, _sums_of_labels(connection, where)) if hours else TrafficReport()
+        lost = unrecorded_calls(connection, since)
+        return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
 
     def _days(self, since: float | None) -> Iterable[tuple[date, int, int]]:
         first_us = self._connection.execute(select(func.min(attempts.c.at_us))).scalar()
@@ -119,7 +132,6 @@ class Reports:
                 yield day.isoformat(), row, row[:2]
 
     def _sums_by_label(self, start_us: int | None, end_us: int | None, by: str) -> Sequence[Any]:
-        """For each label its id, the sums, and the calls and unpriced calls of the whole."""
         bits, label_id, whole = _LEVELS.get(by, _WHOLE), attempts.c.label_id, [_count(bit) for bit in _WHOLE]
         return self._summed(
             lambda usd: select(label_id, *_columns(bits, usd), *whole).group_by(label_id), _within(start_us, end_us)
@@ -199,26 +211,7 @@ def _us(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * _US)
 
 
-_HOUR_US = 3600 * _US
-_HOURS_A_DAY = 24
-# As long as the ledger keeps rows by default; it bounds the memory for the hours.
-MAX_HOURS = 400 * _HOURS_A_DAY
-
-
-def traffic(
-    connection: Connection, since: float | None, models: frozenset[str] | None, target: str | None
-) -> TrafficReport:
-    where = [*_is_traffic(connection, models, target), *_within(_us(since))]
-    hours, older_calls = _hours(connection, where)
-    if older_calls:
-        # Where nothing is older, the condition would only make the database go through its index.
-        where.append(attempts.c.at_us >= min(hours) * _HOUR_US)
-    report = _report(hours, _sums_of_labels(connection, where)) if hours else TrafficReport()
-    lost = unrecorded_calls(connection, since)
-    return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
-
-
-def ids_of_model(name: str) -> frozenset[str]:
+def _ids_of_model(name: str) -> set[str]:
     """Every id under which the catalogue knows a model, and the name itself, which may be a provider's own id."""
     from llama_client.catalog.catalog import Catalog
 
@@ -228,10 +221,10 @@ def ids_of_model(name: str) -> frozenset[str]:
     known = {offer.name for offer in offers}
     same = [offer.id for offer in catalog.all_offers if offer.name in known]
     names = [] if model is None else [model.name, *model.aliases]
-    return frozenset([name, *names, *same])
+    return {name, *names, *same}
 
 
-def _is_traffic(connection: Connection, models: frozenset[str] | None, target: str | None) -> list[ColumnElement[bool]]:
+def _is_traffic(connection: Connection, model: str | None, target: str | None) -> list[ColumnElement[bool]]:
     """Answered, of a wanted label, and not made by `bench` only to measure a server."""
     key, value = BENCH_TAG
     # As the ledger writes it: a quote within a tag is escaped by a backslash, so no other tag contains this.
@@ -239,9 +232,10 @@ def _is_traffic(connection: Connection, models: frozenset[str] | None, target: s
     wanted: list[ColumnElement[bool]] = [~labels.c.tags.contains(tag, autoescape=True)]
     if target is not None:
         wanted.append(labels.c.target == target)
-    if models is not None:
+    if model is not None:
+        ids = _ids_of_model(model)
         # Ollama's ids may be written with or without the default tag.
-        written = models | {f"{each}:latest" for each in models if ":" not in each}
+        written = ids | {f"{each}:latest" for each in ids if ":" not in each}
         wanted.append(labels.c.model.in_(sorted(written)))
     where: list[ColumnElement[bool]] = [attempts.c.outcome == "ok"]
     # Looking up each row's label would take a fifth longer; mostly all labels are wanted.
@@ -318,7 +312,6 @@ def _sums_of_labels(connection: Connection, where: Sequence[ColumnElement[bool]]
 
 
 def _targets(rows: Sequence[Any]) -> list[TargetTraffic]:
-    """The most tokens first."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows:
         _add(sums[row.target or ""], (row.calls, row.input_tokens, row.output_tokens))

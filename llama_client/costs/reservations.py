@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,28 +23,14 @@ class WorstCase:
     usd_per_output_token: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReservationRequest:
-    """An attempt that will cost something. Without a worst case it is unpriced."""
-
-    target: str
-    provider: str
-    tags: Mapping[str, str]
-    at: float
-    worst: WorstCase | None
-
-
 class Counter(NamedTuple):
-    """What is summed together: a scope, a kind of window and (for tags) a value, in one window."""
-
+    # A scope, a kind of window and (for tags) a value.
     budget: str
     window_start: int
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget of the configuration, in one window, for one request."""
-
     table: BudgetTable
     counter: Counter
     span: Span
@@ -61,15 +47,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A reservation to be made. The id makes it idempotent."""
-
+    # Makes it idempotent.
     id: str
     pico: int
     limits: Sequence[Limit]
 
     @property
     def counters(self) -> list[Counter]:
-        """Without duplicates."""
         return list(dict.fromkeys(limit.counter for limit in self.limits))
 
 
@@ -85,17 +69,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of a reservation. Without an amount it is settled at its worst case."""
-
     id: str
+    # None: the worst case.
     pico: int | None
     counters: Sequence[Counter]
 
 
 @dataclass(eq=False)
 class Reservation:
-    """Money reserved for one attempt, until it is settled; once."""
-
     _order: Order
     _settle: Callable[[Settlement], None]
     _is_settled: bool = False
@@ -114,8 +95,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The attempt may be made. No reservation: no budget counts it."""
-
+    # None: no budget counts it.
     reservation: Reservation | None
     warnings: Sequence[str] = ()
 

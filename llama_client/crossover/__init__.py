@@ -1,7 +1,4 @@
-"""When is a machine of one's own cheaper than an API, what fits on it, and how fast is it?
-
-Usable on its own: nothing here opens a connection or needs a client.
-"""
+"""When is a machine of one's own cheaper than an API, what fits on it, and how fast is it? No client is needed."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from llama_client.crossover.scenario import ApiPrice, Scenario
 from llama_client.crossover.tables import Architecture, Gpu, data_of
@@ -70,18 +70,9 @@ class Assumption:
 
 
 def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
-    found = data_of("defaults.toml")[row]
-    return Assumption(
-        name=name or row,
-        value=float(found["value"]),
-        unit=unit,
-        source=found["source"],
-        as_of=found.get("as_of"),
-        is_judgement=found.get("is_judgement", False),
-        low=found.get("low"),
-        high=found.get("high"),
-        spread=found.get("spread", "triangular" if "low" in found else "none"),
-    )
+    found: dict[str, Any] = data_of("defaults.toml")[row]
+    usual = {"name": name or row, "unit": unit, "spread": "triangular" if "low" in found else "none"}
+    return Assumption(**(usual | found | {"value": float(found["value"])}))
 
 
 class AssumptionLog:

@@ -1,8 +1,4 @@
-"""The volumes at which a staircase (self-hosting) lies below a line (an API): exact, without a solver.
-
-Numbers alone. A fleet of n replicas costs the same up to the volume that fills it, beside what each token adds; an API
-costs a line. So within one step and one API the answer is an interval in closed form, and the whole is their union.
-"""
+"""The volumes at which a staircase (self-hosting) lies below a line (an API): exact, without a solver."""
 
 from __future__ import annotations
 
@@ -14,12 +10,12 @@ Interval = tuple[float, float | None]
 # Listed at most: where a full replica costs almost what the API does, the winner changes millions of times.
 MAX_INTERVALS = 2_000
 # Beyond any fleet, and floats still count exactly.
-_MAX_REPLICAS = 2**52
+MAX_REPLICAS = 2**52
 
 
 @dataclass(frozen=True, slots=True)
 class Staircase:
-    """The machines' cost a month, by volume."""
+    """The machines' cost a month: the same up to the volume that fills them, beside what each token adds."""
 
     tokens_per_day_per_replica: float
     usd_per_replica: float
@@ -29,14 +25,14 @@ class Staircase:
     spare: int = 0
 
     def needed(self, tokens_per_day: float) -> int:
-        """Replicas that the load needs, without the spare ones."""
+        """Without the spare ones."""
         count = math.ceil(tokens_per_day / self.tokens_per_day_per_replica)
         # A volume that fills them exactly must not take one more because a quotient was rounded up.
         full = self.edge(count - 1) >= tokens_per_day
         return max(self.min_replicas, count - full)
 
     def replicas(self, tokens_per_day: float) -> int:
-        """Replicas that are paid for, with the spare ones."""
+        """With the spare ones: all that are paid for."""
         return self.needed(tokens_per_day) + self.spare
 
     def usd(self, tokens_per_day: float) -> float:
@@ -87,13 +83,8 @@ class Crossings:
 
 
 def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
-    """The volumes at which the staircase lies below every line.
-
-    Examples:
-        >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
-        >>> crossings(stairs, [Line(usd_per_daily_token=1)]).intervals
-        [(60.0, 100.0), (120.0, None)]
-    """
+    """The volumes at which the staircase lies below every line."""
+    # Within one step and one line the answer is an interval in closed form; the whole is their union.
     found: list[Interval] = []
     is_complete = True
     for line, low, high in _cheapest(lines):
@@ -108,13 +99,7 @@ def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
 
 
 def is_ever_below(stairs: Staircase, lines: Sequence[Line]) -> bool:
-    """Whether the staircase lies below every line anywhere; much faster than all the intervals.
-
-    Examples:
-        >>> stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
-        >>> is_ever_below(stairs, [Line(0.61)]), is_ever_below(stairs, [Line(0.6)])
-        (True, False)
-    """
+    """Whether the staircase lies below every line anywhere; much faster than all the intervals."""
     # All steps that may be below are so, except perhaps the first two: their bound is taken wide.
     return any(_wins(stairs, line, low, high, room=4)[0] for line, low, high in _cheapest(lines))
 
@@ -163,17 +148,15 @@ def _wins(stairs: Staircase, line: Line, low: float, high: float, *, room: int) 
 
 
 def _winning_steps(stairs: Staircase, line: Line) -> tuple[range, range]:
-    """The steps on which the staircase may be below the line somewhere, and those on which it is below throughout.
-
-    Step n reaches from (n - 1) to n times a replica's volume and costs n x usd + rest more than the line's fixed part.
-    So it is below somewhere where n x gain > rest, and throughout where n x gain >= rest + slope x size. Against
-    rounding, the first bound is a step wide, the second a step narrow. The lowest step begins at 0 and is never whole.
-    """
+    """The steps on which the staircase may be below the line somewhere, and those on which it is below throughout."""
+    # Step n reaches from n - 1 to n times a replica's volume and costs n x usd + rest more than the line's fixed part:
+    # it is below somewhere where n x gain > rest, and throughout where n x gain >= rest + slope x size. Because of
+    # rounding, the first bound is a step wide, the second a step narrow. The lowest begins at 0: it is never whole.
     size, usd, lowest = stairs.tokens_per_day_per_replica, stairs.usd_per_replica, stairs.min_replicas
     slope = line.usd_per_daily_token - stairs.usd_per_daily_token
     rest = stairs.fixed_usd + usd * stairs.spare - line.fixed_usd
     gain = slope * size - usd  # what a further full replica saves against the API
-    every, none = range(lowest, _MAX_REPLICAS + 1), range(0)
+    every, none = range(lowest, MAX_REPLICAS + 1), range(0)
     if gain > 0:
         some = range(_floor(rest / gain), every.stop)
         return some, range(max(lowest + 1, _ceil((rest + slope * size) / gain) + 1), every.stop)
@@ -203,8 +186,8 @@ def _both(one: range, other: range) -> range:
 
 
 def _floor(number: float) -> int:
-    return math.floor(max(-1.0, min(number, _MAX_REPLICAS)))
+    return math.floor(max(-1.0, min(number, MAX_REPLICAS)))
 
 
 def _ceil(number: float) -> int:
-    return math.ceil(max(-1.0, min(number, _MAX_REPLICAS)))
+    return math.ceil(max(-1.0, min(number, MAX_REPLICAS)))

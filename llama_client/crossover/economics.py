@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import date
 from itertools import accumulate
 
-from llama_client.crossover.crossings import Line, Staircase
+from llama_client.crossover.crossings import MAX_REPLICAS, Line, Staircase
 from llama_client.crossover.scenario import ApiPrice
 
-HOURS_A_DAY, SECONDS_AN_HOUR, MTOK = 24.0, 3600.0, 1e6
+HOURS_A_DAY, SECONDS_AN_HOUR, DAYS_A_YEAR, MTOK = 24.0, 3600.0, 365.25, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,14 @@ class Owned:
     @property
     def monthly_interest(self) -> float:
         return float((1 + self.yearly_interest) ** (1 / 12) - 1)
+
+    @property
+    def capital_usd_per_month(self) -> float:
+        """The even monthly charge (annuity) that pays off the price less the residual value."""
+        if self.monthly_interest == 0:
+            return self.usd_per_gpu * (1 - self.residual_share) / self.months
+        left = (1 + self.monthly_interest) ** -self.months
+        return float(self.usd_per_gpu * (1 - self.residual_share * left) * self.monthly_interest / (1 - left))
 
     def usd_per_hour(self, watts: float) -> float:
         """The price of an hour at a GPU's power, with its node and building."""
@@ -85,11 +93,7 @@ class CostInputs:
 
 
 def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
-    """An API's price of a million of the traffic's tokens, monthly fees apart.
-
-    Input (cached or not) and output by their shares, less the discount of batches, plus the fee of a request; all of it
-    more by the share of retries.
-    """
+    """An API's price of a million of the traffic's tokens, monthly fees apart."""
     cached = api.input_usd_per_mtok if api.cached_usd_per_mtok is None else api.cached_usd_per_mtok
     share = plan.cached_share
     of_input = (1 - share) * (api.input_usd_per_mtok + api.cache_write_usd_per_mtok) + share * cached
@@ -103,67 +107,32 @@ def line(api: ApiPrice, plan: CostInputs) -> Line:
 
 
 def staircase(plan: CostInputs) -> Staircase:
-    """The machines' cost a month over tokens a day.
-
-    The mean volume of a replica is its usable one divided by the peak: the fleet is sized for the busiest hour and paid
-    for in all hours.
-    """
+    """The machines' cost a month over tokens a day."""
     escalated = Line(0.0) if plan.escalation is None else line(plan.escalation, plan)
+    if plan.owned is None:
+        rent = plan.gpu_usd_per_hour * (1 + plan.spot_overhead) * plan.powered_hours_per_month
+        usd_per_replica, energy = plan.n_gpus * rent, 0.0
+    else:
+        usd_per_replica = plan.n_gpus * plan.owned.capital_usd_per_month + _running_usd_per_replica(plan, plan.owned)
+        # The power that load adds to idle power: proportional to the tokens, up to full power at the full rate.
+        full = plan.n_gpus * plan.owned.usd_per_hour(plan.owned.load_w - plan.owned.idle_w)
+        energy = full * plan.powered_hours_per_month / plan.full_tokens_per_day
     return Staircase(
+        # The fleet is sized for the busiest hour, and paid for in all hours.
         tokens_per_day_per_replica=plan.usable_tokens_per_day / plan.peak_to_mean,
-        usd_per_replica=_usd_per_replica(plan),
+        usd_per_replica=usd_per_replica,
         fixed_usd=plan.ops_usd_per_month + plan.storage_usd_per_month + escalated.fixed_usd,
-        usd_per_daily_token=_energy_usd_per_daily_token(plan) + plan.escalated_share * escalated.usd_per_daily_token,
+        usd_per_daily_token=energy + plan.escalated_share * escalated.usd_per_daily_token,
         min_replicas=plan.min_replicas,
         spare=plan.spare,
     )
 
 
-def running_usd_per_replica(plan: CostInputs) -> float:
-    """A bought replica's cost a month beside its price: idle power, colocation, support."""
-    owned = plan.owned
-    if owned is None:
-        return 0.0
-    power = plan.n_gpus * owned.usd_per_hour(owned.idle_w) * plan.powered_hours_per_month
-    support = plan.n_gpus * owned.usd_per_gpu * owned.support_share_per_year / 12
-    return power + support + owned.colocation_usd_per_month
-
-
-def capital_usd_per_month(price_usd: float, *, months: float, residual_usd: float, monthly_interest: float) -> float:
-    """The even monthly charge (annuity) that pays off a price less its residual value.
-
-    Examples:
-        >>> round(capital_usd_per_month(36_000, months=36, residual_usd=0, monthly_interest=0))
-        1000
-        >>> round(capital_usd_per_month(36_000, months=36, residual_usd=0, monthly_interest=0.01))
-        1196
-    """
-    if monthly_interest == 0:
-        return (price_usd - residual_usd) / months
-    left = (1 + monthly_interest) ** -months
-    return float((price_usd - residual_usd * left) * monthly_interest / (1 - left))
-
-
-def _usd_per_replica(plan: CostInputs) -> float:
-    owned = plan.owned
-    if owned is None:
-        return plan.n_gpus * plan.gpu_usd_per_hour * (1 + plan.spot_overhead) * plan.powered_hours_per_month
-    price = plan.n_gpus * owned.usd_per_gpu
-    return running_usd_per_replica(plan) + capital_usd_per_month(
-        price,
-        months=owned.months,
-        residual_usd=price * owned.residual_share,
-        monthly_interest=owned.monthly_interest,
-    )
-
-
-def _energy_usd_per_daily_token(plan: CostInputs) -> float:
-    """The power that load adds to idle power: proportional to the tokens, up to full power at the full rate."""
-    owned = plan.owned
-    if owned is None:
-        return 0.0
-    full = plan.n_gpus * owned.usd_per_hour(owned.load_w - owned.idle_w) * plan.powered_hours_per_month
-    return full / plan.full_tokens_per_day
+def _running_usd_per_replica(plan: CostInputs, owned: Owned) -> float:
+    """A bought replica's cost a month beside its price: idle power, support, colocation."""
+    power = owned.usd_per_hour(owned.idle_w) * plan.powered_hours_per_month
+    support = owned.usd_per_gpu * owned.support_share_per_year / 12
+    return plan.n_gpus * (power + support) + owned.colocation_usd_per_month
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,19 +146,7 @@ class Hybrid:
 
 
 class LoadCurve:
-    """The spread of the load over hours: the share of it above a capacity.
-
-    Without measured hours, the load is R (1 - x)^(R - 1) times the mean after the busiest share x of the time: the mean
-    is 1, the peak R, and R = 1 is flat.
-
-    Examples:
-        >>> round(LoadCurve(peak_to_mean=2).share_above(1.0), 3)
-        0.25
-        >>> LoadCurve(hourly_tokens=(1, 3)).share_above(1.0)
-        0.25
-        >>> LoadCurve(peak_to_mean=1).share_above(0.4)
-        0.6
-    """
+    """The spread of the load over hours: the share of it above a capacity."""
 
     def __init__(self, *, peak_to_mean: float = 1.0, hourly_tokens: Sequence[float] = ()) -> None:
         self.peak_to_mean = peak_to_mean
@@ -214,45 +171,37 @@ class LoadCurve:
             return float((self._above[place] - busy * capacity) / len(self._loads))
         if peak == 1:
             return 1 - capacity
+        # Without measured hours, the load is R (1 - x)^(R - 1) times the mean after the busiest share x of the time:
+        # the mean is 1, the peak R, and R = 1 is flat.
         left = float((capacity / peak) ** (1 / (peak - 1)))
         return float((1 - left**peak) - capacity * (1 - left))
 
 
-def cheapest_mix(
-    stairs: Staircase, lines: Sequence[Line], curve: LoadCurve, *, tokens_per_day: float, usable_tokens_per_day: float
-) -> Hybrid | None:
+def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_day: float) -> Hybrid | None:
     """The cheapest number of replicas for the base of the load, with one API for what is above them; None: no API."""
-    if not lines:
+    if not plan.apis:
         return None
+    stairs, apis = staircase(plan), [line(api, plan) for api in plan.apis]
+    curve = LoadCurve(peak_to_mean=plan.peak_to_mean, hourly_tokens=hourly_tokens)
+    least, needed = stairs.min_replicas, curve.peak_to_mean * tokens_per_day / plan.usable_tokens_per_day
+    most = max(least, math.ceil(min(needed, MAX_REPLICAS)))
 
     def share(base: int) -> float:
-        return curve.share_above(base * usable_tokens_per_day / tokens_per_day)
+        return curve.share_above(base * plan.usable_tokens_per_day / tokens_per_day)
 
-    def usd(base: int, line: Line) -> float:
+    def usd(base: int, api: Line) -> float:
         to_api = tokens_per_day * share(base)
         own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api) if base else 0.0
-        return own + (line.usd(to_api) if to_api > 0 else 0.0)
+        return own + (api.usd(to_api) if to_api > 0 else 0.0)
 
-    most = max(stairs.min_replicas, math.ceil(curve.peak_to_mean * tokens_per_day / usable_tokens_per_day))
-    tried = [(usd(base, line), base) for line in lines for base in (0, most)]
-    if most > stairs.min_replicas:
+    def lowest(api: Line) -> int:
         # While an API takes some load, each further machine saves less than the one before: costs fall, then rise.
-        found = ((line, _lowest(partial(usd, line=line), stairs.min_replicas, most - 1)) for line in lines)
-        tried += [(usd(base, line), base) for line, base in found]
-    cost, base = min(tried)
-    pure = min(stairs.usd(tokens_per_day), *(line.usd(tokens_per_day) for line in lines))
+        bases = range(least, most - 1)
+        return least + bisect.bisect_left(bases, True, key=lambda base: usd(base, api) <= usd(base + 1, api))
+
+    cost, base = min((usd(base, api), base) for api in apis for base in (0, lowest(api), most))
+    pure = min(stairs.usd(tokens_per_day), *(api.usd(tokens_per_day) for api in apis))
     return Hybrid(base + stairs.spare if base else 0, share(base), cost, max(0.0, pure - cost))
-
-
-def _lowest(usd: Callable[[int], float], low: int, high: int) -> int:
-    """The minimum between two numbers of a cost that falls, then rises."""
-    while low < high:
-        middle = (low + high) // 2
-        if usd(middle) <= usd(middle + 1):
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 # A payback of more than a hundred years is none.
@@ -275,26 +224,63 @@ class Investment:
     compared_months: int | None  # months for which an API sells the model; None: no end is known
 
 
-def payback_months(
-    price_usd: float, saved_usd: Callable[[int], float | None], *, monthly_interest: float = 0.0
-) -> float | None:
-    """The month, with a fraction, at which savings have paid for a price; None: never, or `saved_usd` ends before.
+def investment(plan: CostInputs, tokens_per_day: float, today: date) -> Investment | None:
+    """The return on buying the machines; None: they are rented, or no API sells the model."""
+    owned = plan.owned
+    if owned is None or not plan.apis:
+        return None
+    stairs = staircase(plan)
+    replicas = stairs.replicas(tokens_per_day)
+    price = replicas * plan.n_gpus * owned.usd_per_gpu
+    running = replicas * _running_usd_per_replica(plan, owned)
+    running += stairs.fixed_usd + stairs.usd_per_daily_token * tokens_per_day
+    savings = [api - running for api in _api_usd_by_month(plan, tokens_per_day, today)]
+    flows = [-price, *savings[: math.ceil(owned.months)]]
+    sold = [*flows[:-1], flows[-1] + price * owned.residual_share]
+    return Investment(
+        replicas=replicas,
+        price_usd=price,
+        running_usd_per_month=running,
+        api_usd_per_month=min(line(api, plan).usd(tokens_per_day) for api in plan.apis),
+        payback_months=payback_months(price, savings),
+        discounted_payback_months=payback_months(price, savings, monthly_interest=owned.monthly_interest),
+        npv_usd=net_present_value_usd(sold, owned.monthly_interest),
+        irr_per_year=internal_rate_per_year(sold),
+        cash_usd=tuple(accumulate(flows)),
+        compared_months=len(savings) if len(savings) < MAX_MONTHS else None,
+    )
 
-    Examples:
-        >>> payback_months(1000, lambda month: 400)
-        2.5
-        >>> payback_months(1000, lambda month: -1) is None
-        True
-    """
-    left = price_usd
+
+def _api_usd_by_month(plan: CostInputs, tokens_per_day: float, today: date) -> Iterator[float]:
+    """The cost of the cheapest API in each month while one is sold, with the move away from one that no longer is."""
+
+    def is_sold(api: ApiPrice, month: int) -> bool:
+        return api.available_until is None or month <= (api.available_until - today).days / DAYS_A_YEAR * 12
+
+    lines = [(api, line(api, plan)) for api in plan.apis]
+    before: ApiPrice | None = None
     for month in range(1, MAX_MONTHS + 1):
-        saved = saved_usd(month)
-        if saved is None:
-            return None
-        saved /= (1 + monthly_interest) ** month
-        if saved >= left:
-            return month - 1 + (left / saved if saved > 0 else 0.0)
-        left -= saved
+        years = (month - 1) / 12
+        sold = [
+            (each.fixed_usd + each.usd_per_daily_token * tokens_per_day * (1 - api.yearly_decline) ** years, api)
+            for api, each in lines
+            if is_sold(api, month)
+        ]
+        if not sold:
+            return
+        usd, api = min(sold, key=lambda each: each[0])
+        yield usd + (before.migration_usd if before is not None and not is_sold(before, month) else 0.0)
+        before = api
+
+
+def payback_months(price_usd: float, savings_usd: Sequence[float], *, monthly_interest: float = 0.0) -> float | None:
+    """The month, with a fraction, at which savings have paid for a price; None: they do not."""
+    left = price_usd
+    for month, saved in enumerate(savings_usd, 1):
+        worth = saved / (1 + monthly_interest) ** month
+        if worth >= left:
+            return month - 1 + (left / worth if worth > 0 else 0.0)
+        left -= worth
     return None
 
 
@@ -307,12 +293,7 @@ def net_present_value_usd(flows_usd: list[float], monthly_interest: float) -> fl
 
 
 def internal_rate_per_year(flows_usd: list[float]) -> float | None:
-    """The yearly interest at which the net present value is 0; None: there is none.
-
-    Examples:
-        >>> round(internal_rate_per_year([-1000] + [0] * 11 + [1100]), 3)
-        0.1
-    """
+    """The yearly interest at which the net present value is 0; None: there is none."""
     low, high = -0.5, 100.0
     if not net_present_value_usd(flows_usd, low) > 0 > net_present_value_usd(flows_usd, high):
         return None

@@ -6,24 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
-from llama_client.crossover.economics import (
-    MAX_MONTHS,
-    CostInputs,
-    Hybrid,
-    Investment,
-    LoadCurve,
-    cheapest_mix,
-    internal_rate_per_year,
-    line,
-    net_present_value_usd,
-    payback_months,
-    running_usd_per_replica,
-    staircase,
-)
+from llama_client.crossover.economics import CostInputs, Hybrid, Investment, cheapest_mix, investment, line, staircase
 from llama_client.crossover.format import share, tokens, usd
 from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
@@ -42,7 +28,6 @@ Verdict = Literal["never", "self-host", "api", "depends", "no-api"]
 _UNSURE_FROM, _UNSURE_TO = 0.2, 0.8
 # The volumes of a chart or a band, spread evenly over orders of magnitude.
 _VOLUMES = 61
-_DAYS_A_YEAR = 365.25
 # The middle of a step that is small against the whole.
 _MANY_REPLICAS = 19.5
 
@@ -187,9 +172,8 @@ class Crossover:
 
     def volumes(self) -> tuple[float, ...]:
         """Volumes for a chart, evenly over orders of magnitude, around reference volume and crossings."""
-        of_interest = [self.reference_volume, self.replica_tokens_per_day, self.first_crossing or self.reference_volume]
-        if self.permanent_crossing:
-            of_interest.append(self.permanent_crossing)
+        places = (self.reference_volume, self.replica_tokens_per_day, self.first_crossing, self.permanent_crossing)
+        of_interest = [place for place in places if place]
         low, high = math.log10(min(of_interest) / 30), math.log10(max(of_interest) * 10)
         return tuple(10 ** (low + (high - low) * place / (_VOLUMES - 1)) for place in range(_VOLUMES))
 
@@ -206,14 +190,8 @@ class Crossover:
         Returns:
             None: no API sells the model.
         """
-        plan, traffic = self.plan, self.scenario.traffic
-        return cheapest_mix(
-            self._stairs,
-            self._lines,
-            LoadCurve(peak_to_mean=plan.peak_to_mean, hourly_tokens=traffic.hourly_tokens),
-            tokens_per_day=self.reference_volume if tokens_per_day is None else _volume(tokens_per_day),
-            usable_tokens_per_day=plan.usable_tokens_per_day,
-        )
+        volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
+        return cheapest_mix(self.plan, self.scenario.traffic.hourly_tokens, volume)
 
     def investment(self, tokens_per_day: float | None = None) -> Investment | None:
         """The return on buying the machines.
@@ -224,54 +202,8 @@ class Crossover:
         Returns:
             None: they are rented, or no API sells the model.
         """
-        owned, plan, stairs = self.plan.owned, self.plan, self._stairs
-        if owned is None or not self._lines:
-            return None
         volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
-        replicas = stairs.replicas(volume)
-        price = replicas * plan.n_gpus * owned.usd_per_gpu
-        running = replicas * running_usd_per_replica(plan) + stairs.fixed_usd + stairs.usd_per_daily_token * volume
-
-        def saved(month: int) -> float | None:
-            api = self._api_usd_in_month(volume, month)
-            return None if api is None else api - running
-
-        known = next((month - 1 for month in range(1, MAX_MONTHS + 1) if saved(month) is None), None)
-        months = min(math.ceil(owned.months), MAX_MONTHS if known is None else known)
-        flows = [-price, *(saved(month) or 0.0 for month in range(1, months + 1))]
-        sold = [*flows[:-1], flows[-1] + price * owned.residual_share]
-        return Investment(
-            replicas=replicas,
-            price_usd=price,
-            running_usd_per_month=running,
-            api_usd_per_month=self.api_usd_per_month(volume) or 0.0,
-            payback_months=payback_months(price, saved),
-            discounted_payback_months=payback_months(price, saved, monthly_interest=owned.monthly_interest),
-            npv_usd=net_present_value_usd(sold, owned.monthly_interest),
-            irr_per_year=internal_rate_per_year(sold),
-            cash_usd=tuple(accumulate(flows)),
-            compared_months=known,
-        )
-
-    def _api_usd_in_month(self, volume: float, month: int) -> float | None:
-        """The cost of the cheapest API still sold in a future month, with the move away from one that has ended."""
-        now = self._cheapest_in_month(volume, month)
-        if now is None:
-            return None
-        before = self._cheapest_in_month(volume, month - 1) if month > 1 else None
-        is_left = before is not None and not self._is_sold_in_month(before[1], month)
-        return now[0] + (before[1].migration_usd if before is not None and is_left else 0.0)
-
-    def _cheapest_in_month(self, volume: float, month: int) -> tuple[float, ApiPrice] | None:
-        sold = [
-            (each.fixed_usd + each.usd_per_daily_token * volume * (1 - api.yearly_decline) ** ((month - 1) / 12), api)
-            for api, each in zip(self.plan.apis, self._lines, strict=True)
-            if self._is_sold_in_month(api, month)
-        ]
-        return min(sold, key=lambda each: each[0], default=None)
-
-    def _is_sold_in_month(self, api: ApiPrice, month: int) -> bool:
-        return api.available_until is None or month <= (api.available_until - self.today).days / _DAYS_A_YEAR * 12
+        return investment(self.plan, volume, self.today)
 
 
 def evaluate(
@@ -362,12 +294,7 @@ class RankedMachines:
 def cheapest_machine(
     scenario: Scenario, evaluate: Callable[[Scenario], Crossover], *, tables: Tables
 ) -> RankedMachines:
-    """Evaluates a scenario without a GPU on each machine that can be rented and holds the model.
-
-    The cheapest has the lowest cost of a month at the scenario's volume; without a volume, the lowest cost of a token
-    in a further full replica. Machines whose rent has no date come last. If none holds the model, the last error is
-    raised.
-    """
+    """Evaluates a scenario without a GPU on each machine that can be rented and holds the model."""
     found: list[Crossover] = []
     error = invalid("gpu", "no GPU of the tables can be rented; name one")
     for gpu in tables.gpus:
@@ -378,6 +305,7 @@ def cheapest_machine(
                 error = refusal
     if not found:
         raise error
+    # Rents without a date come last, however low they are.
     ranked = sorted(found, key=lambda each: (_is_undated(each), _cost(each)))
     return RankedMachines(ranked[0], tuple(ranked[1:]))
 
@@ -402,6 +330,7 @@ def _is_undated(crossover: Crossover) -> bool:
 
 
 def _cost(crossover: Crossover) -> float:
+    """The cost of a month at the scenario's volume; without one, of a token in a further full replica."""
     volume = crossover.volume
     if volume is not None:
         return crossover.self_host_usd_per_month(volume)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -44,14 +44,6 @@ def offers_of(
     catalog: Catalog | None = None,
     own_prices: Iterable[OwnPrice] = (),
 ) -> Offers:
-    """The offers of a model by the token.
-
-    Examples:
-        >>> tables = Tables.bundled()
-        >>> offers = offers_of(tables.model("llama-3.1-70b"), tables=tables, today=date(2026, 11, 24))
-        >>> [offer.provider for offer in offers.current]
-        []
-    """
     own_prices = tuple(own_prices)
     offers = [offer for offer in _hosted(catalog or Catalog.bundled()) if _shape(offer.name, tables) == model.name]
     priced = [(offer.target, _priced(offer, own_prices, today)) for offer in offers]
@@ -123,9 +115,8 @@ def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPri
     )
 
 
-def _other_offers() -> list[tuple[ApiPrice, str]]:
+def _other_offers() -> Iterator[tuple[ApiPrice, str]]:
     """Prices of providers without a row in the catalogue, each with the canonical name of its model."""
-    found = []
     for row in rows("api_offers.toml", "offers"):
         price = ApiPrice(
             provider=row["provider"],
@@ -137,8 +128,7 @@ def _other_offers() -> list[tuple[ApiPrice, str]]:
             as_of=row["checked_on"],
             unverified=row.get("unverified"),
         )
-        found.append((price, row["model"]))
-    return found
+        yield price, row["model"]
 
 
 def _shape(name: str, tables: Tables) -> str | None:

@@ -51,16 +51,7 @@ def family(precision: str) -> Family:
 
 
 def weight_bytes(model: Architecture, precision: str) -> float:
-    """The bytes of a model's weights, all experts and embeddings included.
-
-    Examples:
-        >>> from llama_client.crossover.tables import Tables
-        >>> tables = Tables.bundled()
-        >>> round(weight_bytes(tables.model("llama-3.1-8b"), "Q4_K_M") / 2**30, 2)
-        4.58
-        >>> round(weight_bytes(tables.model("llama-3.3-70b"), "fp8") / 1e9)
-        73
-    """
+    """The bytes of a model's weights, all experts and embeddings included."""
     if precision in all_gguf_names():
         return model.all_parameters * _gguf_bits(model, precision) / 8
     narrow = _BYTES_A_WEIGHT[precision]
@@ -105,14 +96,11 @@ def _letters(name: str) -> str:
 
 
 def _gguf_bits(model: Architecture, name: str) -> float:
-    """Mean bits a weight, which grow with the share of embeddings.
-
-    Exact for plain formats; for others a straight line through the measured sizes, each at its model's share of
-    embeddings.
-    """
+    """Mean bits a weight, which grow with the share of embeddings: exact for plain formats."""
     if name in _PLAIN_BITS:
         output = model.vocab * model.hidden / model.all_parameters
         return _PLAIN_BITS[name] + (_PLAIN_OUTPUT_BITS - _PLAIN_BITS[name]) * output
+    # For others a straight line through the measured sizes, each at its model's share of embeddings.
     points = sorted((share, bits[name]) for bits, share in _gguf_tables() if name in bits)
     if not points:
         raise InvalidRequestError(f"precision: {name!r} has no known size", param="precision")

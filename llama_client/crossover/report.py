@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
-from llama_client.crossover.format import figure, share, tokens, usd
+from llama_client.crossover.format import counted, figure, share, tokens, usd
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def report(crossover: Crossover) -> CrossoverReport:
         title=title_of(crossover),
         sentence=_sentence(crossover),
         binding=_binding(crossover),
-        volumes=_volumes(crossover),
+        volumes=tuple(_volumes(crossover)),
         notes=tuple(_notes(crossover)),
         break_evens=_break_evens(crossover),
         stale=tuple(each for each in crossover.assumptions if each.is_stale(crossover.today)),
@@ -109,12 +109,6 @@ def where_cheaper(crossover: Crossover) -> str:
 
 
 def sentence_of(found: BreakEven) -> str:
-    """A break-even in words.
-
-    Examples:
-        >>> sentence_of(BreakEven("gpu_usd_per_hour", 3.99, 2.31, "USD"))
-        'a GPU for $2.31 an hour (now $3.99)'
-    """
     at, now = (usd(value) if found.unit.startswith("USD") else figure(value) for value in (found.at, found.now))
     if found.name == "tokens_per_second":
         at, now = figure(round(found.at)), figure(round(found.now))
@@ -123,7 +117,6 @@ def sentence_of(found: BreakEven) -> str:
 
 
 def as_document(crossover: Crossover) -> dict[str, Any]:
-    """All of it as one JSON document."""
     text = report(crossover)
     volume, rate, band = crossover.volume, crossover.resolved.rate, crossover.band
     api = None if volume is None else crossover.cheapest_api(volume)
@@ -177,10 +170,6 @@ def _model(crossover: Crossover) -> str:
     return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or "A model")
 
 
-def _replicas(count: int) -> str:
-    return f"{count} replica{'' if count == 1 else 's'}"
-
-
 def _sentence(crossover: Crossover) -> str:
     what, at = machine(crossover), crossover.reference_volume
     own, api = crossover.self_host_usd_per_month(at), crossover.api_usd_per_month(at)
@@ -188,7 +177,8 @@ def _sentence(crossover: Crossover) -> str:
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
         return f"No API sells {_model(crossover)} today, so there is nothing to compare with; {costs}."
-    costs = f"{_replicas(crossover.replicas(at))} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
+    replicas = counted(crossover.replicas(at), "replica")
+    costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
     match crossover.verdict:
         case "never":
             price = min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis)
@@ -236,28 +226,24 @@ def _binding(crossover: Crossover) -> str:
     return f"{gives} ({source}){limit}{left}; {idle}."
 
 
-def _volumes(crossover: Crossover) -> tuple[VolumeRow, ...]:
+def _volumes(crossover: Crossover) -> Iterator[VolumeRow]:
     first, permanent, volume = crossover.first_crossing, crossover.permanent_crossing, crossover.volume
     wanted: dict[float | None, str] = {crossover.replica_tokens_per_day: "one full replica"}
     wanted |= {low: "crossing" for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]}
     wanted |= {first: "first crossing"} | {permanent: "for good from here"}
     if volume is not None:
         wanted |= {volume / 10: "a tenth of yours", volume * 10: "ten times yours", volume: "yours"}
-    rows = []
     for volume in sorted(each for each in wanted if each):
         mix = crossover.hybrid(volume)
-        rows.append(
-            VolumeRow(
-                tokens_per_day=volume,
-                what=wanted[volume],
-                replicas=crossover.replicas(volume),
-                self_host_usd=crossover.self_host_usd_per_month(volume),
-                api_usd=crossover.api_usd_per_month(volume),
-                hybrid_usd=None if mix is None else mix.usd_per_month,
-                probability=_probability(crossover, volume),
-            )
+        yield VolumeRow(
+            tokens_per_day=volume,
+            what=wanted[volume],
+            replicas=crossover.replicas(volume),
+            self_host_usd=crossover.self_host_usd_per_month(volume),
+            api_usd=crossover.api_usd_per_month(volume),
+            hybrid_usd=None if mix is None else mix.usd_per_month,
+            probability=_probability(crossover, volume),
         )
-    return tuple(rows)
 
 
 def _probability(crossover: Crossover, volume: float) -> float | None:
@@ -288,8 +274,8 @@ def _notes(crossover: Crossover) -> Iterator[str]:
     mix, investment = crossover.hybrid(), crossover.investment()
     if mix is not None and mix.saves_usd_per_month > 0.01 * mix.usd_per_month:
         yield (
-            f"Cheaper than both at {at} tokens a day: {_replicas(mix.replicas)} of your own for the base of the load, "
-            f"{share(mix.api_share)} of the tokens to an API: {usd(mix.usd_per_month)} a month, "
+            f"Cheaper than both at {at} tokens a day: {counted(mix.replicas, 'replica')} of your own for the base of "
+            f"the load, {share(mix.api_share)} of the tokens to an API: {usd(mix.usd_per_month)} a month, "
             f"{usd(mix.saves_usd_per_month)} less."
         )
     if investment is not None:
@@ -311,14 +297,13 @@ def _notes(crossover: Crossover) -> Iterator[str]:
 
 
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:
+    rests_on = [_row(each, crossover) for each in crossover.assumptions]
     found = [
         _volumes_table(text),
         _machines_table(others),
         Table("What would change the answer", ["each on its own"], [[sentence_of(each)] for each in text.break_evens]),
         _swings_table(crossover),
-        Table(
-            "What it rests on", ["figure", "value", "source"], [_row(each, crossover) for each in crossover.assumptions]
-        ),
+        Table("What it rests on", ["figure", "value", "source"], rests_on),
     ]
     return [table for table in found if table.rows]
 
@@ -368,7 +353,6 @@ def _swings_table(crossover: Crossover) -> Table:
 
 
 def _row(each: Assumption, crossover: Crossover) -> list[str]:
-    """Name, value and source of an assumption."""
     name = each.name if each.name.startswith("api: ") else each.name.replace("_", " ")
     sources = [each.source, each.rung or ""]
     if each.as_of is not None:

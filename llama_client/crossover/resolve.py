@@ -116,16 +116,21 @@ def _rate(
     log: AssumptionLog,
 ) -> tuple[str | None, Rate | None]:
     """Precision and rate of one replica: measured, published or estimated; None where the tables do not suffice."""
-    if model is None or gpu is None:
-        if _has_own_rate(host):
-            return host.precision, None
-        if model is not None and host.gpu == CPU:
-            return _on_cpu(host, model, measured, isl=isl, osl=osl, log=log)
+    if (model is None or gpu is None) and _has_own_rate(host):
+        return host.precision, None
+    if model is None or (gpu is None and host.gpu != CPU):
         field = "model" if model is None else "self_host.gpu"
         raise invalid(field, "is required where no tokens_per_second was measured")
-    precision, engine = _served_as(host, model, gpu, measured)
-    tpot_ms = log.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms")
-    ttft_s = log.figure("ttft_limit_s", host.ttft_limit_s, unit="s")
+    given = None if host.precision is None else canonical(host.precision, param="self_host.precision")
+    limits = {
+        "tpot_limit_ms": log.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms"),
+        "ttft_limit_s": log.figure("ttft_limit_s", host.ttft_limit_s, unit="s"),
+    }
+    if gpu is None:
+        points = _measured_on_cpu(model, given, measured)
+        precisions = {point.precision for point in points}
+        return precisions.pop() if len(precisions) == 1 else None, measured_rate(points, isl, osl, **limits)
+    precision, engine = _served_as(host, given, model, gpu, measured)
     rate = None
     try:
         rate = replica_rate(
@@ -134,11 +139,10 @@ def _rate(
             n_gpus=host.n_gpus,
             precision=precision,
             engine=engine,
-            tpot_limit_ms=tpot_ms,
-            ttft_limit_s=ttft_s,
             measured=measured,
             input_tokens=isl,
             output_tokens=osl,
+            **limits,
         )
     except InvalidRequestError:
         # A measured rate proves that it runs, whatever the estimate says.
@@ -153,11 +157,10 @@ def _rate(
     return precision, rate
 
 
-def _on_cpu(
-    host: SelfHost, model: Architecture, measured: Sequence[MeasuredPoint], *, isl: int, osl: int, log: AssumptionLog
-) -> tuple[str | None, Rate | None]:
-    """The measured rate of a model on this processor; there is no estimate for one."""
-    precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
+def _measured_on_cpu(
+    model: Architecture, precision: str | None, measured: Sequence[MeasuredPoint]
+) -> list[MeasuredPoint]:
+    """The measurements on this processor; there is no estimate for one."""
     points = [
         point
         for point in measured
@@ -169,19 +172,13 @@ def _on_cpu(
             f"no measurement of {model.name} on this processor, and there is no estimate for one; "
             "measure it with `llama-client bench`, or give tokens_per_second",
         )
-    rate = measured_rate(
-        points,
-        isl,
-        osl,
-        tpot_limit_ms=log.figure("tpot_limit_ms", host.tpot_limit_ms, unit="ms"),
-        ttft_limit_s=log.figure("ttft_limit_s", host.ttft_limit_s, unit="s"),
-    )
-    return points[0].precision if len({point.precision for point in points}) == 1 else None, rate
+    return points
 
 
-def _served_as(host: SelfHost, model: Architecture, gpu: Gpu, measured: Sequence[MeasuredPoint]) -> tuple[str, str]:
+def _served_as(
+    host: SelfHost, precision: str | None, model: Architecture, gpu: Gpu, measured: Sequence[MeasuredPoint]
+) -> tuple[str, str]:
     """Precision and engine: as given, else those of the best own measurement on this machine, else the usual ones."""
-    precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
     engine = host.engine
     own = [
         point
@@ -216,12 +213,11 @@ def _apis(scenario: Scenario, model: Architecture | None, tables: Tables, today:
 
 
 def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[float, bool]:
-    source = "measured, as given"
-    if host.total_tokens_per_second is not None:
-        own = host.total_tokens_per_second
-        return log.given("total_tokens_per_second", own, unit="tokens/s", source=source), True
-    if host.tokens_per_second is not None:
-        return log.given("tokens_per_second", host.tokens_per_second, unit="output tokens/s", source=source), False
+    total, output = host.total_tokens_per_second, host.tokens_per_second
+    if total is not None:
+        return log.given("total_tokens_per_second", total, unit="tokens/s", source="measured, as given"), True
+    if output is not None:
+        return log.given("tokens_per_second", output, unit="output tokens/s", source="measured, as given"), False
     assert rate is not None
     found = Assumption(
         name="tokens_per_second",

@@ -1,8 +1,4 @@
-"""The input of a comparison: the traffic, the APIs that sell the model by the token, and the machine to host it on.
-
-Fields left out are looked up or assumed when the scenario is evaluated, and then listed with their source. Money is
-float here, since a forecast is an estimate; only the prices of tables stay decimal, up to this border.
-"""
+"""The input of a comparison: the traffic, the APIs that sell the model by the token, and the machine to host it on."""
 
 from __future__ import annotations
 
@@ -16,8 +12,6 @@ from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from llama_client.errors import InvalidRequestError
 
-# 365 days of 24 hours, by twelve.
-HOURS_A_MONTH = 730.0
 # Takes a field's value and its place; returns what is kept, or raises. Beside the type, as `Annotated` metadata.
 _Rule: TypeAlias = Callable[[object, str], object]
 # An upper bound from here on only catches slips of the keyboard: a message names it where it is exceeded.
@@ -25,7 +19,7 @@ _SLIP_FROM = 1e6
 
 
 def _number(*, up_to: float, at_least: float | None = None, above: float | None = None) -> _Rule:
-    """Any number within bounds, kept as float."""
+    """Any number within bounds, kept as float; of money too, since a forecast is an estimate."""
     lower = f" above {above:g}" if at_least is None else f" of at least {at_least:g}"
     wanted = f"must be a number{lower}" + (f" and up to {up_to:g}" if up_to < _SLIP_FROM else "")
 
@@ -284,7 +278,7 @@ class Scenario:
     traffic: Traffic = field(default_factory=Traffic)
     self_host: SelfHost
     apis: Sequence[ApiPrice] | None = None
-    hours_per_month: Annotated[float, _number(above=0, up_to=744)] = HOURS_A_MONTH
+    hours_per_month: Annotated[float, _number(above=0, up_to=744)] = 365 * 24 / 12
 
     def __post_init__(self) -> None:
         _check(self, "")

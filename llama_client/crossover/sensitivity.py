@@ -26,11 +26,9 @@ _API_PRICES = (
     "usd_per_request",
 )
 _OF_PURCHASES = ("usd_per_gpu", "residual_share", "pue", "usd_per_kwh")
-_VARYING = frozenset(
-    {
-        *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
-        *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *_OF_PURCHASES),
-    }
+_VARYING = (
+    *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
+    *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *_OF_PURCHASES),
 )
 
 
@@ -121,12 +119,10 @@ def break_evens(plan: CostInputs, volume: float | None, reference_volume: float)
 
 
 def _turning_point(near: float, far: float, is_turned: Callable[[float], bool]) -> float | None:
-    """The value from which on the winner is another; None: there is none up to `far`.
-
-    The cost of either side only rises or only falls with each figure, so bisection finds it.
-    """
+    """The value from which on the winner is another; None: there is none up to `far`."""
     if not is_turned(far):
         return None
+    # The cost of either side only rises or only falls with each figure.
     for _ in range(_BISECTIONS):
         middle = math.sqrt(near * far)
         if is_turned(middle):
@@ -137,7 +133,6 @@ def _turning_point(near: float, far: float, is_turned: Callable[[float], bool]) 
 
 
 def _with(plan: CostInputs, name: str, value: float) -> CostInputs:
-    """The plan with another value of one figure."""
     changed: dict[str, Any] = {name: round(value) if name == "spare" else value}
     if name not in _OF_PURCHASES:
         return replace(plan, **changed)
@@ -205,34 +200,30 @@ def band(
 
 
 def _draw(each: Assumption, random: Any, count: int) -> Any:
-    import numpy as np
-
     value = float(each.value)
     if each.spread == "quotes":
-        return random.choice(np.array(each.quotes), count)
+        return random.choice(each.quotes, count)
     assert each.low is not None
     assert each.high is not None
     if each.spread == "lognormal":
         # Its bounds are the 10th and the 90th percentile.
-        return value * np.exp(random.normal(0.0, math.log(each.high / each.low) / (2 * TENTH), count))
+        return random.lognormal(math.log(value), math.log(each.high / each.low) / (2 * TENTH), count)
     return random.triangular(each.low, min(max(value, each.low), each.high), each.high, count)
 
 
 def _costs(plan: CostInputs, drawn: dict[str, Any], volumes: Any, count: int) -> Any:
-    """A month's cost for each draw and volume.
-
-    A replica's volume is proportional to its rate and to the shares that are left of it; its cost is linear in the rent
-    and in each figure of a purchase, so two points give the slope.
-    """
+    """A month's cost for each draw and volume."""
     import numpy as np
 
     stairs = staircase(plan)
+    # A replica's volume is proportional to its rate and to the shares that are left of it.
     size = np.full(count, stairs.tokens_per_day_per_replica)
     for name in ("tokens_per_second", "slo_derate", "max_utilisation"):
         if name in drawn:
             size = size * drawn[name] / getattr(plan, name)
     if "peak_to_mean" in drawn:
         size = size * plan.peak_to_mean / drawn["peak_to_mean"]
+    # Its cost is linear in the rent and in each figure of a purchase, so two points give the slope.
     usd = np.full(count, stairs.usd_per_replica)
     slope = np.full(count, stairs.usd_per_daily_token)
     for name in ("gpu_usd_per_hour", *_OF_PURCHASES):

@@ -1,7 +1,4 @@
-"""Facts about models, GPUs and their prices: the rows of `data/` and the user's own, looked up by name.
-
-Nothing here guesses: an unknown name is an error with the known ones.
-"""
+"""Facts about models, GPUs and their prices: the rows of `data/` and the user's own, looked up by name."""
 
 from __future__ import annotations
 
@@ -93,12 +90,11 @@ class Tables:
             gpus: The user's own GPUs.
             gpu_prices: The user's own rents.
         """
-        own_models, own_gpus = {row.name: row for row in models}, {row.name: row for row in gpus}
         own_prices = tuple(gpu_prices)
         priced = {(price.gpu, price.kind) for price in own_prices}
         return Tables(
-            tuple(({row.name: row for row in self.models} | own_models).values()),
-            tuple(({row.name: row for row in self.gpus} | own_gpus).values()),
+            tuple({row.name: row for row in (*self.models, *models)}.values()),
+            tuple({row.name: row for row in (*self.gpus, *gpus)}.values()),
             (*(price for price in self.gpu_prices if (price.gpu, price.kind) not in priced), *own_prices),
             self.gpu_purchases,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llama_client.config.schema import Config
+from llama_client.crossover.format import counted
 from llama_client.crossover.scenario import Traffic, invalid
 from llama_client.crossover.tables import Architecture, Experts, Gpu, GpuPrice, Tables
 from llama_client.errors import ConfigError, InvalidRequestError
@@ -12,14 +13,7 @@ from llama_client.types.report import TrafficReport
 
 
 def tables_of(config: Config) -> Tables:
-    """Our tables of models, GPUs and rents with the rows of a configuration, which win over ours of the same name.
-
-    Examples:
-        >>> from llama_client import load_config
-        >>> row = {"name": "a6000", "memory_gib": 48, "bandwidth_gb_per_s": 768}
-        >>> tables_of(load_config({"crossover": {"gpus": [row]}})).gpu("A6000").memory_gib
-        48.0
-    """
+    """The package's tables with the rows of a configuration, which win over those of the same name."""
     own = config.crossover
     models = [dict(row) | {"moe": row.moe and Experts(**dict(row.moe))} for row in own.models]
     tables = Tables.bundled().extended(
@@ -41,12 +35,7 @@ _FEW_CALLS = 100
 
 
 def traffic_of(report: TrafficReport) -> Traffic:
-    """The calls of a period as the traffic of a scenario.
-
-    Example:
-        traffic = traffic_of(client.costs.traffic(since="30d"))
-        evaluate(Scenario(model="llama-3.3-70b", traffic=traffic, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)))
-    """
+    """The calls of a period as the traffic of a scenario."""
     since = "" if report.since is None else f" since {report.since:%Y-%m-%d %H:%M}"
     if not report.calls:
         sentence = f"no answered call is recorded{since}; give tokens_per_day, or make some calls first"
@@ -63,21 +52,17 @@ def traffic_of(report: TrafficReport) -> Traffic:
         tokens_per_request=report.mean_input_tokens + report.mean_output_tokens,
         peak_to_mean=report.peak_to_mean,
         hourly_tokens=tuple(float(hour) for hour in report.hourly_tokens),
-        source=f"your ledger: {_calls(report.calls)} in {days}",
+        source=f"your ledger: {counted(report.calls, 'call')} in {days}",
         notes=tuple(_notes(report)),
     )
 
 
 def _notes(report: TrafficReport) -> Iterator[str]:
     if report.calls < _FEW_CALLS:
-        yield f"Your ledger has {_calls(report.calls)}: too few to tell load and peak from chance."
+        yield f"Your ledger has {counted(report.calls, 'call')}: too few to tell load and peak from chance."
     if report.unrecorded_calls:
         yield f"{report.unrecorded_calls:,} calls were not recorded, or not fully; the volume does not include them."
     if report.estimated_calls:
         yield f"The tokens of {report.estimated_calls:,} calls are estimated by their bytes."
     if report.older_calls:
         yield f"{report.older_calls:,} calls are older than 400 days, and left out."
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call{'s' * (count != 1)}"

@@ -1,32 +1,27 @@
-"""Checks a configuration: every problem that keeps it from loading, and what the rules find in one that loads.
-
-`config check` and the doctor run the same check.
-"""
+"""Checks a configuration, for `config check` and the doctor: what keeps it from loading, and what the rules find."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from llama_client.config.effective import Found, ValueSource
+from llama_client.config.environment import CONFIG_VARIABLE, KeyPath, override_variables
 from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
-from llama_client.config.load import APP_NAME, FILE_NAME, find_config, is_same_file
+from llama_client.config.load import APP_NAME, FILE_NAME, Source, find_config, is_same_file
 from llama_client.config.schema import Config, problem_at, with_kinds
 from llama_client.config.untrusted_files import refusals
 from llama_client.diagnostics.config_rules import Rules
-from llama_client.diagnostics.finding import Finding
+from llama_client.diagnostics.finding import Fact, Finding, Status
+from llama_client.diagnostics.machine import Environment
 from llama_client.errors import ConfigError
 from llama_client.validation import all_telling, place
-
-if TYPE_CHECKING:
-    from llama_client.config.environment import KeyPath
-    from llama_client.config.load import Source
-    from llama_client.diagnostics.machine import Environment
 
 # What keeps a configuration from loading.
 PROBLEM = "config_file"
@@ -101,8 +96,6 @@ def _path_of(problem: Finding) -> KeyPath:
 def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple[Config, list[Finding]]:
     """Everything that is wrong with a configuration's values, and the configuration without it.
 
-    What is wrong is removed and the rest validated again, as some rules apply only where all else is right.
-
     Example:
         >>> _, found = all_problems({"local_only": "yes", "providers": {"gguf": {"n_cxt": 1}}})
         >>> for problem in found:
@@ -113,6 +106,7 @@ def all_problems(values: dict[str, Any], *, folder: Path | None = None) -> tuple
     checked, kinds = with_kinds(values)
     found = [_problem(kind.field, kind.what, values) for kind in kinds]
     removed: set[KeyPath] = set()
+    # What is wrong is removed and the rest validated again, as some rules apply only where all else is right.
     for _ in range(_MAX_ROUNDS):
         originals: dict[str, KeyPath] = {}
         left = _without(checked, removed, (), (), originals)
@@ -195,12 +189,10 @@ def _line_of_toml(message: str, path: Path) -> int | None:
     found = _LINE_OF_TOML.search(message)
     if found is not None:
         return int(found[1])
-    if "(at end of document)" not in message:
-        return None
-    try:
-        return text_of(read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)).count("\n") + 1
-    except (OSError, UnicodeDecodeError):  # gone since it was read
-        return None
+    if "(at end of document)" in message:
+        with suppress(OSError, UnicodeDecodeError):  # gone since it was read
+            return text_of(read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)).count("\n") + 1
+    return None
 
 
 def _refused_where_found(source: Source, found: Found, folder: Path) -> Iterator[Finding]:
@@ -215,15 +207,68 @@ def _refused_where_found(source: Source, found: Found, folder: Path) -> Iterator
 
 def _source(found: Found, path: KeyPath) -> ValueSource | None:
     """Where the value at a path, or the table that it would be in, comes from."""
-    for length in range(len(path), 0, -1):
-        source = found.source_of(path[:length])
-        if source.kind != "default":
-            return source
-    return None if found.document.file is None else ValueSource("file", file=found.document.file)
+    sources = (found.source_of(path[:length]) for length in range(len(path), 0, -1))
+    file = ValueSource("file", file=found.document.file) if found.document.file else None
+    return next((source for source in sources if source.kind != "default"), file)
 
 
 def _in_order(finding: Finding) -> tuple[bool, int, bool, str]:
-    source = finding.source
-    line = source.line if source is not None and source.line is not None else 0
-    is_elsewhere = source is None or source.kind != "file"
-    return is_elsewhere, line, finding.status != "problem", source.variable or "" if source is not None else ""
+    source = finding.source or ValueSource("default")
+    return source.kind != "file", source.line or 0, finding.status != "problem", source.variable or ""
+
+
+_CHECK_AGAIN = "then run `llama-client config check`."
+# What the rules look up and the doctor tries: its own findings say more.
+_TRIED = {"default_model", "gguf_model", "price", "provider_key", "provider_reachable", "route", "target"}
+
+
+def configuration_findings(checked: CheckedConfig, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if checked.found is None and checked.error is None:
+        # A `Config` of the program's own.
+        return
+    yield from _of_file(checked)
+    for finding in checked.findings:
+        if finding.check not in {*_TRIED, PROBLEM}:
+            remedy = None if finding.status == "info" else f"Correct {finding.subject}, {_CHECK_AGAIN}"
+            yield replace(finding, remedy=remedy)
+    names = override_variables(environ)
+    if names:
+        message = f"{', '.join(names)} {'overrides' if len(names) == 1 else 'override'} the file"
+        yield Finding("config_variables", "configuration", "environment", "info", message, facts={"variables": names})
+    yield from _local_only(checked)
+
+
+def _of_file(checked: CheckedConfig) -> Iterator[Finding]:
+    file, error, found = checked.file, checked.error, checked.found
+    subject = "configuration" if file is None or found is None else str(file)
+    facts: dict[str, Fact] = {}
+    if found is not None:
+        place = next((place.where for place in found.places if place.state == "taken"), "named" if file else "none")
+        facts = {"path": None if file is None else str(file.absolute()), "found_at": place}
+    for problem in checked.problems:
+        message = f"{problem.subject}: {problem.message}" if problem.subject else problem.message
+        remedy = f"Correct {problem.subject or 'it'}, {_CHECK_AGAIN}"
+        if error is not None:
+            message = str(error)
+            if error.reason == "missing":
+                remedy = f"Name an existing file in --config or {CONFIG_VARIABLE}, or run `llama-client config init`."
+        key = {"key": problem.subject or None, "loads": False}
+        yield replace(problem, subject=subject, message=message, remedy=remedy, facts={**facts, **key})
+    if checked.problems:
+        return
+    facts |= {"loads": True, "providers": len(checked.config.providers), "routes": len(checked.config.routes)}
+    status: Status = "info" if file is None else "ok"
+    message = "no file found; every key has its default" if file is None else "loaded"
+    init = "For settings of your own, run `llama-client config init`." if file is None else None
+    yield Finding(PROBLEM, "configuration", subject, status, message, init, facts)
+
+
+def _local_only(checked: CheckedConfig) -> Iterator[Finding]:
+    found, config = checked.found, checked.config
+    if found is None or not config.local_only or found.values.get("local_only") is not True:
+        return
+    allowed = config.privacy.allow_hosts
+    beyond = f" and {', '.join(allowed)} (privacy.allow_hosts)" if allowed else ""
+    message = f"on, by {found.local_only_by}: no host but this machine{beyond} is reached"
+    facts = {"allow_hosts": list(allowed), "source": found.local_only_by}
+    yield Finding("local_only", "configuration", "local_only", "ok", message, facts=facts)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from llama_client.config.effective import Found
+from llama_client.config.environment import KeyPath
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import Config, provider_kinds
 from llama_client.costs.money import Calendar
 from llama_client.costs.prices import PriceBook
 from llama_client.diagnostics.finding import Finding, Status
+from llama_client.diagnostics.machine import Environment
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME
 from llama_client.providers.registry import Providers
@@ -19,32 +22,23 @@ from llama_client.redaction import is_variable_name
 from llama_client.routing.targets import TargetResolver
 from llama_client.validation import quoted, suggestion
 
-if TYPE_CHECKING:
-    from llama_client.config.effective import Found
-    from llama_client.config.environment import KeyPath
-    from llama_client.diagnostics.machine import Environment
-
 # The kinds with all their models in the catalogue.
 _LISTED_KINDS = ("groq", "together")
 _PULL_DEMO = f"`llama-client pull {DEMO_NAME}`"
 
-# Of a finding: its check, status, key and message.
+# Of a finding: its check (where the doctor tries what a rule looks up, the doctor's), status, key and message.
 _Row = tuple[str, Status, str, str]
 
 
 class _Named(NamedTuple):
-    """A target in the configuration, and the key that names it."""
-
+    # Where the configuration names the target.
     key: str
     provider: str
     model: str
 
 
 class Rules:
-    """All rules, for one configuration. None connects to anything or runs a command.
-
-    The `check` of a finding is that of the doctor's own check, where that one tries what the rule only looks up.
-    """
+    """All rules, for one configuration. None connects to anything or runs a command."""
 
     def __init__(self, config: Config, found: Found, environment: Environment, broken: Collection[KeyPath]) -> None:
         self._config = config
@@ -88,8 +82,7 @@ class Rules:
         if model is None:
             kinds = [table.kind for table in providers.values()]
             if providers and kinds not in (["gguf"], ["ollama"]):
-                message = "is not set, so a call that names no model is an error"
-                yield "default_model", "info", "default_model", message
+                yield "default_model", "info", "default_model", "is not set, so a call that names no model is an error"
         elif not (isinstance(routes, Mapping) and model in routes) and not self._is_broken(model.partition("/")[0]):
             why_not = self._why_not(model)
             if why_not is not None:
@@ -153,8 +146,7 @@ class Rules:
         return f"no model named {quoted(named.model)} has been pulled (pulled: {', '.join(pulled) or 'none'}){hint}"
 
     def _forbidden(self, named: _Named) -> str | None:
-        kind = self._providers.kind(named.provider)
-        row = None if self._has_address(named.provider) else service_of(kind)
+        row = None if self._has_address(named.provider) else service_of(self._providers.kind(named.provider))
         host = None if row is None or row.is_local else row.host
         if self._config.local_only and host and host not in self._config.privacy.allow_hosts:
             return f"local_only is on, which refuses {host}: this target is never called"

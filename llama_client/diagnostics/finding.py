@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-if TYPE_CHECKING:
-    from llama_client.config.effective import ValueSource
-    from llama_client.config.environment import KeyPath
+from llama_client.config.effective import ValueSource
+from llama_client.config.environment import KeyPath
 
 Status = Literal["ok", "info", "warning", "problem", "skipped"]
 # Causes before their consequences.
@@ -103,7 +102,3 @@ class DiagnosticsReport:
             "counts": self.counts,
             "findings": [finding.as_dict() for finding in self.findings],
         }
-
-
-def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(dict.fromkeys(findings), key=lambda finding: SECTIONS.index(finding.section))

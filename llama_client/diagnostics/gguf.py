@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llama_client.config.provider_tables import GgufConfig
 from llama_client.crossover.fitting.memory import need
@@ -18,10 +17,7 @@ from llama_client.diagnostics.machine import MachineFacts, gib
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.engine import DEFAULT_CONTEXT_TOKENS
 from llama_client.providers.gguf.header import GgufHeader, read_header
-from llama_client.providers.gguf.store import DEMO_NAME
-
-if TYPE_CHECKING:
-    from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 
 _DEFAULT = "default"
 _INSTALL = 'Run `pip install "llama-client[gguf]"`.'
@@ -79,10 +75,10 @@ def _library(hardware: MachineFacts | None, *, is_needed: bool) -> Finding:
     if not hardware.has_library:
         message = "not installed, so no model runs in this process"
         return finding("problem", message, _INSTALL) if is_needed else finding("info", message)
-    if hardware.devices is None:
+    if hardware.gpu_devices is None:
         remedy = 'See why: `python -c "import xllamacpp"`; reinstalling it may help.'
         return finding("problem" if is_needed else "warning", "installed, and it cannot be loaded", remedy)
-    gpus = [device.title for device in hardware.devices if device.is_gpu]
+    gpus = hardware.gpu_devices
     installed = version("xllamacpp")
     message = f"version {installed}, computes on {', '.join(gpus) or 'the CPU'}"
     if hardware.machine.gpus and not gpus:
@@ -118,8 +114,7 @@ def _model(
         return
     size = checked.size_bytes
     if (shard := _SHARD.fullmatch(path.name)) is not None:
-        parts = path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf")
-        size = sum(part.stat().st_size for part in parts)
+        size = sum(part.stat().st_size for part in path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf"))
     facts: dict[str, Fact] = {"size_bytes": size, "architecture": checked.architecture, "path": str(path)}
     context = checked.context_tokens
     if context is not None:
@@ -158,8 +153,7 @@ def _memory(
     context = table.n_ctx or min(trained, DEFAULT_CONTEXT_TOKENS)
     # The precision only decides the engine; the size is the file's own.
     needed = need(model, "Q4_K_M", context_tokens=context, sequences=table.n_parallel, weights_bytes=size).total_bytes
-    on_gpus = any(device.is_gpu for device in hardware.devices or ()) and table.n_gpu_layers != 0
-    gpu_bytes = hardware.machine.usable_gpu_bytes if on_gpus else 0
+    gpu_bytes = hardware.machine.usable_gpu_bytes if hardware.gpu_devices and table.n_gpu_layers != 0 else 0
     slots = f" in each of {table.n_parallel} slots" if table.n_parallel > 1 else ""
     message = f"it needs about {gib(needed)} with {context:,} tokens of context{slots}"
     facts: dict[str, Fact] = {"needed_bytes": needed, "gpu_bytes": gpu_bytes, "context_tokens": context}
@@ -186,7 +180,6 @@ def _room(needed: int, gpu_bytes: int, hardware: MachineFacts, where: str) -> tu
 
 
 def _shape(header: GgufHeader) -> Architecture | None:
-    """A model's shape from the header of its file; where layers differ, the largest."""
     kind = header.architecture
 
     def count(name: str) -> int:

@@ -14,19 +14,17 @@ from zoneinfo import ZoneInfo
 
 from llama_client.costs.accounting import Database
 from llama_client.costs.money import Calendar, shown
-from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, PriceBook, TokenPrice
+from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, Price, PriceBook, TokenPrice
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
 from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
-from llama_client.local_only import is_this_machine
+from llama_client.local_only import ConnectionGuard, is_this_machine
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
     from llama_client.costs.inspection import LedgerSnapshot, StorageError
-    from llama_client.costs.prices import Price
     from llama_client.diagnostics.targets import TargetState
-    from llama_client.local_only import ConnectionGuard
     from llama_client.providers.registry import Providers
     from llama_client.types.report import BudgetState
 
@@ -45,15 +43,13 @@ _EXHAUSTED = {
 
 
 def ledger_file(config: Config, guard: ConnectionGuard, *, load: bool = False) -> Path | None:
-    """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file.
-
-    With `load`, imports what its check needs, so that the import's time does not count as the database's.
-    """
+    """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file."""
     try:
         place = Database(config, guard).place() if config.ledger.enabled or config.budgets else None
     except LlamaClientError:
         return None
     if place is not None and load and (place.file is None or place.file.is_file()):
+        # Now, so that the time of the import does not count as the database's.
         from llama_client.costs import inspection
 
         inspection.load(place)
@@ -118,11 +114,9 @@ class _LedgerCheck:
         for part in (file, file.with_name(f"{file.name}-wal")):
             with suppress(OSError):
                 size_bytes += part.stat().st_size
-        is_read = True
-        for finding in self.of_content(size_bytes, has_status=not_writable is not None):
-            is_read &= finding.check != "ledger" or finding.status in ("ok", "info")
-            yield finding
-        if is_read:
+        found = list(self.of_content(size_bytes, has_status=not_writable is not None))
+        yield from found
+        if all(finding.check != "ledger" or finding.status in ("ok", "info") for finding in found):
             yield self._integrity(file)
 
     def of_content(self, size_bytes: int | None = None, *, has_status: bool = False) -> Iterator[Finding]:
@@ -245,7 +239,6 @@ def _moment(moment: datetime, zone: str) -> str:
 
 
 def price_findings(config: Config, providers: Providers, states: Sequence[TargetState]) -> Iterator[Finding]:
-    """The price of each target that is not free."""
     calendar = Calendar(config.timezone)
     at = providers.clock.wall()
     book = PriceBook(config.prices, providers, calendar)

@@ -10,21 +10,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
+from llama_client.config.load import Source
+from llama_client.config.schema import Config
 from llama_client.crossover.fitting.machines import Machine, SystemProbe, this_machine
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.providers.gguf.store import ModelStore
-from llama_client.providers.services import service_of
 from llama_client.version import __version__
-
-if TYPE_CHECKING:
-    from llama_client.config.load import Source
-    from llama_client.config.schema import Config
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -39,8 +34,6 @@ class DiagnosticsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where the checks look: the process's own, or a test's."""
-
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     folder: Path = field(default_factory=Path)
     clock: Clock = field(default_factory=Clock)
@@ -63,23 +56,11 @@ _LITTLE_FOR_LEDGER_BYTES, _NONE_FOR_LEDGER_BYTES = 200 * _MIB, 10 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    kind: str
-    title: str
-    memory_bytes: int
-
-    @property
-    def is_gpu(self) -> bool:
-        return "GPU" in self.kind
-
-
-@dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """Memory, GPUs and devices; `devices` is None where the library cannot be loaded."""
-
     machine: Machine
     available_ram_bytes: int | None
-    devices: Sequence[Device] | None
+    # The titles of the GPUs that the library uses; None: it cannot be loaded.
+    gpu_devices: Sequence[str] | None
     has_library: bool
 
 
@@ -87,11 +68,11 @@ def examine_hardware(environment: Environment) -> MachineFacts:
     """Reads memory and devices. Takes some seconds with slow drivers."""
     probe = environment.probe
     has_library = find_spec("xllamacpp") is not None
-    devices = _devices(probe) if has_library else None
+    gpu_devices = _gpu_devices(probe) if has_library else None
     memory = (probe.read("/proc/meminfo") or "") if probe.system == "Linux" else ""
     found = re.search(r"^MemAvailable:\s*(\d+) kB$", memory, re.MULTILINE)
     available = int(found[1]) * 1024 if found else None
-    return MachineFacts(environment.machine(probe), available, devices, has_library)
+    return MachineFacts(environment.machine(probe), available, gpu_devices, has_library)
 
 
 def hardware_findings(hardware: MachineFacts) -> Iterator[Finding]:
@@ -129,14 +110,12 @@ def gib(size_bytes: float) -> str:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path itself, or the nearest existing one above it."""
     return next((folder for folder in (path, *path.parents) if folder.exists()), Path(path.anchor or "."))
 
 
 def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Finding:
-    place = nearest_folder(folder.absolute())
     try:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(nearest_folder(folder.absolute())).free
     except OSError as error:
         return Finding("disk", "machine", what, "info", f"{folder}: its free space is unknown ({error})")
     status: Status = "problem" if free < none_bytes else "warning" if free < little_bytes else "ok"
@@ -146,13 +125,13 @@ def _disk(what: str, folder: Path, little_bytes: int, none_bytes: int) -> Findin
     return Finding("disk", "machine", what, status, f"{gib(free)} free at {folder}", remedy, facts)
 
 
-def _devices(probe: SystemProbe) -> list[Device] | None:
+def _gpu_devices(probe: SystemProbe) -> list[str] | None:
     if getattr(sys, "frozen", False) or not sys.executable:
         return None
     # -P: nothing of the working folder is imported.
     lines = (probe.run((sys.executable, "-P", "-c", _DEVICES)) or "").strip().splitlines()
     try:
-        return [Device(str(kind), str(title), int(memory)) for kind, title, memory in json.loads(lines[-1])]
+        return [str(title) for kind, title, _ in json.loads(lines[-1]) if "GPU" in str(kind)]
     except (ValueError, TypeError, IndexError):
         return None
 
@@ -173,7 +152,13 @@ def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
     facts = {"version": __version__, "python": python, "system": system}
     yield Finding("software", "configuration", "llama-client", "ok", running, facts=facts)
     missing = {name for name, modules in EXTRAS.items() if not all(find_spec(module) for module in modules)}
-    reasons = _reasons(config, needs_gguf=needs_gguf)
+    has_ledger = config.ledger.enabled or bool(config.budgets)
+    needs = {
+        "gguf": (needs_gguf, "a model that runs in this process"),
+        "postgres": (has_ledger and config.ledger.url.get_secret_value().startswith("postgres"), "ledger.url"),
+        "otel": (config.telemetry.enabled, "telemetry.enabled"),
+    }
+    reasons = {name: reason for name, (is_needed, reason) in needs.items() if is_needed}
     for name in sorted(missing & reasons.keys()):
         remedy = f'Run `pip install "llama-client[{name}]"`.'
         message = f"the extra {name} is not installed, and {reasons[name]} needs it"
@@ -185,21 +170,3 @@ def software_findings(config: Config, *, needs_gguf: bool) -> Iterator[Finding]:
         message += f"; not installed, and not needed here: {', '.join(others)}"
     lists = {"installed": installed, "missing": sorted(missing)}
     yield Finding("extras", "configuration", "extras", "ok", message, facts=lists)
-
-
-def load_official(kind: str) -> None:
-    service = service_of(kind)
-    if service is not None and service.sdk:
-        import_module(service.sdk)
-
-
-def _reasons(config: Config, *, needs_gguf: bool) -> dict[str, str]:
-    reasons = {}
-    if needs_gguf:
-        reasons["gguf"] = "a model that runs in this process"
-    is_kept = config.ledger.enabled or bool(config.budgets)
-    if is_kept and config.ledger.url.get_secret_value().startswith("postgres"):
-        reasons["postgres"] = "ledger.url"
-    if config.telemetry.enabled:
-        reasons["otel"] = "telemetry.enabled"
-    return reasons

@@ -6,15 +6,16 @@ import os
 import ssl
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from llama_client import errors
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Section, Status
-from llama_client.diagnostics.machine import load_official
 from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
 from llama_client.local_only import is_this_machine
 from llama_client.providers.services import service_of
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from llama_client.providers.registry import Providers
 
 State = Literal["reached", "not reached", "forbidden", "not contacted"]
-_OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
-_MAX_CAUSES = 10
 # A server's error may be a page.
 _MAX_QUOTED_CHARS = 300
 _FORBIDDEN_REMEDIES = {
@@ -95,12 +94,11 @@ class ProviderCheck:
 
     def load(self) -> None:
         """Imports what the check needs, so that its time does not count as the provider's."""
-        try:
+        with suppress(Exception):  # `run` meets it again and reports it
             provider: HttpProvider = self.providers.get(self.name)  # type: ignore[assignment]
-            if self._not_allowed(provider.url) is None:
-                load_official(self.table.kind)
-        except Exception:  # noqa: BLE001 - `run` meets it again and reports it
-            return
+            service = service_of(self.table.kind)
+            if service is not None and service.sdk and self._not_allowed(provider.url) is None:
+                import_module(service.sdk)
 
     def run(self) -> ProviderState:
         """Contacts the provider. May block for any time: run it in a thread."""
@@ -209,14 +207,12 @@ class ProviderCheck:
         file = self.key_source.file
         if file is None or os.name != "posix":
             return
-        try:
-            mode = file.stat().st_mode
-        except OSError:
-            return
-        if mode & _OTHERS_MAY_READ:
-            message = "it contains a key, and other users of this machine can read it"
-            remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{stat.S_IMODE(mode):04o}"}
-            yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
+        with suppress(OSError):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                message = "it contains a key, and other users of this machine can read it"
+                remedy, facts = f"Run `chmod 600 '{file}'`.", {"mode": f"{mode:04o}"}
+                yield Finding("key_file", "configuration", str(file), "warning", message, remedy, facts)
 
     def _key_missing(self, error: LlamaClientError) -> Finding:
         if isinstance(error, AuthenticationError):
@@ -275,8 +271,10 @@ class ProviderCheck:
         return self._reach("problem", message, self._remedy(error), **facts)
 
     def _remedy(self, error: LlamaClientError) -> str:
+        from llama_client.providers.http.error_mapping import causes
+
         where = f"providers.{self.name}.base_url"
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
             return f"Name the certificate to trust in providers.{self.name}.ca_file, or in SSL_CERT_FILE."
         if isinstance(error, errors.ModelNotFoundError | errors.InvalidResponseError):
             return f"Check {where}: the address of a compatible server usually ends in /v1."
@@ -298,12 +296,3 @@ def _version(provider: HttpProvider) -> str | None:
         return None
     version = answer.get("version") if isinstance(answer, dict) else None
     return provider.cleaned(version)[:40] if isinstance(version, str) else None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    for _ in range(_MAX_CAUSES):
-        if current is None:
-            return
-        yield current
-        current = current.__cause__ or current.__context__

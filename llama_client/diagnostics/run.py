@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from llama_client.config.api_keys import KeyCommands, text_of_key_file
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
-from llama_client.config.schema import table_of
-from llama_client.diagnostics.config_check import CheckedConfig, check_config
-from llama_client.diagnostics.configuration import configuration_findings
-from llama_client.diagnostics.finding import DiagnosticsReport, Fact, Finding, Status, in_order
+from llama_client.config.schema import Config, table_of
+from llama_client.diagnostics.config_check import CheckedConfig, check_config, configuration_findings
+from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Fact, Finding, Status
 from llama_client.diagnostics.gguf import GgufView, engine_findings, file_findings
 from llama_client.diagnostics.ledger import examine_ledger, ledger_file, price_findings
 from llama_client.diagnostics.machine import (
@@ -34,9 +33,6 @@ from llama_client.diagnostics.targets import Targets
 from llama_client.providers.registry import Providers
 from llama_client.providers.services import SERVICES, plugin_problems
 from llama_client.redaction import Secrets, named_secrets
-
-if TYPE_CHECKING:
-    from llama_client.config.schema import Config
 
 # Words that a report needs, and which are often set as keys of servers that need none.
 _ORDINARY = frozenset({*SERVICES, "gguf", "default", "password", "postgres", "secret", "sqlite"})
@@ -63,40 +59,31 @@ MAX_AT_ONCE = 128
 
 def run_all(jobs: Mapping[str, Callable[[], R]], *, within_s: float) -> dict[str, R | Exception | None]:
     """Runs jobs in threads; the result or exception of each, or None for one that did not end in time."""
-    pending: SimpleQueue[tuple[str, Callable[[], R]]] = SimpleQueue()
-    done: SimpleQueue[tuple[str, R | Exception]] = SimpleQueue()
-    for name, job in jobs.items():
-        pending.put((name, job))
+    pending = deque(jobs.items())
+    results: dict[str, R | Exception | None] = dict.fromkeys(jobs)
     until = monotonic() + within_s
 
     def work() -> None:
-        while monotonic() < until:
-            try:
-                name, job = pending.get_nowait()
-            except Empty:
-                return
-            try:
-                done.put((name, job()))
-            except Exception as error:  # noqa: BLE001 - it is the job's result
-                done.put((name, error))
+        with suppress(IndexError):  # no job is left
+            while monotonic() < until:
+                name, job = pending.popleft()
+                try:
+                    results[name] = job()
+                except Exception as error:  # noqa: BLE001 - it is the job's result
+                    results[name] = error
 
-    for number in range(min(len(jobs), MAX_AT_ONCE)):
-        threading.Thread(target=work, name=f"llama-client-doctor-{number}", daemon=True).start()
-    results: dict[str, R | Exception | None] = dict.fromkeys(jobs)
-    for _ in jobs:
-        try:
-            name, result = done.get(timeout=max(until - monotonic(), 0.0))
-        except Empty:
-            break
-        results[name] = result
-    return results
+    names = [f"llama-client-doctor-{number}" for number in range(min(len(jobs), MAX_AT_ONCE))]
+    threads = [threading.Thread(target=work, name=name, daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(until - monotonic(), 0.0))
+    # A copy, which the threads that are late do not change.
+    return dict(results)
 
 
 def examine(options: DiagnosticsOptions | None = None, environment: Environment | None = None) -> DiagnosticsReport:
-    """Checks everything that a call needs; a problem is a finding, never an exception.
-
-    Providers (their lists of models), database and machine are checked at once, within `timeout_s`. No model is called,
-    and nothing is written.
+    """Checks everything that a call needs, without calling a model; a problem is a finding, never an exception.
 
     Example:
         report = examine(DiagnosticsOptions(offline=True))
@@ -116,7 +103,8 @@ def examine(options: DiagnosticsOptions | None = None, environment: Environment 
     finally:
         # Ends the requests of checks that have not ended.
         providers.close()
-    return DiagnosticsReport([f.redacted(secrets.without_any) for f in in_order(findings)], not checked.problems)
+    in_order = sorted(dict.fromkeys(findings), key=lambda finding: SECTIONS.index(finding.section))
+    return DiagnosticsReport([f.redacted(secrets.without_any) for f in in_order], not checked.problems)
 
 
 @dataclass(frozen=True)
@@ -130,14 +118,15 @@ class _Examination:
     def findings(self) -> Iterator[Finding]:
         config, store = self.config, self.environment.store
         states, ledger, hardware = self._slow_checks()
-        tables = self._gguf_tables()
+        tables = {**config.providers, "gguf": config.providers.get("gguf", GgufConfig())}
         views = {
             name: GgufView(name, table, store, tuple(file_findings(name, table, store, hardware)))
             for name, table in tables.items()
+            if isinstance(table, GgufConfig) and not self.checked.is_wrong("providers", name)
         }
         targets, named, prices = self._targets(states, views)
         needs_gguf = any(isinstance(table, GgufConfig) for table in config.providers.values())
-        needs_gguf |= any(provider in tables for provider in named)
+        needs_gguf |= any(provider in views for provider in named)
         yield from software_findings(config, needs_gguf=needs_gguf)
         for problem in plugin_problems():
             remedy = f"Update or uninstall {problem.package}."
@@ -168,8 +157,8 @@ class _Examination:
             check.load()
 
         def run(check: ProviderCheck) -> ProviderState:
-            with commands.followed():
-                return check.run()
+            commands.follow_thread()
+            return check.run()
 
         jobs: dict[str, Callable[[], object]] = {name: partial(run, check) for name, check in checks.items()}
         jobs[_LEDGER] = lambda: examine_ledger(
@@ -191,15 +180,6 @@ class _Examination:
             ledger = [Finding("ledger", "money", "ledger", "problem", message, remedy)]
         return states, ledger, hardware if isinstance(hardware, MachineFacts) else None
 
-    def _gguf_tables(self) -> dict[str, GgufConfig]:
-        tables = {**self.config.providers}
-        tables.setdefault("gguf", GgufConfig())
-        return {
-            name: table
-            for name, table in tables.items()
-            if isinstance(table, GgufConfig) and not self.checked.is_wrong("providers", name)
-        }
-
     def _targets(
         self, states: Mapping[str, ProviderState], views: Mapping[str, GgufView]
     ) -> tuple[list[Finding], set[str], list[Finding]]:
@@ -211,8 +191,7 @@ class _Examination:
         targets = Targets(self.config, self.providers, self.environment.store, states, views)
         findings = targets.findings(self.options.model)
         found = list(targets.states.values())
-        prices = list(price_findings(self.config, self.providers, found))
-        return findings, {state.provider for state in found}, prices
+        return findings, {state.provider for state in found}, list(price_findings(self.config, self.providers, found))
 
 
 def _failed(result: object) -> str | None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from llama_client.config.schema import Config
 from llama_client.diagnostics.finding import Fact, Finding, Status
+from llama_client.diagnostics.gguf import GgufView
 from llama_client.diagnostics.providers import ProviderState
 from llama_client.errors import LlamaClientError
+from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.registry import Providers
 from llama_client.routing.targets import TargetResolver, default_model, ollama_to_ask
 from llama_client.validation import suggestion
-
-if TYPE_CHECKING:
-    from llama_client.diagnostics.gguf import GgufView
-    from llama_client.providers.gguf.store import ModelStore
-    from llama_client.providers.registry import Providers
 
 # These list everything that they serve. Others may have private endpoints, and a server of one model may answer under
 # any name.
@@ -26,11 +23,10 @@ _LIST_EVERYTHING = ("groq", "ollama")
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """Whether a target can answer (None: unknown)."""
-
     name: str
     provider: str
     model: str
+    # None: unknown.
     can_answer: bool | None
     why: str
     finding: Finding
@@ -46,8 +42,6 @@ _OF_ROUTE: dict[Status, str] = {
 
 @dataclass(frozen=True)
 class Targets:
-    """Checks targets by the state of their providers."""
-
     config: Config
     providers: Providers
     store: ModelStore
@@ -61,7 +55,6 @@ class Targets:
         return TargetResolver(self.providers, self.store, self.config.routes)
 
     def findings(self, model: str | None) -> list[Finding]:
-        """The given model or the default, each route, and each of their targets."""
         found = [self._default() if model is None else self._model("model", model, model)]
         found += [self._model("route", f"routes.{name}", name) for name in self.config.routes]
         return [*found, *map(self._target, self.states.values())]

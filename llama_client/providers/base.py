@@ -1,7 +1,4 @@
-"""What a provider is: the `Provider` protocol, the `Codec` protocol for providers behind HTTP, and their data.
-
-A third party implements `Provider` (all of it), or `Codec` (the wire format alone, over the package's own HTTP).
-"""
+"""What a third party implements: a `Provider`, or a `Codec` (the wire alone, over the package's own HTTP)."""
 
 from __future__ import annotations
 
@@ -385,22 +382,13 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a target can honour.
-
-    Attributes:
-        parameters: The request parameters that it honours.
-        why_not: Parameters that it does not honour with this model or value, each with the reason.
-    """
+    """What a target can honour."""
 
     parameters: frozenset[str]
+    # Parameters that it does not honour with this model or value, each with the reason.
     why_not: dict[str, str] = field(default_factory=dict)
 
     def require(self, call: ProviderCall) -> None:
-        """Refuses a request that the target cannot honour, before anything is sent.
-
-        Raises:
-            UnsupportedFeatureError: Names the first parameter, in alphabetical order.
-        """
         for name in sorted(call.request.set_parameters - _ALWAYS_HONOURED):
             if name not in self.parameters or name in self.why_not:
                 raise call.unsupported(name, self.why_not.get(name, f"{call.provider} has no such parameter"))

@@ -12,8 +12,8 @@ from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused
 from llama_client.providers.http.sdk import HttpService, is_cloud_model
 from llama_client.providers.wire.ollama_request import OllamaCodec
-from llama_client.providers.wire.openai_request import Abilities
-from llama_client.providers.wire.openai_response import count
+from llama_client.providers.wire.openai_codec import Abilities
+from llama_client.providers.wire.openai_response import below, count
 from llama_client.redaction import without_credentials
 
 _PORT = 11434
@@ -74,12 +74,7 @@ class Ollama(HttpService):
 
 
 def ollama_url(host: str) -> str:
-    """`OLLAMA_HOST` as an address: a host, a host and port, or a URL.
-
-    Example:
-        >>> ollama_url("0.0.0.0"), ollama_url("gpu:8080"), ollama_url("https://ollama.com")
-        ('http://127.0.0.1:11434', 'http://gpu:8080', 'https://ollama.com')
-    """
+    """The address in `OLLAMA_HOST`: a host, a host and port, or a URL."""
     text = host.strip().rstrip("/")
     if text.count(":") > 1 and not any(mark in text for mark in ("[", "@", "://")):
         text = f"[{text}]"  # an IPv6 address as it is
@@ -112,9 +107,5 @@ def _full_name(model: str) -> str:
 
 
 def _rows(body: Any) -> list[dict[str, Any]]:
-    rows = body.get("models") if isinstance(body, dict) else None
-    return [
-        row
-        for row in (rows if isinstance(rows, list) else ())
-        if isinstance(row, dict) and isinstance(row.get("name"), str)
-    ]
+    rows = below(body, "models")
+    return [row for row in rows if isinstance(below(row, "name"), str)] if isinstance(rows, list) else []

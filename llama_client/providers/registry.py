@@ -8,18 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from llama_client import errors
 from llama_client.clock import Clock
 from llama_client.config.provider_tables import GgufConfig, PluginConfig
 from llama_client.config.schema import Config, is_kind, provider_kinds, table_of
 from llama_client.config.tables import OwnMachine
-from llama_client.errors import (
-    ConfigError,
-    InvalidRequestError,
-    LlamaClientError,
-    LocalOnlyError,
-    PluginError,
-    ProviderError,
-)
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
@@ -35,7 +28,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.client_pool import ClientPool
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.http.sdk import HttpService
-    from llama_client.providers.wire.openai_request import Abilities
+    from llama_client.providers.wire.openai_codec import Abilities
 
 # Words in the names of models that answer no chat.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
@@ -105,10 +98,8 @@ class Providers:
 
     def retirement(self, name: str, model: str) -> str | None:
         """Since when a provider no longer serves a model, and its replacement; None: not retired."""
-        today, catalog = self.clock.today(), self.catalog
-        return catalog.explain_retirement(name, model, today) or catalog.explain_retirement(
-            self.kind(name), model, today
-        )
+        explain, today = self.catalog.explain_retirement, self.clock.today()
+        return explain(name, model, today) or explain(self.kind(name), model, today)
 
     @cached_property
     def list_prices(self) -> ListPrices:
@@ -128,7 +119,7 @@ class Providers:
         """The address of a provider; None: it runs in this process, or its configuration is wrong."""
         try:
             return getattr(self.get(name), "url", None)
-        except LlamaClientError:
+        except errors.LlamaClientError:
             return None
 
     def usd_per_hour(self, name: str) -> Decimal | None:
@@ -138,7 +129,7 @@ class Providers:
 
     def get(self, name: str) -> Provider:
         if not isinstance(name, str):
-            raise InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
+            raise errors.InvalidRequestError(f"provider: must be a name, got a {type(name).__name__}", param="provider")
         with self._lock:
             self.require_open()
             if name not in self._open:
@@ -156,25 +147,25 @@ class Providers:
         """The model that an Ollama server has loaded, else its newest local chat model; None: there is none."""
         try:
             return _default_of(self.get(name).served_models())
-        except (ProviderError, LocalOnlyError) as error:
+        except (errors.ProviderError, errors.LocalOnlyError) as error:
             self._require_passable(name, error)
             return None
 
     async def aollama_default(self, name: str) -> str | None:
         try:
             return _default_of(await self.get(name).aserved_models())
-        except (ProviderError, LocalOnlyError) as error:
+        except (errors.ProviderError, errors.LocalOnlyError) as error:
             self._require_passable(name, error)
             return None
 
-    def _require_passable(self, name: str, error: LlamaClientError) -> None:
+    def _require_passable(self, name: str, error: errors.LlamaClientError) -> None:
         """Raises the error of a configured server; one that is only in the environment is skipped."""
-        if isinstance(error, LocalOnlyError) and self.is_configured(name):
+        if isinstance(error, errors.LocalOnlyError) and self.is_configured(name):
             raise error
 
     def require_open(self) -> None:
         if self.is_closed:
-            raise InvalidRequestError("the client was closed")
+            raise errors.InvalidRequestError("the client was closed")
 
     def close(self) -> None:
         providers, connections = self._take_all()
@@ -202,13 +193,13 @@ class Providers:
 
         provider = self.get(name)
         if not isinstance(provider, HttpProvider):
-            raise InvalidRequestError(f"{name} has no official client: it runs inside this process")
+            raise errors.InvalidRequestError(f"{name} has no official client: it runs inside this process")
         return provider
 
     def _make(self, name: str) -> Provider:
         if not self.knows(name):
-            known = ", ".join(self.names)
-            raise ConfigError(f"no provider is named {name!r} (there are: {known}){suggestion(name, self.names)}")
+            known = f"(there are: {', '.join(self.names)}){suggestion(name, self.names)}"
+            raise errors.ConfigError(f"no provider is named {name!r} {known}")
         table = self._config.providers.get(name) or table_of(name)
         if isinstance(table, GgufConfig):
             from llama_client.providers.gguf.provider import GgufProvider
@@ -222,7 +213,6 @@ class Providers:
         return self._make_http(name, table, http_service_of(table.kind))
 
     def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
-
         def over_http(codec: Codec) -> Provider:
             from llama_client.providers.http.sdk import HttpService
 
@@ -232,11 +222,11 @@ class Providers:
         assert row.factory is not None  # a PluginConfig exists only for such rows
         try:
             return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
-        except LlamaClientError:
+        except errors.LlamaClientError:
             raise
         except Exception as error:
             message = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
-            raise PluginError(message, package=row.package, provider=row.name) from error
+            raise errors.PluginError(message, package=row.package, provider=row.name) from error
 
     def _make_http(self, name: str, table: HttpTable, service: HttpService) -> HttpProvider:
         from llama_client.providers.http.client_pool import ClientPool

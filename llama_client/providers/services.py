@@ -131,7 +131,7 @@ class Service:
     quirks: Quirks = NO_QUIRKS
     continues: bool = False
     sdk: str = "openai"
-    codec: str = "llama_client.providers.wire.openai_request:CompatibleCodec"
+    codec: str = "llama_client.providers.wire.openai_codec:CompatibleCodec"
     client: str = "llama_client.providers.http.sdk:HttpService"
     factory: Callable[[ProviderSetup], Provider] | None = None
     package: str = ""
@@ -180,12 +180,12 @@ _ROWS = (
             refuses=_NO_SAMPLERS | {"logprobs", "top_logprobs", "logit_bias"}, adds=frozenset({"reasoning_format"}),
             only={"n": (1,), "reasoning_effort": ("none", "default", *_FEW_EFFORTS)}, without_effect=_PENALTIES,
             max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True),
-        codec="llama_client.providers.compatible:GroqCodec", verified="2026-11-23: groq 1.7.0, Groq's documentation"),
+        codec="llama_client.providers.groq_together:GroqCodec", verified="2026-11-23: groq 1.7.0, its documentation"),
     Service(
         name="together", title="Together's cloud", base_url="https://api.together.ai/v1", price_source="together",
         hosts=("api.together.ai", "api.together.xyz"), key_variables=("TOGETHER_API_KEY",),
         keys_url="https://api.together.ai/settings/api-keys", docs_url="https://docs.together.ai",
-        url_variable="TOGETHER_BASE_URL", codec="llama_client.providers.compatible:TogetherCodec",
+        url_variable="TOGETHER_BASE_URL", codec="llama_client.providers.groq_together:TogetherCodec",
         quirks=Quirks(refuses=frozenset({"service_tier", "user"}), only={"parallel_tool_calls": (True,)},
             renames={**_ONLY_MAX_TOKENS, "parallel_tool_calls": ()}, stop_is_list=True,
             effort_none={"reasoning": {"enabled": False}}),

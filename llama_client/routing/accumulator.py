@@ -39,8 +39,6 @@ class _ChoiceParts:
 
 
 class Accumulator:
-    """The answer of one attempt so far."""
-
     def __init__(self, beginning: Accumulator | None = None) -> None:
         """`beginning`: the interrupted answer that this one continues."""
         self.first: ChatCompletionChunk | None = None
@@ -81,7 +79,6 @@ class Accumulator:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is an answer and every choice of it has a finish reason."""
         for parts in self._choices.values():
             if parts.finish_reason is None:
                 return False
@@ -171,8 +168,6 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An interrupted stream that another target may continue."""
-
     target: str
     answer: Accumulator
     bodies: list[bytes | dict[str, Any]]

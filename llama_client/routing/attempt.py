@@ -12,22 +12,21 @@ from llama_client.routing.plan import Try
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
-    from llama_client.costs.accounting import MachineUse
+    from collections.abc import Callable
+
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import AttemptSpan
     from llama_client.types.completion import Choice
 
 
 class RunningAttempt:
-    """One attempt in progress."""
-
     def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
         self.candidate = step.candidate
         self.target = step.candidate.target
         self.lease = step.lease
         self.waited_s = step.waited_s
         self.reservation = step.reservation
-        self.machine_use: MachineUse | None = None
+        self.machine_use: Callable[[float], float] | None = None
         self.span: AttemptSpan | None = None
         self.call = call
         self.facts = call.facts
@@ -71,7 +70,7 @@ class RunningAttempt:
         return (tokens - 1) / (last - first)
 
     def require_complete(self) -> None:
-        """Called at the end of the chunks: an end without a finish reason is an interruption."""
+        """An end of the chunks without a finish reason is an interruption."""
         if not self.answer.is_complete:
             raise InvalidResponseError("the answer ended without a finish reason", http_status=self.facts.http_status)
         if self._form is not None:

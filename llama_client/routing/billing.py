@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.bills import (
-    BYTES_PER_TOKEN,
-    Tokens,
-    cost_of_time,
-    cost_of_tokens,
-    counted,
-    nothing_charged,
-    total,
-)
-from llama_client.costs.budgets import Budgets, PendingReservation
+from llama_client.costs.bills import Tokens, cost_of_time, cost_of_tokens, counted, nothing_charged, total
 from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
-from llama_client.costs.reservations import ReservationRequest, WorstCase
+from llama_client.costs.reservations import WorstCase
 from llama_client.errors import (
     APIConnectionError,
     GenerationFailedError,
@@ -29,19 +20,19 @@ from llama_client.errors import (
     ProviderError,
 )
 from llama_client.routing.attempt import RunningAttempt
-from llama_client.routing.request_size import RequestSize
+from llama_client.routing.request_size import BYTES_PER_TOKEN, RequestSize
 from llama_client.types.completion import AttemptOutcome, Cost
 
 if TYPE_CHECKING:
+    from llama_client.costs.budgets import Budgets, PendingReservation
     from llama_client.costs.prices import Price
+    from llama_client.providers.registry import Providers
     from llama_client.routing.candidate import Candidate
     from llama_client.types.request import ChatRequest
 
 
 @dataclass(slots=True, eq=False)
 class Billing:
-    """The bill of one call."""
-
     _prices: PriceBook
     _at: float
     _clock: Clock
@@ -50,27 +41,7 @@ class Billing:
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
-        """The tokens charged for and their cost; None: none are, or the request was not sent.
-
-        Settles the reservation and ends the machine's time.
-        """
-        tokens, cost = self._charged_for(attempt, outcome, error)
-        if attempt.reservation is not None:
-            usd = Decimal(0) if cost is None else cost.usd
-            # An estimate may be too low: the budget is charged with the worst case.
-            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
-        return tokens, cost
-
-    def total(self, attempt: RunningAttempt) -> Cost:
-        """The cost of the call so far, `attempt` being its last."""
-        if len(self._charged) == 1:
-            return self._charged[0]
-        # While the first attempt runs, its cost is unknown unless the target is free.
-        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
-
-    def _charged_for(
-        self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
-    ) -> tuple[Tokens | None, Cost | None]:
+        """The tokens charged for and their cost, if any. Ends the machine's time."""
         use = attempt.machine_use
         machine_s = use(self._clock.monotonic()) if use is not None else 0.0
         if not attempt.facts.sent:
@@ -90,14 +61,17 @@ class Billing:
                     attempt.facts.warn(f"cost: {doubt}")
         return tokens, cost
 
+    def total(self, attempt: RunningAttempt) -> Cost:
+        """The cost of the call so far, `attempt` being its last."""
+        if len(self._charged) == 1:
+            return self._charged[0]
+        # While the first attempt runs, its cost is unknown unless the target is free.
+        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
+
     def _price(self, attempt: RunningAttempt) -> Price | None:
-        target = attempt.target
+        target, tier = attempt.target, attempt.answer.service_tier or attempt.call.request.service_tier
         return self._prices.price(
-            target.provider_name,
-            target.model,
-            self._at,
-            is_free=target.is_free,
-            service_tier=attempt.answer.service_tier or attempt.call.request.service_tier,
+            target.provider_name, target.model, self._at, is_free=target.is_free, service_tier=tier
         )
 
     def _tokens(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Tokens:
@@ -115,7 +89,6 @@ class Billing:
         return counted(usage, lambda: self._estimated(attempt, error))
 
     def _estimated(self, attempt: RunningAttempt, error: LlamaClientError | None) -> tuple[float, float]:
-        """The estimated tokens of the prompt and of the answer."""
         generated = float(attempt.answer.answer_bytes)
         if isinstance(error, GenerationFailedError) and not generated:
             generated = float(len((error.failed_generation or "").encode("utf-8", "replace")))
@@ -153,13 +126,10 @@ _ENLARGING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Reservations:
-    """Reserves the worst-case cost of attempts, for one client."""
-
+class Reserver:
     budgets: Budgets
     prices: PriceBook
-    max_output_tokens: Callable[[str, str], int | None]
-    context_tokens: Callable[[str, str], int | None]
+    providers: Providers
 
     def mark(self, candidate: Candidate, tags: Mapping[str, str], at: float) -> None:
         """Finds whether the candidate is free in every tier, else whether a budget covers it."""
@@ -172,7 +142,7 @@ class Reservations:
         target = candidate.target
         # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
-        most = longest_answer(candidate, self.max_output_tokens, self.context_tokens)
+        most = longest_answer(candidate, self.providers)
         request = candidate.request
         if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
             # The answer may be longer than `max_tokens`.
@@ -180,32 +150,24 @@ class Reservations:
         cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
-        return self.budgets.reserve(ReservationRequest(target.name, target.provider_name, tags, at, worst))
+        return self.budgets.reserve(target.name, self.budgets.limits(target.provider_name, tags, at), worst)
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
         """Its prices in all tiers: the provider decides which tier serves a call."""
-        target = candidate.target
+        target, tier = candidate.target, candidate.request.service_tier
         return self.prices.of_any_tier(
-            target.provider_name,
-            target.model,
-            at,
-            is_free=target.is_free,
-            service_tier=candidate.request.service_tier,
+            target.provider_name, target.model, at, is_free=target.is_free, service_tier=tier
         )
 
 
-def longest_answer(
-    candidate: Candidate,
-    max_output_tokens: Callable[[str, str], int | None],
-    context_tokens: Callable[[str, str], int | None],
-) -> int | None:
+def longest_answer(candidate: Candidate, providers: Providers) -> int | None:
     """The tokens of the longest answer that a candidate can give; None: unknown."""
     name, model = candidate.target.provider_name, candidate.target.model
     most = candidate.request.max_tokens
     if most is None:
-        most = max_output_tokens(name, model)
+        most = providers.max_output_tokens(name, model)
     if most is None:
-        context = context_tokens(name, model)
+        context = providers.context_tokens(name, model)
         most = None if context is None else max(context - int(candidate.size.least_input_tokens), 1)
     return most
 
@@ -214,10 +176,7 @@ def longest_answer(
 def worst_case(
     price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:
-    """The most that an attempt can cost; None: unknown.
-
-    A token has at least one byte, so a request has no more tokens than bytes, plus those of the model's template.
-    """
+    """The most that an attempt can cost; None: unknown."""
     if isinstance(price, HourPrice):
         return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
     if price is None or most_output_tokens is None:

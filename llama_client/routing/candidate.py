@@ -27,8 +27,6 @@ _DEPENDENT = {
 
 
 class Candidate:
-    """A target that may answer a call."""
-
     def __init__(
         self, target: Target, health: Health, request: ChatRequest, size: RequestSize, route: str | None = None
     ) -> None:
@@ -65,7 +63,6 @@ class Candidate:
         return following
 
     def exclude(self, error: LlamaClientError) -> None:
-        """Makes no further attempt in this call."""
         self.error = error
         self.is_excluded = True
 
@@ -118,6 +115,5 @@ def _with_beginning(request: ChatRequest, interrupted: Interrupted) -> ChatReque
 
 
 def _with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
-    """The request with the target's own parameters where the call gives none."""
     missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
     return request.model_copy(update=missing) if missing else request

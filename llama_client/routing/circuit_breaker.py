@@ -9,8 +9,6 @@ from typing import Literal
 from llama_client.errors import LlamaClientError
 from llama_client.routing.concurrency import Event
 
-BreakerState = Literal["closed", "open", "half-open"]
-
 
 class HalfOpenTrial(Event):
     """The one attempt that tests an open circuit. Other calls may wait for its end."""
@@ -24,8 +22,6 @@ class HalfOpenTrial(Event):
 
 @dataclass(slots=True, eq=False)
 class CircuitBreaker:
-    """The breaker of one target."""
-
     _failures: int
     _cooldown_s: float
     failures_in_row: int = 0
@@ -33,13 +29,12 @@ class CircuitBreaker:
     trial: HalfOpenTrial | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def state(self, now: float) -> BreakerState:
+    def state(self, now: float) -> Literal["closed", "open", "half-open"]:
         if self.opened_at is None:
             return "closed"
         return "half-open" if self.trial is not None or self.half_open_in_s(now) <= 0 else "open"
 
     def half_open_in_s(self, now: float) -> float:
-        """Seconds until a trial is allowed."""
         return 0.0 if self.opened_at is None else max(self.opened_at + self._cooldown_s - now, 0.0)
 
     def start_trial(self) -> HalfOpenTrial | None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from llama_client.errors import InvalidRequestError, OverloadedError
@@ -55,13 +56,9 @@ class Event:
 
 
 def wait_for_event(event: Event, seconds: float) -> None:
-    """Blocks until the event happens, at most this long."""
     # A SimpleQueue is the only primitive whose `put` is re-entrant, so it may run inside the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def wake() -> None:
-        woken.put(None)
-
+    wake = partial(woken.put, None)
     event.add_callback(wake)
     try:
         with contextlib.suppress(queue.Empty):
@@ -80,7 +77,6 @@ def get_within(items: queue.SimpleQueue[T], seconds: float | None) -> T:
 
 
 async def await_event(event: Event, seconds: float) -> None:
-    """`wait_for_event`, async."""
     import asyncio
 
     loop = asyncio.get_running_loop()

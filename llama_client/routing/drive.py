@@ -1,14 +1,11 @@
-"""Performs a plan's steps, sync and async. Nothing else loops over attempts.
-
-The plan lives in `plan.py`; here are the provider calls, the sleeps, and the threads and tasks of hedged attempts.
-"""
+"""Performs a plan's steps, sync and async. Nothing else loops over attempts."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic
 
@@ -46,8 +43,6 @@ _LOSERS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class OpenedStream(Generic[Chunks]):
-    """The attempt that has won, the chunks that have arrived, and the rest of them."""
-
     attempt: RunningAttempt
     arrived: list[ChatCompletionChunk]
     rest: Chunks
@@ -55,8 +50,6 @@ class OpenedStream(Generic[Chunks]):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call, checked and ready to be driven."""
-
     record: CallRecord
     candidates: Sequence[Candidate]
     deadline: Deadline
@@ -93,7 +86,6 @@ class Call:
             steps.close()
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
-        """`drive`, async."""
         plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
         steps, record = plan.steps(), self.record
         race = _AsyncRace(record)
@@ -122,10 +114,7 @@ class Call:
             steps.close()
 
     def after(self, broken: RunningAttempt) -> Call | None:
-        """The call that continues an interrupted stream; None: not allowed, not possible, or no target is left.
-
-        Its candidates are those that were neither interrupted nor excluded.
-        """
+        """The call that continues an interrupted stream; None: not allowed, not possible, or no target is left."""
         has_one_answer = self.record.request.n in (None, 1)
         if self.rules.on_interrupt != "continue" or not has_one_answer or not broken.answer.can_be_continued:
             return None
@@ -222,7 +211,6 @@ async def _aattempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedSt
 
 
 def _has_won(attempt: RunningAttempt, chunk: ChatCompletionChunk, arrived: list[ChatCompletionChunk]) -> bool:
-    """Whether a stream has content with this chunk."""
     arrived.append(chunk)
     if not attempt.answer.has_content:
         return False
@@ -243,15 +231,9 @@ def _lost(attempt: RunningAttempt, record: CallRecord, error: Exception) -> Lost
 
 
 def wrapped(error: Exception) -> ProviderError:
-    """An exception that a provider should not have raised, as one of ours."""
     failure = ServerError(f"provider raised an unexpected error: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _mark_late(running: Iterable[RunningAttempt]) -> None:
-    for attempt in running:
-        attempt.is_late = True
 
 
 @dataclass(slots=True, eq=False)
@@ -280,7 +262,8 @@ class _Race:
         try:
             attempt, outcome = get_within(self._ended, late_after_s)
         except queue.Empty:
-            _mark_late(self.running)
+            for attempt in self.running:
+                attempt.is_late = True
             return Late()
         del self.running[attempt]
         if isinstance(outcome, BaseException):
@@ -334,19 +317,18 @@ class _AsyncRace:
         return await self.first(late_after_s)
 
     async def first(self, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
-        """The outcome of the first attempt that ends; `Late`: none did in time."""
         import asyncio
 
         done, _ = await asyncio.wait(self.running, timeout=late_after_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            _mark_late(self.running.values())
+            for attempt in self.running.values():
+                attempt.is_late = True
             return Late()
         task = done.pop()
         del self.running[task]
         return task.result()
 
     async def stop(self) -> None:
-        """Stops the losers, upstream too, and records them."""
         import asyncio
 
         losers, self.running = self.running, {}

@@ -48,7 +48,6 @@ class RateLimits:
         self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
 
     def blocked_s(self, now: float) -> float:
-        """Seconds left of the target's `Retry-After`."""
         return max(self.blocked_until - now, 0.0)
 
     def note(self, rate_limit: Mapping[str, Any], now: float) -> None:
@@ -70,7 +69,6 @@ class RateLimits:
             self._left["tokens"] -= size.reserved_tokens
 
     def is_low(self, now: float, size: RequestSize) -> bool:
-        """Whether the request would be refused, as far as the headers say."""
         return self._lacks("requests", 1.0, now) or (
             "tokens" in self._left and self._lacks("tokens", size.reserved_tokens, now)
         )
@@ -87,8 +85,6 @@ class RateLimits:
 
 @dataclass(slots=True, eq=False)
 class DecayedMean:
-    """A mean in which a measurement counts half after each half-life."""
-
     _mean: float = 0.0
     _weight: float = 0.0
     _at: float = 0.0
@@ -126,13 +122,10 @@ class LatencyStats:
             self.tokens_per_s.add(tokens_per_s, now)
 
     def expected_s(self, now: float, *, tokens: float, streams: bool) -> float | None:
-        """The expected duration of an answer of that many tokens; None: unknown.
-
-        Of a stream: the time to the first token, then the tokens at their rate. Of a whole answer: the tokens at the
-        rate of whole answers, which includes the time to the first token.
-        """
+        """The expected duration of an answer of that many tokens; None: unknown."""
         ttft, rate, whole = self.ttft_s.value(now), self.tokens_per_s.value(now), self.whole_tokens_per_s.value(now)
         as_stream = None if ttft is None else ttft + (tokens / rate if rate else 0.0)
+        # The rate of whole answers includes the time to the first token.
         as_whole = tokens / whole if whole else None
         first, second = (as_stream, as_whole) if streams else (as_whole, as_stream)
         if first is not None:
@@ -142,8 +135,6 @@ class LatencyStats:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended."""
-
     error: LlamaClientError | None
     latency_s: float
     ttft_s: float | None = None
@@ -201,8 +192,6 @@ class Lease:
 
 @dataclass(slots=True, eq=False)
 class Health:
-    """What is known of one target."""
-
     name: str
     breaker: CircuitBreaker
     concurrency: ConcurrencyLimit | None
@@ -221,7 +210,6 @@ class Health:
 
     @property
     def usual_output_tokens(self) -> float | None:
-        """The mean length of recent answers of all targets; None: unknown."""
         return self.output_tokens.value(self.clock.monotonic())
 
     def lease(self, now: float) -> Lease | None:
@@ -319,8 +307,6 @@ class Health:
 
 
 class HealthRegistry:
-    """The health of all targets of one client."""
-
     def __init__(self, config: Config, clock: Clock) -> None:
         self._rules = config.routing
         self._clock = clock

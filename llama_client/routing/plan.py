@@ -1,11 +1,8 @@
-"""The plan of one call: decides what is tried next, and does nothing itself.
+"""The plan of one call: a generator that yields a step, is sent its outcome, and returns the winner's value or raises.
 
-A generator: it yields a step, is sent its outcome, and returns the winner's value or raises. Tested without a network.
-
-The rule in short: the first target that is ready and healthy is tried. After a failure that may pass, a target is ready
-again after a wait; meanwhile the others are tried. A target whose circuit is open, or that is rate limited, is skipped
-as long as a healthy one is left; else one call at a time makes a half-open trial, and all waiting calls share the
-outcome.
+The first target that is ready and healthy is tried. After a failure that may pass, a target is ready again after a
+wait; meanwhile the others are tried. A target whose circuit is open, or that is rate limited, is skipped as long as a
+healthy one is left; else one call at a time makes a half-open trial, and all waiting calls share the outcome.
 """
 
 from __future__ import annotations
@@ -43,10 +40,7 @@ _LEAST_WAIT_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential with full jitter: at random between 0 and a limit that doubles with each try.
-
-    That spreads calls which failed together best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog.
-    """
+    """Exponential with full jitter: see "Exponential Backoff And Jitter" in the AWS Architecture Blog."""
 
     uniform: Callable[[float, float], float]
 
@@ -54,10 +48,9 @@ class Backoff:
         # Imported by the first wait: it takes 30 ms.
         from tenacity import RetryCallState, Retrying, wait_exponential
 
-        retrying = Retrying(wait=wait_exponential(multiplier=_FIRST_S, max=_LAST_S))
-        state = RetryCallState(retrying, None, (), {})
+        state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = tries
-        return self.uniform(0.0, retrying.wait(state))
+        return self.uniform(0.0, wait_exponential(multiplier=_FIRST_S, max=_LAST_S)(state))
 
 
 T = TypeVar("T")
@@ -66,10 +59,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Start an attempt; `timeout_s` None: no limit."""
-
     candidate: Candidate
     lease: Lease
+    # None: no limit.
     timeout_s: float | None
     waited_s: float = 0.0
     late_after_s: float | None = None
@@ -83,24 +75,19 @@ class AwaitRunning:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Sleep, or until the event happens."""
-
     seconds: float
+    # Ends it early.
     event: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Reserve the worst-case cost of an attempt; the outcome is `Reserved` or `Refused`."""
-
     candidate: Candidate
     timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Record that this candidate is skipped."""
-
     candidate: Candidate
     reason: str
     error: LlamaClientError | None = None
@@ -108,15 +95,11 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Won(Generic[T]):
-    """The attempt has an answer."""
-
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The attempt failed, or `local_only` forbids it."""
-
     candidate: Candidate
     error: ProviderError | LocalOnlyError
 
@@ -129,13 +112,10 @@ class Late:
 Step = Try | AwaitRunning | Wait | Skip | Reserve
 Outcome = Won[T] | Lost | Late | Reserved | Refused | None
 Part = Generator[Step, Outcome[T], R]
-Steps = Generator[Step, Outcome[T], T]
 
 
 @dataclass(slots=True, eq=False)
 class Plan(Generic[T]):
-    """One call's plan."""
-
     _candidates: Sequence[Candidate]
     _rules: RoutingConfig
     _deadline: Deadline
@@ -143,8 +123,7 @@ class Plan(Generic[T]):
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
 
-    def steps(self) -> Steps[T]:
-        """Tries the candidates until one answers."""
+    def steps(self) -> Part[T, T]:
         may_hedge = False
         while True:
             step: Try | None = None
@@ -213,7 +192,6 @@ class Plan(Generic[T]):
 
     @staticmethod
     def _skip(candidate: Candidate, reason: str, error: LlamaClientError | None = None) -> Part[T, None]:
-        """Once a call."""
         if not candidate.is_reported:
             candidate.is_reported = True
             yield Skip(candidate, reason, error)
@@ -354,7 +332,6 @@ class Plan(Generic[T]):
         return left / 2 if self._has_alternative(candidate) else left
 
     def _has_alternative(self, candidate: Candidate) -> bool:
-        """Whether another candidate is ready now."""
         now = self._deadline.clock.monotonic()
         for other in self._candidates:
             if other is candidate or other.is_excluded or other.ready_at > now or other in self._running:

@@ -6,20 +6,11 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.clock import Clock
-from llama_client.costs.ledger import (
-    CALL,
-    ERROR,
-    PROVIDER,
-    TARGET,
-    UNPRICED_CALL,
-    UNPRICED_PROVIDER,
-    UNPRICED_TARGET,
-    Row,
-)
+from llama_client.costs.ledger import LedgerEntries
 from llama_client.errors import (
     APITimeoutError,
     InvalidRequestError,
@@ -40,8 +31,7 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.bills import Tokens
     from llama_client.costs.budgets import PendingReservation
-    from llama_client.costs.ledger import Ledger
-    from llama_client.routing.billing import Reservations
+    from llama_client.routing.billing import Reserver
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -50,40 +40,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("llama_client.calls")
 
 
-@dataclass(slots=True, eq=False)
-class LedgerEntries:
-    """Hands a call's attempts to the ledger, each once."""
-
-    _ledger: Ledger
-    _request_id: str
-    _tags: Mapping[str, str]
-    _counted: set[tuple[str, int]] = field(default_factory=set)
-    _is_recorded: bool = True
-
-    def add(self, attempt: Attempt, candidate: Candidate, number: int, at: float, tokens: Tokens | None) -> None:
-        target = candidate.target
-        counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
-        firsts = [("", CALL)]
-        if attempt.outcome != "skipped":
-            # A skipped target has no call.
-            firsts += [(target.provider_name, PROVIDER), (target.name, TARGET)]
-        if attempt.cost is not None and attempt.cost.usd is None:
-            firsts += [("", UNPRICED_CALL), (target.provider_name, UNPRICED_PROVIDER), (target.name, UNPRICED_TARGET)]
-        for first in firsts:
-            # Each flag is set in one row of the call only, so that reports can sum them.
-            if first not in self._counted:
-                self._counted.add(first)
-                counts |= first[1]
-        provider, model = target.provider_name, target.model
-        row = Row(at, self._request_id, number, candidate.route, provider, model, self._tags, attempt, tokens, counts)
-        if not self._ledger.put(row) and self._is_recorded:
-            self._is_recorded = False
-            self._ledger.count_unrecorded()
-
-
 class CallRecord:
-    """One call: its attempts in order, and the answer of the one that won."""
-
     def __init__(
         self,
         request: ChatRequest,
@@ -92,7 +49,7 @@ class CallRecord:
         tags: Mapping[str, str],
         accounting: Accounting,
         form: AnswerForm | None = None,
-        purchases: Reservations | None = None,
+        reserver: Reserver | None = None,
         telemetry: Instrumentation | None = None,
     ) -> None:
         self.request = request
@@ -102,7 +59,7 @@ class CallRecord:
         self._form = form
         self._rules = rules
         self._machines = accounting.machines
-        self._purchases = purchases
+        self._reserver = reserver
         self._telemetry = telemetry
         self._tags = dict(tags)
         self._at = clock.wall()
@@ -118,15 +75,14 @@ class CallRecord:
         self._lock = threading.RLock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
-        """Finds the candidates that are free, and those that a budget covers."""
-        if self._purchases is not None:
+        if self._reserver is not None:
             for candidate in candidates:
-                self._purchases.mark(candidate, self._tags, self._at)
+                self._reserver.mark(candidate, self._tags, self._at)
 
     def reserve(self, step: Reserve) -> PendingReservation:
         """Only for a candidate that a budget covers."""
-        assert self._purchases is not None
-        return self._purchases.reserve(step.candidate, self._tags, self._at, step.timeout_s)
+        assert self._reserver is not None
+        return self._reserver.reserve(step.candidate, self._tags, self._at, step.timeout_s)
 
     def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:
@@ -200,7 +156,6 @@ class CallRecord:
         return self.completion(attempt)
 
     def completion(self, attempt: RunningAttempt) -> ChatCompletion:
-        """The answer so far."""
         first, facts = attempt.answer.first, attempt.facts
         shown_at = self._first_content_at or attempt.first_content_at
         completion = ChatCompletion(
@@ -242,6 +197,10 @@ class CallRecord:
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
         tokens, cost = self._billing.bill(attempt, outcome, error)
+        if attempt.reservation is not None:
+            usd = Decimal(0) if cost is None else cost.usd
+            # An estimate may be too low: the budget is charged with the worst case.
+            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
         receipt = Attempt(
             target=attempt.target.name,
             outcome=outcome,
@@ -286,7 +245,8 @@ class CallRecord:
             self.attempts.append(receipt)
             number = len(self.attempts)
             if self._entries is not None:
-                self._entries.add(receipt, candidate, number, self._at + (started_at - self._started_at), tokens)
+                at = self._at + (started_at - self._started_at)
+                self._entries.add(receipt, candidate.route, number, at, tokens)
         if _log.isEnabledFor(logging.DEBUG):
             waited = f" after a wait of {receipt.waited_s:.3f} s" if receipt.waited_s else ""
             took = f" in {receipt.latency_s:.3f} s" if receipt.latency_s is not None else ""

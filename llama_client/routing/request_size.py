@@ -7,15 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-    from llama_client.types.messages import ImagePart, TextPart
     from llama_client.types.request import ChatRequest
-
 
 # English text and code have about four bytes a token with the vocabularies of Llama 3 and GPT; other scripts, whose
 # letters have two or three bytes each, come out about right too.
-_BYTES_A_TOKEN = 4.0
+BYTES_PER_TOKEN = 4.0
 # No text of a language has more; only by this measure is a prompt refused as too long before it is sent.
 _MOST_BYTES_A_TOKEN = 8.0
 # The template's own tokens around each message.
@@ -39,8 +35,6 @@ _PLAIN_PARAMETERS = frozenset(
 
 
 class RequestSize:
-    """One request's size, computed at first use."""
-
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
 
@@ -52,7 +46,7 @@ class RequestSize:
             if isinstance(message.content, str):
                 texts.append(message.content)
             elif message.content is not None:
-                texts += [part.text for part in message.content if _is_text(part)]
+                texts += [part.text for part in message.content if part.type == "text"]
             if message.name is not None:
                 texts.append(message.name)
             if message.role == "tool":
@@ -77,7 +71,7 @@ class RequestSize:
     @cached_property
     def _images(self) -> int:
         return sum(
-            not _is_text(part)
+            part.type != "text"
             for message in self._request.messages
             if isinstance(message.content, tuple)
             for part in message.content
@@ -85,9 +79,8 @@ class RequestSize:
 
     @cached_property
     def input_tokens(self) -> float:
-        """The expected tokens of the prompt."""
         own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
-        return self._text_bytes / _BYTES_A_TOKEN + own
+        return self._text_bytes / BYTES_PER_TOKEN + own
 
     @property
     def most_input_tokens(self) -> int:
@@ -99,7 +92,6 @@ class RequestSize:
 
     @property
     def least_input_tokens(self) -> float:
-        """The lower bound of the prompt's tokens."""
         return self._text_bytes / _MOST_BYTES_A_TOKEN
 
     @property
@@ -108,12 +100,7 @@ class RequestSize:
         return self.input_tokens + (self._request.max_tokens or 0)
 
     def output_tokens(self, usual: float | None) -> float:
-        """The expected tokens of the answer."""
         choices, most = self._request.n or 1, self._request.max_tokens
         if usual is None:
             usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)
         return choices * (usual if most is None else min(usual, float(most)))
-
-
-def _is_text(part: TextPart | ImagePart) -> TypeIs[TextPart]:
-    return part.type == "text"

@@ -26,8 +26,6 @@ _MAX_KNOWN = 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider's model."""
-
     provider_name: str
     model: str
     provider: Provider
@@ -44,8 +42,6 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetList:
-    """The targets of one name, and the rules of their order."""
-
     targets: Sequence[Target]
     policy: Policy = "ordered"
     max_price_usd: Decimal | None = None
@@ -54,8 +50,6 @@ class TargetList:
 
 @dataclass(slots=True, eq=False)
 class TargetResolver:
-    """Resolves `model`, for one client."""
-
     _providers: Providers
     _store: ModelStore
     _routes: Mapping[str, RouteConfig]
@@ -64,7 +58,6 @@ class TargetResolver:
     _known: dict[str, TargetList] = field(default_factory=dict)
 
     def choices(self, model: object) -> list[TargetList]:
-        """The target lists of `model`, in order."""
         known = self._known.get(model) if isinstance(model, str) else None
         if known is not None and not self._providers.is_closed:
             return [known]
@@ -78,8 +71,10 @@ class TargetResolver:
         return [self._known.get(name) or self._resolved(name) for name in names]
 
     def _resolved(self, name: str) -> TargetList:
-        if not _is_text(name):
-            raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequestError("model: must be Unicode text, without lone surrogates", param="model") from None
         if self.only_provider is not None:
             found = TargetList([Target(self.only_provider, name, self._providers.get(self.only_provider))])
             return self._remembered(name, found)
@@ -115,12 +110,7 @@ def ollama_to_ask(config: Config, providers: Providers) -> str | None:
 def default_model(
     config: Config, providers: Providers, store: ModelStore, running: str | None, *, only_provider: str | None = None
 ) -> str:
-    """The model of a call that names none.
-
-    The configuration's `default_model`; else the only configured provider's own default. Without any configuration: the
-    model that a running Ollama has loaded, else its newest chat model, else the model pulled last (the demo model only
-    if there is no other).
-    """
+    """The model of a call that names none; `running`: what a running Ollama would answer with."""
     if config.default_model is not None:
         return config.default_model
     configured = list(config.providers)
@@ -152,7 +142,6 @@ def _named(name: str, providers: Providers) -> Target | None:
 
 
 def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mapping[str, RouteConfig]) -> list[Target]:
-    """The targets of a name of the catalogue."""
     provider, slash, model = name.partition("/")
     if not slash:
         found = _of_catalogue(name, providers)
@@ -208,11 +197,3 @@ def _reasons(offers: Sequence[Offer], providers: Providers, today: date) -> str:
     last = offers[-1]
     retired = providers.catalog.explain_retirement(last.provider_kind, last.id, today)
     return f"; {retired}" if retired else ""
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -92,7 +92,7 @@ _ANSWER_ONLY_KEYS = frozenset(
 
 
 class RequestPart(BaseModel):
-    """A part of a request, immutable; unknown names are errors."""
+    """A request or a part of one, immutable; unknown names are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 

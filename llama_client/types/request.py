@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict
+from typing import Annotated, Any, Literal, Required, TypedDict
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -91,11 +89,6 @@ class ParseParams(SharedParams, total=False):
     messages: Required[Sequence[Mapping[str, object] | Message]]
 
 
-_MAX_TOP_LOGPROBS = 20
-_MAX_CHOICES = 128
-_MAX_TOOLS = 128
-
-
 def _text_keys(value: object) -> object:
     # Token ids may be given as numbers; JSON's keys are strings.
     return {str(key): bias for key, bias in value.items()} if isinstance(value, Mapping) else value
@@ -167,7 +160,6 @@ Bias = (
     Annotated[int, Field(strict=True, ge=-100, le=100)]
     | Annotated[float, Field(strict=True, ge=-100, le=100, allow_inf_nan=False)]
 )
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Stop = Annotated[
     Annotated[SomeText, Tag("=text")]
     | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=other")],
@@ -181,14 +173,8 @@ ToolChoice = Annotated[
 ]
 
 
-class ChatRequest(BaseModel):
-    """A validated, immutable request. `model` is not part of it: the router turns it into targets.
-
-    `max_tokens` always has the limit; `max_completion_tokens` has it too if the caller used that name.
-    `schema_in_words` allows sending a schema as text, since the caller validates the answer.
-    """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+class ChatRequest(RequestPart):
+    """A validated, immutable request. `model` is not part of it: the router turns it into targets."""
 
     messages: Annotated[tuple[RequestMessage, ...], BeforeValidator(plain_messages), Field(min_length=1)]
     stream: StrictBool = False
@@ -196,19 +182,20 @@ class ChatRequest(BaseModel):
     top_p: Unit | None = None
     top_k: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] | None = None
     min_p: Unit | None = None
+    # Has the limit also where `max_completion_tokens` was given.
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     stop: Stop | None = None
     seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, Field(strict=True, ge=1, le=_MAX_CHOICES)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    repetition_penalty: Positive | None = None
+    repetition_penalty: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
     logit_bias: Annotated[dict[Text, Bias], BeforeValidator(_text_keys)] | None = None
     logprobs: StrictBool | None = None
-    top_logprobs: Annotated[int, Field(strict=True, ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[tuple[Tool, ...], BeforeValidator(as_tuple), Field(max_length=_MAX_TOOLS)] | None = None
+    tools: Annotated[tuple[Tool, ...], BeforeValidator(as_tuple), Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     reasoning_effort: Literal["none", "default", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
@@ -220,6 +207,7 @@ class ChatRequest(BaseModel):
     tags: dict[Text, Text] | None = None
     extra_body: Annotated[JsonObject, AfterValidator(_beside_parameters)] | None = None
     extra_headers: dict[HeaderName, HeaderValue] | None = None
+    # Allows sending a schema as text, since the caller validates the answer.
     schema_in_words: StrictBool = False
 
     @model_validator(mode="after")
@@ -259,13 +247,10 @@ class ChatRequest(BaseModel):
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
     given = {name: value for name, value in params.items() if value is not None}
-    if "max_completion_tokens" in given:
-        alias = given["max_completion_tokens"]
-        if given.setdefault("max_tokens", alias) != alias:
-            raise InvalidRequestError(
-                "max_tokens and max_completion_tokens are the same limit, but differ; give only one of them",
-                param="max_tokens",
-            )
+    alias = given.get("max_completion_tokens")
+    if alias is not None and given.setdefault("max_tokens", alias) != alias:
+        message = "max_tokens and max_completion_tokens are the same limit, but differ; give only one of them"
+        raise InvalidRequestError(message, param="max_tokens")
     if "schema_in_words" in given:
         raise InvalidRequestError("schema_in_words: unknown name", param="schema_in_words")
     given["stream"] = stream
@@ -283,15 +268,13 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
 _NAMES = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
 # Keyword arguments of other packages, and what does the same here.
 _INSTEAD = {
-    "deadline_s": "use timeout, in seconds",
+    **dict.fromkeys(("deadline_s", "request_timeout", "timeout_s"), "use timeout, in seconds"),
     "function_call": "use tool_choice",
     "functions": "use tools",
     "max_retries": "the configuration sets it for every call: [routing] retries = 2",
     "metadata": "send it as extra_body={'metadata': ...}; labels of your own are tags",
     "num_ctx": "set it for the provider: options = { num_ctx = ... } for ollama, n_ctx = ... for gguf",
-    "request_timeout": "use timeout, in seconds",
     "system": "ask takes system; for other calls put {'role': 'system', 'content': ...} first in messages",
-    "timeout_s": "use timeout, in seconds",
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from llama_client import LlamaClient
 from llama_client.crossover.throughput.measurements import Measurements
+from llama_client.crossover.throughput.points import MeasuredPoint
 from tests.cli.conftest import Ran, finished, on_terminal, run, running
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, as_json, silence, streamed
@@ -44,6 +45,10 @@ def configure(clean_home: Path, server: ReplayServer, more: str = "") -> None:
     )
 
 
+def subject_of(point: MeasuredPoint) -> tuple[object, ...]:
+    return point.model, point.gpu, point.n_gpus, point.precision, point.engine
+
+
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -60,7 +65,8 @@ def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplaySer
     file = Measurements.of_user().file
     assert f"2 of 2 levels stored in {file}".replace(" ", "") in "".join(ran.out.split())
     assert "llama-client crossover llama-3.1-8b --gpu b200_sxm --precision fp8 --engine vllm" in words(ran.out)
-    kept = Measurements.of_user().find("llama-3.1-8b", "b200_sxm", 1, "fp8", "vllm")
+    kept = Measurements.of_user().read().points
+    assert {subject_of(point) for point in kept} == {("llama-3.1-8b", "b200_sxm", 1, "fp8", "vllm")}
     assert [(point.concurrency, point.input_tokens, point.output_tokens) for point in kept] == [(1, 64, 6), (2, 64, 6)]
 
 
@@ -81,7 +87,8 @@ def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
     assert (document["stopped"], document["usd"], document["unpriced_requests"]) == (None, None, 17)
     first, second = document["levels"]
     assert (first["concurrency"], second["concurrency"]) == (1, 2)
-    point = Measurements.of_user().find("llama-3.1-8b", "b200_sxm", 2, "fp8", "vllm")[0]
+    point = Measurements.of_user().read().points[0]
+    assert subject_of(point) == ("llama-3.1-8b", "b200_sxm", 2, "fp8", "vllm")
     assert first["output_tokens_per_s"] == point.output_tokens_per_s
     assert (first["ttft_ms"]["mean"], first["tpot_ms"]["mean"]) == (point.ttft_ms, point.tpot_ms)
     assert (first["answered"], first["failed"], first["errors"], first["estimated"]) == (8, 0, {}, 0)

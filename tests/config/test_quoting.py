@@ -114,6 +114,8 @@ def test_a_password_in_ollama_s_variable_is_not_repeated(address: str, command: 
     "text",
     [
         "sk-abcdef",
+        "gsk_1a2b3c4d",
+        "http://ann:pw@host",
         "Bearer abc",
         "gsk_abcdef12",
         "tgp_v1_abcdefgh",

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from pydantic import SecretStr
 
 from llama_client import ConfigError, load_config
 from llama_client.config.effective import ValueSource, effective_values
 from llama_client.config.load import find_config
-from llama_client.redaction import shown_value
+from llama_client.redaction import shown_value, without_credentials
 
 FILE = """
 default_model = "chat"
@@ -129,6 +130,8 @@ def test_the_places_say_which_was_taken(file: Path) -> None:
         ("base_url", "ann:SECRET@h", "***"),
         ("base_url", "http://[SECRET", "***"),
         ("headers", {"X": "SECRET"}, {"X": "***"}),
+        ("api_key", SecretStr("gsk_1"), "***"),
+        ("url", SecretStr("postgresql://ann:pw@db.example/costs"), "postgresql://***@db.example/costs"),
         ("api_key_env", "GROQ_API_KEY", "GROQ_API_KEY"),
         ("api_key_env", "mine", "mine"),
         ("api_key_env", "gsk_SECRET", "***"),
@@ -150,3 +153,9 @@ def test_the_places_say_which_was_taken(file: Path) -> None:
 )
 def test_of_a_value_only_what_is_no_secret_is_shown(key: str, value: object, shown: object) -> None:
     assert shown_value(key, value, {"mine": "1"}) == (shown, shown != value)
+
+
+def test_an_address_is_shown_without_what_only_its_owner_knows() -> None:
+    address = "https://ann:pw@api.example/v1?key=k"
+    assert without_credentials(address) == "https://api.example/v1"
+    assert without_credentials(address, mark="***") == "https://***@api.example/v1?***"

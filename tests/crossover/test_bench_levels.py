@@ -22,6 +22,11 @@ def test_one_at_a_time_has_the_rate_of_the_whole_time() -> None:
     assert level.tpot_ms.p50 == pytest.approx(100)
 
 
+def test_a_spread_names_values_that_were_measured() -> None:
+    assert Spread.of([1, 2, 3, 10]) == Spread(p50=2, p95=10, mean=4.0)
+    assert Spread.of([]) is None
+
+
 def test_many_at_once_have_the_rate_of_the_steady_phase_alone() -> None:
     # Two places; the first answers take 8 s as both are read together, all later ones 4 s, one after the other.
     first = [request(0, 4, 8, 40), request(0, 4, 10, 40)]

@@ -48,6 +48,12 @@ def test_intervals_are_in_order_apart_and_bounded(
     assert len(found.intervals) <= MAX_INTERVALS + 2
 
 
+def test_a_step_is_won_from_its_crossing_to_its_end_and_the_rest_for_good() -> None:
+    stairs = Staircase(tokens_per_day_per_replica=100.0, usd_per_replica=60.0)
+    assert crossings(stairs, [Line(usd_per_daily_token=1)]).intervals == [(60.0, 100.0), (120.0, None)]
+    assert (is_ever_below(stairs, [Line(0.61)]), is_ever_below(stairs, [Line(0.6)])) == (True, False)
+
+
 def test_machines_that_never_pay_have_no_interval_whatever_their_number() -> None:
     assert crossings(Staircase(100, 60), [Line(0.6)]).intervals == []
     assert crossings(Staircase(100, 60), [Line(0.5), Line(5.0)]).intervals == []

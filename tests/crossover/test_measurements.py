@@ -38,7 +38,15 @@ def kept(tmp_path: Path) -> Measurements:
 
 
 def found(kept: Measurements, point: MeasuredPoint = POINT) -> list[MeasuredPoint]:
-    return kept.find(point.model, point.gpu, point.n_gpus, point.precision, point.engine)
+    """The kept points of a point's configuration, by their load and lengths."""
+    wanted = (point.model, point.gpu, point.n_gpus, point.precision)
+    points = [
+        each
+        for each in kept.read().points
+        if (each.model, each.gpu, each.n_gpus, each.precision) == wanted
+        and (point.engine is None or each.engine in (None, point.engine))
+    ]
+    return sorted(points, key=lambda each: (each.concurrency, each.input_tokens, each.output_tokens))
 
 
 def test_what_was_added_is_found_by_another(kept: Measurements) -> None:

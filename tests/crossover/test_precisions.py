@@ -21,6 +21,11 @@ def test_a_plain_format_is_as_large_as_its_makers_say(precision: str, gib: float
     assert weight_bytes(TABLES.model("llama-3-8b"), precision) / 2**30 == pytest.approx(gib, abs=0.015)
 
 
+def test_the_weights_of_a_model_are_as_large_as_its_files() -> None:
+    assert round(weight_bytes(TABLES.model("llama-3.1-8b"), "Q4_K_M") / 2**30, 2) == 4.58
+    assert round(weight_bytes(TABLES.model("llama-3.3-70b"), "fp8") / 1e9) == 73
+
+
 @pytest.mark.parametrize("model", ["llama-2-7b", "llama-3.3-70b", "llama-3.2-1b"])
 @pytest.mark.parametrize("precision", ["Q3_K_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_its_layers_are_its_blocks_and_its_output_is_q6_k(model: str, precision: str) -> None:

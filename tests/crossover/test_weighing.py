@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_client.crossover.throughput.rates import weigh
 from llama_client.crossover.throughput.replica import Replica
 from tests.crossover.test_rates import OWN, TABLES, l40s, rate
 
@@ -24,6 +25,10 @@ def test_the_band_grows_with_how_far_the_point_was_from_what_is_asked() -> None:
     assert l40s(replace(OWN, concurrency=round(full / 16), output_tokens_per_s=600.0)).error == pytest.approx(
         0.17, abs=0.03
     )
+
+
+def test_a_rate_moves_by_the_inverse_variances() -> None:
+    assert weigh(0.1, 0.36, 0.12) == pytest.approx((0.09, 0.12))
 
 
 def test_a_short_answer_to_one_request_moves_the_curve_little_and_makes_it_hardly_surer() -> None:

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 
 from llama_client import InvalidResponseError, ProviderError
 from llama_client.providers.base import AttemptFacts, HttpAnswer, ProviderCall
-from llama_client.providers.compatible import GroqCodec, TogetherCodec
+from llama_client.providers.groq_together import GroqCodec, TogetherCodec
 from llama_client.providers.services import SERVICES
 from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent, SseDecoder
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_request import OllamaCodec
-from llama_client.providers.wire.openai_request import CompatibleCodec, abilities_unknown
+from llama_client.providers.wire.openai_codec import CompatibleCodec, abilities_unknown
+from llama_client.providers.wire.openai_response import count
 from llama_client.providers.wire.rate_limits import duration_s, rate_limit, retry_after_s
-from llama_client.providers.wire.tool_calls import tool_calls_in
+from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.request import Tool, check_request
 
@@ -384,6 +385,15 @@ def durations(draw: st.DrawFn) -> tuple[str, float]:
     text += f"{minutes}m" if hours or minutes else ""
     fraction = f".{thousandths:03}".rstrip("0") if thousandths else ""
     return f"{text}{seconds}{fraction}s", hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+
+
+def test_a_duration_may_be_a_number_or_go_s_form() -> None:
+    texts = ("2m59.5s", "172ms", "12.5", "soon")
+    assert [duration_s(text) for text in texts] == [179.5, 0.172, 12.5, None]
+
+
+def test_a_count_is_a_whole_number_from_nought_up() -> None:
+    assert [count(value) for value in (3, 3.0, True, -1, "3")] == [3, 3, None, None, None]
 
 
 @quick

@@ -258,6 +258,18 @@ def test_clocks_that_are_not_told_are_not_made_up() -> None:
     assert reply.usage.completion_tokens is None
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("gpu:8080", "http://gpu:8080"),
+        ("https://ollama.com", "https://ollama.com"),
+    ],
+)
+def test_a_host_a_port_or_a_url_is_an_address(host: str, url: str) -> None:
+    assert ollama_url(host) == url
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
 def test_an_ipv6_address_is_understood_as_it_is(host: str) -> None:
     assert ollama_url(host) == "http://[::1]:11434"

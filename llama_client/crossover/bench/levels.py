@@ -1,10 +1,4 @@
-"""The figures of a measured level, made of the times and tokens of its requests.
-
-A level holds a number of requests in flight all the time: a new one starts as soon as one ends. Its rate is taken over
-its steady phase: from the end of the first answer (before it, all prompts were read at once) to the first end that no
-new request followed (after it, fewer were in flight). Where that phase is shorter than an answer takes, the rate is of
-the whole level, and too low; `is_steady` tells which. A single request at a time has no such edges.
-"""
+"""The figures of a measured level, which holds a number of requests in flight: a new one starts as soon as one ends."""
 
 from __future__ import annotations
 
@@ -60,12 +54,6 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None: there are no values.
-
-        Examples:
-            >>> Spread.of([1, 2, 3, 10])
-            Spread(p50=2, p95=10, mean=4.0)
-        """
         if not values:
             return None
         ordered = sorted(values)
@@ -104,6 +92,7 @@ def level_of(concurrency: int, samples: Sequence[Sample]) -> Level:
     if not answered:
         return level
     window = _steady_phase(concurrency, samples, answered)
+    # Without a steady phase the rate is that of the whole level, and too low.
     start, end = window or (began, over)
     tokens, chunks = sum(each.output_tokens or 0 for each in answered), sum(each.chunks for each in answered)
     rate = sum(_tokens_within(each, start, end, tokens / max(chunks, 1)) for each in samples) / (end - start)
@@ -128,6 +117,8 @@ def _steady_phase(
     concurrency: int, samples: Sequence[Sample], answered: Sequence[Sample]
 ) -> tuple[float, float] | None:
     """Start and end of the steady phase; None: it is shorter than an answer takes."""
+    # From the end of the first answer (before it, all prompts were read at once) to the first end that no new request
+    # followed (after it, fewer were in flight). A single request at a time has no such edges.
     last_start = max(sample.started for sample in samples)
     end = min(sample.ended for sample in samples if sample.ended > last_start or sample.started == last_start)
     if concurrency == 1:

@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.crossover.bench.levels import Level, Sample, level_of
+from llama_client.crossover.scenario import invalid
 from llama_client.errors import (
     AuthenticationError,
-    InvalidRequestError,
     LlamaClientError,
     ModelNotFoundError,
     PermissionDeniedError,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.streams import AsyncChatStream
     from llama_client.types.completion import ChatCompletion, Cost
-
 
 MAX_LEVELS, MAX_CONCURRENCY, MAX_REQUESTS, MAX_SECONDS = 16, 512, 10_000, 3600.0
 MAX_INPUT_TOKENS, MAX_OUTPUT_TOKENS = 1_000_000, 100_000
@@ -54,7 +53,8 @@ class BenchPlan:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.concurrencies) <= MAX_LEVELS or len(set(self.concurrencies)) != len(self.concurrencies):
-            raise _wrong("concurrency", f"must be 1 to {MAX_LEVELS} different numbers", self.concurrencies)
+            shown = ",".join(map(str, self.concurrencies)) or "none"
+            raise invalid("concurrency", f"must be 1 to {MAX_LEVELS} different numbers, got {shown}")
         for name, value, most in (
             *(("concurrency", each, MAX_CONCURRENCY) for each in self.concurrencies),
             ("input_tokens", self.input_tokens, MAX_INPUT_TOKENS),
@@ -62,9 +62,9 @@ class BenchPlan:
             ("requests", 1 if self.requests is None else self.requests, MAX_REQUESTS),
         ):
             if not 1 <= value <= most:
-                raise _wrong(name, f"must be from 1 to {most:,}", value)
+                raise invalid(name, f"must be from 1 to {most:,}, got {value}")
         if self.seconds is not None and not 0 < self.seconds <= MAX_SECONDS:
-            raise _wrong("seconds", f"must be above 0 and at most {MAX_SECONDS:,.0f}", self.seconds)
+            raise invalid("seconds", f"must be above 0 and at most {MAX_SECONDS:,.0f}, got {self.seconds}")
 
     @property
     def seconds_a_level(self) -> float:
@@ -99,11 +99,6 @@ def first_content_timeout_s(config: Config, target: str) -> float:
     return min(config.routing.deadline_s, config.routing.first_content_s)
 
 
-def _wrong(param: str, rule: str, value: object) -> InvalidRequestError:
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
-    return InvalidRequestError(f"{param}: {rule}, got {shown or 'none'}", param=param)
-
-
 # Each word is one token, with the space before it, in the vocabularies of Llama 3 and GPT.
 _WORDS = """
     time year people way day man thing woman life child world school state family student group country problem hand
@@ -119,16 +114,15 @@ _FIXED_TOKENS = 60
 
 
 class Prompts:
-    def __init__(self, input_tokens: int, rng: random.Random) -> None:
+    def __init__(self, input_tokens: int) -> None:
         self._input_tokens = input_tokens
-        self._rng = rng
-        self._vocabulary = _WORDS.split()
+        self._rng = random.SystemRandom()
         self._words = max(input_tokens - _FIXED_TOKENS, 1)
 
     def next(self) -> str:
         """A new prompt. It differs from the first word on, as caches match prefixes."""
         mark = f"{self._rng.getrandbits(64):016x}"
-        return f"{mark} {_TASK} {' '.join(self._rng.choices(self._vocabulary, k=self._words))}"
+        return f"{mark} {_TASK} {' '.join(self._rng.choices(_WORDS.split(), k=self._words))}"
 
     def calibrate(self, counted_tokens: int) -> None:
         # In any tokenizer a word has from one to three tokens.
@@ -217,15 +211,11 @@ class BenchRun:
 
 
 async def measure(
-    client: AsyncLlamaClient,
-    plan: BenchPlan,
-    *,
-    progress: Callable[[Step], None] = lambda _: None,
-    rng: random.Random | None = None,
+    client: AsyncLlamaClient, plan: BenchPlan, *, progress: Callable[[Step], None] = lambda _: None
 ) -> BenchRun:
     """Measures a target, after one request that warms it up and calibrates the length of prompts."""
     run = BenchRun(plan)
-    prompts = Prompts(plan.input_tokens, rng or random.SystemRandom())
+    prompts = Prompts(plan.input_tokens)
     progress(Step(0, 0, 1))
     async with await _open(client, plan, prompts, min(plan.output_tokens, _WARM_UP_TOKENS)) as stream:
         async for _ in stream:

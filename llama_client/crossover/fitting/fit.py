@@ -9,8 +9,8 @@ from typing import Any, Literal
 from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.crossover.fitting.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
 from llama_client.crossover.precisions import canonical, embedding_parameters, gguf_names, weight_bytes
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture
-from llama_client.errors import InvalidRequestError
 
 Where = Literal["one-gpu", "several-gpus", "split", "ram"]
 ON_GPUS: tuple[Where, ...] = ("one-gpu", "several-gpus")
@@ -40,8 +40,7 @@ class PlacementRequest:
 
 @dataclass(frozen=True)
 class Placement:
-    # None: there is no room.
-    where: Where | None
+    where: Where | None  # None: there is no room
     need: Need
     gpus: int
     layers_on_gpus: int
@@ -80,16 +79,14 @@ def place(load: PlacementRequest, machine: Machine) -> Placement | None:
 def shortage(load: PlacementRequest, machine: Machine) -> tuple[Need, int | None]:
     """The need, and how much of it is missing on all GPUs together, or in RAM where there are none."""
     count = len(machine.gpus)
+    if count == 0:
+        needed, ram = load.need(), machine.usable_ram_bytes
+        return needed, None if ram is None or load.is_served else max(needed.total_bytes - ram, 0)
     if load.is_served:
-        if count == 0:
-            return load.need(), None
         memory = min(gpu.usable_bytes for gpu in machine.gpus)
         count = max(_parallel(load.model, count))
         needed = load.need(count, memory)
         return needed, max(needed.total_bytes - memory * count, 0)
-    if count == 0:
-        needed, ram = load.need(), machine.usable_ram_bytes
-        return needed, None if ram is None else max(needed.total_bytes - ram, 0)
     needed = load.need(count)
     missing = needed.total_bytes - machine.usable_gpu_bytes
     # The sum would be enough, but layers are not divided: about one more has to fit.
@@ -280,16 +277,13 @@ def fit(
 def _check(load: PlacementRequest, machine: Machine) -> None:
     require_positive(context_tokens=load.context_tokens, sequences=load.sequences)
     if load.context_tokens > load.model.context_tokens:
-        raise InvalidRequestError(
-            f"context_tokens: {load.model.name} was trained for {load.model.context_tokens:,} tokens, "
-            f"got {load.context_tokens:,}",
-            param="context_tokens",
-        )
+        trained = f"{load.model.name} was trained for {load.model.context_tokens:,} tokens"
+        raise invalid("context_tokens", f"{trained}, got {load.context_tokens:,}")
     if load.is_served and not can_serve(machine):
-        raise InvalidRequestError(
-            f"precision: {load.precision!r} is run by vLLM, TensorRT-LLM and SGLang, on GPUs of NVIDIA or AMD, and "
+        raise invalid(
+            "precision",
+            f"{load.precision!r} is run by vLLM, TensorRT-LLM and SGLang, on GPUs of NVIDIA or AMD, and "
             f"{machine.name} has none; give one of GGUF, such as 'Q8_0' or 'F16'",
-            param="precision",
         )
     value_bytes_of_cache(load.cache_precision, load.precision)
 

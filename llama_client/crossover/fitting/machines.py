@@ -10,12 +10,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
-from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.fitting.memory import MAX_GPUS, require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
@@ -38,16 +40,11 @@ _DRIVER_NAMES = {
 def row_name(title: str, tables: Tables) -> str | None:
     """The name of a GPU's row; None: the tables have none, or it is not certain."""
     plain = " ".join(_NOISE.sub(" ", title).split()).lower()
-    named = [name for name, pattern in _DRIVER_NAMES.items() if re.fullmatch(pattern, plain)]
-    words = _underscored(plain)
-    for gpu in tables.gpus:
-        if gpu.name in named or (not named and words in (gpu.name, _underscored(gpu.title.lower()))):
-            return gpu.name
-    return None
-
-
-def _underscored(text: str) -> str:
-    return re.sub(r"[\s_-]+", "_", text)
+    name = next((row for row, pattern in _DRIVER_NAMES.items() if re.fullmatch(pattern, plain)), plain)
+    try:
+        return tables.gpu(name).name
+    except InvalidRequestError:
+        return None
 
 
 # A driver that hangs must not hang the command; a cold nvidia-smi takes two seconds.
@@ -137,11 +134,9 @@ def _cgroup_limits(probe: SystemProbe) -> list[int]:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return None
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return None
 
 
 def _run(command: Sequence[str]) -> str | None:
@@ -180,9 +175,6 @@ def _windows_ram_bytes() -> int | None:
     return int(status.total) if answered else None
 
 
-MAX_GPUS = 1024
-
-
 @dataclass(frozen=True, slots=True)
 class MachineGpu:
     title: str
@@ -212,12 +204,10 @@ class Machine:
 
     @property
     def usable_ram_bytes(self) -> int | None:
-        """The RAM for programs; None: unknown."""
         return None if self.ram_bytes is None else self.ram_bytes - system_reserve_bytes(self.ram_bytes)
 
     @property
     def gpus_are_alike(self) -> bool:
-        """Whether there are GPUs and all have the same name and memory."""
         return bool(self.gpus) and len({(gpu.title, gpu.usable_bytes) for gpu in self.gpus}) == 1
 
     def with_gpus(self, count: int) -> Machine:
@@ -234,7 +224,7 @@ def named(gpu: str, n_gpus: int = 1, *, tables: Tables | None = None, ram_bytes:
     row = (tables or Tables.bundled()).gpu(gpu)
     require_positive(gpus=n_gpus)
     if n_gpus > MAX_GPUS:
-        raise InvalidRequestError(f"gpus: must be at most {MAX_GPUS}, got {n_gpus}", param="gpus")
+        raise invalid("gpus", f"must be at most {MAX_GPUS}, got {n_gpus}")
     memory = round(row.memory_gib * 2**30)
     usable = _usable(row.vendor, row.memory_kind, memory)
     fp4 = row.fp4_tflops is not None

@@ -7,28 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from llama_client.crossover.precisions import cached_value_bytes, embedding_parameters, family, weight_bytes
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, unknown
-from llama_client.errors import InvalidRequestError
 
 Engine = Literal["llama.cpp", "server"]
 """`server`: vLLM, TensorRT-LLM and SGLang, which set memory aside in the same way."""
 
-GIB = 2**30
+GIB, MAX_GPUS = 2**30, 1024
 # llama.cpp's `-ub`: so many tokens of a prompt go through the model at once. Its default.
 BATCH_TOKENS = 512
-# Blocks of 32 values with one or two 16-bit scales (ggml-common.h: block_q8_0, block_q5_1, ...).
-_BYTES_A_CACHED_VALUE = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "fp8": 1.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
+# Of 32 values with one or two 16-bit scales (ggml-common.h: block_q8_0, block_q5_1, ...).
+_BYTES_A_BLOCK = {"q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_1": 20, "q4_0": 18, "iq4_nl": 18}
+_BYTES_A_CACHED_VALUE = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "fp8": 1.0}
+_BYTES_A_CACHED_VALUE |= {name: size / 32 for name, size in _BYTES_A_BLOCK.items()}
 CACHE_PRECISIONS = tuple(_BYTES_A_CACHED_VALUE)
 # The driver's context and the engine's own kernels on each GPU: an upper bound. Together with the compute buffer it
 # stays between the 0.3 and 1.5 GiB that people see for models of 1 to 70 billion parameters.
@@ -94,10 +85,8 @@ def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention
     if not chunked_attention:
         return float(context_tokens)
     if chunk is None or every is None:
-        raise InvalidRequestError(
-            f"chunked_attention: {model.name} looks back over its whole context in every layer; leave it out",
-            param="chunked_attention",
-        )
+        whole = f"{model.name} looks back over its whole context in every layer; leave it out"
+        raise invalid("chunked_attention", whole)
     # Most layers cache one chunk, every n-th caches all: of Llama 4's three quarters and a quarter.
     return min(context_tokens, chunk) * (1 - 1 / every) + context_tokens / every
 
@@ -137,7 +126,7 @@ def system_reserve_bytes(ram_bytes: int) -> int:
 def require_positive(**counts: object) -> None:
     for param, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidRequestError(f"{param}: must be a whole number above 0, got {value!r}", param=param)
+            raise invalid(param, f"must be a whole number above 0, got {value!r}")
 
 
 Method = Literal["full", "full-8bit-adam", "lora", "qlora"]
@@ -220,21 +209,16 @@ def lora_parameters(model: Architecture, *, rank: int = DEFAULT_RANK, matrices: 
     """LoRA's adapters: for each matrix, `rank x (inputs + outputs)` (arXiv 2106.09685), in each expert its own."""
     require_positive(rank=rank)
     if not matrices:
-        raise InvalidRequestError(f"matrices: must name one of {', '.join(MATRICES)}", param="matrices")
+        raise invalid("matrices", f"must name one of {', '.join(MATRICES)}")
     if strange := [matrix for matrix in matrices if matrix not in MATRICES]:
         raise unknown("matrices", strange[0], MATRICES)
     queries = model.layers * (model.hidden + model.heads * model.head_dim)
     keys = model.layers * (model.hidden + model.kv_heads * model.head_dim)
     sizes = {"q": queries, "k": keys, "v": keys, "o": queries}
-    feed_forward = _feed_forward_sizes(model)
+    # Of one of the three matrices, over all layers and experts.
+    feed_forward = model.layers * (model.hidden + model.ffn)
+    if (moe := model.moe) is not None:
+        with_experts = model.layers // moe.every_n_layers
+        experts = with_experts * (moe.experts + moe.shared_experts) * (model.hidden + moe.expert_ffn)
+        feed_forward = experts + (model.layers - with_experts) * (model.hidden + model.ffn)
     return rank * sum(sizes.get(matrix, feed_forward) for matrix in set(matrices))
-
-
-def _feed_forward_sizes(model: Architecture) -> int:
-    """Inputs and outputs of one of the three matrices, over all layers and experts."""
-    moe = model.moe
-    if moe is None:
-        return model.layers * (model.hidden + model.ffn)
-    with_experts = model.layers // moe.every_n_layers
-    experts = with_experts * (moe.experts + moe.shared_experts) * (model.hidden + moe.expert_ffn)
-    return experts + (model.layers - with_experts) * (model.hidden + model.ffn)

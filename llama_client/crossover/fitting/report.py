@@ -11,8 +11,6 @@ from llama_client.crossover.fitting.fit import Fit
 from llama_client.crossover.fitting.memory import GIB, TrainingNeed
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 
-Topic = Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
-# On GitHub.
 _REPOSITORY = "meta-llama/llama-models: models"
 # Licence -> the release's folder in Meta's repository; what must be shown, and the beginning that the name of a model
 # made with it must have (section 1.b.i). Llama 2's has neither.
@@ -28,7 +26,7 @@ _META_LICENCES = {
 
 @dataclass(frozen=True, slots=True)
 class LicenceNote:
-    topic: Topic
+    topic: Literal["licence", "research-only", "not-released", "monthly-users", "european-union", "attribution"]
     text: str
     source: str
 
@@ -112,9 +110,8 @@ def verdict(fit: Fit) -> str:
 
 
 def sources(fit: Fit, tables: Tables, today: date) -> tuple[Source, ...]:
-    rows: list[Architecture | Gpu] = [fit.model]
     used = {gpu.row for gpu in fit.machine.gpus}
-    rows += [gpu for gpu in tables.gpus if gpu.name in used]
+    rows: list[Architecture | Gpu] = [fit.model, *(gpu for gpu in tables.gpus if gpu.name in used)]
     found = [_source(row.name, row.source, row.checked_on, row.unverified, today) for row in rows]
     if any(option.engine == "llama.cpp" for option in fit.options) and fit.model.checked_on is not None:
         found.append(_source("bits per weight", _GGUF_BITS, _GGUF_BITS_CHECKED_ON, None, today))
@@ -145,14 +142,12 @@ def _shortage(fit: Fit) -> str:
     missing = fit.answer.shortage_bytes
     if missing is None:
         return ", and how much memory is there is unknown"
-    there = (
-        gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
-    )
+    ram = f"{gib(fit.machine.usable_ram_bytes or 0)} of RAM"
+    there = gib(fit.machine.usable_gpu_bytes) if fit.machine.gpus else ram
     return f", {there} are there: {gib(missing)} short"
 
 
 def _remedies(fit: Fit) -> str:
-    """What would fit instead: another precision, a shorter context, more GPUs."""
     answer, remedies = fit.answer, []
     if fit.best is not None and fit.best.precision != answer.precision and (fit.best.fits_on_gpus or not fit.fits):
         remedies.append(f"{fit.best.precision} ({gib(fit.best.need.total_bytes)}) would fit")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
-from llama_client.crossover.format import cut, share, short_usd, times, tokens
+from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
 from llama_client.crossover.plots import style
 from llama_client.crossover.report import where_cheaper
 
@@ -109,23 +110,17 @@ def curves(crossover: Crossover) -> Curves:
 
 def ratios(found: Curves, peaks: Sequence[float]) -> list[list[float]]:
     """The ratio of self-hosting's cost to the cheapest API's, for each peak to mean and volume."""
-    rows = []
-    for peak in peaks:
-        stairs = staircase(replace(found.crossover.plan, peak_to_mean=peak))
-        rows.append([_ratio(stairs.usd(volume), found.api_usd(volume)) for volume in found.volumes])
-    return rows
+    fleets = [staircase(replace(found.crossover.plan, peak_to_mean=peak)) for peak in peaks]
+    return [[_ratio(stairs.usd(volume), found.api_usd(volume)) for volume in found.volumes] for stairs in fleets]
 
 
 def shades(crossover: Crossover, low: float, high: float) -> list[tuple[float, float, float]]:
-    """The ranges between two volumes where self-hosting is cheaper, as `(from, to, share of the range)`.
-
-    Intervals wide enough to be seen keep their bounds. Of narrower ones there may be thousands: each cell of the axis
-    gets the share that they fill. Where the crossover does not list all, the gap counts as half.
-    """
+    """The ranges between two volumes where self-hosting is cheaper, as `(from, to, share of the range)`."""
     width = math.log(high / low) / _CELLS
     known = list(crossover.intervals)
     if crossover.crossings.is_complete or len(known) < 2:
         return _shaded(known, low, high, width)
+    # The gap that is not listed counts as half.
     left_out = (known[-2][1] or high, known[-1][0])
     start, end = max(left_out[0], low), min(left_out[1], high)
     return [*_shaded(known, low, high, width), *([(start, end, 0.5)] if start < end else [])]
@@ -172,28 +167,22 @@ def _steps(stairs: Staircase, volumes: Sequence[float]) -> tuple[float, ...]:
 
 
 def _shaded(intervals: Sequence[Interval], low: float, high: float, width: float) -> list[tuple[float, float, float]]:
-    wide, filled = [], dict[int, float]()
+    """Intervals wide enough to be seen; of narrower ones, perhaps thousands, the share of each cell that they fill."""
+
+    def edge(cell: int) -> float:
+        return low * math.exp(cell * width)
+
+    wide, filled = [], defaultdict[int, float](float)
     for start, end in intervals:
         start, end = max(start, low), high if end is None else min(end, high)
-        if start >= end:
-            continue
-        if math.log(end / start) >= 2 * width:
+        if start < end and math.log(end / start) >= 2 * width:
             wide.append((start, end, 1.0))
-            continue
-        left = start
-        while left < end:
-            # Split at the edges of cells.
-            cell = math.floor(math.log(left / low) / width + 1e-9)
-            right = min(end, low * math.exp((cell + 1) * width))
-            if right <= left:
-                break
-            filled[cell] = filled.get(cell, 0.0) + (right - left)
-            left = right
-    cells = []
-    for cell, part in filled.items():
-        start, end = low * math.exp(cell * width), low * math.exp((cell + 1) * width)
-        cells.append((start, end, min(1.0, part / (end - start))))
-    return sorted([*wide, *cells])
+        elif start < end:
+            first = math.floor(math.log(start / low) / width + 1e-9)
+            for cell in range(first, first + 3):  # it touches no more
+                filled[cell] += max(0.0, min(end, edge(cell + 1)) - max(start, edge(cell)))
+    cells = [(edge(cell), edge(cell + 1), part) for cell, part in filled.items() if part > 0]
+    return sorted([*wide, *((start, end, min(1.0, part / (end - start))) for start, end, part in cells)])
 
 
 COST_HEADING = "Cost of a month by volume"
@@ -262,7 +251,7 @@ def _draw_apis(axes: Axes, found: Curves, look: style.PanelStyle, *, per_mtok: b
         handles += draw(api, f"{name}: {api.price}", color=colour, linestyle=dashes, linewidth=width, zorder=3)
     if others := found.apis[len(style.API_LOOKS) :]:
         dearest = max(each.usd_per_mtok for each in others)
-        label = f"{len(others)} dearer API{'s' if len(others) > 1 else ''}, up to {short_usd(dearest)}/M"
+        label = f"{counted(len(others), 'dearer API')}, up to {short_usd(dearest)}/M"
         handles += [draw(api, label, color=style.OTHER_APIS, linewidth=0.8, zorder=2)[0] for api in others][:1]
     return handles
 
@@ -274,12 +263,9 @@ def _draw_stairs(axes: Axes, found: Curves) -> list[Artist]:
     )
     if found.crossover.verdict == "never":
         api = [found.api_usd(volume) for volume in found.steps]
-        label = "what it costs more, at any volume"
-        handles.append(
-            axes.fill_between(
-                found.steps, api, costs, color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0, label=label
-            )
-        )
+        area = axes.fill_between(found.steps, api, costs, label="what it costs more, at any volume")
+        area.set(color=style.DEARER, alpha=_DEARER_OPACITY, linewidth=0)
+        handles.append(area)
     return handles
 
 
@@ -342,7 +328,7 @@ def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     cash, paid = list(bought.cash_usd), bought.payback_months
     months = list(range(len(cash)))
     style.quieten(axes)
-    for sign, colour, opacity in ((1, style.WINS, 0.2), (-1, style.DEARER, 0.14)):
+    for sign, colour, opacity in ((1, style.WINS, _WINS_OPACITY), (-1, style.DEARER, _DEARER_OPACITY)):
         where = [sign * each >= 0 for each in cash]
         axes.fill_between(months, cash, where=where, interpolate=True, color=colour, alpha=opacity, linewidth=0)
     axes.axhline(0, color=style.INK, linewidth=1)
@@ -351,8 +337,7 @@ def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     ]
     if paid is not None and paid <= months[-1]:
         handles += axes.plot([paid], [0], label=f"paid for in month {_month(paid)}", **style.dot(style.WON))
-    replicas = "replica" if bought.replicas == 1 else "replicas"
-    remarks = [f"{bought.replicas:,} {replicas} for {short_usd(bought.price_usd)}"]
+    remarks = [f"{counted(bought.replicas, 'replica')} for {short_usd(bought.price_usd)}"]
     if bought.discounted_payback_months is not None:
         remarks.append(f"paid for with interest in month {_month(bought.discounted_payback_months)}")
     remarks.append(f"worth today, what is left sold in the end: {short_usd(bought.npv_usd)}")

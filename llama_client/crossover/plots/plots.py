@@ -49,13 +49,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML: for phones, screens and paper, in light and dark mode; the same page gives the same text.
-
-    Examples:
-        >>> html = render(Page(title="Llama 3.3 70B", sentence="The API is cheaper at <1 G tokens a day."))
-        >>> "cheaper at &lt;1 G" in html
-        True
-    """
+    """The page as HTML: for phones, screens and paper, in light and dark mode; the same page gives the same text."""
     template = resources.files("llama_client.crossover.data").joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=_text(page.title),
@@ -105,24 +99,16 @@ def _text(text: str) -> str:
     return escape(plain)
 
 
-def page_of(crossover: Crossover, others: Sequence[Crossover] = ()) -> Page:
+def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] = ()) -> None:
     text = report(crossover)
-    return Page(
+    page = Page(
         title=text.title,
         sentence=text.sentence,
         notes=(text.binding, *text.notes, f"Prices and sellers as of {crossover.today}."),
         plots=page_plots(crossover),
         tables=tables(text, crossover, others),
     )
-
-
-def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] = ()) -> None:
-    """Writes the page of a crossover atomically.
-
-    Example:
-        save_page(evaluate(scenario, draws=10_000), Path("report.html"))
-    """
-    write_page(page_of(crossover, others), path)
+    write_page(page, path)
 
 
 # The page's variables for the colours that dark mode replaces.
@@ -138,9 +124,8 @@ PAGE_COLOURS = {
     style.LOST: "lost",
 }
 _COLOUR = re.compile("|".join(PAGE_COLOURS))
-_HEAD = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
-_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-_COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
+# What stands before the element itself, metadata, and comments.
+_NOT_DRAWN = re.compile(r"^.*?(?=<svg\b)|<metadata>.*?</metadata>|<!--.*?-->\s*", re.DOTALL)
 _ROOT = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
 _NAME = re.compile(r'(\bid="|(?:xlink:)?href="#|url\(#)([^")]+)')
 # The page sets the font once.
@@ -151,8 +136,7 @@ def inline(figure: Figure, prefix: str) -> str:
     """A figure as an SVG element, with ids under a prefix, and with the page's colours and font."""
     file = io.BytesIO()
     figure.savefig(file, **form_settings("svg"))
-    text = _HEAD.sub("", file.getvalue().decode("utf-8"), count=1)
-    text = _METADATA.sub("", _COMMENT.sub("", text))
+    text = _NOT_DRAWN.sub("", file.getvalue().decode("utf-8"))
     text = _ROOT.sub(r'<svg viewBox="\1">', text, count=1)
     text = _NAME.sub(lambda match: f"{match[1].replace('xlink:', '')}{prefix}-{match[2]}", text)
     # Within tags alone: the text between them may look like a colour or a font.
@@ -180,15 +164,7 @@ class _Panel:
 
 
 def save_sheet(crossover: Crossover, path: Path, *, title: str) -> None:
-    """Draws a crossover on one sheet, and writes it atomically.
-
-    The cost of a month and of a million tokens by volume, with where self-hosting is cheaper; the effect of each
-    figure on its own; the return on a purchase, else the probability that self-hosting is cheaper where it was drawn;
-    and the winner by volume and peak.
-
-    Example:
-        save_sheet(evaluate(scenario, draws=10_000), Path("crossover.png"), title="Llama 3.3 70B")
-    """
+    """Draws all panels of a crossover on one sheet."""
     form = form_of(path)
     with drawing(_WHAT), atomic_file(path) as file:
         _sheet(curves(crossover), title).savefig(file, **form_settings(form))

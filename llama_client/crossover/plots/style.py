@@ -28,7 +28,7 @@ API_LOOKS: tuple[tuple[str, object, float], ...] = (
 )
 OTHER_APIS = "#8c8c8c"
 # From self-hosting far below an API to far above it.
-FAR_BELOW, BELOW, JUST_BELOW, JUST_ABOVE, ABOVE, FAR_ABOVE = "#0073b3", SKY, "#b9def4", "#fae0a8", ORANGE, VERMILION
+LEVEL_COLOURS = ("#0073b3", SKY, "#b9def4", "#fae0a8", ORANGE, VERMILION)
 WON, LOST = "#00734f", "#b34700"  # of words: dark enough to be read
 # An axis of dollars spans at least this many orders of magnitude.
 _LEAST_DECADES = 1.2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from llama_client.crossover.format import share, short_usd, tokens
@@ -37,7 +39,6 @@ _NAMES = {
 _SHARES = frozenset({"slo_derate", "max_utilisation", "residual_share"})
 _PEAKS = 24
 _LEVELS = (0.5, 0.8, 1.0, 1.25, 2.0)
-_LEVEL_COLOURS = (style.FAR_BELOW, style.BELOW, style.JUST_BELOW, style.JUST_ABOVE, style.ABOVE, style.FAR_ABOVE)
 _LEVEL_NAMES = ("under 0.5", "0.5 to 0.8", "0.8 to 1", "1 to 1.25", "1.25 to 2", "over 2")
 _UNSURE = (20, 80)
 
@@ -113,10 +114,10 @@ def draw_peaks(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     step = (found.high / found.low) ** (0.5 / (len(found.volumes) - 1))
     for peak, row in zip(peaks, ratios(found, peaks), strict=True):
         for level, bars in _runs(found.volumes, row, step).items():
-            colour = _LEVEL_COLOURS[level]
+            colour = style.LEVEL_COLOURS[level]
             # It reaches under the next row, so that no seam shows between them.
             axes.broken_barh(bars, (peak - height / 2, height * 1.5), facecolor=colour, edgecolor=colour, linewidth=0.4)
-    handles = [style.patch(colour, name) for colour, name in zip(_LEVEL_COLOURS, _LEVEL_NAMES, strict=True)]
+    handles = [style.patch(colour, name) for colour, name in zip(style.LEVEL_COLOURS, _LEVEL_NAMES, strict=True)]
     handles += axes.plot([found.crossover.reference_volume], [own], label="this scenario", **style.dot(style.INK))
     style.scale_tokens(axes, look, found.low, found.high)
     axes.set_ylim(1, top)
@@ -136,13 +137,8 @@ def _swing_label(swing: Swing) -> str:
 def _runs(volumes: tuple[float, ...], row: list[float], step: float) -> dict[int, list[tuple[float, float]]]:
     """Runs of neighbours of one level, each as its start and its width."""
     found: dict[int, list[tuple[float, float]]] = {}
-    start, before = 0, -1
-    for place in range(len(row) + 1):
-        level = sum(row[place] >= bound for bound in _LEVELS) if place < len(row) else -1
-        if level == before:
-            continue
-        if before >= 0:
-            low, high = max(volumes[start] / step, volumes[0]), min(volumes[place - 1] * step, volumes[-1])
-            found.setdefault(before, []).append((low, high - low))
-        start, before = place, level
+    for level, run in groupby(range(len(row)), key=lambda place: bisect.bisect(_LEVELS, row[place])):
+        places = list(run)
+        low, high = max(volumes[places[0]] / step, volumes[0]), min(volumes[places[-1]] * step, volumes[-1])
+        found.setdefault(level, []).append((low, high - low))
     return found

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from llama_client.crossover.precisions import all_gguf_names, canonical, family
-from llama_client.crossover.tables import Gpu, unknown
-from llama_client.errors import InvalidRequestError
+from llama_client.crossover.scenario import invalid
+from llama_client.crossover.tables import Gpu, data_of, unknown
 
 ENGINES = ("trtllm", "vllm", "sglang", "llama.cpp")
 _SPELLINGS = {"tensorrt-llm": "trtllm", "tensorrt": "trtllm", "llamacpp": "llama.cpp", "llama-cpp": "llama.cpp"}
@@ -15,7 +15,7 @@ _SPELLINGS = {"tensorrt-llm": "trtllm", "tensorrt": "trtllm", "llamacpp": "llama
 
 def canonical_engine(engine: str, *, param: str = "engine") -> str:
     if not isinstance(engine, str):
-        raise InvalidRequestError(f"{param}: must be a name, as in 'vllm', not {type(engine).__name__}", param=param)
+        raise invalid(param, f"must be a name, as in 'vllm', not {type(engine).__name__}")
     lower = engine.strip().lower()
     name = _SPELLINGS.get(lower.replace("_", "-").replace(" ", "-"), lower)
     if name not in ENGINES:
@@ -30,17 +30,12 @@ def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
         if is_gguf or name == "bf16":
             return name if is_gguf else "F16"
         known = ", ".join(all_gguf_names())
-        message = f"precision: llama.cpp runs GGUF files, not {precision!r}; known are {known}"
-        raise InvalidRequestError(message, param="precision")
+        raise invalid("precision", f"llama.cpp runs GGUF files, not {precision!r}; known are {known}")
     if gpu.vendor == "apple":
-        message = f"engine: {engine!r} does not run on {gpu.title or gpu.name}; give 'llama.cpp'"
-        raise InvalidRequestError(message, param="engine")
+        raise invalid("engine", f"{engine!r} does not run on {gpu.title or gpu.name}; give 'llama.cpp'")
     if is_gguf and name != "F16":
-        raise InvalidRequestError(
-            f"precision: there is no estimate for {engine} with GGUF's {name!r}; give 'bf16', 'fp8', 'nvfp4' or "
-            "'int4', or engine 'llama.cpp'",
-            param="precision",
-        )
+        others = "give 'bf16', 'fp8', 'nvfp4' or 'int4', or engine 'llama.cpp'"
+        raise invalid("precision", f"there is no estimate for {engine} with GGUF's {name!r}; {others}")
     return "bf16" if is_gguf else name
 
 
@@ -73,12 +68,9 @@ class SingleStream:
 @dataclass(frozen=True, slots=True)
 class Fitted:
     servers: Constants
-    # By kind of memory.
-    llama_cpp: dict[str, SingleStream]
-    # Relative errors (sigmas), by what an estimate rests on.
-    errors: dict[str, float]
-    # By GPU, both directions together, in 10^9 bytes per second.
-    links_gb_per_s: dict[str, float]
+    llama_cpp: dict[str, SingleStream]  # by kind of memory
+    errors: dict[str, float]  # relative (sigmas), by what an estimate rests on
+    links_gb_per_s: dict[str, float]  # by GPU, both directions together, in 10^9 bytes per second
 
     def link_gb_per_s(self, gpu: str) -> float:
         return self.links_gb_per_s.get(gpu, self.links_gb_per_s["default"])
@@ -86,10 +78,6 @@ class Fitted:
 
 @cache
 def fitted() -> Fitted:
-    import tomllib
-    from importlib import resources
-
-    text = resources.files("llama_client.crossover.data").joinpath("throughput.toml").read_text(encoding="utf-8")
-    found = tomllib.loads(text)
+    found = data_of("throughput.toml")
     streams = {kind: SingleStream(**row) for kind, row in found["llama_cpp"].items()}
     return Fitted(Constants(**found["servers"]), streams, found["errors"], found["links_gb_per_s"])

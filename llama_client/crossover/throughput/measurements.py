@@ -1,8 +1,4 @@
-"""What `llama-client bench` measured, stored for later crossovers: JSON lines in the user's data folder.
-
-Each line is one point. A writer holds a lock and appends all its lines at once; a reader takes complete lines and no
-lock, so neither waits for the other.
-"""
+"""What `llama-client bench` measured, stored for later crossovers: a JSON line a point in the user's data folder."""
 
 from __future__ import annotations
 
@@ -19,16 +15,13 @@ import platformdirs
 from pydantic import TypeAdapter, ValidationError
 
 from llama_client.clock import Clock
-from llama_client.crossover.throughput.points import MeasuredPoint
+from llama_client.crossover.throughput.points import MeasuredPoint, are_as_long
 from llama_client.errors import ConfigError
 
-_APP_NAME, _FILE_NAME = "llama-client", "measurements.jsonl"
 # About ten thousand points; older ones are not read.
 MAX_FILE_BYTES = 4 << 20
 _MAX_LINE_BYTES = 4096
 _POINT = TypeAdapter(MeasuredPoint)
-# Lengths that differ by less than this share are the same.
-_SAME_LENGTH = 0.1
 # The clock of the writer may have been ahead of ours around midnight.
 _CLOCKS_APART = timedelta(days=1)
 # Windows locks byte ranges, also beyond the end of a file; no line is ever so far on.
@@ -48,8 +41,7 @@ class Measurements:
 
     @classmethod
     def of_user(cls) -> Measurements:
-        """The file in the user's data folder, beside the ledger."""
-        return cls(platformdirs.user_data_path(_APP_NAME, appauthor=False) / _FILE_NAME)
+        return cls(platformdirs.user_data_path("llama-client", appauthor=False) / "measurements.jsonl")
 
     def add(self, points: Sequence[MeasuredPoint], *, target: str | None = None) -> None:
         """Adds points, all or none of them."""
@@ -81,19 +73,11 @@ class Measurements:
                 broken += 1
                 continue
             setup = (point.model, point.gpu, point.n_gpus, point.precision, point.engine, point.concurrency)
-            others = newest.get(setup, [])
-            newest[setup] = [*(other for other in others if not _is_same_length(other, point)), point]
+            lengths = (point.input_tokens, point.output_tokens)
+            others = newest.get(setup, ())
+            kept = [each for each in others if not are_as_long((each.input_tokens, each.output_tokens), lengths)]
+            newest[setup] = [*kept, point]
         return StoredMeasurements(tuple(point for points in newest.values() for point in points), broken)
-
-    def find(self, model: str, gpu: str, n_gpus: int, precision: str, engine: str | None) -> list[MeasuredPoint]:
-        wanted = (model, gpu, n_gpus, precision)
-        found = [
-            point
-            for point in self.read().points
-            if (point.model, point.gpu, point.n_gpus, point.precision) == wanted
-            and (engine is None or point.engine in (None, engine))
-        ]
-        return sorted(found, key=lambda point: (point.concurrency, point.input_tokens, point.output_tokens))
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -115,12 +99,6 @@ class Measurements:
         yield from (line for line in text.splitlines() if line.strip())
 
 
-def _is_same_length(one: MeasuredPoint, other: MeasuredPoint) -> bool:
-    """Whether prompts and answers are equally long, but for what varies from run to run."""
-    lengths = ((one.input_tokens, other.input_tokens), (one.output_tokens, other.output_tokens))
-    return all(abs(first - second) <= _SAME_LENGTH * max(first, second) for first, second in lengths)
-
-
 def _point(line: bytes) -> MeasuredPoint | None:
     """The point of a line; None: it is damaged."""
     with suppress(ValidationError):
@@ -131,6 +109,7 @@ def _point(line: bytes) -> MeasuredPoint | None:
 @contextmanager
 def _locked(file: Path) -> Iterator[int]:
     """The file, opened to append to, by one process at a time. The lock ends with the process."""
+    # Readers take complete lines and no lock, so neither waits for the other.
     handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
     try:
         if sys.platform == "win32":

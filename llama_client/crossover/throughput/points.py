@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -68,7 +68,6 @@ class MeasuredPoint:
 Load = Literal["offline", "served", "single"]
 """`offline`: as many requests as fit, all there from the start; `served`: over the network; `single`: one request."""
 
-_FOLDER = "llama_client.crossover.data"
 # The rows are dated 2025-10 to 2026-04; most names carry 2026-04.
 _MEASURED_ON = date(2026, 4, 1)
 _MEASURED_SOURCE = "aiconfigurator-core 0.12.0, silicon_sample.csv (Apache-2.0)"
@@ -83,8 +82,6 @@ _LOADS: dict[str, Load] = {
 }
 _DIMENSIONS = ("layers", "hidden", "ffn", "heads", "kv_heads", "head_dim", "vocab", "tied_embeddings", "moe")
 _shape = attrgetter(*_DIMENSIONS, "cross_attention_layers")
-
-
 _Value = TypeVar("_Value")
 
 
@@ -119,12 +116,15 @@ def bundled_points() -> tuple[PublishedPoint, ...]:
     return (*_measured(tables), *_published(tables))
 
 
-def published_rows() -> list[dict[str, str]]:
-    return list(_rows("published_throughput.csv"))
+def rows_of(file: str) -> Iterator[dict[str, str]]:
+    from importlib import resources
+
+    text = resources.files("llama_client.crossover.data").joinpath(file).read_text(encoding="utf-8")
+    yield from csv.DictReader(text.splitlines())
 
 
 def _measured(tables: Tables) -> Iterator[PublishedPoint]:
-    for number, row in enumerate(_rows("measured_throughput.csv"), 2):
+    for number, row in enumerate(rows_of("measured_throughput.csv"), 2):
         model, gpu = tables.model(row["model_path"].removesuffix("-FP8")), tables.gpu(row["system"])
         precision = precision_for(row["gemm_quant_mode"], row["backend"], gpu)
         isl, osl, batch = int(row["isl"]), int(row["osl"]), int(row["batch_size"])
@@ -136,7 +136,7 @@ def _measured(tables: Tables) -> Iterator[PublishedPoint]:
 
 
 def _published(tables: Tables) -> Iterator[PublishedPoint]:
-    for row in published_rows():
+    for row in rows_of("published_throughput.csv"):
         engine = _by_beginning(_ENGINES, row["engine"].lower())
         load = _by_beginning(_LOADS, row["scenario"])
         if engine is None or load is None:
@@ -154,17 +154,13 @@ def _published(tables: Tables) -> Iterator[PublishedPoint]:
         batch = _number(row["concurrency"]) or counted
         isl, osl = _whole(row["input_tokens"]), _whole(row["output_tokens"])
         source = f"{row['source']} ({row['engine']}, {row['scenario']})"
-        yield PublishedPoint(*setup, load, isl, osl, batch, tpot, ttft, rate, source, _day(row["as_of"]))
+        # A year or a month stands for its first day.
+        as_of = date.fromisoformat(f"{row['as_of']}-01-01"[:10]) if row["as_of"] else None
+        yield PublishedPoint(*setup, load, isl, osl, batch, tpot, ttft, rate, source, as_of)
 
 
 def _by_beginning(known: Mapping[str, _Value], text: str) -> _Value | None:
     return next((value for beginning, value in known.items() if text.startswith(beginning)), None)
-
-
-def _rows(file: str) -> Iterator[dict[str, str]]:
-    from importlib import resources
-
-    yield from csv.DictReader(resources.files(_FOLDER).joinpath(file).read_text(encoding="utf-8").splitlines())
 
 
 def _number(text: str) -> float | None:
@@ -175,19 +171,11 @@ def _whole(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _day(text: str) -> date | None:
-    """The first day of a year, a month or a day: `2025`, `2025-09` or `2025-09-09`."""
-    if not text:
-        return None
-    year, month, day = (*map(int, text.split("-")), 1, 1)[:3]
-    return date(year, month, day)
-
-
 RateSource = Literal["measured", "published", "estimated"]
 # Published rates of dense models that exceed the estimate by more had their prompts in a cache: at 2000 tokens in and
 # 100 out, those of vLLM 0.12 with an 8B on an H200 need all of the data sheet's FLOPS.
 MOST_OF_ESTIMATE = 1.5
-# Lengths within this factor of one another are the same.
+# Lengths within this factor of one another are the same: that much varies from run to run.
 _SAME_LENGTH = 1.1
 
 
@@ -196,13 +184,11 @@ class KnownPoint:
     rung: RateSource
     isl: int
     osl: int
-    # None: as many as fit, offline.
-    batch: float | None
+    batch: float | None  # None: as many as fit, offline
     output_tokens_per_s: float
     source: str
     as_of: date | None
-    # Whether the rate is over the whole time of requests, or only over the time after their first tokens.
-    own_prompt: bool = True
+    own_prompt: bool = True  # the rate is over the whole time of requests, not only that after their first tokens
     tpot_ms: float | None = None
     ttft_ms: float | None = None
 
@@ -236,17 +222,29 @@ def known(point: MeasuredPoint) -> KnownPoint:
     return KnownPoint("measured", isl, osl, batch, rate, source, day, tpot_ms=tpot, ttft_ms=ttft)
 
 
-def published_points(replica: Replica) -> list[KnownPoint]:
+def published_points(replica: Replica) -> Iterator[KnownPoint]:
     """The published points of a replica's configuration that fit it and did not take prompts from a cache."""
-    return [
-        point
-        for point in _known_published(replica)
-        if replica.model.moe is not None
-        or point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
-    ]
+    for point in bundled_points():
+        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
+        if not same or point.gpu.name != replica.gpu.name or not same_shape(point.model, replica.model):
+            continue
+        if (point.isl is None and point.load != "single") or point.osl is None:
+            continue
+        if not _has_room(replica, point.isl or 1, point.osl):
+            continue
+        rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
+        if point.tpot_ms is not None and point.batch is not None:
+            # Without the time to first tokens, where the start of a short run weighs too much.
+            rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
+            own_prompt = False
+        batch = None if point.load == "offline" else point.batch
+        source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
+        found = KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
+        if replica.model.moe is not None or rate <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, found):
+            yield found
 
 
-def nearest(points: Sequence[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
+def nearest(points: Iterable[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
     """The point of the nearest lengths and load, the newest of equals."""
 
     def order(point: KnownPoint) -> tuple[float, int]:
@@ -267,9 +265,8 @@ def apart(point: KnownPoint, isl: int, osl: int) -> float:
     return abs(math.log(point.isl / isl)) + abs(math.log(point.osl / osl))
 
 
-def is_as_long(point: KnownPoint, isl: int, osl: int) -> bool:
-    """Whether a point's lengths are these, but for what varies from run to run."""
-    return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in ((point.isl, isl), (point.osl, osl)))
+def are_as_long(lengths: tuple[int, int], others: tuple[int, int]) -> bool:
+    return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in zip(lengths, others, strict=True))
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:
@@ -312,25 +309,6 @@ def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architec
     # A model of the user's own tables matches by its name alone.
     shape = shapes.get(point.model)
     return point.model == replica.model.name or (shape is not None and same_shape(shape, replica.model))
-
-
-def _known_published(replica: Replica) -> Iterator[KnownPoint]:
-    for point in bundled_points():
-        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
-        if not same or point.gpu.name != replica.gpu.name or not same_shape(point.model, replica.model):
-            continue
-        if (point.isl is None and point.load != "single") or point.osl is None:
-            continue
-        if not _has_room(replica, point.isl or 1, point.osl):
-            continue
-        rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
-        if point.tpot_ms is not None and point.batch is not None:
-            # Without the time to first tokens, where the start of a short run weighs too much.
-            rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
-            own_prompt = False
-        batch = None if point.load == "offline" else point.batch
-        source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
-        yield KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
 
 
 def _load_of(batch: float | None, isl: int, osl: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.crossover.throughput.engines import fitted
 from llama_client.crossover.throughput.points import (
@@ -14,10 +15,10 @@ from llama_client.crossover.throughput.points import (
     MeasuredPoint,
     RateSource,
     apart,
+    are_as_long,
     bundled_points,
     distance,
     estimated_tokens_per_s,
-    is_as_long,
     known,
     nearest,
     own_points,
@@ -25,7 +26,6 @@ from llama_client.crossover.throughput.points import (
 )
 from llama_client.crossover.throughput.replica import Replica, Saturation, ceiling_tokens_per_s
 from llama_client.crossover.throughput.work import require_lengths, require_number
-from llama_client.errors import InvalidRequestError
 
 # Relative errors of a repeated measurement, and of another installation of the same: judgements.
 MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.07
@@ -49,7 +49,7 @@ def _weighed(
         return 1.0, estimated, False
     off = math.log(near.output_tokens_per_s / estimated_tokens_per_s(replica, near))
     own = MEASURED_ERROR if near.rung == "measured" else PUBLISHED_ERROR
-    as_long = is_as_long(near, isl, osl)
+    as_long = are_as_long((near.isl, near.osl), (isl, osl))
     if as_long and (near.batch is None or near.batch * _SAME_LOAD >= full.batch):
         return math.exp(off), own, False
     if not as_long:
@@ -71,12 +71,7 @@ def scaled_error(own: float, apart: float) -> float:
 
 
 def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
-    """The shift of the logarithm of a rate, and the sigma of the result: weights are inverse variances.
-
-    Examples:
-        >>> [round(figure, 3) for figure in weigh(0.1, 0.36, 0.12)]
-        [0.09, 0.12]
-    """
+    """The shift of the logarithm of a rate, and the sigma of the result: weights are inverse variances."""
     # Where a point shows the estimator to be further off than both sigmas explain, its sigma is too small.
     estimated = max(estimated, math.sqrt(max(0.0, off**2 - scaled**2)))
     moved = off * estimated**2 / (estimated**2 + scaled**2)
@@ -170,7 +165,7 @@ def measured_rate(
     """The rate of a machine that only measured points are known of, such as a CPU."""
     _require_limits(tpot_limit_ms, ttft_limit_s)
     if not points:
-        raise InvalidRequestError("points: at least one is required", param="points")
+        raise invalid("points", "at least one is required")
     return _of_points_alone([known(point) for point in points], isl, osl, tpot_limit_ms, ttft_limit_s)
 
 
@@ -186,7 +181,7 @@ def _of_points_alone(own: Sequence[KnownPoint], isl: int, osl: int, tpot_limit_m
 
     held = max(filter(keeps, points), key=lambda point: point.output_tokens_per_s, default=None)
     alone = min(points, key=lambda point: point.batch or 1)
-    is_scaled = not is_as_long(full, isl, osl)
+    is_scaled = not are_as_long((full.isl, full.osl), (isl, osl))
     # Other lengths make another rate, and there is no estimate of it.
     grown = fitted().errors["unscaled_drift"] * math.sqrt(least) if is_scaled else 0.0
     slow = replace(_saturation(alone), output_tokens_per_s=0.0, batch=0)
@@ -222,7 +217,7 @@ def _require_limits(tpot_limit_ms: float, ttft_limit_s: float) -> None:
         if limit != math.inf:
             require_number(param, limit)
         if limit <= 0:
-            raise InvalidRequestError(f"{param}: must be above 0, got {limit:g}", param=param)
+            raise invalid(param, f"must be above 0, got {limit:g}")
 
 
 def decode_tpot_ms(
@@ -307,6 +302,6 @@ def max_throughput(
 def _replica(model: str, gpu: str, n_gpus: int, precision: str, engine: str, tables: Tables | None) -> Replica:
     for param, name in (("model", model), ("gpu", gpu)):
         if not isinstance(name, str):
-            raise InvalidRequestError(f"{param}: must be a name of the tables, not {type(name).__name__}", param=param)
+            raise invalid(param, f"must be a name of the tables, not {type(name).__name__}")
     known = tables or Tables.bundled()
     return Replica(known.model(model), known.gpu(gpu), n_gpus, precision, engine)

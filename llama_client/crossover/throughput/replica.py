@@ -1,8 +1,4 @@
-"""One replica (a server process, its GPUs, the model on them): its estimated speed by batch, and the ceiling.
-
-Measured and published figures have precedence over this estimate: `rates.py`. llama.cpp, which works differently:
-`llama_cpp.py`.
-"""
+"""One replica (a server process, its GPUs, the model on them): its estimated speed by batch, and the ceiling."""
 
 from __future__ import annotations
 
@@ -12,32 +8,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from llama_client.crossover.fitting.memory import MAX_GPUS
 from llama_client.crossover.precisions import cached_value_bytes, family, weight_bytes
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu
 from llama_client.crossover.throughput import llama_cpp
 from llama_client.crossover.throughput.engines import Constants, canonical_engine, fitted, precision_for
-from llama_client.crossover.throughput.llama_cpp import active_bytes
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
-    Work,
-    attention_flops,
-    flops_reached,
     hardware,
-    prefill_flops,
     read_weight_bytes,
     require_lengths,
     require_number,
-    require_room,
     require_whole,
     step_time,
     usable_bytes,
     work_of,
 )
-from llama_client.errors import InvalidRequestError
 
 Binding = Literal["memory", "bandwidth", "compute", "slo"]
-MAX_GPUS = 1024
 # No server runs with more requests at once; vLLM's default is 256 to 1024, TensorRT-LLM's 2048.
 MAX_BATCH = 4096
 # llama.cpp's server splits its context into as many slots as it is configured for; no published figure has more.
@@ -56,8 +46,7 @@ class Saturation:
     batch: int
     tpot_ms: float
     ttft_ms: float | None
-    # None: unknown, as no estimate is compared.
-    binding: Binding | None
+    binding: Binding | None  # None: unknown, as no estimate is compared
 
     def times(self, factor: float) -> Saturation:
         """The same load on a replica that is faster by a factor."""
@@ -79,7 +68,7 @@ class Replica:
     def __post_init__(self) -> None:
         require_whole("n_gpus", self.n_gpus, "GPUs")
         if not 1 <= self.n_gpus <= MAX_GPUS:
-            raise InvalidRequestError(f"n_gpus: must be from 1 to {MAX_GPUS}, got {self.n_gpus}", param="n_gpus")
+            raise invalid("n_gpus", f"must be from 1 to {MAX_GPUS}, got {self.n_gpus}")
         engine = canonical_engine(self.engine)
         object.__setattr__(self, "engine", engine)
         object.__setattr__(self, "precision", precision_for(self.precision, engine, self.gpu))
@@ -108,13 +97,13 @@ class Replica:
 
     def largest_batch(self, isl: int, osl: int) -> int:
         require_lengths(self.model, isl, osl)
-        require_room(self.model, self.gpu, self.n_gpus, self.precision, self.engine, isl + osl, self.kv_value_bytes)
+        _require_room(self, isl + osl)
         return math.floor(self.room_for(isl, osl))
 
     def tpot_ms(self, batch: float, isl: int, osl: int, *, served: bool = True) -> float:
         require_number("batch", batch)
         if batch < 1:
-            raise InvalidRequestError(f"batch: must be at least 1, got {batch}", param="batch")
+            raise invalid("batch", f"must be at least 1, got {batch}")
         running = min(batch, self.largest_batch(isl, osl))
         return self._tpot_ms(running, isl, osl, served=served)
 
@@ -189,28 +178,17 @@ class Replica:
     def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
         if self.is_llama_cpp:
             if self.gpu.bf16_tflops is None:
-                raise InvalidRequestError(
-                    f"batch: the FLOPS of {self.gpu.name!r} are unknown, so only one request at a time is known; give "
-                    "1, or a row of your own with bf16_tflops",
-                    param="batch",
-                )
+                known = f"the FLOPS of {self.gpu.name!r} are unknown, so only one request at a time is known"
+                raise invalid("batch", f"{known}; give 1, or a row of your own with bf16_tflops")
             prompts = batch if own_prompt else batch - 1
             return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
-        work = self._work(batch, isl, osl, own_prompt=own_prompt)
+        kv_bytes = self.kv_value_bytes
+        work = work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:
-        if self.is_llama_cpp:
-            return llama_cpp.prompt_ms(self.model, self.gpu, isl)
-        work = self._work(1, isl, 1, own_prompt=True)
-        exchange_s = work.exchanged_bytes / (self._hardware.link_bytes_per_s * self._constants.link_efficiency)
-        matrices_s = prefill_flops(self.model, isl) / flops_reached(self._hardware, self.precision, self._constants)
-        wide_flops = self._hardware.wide_flops * self._constants.compute_efficiency
-        return (matrices_s + attention_flops(self.model, isl) / wide_flops) * 1e3 + exchange_s * 1e3
-
-    def _work(self, batch: float, isl: int, osl: int, *, own_prompt: bool) -> Work:
-        kv_bytes = self.kv_value_bytes
-        return work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
+        step = self._step(1, isl, 1, served=False, own_prompt=True)
+        return step.prefill_ms + step.exchange_ms
 
     @cached_property
     def _hardware(self) -> ServingHardware:
@@ -231,6 +209,37 @@ def _last(keeps: Callable[[float], bool], most: float) -> float:
     return low
 
 
+# Suggested where a model does not fit, most bits first.
+_NARROWER = {"llama.cpp": ("Q8_0", "Q6_K", "Q4_K_M"), "server": ("fp8", "nvfp4", "int4")}
+_MOST_GPUS_OFFERED = 64
+
+
+def _require_room(replica: Replica, tokens: int) -> None:
+    model, n_gpus, precision, engine = replica.model, replica.n_gpus, replica.precision, replica.engine
+    cache = model.kv_bytes_per_token(replica.kv_value_bytes) * tokens
+    usable = usable_bytes(replica.gpu, engine)
+    weights = weight_bytes(model, precision)
+    missing = weights + cache - usable * n_gpus
+    if missing <= 0:
+        return
+    offers = []
+    more = math.ceil((weights + cache) / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
+    if n_gpus < more <= _MOST_GPUS_OFFERED:
+        offers.append(f"{more} GPUs")
+    for narrower in _NARROWER["llama.cpp" if replica.is_llama_cpp else "server"]:
+        least = weight_bytes(model, narrower) + model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
+        if least <= usable * n_gpus:
+            offers.append(f"{narrower} on what there is")
+            break
+    fits = f"would fit: {' or '.join(offers)}" if offers else "a larger GPU is needed"
+    raise invalid(
+        "model",
+        f"{model.name} in {precision} does not fit on {n_gpus} x {replica.gpu.name}: it needs {weights / 1e9:.1f} GB "
+        f"and {cache / 1e9:.1f} GB for a request of {tokens} tokens, {engine} has {usable * n_gpus / 1e9:.1f} GB, so "
+        f"{missing / 1e9:.1f} GB are missing; {fits}",
+    )
+
+
 # By whether llama.cpp runs it: servers cache in 8 bits at the least, llama.cpp in q4_0.
 _NARROWEST_CACHED_VALUE_BYTES = {False: 1.0, True: 18 / 32}
 
@@ -248,7 +257,7 @@ def ceiling_tokens_per_s(replica: Replica, *, isl: int, osl: int, batch: float |
     at_once = max(1.0, free / cache) if batch is None else batch
     if replica.is_llama_cpp and at_once == 1:
         # Cards take turns: one card's bandwidth.
-        return gpu.bandwidth_gb_per_s * 1e9 / (active_bytes(model, precision) + cache)
+        return gpu.bandwidth_gb_per_s * 1e9 / (llama_cpp.active_bytes(model, precision) + cache)
     work = work_of(model, precision, kv_value_bytes, n_gpus, at_once, isl, osl, own_prompt=False)
     # Only the experts of one token: all requests may meet the same.
     weights = read_weight_bytes(model, precision, 1)
@@ -269,13 +278,13 @@ def require_possible(
 ) -> None:
     require_number(param, tokens_per_s)
     if tokens_per_s <= 0:
-        raise InvalidRequestError(f"{param}: must be above 0, got {tokens_per_s:g}", param=param)
+        raise invalid(param, f"must be above 0, got {tokens_per_s:g}")
     ceiling = ceiling_tokens_per_s(replica, isl=isl, osl=osl, batch=batch)
     if tokens_per_s > ceiling:
         load = "" if batch is None else f" with {batch:g} at once"
-        raise InvalidRequestError(
-            f"{param}: {tokens_per_s:,.0f} output tokens per second are impossible: {replica.model.name} in "
+        raise invalid(
+            param,
+            f"{tokens_per_s:,.0f} output tokens per second are impossible: {replica.model.name} in "
             f"{replica.precision} on {replica.n_gpus} x {replica.gpu.name}{load} cannot exceed {ceiling:,.0f}, the "
             "data sheet's bandwidth and FLOPS at 100%; count output tokens alone, of one replica",
-            param=param,
         )

@@ -1,4 +1,4 @@
-"""The work of one decode step (bytes, FLOPs, communication), its time, and what fits in memory."""
+"""The work of one decode step (bytes, FLOPs, communication), its time, and the memory for it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from numbers import Integral, Real
 from llama_client.crossover.fitting.memory import GIB, SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
 from llama_client.crossover.precisions import (
     Family,
-    cached_value_bytes,
     embedding_parameters,
     family,
     layer_weight_bytes,
     weight_bytes,
 )
+from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu
 from llama_client.crossover.throughput.engines import Constants
-from llama_client.errors import InvalidRequestError
 
 _SIXTEEN_BITS_BYTES = 2
 
@@ -54,9 +53,9 @@ class StepTime:
     read_ms: float
     decode_ms: float
     prefill_ms: float
-    exchange_ms: float
     layers_ms: float
-    requests_ms: float
+    exchange_ms: float = 0.0
+    requests_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
@@ -125,22 +124,14 @@ def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> Ser
     if tflops is None:
         computed, tflops = "bf16", gpu.bf16_tflops
     if tflops is None:
-        raise InvalidRequestError(
-            f"gpu: the FLOPS of {gpu.name!r} are unknown, and they bound the rate of several requests at once; give a "
-            'row of your own with bf16_tflops, or ask for one request under engine="llama.cpp"',
-            param="gpu",
+        raise invalid(
+            "gpu",
+            f"the FLOPS of {gpu.name!r} are unknown, and they bound the rate of several requests at once; give a row "
+            'of your own with bf16_tflops, or ask for one request under engine="llama.cpp"',
         )
     wide = (gpu.bf16_tflops or tflops) * 1e12 * n_gpus
     bytes_per_s = gpu.bandwidth_gb_per_s * 1e9 * n_gpus
     return ServingHardware(bytes_per_s, tflops * 1e12 * n_gpus, wide, computed, link_gb_per_s * 1e9)
-
-
-def flops_reached(sheet: ServingHardware, precision: str, constants: Constants) -> float:
-    """The part of the data sheet's FLOPS that matrices of a precision reach."""
-    reached = sheet.flops * constants.compute_efficiency
-    if sheet.flops_family == "fp4":
-        return reached * constants.fp4_flops_factor
-    return reached * (constants.unpacking_factor if family(precision) != sheet.flops_family else 1)
 
 
 def step_time(
@@ -149,23 +140,24 @@ def step_time(
     engines = {"vllm": constants.vllm_layer_overhead_us, "sglang": constants.sglang_layer_overhead_us}
     quantising = constants.fp4_layer_overhead_us if family(precision) == "fp4" else 0
     a_layer_us = constants.layer_overhead_us + engines.get(engine, 0) + quantising
-    flops = flops_reached(sheet, precision, constants)
+    flops = sheet.flops * constants.compute_efficiency
+    if sheet.flops_family == "fp4":
+        flops *= constants.fp4_flops_factor
+    elif family(precision) != sheet.flops_family:
+        flops *= constants.unpacking_factor
     wide_flops = sheet.wide_flops * constants.compute_efficiency
     return StepTime(
         (work.weight_bytes + work.kv_bytes) / (sheet.bytes_per_s * constants.bandwidth_efficiency) * 1e3,
         work.decode_flops / flops * 1e3,
         (work.prefill_flops / flops + work.attention_flops / wide_flops) * 1e3,
-        work.exchanged_bytes / (sheet.link_bytes_per_s * constants.link_efficiency) * 1e3,
         work.layers * a_layer_us / 1e3,
+        work.exchanged_bytes / (sheet.link_bytes_per_s * constants.link_efficiency) * 1e3,
         work.batch * constants.request_overhead_us / 1e3 if served else 0.0,
     )
 
 
 # What llama.cpp's kernels and intermediate results take of each GPU: `memory.py` has them exactly.
 _LLAMA_CPP_RESERVE_BYTES = 600_000_000
-# Suggested where a model does not fit, most bits first.
-_NARROWER = {"llama.cpp": ("Q8_0", "Q6_K", "Q4_K_M"), "server": ("fp8", "nvfp4", "int4")}
-_MOST_GPUS_OFFERED = 64
 
 
 def usable_bytes(gpu: Gpu, engine: str) -> float:
@@ -184,55 +176,22 @@ def require_lengths(model: Architecture, isl: int, osl: int, *, params: tuple[st
     for param, value in zip(params, (isl, osl), strict=True):
         require_whole(param, value, "tokens")
         if value < 1:
-            raise InvalidRequestError(f"{param}: must be at least 1 token, got {value}", param=param)
+            raise invalid(param, f"must be at least 1 token, got {value}")
     if isl + osl > model.context_tokens:
-        raise InvalidRequestError(
-            f"{params[0]}: {isl} and {osl} tokens of answer are more than the {model.context_tokens} of "
-            f"{model.name}'s context",
-            param=params[0],
-        )
+        most = f"the {model.context_tokens} of {model.name}'s context"
+        raise invalid(params[0], f"{isl} and {osl} tokens of answer are more than {most}")
 
 
 def require_whole(param: str, value: object, unit: str) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InvalidRequestError(f"{param}: must be a whole number of {unit}, got {_shown(value)}", param=param)
+        raise invalid(param, f"must be a whole number of {unit}, got {_shown(value)}")
 
 
 def require_number(param: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InvalidRequestError(f"{param}: must be a finite number, got {_shown(value)}", param=param)
+        raise invalid(param, f"must be a finite number, got {_shown(value)}")
 
 
 def _shown(value: object) -> str:
     """A number as it is, of anything else only the type: it may be long, or private."""
     return str(value) if isinstance(value, Real) else type(value).__name__
-
-
-def require_room(
-    model: Architecture, gpu: Gpu, n_gpus: int, precision: str, engine: str, tokens: int, kv_value_bytes: float
-) -> None:
-    cache = model.kv_bytes_per_token(kv_value_bytes) * tokens
-    usable = usable_bytes(gpu, engine)
-    weights = weight_bytes(model, precision)
-    missing = weights + cache - usable * n_gpus
-    if missing <= 0:
-        return
-    raise InvalidRequestError(
-        f"model: {model.name} in {precision} does not fit on {n_gpus} x {gpu.name}: it needs {weights / 1e9:.1f} GB "
-        f"and {cache / 1e9:.1f} GB for a request of {tokens} tokens, {engine} has {usable * n_gpus / 1e9:.1f} GB, so "
-        f"{missing / 1e9:.1f} GB are missing; {_what_fits(model, usable, n_gpus, weights + cache, engine, tokens)}",
-        param="model",
-    )
-
-
-def _what_fits(model: Architecture, usable: float, n_gpus: int, needed: float, engine: str, tokens: int) -> str:
-    offers = []
-    more = math.ceil(needed / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
-    if n_gpus < more <= _MOST_GPUS_OFFERED:
-        offers.append(f"{more} GPUs")
-    for narrower in _NARROWER["llama.cpp" if engine == "llama.cpp" else "server"]:
-        cache = model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
-        if weight_bytes(model, narrower) + cache <= usable * n_gpus:
-            offers.append(f"{narrower} on what there is")
-            break
-    return f"would fit: {' or '.join(offers)}" if offers else "a larger GPU is needed"

@@ -1,8 +1,4 @@
-"""Requests for llama.cpp's engine, and its chunks as ours. No I/O.
-
-Each request is a stream, since only a stream can be stopped, and asks for its usage. Where `n` is larger than the
-number of the engine's slots, the choices are generated in groups, one after the other.
-"""
+"""Requests for llama.cpp's engine, and its chunks as ours. No I/O."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from typing import Any
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.wire.errors import error_from_llama_cpp
-from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
-from llama_client.providers.wire.openai_request import TOOL_PARAMETERS, body_of, has_remote_images
+from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
+from llama_client.providers.wire.openai_codec import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
 from llama_client.types.request import ChatRequest
@@ -50,7 +46,7 @@ def require_values(call: ProviderCall, *, sees_images: bool) -> None:
 
 
 def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """One body for each group of choices, with the group's number of choices."""
+    """One body for each group of at most `n_parallel` choices (the engine's slots), with the group's size."""
     wanted = request.n or 1
     for done in range(0, wanted, n_parallel):
         size = min(wanted - done, n_parallel)
@@ -67,6 +63,7 @@ def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, An
             body["repeat_penalty"] = request.repetition_penalty
         if request.reasoning_format is not None:
             body["reasoning_format"] = _REASONING_FORMATS[request.reasoning_format]
+        # Only a stream can be stopped.
         ours = {"n": size, "stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
         yield {**body, **ours}, size
 

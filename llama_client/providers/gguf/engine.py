@@ -112,10 +112,8 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
 
 
 def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:
-    """The library's reason for refusing a model, from the log of a child process that loads it again.
-
-    Redirecting this process's own stderr would lose what other threads write meanwhile.
-    """
+    """The library's reason for refusing a model, from the log of a child process that loads it again."""
+    # Redirecting this process's own stderr would lose what other threads write meanwhile.
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").stem.startswith("python"):
         return None
     code = f"from {__name__} import load_with_log; load_with_log()"
@@ -165,18 +163,18 @@ _LOOPBACK_TIMEOUT_S = 10.0
 Body = dict[str, Any]
 
 
+@dataclass(slots=True, eq=False)
 class Generation:
     """One generation: it waits for its slots, runs in a thread, and stops soon after `Engine.cancel`."""
 
-    def __init__(self, body: Body, slots: int, owner: object, deliver: Callable[[_Item], object]) -> None:
-        self.body = body
-        self.slots = slots
-        self.owner = owner
-        self.deliver = deliver
-        self.cancelled = False
-        # A list: all further chunks are delivered at the end, so that the reader of a whole answer wakes up once.
-        self.held_back: list[Body] | None = None
-        self.thread: threading.Thread | None = None
+    body: Body
+    slots: int
+    owner: object
+    deliver: Callable[[_Item], object]
+    cancelled: bool = False
+    # A list: all further chunks are delivered at the end, so that the reader of a whole answer wakes up once.
+    held_back: list[Body] | None = None
+    thread: threading.Thread | None = None
 
 
 # What an inbox holds; None: the end of the chunks.

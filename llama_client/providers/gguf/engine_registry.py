@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from llama_client import process
 from llama_client.providers.gguf.engine import Engine, EngineOptions
 
 
@@ -91,5 +92,4 @@ def _start_afresh() -> None:
     _registry = _Registry()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+process.at_fork("after_in_child", _start_afresh)

@@ -1,8 +1,5 @@
 """Reads the header of a GGUF file, to explain what is wrong with it before llama.cpp loads it, which gives no reasons.
 
-The `gguf` package's reader builds every array in Python: 1.9 s for the 49,152 tokens of the demo model, against 0.06 s
-here (both measured), at each load. This one reads names, numbers and strings, and where the tensors must end.
-
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -69,6 +66,8 @@ def unusable(path: Path, why: str) -> ModelLoadError:
     return ModelLoadError(f"cannot load {path}: {why}", path=str(path))
 
 
+# The `gguf` package's reader builds every array in Python: for the 49,152 tokens of the demo model 1.9 s at each load,
+# against 0.06 s here (both measured).
 class _Reader:
     def __init__(self, view: mmap.mmap, path: Path, size: int) -> None:
         self._view, self._path, self._size, self._at = view, path, size, 0

@@ -17,20 +17,20 @@ from llama_client.clock import Clock, Deadline
 from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.base import Capabilities, ProviderCall, ServedModel
+from llama_client.providers.base import Capabilities, Provider, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.providers.wire.openai_request import has_remote_images
+from llama_client.providers.wire.openai_codec import has_remote_images
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import suggestion
 
 DEFAULT_MODEL = "default"
 
 
-class GgufProvider:
-    """A `Provider` for GGUF files; a model is loaded at its first request and shared within the process."""
+class GgufProvider(Provider):
+    """GGUF files; a model is loaded at its first request and shared within the process."""
 
     def __init__(
         self, config: GgufConfig, store: ModelStore, clock: Clock, *, guard: ConnectionGuard | None = None
@@ -57,9 +57,6 @@ class GgufProvider:
 
     async def aserved_models(self) -> Sequence[ServedModel]:
         return await asyncio.to_thread(self.served_models)
-
-    def cleaned(self, text: str) -> str:
-        return text
 
     def require(self, call: ProviderCall) -> None:
         """Checks what is known before the model is loaded; `_Answer` checks what depends on its template."""
@@ -136,11 +133,8 @@ class GgufProvider:
         return known if known is not None and known.lease.is_usable else None
 
     def _load(self, model: str) -> Future[_Model]:
-        """Loads a model in a thread of its own, once for all calls that wait for it.
-
-        An interrupt while the library loads could deadlock it. The wait for the thread can be interrupted, and the
-        model will be loaded for the next request.
-        """
+        """Loads a model, once for all calls that wait for it."""
+        # In a thread: an interrupt while the library loads could deadlock it; an interrupted wait leaves it loading.
         # A process forked during a load has the entry of that load, but not its thread.
         key = (os.getpid(), model)
         with self._lock:

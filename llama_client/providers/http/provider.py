@@ -34,7 +34,7 @@ from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchan
 from llama_client.providers.http.sdk import HttpService, OfficialClient
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_request import Abilities, has_remote_images, image_urls, parsed
+from llama_client.providers.wire.openai_codec import Abilities, has_remote_images, image_urls, parsed
 from llama_client.redaction import Secrets, secrets_in, secrets_of_address, without_credentials
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.messages import MAX_IMAGE_BYTES, image_type

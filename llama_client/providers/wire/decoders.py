@@ -1,8 +1,4 @@
-"""Bytes of a stream as events: server-sent events (SSE) and lines of JSON (NDJSON). No I/O.
-
-Both accept bytes cut anywhere, raise `InvalidResponseError` alone, and hold at most one line (or the data of one
-event), up to `MAX_EVENT_BYTES`.
-"""
+"""Bytes of a stream, cut anywhere, as events: server-sent events (SSE) and lines of JSON (NDJSON). No I/O."""
 
 from __future__ import annotations
 
@@ -33,6 +29,8 @@ class _Lines:
         self._max_line_bytes = max_line_bytes
         self._max_stream_bytes = max_stream_bytes
         self._stream_bytes = 0
+        # Between two events: comments and empty lines, in practice a few bytes a minute.
+        self.idle_bytes = 0
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._after_cr = False
@@ -72,6 +70,13 @@ class _Lines:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         return [line] if line else []
 
+    def idle(self, line: bytes) -> None:
+        self.idle_bytes += len(line) + 1
+        if self.idle_bytes > self._max_line_bytes:
+            raise InvalidResponseError(
+                f"more than {self._max_line_bytes} bytes of the stream without an event; aborted"
+            )
+
     def _hold(self, data: bytes) -> None:
         if data:
             self._require_room(self._held_bytes + len(data))
@@ -90,16 +95,7 @@ class _Lines:
 
 
 class SseDecoder:
-    """Server-sent events (the WHATWG's rules), with two differences: a last event without its blank line counts, since
-    servers send errors so and then disconnect; and events without data are left out.
-
-    Example:
-        >>> decoder = SseDecoder()
-        >>> decoder.feed(b'data: {"a"')
-        []
-        >>> decoder.feed(b': 1}\\n\\n')
-        [ServerSentEvent(name='message', data=b'{"a": 1}')]
-    """
+    """Server-sent events by the WHATWG's rules; events without data are left out."""
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES, max_stream_bytes: int = MAX_STREAM_BYTES) -> None:
         self._lines = _Lines(max_event_bytes, max_stream_bytes)
@@ -107,10 +103,8 @@ class SseDecoder:
         self._name = ""
         self._data: list[bytes] = []
         self._data_bytes = 0
-        self._idle_bytes = 0
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that these bytes complete."""
         events: list[ServerSentEvent] = []
         take_line = self._take_line
         for line in self._lines.feed(data):
@@ -120,13 +114,13 @@ class SseDecoder:
                 self._data_bytes = len(line) - 6
             elif not line and len(self._data) == 1 and not self._name:
                 events.append(ServerSentEvent("message", self._data.pop()))
-                self._data_bytes = self._idle_bytes = 0
+                self._data_bytes = self._lines.idle_bytes = 0
             else:
                 take_line(line, events)
         return events
 
     def end(self) -> list[ServerSentEvent]:
-        """The last event, where the stream ended without its blank line."""
+        # A last event without its blank line counts too: servers send errors so and then disconnect.
         events: list[ServerSentEvent] = []
         for line in (*self._lines.end(), b""):
             self._take_line(line, events)
@@ -143,10 +137,10 @@ class SseDecoder:
             self._data.append(value)
             return
         if line or not self._data:
-            self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
+            self._lines.idle(line)
         else:
             events.append(ServerSentEvent(self._name or "message", b"\n".join(self._data)))
-            self._data, self._data_bytes, self._idle_bytes = [], 0, 0
+            self._data, self._data_bytes, self._lines.idle_bytes = [], 0, 0
         if not line:
             self._name = ""
         elif field == b"event":
@@ -154,52 +148,31 @@ class SseDecoder:
 
 
 class NdjsonDecoder:
-    """Lines that hold one JSON value each; empty lines are left out.
-
-    Example:
-        >>> NdjsonDecoder().feed(b'{"a": 1}\\n{"b"')
-        [b'{"a": 1}']
-    """
+    """Lines that hold one JSON value each; empty lines are left out."""
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES, max_stream_bytes: int = MAX_STREAM_BYTES) -> None:
         self._lines = _Lines(max_event_bytes, max_stream_bytes)
-        self._max_event_bytes = max_event_bytes
-        self._idle_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that these bytes complete."""
         lines = []
         for line in self._lines.feed(data):
             if line.strip():
                 lines.append(line)
-                self._idle_bytes = 0
+                self._lines.idle_bytes = 0
             else:
-                self._idle_bytes = _idle(self._idle_bytes, line, self._max_event_bytes)
+                self._lines.idle(line)
         return lines
 
     def end(self) -> list[bytes]:
-        """The last line, where it has no line end."""
         return [line for line in self._lines.end() if line.strip()]
 
 
-def _idle(idle_bytes: int, line: bytes, max_bytes: int) -> int:
-    """Bounds the bytes between two events: comments and empty lines, in practice a few bytes a minute."""
-    idle_bytes += len(line) + 1
-    if idle_bytes > max_bytes:
-        raise InvalidResponseError(f"more than {max_bytes} bytes of the stream without an event; aborted")
-    return idle_bytes
-
-
-def json_value(data: bytes) -> Any:
+def json_value(data: bytes, *, is_object: bool = False) -> Any:
     try:
-        return from_json(data)
+        value = from_json(data)
     except ValueError as error:
         raise InvalidResponseError(f"the provider sent invalid JSON: {_excerpt(data)} ({error})") from None
-
-
-def json_object(data: bytes) -> dict[str, Any]:
-    value = json_value(data)
-    if not isinstance(value, dict):
+    if is_object and not isinstance(value, dict):
         raise InvalidResponseError(f"the provider sent JSON that is not an object: {_excerpt(data)}")
     return value
 

@@ -9,22 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llama_client.errors import (
-    AuthenticationError,
-    BadRequestError,
-    ContextLengthError,
-    GenerationFailedError,
-    InvalidResponseError,
-    ModelNotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProviderError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTooLargeError,
-    ServerError,
-    UnsupportedFeatureError,
-)
+from llama_client import errors
 from llama_client.providers.wire.openai_response import count
 from llama_client.providers.wire.rate_limits import retry_after_s
 
@@ -35,37 +20,37 @@ _MAX_MESSAGE_CHARS = 4000
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 # Codes (and types, where a server has no codes) that mean the same under every status.
-_BY_CODE: Mapping[str, type[ProviderError]] = {
-    "invalid_api_key": AuthenticationError,
-    "authentication_error": AuthenticationError,
-    "permission_error": PermissionDeniedError,
-    "insufficient_quota": QuotaExceededError,
-    "model_not_found": ModelNotFoundError,
-    "model_decommissioned": ModelNotFoundError,
-    "model_not_available": ModelNotFoundError,
-    "dedicated_endpoint_not_running": ModelNotFoundError,
-    "context_length_exceeded": ContextLengthError,
-    "exceed_context_size_error": ContextLengthError,
-    "json_validate_failed": GenerationFailedError,
-    "tool_use_failed": GenerationFailedError,
-    "unavailable_error": OverloadedError,
-    "not_supported_error": UnsupportedFeatureError,
-    "server_error": ServerError,
+_BY_CODE: Mapping[str, type[errors.ProviderError]] = {
+    "invalid_api_key": errors.AuthenticationError,
+    "authentication_error": errors.AuthenticationError,
+    "permission_error": errors.PermissionDeniedError,
+    "insufficient_quota": errors.QuotaExceededError,
+    "model_not_found": errors.ModelNotFoundError,
+    "model_decommissioned": errors.ModelNotFoundError,
+    "model_not_available": errors.ModelNotFoundError,
+    "dedicated_endpoint_not_running": errors.ModelNotFoundError,
+    "context_length_exceeded": errors.ContextLengthError,
+    "exceed_context_size_error": errors.ContextLengthError,
+    "json_validate_failed": errors.GenerationFailedError,
+    "tool_use_failed": errors.GenerationFailedError,
+    "unavailable_error": errors.OverloadedError,
+    "not_supported_error": errors.UnsupportedFeatureError,
+    "server_error": errors.ServerError,
 }
-_BY_STATUS: Mapping[int, type[ProviderError]] = {
-    401: AuthenticationError,
-    402: QuotaExceededError,
-    403: PermissionDeniedError,
-    404: ModelNotFoundError,
+_BY_STATUS: Mapping[int, type[errors.ProviderError]] = {
+    401: errors.AuthenticationError,
+    402: errors.QuotaExceededError,
+    403: errors.PermissionDeniedError,
+    404: errors.ModelNotFoundError,
     # Transient and not caused by the request: the server waited too long, or its state conflicted.
-    408: ServerError,
-    409: ServerError,
-    413: RequestTooLargeError,
-    425: ServerError,
-    429: RateLimitError,
-    498: OverloadedError,  # Groq: the flex tier is full
-    503: OverloadedError,
-    529: OverloadedError,
+    408: errors.ServerError,
+    409: errors.ServerError,
+    413: errors.RequestTooLargeError,
+    425: errors.ServerError,
+    429: errors.RateLimitError,
+    498: errors.OverloadedError,  # Groq: the flex tier is full
+    503: errors.OverloadedError,
+    529: errors.OverloadedError,
 }
 # Statuses that servers also use for other failures, so the text decides; Together documents 403 for context.
 _VAGUE_STATUSES = frozenset({400, 403, 404, 422, 500})
@@ -73,17 +58,17 @@ _VAGUE_STATUSES = frozenset({400, 403, 404, 422, 500})
 _PROMPT_TOKENS = re.compile(r"passed (\d{1,12}) input tokens|\((\d{1,12}) in the messages|Given: (\d{1,12}) `inputs`")
 _CONTEXT_TOKENS = re.compile(r"context length is (?:only )?(\d{1,12})|must be <= (\d{1,12})")
 _FEATURES = (("thinking", "reasoning_effort"), ("tool", "tools"), ("image", "messages"), ("json", "response_format"))
-_BY_WORDS: Mapping[type[ProviderError], re.Pattern[str]] = {
-    ContextLengthError: re.compile(
+_BY_WORDS: Mapping[type[errors.ProviderError], re.Pattern[str]] = {
+    errors.ContextLengthError: re.compile(
         r"context (length|size|window)|longer than the context|prompt is too long|maximum input length"
         r"|max_tokens must be at least 1, got -|`inputs` (tokens \+ `max_new_tokens` )?must (be|have)",
         re.IGNORECASE,
     ),
-    UnsupportedFeatureError: re.compile(
+    errors.UnsupportedFeatureError: re.compile(
         r"(does not|doesn't) support|not supported (with|by|for) this model", re.IGNORECASE
     ),
-    BadRequestError: re.compile(r"^option \"\w+\" must be of type "),  # Ollama sends it with a 500
-    ModelNotFoundError: re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE),
+    errors.BadRequestError: re.compile(r"^option \"\w+\" must be of type "),  # Ollama sends it with a 500
+    errors.ModelNotFoundError: re.compile(r"model '[^']*' not found|model .* does not exist", re.IGNORECASE),
 }
 
 
@@ -140,36 +125,36 @@ class Failure:
         return self.status
 
 
-def error_of(failure: Failure) -> ProviderError:
+def error_of(failure: Failure) -> errors.ProviderError:
     kind, message, error = _class_of(failure), failure.message, failure.error
     fields: dict[str, Any] = {"http_status": failure.status, "provider_code": failure.code, "body": failure.body}
-    if kind is ContextLengthError:
+    if kind is errors.ContextLengthError:
         prompt, context = count(error.get("n_prompt_tokens")), count(error.get("n_ctx"))
         if prompt and context:
             message = f"the prompt has {prompt} tokens and the context holds {context}: shorten it or raise n_ctx"
         else:
             prompt, context = _number(_PROMPT_TOKENS, message), _number(_CONTEXT_TOKENS, message)
         fields |= {"prompt_tokens": prompt, "context_tokens": context}
-    elif kind is GenerationFailedError:
+    elif kind is errors.GenerationFailedError:
         failed = error.get("failed_generation")
         fields["failed_generation"] = failed if isinstance(failed, str) else None
-    elif kind is UnsupportedFeatureError:
+    elif kind is errors.UnsupportedFeatureError:
         fields["param"] = next((param for word, param in _FEATURES if word in message.lower()), None)
-    elif kind is InvalidResponseError:
+    elif kind is errors.InvalidResponseError:
         message = f"the server redirects to {failure.headers.get('location', 'elsewhere')}: set base_url to it"
         fields["retryable"] = False
     elif kind.retryable_by_default:
         limit = error.get("type")
         fields["retry_after_s"] = retry_after_s(
             failure.headers,
-            message=message if kind is RateLimitError else "",
+            message=message if kind is errors.RateLimitError else "",
             limit=limit if limit in ("tokens", "requests") else None,
             now=failure.now,
         )
     return kind(message, **fields)
 
 
-def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
+def error_from_llama_cpp(error: Mapping[str, Any]) -> errors.ProviderError:
     """Our error for the object under `error` in a response of the in-process llama.cpp engine."""
     made = error_of(Failure(None, {}, {"error": error}, 0.0))
     made.body = dict(error)
@@ -178,7 +163,7 @@ def error_from_llama_cpp(error: Mapping[str, Any]) -> ProviderError:
     return made
 
 
-def _class_of(failure: Failure) -> type[ProviderError]:
+def _class_of(failure: Failure) -> type[errors.ProviderError]:
     status, error = failure.effective_status, failure.error
     for code in (failure.code, error.get("code"), error.get("type")):
         if isinstance(code, str) and code in _BY_CODE:
@@ -190,10 +175,10 @@ def _class_of(failure: Failure) -> type[ProviderError]:
                 return kind
     if status is None or status < 300:
         # An error inside a response that began with success: the server failed while generating.
-        return BadRequestError if error.get("type") == "invalid_request_error" else ServerError
+        return errors.BadRequestError if error.get("type") == "invalid_request_error" else errors.ServerError
     if status < 400:
-        return InvalidResponseError
-    return _BY_STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
+        return errors.InvalidResponseError
+    return _BY_STATUS.get(status) or (errors.ServerError if status >= 500 else errors.BadRequestError)
 
 
 def _nested(text: str) -> Mapping[str, Any] | None:

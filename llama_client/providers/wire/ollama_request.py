@@ -9,28 +9,23 @@ from pydantic_core import from_json, to_json
 
 from llama_client.errors import ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
-from llama_client.providers.wire.decoders import json_object
+from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_response import OllamaReader
-from llama_client.providers.wire.openai_request import PARAMETERS as OPENAI_PARAMETERS
-from llama_client.providers.wire.openai_request import Abilities, body_of, missing_abilities, parsed, require_abilities
+from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
+from llama_client.providers.wire.openai_codec import Abilities, body_of, missing_abilities, parsed, require_abilities
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 # Our parameters, and their names in Ollama's `options`.
-_OPTIONS = {
-    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed")},
-    **{name: name for name in ("frequency_penalty", "presence_penalty")},
-    **{"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"},
-}
+_SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty")
+_OPTIONS = {name: name for name in _SAME_NAME} | {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
 PARAMETERS = OPENAI_PARAMETERS - {"logit_bias", "service_tier", "user", "stream_options"} | {"reasoning_format"}
 # "none" switches thinking off; models without levels take every other level as "on".
-_THINK: dict[str, bool | str] = {
-    **{level: level for level in ("low", "medium", "high", "max")},
-    **{"none": False, "minimal": "low", "xhigh": "max"},
-}
+_THINK: dict[str, bool | str] = {level: level for level in ("low", "medium", "high", "max")}
+_THINK |= {"none": False, "minimal": "low", "xhigh": "max"}
 
 
 class OllamaCodec:
@@ -73,8 +68,7 @@ class OllamaCodec:
         return HttpCall("api/chat", to_json({**body, **extra}), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        body = json_object(answer.body)
-        call.facts.body = body
+        call.facts.body = body = json_value(answer.body, is_object=True)
         return self.stream(answer, call).chunk(body)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
@@ -108,8 +102,7 @@ def _messages(call: ProviderCall) -> list[dict[str, Any]]:
         if isinstance(content, list):
             ours["content"] = "\n".join(part["text"] for part in content if part["type"] == "text")
             images = [_base64(part["image_url"]["url"], call) for part in content if part["type"] == "image_url"]
-            if images:
-                ours["images"] = images
+            ours |= {"images": images} if images else {}
         else:
             ours["content"] = content or ""
         if message.get("tool_calls"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llama_client.providers.base import HttpAnswer, ProviderCall
-from llama_client.providers.wire.decoders import NdjsonDecoder, json_object
+from llama_client.providers.wire.decoders import NdjsonDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_response import below, count, invalid, validated
 from llama_client.types.completion import ChatCompletionChunk
@@ -36,11 +36,7 @@ class OllamaReader:
         self._call = call
         self._num_ctx = num_ctx
         self._tool_calls = 0
-        self.is_done = False
-
-    @property
-    def is_complete(self) -> bool:
-        return self.is_done
+        self.is_done = self.is_complete = False
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         return self._chunks(self._lines.feed(data))
@@ -52,9 +48,9 @@ class OllamaReader:
         for line in lines:
             if self.is_done:
                 return
-            body = json_object(line)
+            body = json_value(line, is_object=True)
             self._call.facts.bodies.append(body)
-            self.is_done = body.get("done") is True
+            self.is_done = self.is_complete = body.get("done") is True
             yield self.chunk(body)
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
@@ -63,14 +59,8 @@ class OllamaReader:
             raise error_of(Failure(answer.status, answer.headers, body, answer.received_at))
         message, reason = body.get("message"), body.get("done_reason")
         calls = message.get("tool_calls") if isinstance(message, dict) else None
-        if (
-            not isinstance(message, dict)
-            or not (reason is None or isinstance(reason, str))
-            or not (
-                calls is None
-                or (isinstance(calls, list) and all(isinstance(below(c, "function"), dict) for c in calls))
-            )
-        ):
+        are_calls = isinstance(calls, list) and all(isinstance(below(each, "function"), dict) for each in calls)
+        if not isinstance(message, dict) or not isinstance(reason, str | None) or not (calls is None or are_calls):
             raise invalid(call, body, "it is not part of an answer")
         delta = {
             "role": "assistant",
@@ -119,9 +109,8 @@ class OllamaReader:
         tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
-        truncated_to = _suspected_truncation(
-            count(body.get("prompt_eval_count")), _text_bytes(self._call.request), self._num_ctx
-        )
+        prompt_tokens = count(body.get("prompt_eval_count"))
+        truncated_to = _suspected_truncation(prompt_tokens, _text_bytes(self._call.request), self._num_ctx)
         if truncated_to is not None:
             facts.warn(
                 f"{self._call.target} has probably truncated the prompt to its context of {truncated_to} tokens, which "
@@ -166,13 +155,9 @@ def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _text_bytes(request: ChatRequest) -> int:
-    total = 0
-    for message in request.messages:
-        parts = message.content if isinstance(message.content, tuple) else (message.content,)
-        total += sum(
-            len(text.encode()) for part in parts if (text := getattr(part, "text", part)) and isinstance(text, str)
-        )
-    return total
+    contents = [message.content for message in request.messages]
+    parts = [part for content in contents for part in (content if isinstance(content, tuple) else (content,))]
+    return sum(len(text.encode()) for part in parts if isinstance(text := getattr(part, "text", part), str))
 
 
 def _seconds(nanoseconds: object) -> float | None:

@@ -26,12 +26,7 @@ def _is_measure(value: object) -> TypeGuard[float]:
 
 
 def count(value: object) -> int | None:
-    """A value as a count; None where it is not one.
-
-    Example:
-        >>> count(3), count(3.0), count(True), count(-1), count("3")
-        (3, 3, None, None, None)
-    """
+    """A value as a count; None where it is not one."""
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if not isinstance(whole, int) or isinstance(whole, bool):
         return None
@@ -39,12 +34,10 @@ def count(value: object) -> int | None:
 
 
 _OPENAI_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
-# The finish reasons of servers, as OpenAI's.
-_FINISH_REASONS = {
-    **{reason: reason for reason in _OPENAI_REASONS},
-    **{"eos": "stop", "stop_sequence": "stop", "end_turn": "stop"},  # the first is Together's
-    **{"max_tokens": "length", "model_length": "length"},  # the second is Mistral's
-}
+# The finish reasons of servers, as OpenAI's: `eos` is Together's, `model_length` Mistral's.
+_FINISH_REASONS = {reason: reason for reason in _OPENAI_REASONS}
+_FINISH_REASONS |= dict.fromkeys(("eos", "stop_sequence", "end_turn"), "stop")
+_FINISH_REASONS |= dict.fromkeys(("max_tokens", "model_length"), "length")
 # The finish reasons of an answer that failed; the second is DeepSeek's.
 _FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
 _PLAIN_REASONS = frozenset({None, *_OPENAI_REASONS})
@@ -89,10 +82,8 @@ class ChunkReader:
         return self._validated(body, read)
 
     def plain_chunk(self, data: bytes) -> ChatCompletionChunk | None:
-        """A chunk that is only text, validated from JSON in one step; None: use `chunk`.
-
-        Nearly all chunks of a stream are of this kind, so this step decides its speed.
-        """
+        """A chunk that is only text, validated from JSON in one step; None: use `chunk`."""
+        # Nearly all chunks of a stream are of this kind, so this step decides its speed.
         if _MORE_THAN_TEXT.search(data) is not None:
             return None
         try:

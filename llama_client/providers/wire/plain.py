@@ -9,7 +9,7 @@ from dataclasses import replace
 from llama_client.errors import ProviderError
 from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_request import parsed
+from llama_client.providers.wire.openai_codec import parsed
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
 

@@ -27,11 +27,11 @@ def retry_after_s(headers: Mapping[str, str], *, message: str, limit: str | None
     if milliseconds is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
-    if text is not None:
-        seconds = _number(text)
-        seconds = _until(text, headers.get("date"), now) if seconds is None else seconds
-        if seconds is not None:
-            return seconds
+    seconds = _number(text)
+    if seconds is None and text is not None:
+        seconds = _until(text, headers.get("date"), now)
+    if seconds is not None:
+        return seconds
     for name in (f"x-ratelimit-reset-{limit}", "x-ratelimit-reset"):
         reset = duration_s(headers.get(name))
         if reset is not None:
@@ -59,16 +59,9 @@ def rate_limit(headers: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def duration_s(text: str | None) -> float | None:
-    """A number of seconds, or a duration such as `2m59.56s`, in seconds.
-
-    Example:
-        >>> duration_s("2m59.5s"), duration_s("172ms"), duration_s("12.5"), duration_s("soon")
-        (179.5, 0.172, 12.5, None)
-    """
-    if text is None:
-        return None
+    """A number of seconds, or a duration such as `2m59.56s`, in seconds."""
     seconds = _number(text)
-    if seconds is not None:
+    if seconds is not None or text is None:
         return seconds
     match = _GO_DURATION.fullmatch(text.strip())
     if match is None or not any(match.groups()):

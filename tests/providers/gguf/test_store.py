@@ -59,7 +59,7 @@ def test_a_record_that_cannot_be_finished_leaves_the_earlier_one_and_no_draft(
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("llama_client.providers.gguf.store.json.dump", broken)
+    monkeypatch.setattr(Path, "replace", broken)
     with pytest.raises(OSError, match="No space"):
         add(store, "some-model", model_file)
     assert store.find("some-model") == earlier

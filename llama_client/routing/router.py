@@ -30,8 +30,6 @@ _EXPLORED_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Orders targets for a request. One for each client."""
-
     health: HealthRegistry
     prices: PriceBook
     clock: Clock
@@ -72,11 +70,7 @@ class Router:
         )
 
     def expected_usd(self, candidate: Candidate) -> Decimal | None:
-        """The expected cost of the call; None: the price is unknown.
-
-        The estimated prompt, of which the recent share comes from the cache; an answer of the recent mean length, at
-        most `max_tokens`.
-        """
+        """The expected cost of the call; None: the price is unknown."""
         target = candidate.target
         price = self.prices.price(target.provider_name, target.model, self.clock.wall(), is_free=target.is_free)
         if price is None:
@@ -111,9 +105,7 @@ class Router:
             context = self.context_tokens(target.provider_name, target.model)
             if context is not None and candidate.size.least_input_tokens > context:
                 excluded.append((candidate, context))
-        if len(excluded) == len(candidates):
-            return
-        for candidate, context in excluded:
+        for candidate, context in excluded if len(excluded) < len(candidates) else ():
             least = round(candidate.size.least_input_tokens)
             message = f"the prompt has at least {least} tokens, and the context holds {context}"
             candidate.exclude(ContextLengthError(message, context_tokens=context))
@@ -151,10 +143,7 @@ class Router:
         return ordered
 
     def _draw(self, weight: float) -> float:
-        """A random sort key: each target comes first in proportion to its weight, and so on among the rest.
-
-        Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006).
-        """
+        """A random sort key: Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006)."""
         return -math.log(1.0 - self.random.random()) / weight if weight else math.inf
 
     def _low_last(self, candidates: list[Candidate]) -> list[Candidate]:

@@ -35,8 +35,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-
-
 # A name, and the arguments as JSON.
 Call = tuple[str, str]
 
@@ -61,11 +59,10 @@ def tool_calls_in(text: str, tools: Sequence[Tool]) -> tuple[str, list[Call]] | 
 def _marked(text: str) -> tuple[int, list[Call] | None]:
     """The start of the first marked call, and all calls; None: no markup. The list is empty if a call has no end."""
     for opening, closing in _DIALECTS:
-        first = text.find(opening)
+        at = first = text.find(opening)
         if first < 0:
             continue
         calls: list[Call] = []
-        at = first
         while at >= 0 and len(calls) <= _MAX_CALLS:
             found = _call_at(text, at + len(opening), closing, has_name=opening == "<function=")
             if found is None:
@@ -126,10 +123,7 @@ def _json(text: str) -> object:
 
 
 def _fits(value: object, schema: Any, depth: int) -> bool:
-    """Whether a value fits a JSON schema's types, required names, enumerations and items.
-
-    Other rules of JSON schema are not checked: the tool checks them, as for every other call.
-    """
+    """Whether a value fits a JSON schema's types, required names, enumerations and items; the tool checks the rest."""
     if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         return True
     if "enum" in schema and value not in schema["enum"]:

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.services import NO_QUIRKS, Quirks
-from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_object
+from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
@@ -81,13 +81,11 @@ class CompatibleCodec:
         for name, values in self.quirks.only.items():
             if getattr(request, name) not in (None, *values):
                 why_not[name] = f"it takes {', '.join(map(_shown, values))} only"
-        most = self.quirks.max_stops
-        if most is not None and len(request.stops) > most:
-            why_not["stop"] = f"at most {most} of them"
+        if self.quirks.max_stops is not None and len(request.stops) > self.quirks.max_stops:
+            why_not["stop"] = f"at most {self.quirks.max_stops} of them"
         return why_not
 
     def adapt(self, body: dict[str, Any], call: ProviderCall) -> None:
-        """Changes a body to this provider's form."""
         quirks = self.quirks
         for name in quirks.without_effect:
             if body.get(name):
@@ -161,8 +159,7 @@ class CompatibleCodec:
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         body = parsed(answer.body)
         if not isinstance(body, dict):
-            # Raises what is wrong with it.
-            body = json_object(answer.body)
+            body = json_value(answer.body, is_object=True)  # raises what is wrong with it
         call.facts.body = body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
             return self._failed(Failure(answer.status, answer.headers, body, answer.received_at), call)
@@ -274,7 +271,7 @@ class OpenAIStream:
                 self._note(plain)
                 yield plain
                 continue
-            body = json_object(event.data)
+            body = json_value(event.data, is_object=True)
             error = self._codec.error_in(body)
             if event.name == "error" or error:
                 yield self._failed(body, error or body)

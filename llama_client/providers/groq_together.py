@@ -7,8 +7,8 @@ from typing import Any
 
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.wire.errors import Failure
-from llama_client.providers.wire.openai_request import CompatibleCodec
-from llama_client.providers.wire.tool_calls import tool_calls_in
+from llama_client.providers.wire.openai_codec import CompatibleCodec
+from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
 
 
 class GroqCodec(CompatibleCodec):
@@ -32,11 +32,7 @@ class GroqCodec(CompatibleCodec):
             return None
         content, calls = found
         choice = request.tool_choice
-        if (
-            choice is not None
-            and not isinstance(choice, str)
-            and any(name != choice.function.name for name, _ in calls)
-        ):
+        if not isinstance(choice, str | None) and any(name != choice.function.name for name, _ in calls):
             return None
         call.facts.warn(f"{call.target} rejected its own tool call, which is valid and was rescued from its text")
         call.facts.body = dict(failure.body) if isinstance(failure.body, Mapping) else None
@@ -69,11 +65,6 @@ class TogetherCodec(CompatibleCodec):
         for index, (token, logprob) in enumerate(zip(tokens, logs, strict=False)):
             table = tables[index] if isinstance(tables, list) and index < len(tables) else None
             candidates = sorted(table.items(), key=lambda item: -item[1]) if isinstance(table, dict) else []
-            content.append(
-                {
-                    "token": token,
-                    "logprob": logprob,
-                    "top_logprobs": [{"token": name, "logprob": value} for name, value in candidates[:wanted]],
-                }
-            )
+            top = [{"token": name, "logprob": value} for name, value in candidates[:wanted]]
+            content.append({"token": token, "logprob": logprob, "top_logprobs": top})
         return {"content": content}
