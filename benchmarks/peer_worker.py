@@ -1,0 +1,391 @@
+"""One peer of peers.py, in its own environment: reads what to measure from standard input, writes times; or the server.
+
+It needs the peer's package alone, and must not be imported by others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MESSAGES: list[Any] = [{"role": "user", "content": "Why do llamas hum?"}]
+CHUNKS = 500
+Sync = Callable[[], object]
+Async = Callable[[], Awaitable[object]]
+
+
+class Peer:
+    """What each does; None: it cannot."""
+
+    package = ""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def call(self) -> object:
+        raise NotImplementedError
+
+    def stream(self) -> object:
+        raise NotImplementedError
+
+    async def acall(self) -> object:
+        raise NotImplementedError
+
+
+class Bare(Peer):
+    package = "httpx"
+
+    def __init__(self, url: str) -> None:
+        import httpx
+
+        super().__init__(url)
+        self._client = httpx.Client(verify=trusted())
+        self._target = f"{url}/chat/completions"
+        self._headers = {"authorization": "Bearer key"}
+
+    def call(self) -> object:
+        body = {"model": "m", "messages": MESSAGES}
+        return self._client.post(self._target, json=body, headers=self._headers).json()
+
+    def stream(self) -> object:
+        body = {"model": "m", "messages": MESSAGES, "stream": True}
+        with self._client.stream("POST", self._target, json=body, headers=self._headers) as response:
+            return [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {")][-1]
+
+
+class BareAsync(Peer):
+    package = "httpx-aiohttp"
+
+    def __init__(self, url: str) -> None:
+        import httpx
+        from httpx_aiohttp import AiohttpTransport
+
+        super().__init__(url)
+        self._client = httpx.AsyncClient(transport=AiohttpTransport(limits=httpx.Limits(max_connections=1000)))
+
+    async def acall(self) -> object:
+        body = {"model": "m", "messages": MESSAGES}
+        headers = {"authorization": "Bearer key"}
+        return (await self._client.post(f"{self.url}/chat/completions", json=body, headers=headers)).json()
+
+
+class Aiohttp(Peer):
+    package = "aiohttp"
+    _session: Any = None
+
+    async def acall(self) -> object:
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000))
+        body, headers = {"model": "m", "messages": MESSAGES}, {"authorization": "Bearer key"}
+        async with self._session.post(f"{self.url}/chat/completions", json=body, headers=headers) as response:
+            return await response.json()
+
+
+class Ours(Peer):
+    """With a route of two targets, prices and the ledger."""
+
+    package = "llama-client"
+
+    def __init__(self, url: str) -> None:
+        import tempfile
+
+        from llama_client import AsyncLlamaClient, LlamaClient
+
+        super().__init__(url)
+        table = {"kind": "openai", "base_url": url, "api_key": "key"}
+        price = {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.3}
+        if url.startswith("https"):
+            table["ca_file"] = CERTIFICATE
+        config = {
+            "providers": {"first": table, "second": table},
+            "routes": {"chat": {"targets": ["first/m", "second/m"]}},
+            "default_model": "chat",
+            "prices": [{"target": f"{name}/m", **price} for name in ("first", "second")],
+            "ledger": {"url": f"sqlite:///{tempfile.mkdtemp()}/ledger.db"},
+        }
+        self._client = LlamaClient(config)
+        self._async_client = AsyncLlamaClient(config)
+
+    def call(self) -> object:
+        return self._client.chat.completions.create(messages=MESSAGES)
+
+    def stream(self) -> object:
+        return list(self._client.chat.completions.create(messages=MESSAGES, stream=True))[-1]
+
+    async def acall(self) -> object:
+        return await self._async_client.chat.completions.create(messages=MESSAGES)
+
+
+class OpenAI(Peer):
+    package = "openai"
+
+    def __init__(self, url: str) -> None:
+        import openai
+
+        super().__init__(url)
+        self._client = openai.OpenAI(api_key="key", base_url=url)
+        self._async_client = openai.AsyncOpenAI(api_key="key", base_url=url)
+
+    def call(self) -> object:
+        return self._client.chat.completions.create(model="m", messages=MESSAGES)
+
+    def stream(self) -> object:
+        return list(self._client.chat.completions.create(model="m", messages=MESSAGES, stream=True))[-1]
+
+    async def acall(self) -> object:
+        return await self._async_client.chat.completions.create(model="m", messages=MESSAGES)
+
+
+class Groq(OpenAI):
+    package = "groq"
+
+    def __init__(self, url: str) -> None:
+        import groq
+
+        self.url = url
+        base = url.removesuffix("/v1")
+        self._client = groq.Groq(api_key="key", base_url=base)
+        self._async_client = groq.AsyncGroq(api_key="key", base_url=base)
+
+
+class AnyLlm(Peer):
+    package = "any-llm-sdk"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._llm = import_module("any_llm").AnyLLM.create("openai", api_key="key", api_base=url)
+
+    def call(self) -> object:
+        return self._llm.completion(model="m", messages=MESSAGES)
+
+    def stream(self) -> object:
+        return list(self._llm.completion(model="m", messages=MESSAGES, stream=True))[-1]
+
+    async def acall(self) -> object:
+        return await self._llm.acompletion(model="m", messages=MESSAGES)
+
+
+class PydanticAi(Peer):
+    package = "pydantic-ai-slim"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        provider = import_module("pydantic_ai.providers.openai").OpenAIProvider(base_url=url, api_key="key")
+        model = import_module("pydantic_ai.models.openai").OpenAIChatModel("m", provider=provider)
+        self._agent = import_module("pydantic_ai").Agent(model)
+
+    async def acall(self) -> object:
+        return await self._agent.run(MESSAGES[0]["content"])
+
+
+class LangChain(Peer):
+    package = "langchain-openai"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._model = import_module("langchain_openai").ChatOpenAI(model="m", base_url=url, api_key="key")
+
+    def call(self) -> object:
+        return self._model.invoke(MESSAGES)
+
+    def stream(self) -> object:
+        return list(self._model.stream(MESSAGES))[-1]
+
+    async def acall(self) -> object:
+        return await self._model.ainvoke(MESSAGES)
+
+
+class LiteLlm(Peer):
+    package = "litellm"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._litellm = import_module("litellm")
+        self._asked = {"model": "openai/m", "messages": MESSAGES, "api_base": url, "api_key": "key"}
+
+    def call(self) -> object:
+        return self._litellm.completion(**self._asked)
+
+    def stream(self) -> object:
+        return list(self._litellm.completion(**self._asked, stream=True))[-1]
+
+    async def acall(self) -> object:
+        return await self._litellm.acompletion(**self._asked)
+
+
+class LiteLlmRouter(Peer):
+    package = "litellm"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        params = {"model": "openai/m", "api_base": url, "api_key": "key"}
+        self._router = import_module("litellm").Router(
+            model_list=[{"model_name": "chat", "litellm_params": params} for _ in range(2)]
+        )
+
+    def call(self) -> object:
+        return self._router.completion(model="chat", messages=MESSAGES)
+
+    async def acall(self) -> object:
+        return await self._router.acompletion(model="chat", messages=MESSAGES)
+
+
+PEERS: dict[str, type[Peer]] = {
+    "httpx": Bare,
+    "httpx-aiohttp": BareAsync,
+    "aiohttp": Aiohttp,
+    "llama_client": Ours,
+    "openai": OpenAI,
+    "groq": Groq,
+    "any-llm": AnyLlm,
+    "pydantic-ai": PydanticAi,
+    "langchain-openai": LangChain,
+    "litellm": LiteLlm,
+    "litellm Router": LiteLlmRouter,
+}
+CERTIFICATE = ""
+
+
+def trusted() -> Any:
+    """The certificates of the server with TLS."""
+    return ssl.create_default_context(cafile=CERTIFICATE) if CERTIFICATE else True
+
+
+def work(name: str, addresses: dict[str, str]) -> None:
+    """Measures what standard input asks for."""
+    global CERTIFICATE
+    CERTIFICATE = addresses.get("certificate", "")
+    kind = PEERS[name]
+    peer = kind(addresses["url"])
+    ways: dict[str, Sync] = {}
+    if kind.call is not Peer.call:
+        ways["call"] = peer.call
+        if CERTIFICATE and name in ("httpx", "llama_client"):
+            ways["call over TLS"] = kind(addresses["tls"]).call
+    if kind.stream is not Peer.stream:
+        ways["stream, per chunk"] = peer.stream
+    async_ways: dict[str, Async] = {}
+    if kind.acall is not Peer.acall:
+        async_ways = {f"async call, {number} in flight": peer.acall for number in (1, 32, 200)}
+    loop = asyncio.new_event_loop()
+    for way in ways.values():
+        way()
+    for async_way in list(async_ways.values())[:1]:
+        loop.run_until_complete(async_way())
+    gc.collect()
+    gc.freeze()
+    print(json.dumps({"version": version(kind.package), "ways": [*ways, *async_ways]}), flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        wanted, in_flight, calls = question["way"], question["in_flight"], question["calls"]
+        times = []
+        for _ in range(calls):
+            started = time.perf_counter()
+            if wanted in ways:
+                ways[wanted]()
+                number = CHUNKS if wanted.startswith("stream") else 1
+            else:
+                loop.run_until_complete(many(async_ways[wanted], in_flight))
+                number = in_flight
+            times.append((time.perf_counter() - started) / number * 1e6)
+        print(json.dumps({"microseconds": times}), flush=True)
+
+
+async def many(way: Async, in_flight: int) -> None:
+    """So many at once."""
+    await asyncio.gather(*(way() for _ in range(in_flight)))
+
+
+def answers() -> tuple[bytes, bytes]:
+    """A whole answer and a stream, as HTTP; each event of the stream is a chunk of HTTP, as servers send it."""
+    head = {"id": "chatcmpl-8d474e5d65cf992a", "created": 1780537909, "model": "m"}
+    message = {"role": "assistant", "content": "They hum to tell each other how they are."}
+    usage = {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    whole = json.dumps(head | {"object": "chat.completion", "usage": usage, "choices": [choice]}).encode()
+
+    def event(delta: dict[str, Any], reason: str | None) -> str:
+        part = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [part]})}\n\n"
+
+    events = [event({"content": " hum"}, None)] * (CHUNKS - 1) + [event({}, "stop"), "data: [DONE]\n\n", ""]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each.encode()) for each in events)
+
+    def http(kind: str, framing: str, body: bytes) -> bytes:
+        return f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n".encode() + body
+
+    return (
+        http("application/json", f"content-length: {len(whole)}", whole),
+        http("text/event-stream", "transfer-encoding: chunked", chunks),
+    )
+
+
+def serve(folder: Path) -> None:
+    """Answers whatever is asked, a thread a connection, with TLS where there is an openssl program."""
+    listeners = [socket.create_server(("127.0.0.1", 0), backlog=1000) for _ in range(2)]
+    plain, tls = (listener.getsockname()[1] for listener in listeners)
+    addresses = {"url": f"http://127.0.0.1:{plain}/v1"}
+    context = None
+    openssl = shutil.which("openssl")
+    if openssl is not None:
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
+        subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        addresses |= {"tls": f"https://127.0.0.1:{tls}/v1", "certificate": str(certificate)}
+    print(json.dumps(addresses), flush=True)
+    for listener, wraps in zip(listeners, (None, context), strict=True):
+        threading.Thread(target=accept, args=(listener, wraps)).start()
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    """A thread for each connection."""
+    whole, stream = answers()
+    while True:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=converse, args=(connection, context, whole, stream), daemon=True).start()
+
+
+def converse(connection: socket.socket, context: ssl.SSLContext | None, whole: bytes, stream: bytes) -> None:
+    """Answers requests until the connection ends."""
+    if context is not None:
+        connection = context.wrap_socket(connection, server_side=True)
+    held = b""
+    while True:
+        while b"\r\n\r\n" not in held:
+            data = connection.recv(1 << 16)
+            if not data:
+                return
+            held += data
+        head, _, held = held.partition(b"\r\n\r\n")
+        lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        length = int(lines[0][15:]) if lines else 0
+        while len(held) < length:
+            held += connection.recv(1 << 16)
+        body, held = held[:length], held[length:]
+        connection.sendall(stream if b'"stream":true' in body.replace(b" ", b"") else whole)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        serve(Path(sys.argv[2]))
+    else:
+        work(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,0 +1,181 @@
+"""What a call costs in this client and in others, against one loopback server: each in an environment of its own.
+
+Each takes turns with the others, in blocks of five calls of which the first is thrown away; the order rotates. Prints
+medians and their ratio to the bare HTTP library, and writes them as JSON and as a picture.
+
+    python benchmarks/peers.py [--rounds 40] [--only httpx groq ...] [--json FILE] [--plot FILE] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("peer_worker.py")
+BLOCK = 5
+# What is measured: the bare library that it is compared with, and the requests in flight.
+MEASURED: Mapping[str, tuple[str, int]] = {
+    "call": ("httpx", 1),
+    "call over TLS": ("httpx", 1),
+    "stream, per chunk": ("httpx", 1),
+    "async call, 1 in flight": ("httpx-aiohttp", 1),
+    "async call, 32 in flight": ("httpx-aiohttp", 32),
+    "async call, 200 in flight": ("httpx-aiohttp", 200),
+}
+# By name: what pip installs for it.
+PEERS: Mapping[str, Sequence[str]] = {
+    "httpx": ["httpx"],
+    "httpx-aiohttp": ["httpx-aiohttp"],
+    "aiohttp": ["aiohttp"],
+    "llama_client": [str(ROOT)],
+    "openai": ["openai"],
+    "groq": ["groq"],
+    "any-llm": ["any-llm-sdk[openai]"],
+    "pydantic-ai": ["pydantic-ai-slim[openai]"],
+    "langchain-openai": ["langchain-openai"],
+    "litellm": ["litellm"],
+    "litellm Router": ["litellm"],
+}
+
+
+@dataclass
+class Worker:
+    """One peer's process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    version: str
+    ways: list[str]
+    microseconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def run(self, way: str) -> None:
+        """One block."""
+        answer = self._ask({"way": way, "in_flight": MEASURED[way][1], "calls": BLOCK})
+        self.microseconds.setdefault(way, []).extend(answer["microseconds"][1:])
+
+    def _ask(self, question: object) -> dict[str, list[float]]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with {self.process.wait()}")
+        answer: dict[str, list[float]] = json.loads(line)
+        return answer
+
+
+def python_of(name: str, folder: Path) -> Path:
+    """The interpreter of a peer's environment, made where it is not there."""
+    environment = folder / "-".join(PEERS[name][0].replace("/", " ").split())[-40:]
+    interpreter = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if not interpreter.exists():
+        print(f"installing {' '.join(PEERS[name])}", file=sys.stderr)
+        venv.create(environment, with_pip=True)
+        subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
+    return interpreter
+
+
+@contextlib.contextmanager
+def workers(names: Sequence[str], folder: Path) -> Iterator[list[Worker]]:
+    """The server, and the peers' processes, warm."""
+    with contextlib.ExitStack() as stack:
+
+        def started(*command: object) -> subprocess.Popen[str]:
+            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+            process = subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        server = started(sys.executable, WORKER, "--serve", folder)
+        assert server.stdout is not None
+        addresses = json.loads(server.stdout.readline())
+        found = []
+        for name in names:
+            process = started(python_of(name, folder), WORKER, name, json.dumps(addresses))
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{name} cannot start: run {python_of(name, folder)} {WORKER} {name} ADDRESSES")
+            found.append(Worker(name, process, **json.loads(line)))
+        yield found
+
+
+def measure(found: list[Worker], rounds: int) -> None:
+    """All ways of all peers, in turns."""
+    for way in MEASURED:
+        able = [worker for worker in found if way in worker.ways]
+        for turn in range(rounds + 1):
+            for worker in able[turn % len(able) :] + able[: turn % len(able)]:
+                worker.run(way)
+                if not turn:
+                    worker.microseconds[way].clear()
+
+
+def report(found: list[Worker]) -> dict[str, object]:
+    """The medians by way and peer, printed, and as a document."""
+    rows: dict[str, dict[str, object]] = {}
+    for way, (bare, _) in MEASURED.items():
+        medians = {w.name: statistics.median(w.microseconds[way]) for w in found if way in w.microseconds}
+        if not medians:
+            continue
+        base = medians.get(bare)
+        print(way)
+        for name, median in sorted(medians.items(), key=lambda pair: pair[1]):
+            ratio = f"{median / base:6.2f} x" if base else ""
+            print(f"  {name:18} {median:10.1f} us {ratio}")
+        rows[way] = {"bare": bare, "microseconds": {name: round(median, 2) for name, median in medians.items()}}
+    machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
+    return {"machine": machine, "versions": {worker.name: worker.version for worker in found}, "measured": rows}
+
+
+def plot(document: Mapping[str, object], file: Path) -> None:
+    """One panel for each way, bars by peer, on a logarithmic scale."""
+    from matplotlib.figure import Figure
+
+    measured: dict[str, dict[str, dict[str, float]]] = document["measured"]  # type: ignore[assignment]
+    figure = Figure(figsize=(8, 2.6 * len(measured)), layout="constrained")
+    for axes, (way, row) in zip(figure.subplots(len(measured), squeeze=False)[:, 0], measured.items(), strict=True):
+        pairs = sorted(row["microseconds"].items(), key=lambda pair: -pair[1])
+        colors = ["#1f77b4" if name == "llama_client" else "#b0b0b0" for name, _ in pairs]
+        axes.barh([name for name, _ in pairs], [value for _, value in pairs], color=colors)
+        axes.set(title=way, xlabel="microseconds", xscale="log")
+    figure.savefig(file)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--keep", type=Path, help="where the environments are kept for the next run")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        found = stack.enter_context(workers(arguments.only, folder.resolve()))
+        measure(found, arguments.rounds)
+    document = report(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if arguments.plot:
+        plot(document, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
