@@ -138,8 +138,8 @@ class OpenAI(Peer):
         import openai
 
         super().__init__(url)
-        self._client = openai.OpenAI(api_key="key", base_url=url)
-        self._async_client = openai.AsyncOpenAI(api_key="key", base_url=url)
+        self._client: Any = openai.OpenAI(api_key="key", base_url=url)
+        self._async_client: Any = openai.AsyncOpenAI(api_key="key", base_url=url)
 
     def call(self) -> object:
         return self._client.chat.completions.create(model="m", messages=MESSAGES)
@@ -234,9 +234,8 @@ class LiteLlmRouter(Peer):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         params = {"model": "openai/m", "api_base": url, "api_key": "key"}
-        self._router = import_module("litellm").Router(
-            model_list=[{"model_name": "chat", "litellm_params": params} for _ in range(2)]
-        )
+        models = [{"model_name": "chat", "litellm_params": params} for _ in range(2)]
+        self._router = import_module("litellm").Router(model_list=models)
 
     def call(self) -> object:
         return self._router.completion(model="chat", messages=MESSAGES)
