@@ -65,6 +65,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
         raise broken_rule("", "contains an invalid header name; a valid one is X-Team")
+    if name.lower() in ("content-length", "transfer-encoding"):
+        raise broken_rule("", f"must not contain {name}, which belongs to the body")
     return name
 
 

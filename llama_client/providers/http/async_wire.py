@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+import aiohappyeyeballs
+
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import (
+    CONNECT_TIMEOUT_S,
+    KEEPALIVE_S,
+    MAX_CONNECTIONS,
     AnswerParser,
     ConnectionLostError,
     ConnectTimeoutError,
@@ -20,10 +27,10 @@ from llama_client.providers.http.http1 import (
     Origin,
     ReadTimeoutError,
     RequestHeads,
-    WireError,
+    inflater_for,
     is_redirect,
 )
-from llama_client.providers.http.sync_wire import CONNECT_TIMEOUT_S, KEEPALIVE_S, MAX_CONNECTIONS, is_readable
+from llama_client.providers.http.sync_wire import is_readable
 from llama_client.providers.http.waits import AsyncWaits, expire
 
 # The socket is not read while so much waits for its reader.
@@ -41,10 +48,12 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._is_busy = True
         self._loop = loop
+        # None: not connected yet, or no more.
         self._transport: asyncio.Transport | None = None
         self._failure: BaseException | None = None
-        self._is_lost = False
-        self._is_paused = False
+        self._is_stopped = self._is_lost = self._is_paused = False
+        # How often something came, which tells a reader that there is more.
+        self._events = 0
         self._waiter: asyncio.Future[bool] | None = None
         # Wakes the reader at `_wake_at` at the earliest; a later wait re-arms it rather than making another.
         self._timer: asyncio.TimerHandle | None = None
@@ -55,74 +64,103 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        parser = self.parser
         if not self._is_busy:
             # Nobody asked for it.
             self.close()
             return
-        parser = self.parser
-        try:
-            parser.feed(data)
-        except WireError as error:
-            self._fail(error)
-            return
-        if len(parser.pieces) > _MAX_WAITING_PIECES and self._transport is not None:
+        parser.feed(data)
+        if parser.failure is not None:
+            self._failure = parser.failure
+            self.close()
+        elif len(parser.pieces) > _MAX_WAITING_PIECES and not parser.is_complete and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
-        self._end(None)
+        self._is_lost = True
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(exc)
+        self._transport = None
+        parser = self.parser
+        # A server that refuses a large request may close before it has read it, after an answer that nothing frames.
+        is_refusal = parser.has_head and not parser.is_framed and parser.status >= 400
+        if exc is not None and not (self._is_lost or parser.is_complete or is_refusal):
+            self._failure = ConnectionLostError(str(exc))
+            self._failure.__cause__ = exc
+        self._is_lost = True
+        self._wake()
+        self._disarm()
 
     def send(self, head: Head, body: bytes) -> None:
         length = f"Content-Length: {len(body)}\r\n\r\n".encode() if body else b"\r\n"
-        assert self._transport is not None
-        self._transport.write(head.content + length + body)
+        if self._transport is not None:
+            self._transport.write(head.content + length + body)
 
     async def receive(self, waits: AsyncWaits) -> None:
         """Waits until the parser has got more, or the end."""
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            wait_s = waits.wait_s()
-            if self._is_lost:
-                self.parser.end()
-                return
-            if self._is_paused and self._transport is not None:
-                self._is_paused = False
-                self._transport.resume_reading()
-            self._arm(wait_s)
-            waiter = self._waiter = self._loop.create_future()
-            try:
-                is_late = await waiter
-            finally:
-                self._waiter = None
-            if not is_late:
-                return
-            if not await waits.akeeps_waiting():
-                raise ReadTimeoutError("the server was silent")
-            if self.parser.pieces or self.parser.is_complete:
-                return
+        seen, check = self._events, None
+        try:
+            while True:
+                if self._failure is not None:
+                    failure, self._failure = self._failure, None
+                    try:
+                        raise failure
+                    finally:
+                        # Its frames hold this one, which holds it.
+                        del failure
+                if self._events != seen and not self._is_lost:
+                    return
+                wait_s = waits.wait_s() if check is None or self._is_stopped else None
+                if self._is_lost:
+                    self.parser.end()
+                    return
+                if self._is_paused and self._transport is not None:
+                    self._is_paused = False
+                    self._transport.resume_reading()
+                is_late = await self._woken(wait_s)
+                if check is not None and check.done():
+                    # Data that came meanwhile counts more.
+                    if not check.result() and self._events == seen:
+                        raise ReadTimeoutError("the server was silent")
+                    check = None
+                elif is_late and check is None and self._events == seen:
+                    if not waits.is_patient:
+                        raise ReadTimeoutError("the server was silent")
+                    check = asyncio.ensure_future(waits.akeeps_waiting())
+                    check.add_done_callback(lambda _: self._wake(is_news=False))
+        finally:
+            if check is not None:
+                check.cancel()
 
     def stop(self) -> None:
         """Makes the reader fail now, by what its `wait_s` raises."""
-        self._is_lost = True
+        self._is_stopped = self._is_lost = True
         self._wake()
 
     def close(self) -> None:
         self._is_lost = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         if self._transport is not None:
-            # Without waiting for what the peer does not take.
-            self._transport.abort()
+            with suppress(RuntimeError):  # the loop is closed, and with it what it waited for
+                # Without waiting for what the peer does not take.
+                self._transport.abort()
 
     def rest(self) -> bool:
-        """Ends its use; False: it is closed already."""
+        """Ends its use; False: it cannot serve another."""
         self.idle_since, self._is_busy = self._loop.time(), False
+        if self._is_lost or self._transport is None or self._transport.get_write_buffer_size():
+            return False
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return True
+
+    def wake_up(self) -> bool:
+        """Begins its use; False: it was closed meanwhile."""
+        self._is_busy = True
         return not self._is_lost
 
     def has_news(self) -> bool:
@@ -130,37 +168,34 @@ class _Connection(asyncio.Protocol):
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
         return sock is not None and not self._is_lost and is_readable(sock)
 
-    def wake_up(self) -> bool:
-        """Begins its use; False: it was closed meanwhile."""
-        self._is_busy = True
-        return not self._is_lost
+    async def _woken(self, wait_s: float | None) -> bool:
+        """Waits for news; True: there were none for so long."""
+        if wait_s is not None:
+            self._arm(wait_s)
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
 
-    def _end(self, error: Exception | None) -> None:
-        if not self._is_lost:
-            self._is_lost = True
-            if error is not None and not self.parser.is_complete:
-                self._failure = self._failure or ConnectionLostError(str(error))
-                self._failure.__cause__ = error
-        self._wake()
-
-    def _fail(self, error: WireError) -> None:
-        self._failure = error
-        self.close()
-        self._wake()
-
-    def _wake(self, *, is_late: bool = False) -> None:
+    def _wake(self, *, is_late: bool = False, is_news: bool = True) -> None:
+        self._events += is_news and not is_late
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(is_late)
 
     def _arm(self, wait_s: float) -> None:
         self._wake_at = self._loop.time() + wait_s
-        timer = self._timer
-        if timer is not None and timer.when() > self._wake_at:
-            timer.cancel()
-            timer = None
-        if timer is None:
+        if self._timer is not None and self._timer.when() > self._wake_at:
+            self._disarm()
+        if self._timer is None:
             self._timer = self._loop.call_at(self._wake_at, self._ring)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _ring(self) -> None:
         self._timer = None
@@ -185,14 +220,8 @@ class Answer:
         self.headers = connection.parser.headers
 
     def pieces(self) -> AsyncIterator[bytes]:
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        return self if encoding in ("identity", "") else self._inflated(Inflater(encoding))
-
-    async def _inflated(self, inflater: Inflater) -> AsyncIterator[bytes]:
-        async for piece in self:
-            for part in inflater.feed(piece):
-                yield part
-        inflater.end()
+        inflater = inflater_for(self.headers)
+        return self if inflater is None else _Inflated(self, inflater)
 
     def __aiter__(self) -> Answer:
         return self
@@ -214,12 +243,36 @@ class Answer:
             self._wire.release(connection)
 
 
+class _Inflated:
+    """The pieces of a compressed answer. No generator, which would have to be closed."""
+
+    def __init__(self, answer: Answer, inflater: Inflater) -> None:
+        self._answer = answer
+        self._inflater = inflater
+        self._pieces = inflater.feed(b"")
+
+    def __aiter__(self) -> _Inflated:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            piece = next(self._pieces, None)
+            if piece is not None:
+                return piece
+            try:
+                self._pieces = self._inflater.feed(await anext(self._answer))
+            except StopAsyncIteration:
+                self._inflater.end()
+                raise
+
+
 class AsyncWire:
     """The connections of one client with one set of connection settings, on one event loop."""
 
     def __init__(self, guard: ConnectionGuard, ssl_context: Callable[[], ssl.SSLContext]) -> None:
         self._guard = guard
         self._ssl_context = ssl_context
+        # The oldest first.
         self._idle: dict[Origin, deque[_Connection]] = {}
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
         self._is_closed = False
@@ -232,6 +285,7 @@ class AsyncWire:
             parser = connection.parser
             parser.begin()
             waits.wait_s()
+            waits.sending()
             connection.send(head, body)
             while not parser.has_head:
                 await connection.receive(waits)
@@ -255,24 +309,21 @@ class AsyncWire:
     def close(self) -> None:
         """Closes the idle connections; those in use are closed with their answers."""
         self._is_closed = True
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().close()
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
 
     def _discard(self, connection: _Connection) -> None:
-        connection.close()
         self._places.release()
+        connection.close()
 
     async def _connection(self, origin: Origin, waits: AsyncWaits) -> _Connection:
-        timeout_s = waits.wait_s()
-        if self._places.locked():
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._places.acquire()
-            except TimeoutError:
-                raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
-        else:
-            await self._places.acquire()
+        try:
+            async with asyncio.timeout(waits.longest_s() if self._places.locked() else None):
+                await self._places.acquire()
+        except TimeoutError:
+            raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
         try:
             return await self._idle_one(origin) or await self._connected(origin, waits)
         except BaseException:
@@ -280,13 +331,8 @@ class AsyncWire:
             raise
 
     async def _idle_one(self, origin: Origin) -> _Connection | None:
-        idle = self._idle.get(origin)
-        if not idle:
-            return None
-        now = asyncio.get_running_loop().time()
-        while idle and now - idle[0].idle_since > KEEPALIVE_S:
-            idle.popleft().close()
-        while idle:
+        self._close_expired()
+        while idle := self._idle.get(origin):
             # The last one used is the least likely to be closed.
             connection = idle.pop()
             if connection.has_news():
@@ -298,39 +344,47 @@ class AsyncWire:
             connection.close()
         return None
 
+    def _close_expired(self) -> None:
+        """Closes what was idle for too long, to any origin."""
+        now = asyncio.get_running_loop().time()
+        for origin, idle in list(self._idle.items()):
+            while idle and now - idle[0].idle_since > KEEPALIVE_S:
+                idle.popleft().close()
+            if not idle:
+                del self._idle[origin]
+
     async def _connected(self, origin: Origin, waits: AsyncWaits) -> _Connection:
         loop = asyncio.get_running_loop()
-        failure: OSError | None = None
-        # In a thread, as the first time reads the certificates.
-        tls = await asyncio.to_thread(self._ssl_context) if origin.scheme == "https" else None
         try:
-            addresses = [origin.host]
-            if self._guard.local_only:
-                # In a thread, as it may read a file.
-                addresses = await asyncio.to_thread(self._guard.addresses, origin.host, origin.port)
-            for address in addresses:
+            async with asyncio.timeout(min(waits.longest_s(), CONNECT_TIMEOUT_S)) as timer:
+                waits.stop_by(partial(expire, timer))
+                # In threads, as reading the certificates and the hosts file may take a while.
+                tls = await asyncio.to_thread(self._ssl_context) if origin.scheme == "https" else None
+                hosts = [origin.host]
+                if self._guard.local_only:
+                    hosts = await asyncio.to_thread(self._guard.addresses, origin.host, origin.port)
+                found = []
+                for host in hosts:
+                    found += await loop.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+                delay_s = _NEXT_ADDRESS_S if len(found) > 1 else None
+                connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=delay_s)
                 try:
-                    async with asyncio.timeout(min(waits.wait_s(), CONNECT_TIMEOUT_S)) as timer:
-                        waits.stop_by(partial(expire, timer))
-                        _, connection = await loop.create_connection(
-                            partial(_Connection, origin, loop),
-                            address,
-                            origin.port,
-                            ssl=tls,
-                            server_hostname=None if tls is None else origin.host,
-                            happy_eyeballs_delay=_NEXT_ADDRESS_S,
-                        )
-                    return connection
-                except OSError as error:
-                    # The first one tells most: on a machine without IPv6 the second is about that.
-                    failure = failure or error
-        except OSError as error:
-            failure = error
-        # Raises where it was stopped.
-        waits.wait_s()
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(str(failure)) from failure
-        raise NotConnectedError(str(failure) if failure else f"{origin.host} has no address") from failure
+                    _, connection = await loop.create_connection(
+                        partial(_Connection, origin, loop),
+                        sock=connected,
+                        ssl=tls,
+                        server_hostname=None if tls is None else origin.host,
+                    )
+                except BaseException:
+                    connected.close()
+                    raise
+            return connection
+        except (OSError, UnicodeError) as error:
+            # Raises where it was stopped.
+            waits.require_running()
+            if isinstance(error, TimeoutError):
+                raise ConnectTimeoutError(str(error)) from error
+            raise NotConnectedError(str(error) or f"{origin.host} cannot be reached") from error
 
 
 @dataclass(frozen=True, slots=True)

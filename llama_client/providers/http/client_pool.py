@@ -7,6 +7,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,11 +154,12 @@ class ClientPool:
             opened.close()
 
     async def aclose(self) -> None:
-        self.close()
-        for wire in self._taken("async wire"):
-            wire.close()
-        for client in self._taken("async client"):
-            await client.aclose()
+        async with AsyncExitStack() as stack:
+            for client in self._taken("async client"):
+                stack.push_async_callback(client.aclose)
+            for wire in self._taken("async wire"):
+                stack.callback(wire.close)
+            self.close()
 
     def _taken(self, *kinds: str) -> list[Any]:
         with self._lock:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
-from llama_client.providers.http.http1 import UndecodableError, WireError
+from llama_client.providers.http.http1 import MalformedAnswerError, UndecodableError, WireError
 
 # The error number adds nothing to the text.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -25,6 +25,8 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
             return APITimeoutError("no connection within the timeout")
         limit = "the timeout" if waited_s is None else f"{waited_s:.3g} s"
         return APITimeoutError(f"no answer within {limit}")
+    if isinstance(error, MalformedAnswerError):
+        return APIConnectionError(str(error))
     if isinstance(error, UndecodableError):
         return InvalidResponseError(str(error))
     if _is_of_httpx(error, "DecodingError"):
@@ -93,4 +95,4 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         if current is None:
             return
         yield current
-        current = current.__cause__ or current.__context__
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)

@@ -1,4 +1,4 @@
-"""Sends an encoded request and feeds the answer to its codec, sync and async. The only file that awaits a socket."""
+"""Sends an encoded request and feeds the answer to its codec, sync and async."""
 
 from __future__ import annotations
 
@@ -127,9 +127,15 @@ class Exchange:
             wait_s = min(wait_s, max(self._liveness_check.left_s() or 0.0, _SAME_S))
         return wait_s
 
-    def longest_s(self) -> float:
+    def require_running(self) -> None:
         if self.call.facts.is_stopped:
             raise _stopped()
+
+    def sending(self) -> None:
+        self.call.facts.sent = True
+
+    def longest_s(self) -> float:
+        self.require_running()
         wait_s, at = self.silence_s, self.deadline.at
         if at is not None:
             wait_s = min(wait_s, at - self.clock.monotonic())
@@ -170,6 +176,8 @@ class Exchange:
         self._liveness_check = None
         self.call.facts.is_loading = is_alive
         left, until_content = self._hard_deadline.left_s(), self.deadline.left_s()
+        if left is not None and left <= 0:
+            return False
         if not self.call.request.stream:
             self.deadline.restart(left)
         elif is_alive:
@@ -335,6 +343,12 @@ class FetchWaits:
     async def akeeps_waiting(self) -> bool:
         return False
 
+    def require_running(self) -> None:
+        pass
+
+    def sending(self) -> None:
+        pass
+
     def stop_by(self, wake: Callable[[], None]) -> None:
         pass
 
@@ -360,28 +374,30 @@ async def afetch(
 
 
 def _read(answer: Answer, max_bytes: int, deadline: Deadline) -> bytes:
-    pieces, size = [], 0
+    body: bytes | bytearray = b""
     for data in answer.pieces():
         deadline.remaining_s()
-        pieces.append(data)
-        size += len(data)
-        _require_bound(size, max_bytes)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = _joined(body, data, max_bytes)
+    return bytes(body)
 
 
 async def _aread(answer: AsyncAnswer, max_bytes: int, deadline: Deadline) -> bytes:
-    pieces, size = [], 0
+    body: bytes | bytearray = b""
     async for data in answer.pieces():
         deadline.remaining_s()
-        pieces.append(data)
-        size += len(data)
-        _require_bound(size, max_bytes)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = _joined(body, data, max_bytes)
+    return bytes(body)
 
 
-def _require_bound(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
+def _joined(body: bytes | bytearray, data: bytes, max_bytes: int) -> bytes | bytearray:
+    if len(body) + len(data) > max_bytes:
         raise InvalidResponseError(f"the answer exceeds {max_bytes >> 20} MiB; aborted")
+    if not body:
+        return data
+    # Copied once: nearly all answers come in one piece.
+    joined = body if isinstance(body, bytearray) else bytearray(body)
+    joined += data
+    return joined
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

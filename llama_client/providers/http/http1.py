@@ -14,8 +14,14 @@ import httptools
 
 # The head of an answer, its trailers, and what frames a body, each.
 MAX_HEAD_BYTES = 128 << 10
-# What one read takes from the socket, and the most that one step of decompression gives.
+# What one read takes from a socket, and the most that one step of decompression gives.
 PIECE_BYTES = 64 << 10
+# A running server accepts a connection at once, also while it loads a model.
+CONNECT_TIMEOUT_S = 5.0
+# More requests at once wait for a connection. The usual 100 is below what one process can usefully keep in flight.
+MAX_CONNECTIONS = 1000
+# A connection that was idle for longer is closed: servers close theirs after 5 s and more.
+KEEPALIVE_S = 30.0
 
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -23,6 +29,9 @@ _FORBIDDEN_IN_VALUE = re.compile(r"[\0\r\n]")
 # What a path or query may contain besides letters and digits (RFC 3986), and escapes that are there already.
 _SAFE = "/?:@!$&'()*+,;=~-._%"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+# They frame the body, which the wire does: a second one would let a server see two requests in one.
+_FRAMING = frozenset(("content-length", "transfer-encoding"))
+_UNDECODED = frozenset(("br", "zstd", "compress", "x-compress"))
 
 
 class WireError(Exception):
@@ -83,13 +92,15 @@ class RequestHeads:
         self._query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
         shown = f"[{host}]" if ":" in host else host
         port = "" if self.origin.port == _PORTS[parts.scheme] else f":{self.origin.port}"
-        self._headers: dict[str, tuple[str, str]] = {"host": ("Host", f"{shown}{port}")}
+        # Answers are small, and a compressing server may hold back the chunks of a stream.
+        self._headers = {
+            "host": ("Host", f"{shown}{port}"),
+            "accept-encoding": ("Accept-Encoding", "identity"),
+        }
         self._add(self._headers, headers)
         if parts.username or parts.password:
             user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
             self._headers["authorization"] = ("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-        # Answers are small, and a compressing server may hold back the chunks of a stream.
-        self._headers["accept-encoding"] = ("Accept-Encoding", "identity")
         self._known: dict[tuple[str, str], Head] = {}
 
     def head(self, method: str, path: str, headers: Mapping[str, str]) -> Head:
@@ -117,7 +128,7 @@ class RequestHeads:
     def _add(known: dict[str, tuple[str, str]], headers: Mapping[str, str]) -> None:
         for name, value in headers.items():
             # Not the value, which may be a key.
-            if not _NAME.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value):
+            if not _NAME.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value) or name.lower() in _FRAMING:
                 raise ValueError(f"the header {name!r} cannot be sent")
             known[name.lower()] = (name, value.strip())
 
@@ -137,17 +148,18 @@ def is_redirect(status: int, headers: Mapping[str, str]) -> bool:
 class AnswerParser:
     """Parses the answers that one connection brings, one after the other.
 
-    Lenient as browsers and aiohttp are: bare line feeds, and spaces after a chunk's size.
+    Lenient as browsers and aiohttp are: bare line feeds, folded headers, spaces after a chunk's size.
     """
 
     __slots__ = (
         "_has_more",
-        "_is_framed",
         "_parser",
         "_unbounded_bytes",
+        "failure",
         "has_head",
         "headers",
         "is_complete",
+        "is_framed",
         "keeps_alive",
         "pieces",
         "status",
@@ -156,7 +168,12 @@ class AnswerParser:
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
-            lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+            lenient_headers=True,
+            lenient_chunked_length=True,
+            # A 100 may say that the connection closes, before the answer that it announces.
+            lenient_keep_alive=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
         )
         self.begin()
 
@@ -168,35 +185,44 @@ class AnswerParser:
         # The body's bytes that have arrived and were not taken.
         self.pieces: list[bytes] = []
         self.is_complete = False
+        # Whether the answer itself says where it ends.
+        self.is_framed = False
         # Whether the connection may serve another request.
         self.keeps_alive = False
-        self._is_framed = False
+        # Kept, not raised: the frames of `feed` hold what the server sent.
+        self.failure: BaseException | None = None
         self._has_more = False
         self._unbounded_bytes = 0
 
     def feed(self, data: bytes) -> None:
+        """Takes the next bytes; `failure` where they are no answer."""
         before = len(self.pieces)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            raise MalformedAnswerError("the server switched to another protocol") from None
+            self.failure = MalformedAnswerError("the server switched to another protocol")
+        except httptools.HttpParserCallbackError as error:
+            # What a callback raised: ours, or an interrupt.
+            self.failure = error.__context__ or error
         except httptools.HttpParserError as error:
-            if self.is_complete:
+            self.failure = MalformedAnswerError(f"the server sent malformed HTTP ({_reason(error)})")
+        if self.failure is not None:
+            self.failure.__traceback__ = self.failure.__context__ = None
+            self.keeps_alive = False
+            if self.is_complete and isinstance(self.failure, WireError):
                 # What follows a complete answer concerns the connection alone.
-                self.keeps_alive = False
-                return
-            raise MalformedAnswerError(f"malformed HTTP ({_reason(error)})") from None
-        if len(self.pieces) > before:
+                self.failure = None
+        elif len(self.pieces) > before:
             self._unbounded_bytes = 0
         elif not self.is_complete:
             self._unbounded_bytes += len(data)
             if self._unbounded_bytes > MAX_HEAD_BYTES:
-                raise MalformedAnswerError(f"more than {MAX_HEAD_BYTES >> 10} KiB without a part of the body")
+                self.failure = MalformedAnswerError(f"more than {MAX_HEAD_BYTES >> 10} KiB without a part of the body")
 
     def end(self) -> None:
         """The connection was closed: complete where nothing frames the body, else a failure."""
         self.keeps_alive = False
-        if self.is_complete or (self.has_head and not self._is_framed):
+        if self.is_complete or (self.has_head and not self.is_framed):
             self.is_complete = True
         elif self.has_head:
             raise ConnectionLostError("the server closed the connection within its answer")
@@ -219,15 +245,15 @@ class AnswerParser:
         if self._has_more:
             return
         self.status = self._parser.get_status_code()
+        if self.status < 100:
+            raise MalformedAnswerError(f"the server sent malformed HTTP (status {self.status})")
         self.has_head = self.status >= 200
-        headers = self.headers
-        self._is_framed = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
-        self.keeps_alive = self._parser.should_keep_alive() and not (
-            "content-length" in headers and "transfer-encoding" in headers
-        )
+        has_length, codings = "content-length" in self.headers, _codings(self.headers.get("transfer-encoding", ""))
+        self.is_framed = codings[-1] == "chunked" if codings else has_length
+        self.keeps_alive = self._parser.should_keep_alive() and not (codings and has_length)
 
     def on_body(self, data: bytes) -> None:
-        if not self._has_more:
+        if self.has_head and not self._has_more:
             self.pieces.append(data)
 
     def on_message_complete(self) -> None:
@@ -244,23 +270,36 @@ def _reason(error: Exception) -> str:
     return str(error).partition(",")[0].strip() or type(error).__name__
 
 
+def _codings(value: str) -> list[str]:
+    return [name for name in (part.strip().lower() for part in value.split(",")) if name]
+
+
+def inflater_for(headers: Mapping[str, str]) -> Inflater | None:
+    """What undoes the encoding of a body; None: it has none that is known."""
+    named = [*_codings(headers.get("content-encoding", "")), *_codings(headers.get("transfer-encoding", ""))]
+    codings = [name for name in named if name in _INFLATED or name in _UNDECODED]
+    return Inflater(codings) if codings else None
+
+
+_INFLATED = frozenset(("gzip", "x-gzip", "deflate"))
+
+
 class Inflater:
     """Undoes one layer of gzip or deflate, piece by piece, so that a bound on what comes out holds at any time."""
 
-    def __init__(self, encoding: str) -> None:
-        name = encoding.strip().lower()
-        if name not in ("gzip", "x-gzip", "deflate"):
-            raise UndecodableError(f"the answer is encoded with {name[:40]!r}, though none was accepted")
-        self._is_deflate = name == "deflate"
+    def __init__(self, codings: list[str]) -> None:
+        self._codings = codings
         self._inflate: Any = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         if self._inflate is None and data:
+            if len(self._codings) > 1 or self._codings[0] not in _INFLATED:
+                raise UndecodableError(f"the answer is encoded with {', '.join(self._codings)}, which was not accepted")
             # "deflate" comes with zlib's head, as it should, and without.
-            is_raw = self._is_deflate and (data[0] & 0x0F) != 8
+            is_raw = self._codings[0] == "deflate" and (data[0] & 0x0F) != 8
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else zlib.MAX_WBITS | 32)
         piece = data
-        while piece:
+        while piece and not self._inflate.eof:
             try:
                 piece = self._inflate.decompress(data, PIECE_BYTES)
             except zlib.error:

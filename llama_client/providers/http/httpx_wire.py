@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import httpx
 
-from llama_client.providers.http.sync_wire import CONNECT_TIMEOUT_S
+from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S
 from llama_client.providers.http.transport import DynamicTimeout, DynamicTimeoutStream, shut
 from llama_client.providers.http.waits import AsyncWaits, Waits, expire
 
@@ -50,7 +50,7 @@ class HttpxEndpoint(_Requests[httpx.Client]):
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> HttpxAnswer:
         wait_s = waits.wait_s()
-        read = DynamicTimeout.of(waits.longest_s(), waits.wait_s, waits.keeps_waiting)
+        read = DynamicTimeout.of(waits.longest_s(), waits.wait_s, waits.keeps_waiting, waits.sending)
         timeouts = {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": read, "write": read, "pool": wait_s}
         request = self._request(method, path, body, headers, timeouts)
         waits.stop_by(lambda: shut(read.stream))
@@ -108,6 +108,7 @@ class AsyncHttpxAnswer:
         self.status, self.headers = response.status_code, plain_headers(response.headers)
         self._response = response
         self._waits = waits
+        self._pieces: AsyncIterator[bytes] | None = None
 
     async def pieces(self) -> AsyncIterator[bytes]:
         stream = self._response.stream
@@ -115,10 +116,13 @@ class AsyncHttpxAnswer:
             pieces = self._response.aiter_bytes()
         else:
             pieces = aiter(stream)
+        self._pieces = pieces
         while (piece := await _within(anext(pieces, None), self._waits)) is not None:
             yield piece
 
     async def aclose(self) -> None:
+        if isinstance(self._pieces, AsyncGenerator):
+            await self._pieces.aclose()
         await self._response.aclose()
 
 
@@ -136,6 +140,7 @@ async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:
                     waits.stop_by(partial(expire, timer))
                     return await asyncio.shield(task)
             except TimeoutError:
+                waits.sending()
                 if task.done() or not await waits.akeeps_waiting():
                     raise
     finally:

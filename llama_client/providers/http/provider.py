@@ -110,8 +110,8 @@ class HttpProvider(Provider):
             if self._checks_remote_models:
                 self._require_not_remote(call.model, self.served_models())
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
-                endpoint = self.connections.sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                 try:
+                    endpoint = self.connections.sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                     call.images[url] = _image(
                         url, fetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
                     )
@@ -132,8 +132,9 @@ class HttpProvider(Provider):
             if self._checks_remote_models:
                 self._require_not_remote(call.model, await self.aserved_models())
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
-                endpoint = self.connections.async_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                 try:
+                    settings = self._settings(url)
+                    endpoint = self.connections.async_endpoint(settings, url, _IMAGE_HEADERS, is_foreign=True)
                     answer = await afetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
                     call.images[url] = _image(url, answer)
                 except Exception as error:
@@ -233,7 +234,11 @@ class HttpProvider(Provider):
             pair = proxy.netloc.rpartition("@")[0]
             secrets += [proxy.password, pair, base64.b64encode(unquote(pair).encode()).decode()]
         self._secrets = self._secrets.plus(secrets)
-        return _Opened(connect(settings, address.url, address.headers), sdk, os.getpid())
+        try:
+            return _Opened(connect(settings, address.url, address.headers), sdk, os.getpid())
+        except ValueError as error:
+            # A header that the environment adds.
+            raise ConfigError(f"{self.name}: {error}") from None
 
     def _settings(self, url: str) -> ConnectionSettings:
         return self.connections.settings(url, proxy=self.table.proxy, ca_file=self.table.ca_file)

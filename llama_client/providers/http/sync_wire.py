@@ -1,4 +1,4 @@
-"""Connections for sync calls: sockets, guarded, kept alive. No lock, so that a finaliser may close an answer."""
+"""Connections for sync calls: sockets, guarded, kept alive. A finaliser may close an answer at any moment."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import queue
 import select
 import socket
 import ssl
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import (
+    CONNECT_TIMEOUT_S,
+    KEEPALIVE_S,
+    MAX_CONNECTIONS,
     PIECE_BYTES,
     AnswerParser,
     ConnectionLostError,
@@ -26,52 +30,73 @@ from llama_client.providers.http.http1 import (
     Origin,
     ReadTimeoutError,
     RequestHeads,
+    inflater_for,
     is_redirect,
 )
 from llama_client.providers.http.waits import Waits
 
-# A running server accepts a connection at once, also while it loads a model.
-CONNECT_TIMEOUT_S = 5.0
-# More requests at once wait for a connection.
-MAX_CONNECTIONS = 1000
-# A connection that was idle for longer is closed: servers close theirs after 5 s and more.
-KEEPALIVE_S = 30.0
+# A finaliser that runs while its own thread holds the pool's lock waits so long for it, and then closes its connection.
+_LOCK_S = 0.01
+
+
+class _Place:
+    """The right to one connection in use. It returns when it is dropped, so that no interruption can lose it."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, free: queue.SimpleQueue[_Place]) -> None:
+        self._free = free
+
+    def __del__(self) -> None:
+        # The one method of a queue that may be called within itself.
+        self._free.put(_Place(self._free))
 
 
 class _Connection:
     """One socket, and the parser of what comes from it."""
 
-    __slots__ = ("_pid", "idle_since", "origin", "parser", "socket")
+    __slots__ = ("_pid", "idle_since", "is_spent", "origin", "parser", "place", "socket", "uses")
 
-    def __init__(self, connected: socket.socket, origin: Origin) -> None:
+    def __init__(self, connected: socket.socket, origin: Origin, place: _Place) -> None:
         self.socket = connected
         self.origin = origin
+        # None: it is idle.
+        self.place: _Place | None = place
         self.parser = AnswerParser()
         self.idle_since = 0.0
+        self.uses = 0
+        self.is_spent = False
         self._pid = os.getpid()
 
-    def is_usable(self, now: float) -> bool:
-        """Whether an idle connection is still open, as far as that can be known: nothing may have arrived on it."""
-        if now - self.idle_since > KEEPALIVE_S:
-            return False
-        # Any byte is the end, or one that nobody asked for.
+    def is_usable(self) -> bool:
+        """Whether an idle connection is still open, as far as that can be known."""
+        # Any byte is the end, or one that nobody asked for. A forked process leaves its parent's alone.
         return self._pid == os.getpid() and not is_readable(self.socket)
 
     def send(self, head: Head, body: bytes, waits: Waits) -> None:
-        failure = self._send(head, body, waits)
-        # Here, where no variable holds the key. A server that refuses a request may answer before it has read it all.
-        if isinstance(failure, TimeoutError):
-            raise ReadTimeoutError("the server did not take the request") from None
+        # Raised here, where no variable holds the key. A lost connection may still hold an answer.
+        if isinstance(self._send(head, body, waits), TimeoutError):
+            raise ReadTimeoutError("the server did not take the request")
 
     def _send(self, head: Head, body: bytes, waits: Waits) -> OSError | None:
         length = f"Content-Length: {len(body)}\r\n\r\n".encode() if body else b"\r\n"
         data = memoryview(head.content + length + body)
-        try:
-            while data:
-                self.socket.settimeout(waits.wait_s())
-                data = data[self.socket.send(data) :]
-        except OSError as error:
-            return error.with_traceback(None)
+        # Not under TLS, where servers send tickets at any time.
+        is_watched = len(data) > PIECE_BYTES and not isinstance(self.socket, ssl.SSLSocket)
+        while data:
+            self.socket.settimeout(waits.wait_s())
+            try:
+                waits.sending()
+                data = data[self.socket.send(data[:PIECE_BYTES]) :]
+            except TimeoutError as error:
+                if not waits.keeps_waiting():
+                    return error.with_traceback(None)
+            except OSError as error:
+                return error.with_traceback(None)
+            if is_watched and data and is_readable(self.socket):
+                # A server that refuses a request may answer before it has read it all; then this was the last use.
+                self.is_spent = True
+                return None
         return None
 
     def receive(self, waits: Waits) -> None:
@@ -88,23 +113,28 @@ class _Connection:
                 raise ConnectionLostError(str(error)) from error
         if data:
             self.parser.feed(data)
+            # A frame's variables are shown by error trackers, and a server may echo a key.
+            del data
+            if self.parser.failure is not None:
+                raise self.parser.failure
         else:
             # Raises where `shut` was the end, so that half an answer is not taken for a whole one.
             waits.wait_s()
             self.parser.end()
 
-    def shut(self) -> None:
-        """Makes a read that blocks in another thread fail now."""
+    def shut(self, use: int) -> None:
+        """Makes a read that blocks in another thread fail now; nothing where that use is over."""
         # A forked process has a copy, and shutting that would end the connection of its parent.
-        if self._pid == os.getpid():
+        if use == self.uses and self._pid == os.getpid():
             with suppress(OSError):
                 # Not TLS's own method, which would make a concurrent read go past the encryption.
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.shut()
+        self.shut(self.uses)
         with suppress(OSError):
             self.socket.close()
+        self.place = None
 
 
 def is_readable(connected: Any) -> bool:
@@ -136,10 +166,8 @@ class Answer:
         self.headers = connection.parser.headers
 
     def pieces(self) -> Iterator[bytes]:
-        encoding = self.headers.get("content-encoding", "identity")
-        if encoding.strip().lower() in ("identity", ""):
-            return self._pieces()
-        return self._inflated(Inflater(encoding))
+        inflater = inflater_for(self.headers)
+        return self._pieces() if inflater is None else self._inflated(inflater)
 
     def _inflated(self, inflater: Inflater) -> Iterator[bytes]:
         for piece in self._pieces():
@@ -170,18 +198,20 @@ class SyncWire:
     def __init__(self, guard: ConnectionGuard, ssl_context: Callable[[], ssl.SSLContext]) -> None:
         self._guard = guard
         self._ssl_context = ssl_context
-        # Deques, and a queue of free places: their methods are atomic, and may be called within one another.
-        self._idle: dict[Origin, deque[_Connection]] = {}
-        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        # The oldest first.
+        self._idle: dict[Origin, list[_Connection]] = {}
+        self._places: queue.SimpleQueue[_Place] = queue.SimpleQueue()
         for _ in range(MAX_CONNECTIONS):
-            self._places.put(None)
+            self._places.put(_Place(self._places))
         self._is_closed = False
 
     def send(self, origin: Origin, head: Head, body: bytes, waits: Waits) -> Answer:
         """Sends a request and waits for the head of its answer."""
         connection = self._connection(origin, waits)
         try:
-            waits.stop_by(connection.shut)
+            connection.uses += 1
+            waits.stop_by(partial(connection.shut, connection.uses))
             parser = connection.parser
             parser.begin()
             connection.send(head, body, waits)
@@ -189,78 +219,87 @@ class SyncWire:
                 connection.receive(waits)
             if self._guard.local_only and is_redirect(parser.status, parser.headers):
                 self._guard.refuse_redirect(f"{origin.scheme}://{origin.host}", parser.headers["location"])
+            return Answer(connection, self, waits)
         except BaseException:
-            self._discard(connection)
+            connection.close()
             raise
-        return Answer(connection, self, waits)
 
     def release(self, connection: _Connection) -> None:
         """Takes a connection back; it is closed where its answer was not read to the end."""
         parser = connection.parser
-        if not (parser.is_complete and parser.keeps_alive) or parser.pieces or self._is_closed:
-            self._discard(connection)
-            return
-        connection.idle_since = time.monotonic()
-        self._places.put(None)
-        self._idle.setdefault(connection.origin, deque()).append(connection)
-        if self._is_closed:
-            self.close()
+        is_reusable = parser.is_complete and parser.keeps_alive and not parser.pieces and not connection.is_spent
+        if is_reusable and self._lock.acquire(timeout=_LOCK_S):
+            try:
+                if not self._is_closed:
+                    connection.uses += 1
+                    connection.idle_since = time.monotonic()
+                    connection.place = None
+                    self._idle.setdefault(connection.origin, []).append(connection)
+                    return
+            finally:
+                self._lock.release()
+        connection.close()
 
     def close(self) -> None:
         """Closes the idle connections; those in use are closed with their answers."""
-        self._is_closed = True
-        for idle in list(self._idle.values()):
-            while idle:
-                with suppress(IndexError):
-                    idle.pop().close()
-
-    def _discard(self, connection: _Connection) -> None:
-        connection.close()
-        self._places.put(None)
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
 
     def _connection(self, origin: Origin, waits: Waits) -> _Connection:
         try:
-            self._places.get(timeout=waits.wait_s())
+            place = self._places.get(timeout=waits.longest_s())
         except queue.Empty:
             raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
-        try:
-            idle = self._idle.get(origin)
+        while True:
             now = time.monotonic()
-            while idle:
-                try:
-                    # The last one used is the least likely to be closed.
-                    connection = idle.pop()
-                except IndexError:
-                    break
-                if connection.is_usable(now):
-                    self._close_expired(idle, now)
-                    return connection
-                connection.close()
-            return _Connection(self._connected(origin, waits), origin)
-        except BaseException:
-            self._places.put(None)
-            raise
+            with self._lock:
+                expired = self._expired(now)
+                idle = self._idle.get(origin)
+                # The last one used is the least likely to be closed.
+                connection = idle.pop() if idle else None
+            for each in expired:
+                each.close()
+            if connection is None:
+                return _Connection(self._connected(origin, waits), origin, place)
+            if connection.is_usable():
+                connection.place = place
+                return connection
+            connection.close()
 
-    @staticmethod
-    def _close_expired(idle: deque[_Connection], now: float) -> None:
-        with suppress(IndexError):
-            while now - idle[0].idle_since > KEEPALIVE_S:
-                idle.popleft().close()
+    def _expired(self, now: float) -> list[_Connection]:
+        """Takes out what was idle for too long, to any origin."""
+        expired = []
+        for origin, idle in list(self._idle.items()):
+            while idle and now - idle[0].idle_since > KEEPALIVE_S:
+                expired.append(idle.pop(0))
+            if not idle:
+                del self._idle[origin]
+        return expired
 
     def _connected(self, origin: Origin, waits: Waits) -> socket.socket:
-        failure: OSError | None = None
+        failure: Exception | None = None
         tls = self._ssl_context() if origin.scheme == "https" else None
         try:
-            addresses = self._guard.addresses(origin.host, origin.port)
-        except OSError as error:
+            found = [
+                address
+                for host in self._guard.addresses(origin.host, origin.port)
+                for address in socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+            ]
+        except (OSError, UnicodeError) as error:
             raise NotConnectedError(str(error)) from error
-        for address in addresses:
+        for family, kind, protocol, _, address in found:
             connected = None
             try:
-                timeout_s = min(waits.wait_s(), CONNECT_TIMEOUT_S)
-                connected = socket.create_connection((address, origin.port), timeout_s)
+                connected = socket.socket(family, kind, protocol)
+                connected.settimeout(min(waits.wait_s(), CONNECT_TIMEOUT_S))
+                connected.connect(address)
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if tls is not None:
+                    connected.settimeout(min(waits.wait_s(), CONNECT_TIMEOUT_S))
                     connected = tls.wrap_socket(connected, server_hostname=origin.host)
                 return connected
             except OSError as error:
@@ -272,9 +311,13 @@ class SyncWire:
                 if connected is not None:
                     connected.close()
                 raise
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(str(failure)) from failure
-        raise NotConnectedError(str(failure) or f"{origin.host} has no address") from failure
+        try:
+            if isinstance(failure, TimeoutError):
+                raise ConnectTimeoutError(str(failure)) from failure
+            raise NotConnectedError(str(failure or f"{origin.host} has no address")) from failure
+        finally:
+            # Its frames hold this one, which holds it.
+            del failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,10 @@ import httpcore
 import httpx
 
 from llama_client.local_only import ConnectionGuard
+from llama_client.providers.http.http1 import KEEPALIVE_S, MAX_CONNECTIONS
 
 if TYPE_CHECKING:
     import aiohttp
-
-
-# More requests at once wait for a connection. Both libraries' default, 100, is below what one process can usefully
-# keep in flight.
-MAX_CONNECTIONS = 1000
-KEEPALIVE_S = 30.0
 
 
 def shut(stream: Any) -> None:
@@ -39,17 +34,26 @@ class DynamicTimeout(float):
     current_s: Callable[[], float]
     # Decides after a timeout whether to read on.
     keeps_waiting: Callable[[], bool]
+    # Called before something is written.
+    sending: Callable[[], object]
     stream: DynamicTimeoutStream | None
 
     @classmethod
-    def of(cls, longest_s: float, current_s: Callable[[], float], keeps_waiting: Callable[[], bool]) -> DynamicTimeout:
+    def of(
+        cls,
+        longest_s: float,
+        current_s: Callable[[], float],
+        keeps_waiting: Callable[[], bool],
+        sending: Callable[[], object],
+    ) -> DynamicTimeout:
         timeout = cls(longest_s)
-        timeout.current_s, timeout.keeps_waiting, timeout.stream = current_s, keeps_waiting, None
+        timeout.current_s, timeout.keeps_waiting, timeout.sending = current_s, keeps_waiting, sending
+        timeout.stream = None
         return timeout
 
     def release(self) -> None:
         """Lets go of the request, which whatever keeps the timeout would keep in memory."""
-        self.current_s, self.keeps_waiting = float, bool
+        self.current_s, self.keeps_waiting, self.sending = float, bool, bool
 
 
 class DynamicTimeoutStream(httpcore.NetworkStream):
@@ -76,7 +80,8 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
             return
         if isinstance(timeout, DynamicTimeout):
             # Raises where the attempt was stopped while it connected, so that nothing is sent.
-            timeout.stream, timeout = self, timeout.current_s()
+            timeout.stream, dynamic, timeout = self, timeout, timeout.current_s()
+            dynamic.sending()
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:

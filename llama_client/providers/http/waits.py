@@ -21,6 +21,12 @@ class _Limits(Protocol):
     def longest_s(self) -> float:
         """The same for a library that takes one number: all waits until now and then may be one."""
 
+    def require_running(self) -> None:
+        """Raises where the request was stopped."""
+
+    def sending(self) -> None:
+        """Called before the first byte: from here on the request may have reached the server."""
+
     def stop_by(self, wake: Callable[[], None]) -> None:
         """Sets what makes a wait fail at once; for a sync request, called in any thread."""
 
