@@ -95,4 +95,5 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         if current is None:
             return
         yield current
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        # Ours have their cause, or none; httpcore hides the system's behind "from None".
+        current = current.__cause__ or (None if isinstance(current, WireError) else current.__context__)
