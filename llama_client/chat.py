@@ -95,11 +95,11 @@ class CallContext:
     timeout: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def begin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
+    def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds its targets."""
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
-    async def abegin(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
+    async def acall(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """The same on an event loop; reading files and importing packages happens in a thread."""
         import asyncio
 
@@ -428,7 +428,7 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.begin(params, stream=False if stream is None else stream)
+        call = self._context.call(params, stream=False if stream is None else stream)
         opened = call.drive()
         if stream:
             return ChatStream(opened, call)
@@ -436,7 +436,7 @@ class Completions:
 
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
-        call = self._context.begin(given, stream=False, form=form)
+        call = self._context.call(given, stream=False, form=form)
         return call.record.won(call.drive().attempt)
 
     @runs(_parse)
@@ -648,7 +648,7 @@ class AsyncCompletions:
     @runs_overloads
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.abegin(params, stream=False if stream is None else stream)
+        call = await self._context.acall(params, stream=False if stream is None else stream)
         opened = await call.adrive()
         if stream:
             return AsyncChatStream(opened, call)
@@ -656,7 +656,7 @@ class AsyncCompletions:
 
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
-        call = await self._context.abegin(given, stream=False, form=form)
+        call = await self._context.acall(given, stream=False, form=form)
         return call.record.won((await call.adrive()).attempt)
 
     @runs(_parse)
@@ -721,6 +721,13 @@ def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], A
     from llama_client.structured import AnswerForm
 
     _require_no_stream(params, "parse")
+    if model is None:
+        from llama_client.types.request import check_request
+
+        # It may be there under a misspelled name.
+        check_request(params, stream=False)
+        message = "response_format: is required: a Pydantic model's class"
+        raise InvalidRequestError(message, param="response_format")
     form = AnswerForm(model)
     return {**params, "response_format": form.response_format}, form
 

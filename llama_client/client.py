@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -483,10 +484,11 @@ class LlamaClient(_BaseClient):
 
     def close(self) -> None:
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
-        self._context.closing.set()
-        self._context.providers.close()
-        self._context.router.health.close()
-        self._context.accounting.close()
+        with ExitStack() as stack:
+            stack.callback(self._context.accounting.close)
+            stack.callback(self._context.router.health.close)
+            stack.callback(self._context.providers.close)
+            self._context.closing.set()
 
     def __enter__(self) -> Self:
         return self

@@ -30,11 +30,17 @@ def at_fork(phase: ForkPhase, callback: Callable[[], None]) -> None:
 
 
 def _run_callbacks(phase: ForkPhase) -> None:
+    failure: Exception | None = None
     # A copy: other threads may register meanwhile.
     for reference in [*_fork_callbacks[phase].values()]:
         callback = reference()
         if callback is not None:
-            callback()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - raised below, after the others
+                failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 if hasattr(os, "register_at_fork"):

@@ -220,7 +220,7 @@ class Instrumentation:
         self._next_chunk = histogram("operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.")
         self._cost = meter.create_counter("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 
-    def begin(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
+    def start_span(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
         """Starts the span of an attempt, as a child of the caller's own; None: OpenTelemetry raised an error."""
         was_busy, _sdk_use.is_busy = _sdk_use.is_busy, True
         try:

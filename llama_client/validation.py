@@ -47,8 +47,9 @@ def first_problem(error: ValidationError, *, known: Iterable[str] = (), show_val
 
 def most_telling(details: Sequence[ErrorDetails]) -> ErrorDetails:
     """The error to report if only one is reported."""
-    # A wrong item of a list also makes the list "too short"; the item is the cause.
-    detail = next((d for d in details if d["type"] != "too_short"), details[0])
+    # A wrong item of a list also makes the list "too short", and a wrong field keeps the defaults after it from being
+    # computed: these are no causes.
+    detail = next((d for d in details if d["type"] not in _FOLLOWING), details[0])
     if detail["type"] == "missing":
         # The missing field may be there under a misspelled name.
         beside = detail["loc"][:-1]
@@ -61,7 +62,12 @@ def all_telling(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     return [detail for detail in details if not any(_explains(other, detail) for other in details)]
 
 
+_FOLLOWING = frozenset(("too_short", "default_factory_not_called"))
+
+
 def _explains(one: ErrorDetails, other: ErrorDetails) -> bool:
+    if other["type"] == "default_factory_not_called":
+        return one["type"] != other["type"] and one["loc"][: len(other["loc"]) - 1] == other["loc"][:-1]
     if other["type"] == "too_short":
         return len(one["loc"]) > len(other["loc"]) and one["loc"][: len(other["loc"])] == other["loc"]
     if other["type"] != "missing" or one["type"] != "extra_forbidden" or one["loc"][:-1] != other["loc"][:-1]:

@@ -53,8 +53,8 @@ def command(as_json: bool, config: str | None) -> None:
     if not any(provider.is_reachable and provider.models for provider in providers):
         say(
             "Nothing can answer yet.\n"
-            "Try: llama-client pull smollm2-135m (93 MB to download), or set GROQ_API_KEY or TOGETHER_API_KEY, "
-            "or start Ollama"
+            "Try: llama-client pull smollm2-135m (93 MB to download), or start Ollama, or set the key of a service, "
+            "such as GROQ_API_KEY"
         )
 
 

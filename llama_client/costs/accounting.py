@@ -39,10 +39,10 @@ class Machines:
     def _reset(self) -> None:
         self._machines = {name: MachineTime() for name in self.names}
 
-    def begin(self, provider: str, now: float) -> Callable[[float], float]:
+    def start_use(self, provider: str, now: float) -> Callable[[float], float]:
         """Returns what ends the use at a moment, and then returns its seconds."""
         machine = self._machines[provider]
-        return partial(machine.end, machine.begin(now))
+        return partial(machine.end_use, machine.start_use(now))
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

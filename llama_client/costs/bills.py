@@ -132,14 +132,14 @@ class MachineTime:
         self._share_s = 0.0
         self._at = 0.0
 
-    def begin(self, now: float) -> float:
-        """An attempt begins; returns what `end` needs."""
+    def start_use(self, now: float) -> float:
+        """An attempt begins; returns what `end_use` needs."""
         with self._lock:
             self._pass(now)
             self._running += 1
             return self._share_s
 
-    def end(self, began: float, now: float) -> float:
+    def end_use(self, began: float, now: float) -> float:
         """An attempt ends; returns its seconds."""
         with self._lock:
             self._pass(now)

@@ -152,9 +152,9 @@ class DatabaseLocation:
             raise StorageError(f"{self.name}: {error}") from error
 
     def engine(self, connect_to_file: Callable[[], sqlite3.Connection] | None) -> Engine:
-        if self.connect is not None:
-            return sa.create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
-        return sa.create_engine("sqlite+pysqlite://", creator=connect_to_file, poolclass=NullPool)
+        url = "sqlite+pysqlite://" if self.connect is None else "postgresql+psycopg://"
+        # Failures are logged, and rows hold tags.
+        return sa.create_engine(url, creator=self.connect or connect_to_file, poolclass=NullPool, hide_parameters=True)
 
 
 class Storage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.providers.services import SERVICES, Service, all_services, known_catalog, service_of
+from llama_client.redaction import without_secrets
 from llama_client.validation import suggestion
 
 if TYPE_CHECKING:
@@ -169,17 +171,20 @@ class Providers:
 
     def close(self) -> None:
         providers, connections = self._take_all()
-        for provider in providers:
-            provider.close()
-        if connections is not None:
-            connections.close()
+        # Each, whatever another raises: a provider may be a package's.
+        with ExitStack() as stack:
+            if connections is not None:
+                stack.callback(connections.close)
+            for provider in reversed(providers):
+                stack.callback(provider.close)
 
     async def aclose(self) -> None:
         providers, connections = self._take_all()
-        for provider in providers:
-            await provider.aclose()
-        if connections is not None:
-            await connections.aclose()
+        async with AsyncExitStack() as stack:
+            if connections is not None:
+                stack.push_async_callback(connections.aclose)
+            for provider in reversed(providers):
+                stack.push_async_callback(provider.aclose)
 
     def _take_all(self) -> tuple[list[Provider], ClientPool | None]:
         with self._lock:
@@ -208,9 +213,19 @@ class Providers:
         from llama_client.providers.http.sdk import http_service_of
 
         row = service_of(table.kind)
-        if isinstance(table, PluginConfig) and row is not None:
-            return self._made_by_package(name, table, row)
-        return self._make_http(name, table, http_service_of(table.kind))
+        if row is None or not row.package:
+            return self._make_http(name, table, http_service_of(table.kind))
+        try:
+            if not isinstance(table, PluginConfig):
+                return self._make_http(name, table, http_service_of(table.kind))
+            provider = self._made_by_package(name, table, row)
+        except errors.LlamaClientError:
+            raise
+        except Exception as error:
+            raise _wrong_provider(name, row, f"{type(error).__name__}: {error}") from error
+        if not all(callable(getattr(provider, method, None)) for method in ("chunks", "achunks", "is_free", "close")):
+            raise _wrong_provider(name, row, f"its factory gave a {type(provider).__name__}, not a Provider")
+        return provider
 
     def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
         def over_http(codec: Codec) -> Provider:
@@ -220,13 +235,7 @@ class Providers:
 
         url = table.base_url or row.base_url or None
         assert row.factory is not None  # a PluginConfig exists only for such rows
-        try:
-            return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
-        except errors.LlamaClientError:
-            raise
-        except Exception as error:
-            message = f"the package {row.package} could not make the provider {name} ({type(error).__name__}: {error})"
-            raise errors.PluginError(message, package=row.package, provider=row.name) from error
+        return row.factory(_Setup(name, table.options, url, self._config.local_only, over_http))
 
     def _make_http(self, name: str, table: HttpTable, service: HttpService) -> HttpProvider:
         from llama_client.providers.http.client_pool import ClientPool
@@ -255,6 +264,11 @@ class Providers:
             return offer.abilities if offer is not None else users.get(target)
 
         return abilities
+
+
+def _wrong_provider(name: str, row: Service, why: str) -> errors.PluginError:
+    message = f"the package {row.package} could not make the provider {name} ({without_secrets(why)})"
+    return errors.PluginError(message, package=row.package, provider=row.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -374,6 +374,8 @@ def _entry_points() -> Mapping[str, EntryPoint]:
 
 def _loaded(entry: EntryPoint) -> Service:
     """The row of an entry point: a `Service`, or a provider factory."""
+    if "/" in entry.name:
+        raise _wrong(entry, "a provider's name is what stands before the first / of a target")
     try:
         found = entry.load()
     except Exception as error:

@@ -114,8 +114,8 @@ class CallRecord:
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)
         if call.provider in self._machines.names:
-            attempt.machine_use = self._machines.begin(call.provider, attempt.started_at)
-        attempt.span = self._telemetry.begin(call, candidate.route) if self._telemetry is not None else None
+            attempt.machine_use = self._machines.start_use(call.provider, attempt.started_at)
+        attempt.span = self._telemetry.start_span(call, candidate.route) if self._telemetry is not None else None
         return attempt
 
     def stop(self) -> None:

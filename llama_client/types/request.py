@@ -273,6 +273,7 @@ _INSTEAD = {
     "functions": "use tools",
     "max_retries": "the configuration sets it for every call: [routing] retries = 2",
     "metadata": "send it as extra_body={'metadata': ...}; labels of your own are tags",
+    **dict.fromkeys(("output_type", "response_model"), "use response_format, of chat.completions.parse"),
     "num_ctx": "set it for the provider: options = { num_ctx = ... } for ollama, n_ctx = ... for gguf",
     "system": "ask takes system; for other calls put {'role': 'system', 'content': ...} first in messages",
 }

@@ -55,6 +55,10 @@ def test_problems_of_different_depths_are_told_together() -> None:
 @pytest.mark.parametrize(
     ("values", "fields"),
     [
+        # What follows from a wrong value is not wrong as well.
+        ({"providers": {"groq": {"api_key_command": []}}}, ["providers.groq.api_key_command"]),
+        ({"providers": {"groq": {"base_url": "notaurl"}}}, ["providers.groq.base_url"]),
+        ({"providers": {"groq": {"headers": {"A B": "x"}}}}, ["providers.groq.headers.A B"]),
         # A name that is not quite right is not missing as well, and what is wrong was there.
         ({"budgets": [{"usdd": 1, "window": "day"}]}, ["budgets[0].usdd"]),
         ({"budgets": [{"usd": -1, "window": "dy"}]}, ["budgets[0].usd", "budgets[0].window"]),

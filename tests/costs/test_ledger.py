@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_a_ledger_that_cannot_be_written_warns_once_and_fails_no_call(
         outcomes = ask_all(kept(server, f"sqlite:///{tmp_path / 'file' / 'ledger.db'}"), mode, 5)
     assert all(outcome.text == "Hello" for outcome in outcomes)
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["the ledger cannot be written"]
+
+
+def test_a_warning_holds_nothing_of_the_row_that_was_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+        client.ask("hi")
+        client.costs.report()
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+            for table in (storage.labels.name, storage.attempts.name):
+                database.execute(
+                    f"CREATE TRIGGER no_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full up'); END"
+                )
+            database.commit()
+        with caplog.at_level(logging.WARNING, "llama_client.ledger"):
+            client.ask("hi", tags={"team": "the-tag"})
+            client.costs.report()
+    assert "full up" in caplog.text
+    assert "the-tag" not in caplog.text
 
 
 def test_rows_wait_while_another_process_holds_the_database_and_are_written_then(tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def test_a_total_with_an_unknown_part_is_unknown() -> None:
 
 def test_attempts_in_flight_share_the_time_of_a_machine() -> None:
     machine = MachineTime()
-    first, second = machine.begin(0.0), machine.begin(10.0)
-    assert (machine.end(first, 20.0), machine.end(second, 20.0)) == (15.0, 5.0)
+    first, second = machine.start_use(0.0), machine.start_use(10.0)
+    assert (machine.end_use(first, 20.0), machine.end_use(second, 20.0)) == (15.0, 5.0)

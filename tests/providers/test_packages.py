@@ -235,6 +235,49 @@ def test_a_factory_that_fails_is_the_packages_fault(site: Path, server: ReplaySe
     assert "the package engine_package could not make the provider engine (KeyError: 'text')" in told.err
 
 
+CODEC = """
+from llama_client.providers.wire.plain import PlainCodec
+from llama_client.providers.services import Service
+
+class Wire(PlainCodec):
+    pass
+
+ROW = Service(name="x", title="X", base_url="http://127.0.0.1:9", sdk="", codec="wrong_package:Wire")
+
+def number(setup):
+    return 3
+
+def refuse(setup):
+    raise ValueError("key sk-abcdef1234567890abcdef1234567890 is bad")
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("ROW", "could not make the provider wrong (TypeError"),
+        ("number", "could not make the provider wrong (its factory gave a int, not a Provider)"),
+        ("refuse", "could not make the provider wrong (ValueError: key"),
+    ],
+)
+def test_a_package_that_makes_no_provider_is_named_by_every_command(
+    site: Path, server: ReplayServer, value: str, why: str
+) -> None:
+    installed(site, "wrong_package", CODEC, wrong=value)
+    write("[providers.wrong]\n")
+    for command in (("chat", "-m", "wrong/m", "Hi"), ("models",), ("doctor", "--offline")):
+        told = run(*command)
+        assert "Traceback" not in told.err
+        assert "sk-abcdef" not in told.out + told.err
+    assert why in " ".join(run("chat", "-m", "wrong/m", "Hi").err.split())
+
+
+def test_a_name_that_could_not_be_configured_is_the_packages_fault(site: Path, server: ReplayServer) -> None:
+    installed(site, "hum_package", ROW, **{"wrong/name": "HUM"})
+    write("")
+    assert "before the first /" in named(run("doctor", "--json"), "hum_package")["plugin"]["message"]
+
+
 def test_no_package_takes_the_name_of_a_built_in_service(site: Path, server: ReplayServer) -> None:
     installed(site, "hum_package", ROW, groq="HUM")
     write("")

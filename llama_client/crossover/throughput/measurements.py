@@ -27,6 +27,9 @@ _CLOCKS_APART = timedelta(days=1)
 # Windows locks byte ranges, also beyond the end of a file; no line is ever so far on.
 _LOCKED_BYTE = 1 << 30
 
+# A later measurement replaces one whose lengths differ by at most 10% of the larger.
+_SAME_MEASUREMENT = 1 / 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class StoredMeasurements:
@@ -75,7 +78,11 @@ class Measurements:
             setup = (point.model, point.gpu, point.n_gpus, point.precision, point.engine, point.concurrency)
             lengths = (point.input_tokens, point.output_tokens)
             others = newest.get(setup, ())
-            kept = [each for each in others if not are_as_long((each.input_tokens, each.output_tokens), lengths)]
+            kept = [
+                each
+                for each in others
+                if not are_as_long((each.input_tokens, each.output_tokens), lengths, _SAME_MEASUREMENT)
+            ]
             newest[setup] = [*kept, point]
         return StoredMeasurements(tuple(point for points in newest.values() for point in points), broken)
 

@@ -265,8 +265,8 @@ def apart(point: KnownPoint, isl: int, osl: int) -> float:
     return abs(math.log(point.isl / isl)) + abs(math.log(point.osl / osl))
 
 
-def are_as_long(lengths: tuple[int, int], others: tuple[int, int]) -> bool:
-    return all(max(a / b, b / a) <= _SAME_LENGTH for a, b in zip(lengths, others, strict=True))
+def are_as_long(lengths: tuple[int, int], others: tuple[int, int], factor: float = _SAME_LENGTH) -> bool:
+    return all(max(a / b, b / a) <= factor for a, b in zip(lengths, others, strict=True))
 
 
 def estimated_tokens_per_s(replica: Replica, point: KnownPoint) -> float:

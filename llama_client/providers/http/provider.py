@@ -128,7 +128,7 @@ class HttpProvider(Provider):
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         try:
-            opened = self._async or await self._aopen()
+            opened = await self._aopen()
             if self._checks_remote_models:
                 self._require_not_remote(call.model, await self.aserved_models())
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
@@ -164,7 +164,7 @@ class HttpProvider(Provider):
         return self.service.served([self.look_up(path) for path in self.service.listing_paths])
 
     async def aserved_models(self) -> Sequence[ServedModel]:
-        endpoint = (self._async or await self._aopen()).endpoint
+        endpoint = (await self._aopen()).endpoint
         try:
             bodies = [
                 self._document(await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, self._deadline()))
@@ -199,12 +199,15 @@ class HttpProvider(Provider):
 
     def _open_async(self) -> _Opened[AsyncEndpoint]:
         with self._lock:
-            if self._async is None:
+            if self._async is None or self._async.pid != os.getpid():
                 self._async = self._opened(self.connections.async_endpoint, is_async=True)
             return self._async
 
     async def _aopen(self) -> _Opened[AsyncEndpoint]:
         # In a thread: importing the official packages takes 0.5 s, and keys may come from files and commands.
+        opened = self._async
+        if opened is not None and opened.pid == os.getpid():
+            return opened
         return await asyncio.to_thread(self._open_async)
 
     def _opened(self, connect: Callable[..., _Endpoint], *, is_async: bool) -> _Opened[_Endpoint]:

@@ -1,0 +1,185 @@
+"""What servers and interrupts do to a connection, and what the next request gets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llama_client import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncLlamaClient,
+    InvalidRequestError,
+    LlamaClient,
+    LlamaClientError,
+    RequestTooLargeError,
+)
+from llama_client.providers.http import async_wire, http1, sync_wire
+from tests.asking import MODES, Asker
+from tests.wire.asking import KEY
+from tests.wire.dialects import OLLAMA, OPENAI
+from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, head, streamed, whole
+
+MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
+each_mode = pytest.mark.parametrize("mode", MODES)
+calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+
+
+def failure(mode: str, config: dict[str, Any], messages: Any = MESSAGES, **params: Any) -> LlamaClientError:
+    with pytest.raises(LlamaClientError) as caught:
+        Asker(mode, config, [])(messages, **params)
+    return caught.value
+
+
+def config(url: str, **more: Any) -> dict[str, Any]:
+    return {**OPENAI.config(url, api_key=KEY, **more), "routing": {"retries": 0}}
+
+
+def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> None:
+    pieces = [OPENAI.preamble(), *(OPENAI.text("x") for _ in range(40)), *OPENAI.ending()]
+    content = b"".join(streamed(pieces, headers=OPENAI.stream_headers).pieces)
+
+    async def texts(url: str) -> list[str]:
+        async with AsyncLlamaClient(config(url)) as client:
+            found = []
+            for _ in range(4):
+                async with await client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
+                    found.append("".join([chunk.text async for chunk in stream]))
+                await asyncio.sleep(0.1)
+            return found
+
+    # The server closes after each answer, without having said so.
+    with ReplayServer(lambda _: Answer([content], "close")) as server:
+        assert asyncio.run(texts(server.url)) == ["x" * 40] * 4
+
+
+@each_mode
+def test_an_answer_before_the_whole_request_was_read_is_the_answer(mode: str) -> None:
+    refusal = Answer([head(413, {"content-length": "3"}) + b"big"], "close")
+    large = [{"role": "user", "content": "x" * (6 << 20)}]
+    with ReplayServer(lambda received: refusal if len(received.body) > 1000 else OPENAI.answer(received)) as server:
+        assert isinstance(failure(mode, config(server.url), large), RequestTooLargeError)
+
+
+@calls
+def test_a_request_that_was_sent_is_recorded_as_sent_when_its_time_is_up(mode: str) -> None:
+    processing = Answer([b"HTTP/1.1 102 Processing\r\n\r\n"] * 500, "stall", delay_s=0.01)
+    with ReplayServer(lambda _: processing) as server:
+        error = failure(mode, config(server.url), timeout=0.5)
+    assert isinstance(error, APITimeoutError)
+    assert [attempt.sent for attempt in error.attempts] == [True]
+
+
+@calls
+def test_an_interrupt_within_the_parser_is_an_interrupt(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(http1.AnswerParser, "on_header", interrupted)
+    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server, pytest.raises(KeyboardInterrupt):
+        Asker(mode, config(server.url), [])(MESSAGES)
+
+
+@pytest.mark.parametrize("wire", [sync_wire, async_wire], ids=["sync", "async"])
+def test_connections_to_other_hosts_are_closed_when_they_were_idle_for_long(
+    wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "KEEPALIVE_S", 0.1)
+
+    def good(_: Received) -> Answer:
+        return as_json(OPENAI.whole())
+
+    with ReplayServer(good) as first, ReplayServer(good) as second:
+        tables = {
+            name: {"kind": "openai", "base_url": f"{url}/v1"} for name, url in (("a", first.url), ("b", second.url))
+        }
+        if wire is sync_wire:
+            with LlamaClient({"providers": tables}) as client:
+                client.ask("hi", model="a/m")
+                time.sleep(0.2)
+                client.ask("hi", model="b/m")
+                assert first.wait_until_idle()
+        else:
+
+            async def run() -> bool:
+                async with AsyncLlamaClient({"providers": tables}) as client:
+                    await client.ask("hi", model="a/m")
+                    await asyncio.sleep(0.2)
+                    await client.ask("hi", model="b/m")
+                    return await asyncio.to_thread(first.wait_until_idle)
+
+            assert asyncio.run(run())
+
+
+def endless(first: bytes, piece: bytes) -> Iterator[bytes]:
+    yield first
+    for _ in range(10_000):
+        yield piece
+
+
+@calls
+def test_what_never_becomes_an_answer_is_refused_at_once(mode: str) -> None:
+    broken = Answer(endless(b"HTTP/1.1 099 X\r\n\r\n", b"x" * 10_000), "close")
+    with ReplayServer(lambda _: broken) as server:
+        error = failure(mode, config(server.url), timeout=5)
+    assert isinstance(error, APIConnectionError)
+    assert "malformed HTTP (status 99)" in str(error)
+
+
+@calls
+def test_what_follows_a_compressed_answer_is_left_alone(mode: str) -> None:
+    body = gzip.compress(b'{"error": {"message": "no"}}')
+    followed = whole(body + b"x" * 1_000_000, status=400, headers={"content-encoding": "gzip"})
+    with ReplayServer(lambda _: followed) as server:
+        assert "no" in str(failure(mode, config(server.url), timeout=5))
+
+
+@calls
+@pytest.mark.parametrize("encoding", ["identity, identity", "gzip, identity", "utf-8", "none"])
+def test_encodings_that_change_nothing_are_read(mode: str, encoding: str) -> None:
+    import json
+
+    body = json.dumps(OPENAI.whole()).encode()
+    encoded = gzip.compress(body) if "gzip" in encoding else body
+    answer = whole(encoded, headers={"content-type": "application/json", "content-encoding": encoding})
+    with ReplayServer(lambda _: answer) as server:
+        assert Asker(mode, config(server.url), [])(MESSAGES).text == "Hello"
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_the_framing_of_a_request_is_not_the_callers(name: str) -> None:
+    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server, LlamaClient(config(server.url)) as client:
+        with pytest.raises(InvalidRequestError, match="belongs to the body"):
+            client.ask("hi", extra_headers={name: "0"})
+        assert server.requests == []
+
+
+@calls
+def test_a_refused_name_with_two_addresses_keeps_the_remedy(mode: str) -> None:
+    with closed_port() as url:
+        error = failure(mode, OLLAMA.config(url.replace("127.0.0.1", "localhost")))
+    assert "Ollama is not running" in str(error)
+
+
+def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer() -> None:
+    def answer(received: Received) -> Answer:
+        if received.path.endswith("/api/chat"):
+            return Answer(OPENAI_PIECES, delay_s=1.2)
+        return Answer([b"", *as_json({"models": []}).pieces], delay_s=3.0)
+
+    async def run(url: str) -> float:
+        async with AsyncLlamaClient(OLLAMA.config(url)) as client:
+            started = time.monotonic()
+            await client.ask("hi", timeout=1.6)
+            return time.monotonic() - started
+
+    with ReplayServer(answer) as server:
+        assert asyncio.run(run(server.url)) < 1.6
+
+
+OPENAI_PIECES = [b"", *as_json(OLLAMA.whole()).pieces]
