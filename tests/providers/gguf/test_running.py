@@ -369,7 +369,11 @@ def test_ctrl_c_stops_an_answer_and_the_client_goes_on(demo_model: Any, way: str
     assert process.stdout.readline() == "ready\n"
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        # It would generate for ever.
+        process.kill()
     assert (out, err, process.returncode) == ("interrupted 1\n", "", 0)
 
 
