@@ -44,7 +44,7 @@ def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._CHECK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
     tables = ollama("", first_content_s=0.2)
     with ReplayServer(loading(3.0, is_there=False)) as server:
         tables["providers"]["x"]["base_url"] = server.url
@@ -58,7 +58,7 @@ def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypa
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_timeout_while_it_is_loading_is_no_fault(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._CHECK_S", 0.1)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
     tables = ollama("", first_content_s=0.1, breaker_failures=1)
     with ReplayServer(loading(1.5)) as server:
         tables["providers"]["x"]["base_url"] = server.url
@@ -89,7 +89,7 @@ def test_an_attempt_that_is_shorter_than_the_first_asking_asks_before_its_end(mo
 
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 def test_a_whole_answer_may_take_longer_than_a_model_is_loaded(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._CHECK_S", 0.1)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
     monkeypatch.setattr("llama_client.providers.http.exchange.LOADING_S", 0.2)
     with ReplayServer(loading(0.8)) as server, Session(ollama(server.url), mode) as session:
         [reply] = session.many(1, timeout=10.0)
