@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import time
@@ -19,6 +20,7 @@ from llama_client import (
     LlamaClient,
     LlamaClientError,
     RequestTooLargeError,
+    StreamInterruptedError,
 )
 from llama_client.providers.http import async_wire, http1, sync_wire
 from tests.asking import MODES, Asker
@@ -178,3 +180,39 @@ def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer() -> No
 
     with ReplayServer(answer) as server:
         assert asyncio.run(run(server.url)) < 1.6
+
+
+def in_memory() -> int:
+    for _ in range(3):
+        gc.collect()
+    kept = (sync_wire.SyncWire, sync_wire._Connection, sync_wire._Place)
+    return sum(isinstance(each, kept) for each in gc.get_objects())
+
+
+def test_a_closed_client_leaves_no_connections_in_memory() -> None:
+    before = in_memory()
+    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+        for _ in range(3):
+            with LlamaClient(config(server.url)) as client:
+                client.ask("hi")
+            del client
+    assert in_memory() <= before
+
+
+@pytest.mark.parametrize("way", ["dropped", "closed", "failed"])
+def test_every_place_for_a_connection_returns(way: str) -> None:
+    pieces = [OPENAI.preamble(), OPENAI.text("Hel")]
+    ends: Any = "cut" if way == "failed" else "stall"
+    with ReplayServer(lambda _: streamed(pieces, ends, headers=OPENAI.stream_headers)) as server:
+        with LlamaClient(config(server.url)) as client:
+            for _ in range(5):
+                stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+                if way == "closed":
+                    stream.close()
+                elif way == "failed":
+                    with pytest.raises(StreamInterruptedError):
+                        list(stream)
+                del stream
+            gc.collect()
+            pool: Any = client._context.providers._connections
+            assert [wire._free.qsize() for wire in pool._opened.values()] == [http1.MAX_CONNECTIONS]

@@ -44,12 +44,14 @@ class _Place:
 
     __slots__ = ("_free",)
 
-    def __init__(self, free: queue.SimpleQueue[_Place]) -> None:
+    def __init__(self, free: queue.SimpleQueue[None], timeout_s: float) -> None:
+        free.get(timeout=timeout_s)
         self._free = free
 
     def __del__(self) -> None:
-        # The one method of a queue that may be called within itself.
-        self._free.put(_Place(self._free))
+        if hasattr(self, "_free"):
+            # The one method of a queue that may be called within itself.
+            self._free.put(None)
 
 
 class _Connection:
@@ -201,9 +203,9 @@ class SyncWire:
         self._lock = threading.Lock()
         # The oldest first.
         self._idle: dict[Origin, list[_Connection]] = {}
-        self._places: queue.SimpleQueue[_Place] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(MAX_CONNECTIONS):
-            self._places.put(_Place(self._places))
+            self._free.put(None)
         self._is_closed = False
 
     def send(self, origin: Origin, head: Head, body: bytes, waits: Waits) -> Answer:
@@ -251,7 +253,7 @@ class SyncWire:
 
     def _connection(self, origin: Origin, waits: Waits) -> _Connection:
         try:
-            place = self._places.get(timeout=waits.longest_s())
+            place = _Place(self._free, waits.longest_s())
         except queue.Empty:
             raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
         while True:
