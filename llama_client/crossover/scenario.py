@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 from llama_client.errors import InvalidRequestError
 
 # Takes a field's value and its place; returns what is kept, or raises. Beside the type, as `Annotated` metadata.
 _Rule: TypeAlias = Callable[[object, str], object]
+_CHECKED = re.compile(r"^Annotated\[(.+?), (?:_|whole\().*\]$")
+T = TypeVar("T")
 # An upper bound from here on only catches slips of the keyboard: a message names it where it is exceeded.
 _SLIP_FROM = 1e6
 
@@ -55,6 +58,14 @@ def _name(value: object, place: str) -> object:
     return value
 
 
+def _readable(cls: type[T]) -> type[T]:
+    """Shows the types alone in signatures, as editors and `help()` do, without what checks the values."""
+    shown = cls.__init__.__annotations__
+    shown |= {name: _CHECKED.sub(r"\1", text) for name, text in shown.items() if isinstance(text, str)}
+    return cls
+
+
+@_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """The load: its volume, its mix of tokens, and how unevenly it is spread.
@@ -102,6 +113,7 @@ class Traffic:
         object.__setattr__(self, "hourly_tokens", hours)
 
 
+@_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiPrice:
     """One provider's price of the model by the token.
@@ -153,6 +165,7 @@ class ApiPrice:
         return f"{self.provider} {self.model}".strip()
 
 
+@_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
     """A machine that is bought: its price, its worth at the end, and its power.
@@ -189,6 +202,7 @@ class Purchase:
             raise _wrong("purchase.idle_w", f"must be at most load_w ({self.load_w:g})", self.idle_w)
 
 
+@_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfHost:
     """The machine to host the model on: rented by the hour, or bought.
@@ -246,6 +260,7 @@ class SelfHost:
             raise invalid("self_host.total_tokens_per_second", sentence)
 
 
+@_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A model, its traffic, and the two ways to serve it.

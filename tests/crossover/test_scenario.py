@@ -1,5 +1,6 @@
 """What is refused before anything is calculated, and how the error says so."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -116,3 +117,8 @@ def test_a_scenario_is_kept_as_numbers_whatever_numbers_were_given() -> None:
 
     price = ApiPrice(input_usd_per_mtok=Decimal("0.59"), output_usd_per_mtok=1)  # type: ignore[arg-type]
     assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (0.59, 1.0)
+
+
+@pytest.mark.parametrize("cls", [ApiPrice, Purchase, Scenario, SelfHost, Traffic])
+def test_a_signature_shows_types_and_not_what_checks_them(cls: type) -> None:
+    assert "Annotated" not in str(inspect.signature(cls))
