@@ -726,7 +726,7 @@ def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], A
 
         # It may be there under a misspelled name.
         check_request(params, stream=False)
-        message = "response_format: is required: a Pydantic model's class"
+        message = "response_format: must be a Pydantic model's class, and is missing"
         raise InvalidRequestError(message, param="response_format")
     form = AnswerForm(model)
     return {**params, "response_format": form.response_format}, form

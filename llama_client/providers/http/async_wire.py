@@ -51,7 +51,7 @@ class _Connection(asyncio.Protocol):
         # None: not connected yet, or no more.
         self._transport: asyncio.Transport | None = None
         self._failure: BaseException | None = None
-        self._is_stopped = self._is_lost = self._is_paused = False
+        self._is_stopped = self._is_lost = self._is_paused = self._is_writing = False
         # How often something came, which tells a reader that there is more.
         self._events = 0
         self._waiter: asyncio.Future[bool] | None = None
@@ -61,7 +61,15 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        # `pause_writing` then tells when something is left to write, and `resume_writing` when nothing is.
+        transport.set_write_buffer_limits(0)
         self._transport = transport
+
+    def pause_writing(self) -> None:
+        self._is_writing = True
+
+    def resume_writing(self) -> None:
+        self._is_writing = False
 
     def data_received(self, data: bytes) -> None:
         parser = self.parser
@@ -86,7 +94,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         parser = self.parser
         # A server that refuses a large request may close before it has read it, after an answer that nothing frames.
-        is_refusal = parser.has_head and not parser.is_framed and parser.status >= 400
+        is_refusal = self._is_writing and parser.has_head and not parser.is_framed
         if exc is not None and not (self._is_lost or parser.is_complete or is_refusal):
             self._failure = ConnectionLostError(str(exc))
             self._failure.__cause__ = exc
@@ -151,7 +159,7 @@ class _Connection(asyncio.Protocol):
     def rest(self) -> bool:
         """Ends its use; False: it cannot serve another."""
         self.idle_since, self._is_busy = self._loop.time(), False
-        if self._is_lost or self._transport is None or self._transport.get_write_buffer_size():
+        if self._is_lost or self._is_writing or self._transport is None:
             return False
         if self._is_paused:
             self._is_paused = False
@@ -325,6 +333,8 @@ class AsyncWire:
         except TimeoutError:
             raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
         try:
+            if self._is_closed:
+                raise NotConnectedError("the client was closed")
             return await self._idle_one(origin) or await self._connected(origin, waits)
         except BaseException:
             self._places.release()

@@ -112,6 +112,11 @@ class _Connection:
                 if not waits.keeps_waiting():
                     raise ReadTimeoutError("the server was silent") from None
             except OSError as error:
+                parser = self.parser
+                if self.is_spent and parser.has_head and not parser.is_framed:
+                    # It refused the request before it had read it all, and closed.
+                    parser.end()
+                    return
                 raise ConnectionLostError(str(error)) from error
         if data:
             self.parser.feed(data)
@@ -259,6 +264,8 @@ class SyncWire:
         while True:
             now = time.monotonic()
             with self._lock:
+                if self._is_closed:
+                    raise NotConnectedError("the client was closed")
                 expired = self._expired(now)
                 idle = self._idle.get(origin)
                 # The last one used is the least likely to be closed.
