@@ -96,14 +96,14 @@ def caught(*, assert_all_called: bool = False) -> Iterator[respx.MockRouter]:
         pytest.MonkeyPatch.context() as patch,
     ):
 
-        def send(endpoint: sync_wire.Endpoint, *request: Any) -> _Answered:
+        def send(endpoint: sync_wire.WireEndpoint, *request: Any) -> _Answered:
             return _Answered(router.handler(_as_httpx(endpoint.heads, *request)))
 
-        async def asend(endpoint: async_wire.Endpoint, *request: Any) -> _Answered:
+        async def asend(endpoint: async_wire.AsyncWireEndpoint, *request: Any) -> _Answered:
             return _Answered(await router.async_handler(_as_httpx(endpoint.heads, *request)))
 
-        patch.setattr(sync_wire.Endpoint, "send", send)
-        patch.setattr(async_wire.Endpoint, "send", asend)
+        patch.setattr(sync_wire.WireEndpoint, "send", send)
+        patch.setattr(async_wire.AsyncWireEndpoint, "send", asend)
         yield router
 
 

@@ -185,7 +185,7 @@ def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer() -> No
 def in_memory() -> int:
     for _ in range(3):
         gc.collect()
-    kept = (sync_wire.SyncWire, sync_wire._Connection, sync_wire._Place)
+    kept = (sync_wire.SyncWire, sync_wire._SocketConnection, sync_wire._Place)
     return sum(isinstance(each, kept) for each in gc.get_objects())
 
 

@@ -22,9 +22,9 @@ from llama_client.providers.http.http1 import (
     ConnectionLostError,
     ConnectTimeoutError,
     Head,
+    HttpOrigin,
     Inflater,
     NotConnectedError,
-    Origin,
     ReadTimeoutError,
     RequestHeads,
     inflater_for,
@@ -39,10 +39,10 @@ _MAX_WAITING_PIECES = 16
 _NEXT_ADDRESS_S = 0.25
 
 
-class _Connection(asyncio.Protocol):
+class _LoopConnection(asyncio.Protocol):
     """One transport, and the parser of what comes from it. One reader waits at a time."""
 
-    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.parser = AnswerParser()
         self.idle_since = 0.0
@@ -215,13 +215,13 @@ class _Connection(asyncio.Protocol):
             self._wake(is_late=True)
 
 
-class Answer:
-    """See `sync_wire.Answer`."""
+class AsyncWireAnswer:
+    """See `sync_wire.WireAnswer`."""
 
     __slots__ = ("_connection", "_waits", "_wire", "headers", "status")
 
-    def __init__(self, connection: _Connection, wire: AsyncWire, waits: AsyncWaits) -> None:
-        self._connection: _Connection | None = connection
+    def __init__(self, connection: _LoopConnection, wire: AsyncWire, waits: AsyncWaits) -> None:
+        self._connection: _LoopConnection | None = connection
         self._wire = wire
         self._waits = waits
         self.status = connection.parser.status
@@ -231,7 +231,7 @@ class Answer:
         inflater = inflater_for(self.headers)
         return self if inflater is None else _Inflated(self, inflater)
 
-    def __aiter__(self) -> Answer:
+    def __aiter__(self) -> AsyncWireAnswer:
         return self
 
     async def __anext__(self) -> bytes:
@@ -254,7 +254,7 @@ class Answer:
 class _Inflated:
     """The pieces of a compressed answer. No generator, which would have to be closed."""
 
-    def __init__(self, answer: Answer, inflater: Inflater) -> None:
+    def __init__(self, answer: AsyncWireAnswer, inflater: Inflater) -> None:
         self._answer = answer
         self._inflater = inflater
         self._pieces = inflater.feed(b"")
@@ -281,11 +281,11 @@ class AsyncWire:
         self._guard = guard
         self._ssl_context = ssl_context
         # The oldest first.
-        self._idle: dict[Origin, deque[_Connection]] = {}
+        self._idle: dict[HttpOrigin, deque[_LoopConnection]] = {}
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
         self._is_closed = False
 
-    async def send(self, origin: Origin, head: Head, body: bytes, waits: AsyncWaits) -> Answer:
+    async def send(self, origin: HttpOrigin, head: Head, body: bytes, waits: AsyncWaits) -> AsyncWireAnswer:
         """Sends a request and waits for the head of its answer."""
         connection = await self._connection(origin, waits)
         try:
@@ -302,9 +302,9 @@ class AsyncWire:
         except BaseException:
             self._discard(connection)
             raise
-        return Answer(connection, self, waits)
+        return AsyncWireAnswer(connection, self, waits)
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: _LoopConnection) -> None:
         """Takes a connection back; it is closed where its answer was not read to the end."""
         parser = connection.parser
         is_done = parser.is_complete and parser.keeps_alive and not parser.pieces
@@ -322,11 +322,11 @@ class AsyncWire:
             for connection in connections:
                 connection.close()
 
-    def _discard(self, connection: _Connection) -> None:
+    def _discard(self, connection: _LoopConnection) -> None:
         self._places.release()
         connection.close()
 
-    async def _connection(self, origin: Origin, waits: AsyncWaits) -> _Connection:
+    async def _connection(self, origin: HttpOrigin, waits: AsyncWaits) -> _LoopConnection:
         try:
             async with asyncio.timeout(waits.longest_s() if self._places.locked() else None):
                 await self._places.acquire()
@@ -340,7 +340,7 @@ class AsyncWire:
             self._places.release()
             raise
 
-    async def _idle_one(self, origin: Origin) -> _Connection | None:
+    async def _idle_one(self, origin: HttpOrigin) -> _LoopConnection | None:
         self._close_expired()
         while idle := self._idle.get(origin):
             # The last one used is the least likely to be closed.
@@ -363,7 +363,7 @@ class AsyncWire:
             if not idle:
                 del self._idle[origin]
 
-    async def _connected(self, origin: Origin, waits: AsyncWaits) -> _Connection:
+    async def _connected(self, origin: HttpOrigin, waits: AsyncWaits) -> _LoopConnection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(waits.longest_s(), CONNECT_TIMEOUT_S)) as timer:
@@ -380,7 +380,7 @@ class AsyncWire:
                 connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=delay_s)
                 try:
                     _, connection = await loop.create_connection(
-                        partial(_Connection, origin, loop),
+                        partial(_LoopConnection, origin, loop),
                         sock=connected,
                         ssl=tls,
                         server_hostname=None if tls is None else origin.host,
@@ -398,11 +398,13 @@ class AsyncWire:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class AsyncWireEndpoint:
     """An address, and the connections to it."""
 
     wire: AsyncWire
     heads: RequestHeads
 
-    async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits) -> Answer:
+    async def send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
+    ) -> AsyncWireAnswer:
         return await self.wire.send(self.heads.origin, self.heads.head(method, path, headers), body, waits)

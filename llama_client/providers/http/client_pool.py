@@ -93,7 +93,7 @@ class ClientPool:
         def opened() -> sync_wire.SyncWire:
             return sync_wire.SyncWire(self.guard, partial(self._ssl_context, settings.ca_file))
 
-        return sync_wire.Endpoint(self._kept("wire", settings, opened), RequestHeads(url, headers))
+        return sync_wire.WireEndpoint(self._kept("wire", settings, opened), RequestHeads(url, headers))
 
     def async_endpoint(
         self, settings: ConnectionSettings, url: str, headers: Mapping[str, str], *, is_foreign: bool = False
@@ -108,7 +108,7 @@ class ClientPool:
         def opened() -> async_wire.AsyncWire:
             return async_wire.AsyncWire(self.guard, partial(self._ssl_context, settings.ca_file))
 
-        return async_wire.Endpoint(self._kept("async wire", settings, opened), RequestHeads(url, headers))
+        return async_wire.AsyncWireEndpoint(self._kept("async wire", settings, opened), RequestHeads(url, headers))
 
     def client(self, settings: ConnectionSettings, *, is_async: bool) -> Any:
         """The user's own HTTPX client, else one with the guard; may be called in any thread."""

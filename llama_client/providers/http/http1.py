@@ -65,7 +65,7 @@ class UndecodableError(WireError):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class HttpOrigin:
     """Where connections lead: requests to equal origins share them."""
 
     scheme: str
@@ -87,7 +87,7 @@ class RequestHeads:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
         host = _ascii_host(parts.hostname or "")
-        self.origin = Origin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
+        self.origin = HttpOrigin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
         self._path = quote(parts.path, safe=_SAFE)
         self._query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
         shown = f"[{host}]" if ":" in host else host

@@ -46,7 +46,7 @@ class _Requests(Generic[Client]):
 
 
 class HttpxEndpoint(_Requests[httpx.Client]):
-    """See `sync_wire.Endpoint`."""
+    """See `sync_wire.WireEndpoint`."""
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> HttpxAnswer:
         wait_s = waits.wait_s()
@@ -65,7 +65,7 @@ class HttpxEndpoint(_Requests[httpx.Client]):
 
 
 class HttpxAnswer:
-    """See `sync_wire.Answer`."""
+    """See `sync_wire.WireAnswer`."""
 
     def __init__(self, response: httpx.Response, read: DynamicTimeout) -> None:
         self.status, self.headers = response.status_code, plain_headers(response.headers)
@@ -88,7 +88,7 @@ class HttpxAnswer:
 
 
 class AsyncHttpxEndpoint(_Requests[httpx.AsyncClient]):
-    """See `async_wire.Endpoint`."""
+    """See `async_wire.AsyncWireEndpoint`."""
 
     async def send(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
@@ -102,7 +102,7 @@ class AsyncHttpxEndpoint(_Requests[httpx.AsyncClient]):
 
 
 class AsyncHttpxAnswer:
-    """See `async_wire.Answer`."""
+    """See `async_wire.AsyncWireAnswer`."""
 
     def __init__(self, response: httpx.Response, waits: AsyncWaits) -> None:
         self.status, self.headers = response.status_code, plain_headers(response.headers)

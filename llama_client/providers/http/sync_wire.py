@@ -25,9 +25,9 @@ from llama_client.providers.http.http1 import (
     ConnectionLostError,
     ConnectTimeoutError,
     Head,
+    HttpOrigin,
     Inflater,
     NotConnectedError,
-    Origin,
     ReadTimeoutError,
     RequestHeads,
     inflater_for,
@@ -54,12 +54,12 @@ class _Place:
             self._free.put(None)
 
 
-class _Connection:
+class _SocketConnection:
     """One socket, and the parser of what comes from it."""
 
     __slots__ = ("_pid", "idle_since", "is_spent", "origin", "parser", "place", "socket", "uses")
 
-    def __init__(self, connected: socket.socket, origin: Origin, place: _Place) -> None:
+    def __init__(self, connected: socket.socket, origin: HttpOrigin, place: _Place) -> None:
         self.socket = connected
         self.origin = origin
         # None: it is idle.
@@ -157,7 +157,7 @@ def is_readable(connected: Any) -> bool:
         return True
 
 
-class Answer:
+class WireAnswer:
     """The head of an answer, and its body as it comes. To be closed; then the connection may serve another request."""
 
     # Whether each wait follows `Waits`, also after the head.
@@ -165,8 +165,8 @@ class Answer:
 
     __slots__ = ("_connection", "_waits", "_wire", "headers", "status")
 
-    def __init__(self, connection: _Connection, wire: SyncWire, waits: Waits) -> None:
-        self._connection: _Connection | None = connection
+    def __init__(self, connection: _SocketConnection, wire: SyncWire, waits: Waits) -> None:
+        self._connection: _SocketConnection | None = connection
         self._wire = wire
         self._waits = waits
         self.status = connection.parser.status
@@ -207,13 +207,13 @@ class SyncWire:
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         # The oldest first.
-        self._idle: dict[Origin, list[_Connection]] = {}
+        self._idle: dict[HttpOrigin, list[_SocketConnection]] = {}
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(MAX_CONNECTIONS):
             self._free.put(None)
         self._is_closed = False
 
-    def send(self, origin: Origin, head: Head, body: bytes, waits: Waits) -> Answer:
+    def send(self, origin: HttpOrigin, head: Head, body: bytes, waits: Waits) -> WireAnswer:
         """Sends a request and waits for the head of its answer."""
         connection = self._connection(origin, waits)
         try:
@@ -226,12 +226,12 @@ class SyncWire:
                 connection.receive(waits)
             if self._guard.local_only and is_redirect(parser.status, parser.headers):
                 self._guard.refuse_redirect(f"{origin.scheme}://{origin.host}", parser.headers["location"])
-            return Answer(connection, self, waits)
+            return WireAnswer(connection, self, waits)
         except BaseException:
             connection.close()
             raise
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: _SocketConnection) -> None:
         """Takes a connection back; it is closed where its answer was not read to the end."""
         parser = connection.parser
         is_reusable = parser.is_complete and parser.keeps_alive and not parser.pieces and not connection.is_spent
@@ -256,7 +256,7 @@ class SyncWire:
             for connection in connections:
                 connection.close()
 
-    def _connection(self, origin: Origin, waits: Waits) -> _Connection:
+    def _connection(self, origin: HttpOrigin, waits: Waits) -> _SocketConnection:
         try:
             place = _Place(self._free, waits.longest_s())
         except queue.Empty:
@@ -273,13 +273,13 @@ class SyncWire:
             for each in expired:
                 each.close()
             if connection is None:
-                return _Connection(self._connected(origin, waits), origin, place)
+                return _SocketConnection(self._connected(origin, waits), origin, place)
             if connection.is_usable():
                 connection.place = place
                 return connection
             connection.close()
 
-    def _expired(self, now: float) -> list[_Connection]:
+    def _expired(self, now: float) -> list[_SocketConnection]:
         """Takes out what was idle for too long, to any origin."""
         expired = []
         for origin, idle in list(self._idle.items()):
@@ -289,7 +289,7 @@ class SyncWire:
                 del self._idle[origin]
         return expired
 
-    def _connected(self, origin: Origin, waits: Waits) -> socket.socket:
+    def _connected(self, origin: HttpOrigin, waits: Waits) -> socket.socket:
         failure: Exception | None = None
         tls = self._ssl_context() if origin.scheme == "https" else None
         try:
@@ -330,11 +330,11 @@ class SyncWire:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class WireEndpoint:
     """An address, and the connections to it."""
 
     wire: SyncWire
     heads: RequestHeads
 
-    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> Answer:
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> WireAnswer:
         return self.wire.send(self.heads.origin, self.heads.head(method, path, headers), body, waits)
