@@ -338,8 +338,10 @@ def test_the_loopback_port_is_closed_to_who_lacks_the_key(one_slot: dict[str, An
             assert status("GET", path) in (401, 404)
 
 
+# A shell's background jobs, and what they start, ignore SIGINT.
 _INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from llama_client import LlamaClient
 client = LlamaClient.for_provider("gguf", model_path=sys.argv[1])
 create = client.chat.completions.create
