@@ -166,20 +166,22 @@ def test_a_refused_name_with_two_addresses_keeps_the_remedy(mode: str) -> None:
     assert "Ollama is not running" in str(error)
 
 
-def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer() -> None:
+def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.3)
+
     def answer(received: Received) -> Answer:
         if received.path.endswith("/api/chat"):
-            return Answer([b"", *as_json(OLLAMA.whole()).pieces], delay_s=1.2)
-        return Answer([b"", *as_json({"models": []}).pieces], delay_s=3.0)
+            return Answer([b"", *as_json(OLLAMA.whole()).pieces], delay_s=1.0)
+        # Longer than a check may take, so that alone it would end the attempt.
+        return Answer([b"", *as_json({"models": []}).pieces], delay_s=6.0)
 
-    async def run(url: str) -> float:
+    async def run(url: str) -> str:
         async with AsyncLlamaClient(OLLAMA.config(url)) as client:
-            started = time.monotonic()
-            await client.ask("hi", timeout=1.6)
-            return time.monotonic() - started
+            return (await client.ask("hi", timeout=30)).text
 
     with ReplayServer(answer) as server:
-        assert asyncio.run(run(server.url)) < 1.6
+        assert asyncio.run(run(server.url)) == "Hello"
+        assert len(server.requests) == 2
 
 
 def in_memory() -> int:
