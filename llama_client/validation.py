@@ -19,6 +19,7 @@ OWN_SENTENCES = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
 _EXPECTED = {
+    "path_type": "a path",
     "tuple_type": "a list",
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of names to values"),
     "string_type": "text",

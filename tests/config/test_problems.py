@@ -79,6 +79,12 @@ def test_one_mistake_is_one_problem(values: dict[str, Any], fields: list[str]) -
     assert [problem.subject for problem in all_problems(values)[1]] == fields
 
 
+@pytest.mark.parametrize("wrong", [3, ["certificates.pem"]])
+def test_a_path_that_is_none_is_told_in_words_of_ours(wrong: object) -> None:
+    (message,) = told({"providers": {"mistral": {"ca_file": wrong}}}).values()
+    assert "must be a path, got" in message
+
+
 def test_an_item_keeps_its_number_when_those_before_it_are_wrong() -> None:
     rows = [
         {"usd": -1, "window": "day"},
