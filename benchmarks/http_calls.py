@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-MESSAGES = [{"role": "user", "content": "Why do llamas hum?"}]
+MESSAGES: list[Any] = [{"role": "user", "content": "Why do llamas hum?"}]
 CHUNKS = 500
 IN_FLIGHT = (1, 32, 200)
 
@@ -50,16 +51,18 @@ def _http(kind: str, framing: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n%s\r\n\r\n%s" % (kind.encode(), framing, body)
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
     """Answers whatever is asked, a thread a connection."""
     whole, stream = answers()
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_answer, args=(connection, whole, stream), daemon=True).start()
+        threading.Thread(target=_answer, args=(connection, tls, whole, stream), daemon=True).start()
 
 
-def _answer(connection: socket.socket, whole: bytes, stream: bytes) -> None:
+def _answer(connection: socket.socket, tls: ssl.SSLContext | None, whole: bytes, stream: bytes) -> None:
+    if tls is not None:
+        connection = tls.wrap_socket(connection, server_side=True)
     held = b""
     while True:
         while b"\r\n\r\n" not in held:
@@ -135,8 +138,8 @@ def synchronous(url: str, rounds: int) -> None:
     stream_ways: dict[str, Callable[[], object]] = {
         "bare httpx": bare_stream,
         "llama_client": lambda: read(client.chat.completions.create(model="groq/m", messages=MESSAGES, stream=True)),
-        "groq": lambda: read(official.chat.completions.create(model="m", messages=MESSAGES, stream=True)),  # type: ignore[arg-type]
-        "openai": lambda: read(other.chat.completions.create(model="m", messages=MESSAGES, stream=True)),  # type: ignore[arg-type]
+        "groq": lambda: read(official.chat.completions.create(model="m", messages=MESSAGES, stream=True)),
+        "openai": lambda: read(other.chat.completions.create(model="m", messages=MESSAGES, stream=True)),
     }
     report("a whole call", interleaved(call_ways, max(rounds // 10, 5), 10))
     report("a chunk of a stream", interleaved(stream_ways, max(rounds // 10, 5), 1), CHUNKS)

@@ -1,4 +1,4 @@
-"""One peer of peers.py, in its own environment: reads what to measure from standard input, writes times; or the server.
+"""One peer of peers.py, in its own environment: reads what to measure from standard input, and writes times.
 
 It needs the peer's package alone, and must not be imported by others.
 """
@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import shutil
-import socket
 import ssl
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-MESSAGES: list[Any] = [{"role": "user", "content": "Why do llamas hum?"}]
-CHUNKS = 500
+from http_calls import CHUNKS, MESSAGES
+
 Sync = Callable[[], object]
 Async = Callable[[], Awaitable[object]]
 
@@ -310,81 +305,5 @@ async def many(way: Async, in_flight: int) -> None:
     await asyncio.gather(*(way() for _ in range(in_flight)))
 
 
-def answers() -> tuple[bytes, bytes]:
-    """A whole answer and a stream, as HTTP; each event of the stream is a chunk of HTTP, as servers send it."""
-    head = {"id": "chatcmpl-8d474e5d65cf992a", "created": 1780537909, "model": "m"}
-    message = {"role": "assistant", "content": "They hum to tell each other how they are."}
-    usage = {"prompt_tokens": 12, "completion_tokens": 10, "total_tokens": 22}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    whole = json.dumps(head | {"object": "chat.completion", "usage": usage, "choices": [choice]}).encode()
-
-    def event(delta: dict[str, Any], reason: str | None) -> str:
-        part = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [part]})}\n\n"
-
-    events = [event({"content": " hum"}, None)] * (CHUNKS - 1) + [event({}, "stop"), "data: [DONE]\n\n", ""]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each.encode()) for each in events)
-
-    def http(kind: str, framing: str, body: bytes) -> bytes:
-        return f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n".encode() + body
-
-    return (
-        http("application/json", f"content-length: {len(whole)}", whole),
-        http("text/event-stream", "transfer-encoding: chunked", chunks),
-    )
-
-
-def serve(folder: Path) -> None:
-    """Answers whatever is asked, a thread a connection, with TLS where there is an openssl program."""
-    listeners = [socket.create_server(("127.0.0.1", 0), backlog=1000) for _ in range(2)]
-    plain, tls = (listener.getsockname()[1] for listener in listeners)
-    addresses = {"url": f"http://127.0.0.1:{plain}/v1"}
-    context = None
-    openssl = shutil.which("openssl")
-    if openssl is not None:
-        certificate, key = folder / "certificate.pem", folder / "key.pem"
-        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
-        subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        addresses |= {"tls": f"https://127.0.0.1:{tls}/v1", "certificate": str(certificate)}
-    print(json.dumps(addresses), flush=True)
-    for listener, wraps in zip(listeners, (None, context), strict=True):
-        threading.Thread(target=accept, args=(listener, wraps)).start()
-
-
-def accept(listener: socket.socket, context: ssl.SSLContext | None) -> None:
-    """A thread for each connection."""
-    whole, stream = answers()
-    while True:
-        connection, _ = listener.accept()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=converse, args=(connection, context, whole, stream), daemon=True).start()
-
-
-def converse(connection: socket.socket, context: ssl.SSLContext | None, whole: bytes, stream: bytes) -> None:
-    """Answers requests until the connection ends."""
-    if context is not None:
-        connection = context.wrap_socket(connection, server_side=True)
-    held = b""
-    while True:
-        while b"\r\n\r\n" not in held:
-            data = connection.recv(1 << 16)
-            if not data:
-                return
-            held += data
-        head, _, held = held.partition(b"\r\n\r\n")
-        lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-        length = int(lines[0][15:]) if lines else 0
-        while len(held) < length:
-            held += connection.recv(1 << 16)
-        body, held = held[:length], held[length:]
-        connection.sendall(stream if b'"stream":true' in body.replace(b" ", b"") else whole)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "--serve":
-        serve(Path(sys.argv[2]))
-    else:
-        work(sys.argv[1], json.loads(sys.argv[2]))
+    work(sys.argv[1], json.loads(sys.argv[2]))

@@ -13,14 +13,20 @@ import contextlib
 import json
 import os
 import platform
+import shutil
+import socket
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from http_calls import serve
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peer_worker.py")
@@ -100,7 +106,7 @@ def workers(names: Sequence[str], folder: Path) -> Iterator[list[Worker]]:
             stack.callback(process.kill)
             return process
 
-        server = started(sys.executable, WORKER, "--serve", folder)
+        server = started(sys.executable, __file__, "--serve", "--keep", folder)
         assert server.stdout is not None
         addresses = json.loads(server.stdout.readline())
         found = []
@@ -112,6 +118,25 @@ def workers(names: Sequence[str], folder: Path) -> Iterator[list[Worker]]:
                 raise RuntimeError(f"{name} cannot start: run {python_of(name, folder)} {WORKER} {name} ADDRESSES")
             found.append(Worker(name, process, **json.loads(line)))
         yield found
+
+
+def serve_both(folder: Path) -> None:
+    """The server of http_calls.py, and where there is an openssl program the same with TLS; prints their addresses."""
+    listeners = [socket.create_server(("127.0.0.1", 0), backlog=1000) for _ in range(2)]
+    plain, encrypted = (listener.getsockname()[1] for listener in listeners)
+    addresses, tls = {"url": f"http://127.0.0.1:{plain}/v1"}, None
+    openssl = shutil.which("openssl")
+    if openssl is not None:
+        certificate, key = folder / "certificate.pem", folder / "key.pem"
+        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
+        subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
+        addresses |= {"tls": f"https://127.0.0.1:{encrypted}/v1", "certificate": str(certificate)}
+    print(json.dumps(addresses), flush=True)
+    for listener, context in zip(listeners, (None, tls), strict=True):
+        threading.Thread(target=serve, args=(listener, context)).start()
 
 
 def measure(found: list[Worker], rounds: int) -> None:
@@ -164,7 +189,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--keep", type=Path, help="where the environments are kept for the next run")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        serve_both(arguments.keep)
+        return
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)

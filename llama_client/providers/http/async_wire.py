@@ -74,7 +74,7 @@ class _LoopConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         parser = self.parser
         if not self._is_busy:
-            # Nobody asked for it.
+            # Unrequested.
             self.close()
             return
         parser.feed(data)
@@ -103,9 +103,8 @@ class _LoopConnection(asyncio.Protocol):
         self._disarm()
 
     def send(self, head: Head, body: bytes) -> None:
-        length = f"Content-Length: {len(body)}\r\n\r\n".encode() if body else b"\r\n"
         if self._transport is not None:
-            self._transport.write(head.content + length + body)
+            self._transport.write(head.with_body(body))
 
     async def receive(self, waits: AsyncWaits) -> None:
         """Waits until the parser has got more, or the end."""
@@ -238,8 +237,7 @@ class AsyncWireAnswer:
         while (connection := self._connection) is not None:
             parser = connection.parser
             if parser.pieces:
-                pieces, parser.pieces = parser.pieces, []
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                return parser.take()
             if parser.is_complete:
                 break
             await connection.receive(self._waits)

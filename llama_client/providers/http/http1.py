@@ -31,6 +31,7 @@ _SAFE = "/?:@!$&'()*+,;=~-._%"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # They frame the body, which the wire does: a second one would let a server see two requests in one.
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
+_INFLATED = frozenset(("gzip", "x-gzip", "deflate"))
 _UNDECODED = frozenset(("br", "zstd", "compress", "x-compress"))
 
 
@@ -79,6 +80,11 @@ class Head:
     """Everything before a request's body but its length. It holds the key, so it has no representation."""
 
     content: bytes = field(repr=False)
+
+    def with_body(self, body: bytes) -> bytes:
+        """The whole request."""
+        length = f"Content-Length: {len(body)}\r\n\r\n".encode() if body else b"\r\n"
+        return self.content + length + body
 
 
 class RequestHeads:
@@ -219,6 +225,11 @@ class AnswerParser:
             if self._unbounded_bytes > MAX_HEAD_BYTES:
                 self.failure = MalformedAnswerError(f"more than {MAX_HEAD_BYTES >> 10} KiB without a part of the body")
 
+    def take(self) -> bytes:
+        """What has arrived of the body since the last time."""
+        pieces, self.pieces = self.pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def end(self) -> None:
         """The connection was closed: complete where nothing frames the body, else a failure."""
         self.keeps_alive = False
@@ -233,7 +244,7 @@ class AnswerParser:
 
     def on_message_begin(self) -> None:
         if self.is_complete:
-            # An answer that nobody asked for.
+            # The beginning of an unrequested answer.
             self.keeps_alive, self._has_more = False, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -279,9 +290,6 @@ def inflater_for(headers: Mapping[str, str]) -> Inflater | None:
     named = [*_codings(headers.get("content-encoding", "")), *_codings(headers.get("transfer-encoding", ""))]
     codings = [name for name in named if name in _INFLATED or name in _UNDECODED]
     return Inflater(codings) if codings else None
-
-
-_INFLATED = frozenset(("gzip", "x-gzip", "deflate"))
 
 
 class Inflater:

@@ -72,7 +72,7 @@ class _SocketConnection:
 
     def is_usable(self) -> bool:
         """Whether an idle connection is still open, as far as that can be known."""
-        # Any byte is the end, or one that nobody asked for. A forked process leaves its parent's alone.
+        # Any byte is the end, or unrequested. A forked process leaves its parent's alone.
         return self._pid == os.getpid() and not is_readable(self.socket)
 
     def send(self, head: Head, body: bytes, waits: Waits) -> None:
@@ -81,8 +81,7 @@ class _SocketConnection:
             raise ReadTimeoutError("the server did not take the request")
 
     def _send(self, head: Head, body: bytes, waits: Waits) -> OSError | None:
-        length = f"Content-Length: {len(body)}\r\n\r\n".encode() if body else b"\r\n"
-        data = memoryview(head.content + length + body)
+        data = memoryview(head.with_body(body))
         # Not under TLS, where servers send tickets at any time.
         is_watched = len(data) > PIECE_BYTES and not isinstance(self.socket, ssl.SSLSocket)
         while data:
@@ -186,8 +185,7 @@ class WireAnswer:
         while connection is not None:
             parser = connection.parser
             if parser.pieces:
-                pieces, parser.pieces = parser.pieces, []
-                yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                yield parser.take()
             elif parser.is_complete:
                 return
             else:
