@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.costs.money import added, exactly
 from llama_client.costs.prices import FREE, HourPrice
-from llama_client.types.completion import CompletionTokensDetails, Cost, CostStatus, PromptTokensDetails, Usage
+from llama_client.types.completion import (
+    CompletionTokensDetails,
+    Cost,
+    CostStatus,
+    PromptTokensDetails,
+    Usage,
+    unchecked,
+)
 
 if TYPE_CHECKING:
     from llama_client.costs.prices import Price
@@ -21,8 +27,7 @@ _STATUSES: tuple[CostStatus, ...] = ("free", "exact", "estimated", "unknown")
 _AMOUNTS = ("usd", "input_usd", "cached_usd", "output_usd")
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     input_tokens: int
     output_tokens: int
     cached_tokens: int | None = None
@@ -80,15 +85,16 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
         status = "free"
     elif tokens.are_estimated or price.origin.doubt is not None:
         status = "estimated"
-    return Cost(
-        usd=parts.usd,
-        status=status,
-        input_usd=parts.input_usd,
-        cached_usd=parts.cached_usd,
-        output_usd=parts.output_usd,
-        source=price.origin.source,
-        effective_from=price.origin.effective_from,
-    )
+    values = {
+        "usd": parts.usd,
+        "status": status,
+        "input_usd": parts.input_usd,
+        "cached_usd": parts.cached_usd,
+        "output_usd": parts.output_usd,
+        "source": price.origin.source,
+        "effective_from": price.origin.effective_from,
+    }
+    return unchecked(Cost, values)
 
 
 @exactly

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
 from llama_client.costs.money import to_pico
@@ -34,8 +34,7 @@ LabelKey = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 _MAX = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     at: float
     request_id: str
     number: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from llama_client.catalog.prices import ListPrice, ListPrices
@@ -32,8 +32,7 @@ _USUAL_TIERS = (None, "default", "auto", "on_demand", "standard")
 _MAX_KNOWN = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     input_usd: Decimal
     cached_usd: Decimal
     output_usd: Decimal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from llama_client.errors import ProviderError, UnsupportedFeatureError
 from llama_client.types.completion import ChatCompletionChunk
@@ -270,8 +270,7 @@ class ServedModel:
     is_remote: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HttpCall:
+class HttpCall(NamedTuple):
     """A request as a codec encoded it.
 
     Attributes:
@@ -285,8 +284,7 @@ class HttpCall:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(NamedTuple):
     """The head of a response, and its body where it is not a stream.
 
     Attributes:

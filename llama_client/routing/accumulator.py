@@ -17,6 +17,7 @@ from llama_client.types.completion import (
     TokenLogprob,
     ToolCall,
     Usage,
+    unchecked,
 )
 
 
@@ -154,16 +155,19 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
         calls.append(ToolCall(id=call.id, function=function))
     # An empty answer is an empty text; None only beside a tool call or a refusal.
     no_text = bool(calls or parts.refusal)
-    message = Message(
-        content="".join(parts.content) if parts.content or not no_text else None,
-        tool_calls=calls or None,
-        reasoning="".join(parts.reasoning) or None,
-        refusal="".join(parts.refusal) or None,
-    )
+    message = {
+        "role": "assistant",
+        "content": "".join(parts.content) if parts.content or not no_text else None,
+        "tool_calls": calls or None,
+        "reasoning": "".join(parts.reasoning) or None,
+        "refusal": "".join(parts.refusal) or None,
+        "parsed": None,
+    }
     logprobs = None
     if parts.logprobs or parts.refusal_logprobs:
         logprobs = ChoiceLogprobs(content=parts.logprobs or None, refusal=parts.refusal_logprobs or None)
-    return Choice(index=index, message=message, finish_reason=parts.finish_reason, logprobs=logprobs)
+    values = {"index": index, "finish_reason": parts.finish_reason, "logprobs": logprobs}
+    return unchecked(Choice, {**values, "message": unchecked(Message, message)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import contextlib
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from llama_client.clock import Deadline
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
@@ -41,15 +41,13 @@ if TYPE_CHECKING:
 _LOSERS_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedStream(Generic[Chunks]):
+class OpenedStream(NamedTuple, Generic[Chunks]):
     attempt: RunningAttempt
     arrived: list[ChatCompletionChunk]
     rest: Chunks
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     record: CallRecord
     candidates: Sequence[Candidate]
     deadline: Deadline
@@ -129,7 +127,7 @@ class Call:
         if not left:
             return None
         timeout_s = self.record.request.timeout or self.rules.deadline_s
-        return replace(self, candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))
+        return self._replace(candidates=left, deadline=Deadline(timeout_s, self.deadline.clock))
 
 
 def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStream[SyncChunks]]:

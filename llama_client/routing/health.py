@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.clock import Clock
 from llama_client.errors import LlamaClientError, ProviderError, RateLimitError
@@ -133,8 +133,7 @@ class LatencyStats:
         return second if second is not None else self.latency_s.value(now)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     error: LlamaClientError | None
     latency_s: float
     ttft_s: float | None = None

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from llama_client.clock import Deadline
 from llama_client.costs.reservations import Refused, Reservation, Reserved
@@ -57,8 +57,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     candidate: Candidate
     lease: Lease
     # None: no limit.
@@ -73,21 +72,18 @@ class AwaitRunning:
     """Wait for the attempts in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     seconds: float
     # Ends it early.
     event: Event | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     candidate: Candidate
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     candidate: Candidate
     reason: str
     error: LlamaClientError | None = None
@@ -98,8 +94,7 @@ class Won(Generic[T]):
     value: T
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     candidate: Candidate
     error: ProviderError | LocalOnlyError
 

@@ -24,7 +24,7 @@ from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.billing import Billing
 from llama_client.routing.health import Result
 from llama_client.routing.plan import Reserve, Skip, Try
-from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletion, Timing, Usage
+from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletion, Timing, Usage, unchecked
 
 if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
@@ -61,7 +61,7 @@ class CallRecord:
         self._machines = accounting.machines
         self._reserver = reserver
         self._telemetry = telemetry
-        self._tags = dict(tags)
+        self._tags = tags
         self._at = clock.wall()
         self._billing = Billing(accounting.prices, self._at, clock)
         ledger = accounting.ledger
@@ -158,34 +158,33 @@ class CallRecord:
     def completion(self, attempt: RunningAttempt) -> ChatCompletion:
         first, facts = attempt.answer.first, attempt.facts
         shown_at = self._first_content_at or attempt.first_content_at
-        completion = ChatCompletion(
-            id=first.id if first else self.request_id,
-            created=first.created if first else int(self.clock.wall()),
-            model=first.model if first else attempt.target.model,
-            system_fingerprint=first.system_fingerprint if first else None,
-            service_tier=attempt.answer.service_tier,
-            choices=attempt.answer.choices() if attempt.choices is None else attempt.choices,
+        timing = {
+            "total_s": facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
+            "ttft_s": shown_at - self._started_at if shown_at is not None else None,
+            "tokens_per_s": attempt.tokens_per_s,
+            "load_s": facts.load_s,
+            "queue_s": facts.queue_s,
+        }
+        values = {
+            "id": first.id if first else self.request_id,
+            "object": "chat.completion",
+            "created": first.created if first else int(self.clock.wall()),
+            "model": first.model if first else attempt.target.model,
+            "choices": attempt.answer.choices() if attempt.choices is None else attempt.choices,
             # The tokens of a continued answer are unknown: each target counted its own part.
-            usage=(attempt.answer.usage if attempt.candidate.continued is None else None) or Usage(),
-            target=attempt.target.name,
-            provider=attempt.target.provider_name,
-            request_id=self.request_id,
-            cost=self._billing.total(attempt),
-            attempts=list(self.attempts),
-            timing=Timing(
-                total_s=facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
-                ttft_s=shown_at - self._started_at if shown_at is not None else None,
-                tokens_per_s=attempt.tokens_per_s,
-                load_s=facts.load_s,
-                queue_s=facts.queue_s,
-            ),
-            warnings=list(facts.warnings),
-        )
-        if facts.body is not None:
-            completion._raw = facts.body
-        else:
-            completion._raw_chunks = tuple(facts.bodies)
-        return completion
+            "usage": (attempt.answer.usage if attempt.candidate.continued is None else None) or Usage(),
+            "system_fingerprint": first.system_fingerprint if first else None,
+            "service_tier": attempt.answer.service_tier,
+            "target": attempt.target.name,
+            "provider": attempt.target.provider_name,
+            "request_id": self.request_id,
+            "cost": self._billing.total(attempt),
+            "attempts": list(self.attempts),
+            "timing": unchecked(Timing, timing),
+            "warnings": list(facts.warnings),
+        }
+        chunks = () if facts.body is not None else tuple(facts.bodies)
+        return unchecked(ChatCompletion, values, {"_raw": facts.body, "_raw_chunks": chunks})
 
     def _write(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
         with self._lock:
@@ -201,22 +200,23 @@ class CallRecord:
             usd = Decimal(0) if cost is None else cost.usd
             # An estimate may be too low: the budget is charged with the worst case.
             attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
-        receipt = Attempt(
-            target=attempt.target.name,
-            outcome=outcome,
-            sent=facts.sent,
-            error=type(error).__name__ if error is not None else None,
-            http_status=error.http_status if status is None and isinstance(error, ProviderError) else status,
-            reason=str(error) if error is not None else None,
-            provider_request_id=facts.provider_request_id,
-            latency_s=latency_s,
-            ttft_s=attempt.ttft_s,
-            usage=attempt.answer.usage,
-            estimated_usage=tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
-            cost=cost,
-            rate_limit=facts.rate_limit,
-            waited_s=attempt.waited_s or None,
-        )
+        values = {
+            "target": attempt.target.name,
+            "outcome": outcome,
+            "sent": facts.sent,
+            "error": type(error).__name__ if error is not None else None,
+            "http_status": error.http_status if status is None and isinstance(error, ProviderError) else status,
+            "reason": str(error) if error is not None else None,
+            "provider_request_id": facts.provider_request_id,
+            "latency_s": latency_s,
+            "ttft_s": attempt.ttft_s,
+            "usage": attempt.answer.usage,
+            "estimated_usage": tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
+            "cost": cost,
+            "rate_limit": facts.rate_limit,
+            "waited_s": attempt.waited_s or None,
+        }
+        receipt = unchecked(Attempt, values)
         number = self._add(receipt, attempt.candidate, attempt.started_at, tokens)
         if attempt.span is not None:
             attempt.span.end(receipt, number, attempt.answer.first, attempt.answer.generated)

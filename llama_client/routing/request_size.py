@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,14 +31,26 @@ _PLAIN_PARAMETERS = frozenset(
         "max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty",
     }
 )  # fmt: skip
+# A request has messages, so that it is no set of parameters.
+_NOT_FOUND_YET: frozenset[str] = frozenset()
 
 
 class RequestSize:
+    __slots__ = ("_known_text_bytes", "_plain_parameters", "_request")
+
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
+        self._known_text_bytes: int | None = None
+        self._plain_parameters: frozenset[str] | None = _NOT_FOUND_YET
 
-    @cached_property
+    @property
     def _text_bytes(self) -> int:
+        # Not a `cached_property`, which takes a lock in Python 3.11.
+        if self._known_text_bytes is None:
+            self._known_text_bytes = self._count_text_bytes()
+        return self._known_text_bytes
+
+    def _count_text_bytes(self) -> int:
         request = self._request
         texts = []
         for message in request.messages:
@@ -59,16 +70,21 @@ class RequestSize:
         text = "".join(texts)
         return len(text) if text.isascii() else len(text.encode())
 
-    @cached_property
+    @property
     def plain_parameters(self) -> frozenset[str] | None:
         """The parameters that are set; None: support depends on their values, or there are images."""
+        if self._plain_parameters == _NOT_FOUND_YET:
+            self._plain_parameters = self._find_plain_parameters()
+        return self._plain_parameters
+
+    def _find_plain_parameters(self) -> frozenset[str] | None:
         names = self._request.set_parameters
         for message in self._request.messages:
             if not isinstance(message.content, str):
                 return None
         return names if names <= _PLAIN_PARAMETERS else None
 
-    @cached_property
+    @property
     def _images(self) -> int:
         return sum(
             part.type != "text"
@@ -77,7 +93,7 @@ class RequestSize:
             for part in message.content
         )
 
-    @cached_property
+    @property
     def input_tokens(self) -> float:
         own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
         return self._text_bytes / BYTES_PER_TOKEN + own

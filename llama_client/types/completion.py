@@ -29,6 +29,19 @@ class AnswerModel(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
 
+PartT = TypeVar("PartT", bound=AnswerModel)
+
+
+def unchecked(part: type[PartT], values: dict[str, Any], private: dict[str, Any] | None = None) -> PartT:
+    """A part of valid values, one for each field: pydantic would take several times as long to check them again."""
+    made, set_attribute = part.__new__(part), object.__setattr__
+    set_attribute(made, "__dict__", values)
+    set_attribute(made, "__pydantic_fields_set__", set(values))
+    set_attribute(made, "__pydantic_extra__", None)
+    set_attribute(made, "__pydantic_private__", private)
+    return made
+
+
 if TYPE_CHECKING:
 
     class ParsedModel(AnswerModel, Generic[Parsed_co]):

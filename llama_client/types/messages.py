@@ -237,7 +237,7 @@ def _plain_message(message: object) -> object:
 
 def plain_messages(messages: object) -> object:
     """Dicts and the message objects of earlier replies, all as dicts, ready for validation."""
-    if isinstance(messages, str) or not isinstance(messages, Sequence):
+    if not isinstance(messages, list) and (isinstance(messages, str) or not isinstance(messages, Sequence)):
         raise broken_rule("", "must be a list of messages, such as [{'role': 'user', 'content': 'hi'}]")
     try:
         plain = []

@@ -162,7 +162,7 @@ Bias = (
 )
 Stop = Annotated[
     Annotated[SomeText, Tag("=text")]
-    | Annotated[tuple[SomeText, ...], BeforeValidator(as_tuple), Field(max_length=16), Tag("=other")],
+    | Annotated[tuple[SomeText, ...], Field(max_length=16), BeforeValidator(as_tuple), Tag("=other")],
     _TEXT_OR_NOT,
 ]
 # Short enough for every platform's timers.
@@ -176,7 +176,7 @@ ToolChoice = Annotated[
 class ChatRequest(RequestPart):
     """A validated, immutable request. `model` is not part of it: the router turns it into targets."""
 
-    messages: Annotated[tuple[RequestMessage, ...], BeforeValidator(plain_messages), Field(min_length=1)]
+    messages: Annotated[tuple[RequestMessage, ...], Field(min_length=1), BeforeValidator(plain_messages)]
     stream: StrictBool = False
     temperature: Annotated[float, Field(strict=True, ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Unit | None = None
@@ -195,7 +195,7 @@ class ChatRequest(RequestPart):
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[tuple[Tool, ...], BeforeValidator(as_tuple), Field(max_length=128)] | None = None
+    tools: Annotated[tuple[Tool, ...], Field(max_length=128), BeforeValidator(as_tuple)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     reasoning_effort: Literal["none", "default", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None

@@ -112,7 +112,9 @@ class Exchange:
         self._codec = codec
         # The decoder of an answer that is a stream; None: the answer is whole.
         self.stream: StreamDecoder | None = None
-        self._head: HttpAnswer | None = None
+        # Not the answer itself, which holds this exchange.
+        self._headers: Mapping[str, str] | None = None
+        self._received_at = 0.0
         self._has_content = False
         self.encoded = codec.encode(call)
 
@@ -192,23 +194,27 @@ class Exchange:
             facts.provider_request_id = headers.get(name, facts.provider_request_id)
         facts.rate_limit = rate_limit(headers)
         facts.is_loading, self._liveness_check = False, None
-        self._head = HttpAnswer(answer.status, headers, b"", self.clock.wall())
+        self._headers, self._received_at = headers, self.clock.wall()
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         # A server that cannot stream sends a whole answer, also where a stream was requested.
         if 200 <= answer.status < 300 and self.call.request.stream and not is_json:
-            self.stream = self._codec.stream(self._head, self.call)
+            self.stream = self._codec.stream(self._answer(b""), self.call)
 
     def decode(self, body: bytes) -> ChatCompletionChunk:
         """A whole body as one chunk."""
-        head = self._head
-        assert head is not None
-        answer = HttpAnswer(head.status, head.headers, body, head.received_at)
+        answer = self._answer(body)
         if 200 <= answer.status < 300:
             return self._codec.decode(answer, self.call)
         outcome = self._codec.failure(answer, self.call)
         if isinstance(outcome, ProviderError):
             raise outcome
         return outcome
+
+    def _answer(self, body: bytes) -> HttpAnswer:
+        headers, status = self._headers, self.call.facts.http_status
+        assert headers is not None
+        assert status is not None
+        return HttpAnswer(status, headers, body, self._received_at)
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         """The chunks that the next bytes of a stream complete."""
@@ -248,7 +254,7 @@ class Exchange:
             facts.sent = True
             return error
         facts.sent = facts.sent or not was_unsent(error)
-        if self._head is not None and isinstance(error, TypeError | ValueError | LookupError | AttributeError):
+        if self._headers is not None and isinstance(error, TypeError | ValueError | LookupError | AttributeError):
             # The codec met an answer of an unexpected shape.
             message = f"{self.call.target} sent an unexpected answer ({type(error).__name__})"
             return InvalidResponseError(message, http_status=facts.http_status)

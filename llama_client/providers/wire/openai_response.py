@@ -180,7 +180,8 @@ class ChunkReader:
 
 def validated(values: dict[str, Any], call: ProviderCall, body: Mapping[str, Any]) -> ChatCompletionChunk:
     try:
-        return ChatCompletionChunk.model_validate(values)
+        chunk: ChatCompletionChunk = ChatCompletionChunk.__pydantic_validator__.validate_python(values)
+        return chunk
     except ValidationError as error:
         raise invalid(call, body, first_problem(error, show_values=False).sentence) from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from llama_client.errors import ProviderError
 from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
@@ -98,6 +97,6 @@ class _Gathered:
         return iter(())
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        chunk = self._codec.decode(replace(self._answer, body=self._body), self._call)
+        chunk = self._codec.decode(self._answer._replace(body=self._body), self._call)
         self.is_complete = True
         yield chunk
