@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -158,6 +159,8 @@ _MAX_WAITING = 1024
 POLL_S = 0.25
 # How long `close` waits for generations to stop: one batch of a prompt on a slow machine.
 _CLOSE_WAIT_S = 10.0
+# Chunks that come more than twice as quickly reach the reader together, after so long: too soon for people to see.
+_GATHERING_S = 0.03
 _LOOPBACK_TIMEOUT_S = 10.0
 
 Body = dict[str, Any]
@@ -298,11 +301,42 @@ class Engine:
         generation.deliver(None)
 
 
+class _Inbox:
+    """Chunks on their way from the engine's thread to the reader, who takes quick ones several at a time."""
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = wake
+        # Bounded by its content: at most one chunk for each token of the context.
+        self._items: deque[_Item] = deque()
+        # Whether the next chunk wakes the reader; everything else always does.
+        self._is_awaited = False
+        self._taken_at: float | None = None
+
+    def put(self, item: _Item) -> None:
+        self._items.append(item)
+        if self._is_awaited or not isinstance(item, dict):
+            self._is_awaited = False
+            self._wake()
+
+    def take(self) -> list[_Item]:
+        items = [self._items.popleft() for _ in range(len(self._items))]
+        # Set before the last look: a chunk that comes after it wakes the reader.
+        self._is_awaited = not items
+        return items or [self._items.popleft() for _ in range(len(self._items))]
+
+    def pause_s(self, taken: int) -> float:
+        """How long to let chunks gather: each wake of the reader takes time from the threads that compute."""
+        now, before = time.monotonic(), self._taken_at
+        self._taken_at = now
+        return _GATHERING_S if before is not None and now - before < taken * _GATHERING_S / 2 else 0.0
+
+
 def run(
     engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
 ) -> Generator[Body | Generation]:
     """Runs one generation and yields the generation itself when it starts, then its chunks."""
-    inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    inbox = _Inbox(partial(woken.put, None))
     generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)
     facts.stop = partial(_stop, engine, generation)
@@ -311,13 +345,15 @@ def run(
             left = deadline.remaining_s()
             if facts.is_stopped:
                 raise closed_error()
-            try:
-                item = inbox.get(timeout=POLL_S if left is None else min(POLL_S, left))
-            except queue.Empty:
-                continue
-            if item is None:
-                return
-            yield from _chunks(item)
+            items = inbox.take()
+            for item in items:
+                if item is None:
+                    return
+                yield from _chunks(item)
+            pause_s = inbox.pause_s(len(items)) if items else POLL_S if left is None else min(POLL_S, left)
+            if pause_s:
+                with contextlib.suppress(queue.Empty):
+                    woken.get(timeout=pause_s)
     finally:
         facts.stop = None
         engine.cancel(generation)
@@ -327,31 +363,33 @@ async def arun(
     engine: Engine, body: Body, *, slots: int, owner: object, deadline: Deadline, facts: AttemptFacts
 ) -> AsyncGenerator[Body | Generation]:
     """`run` for an event loop, which it never blocks."""
-    loop = asyncio.get_running_loop()
-    # Bounded by its content: at most one chunk for each token of the context.
-    inbox: asyncio.Queue[_Item] = asyncio.Queue()
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
-    def deliver(item: _Item) -> None:
+    def wake() -> None:
         try:
-            loop.call_soon_threadsafe(inbox.put_nowait, item)
+            loop.call_soon_threadsafe(woken.set)
         except RuntimeError:  # the loop is closed, so nothing reads the inbox
             generation.cancelled = True
 
-    generation = Generation(body, slots, owner, deliver)
+    inbox = _Inbox(wake)
+    generation = Generation(body, slots, owner, inbox.put)
     engine.start(generation)
     facts.stop = partial(_stop, engine, generation)
     try:
         while True:
             left = deadline.remaining_s()
-            try:
-                async with asyncio.timeout(left):
-                    item = await inbox.get()
-            except TimeoutError:
-                continue
-            if item is None:
-                return
-            for chunk in _chunks(item):
-                yield chunk
+            woken.clear()
+            items = inbox.take()
+            for item in items:
+                if item is None:
+                    return
+                for chunk in _chunks(item):
+                    yield chunk
+            pause_s = inbox.pause_s(len(items)) if items else left
+            if pause_s != 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await woken.wait()
     finally:
         facts.stop = None
         engine.cancel(generation)

@@ -5,10 +5,12 @@ A module stands in for xllamacpp here, and plays a script through the same callb
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,6 +22,8 @@ from openai.types.chat import ChatCompletionChunk as OpenAIChunk
 
 from llama_client import (
     AllTargetsFailedError,
+    AsyncLlamaClient,
+    ChatCompletionChunk,
     ContextLengthError,
     InvalidResponseError,
     LlamaClient,
@@ -30,7 +34,8 @@ from tests.asking import MODES, Asker
 
 ABLE = ("supports_tools", "supports_tool_calls", "supports_parallel_tool_calls", "supports_reasoning_effort")
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
-Step = dict[str, Any] | Exception
+# A function runs between two chunks.
+Step = dict[str, Any] | Exception | Callable[[], object]
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None) -> dict[str, Any]:
@@ -59,7 +64,9 @@ class Script:
         for step in self.steps:
             if isinstance(step, Exception):
                 raise step
-            if receive(step):
+            if callable(step):
+                step()
+            elif receive(step):
                 self.stopped.set()
                 return
 
@@ -223,3 +230,61 @@ def test_a_closed_stream_stops_the_library(scripted: dict[str, Any], script: Scr
         stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
         stream.close()
         assert script.stopped.wait(20)
+
+
+MESSAGES: Any = [{"role": "user", "content": "Count."}]
+MANY = [chunk({"content": f"{number} "}) for number in range(500)]
+
+
+def test_quick_chunks_wake_an_event_loop_together(
+    scripted: dict[str, Any], script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.steps = [PREAMBLE, *MANY, chunk(finish="stop")]
+    wakes: list[object] = []
+
+    async def read() -> str:
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+
+        def counted(*args: Any, **more: Any) -> object:
+            wakes.append(args)
+            return wake(*args, **more)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        async with AsyncLlamaClient(scripted) as client:
+            stream = await client.chat.completions.create(messages=MESSAGES, stream=True)
+            return "".join([piece.text async for piece in stream])
+
+    assert asyncio.run(read()) == "".join(f"{number} " for number in range(500))
+    assert len(wakes) < 100
+
+
+def reached(event: threading.Event) -> None:
+    assert event.wait(20.0), "the reader does not have the chunk"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_each_chunk_comes_also_where_the_next_takes_long(
+    is_async: bool, scripted: dict[str, Any], script: Script
+) -> None:
+    """The engine goes on only after the reader has the chunks so far: the first, a slow one, a few quick ones."""
+    parts, read = ["one", "two", "three", "four", "five"], [threading.Event() for _ in range(5)]
+    awaited = [partial(reached, each) for each in read]
+    first, second, *quick = [chunk({"content": part}) for part in parts]
+    script.steps = [PREAMBLE, first, awaited[0], second, awaited[1], *quick, awaited[4], chunk(finish="stop")]
+
+    def note(piece: ChatCompletionChunk) -> None:
+        if piece.text:
+            read[parts.index(piece.text)].set()
+
+    async def read_async() -> None:
+        async with AsyncLlamaClient(scripted) as client:
+            async for piece in await client.chat.completions.create(messages=MESSAGES, stream=True):
+                note(piece)
+
+    if is_async:
+        asyncio.run(read_async())
+        return
+    with LlamaClient(scripted) as client:
+        for piece in client.chat.completions.create(messages=MESSAGES, stream=True):
+            note(piece)
