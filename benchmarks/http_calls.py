@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -40,7 +41,9 @@ def answers() -> tuple[bytes, bytes]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
 
-    events = [event({"content": " hum"}, None)] * (CHUNKS - 1) + [event({}, "stop"), "data: [DONE]\n\n", ""]
+    # Different ones: LiteLLM takes a hundred equal chunks for a model that repeats itself.
+    events = [event({"content": f" {number}"}, None) for number in range(CHUNKS - 1)]
+    events += [event({}, "stop"), "data: [DONE]\n\n", ""]
     # As servers send it: each event is a chunk of HTTP as well.
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each.encode()) for each in events)
     length = b"content-length: %d" % len(whole)
@@ -61,6 +64,12 @@ def serve(listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
 
 
 def _answer(connection: socket.socket, tls: ssl.SSLContext | None, whole: bytes, stream: bytes) -> None:
+    # A client may drop a stream.
+    with contextlib.suppress(OSError):
+        _answer_all(connection, tls, whole, stream)
+
+
+def _answer_all(connection: socket.socket, tls: ssl.SSLContext | None, whole: bytes, stream: bytes) -> None:
     if tls is not None:
         connection = tls.wrap_socket(connection, server_side=True)
     held = b""

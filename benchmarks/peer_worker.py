@@ -27,9 +27,12 @@ class Peer:
     """What each does; None: it cannot."""
 
     package = ""
+    has_routes = False
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
+        """`targets`: how many its route has, if it has routes."""
         self.url = url
+        self.targets = targets
 
     def call(self) -> object:
         raise NotImplementedError
@@ -44,10 +47,10 @@ class Peer:
 class Bare(Peer):
     package = "httpx"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
         import httpx
 
-        super().__init__(url)
+        super().__init__(url, targets)
         self._client = httpx.Client(verify=trusted())
         self._target = f"{url}/chat/completions"
         self._headers = {"authorization": "Bearer key"}
@@ -65,11 +68,11 @@ class Bare(Peer):
 class BareAsync(Peer):
     package = "httpx-aiohttp"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
         import httpx
         from httpx_aiohttp import AiohttpTransport
 
-        super().__init__(url)
+        super().__init__(url, targets)
         self._client = httpx.AsyncClient(transport=AiohttpTransport(limits=httpx.Limits(max_connections=1000)))
 
     async def acall(self) -> object:
@@ -93,29 +96,31 @@ class Aiohttp(Peer):
 
 
 class Ours(Peer):
-    """With a route of two targets, prices and the ledger."""
+    """With a route, prices and the ledger."""
 
     package = "llama-client"
+    has_routes = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
         import tempfile
 
-        from llama_client import AsyncLlamaClient, LlamaClient
+        from llama_client import LlamaClient
 
-        super().__init__(url)
+        super().__init__(url, targets)
         table = {"kind": "openai", "base_url": url, "api_key": "key"}
         price = {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.3}
         if url.startswith("https"):
             table["ca_file"] = CERTIFICATE
-        config = {
+        names = [f"{('first', 'second')[number % 2]}/m{number // 2}" for number in range(targets)]
+        self._config = {
             "providers": {"first": table, "second": table},
-            "routes": {"chat": {"targets": ["first/m", "second/m"]}},
+            "routes": {"chat": {"targets": names}},
             "default_model": "chat",
-            "prices": [{"target": f"{name}/m", **price} for name in ("first", "second")],
+            "prices": [{"target": name, **price} for name in names],
             "ledger": {"url": f"sqlite:///{tempfile.mkdtemp()}/ledger.db"},
         }
-        self._client = LlamaClient(config)
-        self._async_client = AsyncLlamaClient(config)
+        self._client = LlamaClient(self._config)
+        self._async_client: Any = None
 
     def call(self) -> object:
         return self._client.chat.completions.create(messages=MESSAGES)
@@ -124,16 +129,20 @@ class Ours(Peer):
         return list(self._client.chat.completions.create(messages=MESSAGES, stream=True))[-1]
 
     async def acall(self) -> object:
+        if self._async_client is None:
+            from llama_client import AsyncLlamaClient
+
+            self._async_client = AsyncLlamaClient(self._config)
         return await self._async_client.chat.completions.create(messages=MESSAGES)
 
 
 class OpenAI(Peer):
     package = "openai"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
         import openai
 
-        super().__init__(url)
+        super().__init__(url, targets)
         self._client: Any = openai.OpenAI(api_key="key", base_url=url)
         self._async_client: Any = openai.AsyncOpenAI(api_key="key", base_url=url)
 
@@ -150,10 +159,10 @@ class OpenAI(Peer):
 class Groq(OpenAI):
     package = "groq"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, targets: int = 2) -> None:
         import groq
 
-        self.url = url
+        Peer.__init__(self, url, targets)
         base = url.removesuffix("/v1")
         self._client = groq.Groq(api_key="key", base_url=base)
         self._async_client = groq.AsyncGroq(api_key="key", base_url=base)
@@ -162,9 +171,11 @@ class Groq(OpenAI):
 class AnyLlm(Peer):
     package = "any-llm-sdk"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._llm = import_module("any_llm").AnyLLM.create("openai", api_key="key", api_base=url)
+    def __init__(self, url: str, targets: int = 2) -> None:
+        super().__init__(url, targets)
+        create = import_module("any_llm").AnyLLM.create
+        # A client belongs to one event loop, and synchronous calls have one of their own.
+        self._llm, self._async_llm = (create("openai", api_key="key", api_base=url) for _ in range(2))
 
     def call(self) -> object:
         return self._llm.completion(model="m", messages=MESSAGES)
@@ -173,14 +184,14 @@ class AnyLlm(Peer):
         return list(self._llm.completion(model="m", messages=MESSAGES, stream=True))[-1]
 
     async def acall(self) -> object:
-        return await self._llm.acompletion(model="m", messages=MESSAGES)
+        return await self._async_llm.acompletion(model="m", messages=MESSAGES)
 
 
 class PydanticAi(Peer):
     package = "pydantic-ai-slim"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, targets: int = 2) -> None:
+        super().__init__(url, targets)
         provider = import_module("pydantic_ai.providers.openai").OpenAIProvider(base_url=url, api_key="key")
         model = import_module("pydantic_ai.models.openai").OpenAIChatModel("m", provider=provider)
         self._agent = import_module("pydantic_ai").Agent(model)
@@ -192,8 +203,8 @@ class PydanticAi(Peer):
 class LangChain(Peer):
     package = "langchain-openai"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, targets: int = 2) -> None:
+        super().__init__(url, targets)
         self._model = import_module("langchain_openai").ChatOpenAI(model="m", base_url=url, api_key="key")
 
     def call(self) -> object:
@@ -209,8 +220,8 @@ class LangChain(Peer):
 class LiteLlm(Peer):
     package = "litellm"
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, targets: int = 2) -> None:
+        super().__init__(url, targets)
         self._litellm = import_module("litellm")
         self._asked = {"model": "openai/m", "messages": MESSAGES, "api_base": url, "api_key": "key"}
 
@@ -226,11 +237,12 @@ class LiteLlm(Peer):
 
 class LiteLlmRouter(Peer):
     package = "litellm"
+    has_routes = True
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        params = {"model": "openai/m", "api_base": url, "api_key": "key"}
-        models = [{"model_name": "chat", "litellm_params": params} for _ in range(2)]
+    def __init__(self, url: str, targets: int = 2) -> None:
+        super().__init__(url, targets)
+        params = [{"model": f"openai/m{number}", "api_base": url, "api_key": "key"} for number in range(targets)]
+        models = [{"model_name": "chat", "litellm_params": each} for each in params]
         self._router = import_module("litellm").Router(model_list=models)
 
     def call(self) -> object:
@@ -274,6 +286,8 @@ def work(name: str, addresses: dict[str, str]) -> None:
             ways["call over TLS"] = kind(addresses["tls"]).call
     if kind.stream is not Peer.stream:
         ways["stream, per chunk"] = peer.stream
+    if kind.has_routes:
+        ways |= {f"call, route of {number}": kind(addresses["url"], number).call for number in (1, 10, 100)}
     async_ways: dict[str, Async] = {}
     if kind.acall is not Peer.acall:
         async_ways = {f"async call, {number} in flight": peer.acall for number in (1, 32, 200)}
@@ -308,5 +322,15 @@ async def many(way: Async, in_flight: int) -> None:
     await asyncio.gather(*(way() for _ in range(in_flight)))
 
 
+def work_once(name: str, addresses: dict[str, str]) -> None:
+    """One call of a process that has just begun."""
+    kind = PEERS[name]
+    peer = kind(addresses["url"])
+    if kind.call is Peer.call:
+        asyncio.run(many(peer.acall, 1))
+    else:
+        peer.call()
+
+
 if __name__ == "__main__":
-    work(sys.argv[1], json.loads(sys.argv[2]))
+    (work_once if sys.argv[3:] else work)(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,9 +1,11 @@
 """What a call costs in this client and in others, against one loopback server: each in an environment of its own.
 
 Each takes turns with the others, in blocks of five calls of which the first is thrown away; the order rotates. Prints
-medians and their ratio to the bare HTTP library, and writes them as JSON and as a picture.
+medians and their ratio to the bare HTTP library, and writes them as JSON and as a picture. `--tables` measures nothing,
+and writes the tables of README.md and docs/guides/performance.md from benchmarks/peers.json.
 
     python benchmarks/peers.py [--rounds 40] [--only httpx groq ...] [--json FILE] [--plot FILE] [--keep FOLDER]
+    python benchmarks/peers.py --json benchmarks/peers.json && python benchmarks/peers.py --tables
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import ssl
@@ -21,20 +24,30 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from http_calls import serve
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peer_worker.py")
+FIGURES = Path(__file__).with_name("peers.json")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "guides" / "performance.md")
+TABLE = re.compile(r"(?<=<!-- benchmarks/peers.py --tables -->\n)(?:\|.*\n)+")
 BLOCK = 5
+# Processes that only answer once.
+COLD_ROUNDS = 15
 # What is measured: the bare library that it is compared with, and the requests in flight.
 MEASURED: Mapping[str, tuple[str, int]] = {
     "call": ("httpx", 1),
     "call over TLS": ("httpx", 1),
+    "call, route of 1": ("httpx", 1),
+    "call, route of 10": ("httpx", 1),
+    "call, route of 100": ("httpx", 1),
     "stream, per chunk": ("httpx", 1),
     "async call, 1 in flight": ("httpx-aiohttp", 1),
     "async call, 32 in flight": ("httpx-aiohttp", 32),
@@ -83,6 +96,35 @@ class Worker:
         return answer
 
 
+def installed_mib(interpreter: Path) -> float:
+    """What a peer's environment holds, without pip and setuptools."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run([interpreter, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    folders = [each for each in Path(found).iterdir() if not each.name.startswith(("pip", "setuptools"))]
+    files = [file for each in folders for file in ([each] if each.is_file() else each.rglob("*")) if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 2**20
+
+
+def cold_ms(found: Sequence[Worker], addresses: str, folder: Path) -> dict[str, float]:
+    """Processes from their start to their end, with one answer; medians."""
+    taken: dict[str, list[float]] = {}
+    for turn in range(COLD_ROUNDS + 1):
+        for worker in found:
+            started = time.perf_counter()
+            command = [str(python_of(worker.name, folder)), str(WORKER), worker.name, addresses, "once"]
+            subprocess.run(command, check=True, capture_output=True, env=variables())
+            if turn:
+                taken.setdefault(worker.name, []).append((time.perf_counter() - started) * 1000)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def variables() -> dict[str, str]:
+    """Of peers' processes: with compiled modules, as users have them."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # LiteLLM's import waits for its prices from the network otherwise.
+    return kept | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
 def python_of(name: str, folder: Path) -> Path:
     """The interpreter of a peer's environment, made where it is not there."""
     environment = folder / "-".join(PEERS[name][0].replace("/", " ").split())[-40:]
@@ -95,29 +137,31 @@ def python_of(name: str, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def workers(names: Sequence[str], folder: Path) -> Iterator[list[Worker]]:
-    """The server, and the peers' processes, warm."""
+def workers(names: Sequence[str], folder: Path) -> Iterator[tuple[str, list[Worker]]]:
+    """The server's addresses as JSON, and the peers' processes, warm."""
     with contextlib.ExitStack() as stack:
 
         def started(*command: object) -> subprocess.Popen[str]:
             pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-            process = subprocess.Popen([*map(str, command)], stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+            process = subprocess.Popen(
+                [*map(str, command)], stdin=pipe, stdout=pipe, stderr=nowhere, text=True, env=variables()
+            )
             stack.callback(process.wait)
             stack.callback(process.kill)
             return process
 
         server = started(sys.executable, __file__, "--serve", "--keep", folder)
         assert server.stdout is not None
-        addresses = json.loads(server.stdout.readline())
+        addresses = server.stdout.readline().strip()
         found = []
         for name in names:
-            process = started(python_of(name, folder), WORKER, name, json.dumps(addresses))
+            process = started(python_of(name, folder), WORKER, name, addresses)
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
                 raise RuntimeError(f"{name} cannot start: run {python_of(name, folder)} {WORKER} {name} ADDRESSES")
             found.append(Worker(name, process, **json.loads(line)))
-        yield found
+        yield addresses, found
 
 
 def serve_both(folder: Path) -> None:
@@ -150,7 +194,7 @@ def measure(found: list[Worker], rounds: int) -> None:
                     worker.microseconds[way].clear()
 
 
-def report(found: list[Worker]) -> dict[str, object]:
+def report(found: list[Worker], cold: Mapping[str, float], mib: Mapping[str, float]) -> dict[str, object]:
     """The medians by way and peer, printed, and as a document."""
     rows: dict[str, dict[str, object]] = {}
     for way, (bare, _) in MEASURED.items():
@@ -163,8 +207,55 @@ def report(found: list[Worker]) -> dict[str, object]:
             ratio = f"{median / base:6.2f} x" if base else ""
             print(f"  {name:18} {median:10.1f} us {ratio}")
         rows[way] = {"bare": bare, "microseconds": {name: round(median, 2) for name, median in medians.items()}}
+    for title, values, unit in (("process with one answer", cold, "ms"), ("installed", mib, "MiB")):
+        print(title)
+        for name, value in sorted(values.items(), key=lambda pair: pair[1]):
+            print(f"  {name:18} {value:10.1f} {unit}")
     machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
-    return {"machine": machine, "versions": {worker.name: worker.version for worker in found}, "measured": rows}
+    return {
+        "machine": machine,
+        "versions": {worker.name: worker.version for worker in found},
+        "measured": rows,
+        "process_with_one_answer_ms": {name: round(value, 1) for name, value in cold.items()},
+        "installed_mib": {name: round(value, 1) for name, value in mib.items()},
+    }
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The figures as a table in Markdown: a row for each peer."""
+    measured, versions = document["measured"], document["versions"]
+    titles = {
+        "call": "a call",
+        "call over TLS": "over TLS",
+        "stream, per chunk": "a chunk of a stream",
+        "async call, 1 in flight": "async, 1 in flight",
+        "async call, 32 in flight": "32",
+        "async call, 200 in flight": "200",
+    }
+    cold, mib = document["process_with_one_answer_ms"], document["installed_mib"]
+    lines = [f"| | {' | '.join(titles.values())} | process with one answer | installed |"]
+    lines.append("|---" * (len(titles) + 3) + "|")
+    order = sorted(versions, key=lambda name: (name != "llama_client", measured["call"]["microseconds"].get(name, 1e9)))
+    for name in order:
+        cells = []
+        for way in titles:
+            values = measured[way]["microseconds"]
+            bare = measured[way]["bare"]
+            if name == bare:
+                cells.append(f"1 ({values[name]:.0f} us)")
+            else:
+                cells.append(f"{values[name] / values[bare]:.2f}" if name in values else "")
+        shown = f"**{name}**" if name == "llama_client" else f"{name} {versions[name]}"
+        lines.append(f"| {shown} | {' | '.join(cells)} | {cold[name] / 1000:.2f} s | {mib[name]:.0f} MiB |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables() -> None:
+    """Into the pages that have a place for them."""
+    made = table(json.loads(FIGURES.read_text(encoding="utf-8")))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(TABLE.sub(lambda _: made, text), encoding="utf-8")
 
 
 def plot(document: Mapping[str, object], file: Path) -> None:
@@ -189,17 +280,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--keep", type=Path, help="where the environments are kept for the next run")
+    parser.add_argument("--tables", action="store_true", help="write the pages' tables from benchmarks/peers.json")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve_both(arguments.keep)
         return
+    if arguments.tables:
+        write_tables()
+        return
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        found = stack.enter_context(workers(arguments.only, folder.resolve()))
+        addresses, found = stack.enter_context(workers(arguments.only, folder.resolve()))
         measure(found, arguments.rounds)
-    document = report(found)
+        cold = cold_ms(found, addresses, folder.resolve())
+        mib = {worker.name: installed_mib(python_of(worker.name, folder.resolve())) for worker in found}
+        document = report(found, cold, mib)
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if arguments.plot:
