@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
@@ -299,8 +300,9 @@ class Ledger(DatabaseThread[float]):
             # Past SQLAlchemy's own inserts: their work per row would hold the interpreter that the calls run in.
             # All of it may be there already, where the answer to an earlier commit was lost.
             if new:
-                # Another process may have inserted the same label.
-                connection.exec_driver_sql(_insert_statement(connection, labels, "id"), list(new.values()))
+                # Another process may have inserted the same label. In one order, so that none deadlocks.
+                in_order = sorted(new.values(), key=itemgetter(0))
+                connection.exec_driver_sql(_insert_statement(connection, labels, "id"), in_order)
             if values:
                 statement = _insert_statement(connection, attempts, "request_id", "number")
                 connection.exec_driver_sql(statement, values)
