@@ -178,7 +178,8 @@ def _attempt(number: int) -> Attempt:
 
 def _row(number: int) -> Row:
     tags = {"user": f"user-{number % 50}"}
-    return Row(time.time(), f"req_{number:024x}", 1, "chat", "one", "m", tags, _attempt(number), _tokens(number), 7)
+    request_id = f"req_{int(time.time()):08x}{os.urandom(8).hex()}"
+    return Row(time.time(), request_id, 1, "chat", "one", "m", tags, _attempt(number), _tokens(number), 7)
 
 
 def reports(folder: Path, rows: int) -> None:

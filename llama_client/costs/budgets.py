@@ -16,12 +16,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.costs.database_thread import DatabaseThread
-from llama_client.costs.money import MAX_PICO, exactly, from_pico, shown, to_pico
+from llama_client.costs.money import MAX_PICO, exactly, from_pico, shown, to_pico, windows_differ
 from llama_client.costs.reservations import (
     Counter,
     Decision,
     Limit,
     Order,
+    OtherWindow,
     Refused,
     Reservation,
     Reserved,
@@ -50,7 +51,8 @@ _PlacedOrder = tuple[Order, "Future[Decision | Refused]"]
 class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
     name = "llama-client-budgets"
 
-    def __init__(self, open_storage: Callable[[], Storage], clock: Clock) -> None:
+    def __init__(self, open_storage: Callable[[], Storage], calendar: Calendar, clock: Clock) -> None:
+        self._calendar = calendar
         self._clock = clock
         super().__init__(open_storage)
 
@@ -66,6 +68,19 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
             self.start()
         except RuntimeError as error:  # the interpreter is exiting, or no thread is left
             future.set_exception(error)
+
+    def settler(self) -> Callable[[Settlement], None]:
+        """What a reservation made now is settled by, also after `close`: a stream may end later."""
+        signals = self.signals
+
+        def settle(settlement: Settlement) -> None:
+            signals.put(settlement)
+            # In a forked child, which has other signals, the parent's reservations are left to the parent.
+            if self.thread is None and self.signals is signals:
+                with contextlib.suppress(RuntimeError):
+                    self.start()
+
+        return settle
 
     def has_work(self) -> bool:
         return not self.signals.empty()
@@ -85,11 +100,13 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
                     for (_, future), decision in zip(orders, decisions, strict=True):
                         future.set_result(decision)
                     if is_last and self._store is not None:
-                        self._connected_store().leave()
+                        self._connected_store().leave(self._clock.wall())
             except Exception as error:  # noqa: BLE001 - handed to each caller that waits
-                for _, future in orders:
+                for order, future in orders:
                     if not future.done():
                         future.set_exception(error)
+                        # It may have been granted all the same.
+                        unsettled.append(Settlement(order.id, 0, order.counters))
                 # What is not settled here is settled at its worst case, once this client is gone.
                 del unsettled[:-_MAX_UNSETTLED]
             if is_last:
@@ -105,10 +122,10 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
 
     def _apply(self, orders: Sequence[Order], settlements: Sequence[Settlement]) -> list[Decision]:
         # A connection that was cut reports it only when used: then one more try on a new one.
-        for is_last_try in (self._connection is None, True):
+        for is_retry, is_last_try in ((False, self._connection is None), (True, True)):
             try:
                 store = self._connected_store()
-                return store.apply(orders, settlements) if orders or settlements else []
+                return store.apply(orders, settlements, is_retry=is_retry) if orders or settlements else []
             except Exception:
                 self.disconnect(reopens_storage=True)
                 if is_last_try:
@@ -123,7 +140,7 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
             # Imported here, as it brings SQLAlchemy.
             from llama_client.costs.budget_store import BudgetStore
 
-            self._store = BudgetStore(storage, connection, self._owner)
+            self._store = BudgetStore(storage, connection, self._owner, self._calendar)
         if is_new or now - self._said_alive_at >= _ALIVE_EACH_S:
             self._store.say_alive(self._clock.wall(), DEAD_AFTER_S)
             self._said_alive_at = now
@@ -183,9 +200,9 @@ class Budgets:
     ) -> None:
         self._tables = tables
         self._calendar = calendar
-        self._worker = BudgetWorker(open_storage, clock)
+        self._worker = BudgetWorker(open_storage, calendar, clock)
         self._worker.leave_with(self)
-        self._has_warned: set[tuple[str, int]] = set()
+        self._has_warned: set[tuple[str, int | None]] = set()
 
     def limits(self, provider: str, tags: Mapping[str, str], at: float) -> list[Limit]:
         found = []
@@ -203,8 +220,7 @@ class Budgets:
         """Reserves the worst case of an attempt; None: it is unpriced."""
         pico = 0 if worst is None else min(to_pico(worst.usd), MAX_PICO)
         order = Order(uuid.uuid4().hex, pico, limits)
-        # In a forked child, which has other signals, the parent's reservations are left to the parent.
-        reservation = Reservation(order, self._worker.signals.put)
+        reservation = Reservation(order, self._worker.settler())
         future: Future[Decision | Refused] = Future()
         refusing = next((each for each in limits if each.blocks and each.table.on_unpriced == "refuse"), None)
         if worst is None and refusing is not None:
@@ -217,6 +233,8 @@ class Budgets:
                 return outcome
             if isinstance(outcome, Exception):
                 return _failed(target, limits, outcome)
+            for other in outcome.other_windows:
+                self._warn_of(other)
             if outcome.refused_by is not None:
                 return _exceeded(target, worst, outcome.refused_by, outcome)
             return Reserved(reservation, [self._warning(limit) for limit in outcome.exceeded])
@@ -228,13 +246,23 @@ class Budgets:
 
     def _warning(self, limit: Limit) -> str:
         text = f"budget {limit.name}: {shown(limit.table.usd)} exceeded"
-        key = (limit.name, limit.counter.window_start)
-        if key not in self._has_warned:
-            if len(self._has_warned) > _MAX_WARNED:
-                self._has_warned.clear()
-            self._has_warned.add(key)
+        if self._is_first((limit.name, limit.counter.window_start)):
             _log.warning("%s", text)
         return text
+
+    def _warn_of(self, other: OtherWindow) -> None:
+        table = other.limit.table
+        if self._is_first((f"{table.scope} {table.window}", None)):
+            differ = windows_differ(other.start, self._calendar)
+            _log.warning("budget %s: %s; set the same timezone everywhere", table.name_for(None), differ)
+
+    def _is_first(self, warning: tuple[str, int | None]) -> bool:
+        if warning in self._has_warned:
+            return False
+        if len(self._has_warned) > _MAX_WARNED:
+            self._has_warned.clear()
+        self._has_warned.add(warning)
+        return True
 
 
 def _failed(target: str, limits: Sequence[Limit], error: Exception) -> Reserved | Refused:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 # How long SQLite waits for another process's transaction, and PostgreSQL for a connection.
@@ -24,6 +25,8 @@ _POLL_S = 0.01
 _READS_ONLY = "llama_client_reads_only"
 # PostgreSQL's advisory lock: of processes that open a database at once, one migrates it.
 _MIGRATION_LOCK = 0x6C6C616D61
+
+_log = logging.getLogger("llama_client.ledger")
 
 metadata = sa.MetaData()
 
@@ -71,12 +74,17 @@ attempts = sa.Table(
     sa.Index(
         "llama_client_attempts_by_time", "at_us", "label_id", "counts", "usd_pico", "input_tokens", "output_tokens"
     ),
+    # A transaction may be committed although its answer is lost; then its rows are written again, and kept once.
+    sa.Index("llama_client_attempts_by_request", "request_id", "number", unique=True),
 )
 unrecorded = sa.Table(
     "llama_client_unrecorded",
     metadata,
     sa.Column("id", _SERIAL, sa.Identity(), primary_key=True),
     *_columns(sa.BigInteger, "at_us", "calls"),
+    # Makes the row unique, for the same reason; versions before 2 write None.
+    sa.Column("batch", sa.Text),
+    sa.Index("llama_client_unrecorded_by_batch", "batch", unique=True),
 )
 # What each budget has settled and reserved in each of its windows. A budget is its scope, its window's kind and (for
 # tags) a value.
@@ -96,6 +104,16 @@ reservations = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Index("llama_client_reservations_by_owner", "owner"),
 )
+# Reservations that were settled at their worst case because their client seemed dead, or had closed. If it settles one
+# after all, the true cost takes the place of the worst case. A table of its own: versions before 2 settle every
+# reservation without a living client, and would settle these twice. `at`: seconds since the Unix epoch.
+presumed = sa.Table(
+    "llama_client_presumed",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("budget", sa.Text, primary_key=True),
+    *_columns(sa.BigInteger, "window_start", "pico", "at"),
+)
 # Clients with reservations; one that has not renewed `alive_until` (seconds since the Unix epoch) is taken for dead.
 owners = sa.Table(
     "llama_client_owners",
@@ -103,9 +121,62 @@ owners = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("alive_until", sa.BigInteger, nullable=False),
 )
-# A new database gets the tables above. One of version n gets the statements after the first n - 1 of these, which make
-# the same of it: so a change of a table above comes with a migration here. Migrations are appended, never edited.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+# The attempts of calls in which two attempts have the same number.
+_NUMBERED_TWICE = """FROM llama_client_attempts WHERE request_id IN
+    (SELECT request_id FROM llama_client_attempts GROUP BY request_id, number HAVING count(*) > 1)"""
+# Rows that equal an earlier one in every column, NULL equal to NULL.
+_COPIES = f"""SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY at_us, request_id, number, label_id, outcome,
+    error, http_status, input_tokens, output_tokens, cached_tokens, reasoning_tokens, tokens_are_estimated, usd_pico,
+    input_usd_pico, cached_usd_pico, output_usd_pico, cost_status, cost_source, price_effective_from, latency_us,
+    ttft_us, counts ORDER BY id) AS nth {_NUMBERED_TWICE}) AS numbered WHERE nth > 1"""  # noqa: S608 - no value of a user
+# The other rows with the number of an earlier one, each with the next free number of its call.
+_CLASHES = f"""SELECT last + row_number() OVER (PARTITION BY request_id ORDER BY number, id), id FROM
+    (SELECT id, request_id, number, row_number() OVER (PARTITION BY request_id, number ORDER BY id) AS nth,
+    max(number) OVER (PARTITION BY request_id) AS last {_NUMBERED_TWICE}) AS numbered WHERE nth > 1"""  # noqa: S608
+
+
+def _number_once(connection: Connection) -> list[str]:
+    """Makes (request_id, number) unique. Copies of a row are deleted, and nothing that is not in another row."""
+    create = "CREATE UNIQUE INDEX llama_client_attempts_by_request ON llama_client_attempts (request_id, number)"
+    mark = "?"
+    if connection.dialect.name == "postgresql":
+        mark = "%s"
+        # Older versions have the table open, and may write a row a second time.
+        connection.exec_driver_sql("LOCK TABLE llama_client_attempts IN SHARE ROW EXCLUSIVE MODE")
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(create)
+        return []
+    except IntegrityError:
+        pass
+    notes = []
+    copies = [(row[0],) for row in connection.exec_driver_sql(_COPIES)]
+    if copies:
+        connection.exec_driver_sql(f"DELETE FROM llama_client_attempts WHERE id = {mark}", copies)  # noqa: S608
+        notes.append(f"{len(copies):,} rows were in it twice, and were counted twice; the copies are removed")
+    clashes = [tuple(row) for row in connection.exec_driver_sql(_CLASHES)]
+    if clashes:
+        update = f"UPDATE llama_client_attempts SET number = {mark} WHERE id = {mark}"  # noqa: S608
+        connection.exec_driver_sql(update, clashes)
+        notes.append(f"{len(clashes):,} rows had the number of another attempt of their call; they got the next one")
+    connection.exec_driver_sql(create)
+    return notes
+
+
+# A statement, or a function that returns what to log.
+_Migration: TypeAlias = str | Callable[[Connection], list[str]]
+# A new database gets the tables above. One of version n gets what follows the first n - 1 of these, which makes the
+# same of it: so a change of a table above comes with a migration here. Migrations are appended, never edited.
+_MIGRATIONS: tuple[Sequence[_Migration], ...] = (
+    (
+        _number_once,
+        "ALTER TABLE llama_client_unrecorded ADD COLUMN batch TEXT",
+        "CREATE UNIQUE INDEX llama_client_unrecorded_by_batch ON llama_client_unrecorded (batch)",
+        """CREATE TABLE llama_client_presumed (
+            id TEXT NOT NULL, budget TEXT NOT NULL, window_start BIGINT NOT NULL, pico BIGINT NOT NULL,
+            at BIGINT NOT NULL, PRIMARY KEY (id, budget))""",
+    ),
+)
 SCHEMA_VERSION = 1 + len(_MIGRATIONS)
 # A version that only adds tables and columns is still read and written by older programs. One that changes what exists
 # raises this, and older programs refuse the database.
@@ -176,7 +247,8 @@ class Storage:
                     with connection.execution_options(**{_READS_ONLY: True}).begin():
                         found = read_version(connection)
                     if found is None or found[0] != 1 + len(_MIGRATIONS):
-                        _migrate(connection.execution_options(**{_READS_ONLY: False}))
+                        for note in _migrate(connection.execution_options(**{_READS_ONLY: False})):
+                            _log.warning("ledger %s: %s", self.place.name, note)
                 self._engine = engine
                 self._inode = self.place.inode()
             with self._engine.connect() as connection:
@@ -244,9 +316,10 @@ def read_version(connection: Connection) -> tuple[int, int] | None:
     return (0, 0) if row is None else (row.version, row.understood_from)
 
 
-def _migrate(connection: Connection) -> None:
-    """Brings the database up to date, in one transaction, by one process at a time."""
+def _migrate(connection: Connection) -> list[str]:
+    """Brings the database up to date, in one transaction, by one process at a time. Returns what to log."""
     known = 1 + len(_MIGRATIONS)
+    notes: list[str] = []
     with connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
@@ -257,11 +330,15 @@ def _migrate(connection: Connection) -> None:
                 f"version {known}: upgrade it"
             )
         if version >= known:
-            return
+            return []
         if not version:
             metadata.create_all(connection)
         else:
-            for statement in itertools.chain(*_MIGRATIONS[version - 1 :]):
-                connection.exec_driver_sql(statement)
+            for step in itertools.chain(*_MIGRATIONS[version - 1 :]):
+                if isinstance(step, str):
+                    connection.exec_driver_sql(step)
+                else:
+                    notes += step(connection)
         connection.execute(schema.delete())
         connection.execute(schema.insert(), {"version": known, "understood_from": _OLDEST_THAT_UNDERSTANDS})
+    return notes

@@ -53,6 +53,8 @@ class LedgerSnapshot:
     last_row_at: datetime | None = None
     unrecorded_calls: int = 0
     budgets: list[BudgetState] = field(default_factory=list)
+    # Budgets that another time zone has begun anew, and when.
+    other_windows: list[tuple[BudgetTable, int]] = field(default_factory=list)
 
 
 def look(
@@ -68,7 +70,8 @@ def look(
             found = _snapshot(connection)
             if found.rows is None:
                 return found
-            return replace(found, budgets=Reports(connection, calendar, now).budgets(budgets))
+            reports = Reports(connection, calendar, now)
+            return replace(found, budgets=reports.budgets(budgets), other_windows=reports.other_windows(budgets))
 
     with place.errors():
         return snapshot(None) if place.file is None else _read(place.file, snapshot, until)

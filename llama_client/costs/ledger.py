@@ -8,10 +8,12 @@ import logging
 import queue
 import threading
 import time
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
@@ -142,6 +144,8 @@ class Ledger(DatabaseThread[float]):
         super().reset()
         # Calls that are not recorded, and not yet counted in the database either.
         self.unrecorded_calls = 0
+        # Those of them that are being counted in the database, and the key of their row there.
+        self._counted: tuple[int, str] | None = None
         self._queue: deque[Row] = deque()
         self._is_awake = False
         self._done = 0
@@ -203,6 +207,7 @@ class Ledger(DatabaseThread[float]):
                 self._wait(came_at + self._pause_s - time.monotonic())
             # A row that is put from here on sends a signal again.
             self._is_awake = False
+            was_connected = self._connection is not None
             try:
                 with self.lock:
                     self._write_all()
@@ -215,12 +220,14 @@ class Ledger(DatabaseThread[float]):
                 self._labels.clear()
                 with self._progress:
                     self._progress.notify_all()
-                if self.is_leaving:
+                if not self.is_leaving:
+                    self._wait(retry_s)
+                    retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
+                elif not was_connected:
                     self.count_unrecorded(len({row.request_id for row in self._queue}))
                     self._queue.clear()
                     return
-                self._wait(retry_s)
-                retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
+                # A connection that was cut reports it only when used: then one more try on a new one.
                 self.wake()
             if self.is_leaving and not self._queue:
                 return
@@ -285,18 +292,25 @@ class Ledger(DatabaseThread[float]):
                 label = new[key] = row.label()
                 label_id = label[0]
             values.append(row.values(label_id))
-        counted = self.unrecorded_calls
+        if self._counted is None and self.unrecorded_calls:
+            self._counted = self.unrecorded_calls, uuid.uuid4().hex
+        counted = self._counted
         with connection.begin():
             # Past SQLAlchemy's own inserts: their work per row would hold the interpreter that the calls run in.
+            # All of it may be there already, where the answer to an earlier commit was lost.
             if new:
-                # Another process may have inserted the same label.
-                statement = f"{_insert_statement(connection, labels)} ON CONFLICT DO NOTHING"
-                connection.exec_driver_sql(statement, list(new.values()))
+                # Another process may have inserted the same label. In one order, so that none deadlocks.
+                in_order = sorted(new.values(), key=itemgetter(0))
+                connection.exec_driver_sql(_insert_statement(connection, labels, "id"), in_order)
             if values:
-                connection.exec_driver_sql(_insert_statement(connection, attempts, skipped="id"), values)
-            if counted:
-                connection.execute(unrecorded.insert(), {"at_us": round(self._wall() * 1e6), "calls": counted})
-        self.count_unrecorded(-counted)
+                statement = _insert_statement(connection, attempts, "request_id", "number")
+                connection.exec_driver_sql(statement, values)
+            if counted is not None:
+                statement = _insert_statement(connection, unrecorded, "batch")
+                connection.exec_driver_sql(statement, (round(self._wall() * 1e6), *counted))
+        if counted is not None:
+            self._counted = None
+            self.count_unrecorded(-counted[0])
         self._labels.update({key: label[0] for key, label in new.items()})
         while len(self._labels) > _MAX_LABELS:
             self._labels.popitem(last=False)
@@ -365,8 +379,14 @@ class LedgerEntries:
             self._ledger.count_unrecorded()
 
 
-def _insert_statement(connection: Connection, table: Table, *, skipped: str | None = None) -> str:
-    names = [column.name for column in table.columns if column.name != skipped]
+def _insert_statement(connection: Connection, table: Table, *key: str) -> str:
+    """Inserts a row, unless there is one with that key."""
+    # The database gives out the numbers of rows that have another key.
+    names = [column.name for column in table.columns if column.name in key or not column.primary_key]
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    values = ", ".join([mark] * len(names))
     # Names of our own only, no value of anybody's.
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608
+    return (
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) "  # noqa: S608
+        f"ON CONFLICT ({', '.join(key)}) DO NOTHING"
+    )

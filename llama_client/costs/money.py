@@ -71,6 +71,8 @@ def shown(usd: Decimal) -> str:
 
 
 _HOUR_S = 3600
+# The windows that begin at a midnight of the user's time zone.
+CALENDAR_WINDOWS: tuple[Window, ...] = ("day", "month")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +127,12 @@ class Calendar:
 
     def _of_day(self, day: date) -> Span:
         return Span(self.start_of(day), self.start_of(day + timedelta(days=1)))
+
+
+def windows_differ(other_start: int, calendar: Calendar) -> str:
+    """What to say where another time zone has begun a budget anew."""
+    start = datetime.fromtimestamp(other_start, tz=UTC)
+    return (
+        f"the ledger has a window of it that begins at {start:%Y-%m-%d %H:%M} UTC, which is not midnight in this "
+        f"program's time zone (timezone = '{calendar.zone}'); the programs of each time zone may spend all of it"
+    )

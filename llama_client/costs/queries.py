@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from llama_client.costs.database import attempts, labels, spending, unrecorded
 from llama_client.costs.ledger import CALL, ERROR, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET
-from llama_client.costs.money import from_pico
+from llama_client.costs.money import CALENDAR_WINDOWS, from_pico
 from llama_client.types.report import (
     BENCH_TAG,
     BudgetState,
@@ -97,6 +97,23 @@ class Reports:
                     )
                 )
         return states
+
+    def other_windows(self, tables: Iterable[BudgetTable]) -> list[tuple[BudgetTable, int]]:
+        """Budgets of which another time zone has begun a window that overlaps the current one, and its start."""
+        found = []
+        for table in tables:
+            span = self._calendar.span(table.window, self._now)
+            if table.window not in CALENDAR_WINDOWS or span.end is None:
+                continue
+            start = spending.c.window_start
+            before = self._calendar.span(table.window, span.start - 1).start
+            query = select(spending).where(start > before, start < span.end, start != span.start).order_by(start.desc())
+            mine = [table.scope, table.window]
+            others = (row.window_start for row in self._connection.execute(query) if json.loads(row.budget)[:2] == mine)
+            other = next(others, None)
+            if other is not None:
+                found.append((table, int(other)))
+        return found
 
     def traffic(self, since: float | None, model: str | None, target: str | None) -> TrafficReport:
         connection = self._connection

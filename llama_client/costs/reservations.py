@@ -57,6 +57,13 @@ class Order:
         return list(dict.fromkeys(limit.counter for limit in self.limits))
 
 
+class OtherWindow(NamedTuple):
+    """A window of the same budget that overlaps a limit's own: somebody counts in another time zone."""
+
+    limit: Limit
+    start: int
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     refused_by: Limit | None = None
@@ -65,6 +72,7 @@ class Decision:
     left_pico: int = 0
     # Budgets that only warn, and are exceeded.
     exceeded: Sequence[Limit] = ()
+    other_windows: Sequence[OtherWindow] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from llama_client.costs.accounting import Database
-from llama_client.costs.money import Calendar, shown
+from llama_client.costs.money import Calendar, shown, windows_differ
 from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, Price, PriceBook, TokenPrice
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
@@ -23,6 +23,7 @@ from llama_client.local_only import ConnectionGuard, is_this_machine
 if TYPE_CHECKING:
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
+    from llama_client.config.tables import BudgetTable
     from llama_client.costs.inspection import LedgerSnapshot, StorageError
     from llama_client.diagnostics.targets import TargetState
     from llama_client.providers.registry import Providers
@@ -35,6 +36,7 @@ _MAX_BUDGETS = 20
 _BUSY = {"took too long": f"the query took longer than {_QUERY_S:g} s", "locked": "another process has locked it"}
 _MOVE_AWAY = "Move {} away: the next call creates a new one."
 _OWN_PRICE = 'Give its price: [[prices]] with target = "{}", input_usd_per_mtok and output_usd_per_mtok.'
+_ONE_ZONE = "Set the same timezone in the configuration of every program that uses this ledger."
 _EXHAUSTED = {
     "block": "calls that cost anything are refused",
     "local": "only free local targets are called",
@@ -144,6 +146,8 @@ class _LedgerCheck:
             unrecorded = {"unrecorded_calls": seen.unrecorded_calls}
             yield self.finding("ledger_unrecorded", "warning", message, remedy, unrecorded)
         yield from _budgets(seen.budgets, config)
+        for table, start in seen.other_windows:
+            yield _in_two_zones(table, start, calendar)
 
     def _unreadable(self, error: StorageError) -> Finding:
         from llama_client.costs.inspection import why_not
@@ -218,6 +222,13 @@ def _budget(state: BudgetState, zone: str) -> Finding:
     facts = {name: f"{getattr(state, name):f}" for name in ("usd", "spent_usd", "reserved_usd")}
     facts["on_exceeded"] = state.on_exceeded
     return Finding("budget", "money", state.budget, status, message, remedy, facts)
+
+
+def _in_two_zones(table: BudgetTable, other_start: int, calendar: Calendar) -> Finding:
+    start = datetime.fromtimestamp(other_start, tz=UTC)
+    facts: dict[str, Fact] = {"timezone": str(calendar.zone), "other_window_start": start.isoformat()}
+    name, message = table.name_for(None), windows_differ(other_start, calendar)
+    return Finding("budget_timezone", "money", name, "warning", message, _ONE_ZONE, facts)
 
 
 def _not_writable(file: Path) -> str | None:

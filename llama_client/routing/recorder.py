@@ -54,7 +54,6 @@ class CallRecord:
     ) -> None:
         self.request = request
         self.clock = clock
-        self.request_id = f"req_{os.urandom(12).hex()}"
         self.attempts: list[Attempt] = []
         self._form = form
         self._rules = rules
@@ -63,6 +62,8 @@ class CallRecord:
         self._telemetry = telemetry
         self._tags = tags
         self._at = clock.wall()
+        # Seconds first: the ledger's index of requests grows at its end, not all over.
+        self.request_id = f"req_{int(self._at) & 0xFFFFFFFF:08x}{os.urandom(8).hex()}"
         self._billing = Billing(accounting.prices, self._at, clock)
         ledger = accounting.ledger
         self._entries = LedgerEntries(ledger, self.request_id, self._tags) if ledger is not None else None

@@ -18,7 +18,16 @@ import pytest
 
 from llama_client import AsyncLlamaClient, BudgetExceededError, LlamaClient
 from llama_client.costs import budgets as keeper
-from tests.costs.buying import MAX_TOKENS, MESSAGES, configuration, in_processes, outcome, rows, spending
+from tests.costs.buying import (
+    MAX_TOKENS,
+    MESSAGES,
+    configuration,
+    in_processes,
+    outcome,
+    rows,
+    run_statements,
+    spending,
+)
 from tests.routing.asking import MODES, Session, ask_all, broken_after, failing, story, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import OLLAMA
@@ -167,9 +176,7 @@ def test_what_the_caller_stopped_settles_at_its_worst_case(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(
-    ledger_url: str, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(ledger_url: str, paid: ReplayServer) -> None:
     with ReplayServer(lambda _: silence()) as hanging:
         config = configuration(ledger_url, hanging, budgets=[budget(0.01)])
         child = os.fork()
@@ -188,10 +195,10 @@ def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(
         assert outcome(client) == "0.0035"
         assert client.costs.budgets()[0].reserved_usd == WORST
 
-    fake = FakeTime()
-    fake.now += time.time() - fake.clock.wall() + keeper.DEAD_AFTER_S + 1
-    sync, _ = timed(fake)
-    with sync(config) as client:
+    # Two minutes later.
+    later = f"UPDATE llama_client_owners SET alive_until = alive_until - {2 * keeper.DEAD_AFTER_S}"
+    run_statements(ledger_url, [later])
+    with LlamaClient(config) as client:
         assert outcome(client) == "BudgetExceededError"
     assert [row[1:] for row in rows(ledger_url, SPENT)] == [(7_000_000_000, 0)]
 

@@ -31,6 +31,7 @@ from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer
 
 COUNT = "SELECT count(*) FROM llama_client_attempts"
+VERSION = "SELECT version FROM llama_client_schema"
 PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 SECRET = "the llama is in the barn"
 SQLITE_SCHEMA = """SELECT m.name, c.* FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
@@ -282,7 +283,7 @@ def test_many_open_a_new_database_at_once(ledger_url: str) -> None:
 
         list(pool.map(one, range(12)))
     assert rows(ledger_url, COUNT)[0][0] == 12
-    assert rows(ledger_url, "SELECT version FROM llama_client_schema") in ([(1,)], [[1]])
+    assert [tuple(row) for row in rows(ledger_url, VERSION)] == [(storage.SCHEMA_VERSION,)]
 
 
 def test_a_database_of_version_1_is_written_and_read_and_a_new_one_has_the_same_schema(
@@ -315,7 +316,7 @@ def test_a_newer_version_that_only_added_something_is_written_and_read(
             later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, added))
             with LlamaClient(kept(server, ledger_url)) as new:
                 new.ask("hi")
-        assert rows(ledger_url, "SELECT version FROM llama_client_schema")[0][0] == 2
+        assert rows(ledger_url, VERSION)[0][0] == storage.SCHEMA_VERSION + 1
         # Open all the while.
         old.ask("hi")
         assert old.costs.report().calls == 3
@@ -331,7 +332,7 @@ def test_a_newer_version_that_changed_something_is_left_alone(
     with ReplayServer(good()) as server:
         with monkeypatch.context() as later:
             later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, ()))
-            later.setattr(storage, "_OLDEST_THAT_UNDERSTANDS", 2)
+            later.setattr(storage, "_OLDEST_THAT_UNDERSTANDS", storage.SCHEMA_VERSION + 1)
             with LlamaClient(kept(server, url)) as new:
                 new.ask("hi")
         with LlamaClient(kept(server, url)) as old:
@@ -350,7 +351,7 @@ def test_a_migration_that_fails_changes_nothing(ledger_url: str, monkeypatch: py
             later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, broken))
             ask(kept(server, ledger_url), "call-sync")
         ask(kept(server, ledger_url), "call-sync")
-    assert rows(ledger_url, "SELECT version FROM llama_client_schema")[0][0] == 1
+    assert rows(ledger_url, VERSION)[0][0] == storage.SCHEMA_VERSION
     assert rows(ledger_url, COUNT)[0][0] == 2
 
 

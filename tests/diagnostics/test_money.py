@@ -144,6 +144,37 @@ def test_a_budget_tells_what_is_spent_of_it(
     assert (budget.status, budget.facts["spent_usd"], budget.facts["usd"]) == (status, spent, "1")
 
 
+@pytest.mark.parametrize(
+    ("window", "zone", "is_told"),
+    [("day", "Europe/Berlin", False), ("day", "Asia/Kolkata", True), ("month", "Asia/Kolkata", True),
+     ("hour", "Asia/Kolkata", False), ("total", "Asia/Kolkata", False)],
+)  # fmt: skip
+def test_a_budget_that_another_time_zone_has_begun_anew_is_a_warning(
+    doctor: Doctor, file: Path, window: str, zone: str, is_told: bool
+) -> None:
+    noon = datetime(2027, 7, 14, 12, tzinfo=UTC).timestamp()
+    doctor.clock = Clock(wall=lambda: noon)
+    with Storage(DatabaseLocation("x", file=file)).connection() as connection, connection.begin():
+        # Of today and of longer ago; and a budget of other calls.
+        for name, calendar, at_s in (
+            (f'["all", "{window}"]', Calendar("Europe/Berlin"), noon),
+            (f'["all", "{window}"]', Calendar("UTC"), noon - 70 * 86_400),
+            (f'["provider:x", "{window}"]', Calendar("UTC"), noon),
+        ):
+            start = calendar.span(window, at_s).start  # type: ignore[arg-type]
+            insert = "INSERT INTO llama_client_spending VALUES (?, ?, 1, 0) ON CONFLICT DO NOTHING"
+            connection.exec_driver_sql(insert, (name, start))
+    text = f"timezone = '{zone}'\n{ledger(file)}[[budgets]]\nusd = 5\nwindow = '{window}'\n"
+    found = [each for each in doctor.says(text).findings if each.check == "budget_timezone"]
+    assert [each.status for each in found] == ["warning"] * is_told
+    for each in found:
+        assert each.subject.startswith("all")
+        assert each.facts["timezone"] == zone
+        begun = "2027-07-13T22:00:00+00:00" if window == "day" else "2027-06-30T22:00:00+00:00"
+        assert each.facts["other_window_start"] == begun
+        assert "Set the same timezone" in str(each.remedy)
+
+
 def test_a_postgres_that_is_not_there_is_a_problem_without_its_password(doctor: Doctor) -> None:
     report = doctor.says(f"[ledger]\nurl = 'postgresql://llama:{PASSWORD}@127.0.0.1:1/books'\n")
     found = of(report, "ledger")
