@@ -186,6 +186,8 @@ class CallContext:
         from llama_client.routing.drive import Call
         from llama_client.routing.recorder import CallRecord
 
+        # What a stream that was dropped held (a slot, a reservation) is there for this call.
+        self.accounting.reaper.settle()
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:
             ledger.open()

@@ -85,6 +85,7 @@ class _BaseClient:
             for name, target in client.health().items():
                 print(name, target.breaker, target.ttft_s, target.remaining_requests)
         """
+        self._context.accounting.reaper.settle()
         return self._context.router.health.snapshot()
 
     def __repr__(self) -> str:

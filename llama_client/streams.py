@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Generic
 
@@ -20,28 +22,79 @@ if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
 
 
+class _OpenStream(ABC, Generic[Chunks]):
+    """What a stream has to end. It does not refer to the caller's stream, and so is left when that is dropped."""
+
+    def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
+        self.chunks: Chunks = opened.rest
+        self.attempt = opened.attempt
+        self.call = call
+        self.record = call.record
+        self.arrived: deque[ChatCompletionChunk] = deque()
+        self.is_ended = False
+        self._is_released = False
+        self._ending = threading.Lock()
+        self._reaper = call.record.reaper
+        self._pid = self._reaper.pid
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether something is left to end, and is this process's to end."""
+        return not self._is_released and self._pid == self._reaper.pid
+
+    def first_end(self) -> bool:
+        """Marks the end; True only for the first call, which then records the attempt."""
+        with self._ending:
+            first, self.is_ended = not self.is_ended, True
+        return first
+
+    def cancel(self) -> None:
+        if self.first_end():
+            self.record.cancelled(self.attempt)
+
+    @abstractmethod
+    def end(self) -> None:
+        """Called by the reaper, in its thread."""
+
+    def hold(self) -> None:
+        self._reaper.hold(self)
+
+    def release(self) -> None:
+        """Nothing is left to end."""
+        self._is_released = True
+        self._reaper.release(self)
+
+    def drop(self) -> bool:
+        """Has it ended by the reaper; takes no lock. False: nothing is left to end."""
+        if self._is_left:
+            self._reaper.drop(self)
+            return True
+        return False
+
+    def close(self) -> None:
+        """The same, and waits for it."""
+        if self.drop():
+            self._reaper.settle()
+
+
 class _Stream(Generic[Chunks]):
     """What sync and async streams share: which chunks the caller gets, and what is recorded at the end."""
 
-    _chunks: Chunks
+    _open: _OpenStream[Chunks]
 
     def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
-        self._chunks = opened.rest
-        self._attempt = opened.attempt
-        self._call = call
         self._record = call.record
         options = call.record.request.stream_options
         self._include_usage = options is not None and options.include_usage
-        self._arrived = deque(chunk for chunk in opened.arrived if self._is_shown(chunk))
         self._completion: ChatCompletion | None = None
-        self._ended = False
-        self._ending = threading.Lock()
+        self._open.arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
+        self._open.hold()
 
     def __repr__(self) -> str:
         if self._completion is not None:
             return repr(self._completion).replace(type(self._completion).__name__, type(self).__name__, 1)
-        state = "closed" if self._ended else "open"
-        return f"<{type(self).__name__} {self.target}: {beginning(self._attempt.answer.text)} so far, {state}>"
+        state = "closed" if self._open.is_ended else "open"
+        return f"<{type(self).__name__} {self.target}: {beginning(self._open.attempt.answer.text)} so far, {state}>"
 
     @property
     def request_id(self) -> str:
@@ -51,7 +104,7 @@ class _Stream(Generic[Chunks]):
     @property
     def target(self) -> str:
         """The target that answers: `provider/model`."""
-        return self._attempt.target.name
+        return self._open.attempt.target.name
 
     @property
     def completion(self) -> ChatCompletion:
@@ -65,61 +118,60 @@ class _Stream(Generic[Chunks]):
     @property
     def partial(self) -> ChatCompletion:
         """What has arrived so far, complete or not, with the attempts that have ended."""
-        return self._completion or self._record.completion(self._attempt)
+        return self._completion or self._record.completion(self._open.attempt)
 
     def _is_shown(self, chunk: ChatCompletionChunk) -> bool:
         return bool(chunk.choices) or self._include_usage
 
-    def _end(self) -> bool:
-        """Marks the end; True only for the first call, which then records the attempt."""
-        with self._ending:
-            first, self._ended = not self._ended, True
-        return first
-
     def _finish(self) -> ProviderError | None:
         """Called after the last chunk; returns the error where the answer is incomplete."""
+        attempt = self._open.attempt
         try:
-            self._attempt.require_complete()
+            attempt.require_complete()
         except ProviderError as error:
             return error
-        if self._end():
-            self._completion = self._record.won(self._attempt)
+        if self._open.first_end():
+            self._completion = self._record.won(attempt)
         return None
 
     def _following(self, error: Exception) -> Call | None:
         """The call that continues the answer; None: the error must be raised."""
-        call = self._call.after(self._attempt) if not self._ended else None
+        stream = self._open
+        call = stream.call.after(stream.attempt) if not stream.is_ended else None
         if call is not None:
-            self._record.failed(self._attempt, _cause(error), outcome="interrupted")
+            self._record.failed(stream.attempt, _cause(error), outcome="interrupted")
         return call
 
     def _go_on(self, opened: OpenedStream[Chunks], call: Call) -> None:
         """Continues with another target; its chunks are closed by the reader if the stream was closed meanwhile."""
-        self._chunks, self._attempt, self._call = opened.rest, opened.attempt, call
-        self._arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
-        if self._ended:
-            self._record.cancelled(self._attempt)
+        stream = self._open
+        stream.chunks, stream.attempt, stream.call = opened.rest, opened.attempt, call
+        stream.arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
+        if stream.is_ended:
+            self._record.cancelled(stream.attempt)
 
     def _interruption(self, error: Exception) -> StreamInterruptedError:
         """The one error for every failure after the first content; what caused it is its `__cause__`."""
-        cause = _cause(error)
+        cause, attempt = _cause(error), self._open.attempt
         interruption = StreamInterruptedError(
             f"the stream broke off: {cause}",
-            provider=self._attempt.target.provider_name,
+            provider=attempt.target.provider_name,
             target=self.target,
             http_status=cause.http_status,
             provider_code=cause.provider_code,
             body=cause.body,
         )
-        if self._end():
-            self._record.failed(self._attempt, interruption, outcome="interrupted")
-        interruption.partial = self._record.completion(self._attempt)
+        if self._open.first_end():
+            self._record.failed(attempt, interruption, outcome="interrupted")
+        interruption.partial = self._record.completion(attempt)
         interruption.attempts = self._record.attempts
         return interruption
 
-    def _cancel(self) -> None:
-        if self._end():
-            self._record.cancelled(self._attempt)
+    def __del__(self) -> None:
+        # Runs at any allocation, in any thread, also while that thread holds a lock.
+        stream = getattr(self, "_open", None)
+        if stream is not None:
+            stream.drop()
 
 
 def _cause(error: Exception) -> ProviderError:
@@ -129,6 +181,24 @@ def _cause(error: Exception) -> ProviderError:
     from llama_client.routing.drive import wrapped
 
     return wrapped(error)
+
+
+class _OpenChatStream(_OpenStream[SyncChunks]):
+    def __init__(self, opened: OpenedStream[SyncChunks], call: Call) -> None:
+        self.reading = threading.Lock()
+        super().__init__(opened, call)
+
+    def end(self) -> None:
+        self.cancel()
+        if self.reading.acquire(blocking=False):
+            try:
+                self.arrived.clear()
+                self.chunks.close()
+            finally:
+                self.reading.release()
+        else:
+            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
+            self.record.stop()
 
 
 class ChatStream(_Stream[SyncChunks]):
@@ -144,57 +214,62 @@ class ChatStream(_Stream[SyncChunks]):
         print(stream.completion.usage)
     """
 
+    _open: _OpenChatStream
+
     def __init__(self, opened: OpenedStream[SyncChunks], call: Call) -> None:
+        self._open = _OpenChatStream(opened, call)
         super().__init__(opened, call)
-        self._reading = threading.Lock()
 
     def __iter__(self) -> ChatStream:
         return self
 
     def __next__(self) -> ChatCompletionChunk:
-        if not self._reading.acquire(False):
+        stream = self._open
+        if not stream.reading.acquire(False):
             raise InvalidRequestError("another thread is reading this stream")
         try:
             return self._read()
         except BaseException:
-            # Such as KeyboardInterrupt; a stream that has ended stays as it is.
-            self._cancel()
+            # The end, a failure, or such as KeyboardInterrupt; a stream that has ended stays as it is. It may have been
+            # closed by another thread while this one waited for the chunk.
+            stream.cancel()
+            stream.chunks.close()
+            stream.release()
             raise
         finally:
-            self._reading.release()
+            stream.reading.release()
 
     def _read(self) -> ChatCompletionChunk:
-        while not self._ended:
-            if self._arrived:
-                return self._arrived.popleft()
+        stream = self._open
+        while not stream.is_ended:
+            if stream.arrived:
+                return stream.arrived.popleft()
             broken: Exception | None = None
             try:
-                chunk = next(self._chunks)
+                chunk = next(stream.chunks)
             except StopIteration:
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             else:
-                self._attempt.add(chunk)
-                if self._is_shown(chunk) and not self._ended:
+                stream.attempt.add(chunk)
+                if self._is_shown(chunk) and not stream.is_ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
-            if broken is not None and not self._ended:
+            if broken is not None and not stream.is_ended:
                 self._continued(broken)
-        # Also where another thread closed the stream while this one waited for the chunk.
-        self._chunks.close()
         raise StopIteration
 
     def _continued(self, error: Exception) -> None:
         """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
-            self._chunks.close()
+            self._open.chunks.close()
             try:
                 self._go_on(call.drive(), call)
                 return
             except LlamaClientError:
-                if self._ended:
+                if self._open.is_ended:
                     # Closed by other code while this looked for a target.
                     return
                 # Its failure is in the attempts; the reader gets the interruption.
@@ -206,22 +281,19 @@ class ChatStream(_Stream[SyncChunks]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not getattr(self, "_ended", True):
-            self.close()
-
     def close(self) -> None:
         """Stops the model and frees its slot. Safe at any time, from any thread, and more than once."""
-        self._cancel()
-        if self._reading.acquire(blocking=False):
-            try:
-                self._arrived.clear()
-                self._chunks.close()
-            finally:
-                self._reading.release()
+        # By the reaper, as the caller may be a finaliser too: that of a generator, which then does not wait for it.
+        if sys.exc_info()[0] is GeneratorExit:
+            self._open.drop()
         else:
-            # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
-            self._record.stop()
+            self._open.close()
+
+
+class _AsyncOpenChatStream(_OpenStream[AsyncChunks]):
+    def end(self) -> None:
+        # The event loop closes the generator, once nothing refers to it.
+        self.cancel()
 
 
 class AsyncChatStream(_Stream[AsyncChunks]):
@@ -230,7 +302,12 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     Its chunks come by `async for`; `await stream.aclose()` closes it.
     """
 
+    _open: _AsyncOpenChatStream
     _reading = False
+
+    def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
+        self._open = _AsyncOpenChatStream(opened, call)
+        super().__init__(opened, call)
 
     def __aiter__(self) -> AsyncChatStream:
         return self
@@ -241,45 +318,50 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         self._reading = True
         try:
             return await self._read()
+        except GeneratorExit:
+            # The coroutine is collected, which is a finaliser; the stream will be dropped.
+            raise
         except BaseException:
-            # Such as CancelledError; a stream that has ended stays as it is.
-            self._cancel()
+            # The end, a failure, or such as CancelledError; a stream that has ended stays as it is.
+            self._open.cancel()
+            self._open.release()
             raise
         finally:
             self._reading = False
 
     async def _read(self) -> ChatCompletionChunk:
-        while not self._ended:
-            if self._arrived:
-                return self._arrived.popleft()
+        stream = self._open
+        while not stream.is_ended:
+            if stream.arrived:
+                return stream.arrived.popleft()
             broken: Exception | None = None
             try:
-                chunk = await anext(self._chunks)
+                chunk = await anext(stream.chunks)
             except StopAsyncIteration:
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             else:
-                self._attempt.add(chunk)
-                if self._is_shown(chunk) and not self._ended:
+                stream.attempt.add(chunk)
+                if self._is_shown(chunk) and not stream.is_ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
-            if broken is not None and not self._ended:
+            if broken is not None and not stream.is_ended:
                 await self._acontinued(broken)
         # Also where another task closed the stream while this one waited for the chunk.
-        await self._chunks.aclose()
+        await stream.chunks.aclose()
         raise StopAsyncIteration
 
     async def _acontinued(self, error: Exception) -> None:
         """Continues with another target, or raises the error."""
         call = self._following(error)
         if call is not None:
-            await self._chunks.aclose()
+            await self._open.chunks.aclose()
             try:
                 self._go_on(await call.adrive(), call)
                 return
             except LlamaClientError:
-                if self._ended:
+                if self._open.is_ended:
                     # Closed by other code while this looked for a target.
                     return
                 # Its failure is in the attempts; the reader gets the interruption.
@@ -291,17 +373,26 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        # The event loop closes the generator by itself; the attempt must be recorded here.
-        if not getattr(self, "_ended", True):
-            self._cancel()
-
     async def aclose(self) -> None:
         """`ChatStream.close`, awaited. Safe from any task."""
-        self._cancel()
+        stream = self._open
+        if not stream.is_ended:
+            await self._cancelled()
         if self._reading:
             # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
             self._record.stop()
         else:
-            self._arrived.clear()
-            await self._chunks.aclose()
+            stream.arrived.clear()
+            await stream.chunks.aclose()
+            stream.release()
+
+    async def _cancelled(self) -> None:
+        import asyncio
+
+        try:
+            # A coroutine that is collected cannot wait, and so ends here; its stream will be dropped.
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._open.cancel()
+            raise
+        self._open.cancel()

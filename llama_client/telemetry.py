@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -166,29 +164,6 @@ _log = logging.getLogger("llama_client.telemetry")
 _log.addHandler(logging.NullHandler())
 
 
-class _SdkUse(threading.local):
-    """One thread's use of OpenTelemetry's SDK, whose locks are not re-entrant."""
-
-    def __init__(self) -> None:
-        # The garbage collector may end a dropped stream at any allocation, also while this thread holds one of these
-        # locks. Such calls wait until it has released them.
-        self.is_busy = False
-        self.waiting: deque[Callable[[], object]] = deque()
-
-
-# For the whole process, as those locks are.
-_sdk_use = _SdkUse()
-
-
-def _run_waiting() -> None:
-    while _sdk_use.waiting and not _sdk_use.is_busy:
-        _sdk_use.is_busy = True
-        try:
-            _sdk_use.waiting.popleft()()
-        finally:
-            _sdk_use.is_busy = False
-
-
 class Instrumentation:
     """Creates one client's spans and metrics; shared by all of its views."""
 
@@ -222,12 +197,7 @@ class Instrumentation:
 
     def start_span(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
         """Starts the span of an attempt, as a child of the caller's own; None: OpenTelemetry raised an error."""
-        was_busy, _sdk_use.is_busy = _sdk_use.is_busy, True
-        try:
-            return self.safely(lambda: self._begin(call, route))
-        finally:
-            _sdk_use.is_busy = was_busy
-            _run_waiting()
+        return self.safely(lambda: self._begin(call, route))
 
     def _begin(self, call: ProviderCall, route: str | None) -> AttemptSpan:
         name = call.provider
@@ -301,13 +271,9 @@ class AttemptSpan:
             finally:
                 self._span.end()
 
-        def finish() -> None:
-            instrumentation.safely(end_span)
-            gaps_s = self.gaps_s if streams else None
-            instrumentation.safely(lambda: instrumentation.measure(self._span, attempt, labels, gaps_s))
-
-        _sdk_use.waiting.append(finish)
-        _run_waiting()
+        instrumentation.safely(end_span)
+        gaps_s = self.gaps_s if streams else None
+        instrumentation.safely(lambda: instrumentation.measure(self._span, attempt, labels, gaps_s))
 
     def _answer(self, first: ChatCompletionChunk | None, choices: Sequence[Choice]) -> Attributes:
         # The conventions' finish reason of an interrupted answer is `error`.

@@ -17,6 +17,7 @@ from llama_client.costs.ledger import Ledger
 from llama_client.costs.prices import PriceBook, Sellers
 from llama_client.errors import MissingExtraError
 from llama_client.process import at_fork
+from llama_client.reaper import Reaper
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
@@ -51,8 +52,11 @@ class Accounting:
     machines: Machines
     ledger: Ledger | None
     budgets: Budgets | None
+    # Streams that were dropped are still to be recorded.
+    reaper: Reaper
 
     def close(self) -> None:
+        self.reaper.close()
         if self.budgets is not None:
             self.budgets.close()
         if self.ledger is not None:
@@ -85,7 +89,8 @@ def open_accounting(
     tables = config.providers.items()
     machines = {name for name, table in tables if getattr(table, "machine_usd_per_hour", None) is not None}
     prices = PriceBook(config.prices, sellers, calendar)
-    accounting = Accounting(prices, Machines(frozenset(machines)), ledger, budgets)
+    accounting = Accounting(prices, Machines(frozenset(machines)), ledger, budgets, Reaper())
+    accounting.reaper.leave_with(accounting)
     if ledger is not None:
         ledger.leave_with(accounting)
     return accounting

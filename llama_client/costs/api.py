@@ -42,6 +42,7 @@ class CostSource:
         from llama_client.costs.database import StorageError
         from llama_client.costs.queries import Reports
 
+        self.accounting.reaper.settle()
         if self.accounting.ledger is not None:
             self.accounting.ledger.flush()
         storage = self.database.open()

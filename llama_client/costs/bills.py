@@ -131,8 +131,7 @@ class MachineTime:
     """The time of one machine, shared equally among the attempts in flight: the shares add up to its busy time."""
 
     def __init__(self) -> None:
-        # Re-entrant: the garbage collector may end an attempt while this thread holds it.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._running = 0
         # The time of an attempt in flight from the start on.
         self._share_s = 0.0

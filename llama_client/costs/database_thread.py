@@ -47,11 +47,11 @@ class DatabaseThread(ABC, Generic[T]):
         """The state at the start, and in a forked child, which has neither the parent's thread nor its work."""
         # Held while the database is used, so that no fork happens meanwhile.
         self.lock = threading.Lock()
-        # What to do, or None: wake at once. The garbage collector may put something (it ends dropped streams) in any
-        # thread at any moment, also within this class: a `SimpleQueue` is re-entrant, an `Event` is not.
+        # What to do, or None: wake at once. A finaliser may put something (see `leave`) in any thread at any moment,
+        # also within this class: a `SimpleQueue` is re-entrant, an `Event` is not.
         self.signals: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
-        self._starting = threading.RLock()
+        self._starting = threading.Lock()
         self._storage: Storage | None = None
         self._connection: Connection | None = None
         self._opened = contextlib.ExitStack()

@@ -54,6 +54,7 @@ class Providers:
         self._store = store
         self._environ = environ
         self.guard = ConnectionGuard.of(config)
+        # Re-entrant: the factory of a package may ask for another provider.
         self._lock = threading.RLock()
         self._open: dict[str, Provider] = {}
         self._connections: ClientPool | None = None

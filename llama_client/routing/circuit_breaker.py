@@ -27,7 +27,7 @@ class CircuitBreaker:
     failures_in_row: int = 0
     opened_at: float | None = None
     trial: HalfOpenTrial | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def state(self, now: float) -> Literal["closed", "open", "half-open"]:
         if self.opened_at is None:
@@ -60,11 +60,8 @@ class CircuitBreaker:
         self.failures_in_row = 0
         self.opened_at = None
 
-    def failed(self, now: float) -> bool:
-        """Returns whether this failure opened the circuit."""
+    def failed(self, now: float) -> None:
         with self._lock:
             self.failures_in_row += 1
-            was_closed = self.opened_at is None
             if self.failures_in_row >= self._failures:
                 self.opened_at = now
-            return was_closed and self.opened_at is not None

@@ -25,38 +25,38 @@ T = TypeVar("T")
 class Event:
     """Happens once, perhaps in another thread, and wakes every caller that waits for it."""
 
-    __slots__ = ("_callbacks", "_lock", "is_set")
+    __slots__ = ("_callbacks", "is_set")
 
     def __init__(self) -> None:
         self.is_set = False
-        self._callbacks: list[Callable[[], object]] = []
-        # Re-entrant, as all locks of routing: the garbage collector may drop a stream, and so come back here, at any
-        # allocation.
-        self._lock = threading.RLock()
+        # Without a lock, since a coroutine that waits may be collected, and its finaliser then removes its callback:
+        # each operation on a dict is atomic.
+        self._callbacks: dict[Callable[[], object], None] = {}
 
     def set(self) -> None:
-        with self._lock:
-            self.is_set = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self.is_set = True
+        self._call_all()
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Calls it when the event happens; at once if it has."""
-        with self._lock:
-            if not self.is_set:
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._callbacks[callback] = None
+        if self.is_set:
+            self._call_all()
 
     def remove_callback(self, callback: Callable[[], object]) -> None:
-        with self._lock:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+        self._callbacks.pop(callback, None)
+
+    def _call_all(self) -> None:
+        while self._callbacks:
+            try:
+                callback, _ = self._callbacks.popitem()
+            except KeyError:
+                # Another thread has taken the last one, and calls it.
+                return
+            callback()
 
 
 def wait_for_event(event: Event, seconds: float) -> None:
-    # A SimpleQueue is the only primitive whose `put` is re-entrant, so it may run inside the garbage collector.
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
     wake = partial(woken.put, None)
     event.add_callback(wake)
@@ -121,7 +121,7 @@ class ConcurrencyLimit:
         self._limit = limit
         self._taken: set[Event] = set()
         self._queue: deque[Event] = deque()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @property
     def queued(self) -> int:

@@ -81,7 +81,7 @@ class Call(NamedTuple):
                 won.rest.close()
             raise
         finally:
-            steps.close()
+            plan.end()
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
         plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
@@ -95,21 +95,28 @@ class Call(NamedTuple):
                     step = steps.send(await _aperform(step, record, race))
             except StopIteration as done:
                 won = done.value
+            except GeneratorExit:
+                race.running.clear()
+                raise
             finally:
                 if race.running:
                     await race.stop()
             return won
-        except LlamaClientError as error:
-            error.attempts = record.attempts
-            raise
-        except BaseException:
-            # Cancelled while the losers were being stopped.
+        except GeneratorExit:
+            # This coroutine is collected, and the tasks of the race are too: a finaliser waits for nothing.
+            record.reaper.drop(plan)
             if won is not None:
+                record.dropped(won.attempt)
+            raise
+        except BaseException as error:
+            plan.end()
+            if isinstance(error, LlamaClientError):
+                error.attempts = record.attempts
+            elif won is not None:
+                # Cancelled while the losers were being stopped.
                 record.cancelled(won.attempt)
                 await won.rest.aclose()
             raise
-        finally:
-            steps.close()
 
     def after(self, broken: RunningAttempt) -> Call | None:
         """The call that continues an interrupted stream; None: not allowed, not possible, or no target is left."""
@@ -198,6 +205,10 @@ async def _aattempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedSt
             if streams and _has_won(attempt, chunk, arrived):
                 return Won(OpenedStream(attempt, arrived, chunks))
         attempt.require_complete()
+    except GeneratorExit:
+        # As in `adrive`. The event loop closes the chunks.
+        record.dropped(attempt)
+        raise
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         await chunks.aclose()
         return _lost(attempt, record, error)

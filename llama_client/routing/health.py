@@ -168,8 +168,10 @@ class Lease:
         health = self.health
         if self.trial is not None or health.breaker.failures_in_row:
             with health.lock:
-                health.close_circuit()
+                was_open = health.breaker.opened_at is not None
+                health.breaker.succeeded()
                 health.limits.blocked_until = 0.0
+            health.log_circuit(was_open=was_open)
             if self.trial is not None:
                 health.breaker.end_trial(self.trial, None)
 
@@ -182,9 +184,11 @@ class Lease:
         if self.slot is not None and health.concurrency is not None:
             health.concurrency.release(self.slot)
         with health.lock:
+            was_open = health.breaker.opened_at is not None
             health.in_flight -= self._has_started
             if result is not None:
                 failure = health.learn(result, health.clock.monotonic())
+        health.log_circuit(was_open=was_open)
         if self.trial is not None:
             health.breaker.end_trial(self.trial, failure)
 
@@ -204,7 +208,7 @@ class Health:
     # Sets of parameters that it is known to support, whatever their values.
     supported: set[frozenset[str]] = field(default_factory=set)
     in_flight: int = 0
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     _last_error: LlamaClientError | None = None
 
     @property
@@ -218,13 +222,16 @@ class Health:
                 return None
             if self.breaker.opened_at is None:
                 return Lease(self)
-            return None if self.breaker.half_open_in_s(now) > 0 else self.lease_trial()
+            return None if self.breaker.half_open_in_s(now) > 0 else self._lease_trial()
 
     def lease_trial(self) -> Lease | None:
         """For a half-open trial, even if rate limited or before the cooldown; None: one is in flight."""
         with self.lock:
-            trial = self.breaker.start_trial()
-            return None if trial is None else Lease(self, trial)
+            return self._lease_trial()
+
+    def _lease_trial(self) -> Lease | None:
+        trial = self.breaker.start_trial()
+        return None if trial is None else Lease(self, trial)
 
     def is_healthy(self, now: float) -> bool:
         return self.breaker.opened_at is None and self.limits.blocked_until <= now
@@ -271,22 +278,15 @@ class Health:
             self.limits.block(error.retry_after_s, now)
         if not error.blames_target:
             # It responds: it refused this request, or all requests for now.
-            self.close_circuit()
+            self.breaker.succeeded()
             return error if isinstance(error, RateLimitError) else None
         self._last_error = error
-        if self.breaker.failed(now):
-            _log.warning(
-                "%s: circuit opened after %d consecutive failures (%s)",
-                self.name,
-                self.breaker.failures_in_row,
-                type(error).__name__,
-                extra={"target": self.name},
-            )
+        self.breaker.failed(now)
         return error
 
     def _learn_from_answer(self, result: Result, now: float) -> None:
         if self.breaker.failures_in_row or self.breaker.opened_at is not None:
-            self.close_circuit()
+            self.breaker.succeeded()
         self.limits.blocked_until = 0.0
         usage = result.usage
         tokens = usage.completion_tokens if usage is not None else None
@@ -299,10 +299,14 @@ class Health:
         if cached is not None and usage is not None and usage.prompt_tokens:
             self.cached_share.add(cached / usage.prompt_tokens, now)
 
-    def close_circuit(self) -> None:
-        if self.breaker.opened_at is not None:
-            _log.info("%s: circuit closed", self.name, extra={"target": self.name})
-        self.breaker.succeeded()
+    def log_circuit(self, *, was_open: bool) -> None:
+        """Logs that the circuit has opened or closed; without the lock, as a program's own handlers may do anything."""
+        is_open, extra = self.breaker.opened_at is not None, {"target": self.name}
+        if was_open and not is_open:
+            _log.info("%s: circuit closed", self.name, extra=extra)
+        elif is_open and not was_open:
+            text, failures = "%s: circuit opened after %d consecutive failures (%s)", self.breaker.failures_in_row
+            _log.warning(text, self.name, failures, type(self._last_error).__name__, extra=extra)
 
 
 class HealthRegistry:
@@ -318,7 +322,7 @@ class HealthRegistry:
         at_fork("after_in_child", self._reset)
 
     def _reset(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._known: OrderedDict[str, Health] = OrderedDict()
         self._concurrency = {name: ConcurrencyLimit(limit) for name, limit in self._limits.items()}
 

@@ -117,6 +117,10 @@ class Plan(Generic[T]):
     _backoff: Backoff
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
+    # Of the attempt that is being prepared. The generators have no `finally` for these: where one is collected, that
+    # would run in a finaliser, and these take locks.
+    _lease: Lease | None = None
+    _reservation: Reservation | None = None
 
     def steps(self) -> Part[T, T]:
         may_hedge = False
@@ -137,6 +141,15 @@ class Plan(Generic[T]):
                     self._running.remove(candidate)
                     self._lost(candidate, error)
 
+    def end(self) -> None:
+        """Releases what was set aside for an attempt that is not made; for the caller, when the steps have ended."""
+        lease, self._lease = self._lease, None
+        reservation, self._reservation = self._reservation, None
+        if lease is not None:
+            lease.release(None)
+        if reservation is not None:
+            reservation.release()
+
     def _next_try(self) -> Part[T, Try | None]:
         """None: no candidate is left, or none is ready beside the attempt in flight."""
         while self._left_s() > 0:
@@ -146,6 +159,7 @@ class Plan(Generic[T]):
                 if step is not None:
                     self._running.append(step.candidate)
                     return step
+                self.end()
                 if self._running:
                     return None
             elif self._running or not (yield from self._wait()):
@@ -165,12 +179,9 @@ class Plan(Generic[T]):
                 continue
             lease = candidate.health.lease(now)
             if lease is not None:
-                try:
-                    for each in unhealthy:
-                        yield from self._skip(each, each.health.why_unavailable(now))
-                except BaseException:
-                    lease.release(None)
-                    raise
+                self._lease = lease
+                for each in unhealthy:
+                    yield from self._skip(each, each.health.why_unavailable(now))
                 return candidate, lease
             unhealthy.append(candidate)
         if self._running or self._has_healthy():
@@ -194,8 +205,7 @@ class Plan(Generic[T]):
     def _prepare(self, candidate: Candidate, lease: Lease) -> Part[T, Try | None]:
         """Gets a slot and a reservation for an attempt; None: not in time, or refused by a budget."""
         concurrency = candidate.health.concurrency
-        reservation: Reservation | None = None
-        is_handed_over = False
+        self._lease = lease
         try:
             if concurrency is not None:
                 lease.slot = concurrency.acquire()
@@ -212,25 +222,20 @@ class Plan(Generic[T]):
                     yield from self._refuse(candidate, answer)
                     return None
                 if isinstance(answer, Reserved):
-                    reservation = answer.reservation
+                    self._reservation = answer.reservation
                     candidate.warnings += [text for text in answer.warnings if text not in candidate.warnings]
             late_after_s = None
             if self._rules.hedge_after_s is not None and not self._running and self._has_alternative(candidate):
                 late_after_s = self._rules.hedge_after_s
             share_s = self._share_s(candidate)
             waited_s, self._waited_s = self._waited_s, 0.0
-            is_handed_over = True
+            reservation, self._reservation, self._lease = self._reservation, None, None
             timeout_s = share_s if share_s < math.inf else None
             return Try(candidate, lease, timeout_s, waited_s, late_after_s, reservation)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
             yield from self._exclude(candidate, error)
             return None
-        finally:
-            if not is_handed_over:
-                lease.release(None)
-                if reservation is not None:
-                    reservation.release()
 
     @staticmethod
     def _exclude(candidate: Candidate, error: LlamaClientError) -> Part[T, None]:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class CallRecord:
     ) -> None:
         self.request = request
         self.clock = clock
+        self.reaper = accounting.reaper
+        self._pid = self.reaper.pid
         self.attempts: list[Attempt] = []
         self._form = form
         self._rules = rules
@@ -72,8 +75,8 @@ class CallRecord:
         self._facts: AttemptFacts | None = None
         # Of an interrupted stream that another target continues.
         self._first_content_at: float | None = None
-        # Attempts may run side by side. Re-entrant: the garbage collector may drop a stream at any allocation.
-        self._lock = threading.RLock()
+        # Attempts may run side by side.
+        self._lock = threading.Lock()
 
     def cover(self, candidates: Iterable[Candidate]) -> None:
         if self._reserver is not None:
@@ -151,6 +154,11 @@ class CallRecord:
 
     def cancelled(self, attempt: RunningAttempt) -> None:
         self._write(attempt, "cancelled", None)
+
+    def dropped(self, attempt: RunningAttempt) -> None:
+        """`cancelled`, soon: for finalisers."""
+        if self._pid == self.reaper.pid:
+            self.reaper.drop(_DroppedAttempt(self, attempt))
 
     def won(self, attempt: RunningAttempt) -> ChatCompletion:
         self._write(attempt, "ok", None)
@@ -256,3 +264,12 @@ class CallRecord:
             extra = {**shown, "tags": self._tags}
             _log.debug("%s %s %s%s%s%s", *shown.values(), waited, took, why, extra=extra)
         return number
+
+
+@dataclass(frozen=True, slots=True)
+class _DroppedAttempt:
+    _record: CallRecord
+    _attempt: RunningAttempt
+
+    def end(self) -> None:
+        self._record.cancelled(self._attempt)

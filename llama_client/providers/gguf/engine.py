@@ -193,8 +193,7 @@ class Engine:
         self._api_key = secrets.token_urlsafe(32)
         self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
-        # Re-entrant: the garbage collector may finalize a client, which calls back here, at any allocation.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._free_slots = options.n_parallel
         self._waiting: deque[Generation] = deque()
         self._running: set[Generation] = set()

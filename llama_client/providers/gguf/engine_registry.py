@@ -18,8 +18,7 @@ class _Entry:
 
 class _Registry:
     def __init__(self) -> None:
-        # Re-entrant: the garbage collector may finalize a client, which calls back here, at any allocation.
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
         self.entries: dict[EngineOptions, _Entry] = {}
         self.has_loaded = False
 

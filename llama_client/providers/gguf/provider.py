@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
@@ -23,6 +23,7 @@ from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptio
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.wire.openai_codec import has_remote_images
+from llama_client.reaper import Reaper
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import suggestion
 
@@ -39,12 +40,14 @@ class GgufProvider(Provider):
         self._store = store
         self._clock = clock
         self._guard = guard or ConnectionGuard()
-        self._lock = threading.RLock()
-        self._models: dict[str, _Model] = {}
+        self._lock = threading.Lock()
+        self._models = _Models()
         self._loading: dict[tuple[int, str], Future[_Model]] = {}
         self._closed = False
         # Frees the models of a client that is dropped without being closed.
-        weakref.finalize(self, _release_all, self._models)
+        self._reaper = Reaper()
+        self._reaper.leave_with(self)
+        weakref.finalize(self, self._reaper.drop, self._models).atexit = False
 
     def is_free(self, model: str) -> bool:
         return True
@@ -109,7 +112,9 @@ class GgufProvider(Provider):
         """Stops running answers and releases the models; the last lease of a model frees it."""
         with self._lock:
             self._closed = True
-        _release_all(self._models)
+        self._models.end()
+        self._reaper.release(self._models)
+        self._reaper.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
@@ -129,7 +134,7 @@ class GgufProvider(Provider):
         call.facts.load_s = self._clock.monotonic() - started
 
     def _known(self, model: str) -> _Model | None:
-        known = self._models.get(model)
+        known = self._models.loaded.get(model)
         return known if known is not None and known.lease.is_usable else None
 
     def _load(self, model: str) -> Future[_Model]:
@@ -183,8 +188,9 @@ class GgufProvider(Provider):
         new = lease(self._options(path))
         with self._lock:
             if not self._closed:
-                self._models[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
-                return self._models[model]
+                opened = self._models.loaded[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
+                self._reaper.hold(self._models)
+                return opened
         new.release()
         raise closed_error()
 
@@ -298,6 +304,12 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _release_all(models: dict[str, _Model]) -> None:
-    while models:
-        models.popitem()[1].lease.release()
+@dataclass(slots=True, eq=False)
+class _Models:
+    """A provider's models, which outlive it until they are freed."""
+
+    loaded: dict[str, _Model] = field(default_factory=dict)
+
+    def end(self) -> None:
+        while self.loaded:
+            self.loaded.popitem()[1].lease.release()

@@ -57,6 +57,7 @@ class ClientPool:
         self.guard = guard
         self._injected: Any = injected
         self._over_httpx = over_httpx or injected is not None
+        # Re-entrant: what opens an HTTPX client asks for the certificates.
         self._lock = threading.RLock()
         self._opened: dict[tuple[str, ConnectionSettings], Any] = {}
         self._ssl_contexts: dict[Path | None, ssl.SSLContext] = {}

@@ -27,6 +27,7 @@ from llama_client.errors import (
     ModelNotFoundError,
     ProviderError,
 )
+from llama_client.process import at_fork
 from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of
@@ -89,6 +90,11 @@ class HttpProvider(Provider):
         self._lock = threading.Lock()
         self._sync: _Opened[Endpoint] | None = None
         self._async: _Opened[AsyncEndpoint] | None = None
+        at_fork("after_in_child", self._after_fork_in_child)
+
+    def _after_fork_in_child(self) -> None:
+        # The parent's attempts, which closing would stop.
+        self._running = set()
 
     def is_free(self, model: str) -> bool:
         return self.service.is_free(model, self.url)

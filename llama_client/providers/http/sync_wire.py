@@ -1,4 +1,4 @@
-"""Connections for sync calls: sockets, guarded, kept alive. A finaliser may close an answer at any moment."""
+"""Connections for sync calls: sockets, guarded, kept alive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,9 +35,6 @@ from llama_client.providers.http.http1 import (
     is_redirect,
 )
 from llama_client.providers.http.waits import Waits
-
-# A finaliser that runs while its own thread holds the pool's lock waits so long for it, and then closes its connection.
-_LOCK_S = 0.01
 
 
 class _Place:
@@ -206,6 +204,8 @@ class SyncWire:
         self._lock = threading.Lock()
         # The oldest first.
         self._idle: dict[HttpOrigin, list[_SocketConnection]] = {}
+        # What came back since the last request, without the lock: an answer may be closed by a finaliser.
+        self._returned: deque[_SocketConnection] = deque()
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(MAX_CONNECTIONS):
             self._free.put(None)
@@ -233,17 +233,16 @@ class SyncWire:
         """Takes a connection back; it is closed where its answer was not read to the end."""
         parser = connection.parser
         is_reusable = parser.is_complete and parser.keeps_alive and not parser.pieces and not connection.is_spent
-        if is_reusable and self._lock.acquire(timeout=_LOCK_S):
-            try:
-                if not self._is_closed:
-                    connection.uses += 1
-                    connection.idle_since = time.monotonic()
-                    connection.place = None
-                    self._idle.setdefault(connection.origin, []).append(connection)
-                    return
-            finally:
-                self._lock.release()
-        connection.close()
+        if not is_reusable:
+            connection.close()
+            return
+        connection.uses += 1
+        connection.idle_since = time.monotonic()
+        connection.place = None
+        self._returned.append(connection)
+        if self._is_closed:
+            # Perhaps after `close` has looked.
+            self._close_returned()
 
     def close(self) -> None:
         """Closes the idle connections; those in use are closed with their answers."""
@@ -253,6 +252,12 @@ class SyncWire:
         for connections in idle.values():
             for connection in connections:
                 connection.close()
+        self._close_returned()
+
+    def _close_returned(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._returned.popleft().close()
 
     def _connection(self, origin: HttpOrigin, waits: Waits) -> _SocketConnection:
         try:
@@ -264,6 +269,9 @@ class SyncWire:
             with self._lock:
                 if self._is_closed:
                     raise NotConnectedError("the client was closed")
+                while self._returned:
+                    returned = self._returned.popleft()
+                    self._idle.setdefault(returned.origin, []).append(returned)
                 expired = self._expired(now)
                 idle = self._idle.get(origin)
                 # The last one used is the least likely to be closed.
