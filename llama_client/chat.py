@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
+from llama_client.process import OfThisProcess
 from llama_client.streams import AsyncChatStream, ChatStream
 from llama_client.types.completion import ChatCompletion, Message
 
@@ -75,7 +76,7 @@ class DefaultModel:
 
 
 @dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(OfThisProcess):
     """What each call of a client, or of a view, needs."""
 
     config: Config

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
-from llama_client.clock import Clock, EventLoop
+from llama_client.clock import Clock, EventLoop, running_loop
 from llama_client.errors import ConfigError
 from llama_client.models import AsyncModels, AsyncProviderDirectory, Models, ProviderDirectory
+from llama_client.process import OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message, TargetHealth
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _for_provider(
     return cls._of(cls._context_of(config, tags, http_client, local_only, only_provider=provider))
 
 
-class _BaseClient:
+class _BaseClient(OfThisProcess):
     """What the sync and the async client share. Closing a client, or any view of it, closes all of them."""
 
     _is_async: ClassVar[bool]
@@ -604,6 +605,7 @@ class AsyncLlamaClient(_BaseClient):
 
     async def aclose(self) -> None:
         """`LlamaClient.close`, awaited."""
+        running_loop()
         self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()

@@ -63,6 +63,19 @@ class Deadline:
         return APITimeoutError(f"no answer within {self.timeout_s:.3g} s")
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of asyncio; refuses any other."""
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise InvalidRequestError(
+            "AsyncLlamaClient needs an event loop of asyncio (or uvloop), and none runs here: under trio or curio call "
+            "LlamaClient in a thread, as by trio.to_thread.run_sync"
+        ) from None
+
+
 class EventLoop:
     """The event loop of an async client: that of its first call."""
 
@@ -71,9 +84,7 @@ class EventLoop:
 
     def check(self) -> None:
         """Refuses a second loop, since open connections belong to the first."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
+from llama_client.process import OfThisProcess
 from llama_client.types.completion import (
     AsyncChunks,
     ChatCompletion,
@@ -77,7 +78,7 @@ class _OpenStream(ABC, Generic[Chunks]):
             self._reaper.settle()
 
 
-class _Stream(Generic[Chunks]):
+class _Stream(OfThisProcess, Generic[Chunks]):
     """What sync and async streams share: which chunks the caller gets, and what is recorded at the end."""
 
     _open: _OpenStream[Chunks]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +275,56 @@ def test_a_timeline_is_split_by_more_than_days(
         with pytest.raises(InvalidRequestError, match="by: a timeline is split by day already") as caught:
             client.costs.timeline(by="day")
     assert caught.value.param == "by"
+
+
+def driven_without_a_loop(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Runs it as an event loop other than asyncio's would, up to its first wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    finally:
+        coroutine.close()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        lambda client: client.ask("hi"),
+        lambda client: client.chat.completions.create(messages=HI, stream=True),
+        lambda client: client.chat.completions.parse(messages=HI, response_format=Capital),
+        lambda client: client.default_model(),
+        lambda client: client.count_tokens("hi"),
+        lambda client: client.estimate_cost("hi"),
+        lambda client: client.models.list(),
+        lambda client: client.providers.list(),
+        lambda client: client.costs.report(),
+        lambda client: client.costs.budgets(),
+        lambda client: client.aclose(),
+        lambda client: client.__aexit__(None, None, None),
+    ],
+)
+def test_an_event_loop_that_is_not_asyncio_s_is_refused_in_our_own_words(
+    begun: Callable[[AsyncLlamaClient], Coroutine[Any, Any, object]],
+) -> None:
+    client = AsyncLlamaClient({"default_model": "gguf/m"})
+    with pytest.raises(InvalidRequestError, match=r"needs an event loop of asyncio.*trio\.to_thread"):
+        driven_without_a_loop(begun(client))
+    asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_clients_and_streams_say_why_they_cannot_be_pickled_or_copied(
+    copied: Callable[[object], object], demo_pulled: ModelStore
+) -> None:
+    with LlamaClient() as client, client.chat.completions.create(messages=HI, stream=True) as stream:
+        for each in (client, client.with_options(timeout=5), client.chat, stream):
+            if copied is copy.copy and each is client.chat:
+                continue
+            with pytest.raises(TypeError, match=r"one client in each process.*configurations and answers"):
+                copied(each)
+        assert "".join(chunk.text for chunk in stream)
+        # Answers can.
+        assert pickle.loads(pickle.dumps(stream.completion)) == stream.completion
+    with pytest.raises(TypeError, match="one client in each process"):
+        copied(AsyncLlamaClient())

@@ -250,6 +250,15 @@ class ReplayServer:
             time.sleep(_POLL_S)
         return not self.open_connections
 
+    def hang_up(self) -> None:
+        """Closes every connection, and goes on accepting new ones."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        assert self.wait_until_idle()
+
     def close(self) -> None:
         """Closes every connection and waits for every thread."""
         self._closing.set()

@@ -8,6 +8,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -218,3 +219,67 @@ def test_every_place_for_a_connection_returns(way: str) -> None:
             gc.collect()
             pool: Any = client._context.providers._connections
             assert [wire._free.qsize() for wire in pool._opened.values()] == [http1.MAX_CONNECTIONS]
+
+
+wires = pytest.mark.parametrize("wire", ["builtin", "httpx"])
+_CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+MALFORMED = {
+    "another protocol": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "a status in letters": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a status below all": b"HTTP/1.1 099 X\r\ncontent-length: 0\r\n\r\n",
+    "a header without a colon": b"HTTP/1.1 200 OK\r\nb\0d: x\r\nnocolon\r\n\r\n",
+    "a chunk without a size": _CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
+    "a length in letters": b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", MALFORMED)
+@wires
+@each_mode
+def test_malformed_http_is_told_as_such_on_each_wire_sync_and_async(mode: str, wire: str, sent: str) -> None:
+    with ReplayServer(lambda _: Answer([MALFORMED[sent]], "close")) as server:
+        error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
+    assert isinstance(error, APIConnectionError)
+    assert str(error).startswith("the server sent malformed HTTP")
+    # What the server sent may hold a key.
+    assert "OpenSSH" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"), [(b"", "without an answer"), (_CHUNKED + b"5\r\nab", "within its answer")], ids=["none", "half"]
+)
+@wires
+@each_mode
+def test_a_closed_connection_is_told_alike_on_each_wire_sync_and_async(
+    mode: str, wire: str, sent: bytes, told: str
+) -> None:
+    with ReplayServer(lambda _: Answer([sent], "close")) as server:
+        error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
+    assert str(error) == f"connection lost: the server closed the connection {told}"
+
+
+@wires
+@each_mode
+def test_what_is_no_redirect_is_not_called_one(mode: str, wire: str) -> None:
+    answers = {304: "not modified", 300: "without saying where", 302: "redirects to http://there.test/"}
+    for status, told in answers.items():
+        headers = {"location": "http://there.test/"} if status == 302 else {}
+        answer = whole(b"", status=status, headers=headers)
+        with ReplayServer(partial(lambda sent, _: sent, answer)) as server:
+            error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
+        assert told in str(error)
+        assert ("redirects" in str(error)) == (status != 304)
+
+
+@wires
+def test_the_first_call_after_a_loop_stood_still_finds_its_connections_closed(wire: str) -> None:
+    async def run(server: ReplayServer) -> list[str]:
+        async with AsyncLlamaClient({**config(server.url), "http": {"wire": wire}}) as client:
+            texts = [reply.text for reply in await asyncio.gather(*(client.ask("hi") for _ in range(3)))]
+            # The server closes its connections, and the loop does not come to read that.
+            server.hang_up()
+            return [*texts, (await client.ask("hi")).text]
+
+    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+        assert asyncio.run(run(server)) == ["Hello"] * 4
+        assert len(server.requests) == 4

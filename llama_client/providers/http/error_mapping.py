@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from llama_client.errors import APIConnectionError, APITimeoutError, InvalidResponseError, ProviderError
-from llama_client.providers.http.http1 import MalformedAnswerError, UndecodableError, WireError
+from llama_client.providers.http.http1 import CUT, NO_ANSWER, MalformedAnswerError, UndecodableError, WireError
 
 # The error number adds nothing to the text.
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -27,6 +27,9 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
         return APITimeoutError(f"no answer within {limit}")
     if isinstance(error, MalformedAnswerError):
         return APIConnectionError(str(error))
+    told = _of_the_answer(error)
+    if told is not None:
+        return APIConnectionError(told)
     if isinstance(error, UndecodableError):
         return InvalidResponseError(str(error))
     if _is_of_httpx(error, "DecodingError"):
@@ -40,6 +43,23 @@ def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
         return APIConnectionError(f"connection lost: {reason}")
     # Without its text, which may quote secrets.
     return APIConnectionError(f"the HTTP client failed with {type(error).__name__}")
+
+
+def _of_the_answer(error: Exception) -> str | None:
+    """What HTTPX and aiohttp say of an answer, in the words of our own connections; None: something else."""
+    aiohttp = sys.modules.get("aiohttp")
+    for cause in causes(error):
+        text = str(cause)
+        if "peer closed connection" in text or "Not enough data" in text:
+            return f"connection lost: {CUT}"
+        if text.startswith("Server disconnected"):
+            return f"connection lost: {NO_ANSWER}"
+        # Without their texts, which quote what the server sent.
+        if isinstance(cause, getattr(sys.modules.get("h11"), "RemoteProtocolError", ())):
+            return "the server sent malformed HTTP"
+        if aiohttp is not None and isinstance(cause, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+            return "the server sent malformed HTTP"
+    return None
 
 
 def is_transport_error(error: Exception) -> bool:

@@ -15,6 +15,7 @@ from llama_client.errors import (
 )
 from llama_client.providers.base import Codec, HttpAnswer, ProviderCall, StreamDecoder
 from llama_client.providers.http.error_mapping import failure_of, is_transport_error, was_unsent
+from llama_client.providers.http.http1 import MalformedAnswerError
 from llama_client.providers.http.waits import AsyncWaits, Waits
 from llama_client.providers.wire.rate_limits import rate_limit
 from llama_client.types.completion import ChatCompletionChunk
@@ -187,6 +188,9 @@ class Exchange:
         return is_alive or until_content is None or until_content > _SAME_S
 
     def receive_head(self, answer: _Head) -> None:
+        if answer.status < 200:
+            # HTTPX takes these for answers on event loops.
+            raise MalformedAnswerError("the server sent malformed HTTP")
         facts, headers = self.call.facts, answer.headers
         facts.sent = True
         facts.http_status = answer.status

@@ -23,6 +23,9 @@ MAX_CONNECTIONS = 1000
 # A connection that was idle for longer is closed: servers close theirs after 5 s and more.
 KEEPALIVE_S = 30.0
 
+CUT = "the server closed the connection within its answer"
+NO_ANSWER = "the server closed the connection without an answer"
+
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\0\r\n]")
@@ -236,9 +239,9 @@ class AnswerParser:
         if self.is_complete or (self.has_head and not self.is_framed):
             self.is_complete = True
         elif self.has_head:
-            raise ConnectionLostError("the server closed the connection within its answer")
+            raise ConnectionLostError(CUT)
         else:
-            raise ConnectionLostError("the server closed the connection without an answer")
+            raise ConnectionLostError(NO_ANSWER)
 
     # The parser calls these.
 

@@ -228,6 +228,10 @@ def aiohttp_transport(
             if credentials and request.url.scheme == "http":
                 # Without a tunnel, the request itself carries the proxy's credentials.
                 request.headers.update(credentials)
+            # What the loop has not read yet, as where it stood still: after two turns aiohttp knows which connections
+            # the server has closed.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             answer = await super().handle_async_request(request)
             if answer.has_redirect_location and guard.local_only:
                 await answer.aclose()

@@ -125,6 +125,9 @@ class Failure:
         return self.status
 
 
+_NOT_MODIFIED = 304
+
+
 def error_of(failure: Failure) -> errors.ProviderError:
     kind, message, error = _class_of(failure), failure.message, failure.error
     fields: dict[str, Any] = {"http_status": failure.status, "provider_code": failure.code, "body": failure.body}
@@ -141,7 +144,7 @@ def error_of(failure: Failure) -> errors.ProviderError:
     elif kind is errors.UnsupportedFeatureError:
         fields["param"] = next((param for word, param in _FEATURES if word in message.lower()), None)
     elif kind is errors.InvalidResponseError:
-        message = f"the server redirects to {failure.headers.get('location', 'elsewhere')}: set base_url to it"
+        message = _without_an_answer(failure)
         fields["retryable"] = False
     elif kind.retryable_by_default:
         limit = error.get("type")
@@ -200,3 +203,16 @@ def _cut(text: str, max_chars: int) -> str:
 def _number(pattern: re.Pattern[str], message: str) -> int | None:
     found = pattern.search(message)
     return next((int(group) for group in found.groups() if group), None) if found else None
+
+
+def _without_an_answer(failure: Failure) -> str:
+    """What a status from 300 to 399 says."""
+    location = failure.headers.get("location")
+    if failure.status == _NOT_MODIFIED:
+        return (
+            "the server answered 304 (not modified), which is for clients that have the answer already, and was not "
+            "asked for: a cache or proxy in between is set up wrongly"
+        )
+    if location is None:
+        return f"the server redirects (status {failure.status}) without saying where: check base_url"
+    return f"the server redirects to {location}: set base_url to it"
