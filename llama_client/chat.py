@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
-from llama_client.process import OfThisProcess
-from llama_client.streams import AsyncChatStream, ChatStream
+from llama_client.streams import AsyncChatStream, ChatStream, OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message
 
 if TYPE_CHECKING:

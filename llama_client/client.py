@@ -14,7 +14,7 @@ from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked,
 from llama_client.clock import Clock, EventLoop, running_loop
 from llama_client.errors import ConfigError
 from llama_client.models import AsyncModels, AsyncProviderDirectory, Models, ProviderDirectory
-from llama_client.process import OfThisProcess
+from llama_client.streams import OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message, TargetHealth
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Literal, NoReturn, get_args
+from typing import Literal, get_args
 
 ForkPhase = Literal["before", "after_in_parent", "after_in_child"]
 
@@ -18,19 +18,6 @@ _numbers = itertools.count()
 _fork_callbacks: dict[ForkPhase, dict[int, Callable[[], Callable[[], None] | None]]] = {
     phase: {} for phase in get_args(ForkPhase)
 }
-
-
-class OfThisProcess:
-    """Base of what has connections and threads, and so can be neither pickled nor copied."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "clients and streams cannot be pickled or copied, since their connections and threads belong to this "
-            "process: make one client in each process (of a pool, in its initializer), and hand over configurations "
-            "and answers (stream.completion)"
-        )
 
 
 def at_fork(phase: ForkPhase, callback: Callable[[], None]) -> None:

@@ -6,10 +6,9 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, NoReturn
 
 from llama_client.errors import InvalidRequestError, LlamaClientError, ProviderError, StreamInterruptedError
-from llama_client.process import OfThisProcess
 from llama_client.types.completion import (
     AsyncChunks,
     ChatCompletion,
@@ -21,6 +20,19 @@ from llama_client.types.completion import (
 
 if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
+
+
+class OfThisProcess:
+    """Base of what has connections and threads, and so can be neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "clients and streams cannot be pickled or copied, since their connections and threads belong to this "
+            "process: make one client in each process (of a pool, in its initializer), and hand over configurations "
+            "and answers (stream.completion)"
+        )
 
 
 class _OpenStream(ABC, Generic[Chunks]):
