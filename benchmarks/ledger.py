@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -177,9 +178,17 @@ def _attempt(number: int) -> Attempt:
 
 
 def _row(number: int) -> Row:
-    tags = {"user": f"user-{number % 50}"}
+    made: list[Row] = []
+
+    def put(row: Row) -> bool:
+        made.append(row)
+        return True
+
+    keeping: Any = SimpleNamespace(put=put)
     request_id = f"req_{int(time.time()):08x}{os.urandom(8).hex()}"
-    return Row(time.time(), request_id, 1, "chat", "one", "m", tags, _attempt(number), _tokens(number), 7)
+    entries = LedgerEntries(keeping, request_id, {"user": f"user-{number % 50}"})
+    entries.add(_attempt(number), "chat", 1, time.time(), _tokens(number))
+    return made[0]
 
 
 def reports(folder: Path, rows: int) -> None:
@@ -219,7 +228,8 @@ def reports(folder: Path, rows: int) -> None:
 
 def _values(number: int, at_us: int) -> dict[str, Any]:
     """A row as the writer inserts it."""
-    return dict(zip(attempts.c.keys()[1:], _row(number).values(number % 20), strict=True)) | {"at_us": at_us}
+    names = [name for name in map(str, attempts.c.keys()) if name not in ("id", "label_id")]
+    return dict(zip(names, _row(number).values, strict=True)) | {"at_us": at_us, "label_id": number % 20}
 
 
 def _command(folder: Path, file: Path) -> None:

@@ -97,6 +97,10 @@ class CallContext(OfThisProcess):
 
     def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds its targets."""
+        reaper = self.accounting.reaper
+        if reaper.dropped or reaper.is_busy:
+            # What a stream that was dropped held (a slot, a reservation) is there for this call.
+            reaper.settle()
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
     async def acall(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
@@ -104,6 +108,9 @@ class CallContext(OfThisProcess):
         import asyncio
 
         await self.prepare(params.get("model"))
+        reaper = self.accounting.reaper
+        if reaper.dropped or reaper.is_busy:
+            await asyncio.to_thread(reaper.settle)
         if _has_parts(params.get("messages")):
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
@@ -186,8 +193,6 @@ class CallContext(OfThisProcess):
         from llama_client.routing.drive import Call
         from llama_client.routing.recorder import CallRecord
 
-        # What a stream that was dropped held (a slot, a reservation) is there for this call.
-        self.accounting.reaper.settle()
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:
             ledger.open()

@@ -58,12 +58,12 @@ class Reaper:
         self.pid = os.getpid()
         self._held: set[Ending] = set()
         # Appending and taking are atomic, so that this needs no lock.
-        self._dropped: deque[Ending] = deque()
+        self.dropped: deque[Ending] = deque()
         # The one queue whose `put` may be called within itself.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._is_busy = self._is_late = self._is_leaving = False
+        self.is_busy = self._is_late = self._is_leaving = False
 
     def hold(self, ending: Ending) -> None:
         self._held.add(ending)
@@ -78,12 +78,12 @@ class Reaper:
 
     def drop(self, ending: Ending) -> None:
         """Has it ended soon. Takes no lock and does no I/O: for finalisers."""
-        self._dropped.append(ending)
+        self.dropped.append(ending)
         self._signals.put(None)
 
     def settle(self, within_s: float = _SETTLE_S) -> bool:
         """Waits until everything that was dropped so far has ended; False: not in time."""
-        if not self._dropped and not self._is_busy:
+        if not self.dropped and not self.is_busy:
             return True
         thread = self._thread
         if thread is None or thread is threading.current_thread():
@@ -134,26 +134,26 @@ class Reaper:
 
     def _run(self) -> None:
         try:
-            while not self._is_leaving or self._held or self._dropped:
+            while not self._is_leaving or self._held or self.dropped:
                 self._signals.get()
                 self._end_dropped()
         finally:
             with self._starting:
                 self._thread = None
                 atexit.unregister(self._end_all)
-            if self._held or self._dropped:
+            if self._held or self.dropped:
                 self._start()
 
     def _end_dropped(self) -> None:
-        self._is_busy = True
+        self.is_busy = True
         try:
             # Without a thread, several callers may be here.
             with contextlib.suppress(IndexError):
                 while True:
-                    self._end(self._dropped.popleft())
+                    self._end(self.dropped.popleft())
                     self._is_late = False
         finally:
-            self._is_busy = False
+            self.is_busy = False
 
     def _end(self, ending: Ending) -> None:
         try:
@@ -165,9 +165,9 @@ class Reaper:
 
     def _end_all(self) -> None:
         """Before the process exits: what is open is ended too, so that it is recorded."""
-        self._dropped.extend([*self._held])
+        self.dropped.extend([*self._held])
         self.settle(_EXIT_S)
 
     def _after_fork_in_child(self) -> None:
-        _inherited.append((self._held, self._dropped))
+        _inherited.append((self._held, self.dropped))
         self._reset()

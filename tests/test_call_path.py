@@ -10,9 +10,9 @@ _COUNTING = Path(__file__).parents[1] / "benchmarks" / "call_path.py"
 
 
 def test_one_warm_call_takes_few_calls_in_few_files() -> None:
-    # 158 calls in 26 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
+    # 177 calls in 27 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
     run = subprocess.run(
-        [sys.executable, str(_COUNTING), "--most-calls", "165", "--most-files", "26"],
+        [sys.executable, str(_COUNTING), "--most-calls", "180", "--most-files", "27"],
         capture_output=True,
         text=True,
         timeout=120,

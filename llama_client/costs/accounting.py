@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from llama_client.costs.bills import MachineTime
-from llama_client.costs.ledger import Ledger
+from llama_client.costs.ledger import Ledger, RequestIds
 from llama_client.costs.prices import PriceBook, Sellers
 from llama_client.errors import MissingExtraError
 from llama_client.process import at_fork
@@ -54,6 +54,7 @@ class Accounting:
     budgets: Budgets | None
     # Streams that were dropped are still to be recorded.
     reaper: Reaper
+    request_ids: RequestIds = field(default_factory=RequestIds)
 
     def close(self) -> None:
         self.reaper.close()

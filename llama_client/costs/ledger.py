@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import threading
 import time
@@ -12,14 +13,19 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
 from llama_client.costs.money import to_pico
+from llama_client.process import at_fork
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
@@ -36,57 +42,78 @@ LabelKey = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 _MAX = 2**62
 
 
+class RequestIds:
+    """The ids of calls: when each began, so that the ledger's index of them grows at its end, and random digits."""
+
+    _RANDOM_BYTES, _AT_ONCE = 8, 64
+
+    def __init__(self) -> None:
+        self._forget()
+        # A child must not give out the same.
+        at_fork("after_in_child", self._forget)
+
+    def _forget(self) -> None:
+        self._left: deque[str] = deque()
+
+    def new(self, at: float) -> str:
+        # Many at once: each system call hands the interpreter over to other threads, which takes longer than the call.
+        while not self._left:
+            drawn = os.urandom(self._RANDOM_BYTES * self._AT_ONCE)
+            self._left.extend(drawn.hex("-", self._RANDOM_BYTES).split("-"))
+        try:
+            return f"req_{int(at) & 0xFFFFFFFF:08x}{self._left.pop()}"
+        except IndexError:
+            # Other threads took the last ones.
+            return self.new(at)
+
+
 class Row(NamedTuple):
-    at: float
+    """Atoms only: thousands of rows may wait, and the garbage collector need not look at any."""
+
+    label: LabelKey
     request_id: str
-    number: int
-    route: str | None
-    provider: str
-    model: str
-    tags: Mapping[str, str]
-    attempt: Attempt
-    tokens: Tokens | None
-    counts: int
+    # In the order of the columns of `attempts`, without the ids of the row and of the label.
+    values: tuple[Any, ...]
 
-    def label(self) -> tuple[Any, ...]:
-        """The row's label in the order of the columns of `labels`; its id is a hash of the rest."""
-        words = (
-            None if self.route is None else _storable(self.route),
-            _storable(self.provider),
-            _storable(f"{self.provider}/{self.model}"),
-            _storable(self.model),
-            _storable(json.dumps(self.tags, sort_keys=True, ensure_ascii=False)),
-        )
-        digest = blake2b(json.dumps(words).encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True), *words
 
-    def values(self, label_id: int) -> tuple[Any, ...]:
-        """The row in the order of the columns of `attempts`, without the id."""
-        attempt, tokens, cost = self.attempt, self.tokens, self.attempt.cost
-        money: tuple[Any, ...] = (None,) * 7
-        if cost is not None:
-            effective_from = None if cost.effective_from is None else cost.effective_from.isoformat()
-            amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
-            pico = [None if usd is None else _bounded(to_pico(usd)) for usd in amounts]
-            money = (*pico, cost.status, cost.source, effective_from)
-        counts: tuple[Any, ...] = (None, None, None, None, 0)
-        if tokens is not None:
-            own = (tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens, tokens.reasoning_tokens)
-            counts = (*map(_bounded, own), int(tokens.are_estimated))
-        return (
-            round(self.at * 1e6),
-            self.request_id,
-            self.number,
-            label_id,
-            attempt.outcome,
-            attempt.error,
-            attempt.http_status,
-            *counts,
-            *money,
-            _microseconds(attempt.latency_s),
-            _microseconds(attempt.ttft_s),
-            self.counts,
+def _label(key: LabelKey) -> tuple[Any, ...]:
+    """A label in the order of the columns of `labels`; its id is a hash of the rest."""
+    route, provider, model, tags = key
+    words = (
+        None if route is None else _storable(route),
+        _storable(provider),
+        _storable(f"{provider}/{model}"),
+        _storable(model),
+        _storable(json.dumps(dict(tags), sort_keys=True, ensure_ascii=False)),
+    )
+    digest = blake2b(json.dumps(words).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True), *words
+
+
+_NO_TOKENS = (None, None, None, None, 0)
+
+
+def _values(
+    at: float, request_id: str, number: int, attempt: Attempt, tokens: Tokens | None, counts: int
+) -> tuple[Any, ...]:
+    cost, latency_s, ttft_s = attempt.cost, attempt.latency_s, attempt.ttft_s
+    amounts: Sequence[Decimal | None] = (None,) * 4
+    basis: tuple[str | None, ...] = (None,) * 3
+    if cost is not None:
+        amounts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
+        basis = (cost.status, cost.source, None if cost.effective_from is None else cost.effective_from.isoformat())
+    # Most calls have no cached tokens to pay for.
+    pico = [None if usd is None else to_pico(usd) if usd else 0 for usd in amounts]
+    counted = _NO_TOKENS if tokens is None else (*tokens[:4], int(tokens.are_estimated))
+    numbers = _bounded((*counted, *pico))
+    times_us = _bounded(
+        (
+            None if latency_s is None else round(latency_s * 1e6),
+            None if ttft_s is None else round(ttft_s * 1e6),
         )
+    )
+    first = (round(at * 1e6), request_id, number, attempt.outcome, attempt.error, attempt.http_status)
+    return (*first, *numbers, *basis, *times_us, counts)
 
 
 def _storable(text: str) -> str:
@@ -94,12 +121,11 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _bounded(number: int | None) -> int | None:
-    return number if number is None or -_MAX <= number <= _MAX else min(max(number, -_MAX), _MAX)
-
-
-def _microseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else _bounded(round(seconds * 1e6))
+def _bounded(numbers: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    for number in numbers:
+        if number is not None and not -_MAX <= number <= _MAX:
+            return tuple(None if each is None else min(max(each, -_MAX), _MAX) for each in numbers)
+    return numbers
 
 
 _log = logging.getLogger("llama_client.ledger")
@@ -110,6 +136,8 @@ _log.addHandler(logging.NullHandler())
 MAX_QUEUED = 20_000
 # Rows of one transaction, so that other processes get their turn.
 _MAX_BATCH = 5_000
+# Rows of one statement; SQLite before 3.32 takes 999 values.
+_ROWS_AT_ONCE = 40
 # Labels that are known to be in the database.
 _MAX_LABELS = 4_096
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
@@ -213,7 +241,7 @@ class Ledger(DatabaseThread[float]):
                     self._write_all()
                 retry_s = _FIRST_RETRY_S
             except Exception as error:  # noqa: BLE001 - calls go on whatever it is; logged once
-                self._warn(error)
+                self.warn(error)
                 with self.lock:
                     # Whatever happened to the database, even its deletion: opening it migrates it again.
                     self.disconnect(reopens_storage=True)
@@ -267,7 +295,7 @@ class Ledger(DatabaseThread[float]):
             try:
                 self._insert(connection, batch)
             except (DataError, IntegrityError, ValueError, TypeError, ArithmeticError) as error:
-                self._warn(error)
+                self.warn(error)
                 if not singly:
                     # The database refuses a value of one row; it takes the others. Any other error is its own.
                     singly = len(batch)
@@ -281,17 +309,16 @@ class Ledger(DatabaseThread[float]):
             singly = max(singly - 1, 0)
 
     def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
-        from llama_client.costs.database import attempts, labels, unrecorded
+        from llama_client.costs.database import labels, unrecorded
 
         values: list[tuple[Any, ...]] = []
         new: dict[LabelKey, tuple[Any, ...]] = {}
         for row in batch:
-            key = (row.route, row.provider, row.model, tuple(row.tags.items()))
-            label_id = self._labels.get(key)
+            label_id = self._labels.get(row.label)
             if label_id is None:
-                label = new[key] = row.label()
+                label = new[row.label] = _label(row.label)
                 label_id = label[0]
-            values.append(row.values(label_id))
+            values.append((label_id, *row.values))
         if self._counted is None and self.unrecorded_calls:
             self._counted = self.unrecorded_calls, uuid.uuid4().hex
         counted = self._counted
@@ -302,9 +329,7 @@ class Ledger(DatabaseThread[float]):
                 # Another process may have inserted the same label. In one order, so that none deadlocks.
                 in_order = sorted(new.values(), key=itemgetter(0))
                 connection.exec_driver_sql(_insert_statement(connection, labels, "id"), in_order)
-            if values:
-                statement = _insert_statement(connection, attempts, "request_id", "number")
-                connection.exec_driver_sql(statement, values)
+            _insert_attempts(connection, values)
             if counted is not None:
                 statement = _insert_statement(connection, unrecorded, "batch")
                 connection.exec_driver_sql(statement, (round(self._wall() * 1e6), *counted))
@@ -341,7 +366,7 @@ class Ledger(DatabaseThread[float]):
         self._has_old = deleted >= _DELETED_AT_ONCE
         return self._has_old
 
-    def _warn(self, error: Exception) -> None:
+    def warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
             text = "the ledger cannot be written (%s); calls go on, and up to %d rows are kept in memory until it can"
@@ -373,20 +398,43 @@ class LedgerEntries:
             if first not in self._counted:
                 self._counted.add(first)
                 counts |= first[1]
-        row = Row(at, self._request_id, number, route, provider, model, self._tags, attempt, tokens, counts)
-        if not self._ledger.put(row) and self._is_recorded:
+        try:
+            values = _values(at, self._request_id, number, attempt, tokens, counts)
+            label = (route, provider, model, tuple(self._tags.items()))
+            is_put = self._ledger.put(Row(label, self._request_id, values))
+        except (ValueError, TypeError, ArithmeticError) as error:
+            # A value that a third-party provider made up.
+            self._ledger.warn(error)
+            is_put = False
+        if not is_put and self._is_recorded:
             self._is_recorded = False
             self._ledger.count_unrecorded()
 
 
-def _insert_statement(connection: Connection, table: Table, *key: str) -> str:
-    """Inserts a row, unless there is one with that key."""
+def _insert_attempts(connection: Connection, values: list[tuple[Any, ...]]) -> None:
+    from llama_client.costs.database import attempts
+
+    insert = partial(_insert_statement, connection, attempts, "request_id", "number", first="label_id")
+    # SQLite's module hands the interpreter over with each statement: for single rows more often than calls can bear.
+    together = len(values) // _ROWS_AT_ONCE * _ROWS_AT_ONCE if connection.dialect.name == "sqlite" else 0
+    if together:
+        statement = insert(rows=_ROWS_AT_ONCE)
+        for start in range(0, together, _ROWS_AT_ONCE):
+            flat = tuple(chain.from_iterable(values[start : start + _ROWS_AT_ONCE]))
+            connection.exec_driver_sql(statement, flat)
+    if values[together:]:
+        connection.exec_driver_sql(insert(), values[together:])
+
+
+def _insert_statement(connection: Connection, table: Table, *key: str, first: str | None = None, rows: int = 1) -> str:
+    """Inserts rows, but for those whose key is there. One column may come first."""
     # The database gives out the numbers of rows that have another key.
     names = [column.name for column in table.columns if column.name in key or not column.primary_key]
+    names.sort(key=lambda name: name != first)
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    values = ", ".join([mark] * len(names))
+    values = ", ".join([f"({', '.join([mark] * len(names))})"] * rows)
     # Names of our own only, no value of anybody's.
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) "  # noqa: S608
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {values} "  # noqa: S608
         f"ON CONFLICT ({', '.join(key)}) DO NOTHING"
     )

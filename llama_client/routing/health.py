@@ -171,7 +171,8 @@ class Lease:
                 was_open = health.breaker.opened_at is not None
                 health.breaker.succeeded()
                 health.limits.blocked_until = 0.0
-            health.log_circuit(was_open=was_open)
+            if was_open:
+                health.log_circuit()
             if self.trial is not None:
                 health.breaker.end_trial(self.trial, None)
 
@@ -188,7 +189,8 @@ class Lease:
             health.in_flight -= self._has_started
             if result is not None:
                 failure = health.learn(result, health.clock.monotonic())
-        health.log_circuit(was_open=was_open)
+        if was_open != (health.breaker.opened_at is not None):
+            health.log_circuit()
         if self.trial is not None:
             health.breaker.end_trial(self.trial, failure)
 
@@ -299,12 +301,12 @@ class Health:
         if cached is not None and usage is not None and usage.prompt_tokens:
             self.cached_share.add(cached / usage.prompt_tokens, now)
 
-    def log_circuit(self, *, was_open: bool) -> None:
+    def log_circuit(self) -> None:
         """Logs that the circuit has opened or closed; without the lock, as a program's own handlers may do anything."""
-        is_open, extra = self.breaker.opened_at is not None, {"target": self.name}
-        if was_open and not is_open:
+        extra = {"target": self.name}
+        if self.breaker.opened_at is None:
             _log.info("%s: circuit closed", self.name, extra=extra)
-        elif is_open and not was_open:
+        else:
             text, failures = "%s: circuit opened after %d consecutive failures (%s)", self.breaker.failures_in_row
             _log.warning(text, self.name, failures, type(self._last_error).__name__, extra=extra)
 

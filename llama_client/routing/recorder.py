@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,8 +64,7 @@ class CallRecord:
         self._telemetry = telemetry
         self._tags = tags
         self._at = clock.wall()
-        # Seconds first: the ledger's index of requests grows at its end, not all over.
-        self.request_id = f"req_{int(self._at) & 0xFFFFFFFF:08x}{os.urandom(8).hex()}"
+        self.request_id = accounting.request_ids.new(self._at)
         self._billing = Billing(accounting.prices, self._at, clock)
         ledger = accounting.ledger
         self._entries = LedgerEntries(ledger, self.request_id, self._tags) if ledger is not None else None

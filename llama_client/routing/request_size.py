@@ -46,11 +46,8 @@ class RequestSize:
     @property
     def _text_bytes(self) -> int:
         # Not a `cached_property`, which takes a lock in Python 3.11.
-        if self._known_text_bytes is None:
-            self._known_text_bytes = self._count_text_bytes()
-        return self._known_text_bytes
-
-    def _count_text_bytes(self) -> int:
+        if self._known_text_bytes is not None:
+            return self._known_text_bytes
         request = self._request
         texts = []
         for message in request.messages:
@@ -68,21 +65,19 @@ class RequestSize:
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
         text = "".join(texts)
-        return len(text) if text.isascii() else len(text.encode())
+        self._known_text_bytes = len(text) if text.isascii() else len(text.encode())
+        return self._known_text_bytes
 
     @property
     def plain_parameters(self) -> frozenset[str] | None:
         """The parameters that are set; None: support depends on their values, or there are images."""
         if self._plain_parameters == _NOT_FOUND_YET:
-            self._plain_parameters = self._find_plain_parameters()
+            names = self._request.set_parameters
+            is_plain = names <= _PLAIN_PARAMETERS
+            for message in self._request.messages:
+                is_plain = is_plain and isinstance(message.content, str)
+            self._plain_parameters = names if is_plain else None
         return self._plain_parameters
-
-    def _find_plain_parameters(self) -> frozenset[str] | None:
-        names = self._request.set_parameters
-        for message in self._request.messages:
-            if not isinstance(message.content, str):
-                return None
-        return names if names <= _PLAIN_PARAMETERS else None
 
     @property
     def _images(self) -> int:

@@ -30,15 +30,20 @@ class AnswerModel(BaseModel):
 
 
 PartT = TypeVar("PartT", bound=AnswerModel)
+# What pydantic keeps of an instance, past its own `__setattr__`.
+_set_values, _set_names, _set_extra, _set_private = (
+    vars(BaseModel)[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 def unchecked(part: type[PartT], values: dict[str, Any], private: dict[str, Any] | None = None) -> PartT:
     """A part of valid values, one for each field: pydantic would take several times as long to check them again."""
-    made, set_attribute = part.__new__(part), object.__setattr__
-    set_attribute(made, "__dict__", values)
-    set_attribute(made, "__pydantic_fields_set__", set(values))
-    set_attribute(made, "__pydantic_extra__", None)
-    set_attribute(made, "__pydantic_private__", private)
+    made = part.__new__(part)
+    _set_values(made, values)
+    _set_names(made, set(values))
+    _set_extra(made, None)
+    _set_private(made, private)
     return made
 
 

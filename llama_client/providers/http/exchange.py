@@ -199,9 +199,10 @@ class Exchange:
         facts.rate_limit = rate_limit(headers)
         facts.is_loading, self._liveness_check = False, None
         self._headers, self._received_at = headers, self.clock.wall()
-        is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+        if not self.call.request.stream or not 200 <= answer.status < 300:
+            return
         # A server that cannot stream sends a whole answer, also where a stream was requested.
-        if 200 <= answer.status < 300 and self.call.request.stream and not is_json:
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             self.stream = self._codec.stream(self._answer(b""), self.call)
 
     def decode(self, body: bytes) -> ChatCompletionChunk:
