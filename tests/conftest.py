@@ -26,9 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_home: Path) -> None:
     """The other wire, where the command line asks for it."""
     if request.config.getoption("--over-httpx"):
+        # For the processes that tests start.
+        monkeypatch.setenv("LLAMA_CLIENT_HTTP__WIRE", "httpx")
         from llama_client.providers.http.client_pool import ClientPool
 
         monkeypatch.setattr(ClientPool, "__init__", partialmethod(ClientPool.__init__, over_httpx=True))
