@@ -27,7 +27,7 @@ CHUNKS = 500
 IN_FLIGHT = (1, 32, 200)
 
 
-def answers() -> tuple[bytes, bytes]:
+def answers(number_of_chunks: int) -> tuple[bytes, bytes]:
     """A whole answer and a stream, as HTTP."""
     head = {"id": "chatcmpl-8d474e5d65cf992a", "created": 1780537909, "model": "some/model"}
     message = {"role": "assistant", "content": "They hum to tell each other how they are."}
@@ -42,7 +42,7 @@ def answers() -> tuple[bytes, bytes]:
         return f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
 
     # Different ones: LiteLLM takes a hundred equal chunks for a model that repeats itself.
-    events = [event({"content": f" {number}"}, None) for number in range(CHUNKS - 1)]
+    events = [event({"content": f" {number}"}, None) for number in range(number_of_chunks - 1)]
     events += [event({}, "stop"), "data: [DONE]\n\n", ""]
     # As servers send it: each event is a chunk of HTTP as well.
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(each), each.encode()) for each in events)
@@ -54,9 +54,9 @@ def _http(kind: str, framing: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n%s\r\n\r\n%s" % (kind.encode(), framing, body)
 
 
-def serve(listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+def serve(listener: socket.socket, tls: ssl.SSLContext | None = None, number_of_chunks: int = CHUNKS) -> None:
     """Answers whatever is asked, a thread a connection."""
-    whole, stream = answers()
+    whole, stream = answers(number_of_chunks)
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

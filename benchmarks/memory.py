@@ -154,7 +154,7 @@ def main() -> None:
         listeners = [socket.create_server(("127.0.0.1", 0), backlog=1000) for _ in range(2)]
         print(json.dumps([listener.getsockname()[1] for listener in listeners]), flush=True)
         threading.Thread(target=refuse, args=(listeners[1],)).start()
-        serve(listeners[0])
+        serve(listeners[0], number_of_chunks=20)
     elif arguments.way:
         measure(arguments.way, arguments.url, arguments.calls)
     else:

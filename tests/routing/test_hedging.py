@@ -29,8 +29,19 @@ def after(seconds: float, text: str = "Hello", answer: Answer | None = None) -> 
     return late
 
 
+_others: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Clients of the whole run, such as the one that keeps the model loaded, have threads of their own."""
+    _others.clear()
+    _others.update(threading.enumerate())
+
+
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("llama-client")]
+    running = [thread for thread in threading.enumerate() if thread not in _others]
+    return [thread.name for thread in running if thread.name.startswith("llama-client")]
 
 
 @each_mode

@@ -844,7 +844,7 @@ def test_a_tunnel_is_asked_for_where_the_provider_speaks_tls_and_the_key_is_not_
     variable: str, mode: str, proxy: ReplayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, proxy.url)
-    with pytest.raises(LlamaClientError):
+    with pytest.raises(LlamaClientError, match="no connection: 403 Forbidden"):
         ask(mode, of("groq", api_key=KEY), f"groq/{MODEL}")
     assert {(request.method, request.path) for request in proxy.requests} == {("CONNECT", "api.groq.com:443")}
     assert KEY not in "".join(map(seen, proxy.requests))

@@ -54,6 +54,8 @@ def _of_the_answer(error: Exception) -> str | None:
             return f"connection lost: {CUT}"
         if text.startswith("Server disconnected"):
             return f"connection lost: {NO_ANSWER}"
+        if aiohttp is not None and isinstance(cause, aiohttp.ClientHttpProxyError):
+            return f"no connection: {cause.status} {cause.message}"
         # Without their texts, which quote what the server sent.
         if isinstance(cause, getattr(sys.modules.get("h11"), "RemoteProtocolError", ())):
             return "the server sent malformed HTTP"

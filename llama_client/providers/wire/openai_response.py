@@ -196,7 +196,7 @@ class _ToolCallIndexes:
 
     def __init__(self) -> None:
         self._index_of: dict[int | None, int] = {}
-        self._ids: list[str | None] = []
+        self._index_of_id: dict[str, int] = {}
         self._names: list[object] = []
 
     def read(self, delta: dict[str, Any]) -> dict[str, Any]:
@@ -205,24 +205,24 @@ class _ToolCallIndexes:
         given, identity = delta.get("index"), delta.get("id") or None
         index = self._known(given, identity, function.get("name"))
         read: dict[str, Any] = {"index": index, "type": "function"}
-        if index == len(self._ids):
+        if index == len(self._names):
             identity = identity if isinstance(identity, str) else f"call_{uuid.uuid4().hex[:24]}"
-            self._ids.append(identity)
+            self._index_of_id[identity] = index
             self._names.append(function.get("name"))
             read["id"] = identity
         self._index_of[given] = index
         return {**read, "function": {"name": function.get("name"), "arguments": _arguments(function.get("arguments"))}}
 
     def _known(self, given: int | None, identity: object, name: object) -> int:
-        if identity is not None and identity in self._ids:
-            return self._ids.index(str(identity))
+        if isinstance(identity, str) and identity in self._index_of_id:
+            return self._index_of_id[identity]
         known = self._index_of.get(given)
         if known is None:
-            return len(self._ids)
+            return len(self._names)
         # A call begins with its name. A new call under a known index has a new id; without ids, another name;
         # without indexes, any name.
         begins = bool(name) and (identity is not None or given is None or name != self._names[known])
-        return len(self._ids) if begins else known
+        return len(self._names) if begins else known
 
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
