@@ -40,7 +40,7 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "guides" / "performance.md")
 TABLE = re.compile(r"(?<=<!-- benchmarks/peers.py --tables -->\n)(?:\|.*\n)+")
 BLOCK = 5
 # Processes that only answer once.
-COLD_ROUNDS = 15
+COLD_ROUNDS = 5
 # What is measured: the bare library that it is compared with, and the requests in flight.
 MEASURED: Mapping[str, tuple[str, int]] = {
     "call": ("httpx", 1),
@@ -187,6 +187,7 @@ def measure(found: list[Worker], rounds: int) -> None:
     """All ways of all peers, in turns."""
     for way in MEASURED:
         able = [worker for worker in found if way in worker.ways]
+        print(f"measuring {way}", file=sys.stderr)
         for turn in range(rounds + 1):
             for worker in able[turn % len(able) :] + able[: turn % len(able)]:
                 worker.run(way)

@@ -86,8 +86,11 @@ class _BaseClient(OfThisProcess):
             for name, target in client.health().items():
                 print(name, target.breaker, target.ttft_s, target.remaining_requests)
         """
-        self._context.accounting.reaper.settle()
+        self._settle()
         return self._context.router.health.snapshot()
+
+    def _settle(self) -> None:
+        """Waits for what was dropped, unless on an event loop."""
 
     def __repr__(self) -> str:
         context = self._context
@@ -483,6 +486,9 @@ class LlamaClient(_BaseClient):
             print(estimate.usd, "expected,", estimate.most_usd, "at most")
         """
         return self._context.estimate_cost(messages, model, max_tokens)
+
+    def _settle(self) -> None:
+        self._context.accounting.reaper.settle()
 
     def close(self) -> None:
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""

@@ -247,7 +247,14 @@ class Storage:
                     with connection.execution_options(**{_READS_ONLY: True}).begin():
                         found = read_version(connection)
                     if found is None or found[0] != 1 + len(_MIGRATIONS):
-                        for note in _migrate(connection.execution_options(**{_READS_ONLY: False})):
+                        try:
+                            notes = _migrate(connection.execution_options(**{_READS_ONLY: False}))
+                        except sa.exc.DBAPIError:
+                            # A database that may only be read is read as it is.
+                            if not reads_only or found is None:
+                                raise
+                            notes = []
+                        for note in notes:
                             _log.warning("ledger %s: %s", self.place.name, note)
                 self._engine = engine
                 self._inode = self.place.inode()

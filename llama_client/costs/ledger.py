@@ -136,8 +136,8 @@ _log.addHandler(logging.NullHandler())
 MAX_QUEUED = 20_000
 # Rows of one transaction, so that other processes get their turn.
 _MAX_BATCH = 5_000
-# Rows of one statement; SQLite before 3.32 takes 999 values.
-_ROWS_AT_ONCE = 40
+# Values of one statement: SQLite before 3.32 takes no more.
+_MAX_VALUES = 999
 # Labels that are known to be in the database.
 _MAX_LABELS = 4_096
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 30.0
@@ -416,11 +416,12 @@ def _insert_attempts(connection: Connection, values: list[tuple[Any, ...]]) -> N
 
     insert = partial(_insert_statement, connection, attempts, "request_id", "number", first="label_id")
     # SQLite's module hands the interpreter over with each statement: for single rows more often than calls can bear.
-    together = len(values) // _ROWS_AT_ONCE * _ROWS_AT_ONCE if connection.dialect.name == "sqlite" else 0
+    rows = _MAX_VALUES // len(attempts.columns)
+    together = len(values) // rows * rows if connection.dialect.name == "sqlite" else 0
     if together:
-        statement = insert(rows=_ROWS_AT_ONCE)
-        for start in range(0, together, _ROWS_AT_ONCE):
-            flat = tuple(chain.from_iterable(values[start : start + _ROWS_AT_ONCE]))
+        statement = insert(rows=rows)
+        for start in range(0, together, rows):
+            flat = tuple(chain.from_iterable(values[start : start + rows]))
             connection.exec_driver_sql(statement, flat)
     if values[together:]:
         connection.exec_driver_sql(insert(), values[together:])

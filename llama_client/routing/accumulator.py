@@ -166,8 +166,13 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
     logprobs = None
     if parts.logprobs or parts.refusal_logprobs:
         logprobs = ChoiceLogprobs(content=parts.logprobs or None, refusal=parts.refusal_logprobs or None)
-    values = {"index": index, "finish_reason": parts.finish_reason, "logprobs": logprobs}
-    return unchecked(Choice, {**values, "message": unchecked(Message, message)})
+    values = {
+        "index": index,
+        "message": unchecked(Message, message),
+        "finish_reason": parts.finish_reason,
+        "logprobs": logprobs,
+    }
+    return unchecked(Choice, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,84 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
 from llama_client.errors import GenerationFailedError, InvalidResponseError
-from llama_client.providers.base import ProviderCall
+from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.accumulator import Accumulator
 from llama_client.routing.plan import Try
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import AttemptSpan
     from llama_client.types.completion import Choice
+
+
+def whole_number(value: object) -> int | None:
+    """An integer, also from another type that means one; None: it is none."""
+    with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+        number = int(value)  # type: ignore[call-overload]
+        return number if abs(number) < _LARGEST else None
+    return None
+
+
+def _seconds(value: object) -> float | None:
+    with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+        number = float(value)  # type: ignore[arg-type]
+        return number if math.isfinite(number) else None
+    return None
+
+
+def _text(value: object) -> str | None:
+    return str(value) if isinstance(value, str) else None
+
+
+def _limits(value: object) -> dict[str, Any] | None:
+    # A copy, as the provider may use its own again.
+    limits: dict[str, Any] = {}
+    for kind, limit in value.items() if isinstance(value, dict) else ():
+        if isinstance(limit, dict):
+            numbers = {name: number for name, number in limit.items() if isinstance(number, int | float)}
+            # Neither infinite nor NaN.
+            limits[str(kind)] = {name: number for name, number in numbers.items() if abs(number) < _LARGEST}
+    return limits or None
+
+
+_LARGEST = 2**62
+_PLAIN: Mapping[str, tuple[type, Callable[[object], object]]] = {
+    "http_status": (int, whole_number),
+    "provider_request_id": (str, _text),
+    "load_s": (float, _seconds),
+    "queue_s": (float, _seconds),
+    "total_s": (float, _seconds),
+    "tokens_per_s": (float, _seconds),
+    # Never the provider's own.
+    "rate_limit": (type(None), _limits),
+}
+
+
+def require_plain(facts: AttemptFacts) -> None:
+    """Gives what a provider has set the types that are declared, and drops what has none of them."""
+    for name, (kind, as_kind) in _PLAIN.items():
+        value = getattr(facts, name)
+        if value is not None and type(value) is not kind:
+            setattr(facts, name, as_kind(value))
+    if facts.http_status is not None and abs(facts.http_status) >= _LARGEST:
+        facts.http_status = None
+    if type(facts.sent) is not bool:
+        facts.sent = bool(facts.sent)
+    if facts.warnings or type(facts.warnings) is not list:
+        given: Any = facts.warnings
+        facts.warnings = [given] if isinstance(given, str) else [str(each) for each in given or ()]
+    if facts.body is not None and type(facts.body) is not dict:
+        facts.body = None
+    if type(facts.bodies) is not list:
+        facts.bodies = list(facts.bodies or ())
 
 
 class RunningAttempt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
@@ -96,14 +96,14 @@ class Call(NamedTuple):
             except StopIteration as done:
                 won = done.value
             except GeneratorExit:
-                race.running.clear()
+                race.drop()
                 raise
             finally:
                 if race.running:
                     await race.stop()
             return won
         except GeneratorExit:
-            # This coroutine is collected, and the tasks of the race are too: a finaliser waits for nothing.
+            # This coroutine is collected: a finaliser waits for nothing.
             record.reaper.drop(plan)
             if won is not None:
                 record.dropped(won.attempt)
@@ -337,6 +337,14 @@ class _AsyncRace:
         del self.running[task]
         return task.result()
 
+    def drop(self) -> None:
+        """`stop`, soon: for finalisers."""
+        losers, self.running = self.running, {}
+        for attempt in losers.values():
+            attempt.is_abandoned = True
+        if losers:
+            self._record.reaper.drop(_DroppedRace(self._record, losers))
+
     async def stop(self) -> None:
         import asyncio
 
@@ -353,3 +361,18 @@ class _AsyncRace:
             for attempt in losers.values():
                 # Also those that never started.
                 self._record.cancelled(attempt)
+
+
+@dataclass(slots=True, eq=False)
+class _DroppedRace:
+    """Attempts whose call was collected, while the event loop keeps their tasks."""
+
+    _record: CallRecord
+    _losers: Mapping[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt]
+
+    def end(self) -> None:
+        for task, attempt in self._losers.items():
+            self._record.cancelled(attempt)
+            # The loop may be closed.
+            with contextlib.suppress(RuntimeError):
+                task.get_loop().call_soon_threadsafe(task.cancel)

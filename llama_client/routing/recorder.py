@@ -20,7 +20,7 @@ from llama_client.errors import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.base import AttemptFacts, ProviderCall
-from llama_client.routing.attempt import RunningAttempt
+from llama_client.routing.attempt import RunningAttempt, require_plain, whole_number
 from llama_client.routing.billing import Billing
 from llama_client.routing.health import Result
 from llama_client.routing.plan import Reserve, Skip, Try
@@ -164,6 +164,8 @@ class CallRecord:
 
     def completion(self, attempt: RunningAttempt) -> ChatCompletion:
         first, facts = attempt.answer.first, attempt.facts
+        if not attempt.is_written:
+            require_plain(facts)
         shown_at = self._first_content_at or attempt.first_content_at
         timing = {
             "total_s": facts.total_s if facts.total_s is not None else self.clock.monotonic() - self._started_at,
@@ -199,6 +201,7 @@ class CallRecord:
                 return
             attempt.is_written = True
         facts = attempt.facts
+        require_plain(facts)
         status = facts.http_status
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
@@ -212,7 +215,9 @@ class CallRecord:
             "outcome": outcome,
             "sent": facts.sent,
             "error": type(error).__name__ if error is not None else None,
-            "http_status": error.http_status if status is None and isinstance(error, ProviderError) else status,
+            "http_status": whole_number(error.http_status)
+            if status is None and isinstance(error, ProviderError)
+            else status,
             "reason": str(error) if error is not None else None,
             "provider_request_id": facts.provider_request_id,
             "latency_s": latency_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -283,3 +284,57 @@ def test_no_package_takes_the_name_of_a_built_in_service(site: Path, server: Rep
     write("")
     assert "that name is of a built-in service" in named(run("doctor", "--json"), "hum_package")["plugin"]["message"]
     assert "groq/llama-of-hum" not in completed("llama-client chat -m groq/llama")
+
+
+# What its author took for granted: other types, numbers in words, one dict for all answers.
+ODD_FACTS = (
+    ENGINE.replace(
+        "    def chunks(self, call):\n",
+        """    def chunks(self, call):
+        for name, value in ODD.items():
+            setattr(call.facts, name, value)
+""",
+    )
+    + """
+from decimal import Decimal
+from http import HTTPStatus
+
+SHARED = {"requests": {"remaining": 9, "limit": "many"}, "tokens": None}
+ODD = {
+    "http_status": HTTPStatus.OK, "provider_request_id": object(), "rate_limit": SHARED, "load_s": "1.5",
+    "queue_s": object(), "total_s": Decimal(2), "tokens_per_s": float("nan"), "warnings": "slow today", "body": [1],
+}
+"""
+)
+ASK_ODD = """
+import json
+from llama_client import LlamaClient
+import odd_package
+
+with LlamaClient() as client:
+    reply = client.ask("Hi", model="odd/m")
+    odd_package.SHARED["requests"]["remaining"] = 0
+    again = type(reply).model_validate_json(reply.model_dump_json())
+    assert again.model_dump() == reply.model_dump(), repr(reply)
+    attempt = reply.attempts[0]
+    print(json.dumps([type(attempt.http_status).__name__, attempt.http_status, attempt.rate_limit]))
+    print(json.dumps([reply.timing.load_s, reply.timing.total_s, reply.timing.tokens_per_s, reply.warnings]))
+    odd_package.ODD["http_status"] = 10**30
+    client.ask("Hi", model="odd/m")
+    print(client.costs.report().calls)
+"""
+
+
+def test_what_a_packages_provider_sets_gets_the_declared_types(site: Path, tmp_path: Path) -> None:
+    installed(site, "odd_package", ODD_FACTS, odd="open_engine")
+    write('[providers.odd]\noptions = { text = "Hello" }\n')
+    url = f"sqlite:///{(tmp_path / 'odd.db').as_posix()}"
+    variables = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "LLAMA_CLIENT_LEDGER__URL": url}
+    command = [sys.executable, "-c", ASK_ODD]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        ["int", 200, {"requests": {"remaining": 9}}],
+        [1.5, 2.0, None, ["slow today"]],
+        2,
+    ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,3 +200,36 @@ def test_cancelling_at_the_moment_of_the_answer_leaves_nothing_behind() -> None:
 
     with ReplayServer(lambda request: silence()) as first, ReplayServer(after(0.05)) as second:
         asyncio.run(run(config(first, second, routing={"hedge_after_s": 0.05, "breaker_failures": 1000})))
+
+
+@types.coroutine
+def closed_when(condition: Callable[[], bool], call: Coroutine[Any, Any, object]) -> Generator[Any, Any, None]:
+    """Awaits a call until then, and closes its coroutine as the garbage collector does."""
+    while True:
+        waited_for = call.send(None)
+        if condition():
+            call.close()
+            return
+        yield waited_for
+
+
+def test_a_race_whose_call_is_collected_frees_its_places() -> None:
+    async def race(client: AsyncLlamaClient) -> None:
+        def in_flight() -> int:
+            return sum(health.in_flight for health in client.health().values())
+
+        await closed_when(lambda: in_flight() == 2, client.ask("hi", model=["a/m", "b/m"]))
+        # The next call finds the places free.
+        await client.ask("hi", model="c/m")
+        assert in_flight() == 0
+
+    async def main() -> None:
+        with ReplayServer(lambda _: silence()) as first, ReplayServer(lambda _: silence()) as second:
+            with ReplayServer(good()) as third:
+                configuration = config(first, second, third, routing=HEDGED)
+                async with AsyncLlamaClient(configuration) as client, asyncio.timeout(20.0):
+                    await race(client)
+                    while len(asyncio.all_tasks()) > 1:
+                        await asyncio.sleep(0.01)
+
+    asyncio.run(main())

@@ -301,7 +301,7 @@ class Engine:
 
 
 class _Inbox:
-    """Chunks on their way from the engine's thread to the reader, who takes quick ones several at a time."""
+    """Chunks on their way from the engine's thread to the reader, which takes quick ones several at a time."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
@@ -378,17 +378,23 @@ async def arun(
         while True:
             left = deadline.remaining_s()
             woken.clear()
-            items = inbox.take()
+            items, turn_at = inbox.take(), loop.time() + _GATHERING_S
             for item in items:
                 if item is None:
                     return
                 for chunk in _chunks(item):
                     yield chunk
+                    if loop.time() > turn_at:
+                        # The reader's own work is slow; other tasks have theirs.
+                        await asyncio.sleep(0)
+                        turn_at = loop.time() + _GATHERING_S
             pause_s = inbox.pause_s(len(items)) if items else left
-            if pause_s != 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
-                        await woken.wait()
+            if pause_s == 0:
+                await asyncio.sleep(0)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await woken.wait()
     finally:
         facts.stop = None
         engine.cancel(generation)

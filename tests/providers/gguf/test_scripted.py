@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -288,3 +289,28 @@ def test_each_chunk_comes_also_where_the_next_takes_long(
     with LlamaClient(scripted) as client:
         for piece in client.chat.completions.create(messages=MESSAGES, stream=True):
             note(piece)
+
+
+def test_a_slow_reader_leaves_turns_to_other_tasks(scripted: dict[str, Any], script: Script) -> None:
+    script.steps = [PREAMBLE, *MANY, chunk(finish="stop")]
+    turns: list[int] = []
+
+    async def read() -> None:
+        async def tick() -> None:
+            while True:
+                turns.append(len(read_so_far))
+                await asyncio.sleep(0)
+
+        read_so_far: list[str] = []
+        ticking = asyncio.create_task(tick())
+        async with AsyncLlamaClient(scripted) as client:
+            async for piece in await client.chat.completions.create(messages=MESSAGES, stream=True):
+                read_so_far.append(piece.text)
+                time.sleep(0.02)  # noqa: ASYNC251 - the reader's own work
+                if len(read_so_far) == 40:
+                    break
+        ticking.cancel()
+
+    asyncio.run(read())
+    # Also while all chunks are there already.
+    assert {number for number in turns if 10 <= number <= 30}
