@@ -330,6 +330,7 @@ def work_once(name: str, addresses: dict[str, str]) -> None:
         asyncio.run(many(peer.acall, 1))
     else:
         peer.call()
+    print("answered", flush=True)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,9 @@ class Ledger(DatabaseThread[float]):
 
     def work(self) -> None:
         retry_s = _FIRST_RETRY_S
-        # Importing and opening the database takes a third of a second: now rather than with the first row.
+        # Importing and opening the database takes a third of a second: while the first call waits for its answer, and
+        # not while it is prepared.
+        self._wait(self._pause_s)
         self.wake()
         while True:
             came_at = self._next_signal()

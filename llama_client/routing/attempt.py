@@ -67,7 +67,8 @@ def require_plain(facts: AttemptFacts) -> None:
     """Gives what a provider has set the types that are declared, and drops what has none of them."""
     for name, (kind, as_kind) in _PLAIN.items():
         value = getattr(facts, name)
-        if value is not None and type(value) is not kind:
+        # A float may be infinite, or NaN.
+        if value is not None and (type(value) is not kind or kind is float):
             setattr(facts, name, as_kind(value))
     if facts.http_status is not None and abs(facts.http_status) >= _LARGEST:
         facts.http_status = None

@@ -315,7 +315,7 @@ with LlamaClient() as client:
     reply = client.ask("Hi", model="odd/m")
     odd_package.SHARED["requests"]["remaining"] = 0
     again = type(reply).model_validate_json(reply.model_dump_json())
-    assert again.model_dump() == reply.model_dump(), repr(reply)
+    assert again.model_dump() == reply.model_dump(), (again.model_dump(), reply.model_dump())
     attempt = reply.attempts[0]
     print(json.dumps([type(attempt.http_status).__name__, attempt.http_status, attempt.rate_limit]))
     print(json.dumps([reply.timing.load_s, reply.timing.total_s, reply.timing.tokens_per_s, reply.warnings]))
