@@ -139,7 +139,11 @@ class Plan(Generic[T]):
                     may_hedge = True
                 case Lost(candidate, error):
                     self._running.remove(candidate)
-                    self._lost(candidate, error)
+                    try:
+                        self._lost(candidate, error)
+                    finally:
+                        # A circle otherwise: the error refers to this frame by its traceback.
+                        del error, outcome
 
     def end(self) -> None:
         """Releases what was set aside for an attempt that is not made; for the caller, when the steps have ended."""
@@ -258,7 +262,12 @@ class Plan(Generic[T]):
         candidate.error = error
         if isinstance(error, ProviderError):
             if not error.failover:
-                raise error
+                try:
+                    raise error
+                finally:
+                    # As above: neither by the frame nor by what it refers to.
+                    candidate.error = None
+                    del error
             may_drop = self._rules.drop_unsupported
             if may_drop and isinstance(error, UnsupportedFeatureError) and candidate.drop_parameter(error):
                 candidate.tries -= 1

@@ -211,9 +211,13 @@ class Exchange:
         if 200 <= answer.status < 300:
             return self._codec.decode(answer, self.call)
         outcome = self._codec.failure(answer, self.call)
-        if isinstance(outcome, ProviderError):
+        if not isinstance(outcome, ProviderError):
+            return outcome
+        try:
             raise outcome
-        return outcome
+        finally:
+            # A circle otherwise: the error refers to this frame by its traceback.
+            del outcome
 
     def _answer(self, body: bytes) -> HttpAnswer:
         headers, status = self._headers, self.call.facts.http_status
@@ -270,7 +274,7 @@ class Exchange:
 
 def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChunk]:
     """Sends a request and yields its answer's chunks, blocking. Closing it early closes the connection."""
-    answer = None
+    answer, failure = None, None
     try:
         encoded = exchange.encoded
         answer = endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
@@ -295,6 +299,8 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
             raise
         raise failure from error
     finally:
+        # A circle otherwise: an error refers to this frame by its traceback.
+        failure = None
         exchange.call.facts.stop = None
         if answer is not None:
             answer.close()
@@ -302,7 +308,7 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
 
 async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
-    answer = None
+    answer, failure = None, None
     try:
         encoded = exchange.encoded
         answer = await endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
@@ -327,6 +333,8 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
             raise
         raise failure from error
     finally:
+        # A circle otherwise: an error refers to this frame by its traceback.
+        failure = None
         exchange.call.facts.stop = None
         if answer is not None:
             await answer.aclose()
