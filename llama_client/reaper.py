@@ -59,7 +59,7 @@ class Reaper:
         self._held: set[Ending] = set()
         # Appending and taking are atomic, so that this needs no lock.
         self.dropped: deque[Ending] = deque()
-        # The one queue whose `put` may be called within itself.
+        # The only queue with a `put` that may be called within itself.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -77,7 +77,7 @@ class Reaper:
             self._signals.put(None)
 
     def drop(self, ending: Ending) -> None:
-        """Has it ended soon. Takes no lock and does no I/O: for finalisers."""
+        """Queues it for the thread. Takes no lock and does no I/O: for finalisers."""
         self.dropped.append(ending)
         self._signals.put(None)
 
@@ -91,7 +91,8 @@ class Reaper:
             return True
         mark = _Mark()
         self.drop(mark)
-        # Once it was late, nobody waits until it is back: a finaliser may close a thousand streams.
+        # After one wait that was too short, callers wait no more until the thread is back: a finaliser may close many
+        # streams.
         with contextlib.suppress(queue.Empty):
             mark.reached.get(timeout=0.0 if self._is_late else within_s)
             return True
@@ -158,7 +159,7 @@ class Reaper:
     def _end(self, ending: Ending) -> None:
         try:
             ending.end()
-        except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything, and nobody waits for it
+        except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything, and no caller waits
             _log.warning("%s was dropped, and failed to end: %s", type(ending).__name__, type(error).__name__)
         finally:
             self._held.discard(ending)

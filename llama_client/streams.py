@@ -78,7 +78,7 @@ class _OpenStream(ABC, Generic[Chunks]):
         self._reaper.release(self)
 
     def drop(self) -> bool:
-        """Has it ended by the reaper; takes no lock. False: nothing is left to end."""
+        """Queues it for the reaper; takes no lock. False: nothing is left to end."""
         if self._is_left:
             self._reaper.drop(self)
             return True

@@ -58,7 +58,7 @@ class Order:
 
 
 class OtherWindow(NamedTuple):
-    """A window of the same budget that overlaps a limit's own: somebody counts in another time zone."""
+    """A window of the same budget that overlaps a limit's own: another program counts in another time zone."""
 
     limit: Limit
     start: int

@@ -228,7 +228,7 @@ def aiohttp_transport(
             if credentials and request.url.scheme == "http":
                 # Without a tunnel, the request itself carries the proxy's credentials.
                 request.headers.update(credentials)
-            # What the loop has not read yet, as where it stood still: after two turns aiohttp knows which connections
+            # What the loop has not read yet, as where it was blocked: after two turns aiohttp knows which connections
             # the server has closed.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
