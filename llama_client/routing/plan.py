@@ -38,8 +38,7 @@ _LAST_S = 8.0
 _LEAST_WAIT_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Exponential with full jitter: see "Exponential Backoff And Jitter" in the AWS Architecture Blog."""
 
     uniform: Callable[[float, float], float]
@@ -296,6 +295,9 @@ class Plan(Generic[T]):
             if 0 < wait_s < left:
                 soonest = min(soonest, wait_s)
             elif trial is None and candidate.ready_at <= now and not (blocked_s and candidate.tries):
+                if candidate.health.is_healthy(now):
+                    # Another call has closed its circuit since this one looked.
+                    return True
                 if self._has_healthy():
                     continue
                 tested, trial = candidate, candidate.health.breaker.trial

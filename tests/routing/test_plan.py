@@ -22,6 +22,7 @@ from llama_client import (
     ServerError,
     UnsupportedFeatureError,
 )
+from llama_client.routing.health import Health, Lease
 from llama_client.routing.plan import Wait
 from tests.routing.planning import Play, Scripted
 
@@ -236,6 +237,24 @@ def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
     trial = play.health.of("p/a", "p").lease_trial()
     assert trial is not None
     play.on_wait = lambda wait: trial.has_content()
+    assert play("a") == "answer"
+
+
+def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
+    for _ in range(3):
+        play("a")
+    health = play.health.of("p/a", "p")
+    trial = health.lease_trial()
+    assert trial is not None
+    look = Health.lease_trial
+
+    def look_and_lose_it(self: Health) -> Lease | None:
+        found = look(self)
+        trial.has_content()
+        return found
+
+    monkeypatch.setattr(Health, "lease_trial", look_and_lose_it)
     assert play("a") == "answer"
 
 
