@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Ability = Literal["tools", "vision", "reasoning", "json_schema", "prefill"]
 ABILITIES: tuple[Ability, ...] = get_args(Ability)
@@ -49,8 +49,7 @@ class Offer:
         return self.deprecated_on is None or day < self.deprecated_on
 
 
-@dataclass(frozen=True, slots=True)
-class UserRow:
+class UserRow(NamedTuple):
     """A row of the user's own: a `[[models]]` table of the configuration, already validated."""
 
     target: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
@@ -99,22 +99,19 @@ def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tu
     yield from ((path, line) for path in _paths(values) if path not in seen)
 
 
-@dataclass(frozen=True, slots=True)
-class ValueSource:
+class ValueSource(NamedTuple):
     kind: Literal["file", "environment", "argument", "default"]
     file: Path | None = None
     line: int | None = None
     variable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigLocation:
+class ConfigLocation(NamedTuple):
     where: str
     state: Literal["taken", "absent", "passed over"]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     values: dict[str, Any]
     origin: str
     folder: Path
@@ -166,7 +163,7 @@ class Found:
         lines = self._lines if source.file == self.document.file else _lines_of(source.file)
         # A part of a value without a line of its own has that of the value.
         line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
-        return replace(source, line=line)
+        return source._replace(line=line)
 
     @cached_property
     def _lines(self) -> Mapping[KeyPath, int]:
@@ -188,8 +185,7 @@ def _is_there(values: Any, path: KeyPath) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class EffectiveValue:
+class EffectiveValue(NamedTuple):
     path: KeyPath
     value: Any
     source: ValueSource

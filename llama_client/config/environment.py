@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_client.errors import ConfigError
 
@@ -22,8 +21,7 @@ def override_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(n for n in environ if n.startswith(PREFIX) and n not in (CONFIG_VARIABLE, CACHE_VARIABLE))
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     values: dict[str, Any]
     names: Mapping[KeyPath, str]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
@@ -29,8 +28,7 @@ R = TypeVar("R")
 AnyReport = TypeVar("AnyReport", CostReport, TrafficReport)
 
 
-@dataclass(frozen=True, slots=True)
-class CostSource:
+class CostSource(NamedTuple):
     accounting: Accounting
     database: Database
     calendar: Calendar

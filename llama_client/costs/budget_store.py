@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_client.costs.database import Storage
@@ -157,7 +156,7 @@ class BudgetStore:
         self._checked.update(each.counter for each in unchecked)
         found = ((each, self._other_window(each)) for each in unchecked)
         others = [OtherWindow(each, start) for each, start in found if start is not None]
-        return replace(decision, other_windows=others) if others else decision
+        return decision._replace(other_windows=others) if others else decision
 
     def _other_window(self, limit: Limit) -> int | None:
         """When a window of the same budget begins that overlaps this one; None: there is none."""

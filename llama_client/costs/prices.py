@@ -42,16 +42,14 @@ class Parts(NamedTuple):
         return added(self.input_usd, self.cached_usd, self.output_usd)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     source: str
     effective_from: date | None = None
     doubt: str | None = None
     warning: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPrice:
+class TokenPrice(NamedTuple):
     origin: Origin
     input_usd_per_mtok: Decimal
     output_usd_per_mtok: Decimal
@@ -71,8 +69,7 @@ class TokenPrice:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class HourPrice:
+class HourPrice(NamedTuple):
     origin: Origin
     usd_per_hour: Decimal
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from llama_client.costs.money import Span
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     usd: Decimal
     input_usd: Decimal
     # None: the cost does not depend on the answer's length.
@@ -29,8 +28,7 @@ class Counter(NamedTuple):
     window_start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     table: BudgetTable
     counter: Counter
     span: Span
@@ -45,8 +43,7 @@ class Limit:
         return self.table.on_exceeded != "warn"
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     # Makes it idempotent.
     id: str
     pico: int
@@ -64,8 +61,7 @@ class OtherWindow(NamedTuple):
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     refused_by: Limit | None = None
     settled_pico: int = 0
     reserved_pico: int = 0
@@ -101,14 +97,12 @@ class Reservation:
         self.settle(Decimal(0))
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(NamedTuple):
     # None: no budget counts it.
     reservation: Reservation | None
     warnings: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     error: BudgetExceededError
     only_free: bool

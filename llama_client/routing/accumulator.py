@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import starmap
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_client.types.completion import (
     ChatCompletionChunk,
@@ -175,8 +175,7 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
     return unchecked(Choice, values)
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(NamedTuple):
     target: str
     answer: Accumulator
     bodies: list[bytes | dict[str, Any]]

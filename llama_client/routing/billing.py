@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.clock import Clock
 from llama_client.costs.bills import Tokens, cost_of_time, cost_of_tokens, counted, nothing_charged, total
@@ -125,8 +125,7 @@ _ENLARGING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reserver:
+class Reserver(NamedTuple):
     budgets: Budgets
     prices: PriceBook
     providers: Providers

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.clock import Clock
 from llama_client.costs.prices import HourPrice, PriceBook
@@ -28,8 +27,7 @@ _USUAL_TOKENS_PER_S = 30.0
 _EXPLORED_SHARE = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Router:
+class Router(NamedTuple):
     health: HealthRegistry
     prices: PriceBook
     clock: Clock

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
@@ -40,8 +40,7 @@ class Target:
         object.__setattr__(self, "is_free", self.provider.is_free(self.model))
 
 
-@dataclass(frozen=True, slots=True)
-class TargetList:
+class TargetList(NamedTuple):
     targets: Sequence[Target]
     policy: Policy = "ordered"
     max_price_usd: Decimal | None = None

@@ -6,8 +6,8 @@ import base64
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import httptools
@@ -68,8 +68,7 @@ class UndecodableError(WireError):
     """The body is encoded with what was not accepted, or is not what its encoding says."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpOrigin:
+class HttpOrigin(NamedTuple):
     """Where connections lead: requests to equal origins share them."""
 
     scheme: str
@@ -78,8 +77,7 @@ class HttpOrigin:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Everything before a request's body but its length. It holds the key, so it has no representation."""
 
     content: bytes = field(repr=False)

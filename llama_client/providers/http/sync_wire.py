@@ -12,9 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import (
@@ -335,8 +334,7 @@ class SyncWire:
             del failure
 
 
-@dataclass(frozen=True, slots=True)
-class WireEndpoint:
+class WireEndpoint(NamedTuple):
     """An address, and the connections to it."""
 
     wire: SyncWire
