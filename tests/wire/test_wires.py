@@ -217,6 +217,8 @@ def test_every_place_for_a_connection_returns(way: str) -> None:
                         list(stream)
                 del stream
             gc.collect()
+            # Waits for the end of what was dropped.
+            client.health()
             pool: Any = client._context.providers._connections
             assert [wire._free.qsize() for wire in pool._opened.values()] == [http1.MAX_CONNECTIONS]
 
