@@ -165,13 +165,19 @@ def test_a_client_that_was_dropped_writes_what_it_has_and_leaves_no_thread(tmp_p
     assert rows(file_in(tmp_path), COUNT)[0][0] == 1
 
 
+def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
+    """The package's own, but for those of clients that last for the whole run."""
+    return [each for each in threading.enumerate() if each.name.startswith("llama-client-") and each not in before]
+
+
 def test_closing_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.enumerate()
     with ReplayServer(good()) as server:
         with LlamaClient(kept(server, file_in(tmp_path), budgets=[{"usd": 1, "window": "day"}])) as client:
             client.ask("hi", max_tokens=5)
             names = {each.name for each in threading.enumerate()}
             assert {"llama-client-ledger", "llama-client-budgets"} <= names
-        assert not [each for each in threading.enumerate() if each.name.startswith("llama-client-")]
+        assert not threads_since(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -417,12 +423,13 @@ def test_a_stream_that_is_open_when_its_client_is_closed_is_a_row(tmp_path: Path
     def answer(_: Received) -> Answer:
         return Answer([*broken_after("Hel").pieces], "stall")
 
+    before = threading.enumerate()
     with ReplayServer(answer) as server:
         client = LlamaClient(kept(server, file_in(tmp_path)))
         stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
         client.close()
         stream.close()
-        _eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("llama-client-")])
+        _eventually(lambda: not threads_since(before))
     assert [row[0] for row in rows(file_in(tmp_path), "SELECT outcome FROM llama_client_attempts")] == ["cancelled"]
 
 
