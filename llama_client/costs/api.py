@@ -43,6 +43,8 @@ class CostSource(NamedTuple):
         self.accounting.reaper.settle()
         if self.accounting.ledger is not None:
             self.accounting.ledger.flush()
+        if self.accounting.budgets is not None:
+            self.accounting.budgets.flush()
         storage = self.database.open()
         if not storage.place.exists() and not creates:
             return None

@@ -10,12 +10,12 @@ import os
 import queue
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llama_client.costs.database_thread import DatabaseThread
+from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
 from llama_client.costs.money import MAX_PICO, exactly, from_pico, shown, to_pico, windows_differ
 from llama_client.costs.reservations import (
     Counter,
@@ -68,6 +68,15 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
             self.start()
         except RuntimeError as error:  # the interpreter is exiting, or no thread is left
             future.set_exception(error)
+
+    def flush(self) -> None:
+        """Waits until what was settled so far is in the database, or cannot be written."""
+        if self.thread is None and not self.has_work():
+            return
+        # Jobs are done in turn: an order of nothing is decided after the settlements that came before it.
+        decided: Future[Decision | Refused] = Future()
+        self.order(Order("", 0, ()), decided)
+        wait([decided], CLOSING_S)
 
     def settler(self) -> Callable[[Settlement], None]:
         """What a reservation made now is settled by, also after `close`: a stream may end later."""
@@ -240,6 +249,9 @@ class Budgets:
             return Reserved(reservation, [self._warning(limit) for limit in outcome.exceeded])
 
         return PendingReservation(future, judge, reservation.release)
+
+    def flush(self) -> None:
+        self._worker.flush()
 
     def close(self) -> None:
         self._worker.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -418,6 +420,25 @@ def test_of_two_budgets_the_tighter_one_decides_and_both_are_charged(tmp_path: P
             client.ask("hi", max_tokens=MAX_TOKENS)
         assert error.value.budget == "all an hour"
         assert [state.spent_usd for state in client.costs.budgets()] == [WORST, WORST]
+
+
+def test_a_budgets_state_counts_the_calls_of_this_client_that_have_ended(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    other_program = sqlite3.connect(path, check_same_thread=False)
+
+    def answer(request: Received) -> Any:
+        # The call's end cannot be written before another program has let go of the database.
+        other_program.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.5, other_program.rollback).start()
+        return spending(MAX_TOKENS)(request)
+
+    with closing(other_program), ReplayServer(answer) as server:
+        config = configuration(f"sqlite:///{path}", server, budgets=[budget(0.01)])
+        config["ledger"]["enabled"] = False
+        with LlamaClient(config) as client:
+            assert outcome(client) == "0.0035"
+            [state] = client.costs.budgets()
+    assert (state.spent_usd, state.reserved_usd) == (WORST, Decimal(0))
 
 
 # Hedges and retries
