@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
@@ -51,27 +51,21 @@ def _limits(value: object) -> dict[str, Any] | None:
 
 
 _LARGEST = 2**62
-_PLAIN: Mapping[str, tuple[type, Callable[[object], object]]] = {
-    "http_status": (int, whole_number),
-    "provider_request_id": (str, _text),
-    "load_s": (float, _seconds),
-    "queue_s": (float, _seconds),
-    "total_s": (float, _seconds),
-    "tokens_per_s": (float, _seconds),
-    # Never the provider's own.
-    "rate_limit": (type(None), _limits),
-}
+_MEASURED = ("load_s", "queue_s", "total_s", "tokens_per_s")
 
 
 def require_plain(facts: AttemptFacts) -> None:
     """Gives what a provider has set the types that are declared, and drops what has none of them."""
-    for name, (kind, as_kind) in _PLAIN.items():
-        value = getattr(facts, name)
-        # A float may be infinite, or NaN.
-        if value is not None and (type(value) is not kind or kind is float):
-            setattr(facts, name, as_kind(value))
-    if facts.http_status is not None and abs(facts.http_status) >= _LARGEST:
-        facts.http_status = None
+    status, request_id = facts.http_status, facts.provider_request_id
+    if status is not None and (type(status) is not int or abs(status) >= _LARGEST):
+        facts.http_status = whole_number(status)
+    if request_id is not None and type(request_id) is not str:
+        facts.provider_request_id = _text(request_id)
+    for name in _MEASURED:
+        if (value := getattr(facts, name)) is not None:
+            setattr(facts, name, _seconds(value))
+    if facts.rate_limit is not None:
+        facts.rate_limit = _limits(facts.rate_limit)
     if type(facts.sent) is not bool:
         facts.sent = bool(facts.sent)
     if facts.warnings or type(facts.warnings) is not list:
