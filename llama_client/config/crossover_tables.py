@@ -240,17 +240,3 @@ class GpuTable(_RowTable, Gpu, frozen=True):
 
 class GpuPriceTable(_RowTable, GpuPrice, frozen=True):
     """The rent of a GPU: keys as the fields of `GpuPrice`."""
-
-
-class CrossoverConfig(ConfigTable):
-    """Models, GPUs and rents beyond the package's own.
-
-    Attributes:
-        models: Models.
-        gpus: GPUs.
-        gpu_prices: Rents of GPUs.
-    """
-
-    models: tuple[ModelTable, ...] = ()
-    gpus: tuple[GpuTable, ...] = ()
-    gpu_prices: tuple[GpuPriceTable, ...] = ()

@@ -20,11 +20,11 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from llama_client.catalog.catalog import ABILITIES, UserRow
-from llama_client.config.crossover_tables import CrossoverConfig
 from llama_client.config.provider_tables import GgufConfig, OllamaConfig, PluginConfig, ServiceConfig
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
+    CrossoverConfig,
     HttpConfig,
     LedgerTable,
     Name,
@@ -32,6 +32,7 @@ from llama_client.config.tables import (
     PrivacyConfig,
     RouteConfig,
     RoutingConfig,
+    RowsOf,
     TelemetryConfig,
     is_target,
     time_zone,
@@ -263,7 +264,8 @@ def _names_beside(location: tuple[int | str, ...]) -> tuple[str, ...]:
         if isinstance(part, str) and part.startswith("="):
             table = _CLASSES[part.removeprefix("=")]
         elif field is not None:
-            table = _table_in(field.annotation) or table
+            rows = next((each.table() for each in field.metadata if isinstance(each, RowsOf)), None)
+            table = rows or _table_in(field.annotation) or table
             if get_origin(field.annotation) in (dict, tuple):
                 # The name or index of an item.
                 next(parts, None)

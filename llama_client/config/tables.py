@@ -6,10 +6,13 @@ import ipaddress
 import re
 import zoneinfo
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from decimal import Context, Decimal
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -17,12 +20,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     SecretStr,
     StrictBool,
     StrictStr,
+    TypeAdapter,
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from llama_client.types.messages import MAX_TIMEOUT_S
 from llama_client.validation import broken_rule, quoted, suggestion
@@ -34,6 +40,25 @@ class ConfigTable(BaseModel):
     """A table of the configuration: immutable, and unknown keys are errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """A list of tables whose class is imported when there are any: few need it, and all would wait for it."""
+
+    module: str
+    name: str
+
+    def table(self) -> type[BaseModel]:
+        found: type[BaseModel] = getattr(import_module(self.module), self.name)
+        return found
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._validated, handler(source))
+
+    def _validated(self, value: object) -> object:
+        rows: Any = tuple[self.table(), ...]  # type: ignore[misc]
+        return TypeAdapter(rows).validate_python(value)
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
@@ -403,3 +428,30 @@ class PriceRow(ConfigTable):
         return (self.effective_from is None or self.effective_from <= day) and (
             self.effective_until is None or day < self.effective_until
         )
+
+
+if TYPE_CHECKING:
+    from llama_client.config.crossover_tables import GpuPriceTable, GpuTable, ModelTable
+
+    ModelTables: TypeAlias = tuple[ModelTable, ...]
+    GpuTables: TypeAlias = tuple[GpuTable, ...]
+    GpuPriceTables: TypeAlias = tuple[GpuPriceTable, ...]
+else:
+    _rows = partial(RowsOf, "llama_client.config.crossover_tables")
+    ModelTables = Annotated[tuple[BaseModel, ...], _rows("ModelTable")]
+    GpuTables = Annotated[tuple[BaseModel, ...], _rows("GpuTable")]
+    GpuPriceTables = Annotated[tuple[BaseModel, ...], _rows("GpuPriceTable")]
+
+
+class CrossoverConfig(ConfigTable):
+    """Models, GPUs and rents beyond the package's own.
+
+    Attributes:
+        models: Models.
+        gpus: GPUs.
+        gpu_prices: Rents of GPUs.
+    """
+
+    models: ModelTables = ()
+    gpus: GpuTables = ()
+    gpu_prices: GpuPriceTables = ()

@@ -8,7 +8,6 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from llama_client.errors import ConfigError, InvalidRequestError
-from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock, EventLoop
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting, Database
     from llama_client.costs.money import Calendar
     from llama_client.costs.queries import Reports
+    from llama_client.types.report import BudgetState, CostReport, DayCosts, TrafficReport
 
 _BY = ("provider", "target", "route", "day")
 _AGE = re.compile(r"(\d{1,9})\s*([mhdw])")
@@ -25,7 +25,7 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 Since: TypeAlias = str | date | datetime | timedelta | None
 P = ParamSpec("P")
 R = TypeVar("R")
-AnyReport = TypeVar("AnyReport", CostReport, TrafficReport)
+AnyReport = TypeVar("AnyReport", "CostReport", "TrafficReport")
 
 
 class CostSource(NamedTuple):
@@ -112,6 +112,8 @@ class Costs:
             report = client.costs.report(since="7d", by="day")
             print(report.total_usd, "and", report.unpriced_calls, "calls without a known price")
         """
+        from llama_client.types.report import CostReport
+
         source, start = self._source, self._source.start(since)
         _check_by(by)
         return source.completed(source.report(lambda reports: reports.report(start, by)) or CostReport(), start)
@@ -173,6 +175,8 @@ class Costs:
             if traffic.calls:
                 print(traffic.tokens_per_day, "tokens a day, in the busiest hour", traffic.peak_to_mean, "of the mean")
         """
+        from llama_client.types.report import TrafficReport
+
         source, start = self._source, self._source.start(since)
         filters: dict[str, object] = {"model": model, "target": target}
         for name, value in filters.items():

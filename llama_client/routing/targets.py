@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.providers.base import Provider
 from llama_client.providers.services import SERVICES
+from llama_client.validation import nearest, quoted
 
 if TYPE_CHECKING:
     from llama_client.catalog.catalog import Offer
@@ -149,9 +150,6 @@ def _of_names(name: str, providers: Providers, store: ModelStore, routes: Mappin
     hint = providers.catalog.nearest(name, day=providers.clock.today())
     if name in store.names():
         hint = f"gguf/{name}"
-    # Here, because it imports difflib.
-    from llama_client.validation import nearest, quoted
-
     where = f"no provider is named {quoted(provider)}"
     row = SERVICES.get(provider)
     if slash and row is not None:
@@ -180,8 +178,6 @@ def _of_catalogue(name: str, providers: Providers) -> list[Target]:
         if offer.provider_kind in (provider, providers.kind(provider))
     ]
     if model is None and len({target.provider_name for target in targets}) > 1:
-        from llama_client.validation import quoted
-
         choices = ", ".join(target.name for target in targets)
         raise ConfigError(f"model: {quoted(name)} could be any of {choices}: name one of them")
     if not targets:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from llama_client.config.crossover_tables import (
-    CrossoverConfig,
     ExpertsTable,
     GpuPriceTable,
     GpuTable,
@@ -28,6 +27,7 @@ from llama_client.config.provider_tables import (
 from llama_client.config.schema import Config, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
+    CrossoverConfig,
     HttpConfig,
     LedgerTable,
     OwnMachine,
