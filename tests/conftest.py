@@ -29,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_home: Path) -> None:
     """The other wire, where the command line asks for it."""
     if request.config.getoption("--over-httpx"):
+        if request.node.get_closest_marker("own_wire") is not None:
+            pytest.skip("tests the package's own wire")
         # For the processes that tests start.
         monkeypatch.setenv("LLAMA_CLIENT_HTTP__WIRE", "httpx")
         from llama_client.providers.http.client_pool import ClientPool

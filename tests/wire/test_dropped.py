@@ -140,6 +140,8 @@ def test_a_stream_that_is_collected_where_a_lock_is_held_hangs_nothing(
     assert ("http/sync_wire.py" in files) == (wire == "builtin")
 
 
+# aiohttp keeps a task alive for as long as its answer is open.
+@pytest.mark.own_wire
 # A block of `async with` cannot wait in a coroutine that is collected, and Python says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_task_that_is_collected_with_its_stream_and_its_loop_is_recorded(

@@ -62,6 +62,8 @@ def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> Non
         assert asyncio.run(texts(server.url)) == ["x" * 40] * 4
 
 
+# aiohttp's advice on large bodies, over HTTPX.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @each_mode
 def test_an_answer_before_the_whole_request_was_read_is_the_answer(mode: str) -> None:
     refusal = Answer([head(413, {"content-length": "3"}) + b"big"], "close")
@@ -79,6 +81,7 @@ def test_a_request_that_was_sent_is_recorded_as_sent_when_its_time_is_up(mode: s
     assert [attempt.sent for attempt in error.attempts] == [True]
 
 
+@pytest.mark.own_wire
 @calls
 def test_an_interrupt_within_the_parser_is_an_interrupt(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
@@ -125,6 +128,7 @@ def endless(first: bytes, piece: bytes) -> Iterator[bytes]:
         yield piece
 
 
+@pytest.mark.own_wire
 @calls
 def test_what_never_becomes_an_answer_is_refused_at_once(mode: str) -> None:
     broken = Answer(endless(b"HTTP/1.1 099 X\r\n\r\n", b"x" * 10_000), "close")
@@ -202,6 +206,7 @@ def test_a_closed_client_leaves_no_connections_in_memory() -> None:
     assert in_memory() <= before
 
 
+@pytest.mark.own_wire
 @pytest.mark.parametrize("way", ["dropped", "closed", "failed"])
 def test_every_place_for_a_connection_returns(way: str) -> None:
     pieces = [OPENAI.preamble(), OPENAI.text("Hel")]
