@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +25,6 @@ from llama_client.config.provider_tables import GgufConfig, OllamaConfig, Plugin
 from llama_client.config.tables import (
     BudgetTable,
     ConfigTable,
-    CrossoverConfig,
     HttpConfig,
     LedgerTable,
     Name,
@@ -122,6 +122,33 @@ def _is_route_name(name: str) -> str:
     if not name or "/" in name:
         raise broken_rule("", f"a route's name must not be empty or contain '/', got {quoted(name)}")
     return name
+
+
+if TYPE_CHECKING:
+    from llama_client.config.crossover_tables import GpuPriceTable, GpuTable, ModelTable
+
+    ModelTables: TypeAlias = tuple[ModelTable, ...]
+    GpuTables: TypeAlias = tuple[GpuTable, ...]
+    GpuPriceTables: TypeAlias = tuple[GpuPriceTable, ...]
+else:
+    _rows = partial(RowsOf, "llama_client.config.crossover_tables")
+    ModelTables = Annotated[tuple[BaseModel, ...], _rows("ModelTable")]
+    GpuTables = Annotated[tuple[BaseModel, ...], _rows("GpuTable")]
+    GpuPriceTables = Annotated[tuple[BaseModel, ...], _rows("GpuPriceTable")]
+
+
+class CrossoverConfig(ConfigTable):
+    """Models, GPUs and rents beyond the package's own.
+
+    Attributes:
+        models: Models.
+        gpus: GPUs.
+        gpu_prices: Rents of GPUs.
+    """
+
+    models: ModelTables = ()
+    gpus: GpuTables = ()
+    gpu_prices: GpuPriceTables = ()
 
 
 class Config(ConfigTable):

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Context, Decimal
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -428,30 +427,3 @@ class PriceRow(ConfigTable):
         return (self.effective_from is None or self.effective_from <= day) and (
             self.effective_until is None or day < self.effective_until
         )
-
-
-if TYPE_CHECKING:
-    from llama_client.config.crossover_tables import GpuPriceTable, GpuTable, ModelTable
-
-    ModelTables: TypeAlias = tuple[ModelTable, ...]
-    GpuTables: TypeAlias = tuple[GpuTable, ...]
-    GpuPriceTables: TypeAlias = tuple[GpuPriceTable, ...]
-else:
-    _rows = partial(RowsOf, "llama_client.config.crossover_tables")
-    ModelTables = Annotated[tuple[BaseModel, ...], _rows("ModelTable")]
-    GpuTables = Annotated[tuple[BaseModel, ...], _rows("GpuTable")]
-    GpuPriceTables = Annotated[tuple[BaseModel, ...], _rows("GpuPriceTable")]
-
-
-class CrossoverConfig(ConfigTable):
-    """Models, GPUs and rents beyond the package's own.
-
-    Attributes:
-        models: Models.
-        gpus: GPUs.
-        gpu_prices: Rents of GPUs.
-    """
-
-    models: ModelTables = ()
-    gpus: GpuTables = ()
-    gpu_prices: GpuPriceTables = ()

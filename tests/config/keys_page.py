@@ -24,10 +24,9 @@ from llama_client.config.provider_tables import (
     PluginConfig,
     ServiceConfig,
 )
-from llama_client.config.schema import Config, ModelRow
+from llama_client.config.schema import Config, CrossoverConfig, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
-    CrossoverConfig,
     HttpConfig,
     LedgerTable,
     OwnMachine,
