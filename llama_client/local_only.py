@@ -7,12 +7,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from llama_client.errors import LocalOnlyError, LocalOnlyRule
+from llama_client.hosts import address_of, host_of, plain
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -30,6 +31,8 @@ _MAX_SHOWN_CHARS = 253
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# As `socket.getaddrinfo` gives them.
+_AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 class ConnectionGuard:
@@ -44,7 +47,7 @@ class ConnectionGuard:
             try:
                 self._networks.append(ipaddress.ip_network(host))
             except ValueError:
-                self._names.add(_normalized(host))
+                self._names.add(_normalized(host) or host)
 
     @classmethod
     def of(cls, config: Config) -> ConnectionGuard:
@@ -57,13 +60,25 @@ class ConnectionGuard:
         if self.local_only and _normalized(host) not in self._names:
             self._checked_addresses(host, rule)
 
+    def resolve(self, host: str, port: int) -> Sequence[_AddressInfo]:
+        """The addresses of a host, as sockets take them."""
+        if not self.local_only:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # What was judged is not resolved again.
+        return [
+            found
+            for address in self.addresses(host, port)
+            for found in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        ]
+
     def addresses(self, host: str, port: int, *, rule: LocalOnlyRule = "connection") -> list[str]:
         """The addresses of a host, all of them checked, since the caller may connect to any."""
         if not self.local_only:
             return [host]
-        if _normalized(host) not in self._names:
+        name = _normalized(host)
+        if name is None or name not in self._names:
             return self._checked_addresses(host, rule)
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def refuse(self, rule: LocalOnlyRule, what: str) -> None:
@@ -105,15 +120,12 @@ class ConnectionGuard:
         raise LocalOnlyError(f"{sentence}: {outcome} (rule: {rule}{by})", rule=rule, source=self._source)
 
 
-def _normalized(host: str) -> str:
-    """A host name in its normal form: lower case, no final dot, letters of other scripts in IDNA."""
-    name = host.lower().removesuffix(".")
-    if name.isascii():
-        return name
+def _normalized(host: str) -> str | None:
+    """A host in its one form; None: it is none."""
     try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return name
+        return host_of(host)
+    except ValueError:
+        return None
 
 
 def _host_of(url: str) -> str:
@@ -127,27 +139,26 @@ def _host_of(url: str) -> str:
 
 def _ip(address: str) -> _Address:
     """An address without its zone; an IPv4-mapped IPv6 address as IPv4."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return getattr(ip, "ipv4_mapped", None) or ip
+    return plain(ipaddress.ip_address(address.partition("%")[0]))
 
 
 def _known_addresses(host: str) -> list[str] | None:
     """The addresses of a host, without a name server; None: unknown."""
-    try:
-        _ip(host)
-    except ValueError:
-        name = _normalized(host)
-    else:
-        return [host]
+    name = _normalized(host)
+    if name is None:
+        return None
+    if address_of(name) is not None:
+        return [name]
     return ["127.0.0.1", "::1"] if _is_localhost(name) else _hosts.addresses(name) or None
 
 
 def is_this_machine(host: str) -> bool:
     """Whether a host is certainly this machine. No name is resolved: only `localhost` and its subdomains are known."""
-    try:
-        return _ip(host).is_loopback
-    except ValueError:
-        return _is_localhost(_normalized(host))
+    name = _normalized(host)
+    if name is None:
+        return False
+    address = address_of(name)
+    return _is_localhost(name) if address is None else plain(address).is_loopback
 
 
 def _is_localhost(name: str) -> bool:
@@ -205,11 +216,9 @@ def _addresses_of(name: str, content: bytes) -> list[str]:
     for line in _lines_with(name.encode("utf-8", "surrogatepass"), content):
         address, *names = line.decode("utf-8", "replace").partition("#")[0].split() or [""]
         if name in map(_normalized, names):
-            try:
-                _ip(address)
-            except ValueError:
-                continue
-            addresses.append(address)
+            found = address_of(address)
+            if found is not None:
+                addresses.append(str(found))
     return list(dict.fromkeys(addresses))
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
+from llama_client.hosts import with_plain_host
 from llama_client.providers.services import service_of
 from llama_client.types.messages import HeaderName, header_value
 from llama_client.validation import broken_rule
@@ -28,6 +29,7 @@ def _secret_text(value: object) -> object:
 
 
 def web_address(url: str) -> str:
+    """Checks an address; its host comes in the form that is judged and connected to."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it is read to be checked
@@ -38,7 +40,10 @@ def web_address(url: str) -> str:
         raise broken_rule("", "must be an address such as https://example.com/v1")
     if parts.username or parts.password:
         raise broken_rule("", "must contain no user name or password: use api_key or headers")
-    return url
+    try:
+        return with_plain_host(url)
+    except ValueError:
+        raise broken_rule("", "must be an address such as https://example.com/v1, its host a name or an IP") from None
 
 
 def proxy_address(proxy: str) -> str:

@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from llama_client.hosts import host_of
 from llama_client.types.messages import MAX_TIMEOUT_S
 from llama_client.validation import broken_rule, quoted, suggestion
 
@@ -238,7 +239,6 @@ class OwnMachine(ConfigTable):
         return self.usd_per_hour
 
 
-_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 # Some systems resolve a number as an address, others as a name.
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*")
 _EXPECTED = "must be a name (gpu-box.lan), an IP address (10.0.0.5) or a network (10.0.0.0/24)"
@@ -260,13 +260,11 @@ def _host(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    name = text.lower().removesuffix(".")
-    if not name.isascii():
-        try:
-            name = name.encode("idna").decode("ascii")
-        except UnicodeError:
-            name = ""
-    if len(name) > 253 or not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
+    try:
+        name = host_of(text)
+    except ValueError:
+        name = ""
+    if not name or ":" in name or _NUMBER.fullmatch(name):
         without = " without scheme, port, path or wildcard" if any(mark in text for mark in ":/*[") else ""
         raise broken_rule("", f"{_EXPECTED}{without}, got {quoted(text)}")
     return name

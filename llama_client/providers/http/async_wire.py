@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -366,14 +365,9 @@ class AsyncWire:
         try:
             async with asyncio.timeout(min(waits.longest_s(), CONNECT_TIMEOUT_S)) as timer:
                 waits.stop_by(partial(expire, timer))
-                # In threads, as reading the certificates and the hosts file may take a while.
+                # In threads, as reading the certificates, the hosts file and name servers may take a while.
                 tls = await asyncio.to_thread(self._ssl_context) if origin.scheme == "https" else None
-                hosts = [origin.host]
-                if self._guard.local_only:
-                    hosts = await asyncio.to_thread(self._guard.addresses, origin.host, origin.port)
-                found = []
-                for host in hosts:
-                    found += await loop.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+                found = await asyncio.to_thread(self._guard.resolve, origin.host, origin.port)
                 delay_s = _NEXT_ADDRESS_S if len(found) > 1 else None
                 connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=delay_s)
                 try:

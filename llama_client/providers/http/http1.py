@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httptools
 
+from llama_client.hosts import with_plain_host
+
 # The head of an answer, its trailers, and what frames a body, each.
 MAX_HEAD_BYTES = 128 << 10
 # What one read takes from a socket, and the most that one step of decompression gives.
@@ -72,7 +74,7 @@ class HttpOrigin(NamedTuple):
     """Where connections lead: requests to equal origins share them."""
 
     scheme: str
-    # As in the address, in ASCII: what the guard judges, and what is connected to.
+    # In its one form: what the guard judges, and what is connected to.
     host: str
     port: int
 
@@ -92,8 +94,8 @@ class RequestHeads:
     """The heads of requests to one address, each prepared once."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(url)
-        host = _ascii_host(parts.hostname or "")
+        parts = urlsplit(with_plain_host(url))
+        host = parts.hostname or ""
         self.origin = HttpOrigin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
         self._path = quote(parts.path, safe=_SAFE)
         self._query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
@@ -138,14 +140,6 @@ class RequestHeads:
             if not _NAME.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value) or name.lower() in _FRAMING:
                 raise ValueError(f"the header {name!r} cannot be sent")
             known[name.lower()] = (name, value.strip())
-
-
-def _ascii_host(host: str) -> str:
-    if host.isascii():
-        return host
-    import httpx
-
-    return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
 
 
 def is_redirect(status: int, headers: Mapping[str, str]) -> bool:

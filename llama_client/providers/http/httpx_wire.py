@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
+from llama_client.hosts import with_plain_host
 from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S
 from llama_client.providers.http.transport import DynamicTimeout, DynamicTimeoutStream, shut
 from llama_client.providers.http.waits import AsyncWaits, Waits, expire
@@ -23,7 +24,7 @@ class _Requests(Generic[Client]):
 
     def __init__(self, client: Client, url: str, headers: Mapping[str, str], *, is_foreign: bool = False) -> None:
         self.client: Client = client
-        self._base = httpx.URL(url)
+        self._base = httpx.URL(with_plain_host(url))
         self._urls = {"": self._base}
         # The headers and the authentication that a user's own client adds are for the provider alone.
         self._headers = httpx.Headers({} if is_foreign else client.headers)

@@ -298,11 +298,7 @@ class SyncWire:
         failure: Exception | None = None
         tls = self._ssl_context() if origin.scheme == "https" else None
         try:
-            found = [
-                address
-                for host in self._guard.addresses(origin.host, origin.port)
-                for address in socket.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
-            ]
+            found = self._guard.resolve(origin.host, origin.port)
         except (OSError, UnicodeError) as error:
             raise NotConnectedError(str(error)) from error
         for family, kind, protocol, _, address in found:

@@ -224,7 +224,7 @@ def aiohttp_transport(
             # aiohttp's resolver is not called for IP addresses, or for what looks like one to aiohttp.
             if guard.local_only:
                 # In a thread, as it may read a file.
-                await asyncio.to_thread(guard.require_allowed, request.url.host)
+                await asyncio.to_thread(guard.require_allowed, request.url.raw_host.decode("ascii"))
             if credentials and request.url.scheme == "http":
                 # Without a tunnel, the request itself carries the proxy's credentials.
                 request.headers.update(credentials)
