@@ -7,13 +7,14 @@ import os
 import socket
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from llama_client.errors import LocalOnlyError, LocalOnlyRule
-from llama_client.hosts import address_of, host_of, plain
+from llama_client.hosts import address_of, bare, host_of, in_own_script, name_in, name_of, plain
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -47,7 +48,8 @@ class ConnectionGuard:
             try:
                 self._networks.append(ipaddress.ip_network(host))
             except ValueError:
-                self._names.add(_normalized(host) or host)
+                self._names.add(name_of(host))
+        self._names.discard("")
 
     @classmethod
     def of(cls, config: Config) -> ConnectionGuard:
@@ -57,28 +59,30 @@ class ConnectionGuard:
 
     def require_allowed(self, host: str, *, rule: LocalOnlyRule = "connection") -> None:
         """Refuses a host that may not be reached, without resolving it; names in `allow_hosts` are allowed."""
-        if self.local_only and _normalized(host) not in self._names:
+        if self.local_only and name_of(host) not in self._names:
             self._checked_addresses(host, rule)
 
     def resolve(self, host: str, port: int) -> Sequence[_AddressInfo]:
         """The addresses of a host, as sockets take them."""
-        if not self.local_only:
-            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         # What was judged is not resolved again.
+        flags = socket.AI_NUMERICHOST if self.local_only else 0
         return [
             found
             for address in self.addresses(host, port)
-            for found in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            for found in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
         ]
 
     def addresses(self, host: str, port: int, *, rule: LocalOnlyRule = "connection") -> list[str]:
-        """The addresses of a host, all of them checked, since the caller may connect to any."""
+        """The addresses of a host, all of them checked, since the caller may connect to any.
+
+        Raises:
+            OSError: It cannot be resolved.
+        """
         if not self.local_only:
-            return [host]
-        name = _normalized(host)
-        if name is None or name not in self._names:
-            return self._checked_addresses(host, rule)
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            return [_with_numbered_zone(host)]
+        if name_of(host) not in self._names:
+            return list(map(_with_numbered_zone, self._checked_addresses(host, rule)))
+        found = socket.getaddrinfo(host_of(host), port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def refuse(self, rule: LocalOnlyRule, what: str) -> None:
@@ -88,11 +92,11 @@ class ConnectionGuard:
     def refuse_redirect(self, url: str, location: str) -> None:
         """Refuses a redirect, also to an allowed host."""
         if self.local_only:
-            host = _host_of(location)
+            host = _shown_host(location)
             to = f"to {host}" if host else "elsewhere"
             self._refuse(
                 "redirect",
-                f"local_only is on, and the server at {_host_of(url)} redirects {to}",
+                f"local_only is on, and the server at {_shown_host(url)} redirects {to}",
                 "the redirect was not followed; set base_url to the right address",
             )
 
@@ -120,21 +124,29 @@ class ConnectionGuard:
         raise LocalOnlyError(f"{sentence}: {outcome} (rule: {rule}{by})", rule=rule, source=self._source)
 
 
-def _normalized(host: str) -> str | None:
-    """A host in its one form; None: it is none."""
-    try:
-        return host_of(host)
-    except ValueError:
-        return None
-
-
-def _host_of(url: str) -> str:
+def _shown_host(url: str) -> str:
     """The host of an untrusted address; empty if it has none."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return ""
     return "".join(sign for sign in host[:_MAX_SHOWN_CHARS] if sign.isprintable())
+
+
+def _with_numbered_zone(host: str) -> str:
+    """An address whose zone is a number: that of an interface's name depends on the system and on the address."""
+    address, percent, zone = host.partition("%")
+    if not percent:
+        return host
+    try:
+        number = socket.if_nametoindex(zone)
+    except OSError:
+        number = 0
+    if number:
+        return f"{address}%{number}"
+    if zone.isdigit():
+        return host
+    raise OSError(f"this machine has no network interface {zone}")
 
 
 def _ip(address: str) -> _Address:
@@ -144,21 +156,26 @@ def _ip(address: str) -> _Address:
 
 def _known_addresses(host: str) -> list[str] | None:
     """The addresses of a host, without a name server; None: unknown."""
-    name = _normalized(host)
-    if name is None:
+    try:
+        known = host_of(host)
+    except ValueError:
         return None
-    if address_of(name) is not None:
-        return [name]
+    if address_of(known) is not None:
+        return [known]
+    name = bare(known)
     return ["127.0.0.1", "::1"] if _is_localhost(name) else _hosts.addresses(name) or None
 
 
 def is_this_machine(host: str) -> bool:
     """Whether a host is certainly this machine. No name is resolved: only `localhost` and its subdomains are known."""
-    name = _normalized(host)
-    if name is None:
-        return False
+    name = name_of(host)
     address = address_of(name)
     return _is_localhost(name) if address is None else plain(address).is_loopback
+
+
+def leads_here(url: str) -> bool:
+    """Whether the host of a URL is certainly this machine."""
+    return is_this_machine(name_in(url))
 
 
 def _is_localhost(name: str) -> bool:
@@ -178,6 +195,8 @@ class _Hosts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stamp: object = None
+        # When the file was first seen so.
+        self._seen_s = 0.0
         self._found: dict[str, list[str]] = {}
 
     def addresses(self, name: str) -> list[str]:
@@ -187,20 +206,27 @@ class _Hosts:
             with self._lock:
                 if stamp == self._stamp and name in self._found:
                     return self._found[name]
+            begun_s = time.monotonic()
             with file.open("rb") as opened:
                 status = os.fstat(opened.fileno())
                 found = _addresses_of(name, opened.read(_MAX_HOSTS_BYTES))
         except OSError:
             return []
-        # A file written just now may change again within the same tick of the file system's clock.
-        if time.time() - status.st_mtime > _SETTLED_S:
-            stamp = _stamp(file, status)
-            with self._lock:
-                if stamp != self._stamp or len(self._found) >= _MAX_KEPT_NAMES:
-                    self._found.clear()
-                self._stamp = stamp
-                self._found[name] = found
+        self._keep(name, found, _stamp(file, status), begun_s, written_s=status.st_mtime)
         return found
+
+    def _keep(self, name: str, found: list[str], stamp: object, begun_s: float, *, written_s: float) -> None:
+        with self._lock:
+            if stamp != self._stamp:
+                self._stamp, self._seen_s = stamp, begun_s
+                self._found.clear()
+            # A file written just now may change again within the same tick of the file system's clock, which may be
+            # ahead of this machine's.
+            is_settled = time.time() - written_s > _SETTLED_S or begun_s - self._seen_s > _SETTLED_S
+            if is_settled:
+                if len(self._found) >= _MAX_KEPT_NAMES:
+                    self._found.clear()
+                self._found[name] = found
 
 
 _hosts = _Hosts()
@@ -212,28 +238,34 @@ def _stamp(file: Path, status: os.stat_result) -> object:
 
 
 def _addresses_of(name: str, content: bytes) -> list[str]:
-    addresses: list[str] = []
-    for line in _lines_with(name.encode("utf-8", "surrogatepass"), content):
-        address, *names = line.decode("utf-8", "replace").partition("#")[0].split() or [""]
-        if name in map(_normalized, names):
+    text = content.decode("utf-8", "replace")
+    if not text.isascii():
+        # Nearly as host names are mapped; that for each name in a large file would take seconds.
+        text = unicodedata.normalize("NFKC", text)
+    text = text.lower()
+    found = (address for form in dict.fromkeys((name, in_own_script(name))) for address in _listed(form, text))
+    return list(dict.fromkeys(found))
+
+
+def _listed(name: str, text: str) -> Iterator[str]:
+    """The addresses of a name in the lower-case text of a hosts file."""
+    for line in _lines_with(name, text):
+        address, *names = line.partition("#")[0].split() or [""]
+        if name in (each.removesuffix(".") for each in names):
             found = address_of(address)
             if found is not None:
-                addresses.append(str(found))
-    return list(dict.fromkeys(addresses))
+                yield str(found)
 
 
-def _lines_with(wanted: bytes, content: bytes) -> Iterator[bytes]:
-    """The lines that may contain a name. Splitting a large file into all of its lines takes a second."""
-    if not wanted:
-        return
-    if not content.isascii():
-        # A name in other scripts must match its IDNA form.
-        yield from content.splitlines()
-        return
-    lowered = content.lower()
+def _lines_with(wanted: str, text: str) -> Iterator[str]:
+    """The lines with a word that is, or begins with, a name. Splitting a large file into all lines takes a second."""
     end = 0
-    while (at := lowered.find(wanted, end)) >= 0:
-        start = lowered.rfind(b"\n", 0, at) + 1
-        end = lowered.find(b"\n", at)
-        end = len(content) if end < 0 else end
-        yield content[start:end]
+    while (at := text.find(wanted, end)) >= 0:
+        if not text[at - 1 : at].isspace():
+            # Within a longer name, of which a block list may have many.
+            end = at + len(wanted)
+            continue
+        start = text.rfind("\n", 0, at) + 1
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        yield text[start:end]

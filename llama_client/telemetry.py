@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic_core import from_json
 
 from llama_client.errors import MissingExtraError
+from llama_client.hosts import name_in
 from llama_client.types.completion import Usage
 from llama_client.version import __version__
 
@@ -44,11 +45,11 @@ _COUNTS = tuple(4**power for power in range(14))
 
 
 def server_attributes(name: str, kind: str, url: str | None) -> Attributes:
-    parts = urlsplit(url or "")
-    own = "openai" if parts.hostname == "api.openai.com" else name
+    parts, host = urlsplit(url or ""), name_in(url or "")
+    own = "openai" if host == "api.openai.com" else name
     attributes: Attributes = {"gen_ai.provider.name": own if kind == "openai" else kind}
-    if parts.hostname:
-        attributes |= {_SERVER_ADDRESS: parts.hostname, "server.port": parts.port or _PORTS.get(parts.scheme, 443)}
+    if host:
+        attributes |= {_SERVER_ADDRESS: host, "server.port": parts.port or _PORTS.get(parts.scheme, 443)}
     return attributes
 
 

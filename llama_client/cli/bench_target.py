@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.bench.levels import Level
@@ -21,7 +20,7 @@ from llama_client.crossover.throughput.points import CPU, MeasuredPoint
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
 from llama_client.crossover.user_tables import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
-from llama_client.local_only import is_this_machine
+from llama_client.local_only import leads_here
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def bench_target(
 
 
 def is_loopback(url: str) -> bool:
-    return is_this_machine(urlsplit(url if "//" in url else f"//{url}").hostname or "")
+    return leads_here(url if "//" in url else f"//{url}")
 
 
 def _gpu_of(machine: Machine, kind: str, n_gpu_layers: int | None) -> str | None:

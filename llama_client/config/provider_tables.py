@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,14 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
-from llama_client.hosts import with_plain_host
+from llama_client.hosts import plain_url, with_plain_host
 from llama_client.providers.services import service_of
 from llama_client.types.messages import HeaderName, header_value
 from llama_client.validation import broken_rule
 
 Threads = Annotated[int, Field(strict=True, ge=1, le=4096)]
-# A name in any letters, or an address.
-_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%.+)?")
 KEY_SOURCES = ("api_key", "api_key_env", "api_key_file", "api_key_command")
 
 
@@ -47,20 +44,19 @@ def web_address(url: str) -> str:
 
 
 def proxy_address(proxy: str) -> str:
-    """Checks the address of a proxy. It may contain a password, so no message repeats it."""
+    """Checks the address of a proxy, as `web_address` does. It may contain a password, so no message repeats it."""
     try:
-        parts = urlsplit(proxy)
-        is_valid = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+        url = plain_url(proxy)
+        is_valid = url.parts.scheme in ("http", "https") and url.parts.port != 0
     except ValueError:
-        is_valid = None
+        is_valid = False
     if not is_valid:
         raise broken_rule("", "must be an address such as http://proxy.example:3128 (http and https are known)")
-    return proxy
+    return url.text
 
 
 def _proxy(proxy: SecretStr) -> SecretStr:
-    proxy_address(proxy.get_secret_value())
-    return proxy
+    return SecretStr(proxy_address(proxy.get_secret_value()))
 
 
 def _header_value(value: SecretStr) -> SecretStr:

@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from llama_client.hosts import host_of
+from llama_client.hosts import NUMBER, address_of, name_of
 from llama_client.types.messages import MAX_TIMEOUT_S
 from llama_client.validation import broken_rule, quoted, suggestion
 
@@ -92,7 +92,7 @@ _SQLITE_FILE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
 _WORD = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _POSTGRES_URL = re.compile(
-    rf"postgres(?:ql)?://(?:{_WORD}*(?::{_WORD}*)?@)?(?P<host>{_WORD}*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
+    rf"postgres(?:ql)?://(?:{_WORD}*(?::{_WORD}*)?@)?(?P<host>{_WORD}*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::\d+)?"
     rf"(?:/(?P<name>{_WORD}*))?(?:\?(?:{_WORD}+={_WORD}*(?:&|$))*)?"
 )
 
@@ -239,12 +239,13 @@ class OwnMachine(ConfigTable):
         return self.usd_per_hour
 
 
-# Some systems resolve a number as an address, others as a name.
-_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*")
 _EXPECTED = "must be a name (gpu-box.lan), an IP address (10.0.0.5) or a network (10.0.0.0/24)"
 
 
 def _host(text: str) -> str:
+    if "%" in text:
+        # With a zone, which Python's networks may have too.
+        return _name(text)
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -260,11 +261,12 @@ def _host(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    try:
-        name = host_of(text)
-    except ValueError:
-        name = ""
-    if not name or ":" in name or _NUMBER.fullmatch(name):
+    name = name_of(text)
+    # In other scripts, or with a zone.
+    if address_of(name) is not None:
+        return name
+    # With a hyphen before it, it is an option that was meant for a command.
+    if not name or name.startswith("-") or NUMBER.fullmatch(name):
         without = " without scheme, port, path or wildcard" if any(mark in text for mark in ":/*[") else ""
         raise broken_rule("", f"{_EXPECTED}{without}, got {quoted(text)}")
     return name

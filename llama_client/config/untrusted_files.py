@@ -13,6 +13,7 @@ from llama_client.config.environment import PREFIX, plain_name
 from llama_client.config.provider_tables import KEY_SOURCES
 from llama_client.config.schema import kind_of
 from llama_client.errors import PluginError
+from llama_client.hosts import name_in
 from llama_client.providers.services import LOOPBACK, Service, all_services, service_of
 from llama_client.validation import Problem
 
@@ -151,6 +152,5 @@ def _is_inside(file: str, folder: Path) -> bool:
 
 def _host(url: object) -> tuple[str, str]:
     with suppress(ValueError):
-        parts = urlsplit(str(url))
-        return parts.scheme.lower(), parts.hostname or ""
+        return urlsplit(str(url)).scheme, name_in(str(url))
     return "", ""

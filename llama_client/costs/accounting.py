@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
@@ -16,6 +17,7 @@ from llama_client.costs.bills import MachineTime
 from llama_client.costs.ledger import Ledger, RequestIds
 from llama_client.costs.prices import PriceBook, Sellers
 from llama_client.errors import MissingExtraError
+from llama_client.local_only import is_this_machine
 from llama_client.process import at_fork
 from llama_client.reaper import Reaper
 
@@ -112,10 +114,12 @@ class Database:
         if url == "sqlite":
             self._file = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
         parts = urlsplit(url)
-        # None: it is a file, or the URL names no host.
-        self.host = None if self._file is not None else parts.hostname
+        # As libpq reads it. None: it is a file, or the URL names no host.
+        self.host = None if self._file is not None or parts.hostname is None else unquote(parts.hostname)
         # Without the password.
-        self.name = f"postgresql://{self.host or ''}{parts.path}" if self._file is None else f"sqlite:///{self._file}"
+        self.name = (
+            f"postgresql://{parts.hostname or ''}{parts.path}" if self._file is None else f"sqlite:///{self._file}"
+        )
         if self._file is None and (config.ledger.enabled or config.budgets):
             if find_spec("psycopg") is None:
                 raise MissingExtraError(
@@ -127,6 +131,21 @@ class Database:
     @property
     def _url(self) -> str:
         return self._secret_url.get_secret_value()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is certainly on this machine: a file, or a server at loopback or a Unix socket."""
+        if self._file is not None:
+            return True
+        fields = (field.partition("=") for field in urlsplit(self._url).query.split("&"))
+        options = {unquote(name): unquote(value) for name, _, value in fields}
+        if "service" in options or os.environ.get("PGSERVICE"):
+            return False
+        # libpq's own order: an address goes before a host.
+        places = (options.get("hostaddr"), os.environ.get("PGHOSTADDR"), options.get("host"), self.host)
+        place = next(filter(None, places), None) or os.environ.get("PGHOST", "")
+        # None at all is its default, a Unix socket.
+        return all(not host or host.startswith(("/", "@")) or is_this_machine(host) for host in place.split(","))
 
     def open(self) -> Storage:
         """The database. Imports SQLAlchemy, which takes a third of a second: not for an event loop."""
@@ -157,7 +176,8 @@ class Database:
         if not self._guard.local_only:
             return None
         parts = urlsplit(self._url)
-        if not self.host or "host" in parts.query or "service" in parts.query or "," in parts.netloc:
+        query = unquote(parts.query)
+        if not self.host or "host" in query or "service" in query or "," in unquote(parts.netloc):
             what = "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)"
             self._guard.refuse("ledger", what)
         assert self.host is not None

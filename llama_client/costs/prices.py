@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
+from llama_client.hosts import name_in
 from llama_client.providers.services import service_of
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _begin_of(model: types.ModelInfo, at: datetime) -> date | None:
 
 def _is_nearby(url: str) -> bool:
     """Whether an address is of this machine or its network, whose models have no public price."""
-    host = urlsplit(url).hostname or ""
+    host = name_in(url)
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:

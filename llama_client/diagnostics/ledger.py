@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from llama_client.costs.accounting import Database
@@ -18,7 +17,7 @@ from llama_client.costs.prices import STALE_AFTER_DAYS, HourPrice, Price, PriceB
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import gib, nearest_folder
 from llama_client.errors import LlamaClientError, LocalOnlyError, MissingExtraError
-from llama_client.local_only import ConnectionGuard, is_this_machine
+from llama_client.local_only import ConnectionGuard, leads_here
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
@@ -70,7 +69,7 @@ def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offl
     check = _LedgerCheck(config, database, clock)
     if check.file is not None:
         return list(check.of_file(check.file))
-    if offline and database.host is not None and not is_this_machine(database.host):
+    if offline and not database.is_here:
         return [check.finding("ledger", "skipped", "not contacted: --offline")]
     return list(check.of_content())
 
@@ -275,7 +274,7 @@ def _unknown(state: TargetState, providers: Providers, *, refuses: bool) -> Find
     status: Status = "problem" if refuses else "warning"
     if refuses:
         message += ", and a budget refuses unpriced targets (on_unpriced)"
-    elif is_this_machine(urlsplit(providers.url(state.provider) or "").hostname or ""):
+    elif leads_here(providers.url(state.provider) or ""):
         status = "info"
     remedy = _OWN_PRICE.format(state.name)
     if providers.kind(state.provider) == "openai":

@@ -12,11 +12,11 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from llama_client import errors
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Section, Status
 from llama_client.errors import AuthenticationError, LlamaClientError, LocalOnlyError, PermissionDeniedError
+from llama_client.hosts import host_in, name_in
 from llama_client.local_only import is_this_machine
 from llama_client.providers.services import service_of
 from llama_client.redaction import without_credentials
@@ -168,7 +168,7 @@ class ProviderCheck:
 
     def _not_allowed(self, url: str) -> Finding | None:
         """Why the provider must not be contacted; None: it may. To find out, nothing is contacted either."""
-        host, url = urlsplit(url).hostname or "", without_credentials(url)
+        host, url = host_in(url), without_credentials(url)
         if self.checked.is_wrong("providers", self.name):
             message = "not contacted: its table in the configuration is wrong"
             return self._reach("skipped", message, rule="configuration", url=url)
@@ -190,7 +190,7 @@ class ProviderCheck:
         message, remedy = f"not contacted: {error}", None
         if self.providers.is_configured(self.name):
             remedy = _FORBIDDEN_REMEDIES.get(error.rule, "Remove its table, or switch local_only off.")
-            remedy = remedy.format(host=urlsplit(url).hostname or "")
+            remedy = remedy.format(host=name_in(url))
         return self._reach("warning" if remedy else "info", message, remedy, rule="local_only", url=url)
 
     def _reach(self, status: Status, message: str, remedy: str | None = None, **facts: Fact) -> Finding:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from llama_client.config.provider_tables import HttpProviderConfig, OllamaConfig
 from llama_client.errors import ModelNotFoundError, ProviderError
+from llama_client.hosts import host_in, name_in
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused
 from llama_client.providers.http.sdk import HttpService, is_cloud_model
@@ -17,6 +19,10 @@ from llama_client.providers.wire.openai_response import below, count
 from llama_client.redaction import without_credentials
 
 _PORT = 11434
+# Also where it is no number.
+_WRITTEN_PORT = re.compile(r":[^:\]]*$")
+# Without a host it is refused at its use. What was written may contain a password, so it is not quoted.
+_NO_URL = "http://"
 
 
 class Ollama(HttpService):
@@ -44,7 +50,7 @@ class Ollama(HttpService):
         return ollama_url(table.base_url or environ.get("OLLAMA_HOST") or "")
 
     def is_free(self, model: str, url: str) -> bool:
-        return not is_cloud_model(model) and urlsplit(url).hostname not in self.row.key_hosts
+        return not is_cloud_model(model) and name_in(url) not in self.row.key_hosts
 
     def is_same_model(self, one: str, other: str) -> bool:
         return _full_name(one) == _full_name(other)
@@ -82,9 +88,11 @@ def ollama_url(host: str) -> str:
     try:
         parts = urlsplit(text if has_scheme else f"http://{text}")
     except ValueError:
-        # Without a host it is refused at its use. The text may contain a password, so it is not quoted.
-        return "http://"
-    name = parts.hostname or "127.0.0.1"
+        return _NO_URL
+    place = _WRITTEN_PORT.sub("", parts.netloc.rpartition("@")[2])
+    name = host_in(f"//{place}") if place else "127.0.0.1"
+    if not name:
+        return _NO_URL
     # A server that listens on every address is reached at loopback.
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - it is compared, not bound
     try:
@@ -93,7 +101,7 @@ def ollama_url(host: str) -> str:
         port = None
     if port is None and not has_scheme:
         port = _PORT
-    shown = f"[{name}]" if ":" in name else name
+    shown = f"[{name.replace('%', '%25')}]" if ":" in name else name
     return f"{parts.scheme}://{shown}{f':{port}' if port is not None else ''}{parts.path}"
 
 

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from llama_client.errors import PluginError
+from llama_client.hosts import name_in
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -140,7 +140,7 @@ class Service:
     @property
     def host(self) -> str:
         """The host of `base_url`."""
-        return urlsplit(self.base_url).hostname or ""
+        return name_in(self.base_url)
 
     @property
     def key_hosts(self) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 
-from llama_client.hosts import with_plain_host
 from llama_client.validation import broken_rule
 
 # Groq accepts 20 MB by address and 4 MB inline; llama.cpp and Ollama scale every image down.
@@ -126,8 +125,9 @@ def _image_url(value: object) -> object:
 
 def _is_web_address(text: str) -> bool:
     try:
-        parts = urlsplit(with_plain_host(text))
-        return parts.scheme in ("http", "https") and (parts.port or 1) > 0
+        # Not more, as most providers fetch the image themselves.
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         return False
 

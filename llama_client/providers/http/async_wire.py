@@ -375,7 +375,7 @@ class AsyncWire:
                         partial(_LoopConnection, origin, loop),
                         sock=connected,
                         ssl=tls,
-                        server_hostname=None if tls is None else origin.host,
+                        server_hostname=None if tls is None else origin.tls_name,
                     )
                 except BaseException:
                     connected.close()

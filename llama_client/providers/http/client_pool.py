@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from llama_client.config.provider_tables import proxy_address
 from llama_client.errors import ConfigError, InvalidRequestError
+from llama_client.hosts import bare, in_own_script, name_of, plain_url
 from llama_client.local_only import ConnectionGuard, is_this_machine
 from llama_client.providers.http.http1 import RequestHeads
 
@@ -185,22 +185,31 @@ def _checked_proxy(proxy: str, source: str) -> str:
     import httpx
 
     try:
-        httpx.Proxy(proxy_address(proxy))
+        url = plain_url(proxy_address(proxy)).for_httpx
+        httpx.Proxy(url)
     except (ValueError, httpx.InvalidURL) as error:
         # HTTPX's own message could quote a password.
         rule = str(error) if isinstance(error, PydanticCustomError) else "must be a valid address"
         raise ConfigError(f"{source} {rule}") from None
-    return proxy
+    return url
 
 
 def _proxy_of_environment(url: str) -> str | None:
     """The environment's proxy for an address, found as other programs do; none for this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    _, parts, host = plain_url(url)
     if is_this_machine(host):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(host):
+    if not proxy or _is_excepted(host, proxies.get("no", "")):
         return None
     return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}", _OF_ENVIRONMENT)
+
+
+def _is_excepted(host: str, exceptions: str) -> bool:
+    """Whether `NO_PROXY`, or the system's own list, names a host, in ASCII or in its own script."""
+    name = bare(host)
+    if any(map(urllib.request.proxy_bypass, dict.fromkeys((host, name, in_own_script(name))))):
+        return True
+    excepted = [name_of(each.strip().lstrip(".")) for each in exceptions.split(",")]
+    return any(each and (name == each or name.endswith(f".{each}")) for each in excepted)

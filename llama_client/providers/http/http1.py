@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import httptools
 
-from llama_client.hosts import with_plain_host
+from llama_client.hosts import bare, plain_url
 
 # The head of an answer, its trailers, and what frames a body, each.
 MAX_HEAD_BYTES = 128 << 10
@@ -78,6 +78,11 @@ class HttpOrigin(NamedTuple):
     host: str
     port: int
 
+    @property
+    def tls_name(self) -> str:
+        """The name that the certificate must have."""
+        return bare(self.host)
+
 
 class Head(NamedTuple):
     """Everything before a request's body but its length. It holds the key, so it has no representation."""
@@ -94,16 +99,14 @@ class RequestHeads:
     """The heads of requests to one address, each prepared once."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(with_plain_host(url))
-        host = parts.hostname or ""
-        self.origin = HttpOrigin(parts.scheme, host, parts.port or _PORTS[parts.scheme])
+        _, parts, host = plain_url(url)
+        self.origin = HttpOrigin(parts.scheme, host, _PORTS[parts.scheme] if parts.port is None else parts.port)
         self._path = quote(parts.path, safe=_SAFE)
         self._query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
-        shown = f"[{host}]" if ":" in host else host
         port = "" if self.origin.port == _PORTS[parts.scheme] else f":{self.origin.port}"
         # Answers are small, and a compressing server may hold back the chunks of a stream.
         self._headers = {
-            "host": ("Host", f"{shown}{port}"),
+            "host": ("Host", f"{host_shown(host)}{port}"),
             "accept-encoding": ("Accept-Encoding", "identity"),
         }
         self._add(self._headers, headers)
@@ -140,6 +143,12 @@ class RequestHeads:
             if not _NAME.fullmatch(name) or _FORBIDDEN_IN_VALUE.search(value) or name.lower() in _FRAMING:
                 raise ValueError(f"the header {name!r} cannot be sent")
             known[name.lower()] = (name, value.strip())
+
+
+def host_shown(host: str) -> str:
+    """A host in the header `Host`, without what only this machine knows."""
+    known = bare(host)
+    return f"[{known}]" if ":" in known else known
 
 
 def is_redirect(status: int, headers: Mapping[str, str]) -> bool:

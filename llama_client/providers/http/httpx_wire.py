@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from llama_client.hosts import with_plain_host
-from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S
+from llama_client.hosts import bare, plain_url
+from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S, host_shown
 from llama_client.providers.http.transport import DynamicTimeout, DynamicTimeoutStream, shut
 from llama_client.providers.http.waits import AsyncWaits, Waits, expire
 
@@ -24,13 +24,22 @@ class _Requests(Generic[Client]):
 
     def __init__(self, client: Client, url: str, headers: Mapping[str, str], *, is_foreign: bool = False) -> None:
         self.client: Client = client
-        self._base = httpx.URL(with_plain_host(url))
+        plain = plain_url(url)
+        try:
+            self._base = httpx.URL(plain.for_httpx)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"HTTPX cannot use its address: {error}") from None
         self._urls = {"": self._base}
         # The headers and the authentication that a user's own client adds are for the provider alone.
         self._headers = httpx.Headers({} if is_foreign else client.headers)
         self._auth: Any = None if is_foreign else httpx.USE_CLIENT_DEFAULT
         # Answers are small, and a compressing server may hold back the chunks of a stream.
         self._headers["accept-encoding"] = "identity"
+        # HTTPX makes this header by rules of its own, which fail for some names that resolvers know.
+        port = "" if self._base.port is None else f":{self._base.port}"
+        self._headers.setdefault("host", f"{host_shown(plain.host)}{port}")
+        # Of a certificate, the name alone.
+        self._extensions = {} if bare(plain.host) == plain.host else {"sni_hostname": bare(plain.host)}
         self._headers.update(headers)
 
     def _request(
@@ -43,7 +52,9 @@ class _Requests(Generic[Client]):
         if headers:
             merged = merged.copy()
             merged.update(headers)
-        return httpx.Request(method, url, headers=merged, content=body, extensions={"timeout": timeouts})
+        return httpx.Request(
+            method, url, headers=merged, content=body, extensions={**self._extensions, "timeout": timeouts}
+        )
 
 
 class HttpxEndpoint(_Requests[httpx.Client]):

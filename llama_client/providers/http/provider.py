@@ -27,6 +27,7 @@ from llama_client.errors import (
     ModelNotFoundError,
     ProviderError,
 )
+from llama_client.hosts import host_in
 from llama_client.process import at_fork
 from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
@@ -102,6 +103,10 @@ class HttpProvider(Provider):
     def require(self, call: ProviderCall) -> None:
         # First: the codec's own refusals must not hide a violation of `local_only`.
         self._require_local(call)
+        for url in self._images_to_fetch(call) if self.service.fetches_images else ():
+            if not host_in(url):
+                message = f"messages: the image at {_shown(url)} cannot be fetched: its host is no name and no IP"
+                raise InvalidRequestError(message, param="messages")
         self._codec.require(call)
 
     def continues(self, model: str) -> bool:
@@ -264,7 +269,7 @@ class HttpProvider(Provider):
     def _require_connection_allowed(self) -> None:
         """Refuses a forbidden connection before the key is read and the host name is looked up."""
         guard = self.connections.guard
-        guard.require_allowed(urlsplit(self.url).hostname or "")
+        guard.require_allowed(host_in(self.url))
         if self.table.proxy is not None:
             guard.refuse("proxy", "a proxy, which forwards what it gets")
         if self.table.api_key_command is not None:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import AuthenticationError, ConfigError, ProviderError
+from llama_client.hosts import from_httpx, name_in, plain_url
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
@@ -77,11 +77,11 @@ class HttpService:
     def keys_url_at(self, url: str) -> str | None:
         """Where to create a key for it; None: it is the user's own server."""
         is_cloud = not self.row.is_local and not self.row.is_any_server
-        return (self.row.keys_url or None) if is_cloud or urlsplit(url).hostname in self.row.key_hosts else None
+        return (self.row.keys_url or None) if is_cloud or name_in(url) in self.row.key_hosts else None
 
     def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:
         """The variable that holds the key where the table names no source; None: none is read at this address."""
-        is_home = urlsplit(table.base_url or self.row.base_url).hostname in self.row.key_hosts
+        is_home = name_in(table.base_url or self.row.base_url) in self.row.key_hosts
         is_read = is_home if self.row.is_local else not self.is_own_server(table)
         return self.row.key_variable(environ) if is_read else None
 
@@ -128,9 +128,9 @@ class HttpService:
         headers = {name: value.get_secret_value() for name, value in table.headers.items()}
         options: dict[str, Any] = {"api_key": key.get_secret_value() if key else None, "default_headers": headers}
         if self._is_compatible(table):
-            options = _compatible_options(options, self.url(table, environ), environ)
+            options = _compatible_options(options, plain_url(self.url(table, environ)).for_httpx, environ)
         elif table.base_url is not None:
-            options["base_url"] = table.base_url.rstrip("/").removesuffix(row.below)
+            options["base_url"] = plain_url(table.base_url).for_httpx.rstrip("/").removesuffix(row.below)
         kind: Any = getattr(import_module(row.sdk), _CLIENTS[row.sdk][is_async])
         try:
             client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
@@ -162,7 +162,7 @@ class HttpService:
         if is_refused(error):
             return f"no server listens at {without_credentials(url)}: is it running?"
         if is_unresolved(error):
-            return f"{urlsplit(url).hostname} cannot be resolved: is this machine online?"
+            return f"{name_in(url)} cannot be resolved: is this machine online?"
         # Without a response the key is missing, which the error says already.
         keys_url = self.keys_url_at(url)
         if isinstance(error, AuthenticationError) and error.http_status is not None and keys_url is not None:
@@ -227,7 +227,7 @@ def _address_of(client: OfficialClient, below: str) -> Address:
         and not name.lower().startswith(_TELEMETRY_PREFIX)
         and not (name.lower() == "user-agent" and value == getattr(client, "user_agent", None))
     }
-    return Address(f"{str(client.base_url).rstrip('/')}{below}", _merged(_OWN_HEADERS, headers))
+    return Address(f"{from_httpx(str(client.base_url)).rstrip('/')}{below}", _merged(_OWN_HEADERS, headers))
 
 
 def _merged(*some: Mapping[str, str]) -> dict[str, str]:

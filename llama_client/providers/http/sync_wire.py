@@ -310,7 +310,7 @@ class SyncWire:
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if tls is not None:
                     connected.settimeout(min(waits.wait_s(), CONNECT_TIMEOUT_S))
-                    connected = tls.wrap_socket(connected, server_hostname=origin.host)
+                    connected = tls.wrap_socket(connected, server_hostname=origin.tls_name)
                 return connected
             except OSError as error:
                 # The first one tells most: on a machine without IPv6 the second is about that.

@@ -225,6 +225,11 @@ def aiohttp_transport(
             if guard.local_only:
                 # In a thread, as it may read a file.
                 await asyncio.to_thread(guard.require_allowed, request.url.raw_host.decode("ascii"))
+            if b"%" in request.url.raw_host:
+                request.url = _with_numbered_zone(guard, request.url)
+            if request.url.userinfo:
+                # HTTPX has made a header of it, and aiohttp refuses both.
+                request.url = request.url.copy_with(userinfo=b"")
             if credentials and request.url.scheme == "http":
                 # Without a tunnel, the request itself carries the proxy's credentials.
                 request.headers.update(credentials)
@@ -246,6 +251,14 @@ def aiohttp_transport(
 
     # `verify` would be for a connector of the transport's own; this session's connector has the context already.
     return Transport(verify=ssl_context, proxy=through, client=session)
+
+
+def _with_numbered_zone(guard: ConnectionGuard, url: httpx.URL) -> httpx.URL:
+    try:
+        (address,) = guard.addresses(url.raw_host.decode("ascii"), url.port or 0)
+    except OSError as error:
+        raise httpx.ConnectError(str(error)) from error
+    return url.copy_with(host=address)
 
 
 def _resolved(host: str, address: str, port: int) -> aiohttp.abc.ResolveResult:
