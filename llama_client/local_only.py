@@ -83,7 +83,7 @@ class ConnectionGuard:
         if name_of(host) not in self._names:
             return list(map(_with_numbered_zone, self._checked_addresses(host, rule)))
         found = socket.getaddrinfo(host_of(host), port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        return list(dict.fromkeys(_text_of(address) for *_, address in found))
 
     def refuse(self, rule: LocalOnlyRule, what: str) -> None:
         if self.local_only:
@@ -131,6 +131,12 @@ def _shown_host(url: str) -> str:
     except ValueError:
         return ""
     return "".join(sign for sign in host[:_MAX_SHOWN_CHARS] if sign.isprintable())
+
+
+def _text_of(address: Sequence[Any]) -> str:
+    """A socket's address as a text, with the zone that stands beside it."""
+    zone = address[3] if len(address) > 3 and "%" not in address[0] else 0
+    return f"{address[0]}%{zone}" if zone else str(address[0])
 
 
 def _with_numbered_zone(host: str) -> str:

@@ -203,6 +203,32 @@ def test_local_only_forbids_a_ledger_elsewhere(doctor: Doctor) -> None:
     assert (found.status, found.facts["rule"]) == ("problem", "local_only")
 
 
+@pytest.mark.parametrize(
+    ("place", "variables"),
+    [
+        ("192.0.2.7", {}), ("localhost,192.0.2.7", {}), ("localhost%2C192.0.2.7", {}), ("127.0.0.1%2efar.test", {}),
+        ("localhost/b?host=192.0.2.7", {}), ("localhost/b?%68ost=192.0.2.7", {}),
+        ("localhost/b?hostaddr=192.0.2.7", {}), ("localhost/b?service=far", {}),
+        ("localhost", {"PGHOSTADDR": "192.0.2.7"}), ("", {"PGHOST": "192.0.2.7"}),
+        ("localhost", {"PGSERVICE": "far"}),
+    ],
+)  # fmt: skip
+def test_offline_contacts_no_ledger_that_may_be_elsewhere(
+    place: str, variables: dict[str, str], doctor: Doctor
+) -> None:
+    url = f"postgresql://u@{place}" + ("" if "/" in place else "/b")
+    found = of(doctor.says(f"[ledger]\nurl = '{url}'\n", variables, offline=True), "ledger")
+    assert (found.status, found.message) == ("skipped", "not contacted: --offline")
+
+
+@pytest.mark.parametrize(
+    "place", ["127.0.0.1:1/b", "far.test/b?host=/nowhere", "%2Fnowhere/b", "192.0.2.7:1/b?hostaddr=127.0.0.1"]
+)
+def test_offline_a_ledger_on_this_machine_is_examined(place: str, doctor: Doctor) -> None:
+    found = of(doctor.says(f"[ledger]\nurl = 'postgresql://u@{place}'\n", offline=True), "ledger")
+    assert found.status != "skipped"
+
+
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """Somebody who listens and never says anything."""

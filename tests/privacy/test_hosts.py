@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+from base64 import b64encode
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,6 +216,22 @@ def test_a_zone_that_this_machine_lacks_is_no_connection(wire: str, mode: str, d
     assert dialled == []
 
 
+@wires
+@calls
+def test_the_zone_that_a_name_leads_to_is_dialled(
+    wire: str, mode: str, dialled: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolved(host: str, *rest: Any, **more: Any) -> Any:
+        return resolve(f"fe80::1%{INTERFACE_INDEX}" if host == "link.test" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    with pytest.raises(LlamaClientError):
+        ask(mode, config("link.test", wire, allow=["link.test"]), f"openai/{MODEL}")
+    assert {(address[0], address[3]) for address in dialled} == {("fe80::1", INTERFACE_INDEX)}
+
+
 def test_a_server_is_not_shown_a_zone() -> None:
     head = RequestHeads("http://[fe80::1%25eth0]:8080/v1", {}).head("GET", "", {}).content
     assert b"\r\nHost: [fe80::1]:8080\r\n" in head
@@ -344,6 +361,16 @@ def test_an_image_that_is_fetched_here_must_have_a_host(
     with pytest.raises(InvalidRequestError, match="its host is no name and no IP"):
         ask(mode, settings, f"ollama/{MODEL}", picture(f"http://{host}/a.png"))
     assert (there.accepted, lookups) == (0, [])
+
+
+@wires
+@calls
+def test_the_password_in_an_images_address_is_sent_on_both_wires(wire: str, mode: str, there: ReplayServer) -> None:
+    settings = {"providers": {"ollama": {"base_url": there.url}}, "http": {"wire": wire}}
+    url = f"http://ann:pa%40s@127.0.0.1:{there.port}/a.png"
+    with pytest.raises(LlamaClientError):
+        ask(mode, settings, f"ollama/{MODEL}", picture(url))
+    assert there.requests[0].headers["authorization"] == f"Basic {b64encode(b'ann:pa@s').decode()}"
 
 
 @pytest.mark.parametrize("host", ["xn--ls8h.la", "foo-.far.test", "my_srv.xn--bcher-kva.example", "a..b", "i\u2764.ws"])
