@@ -264,13 +264,12 @@ def test_an_exception_is_kept_in_the_form_that_is_compared(written: str, kept: s
 
 @pytest.mark.parametrize("address", ["http://{}:9", "{}:9"])
 @pytest.mark.parametrize("host", IN_A_VARIABLE)
-@calls
 def test_the_address_in_a_variable_is_parsed_as_that_of_a_table(
-    host: str, address: str, mode: str, lookups: list[str], dialled: list[Any], monkeypatch: pytest.MonkeyPatch
+    host: str, address: str, lookups: list[str], dialled: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", address.format(host))
     with pytest.raises(ConfigError, match="the address in the environment"):
-        ask(mode, {"local_only": True}, f"ollama/{MODEL}")
+        ask("call-sync", {"local_only": True}, f"ollama/{MODEL}")
     assert (lookups, dialled) == ([], [])
 
 
@@ -308,26 +307,27 @@ def test_a_ledger_on_this_machine_is_allowed(host: str, lookups: list[str], monk
 
 @pytest.mark.parametrize("exception", ["bücher.test", "xn--bcher-kva.test", ".BÜCHER.test", "bücher.test.", "test"])
 @pytest.mark.parametrize("host", ["bücher.test", "xn--bcher-kva.test", "BU\u0308CHER.test", "bücher.test."])
-@calls
 def test_no_proxy_names_a_host_in_either_form(
-    host: str, exception: str, mode: str, lookups: list[str], monkeypatch: pytest.MonkeyPatch
+    host: str, exception: str, lookups: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ReplayServer(lambda _: whole(b"", status=500)) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", f"other.test, {exception}")
         with pytest.raises(LlamaClientError, match="cannot be resolved"):
-            ask(mode, {**config(host, "builtin"), "local_only": False}, f"openai/{MODEL}")
+            ask("call-sync", {**config(host, "builtin"), "local_only": False}, f"openai/{MODEL}")
         assert proxy.accepted == 0
     assert {host.removesuffix(".") for host in lookups} == {"xn--bcher-kva.test"}
 
 
 @pytest.mark.parametrize("exception", ["büche.test", "ücher.test", "xn--bcher-kva.tes", "*.x", "", ".", "bücher..test"])
-@calls
-def test_no_proxy_names_no_other_host(exception: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_names_no_other_host(exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with ReplayServer(answer_all) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", f"other.test,{exception}")
-        assert ask(mode, {**config("bücher.test", "builtin"), "local_only": False}, f"openai/{MODEL}").text == "Hello"
+        assert (
+            ask("call-sync", {**config("bücher.test", "builtin"), "local_only": False}, f"openai/{MODEL}").text
+            == "Hello"
+        )
         assert proxy.requests[0].path.startswith("http://xn--bcher-kva.test:9/")
 
 
