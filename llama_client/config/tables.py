@@ -112,7 +112,11 @@ def time_zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
-        near = suggestion(name, zoneinfo.available_timezones())
+        known = zoneinfo.available_timezones()
+        if not known:
+            # As in slim images of containers.
+            raise broken_rule("", "this system has no time zone data; run `pip install tzdata`") from None
+        near = suggestion(name, known)
         message = f"must be a time zone such as 'UTC' or 'Europe/Berlin', got {quoted(name)}{near}"
         raise broken_rule("", message) from None
     return name

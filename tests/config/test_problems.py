@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import zoneinfo
 from typing import Any
 
 import pytest
@@ -101,3 +103,16 @@ def test_no_secret_is_told() -> None:
     problems = all_problems({"providers": {"groq": wrong}, "ledger": {"url": "postgresql://ann:SEC/RET@h"}})[1]
     assert len(problems) >= 6
     assert not any("SEC" in problem.message for problem in problems)
+
+
+def test_a_system_without_data_of_time_zones_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = zoneinfo.TZPATH
+    # As in a slim image of a container.
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        found = told({"timezone": "Europe/Berlin"})
+    finally:
+        zoneinfo.reset_tzpath(to=before)
+    assert "`pip install tzdata`" in found["timezone"]

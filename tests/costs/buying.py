@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def _tell(child: subprocess.Popen[str], line: str) -> None:
 def rows(url: str, query: str) -> Sequence[Any]:
     """What a query finds in a database, past the package."""
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             return connection.execute(query).fetchall()
     import psycopg
 
@@ -114,7 +114,7 @@ def rows(url: str, query: str) -> Sequence[Any]:
 def run_statements(url: str, statements: Sequence[str]) -> None:
     """Changes a database, past the package."""
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
             for statement in statements:
                 connection.execute(statement)
         return
