@@ -49,7 +49,7 @@ class CostSource(NamedTuple):
         if not storage.place.exists() and not creates:
             return None
         try:
-            with storage.connection(reads_only=True) as connection:
+            with storage.place.reading(), storage.connection(reads_only=True) as connection:
                 return ask(Reports(connection, self.calendar, self.clock.wall()))
         except StorageError as error:
             raise ConfigError(f"ledger.url: the ledger cannot be read: {error}", key="ledger.url") from error

@@ -63,7 +63,7 @@ class BudgetStore:
     ) -> list[Decision]:
         """Settles, then grants what fits, in one transaction. Returns a decision for each order."""
         self._storage.require_same_file()
-        with self._storage.place.errors(), self.connection.begin():
+        with self._storage.place.reading(), self.connection.begin():
             counters = {c for order in orders for c in order.counters} | {c for s in settlements for c in s.counters}
             state = self._locked(counters)
             for settlement in settlements:
@@ -80,7 +80,7 @@ class BudgetStore:
 
     def say_alive(self, wall: float, dead_after_s: float) -> None:
         """Renews this owner's sign of life, and settles reservations of dead owners at their worst case."""
-        with self._storage.place.errors(), self.connection.begin():
+        with self._storage.place.reading(), self.connection.begin():
             now = self._now(wall)
             self._do(_SAY_ALIVE, self._owner, now + int(dead_after_s))
             if self._is_new:
@@ -92,7 +92,7 @@ class BudgetStore:
 
     def leave(self, wall: float) -> None:
         """Settles the reservations that this owner still has, at their worst case, and removes it."""
-        with self._storage.place.errors(), self.connection.begin():
+        with self._storage.place.reading(), self.connection.begin():
             self._presume(_OF_OWNER, self._owner, self._now(wall))
             self._do(_FORGET_OWNER, self._owner)
 

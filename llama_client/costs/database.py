@@ -183,6 +183,10 @@ SCHEMA_VERSION = 1 + len(_MIGRATIONS)
 _OLDEST_THAT_UNDERSTANDS = 1
 
 
+# What computing with a value of another type than its column's raises.
+ODD_VALUES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
+
 class StorageError(Exception):
     """The database cannot be opened, read or written; says why, without any password."""
 
@@ -221,6 +225,16 @@ class DatabaseLocation:
             raise StorageError(f"{self.name}: {str(cause).strip() or type(cause).__name__}") from error
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{self.name}: {error}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """As `errors`, for what uses values of rows: SQLite's columns take any, and damage is in its messages too."""
+        try:
+            with self.errors():
+                yield
+        except ODD_VALUES as error:
+            why = f"it holds a value that llama-client does not write ({type(error).__name__}: it is damaged)"
+            raise StorageError(f"{self.name}: {why}") from error
 
     def engine(self, connect_to_file: Callable[[], sqlite3.Connection] | None) -> Engine:
         url = "sqlite+pysqlite://" if self.connect is None else "postgresql+psycopg://"
@@ -320,7 +334,11 @@ def read_version(connection: Connection) -> tuple[int, int] | None:
     if not sa.inspect(connection).has_table(schema.name):
         return None
     row = connection.execute(sa.select(schema)).first()
-    return (0, 0) if row is None else (row.version, row.understood_from)
+    if row is None:
+        return 0, 0
+    if not (isinstance(row.version, int) and isinstance(row.understood_from, int)):
+        raise StorageError("it is damaged: the version of its schema is no number")
+    return row.version, row.understood_from
 
 
 def _migrate(connection: Connection) -> list[str]:

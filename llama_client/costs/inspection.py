@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -16,8 +16,15 @@ from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, StorageError, attempts, read_version
-from llama_client.costs.queries import Reports, unrecorded_calls
+from llama_client.costs.database import (
+    ODD_VALUES,
+    SCHEMA_VERSION,
+    DatabaseLocation,
+    StorageError,
+    attempts,
+    read_version,
+)
+from llama_client.costs.queries import Reports, moment_of, unrecorded_calls
 from llama_client.types.report import BudgetState
 
 if TYPE_CHECKING:
@@ -73,12 +80,14 @@ def look(
             reports = Reports(connection, calendar, now)
             return replace(found, budgets=reports.budgets(budgets), other_windows=reports.other_windows(budgets))
 
-    with place.errors():
+    with place.reading():
         return snapshot(None) if place.file is None else _read(place.file, snapshot, until)
 
 
 def why_not(error: StorageError) -> Why:
     cause = error.__cause__
+    if cause is None or isinstance(cause, ODD_VALUES):
+        return "damaged"
     if isinstance(cause, SQLAlchemyError):
         cause = getattr(cause, "orig", None)
     if isinstance(cause, sqlite3.Error):
@@ -103,7 +112,7 @@ def _snapshot(connection: Connection) -> LedgerSnapshot:
         version,
         is_newer=version > SCHEMA_VERSION,
         rows=connection.execute(select(func.count()).select_from(attempts)).scalar(),
-        last_row_at=None if last_us is None else datetime.fromtimestamp(last_us / 1e6, tz=UTC),
+        last_row_at=None if last_us is None else moment_of(last_us),
         unrecorded_calls=unrecorded_calls(connection),
     )
 
@@ -116,7 +125,7 @@ def damage_in(file: Path, *, within_s: float) -> str | None:
         with closing(connect()) as connection:
             return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])[:_MAX_DAMAGE_CHARS]
 
-    with DatabaseLocation(f"sqlite:///{file}", file=file).errors():
+    with DatabaseLocation(f"sqlite:///{file}", file=file).reading():
         return _read(file, check, until, is_plausible=lambda found: found == "ok")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from functools import reduce, wraps
@@ -113,12 +113,6 @@ class Calendar:
                 return Span(self.start_of(first), self.start_of((first + timedelta(days=32)).replace(day=1)))
             case "total":
                 return Span(0, None)
-
-    def days(self, since: float, until: float) -> Iterator[tuple[date, Span]]:
-        day, last = self.day(since), self.day(until)
-        while day <= last:
-            yield day, self._of_day(day)
-            day += timedelta(days=1)
 
     def start_of(self, day: date) -> int:
         return int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp())

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llama_client.costs.money import Calendar
 
 _US = 1_000_000
+# The last days of the year 9999, beyond which Python has no dates.
+_END_OF_TIME_US = 253_402_000_000 * _US
 # A sum above nine million dollars does not fit into SQLite's 64 bits; then two halves are summed.
 _HALF = 1_000_000
 # The bits of `counts` that count a call and an unpriced call, where a call may have attempts in several groups.
@@ -72,8 +74,9 @@ class Reports:
             groups = defaultdict[str, list[int]](lambda: [0] * _SUMS)
             for label_id, *row, _, _ in self._sums_by_label(start, end, by):
                 _add(groups[self._key(label_id, by)], row)
-            if groups:
-                found.append(DayCosts(day=day, groups=_ranked(groups)))
+            # Of a target that was only ever skipped there is none.
+            if ranked := _ranked(groups):
+                found.append(DayCosts(day=day, groups=ranked))
         return found
 
     def budgets(self, tables: Iterable[BudgetTable]) -> list[BudgetState]:
@@ -127,14 +130,18 @@ class Reports:
         return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
 
     def _days(self, since: float | None) -> Iterable[tuple[date, int, int]]:
-        first_us = self._connection.execute(select(func.min(attempts.c.at_us))).scalar()
-        last_us = self._connection.execute(select(func.max(attempts.c.at_us))).scalar()
-        if first_us is None or last_us is None:
-            return
-        begin_us = max(first_us, _us(since) or first_us)
-        for day, span in self._calendar.days(begin_us / _US, last_us / _US):
+        """The days with rows. The others are skipped: a wrong clock may have written a row far from all others."""
+        first_us = _us(since)
+        while True:
+            query = select(func.min(attempts.c.at_us)).where(*_within(first_us))
+            at_us = self._connection.execute(query).scalar()
+            if at_us is None:
+                return
+            at = moment_of(at_us).timestamp()
+            day, span = self._calendar.day(at), self._calendar.span("day", at)
             assert span.end is not None
-            yield day, max(span.start * _US, begin_us), span.end * _US
+            yield day, max(span.start * _US, at_us), span.end * _US
+            first_us = span.end * _US
 
     def _rows(self, since: float | None, by: str) -> Iterable[tuple[str, Sequence[Any], Sequence[Any]]]:
         """Keys, sums, and the calls and unpriced calls of the whole: a call with attempts in two groups is one call."""
@@ -228,6 +235,13 @@ def _us(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * _US)
 
 
+def moment_of(at_us: float) -> datetime:
+    """The moment of a row; ValueError: no clock shows it."""
+    if not 0 <= at_us < _END_OF_TIME_US:
+        raise ValueError(f"{at_us} is no moment in microseconds")
+    return datetime.fromtimestamp(at_us / _US, tz=UTC)
+
+
 def _ids_of_model(name: str) -> set[str]:
     """Every id under which the catalogue knows a model, and the name itself, which may be a provider's own id."""
     from llama_client.catalog.catalog import Catalog
@@ -287,8 +301,8 @@ def _report(hours: Mapping[int, Sequence[int]], rows: Sequence[Any]) -> TrafficR
     cached_tokens = [int(row.cached_tokens) for row in rows if row.cached_tokens is not None]
     return TrafficReport(
         calls=calls,
-        first_call_at=datetime.fromtimestamp(min(row.first_us for row in rows) / _US, tz=UTC),
-        last_call_at=datetime.fromtimestamp(max(row.last_us for row in rows) / _US, tz=UTC),
+        first_call_at=moment_of(min(row.first_us for row in rows)),
+        last_call_at=moment_of(max(row.last_us for row in rows)),
         days=days,
         tokens_per_day=tokens / days,
         input_tokens=read,
