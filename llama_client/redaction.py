@@ -195,6 +195,12 @@ def secrets_in(headers: Mapping[str, str]) -> list[str]:
 
 
 _MAX_CHAIN = 20
+# Ends an excerpt of a longer text.
+CUT_MARK = "…"
+# So much of a secret's beginning tells something of it, wherever it was cut.
+_TELLING_CHARS = 12
+# Longer than any message with excerpts.
+_MAX_CUT_CHARS = 20_000
 # What errors of providers quote beside their message.
 _QUOTED_FIELDS = ("body", "provider_code", "failed_generation")
 
@@ -242,14 +248,31 @@ class Secrets:
 
     def _are_in(self, error: BaseException) -> bool:
         texts = [str(error), repr(error), *(repr(getattr(error, name, None)) for name in _QUOTED_FIELDS)]
-        return any(value in text for value in self._values for text in texts)
+        return any(self.without(text) != text for text in texts)
+
+    def _without_cut(self, text: str) -> str:
+        """A text without the beginning of a secret that an excerpt ends with."""
+        if CUT_MARK not in text or len(text) > _MAX_CUT_CHARS:
+            return text
+        *excerpts, rest = text.split(CUT_MARK)
+        return CUT_MARK.join([*map(self._without_beginning, excerpts), rest])
+
+    def _without_beginning(self, excerpt: str) -> str:
+        # A character may be cut too.
+        whole = excerpt.rstrip("\ufffd")
+        for secret in self._values:
+            longest = min(len(secret) - 1, len(whole))
+            for length in range(longest, _MIN_SECRET_CHARS - 1, -1):
+                if whole.endswith(secret[:length]):
+                    return whole[:-length] + MASK
+        return excerpt
 
     def without(self, value: Any) -> Any:
         match value:
             case str():
                 for secret in self._values:
-                    value = value.replace(secret, MASK)
-                return value
+                    value = _without_beginnings(value.replace(secret, MASK), secret)
+                return self._without_cut(value)
             case bytes():
                 for secret in self._values:
                     value = value.replace(secret.encode(), MASK.encode())
@@ -260,3 +283,20 @@ class Secrets:
                 return [self.without(inner) for inner in value]
             case _:
                 return value
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    """A text without long beginnings of a secret: a server's answer may end within it."""
+    beginning = secret[:_TELLING_CHARS]
+    # All addresses begin alike.
+    is_telling = len(secret) > _TELLING_CHARS and "://" not in secret
+    at = text.find(beginning) if is_telling else -1
+    kept: list[str] = []
+    start = 0
+    while at >= 0:
+        end = at + _TELLING_CHARS
+        while text[end : end + 1] == secret[end - at : end - at + 1] != "":
+            end += 1
+        kept += [text[start:at], MASK]
+        start, at = end, text.find(beginning, end)
+    return "".join([*kept, text[start:]]) if kept else text

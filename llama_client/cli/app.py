@@ -98,6 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = app.main(arguments, prog_name="llama-client", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):
+            from llama_client.redaction import without_secrets
+
+            # It quotes what was typed, which may be a key in the wrong place; word by word, as it may be long.
+            vars(error)["message"] = " ".join(map(without_secrets, error.message.split(" ")))
         error.show()
         if "--json" in arguments:
             _print_error(error, error.format_message(), [])

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import run
 
+SECRET = "sk-0123456789abcdef"
 COMMANDS = ["bench", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull"]
 
 
@@ -98,3 +99,20 @@ def test_with_json_wrong_usage_is_one_document_on_stdout(command: list[str]) -> 
     ran = run(*command, "--json")
     assert ran.code == 2
     assert ran.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [SECRET],
+        ["chat", f"--{SECRET}"],
+        ["fit", "m", "--gpus", SECRET],
+        ["config", "init", SECRET],
+        ["costs", "--plot", f"api_key={SECRET}"],
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(arguments: list[str]) -> None:
+    ran = run(*arguments, "--json")
+    assert ran.code == 2
+    assert "***" in ran.err
+    assert SECRET not in ran.err + ran.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from llama_client import AuthenticationError, LlamaClient, ProviderError, StreamInterruptedError
 from tests.asking import MODES, Asker
 from tests.wire.asking import KEY, PLENTY_S, ask, check_no_key, failure
-from tests.wire.dialects import DIALECTS, Dialect
+from tests.wire.dialects import DIALECTS, JSON, Dialect
 from tests.wire.server import ReplayServer, as_json, closed_port, streamed, whole
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
@@ -36,6 +37,39 @@ def test_a_key_that_a_page_repeats_is_not_repeated_by_us(
         error = failure(dialect, server.url, mode)
     assert error.http_status == 502
     check_no_key(error, logs)
+
+
+@each_mode
+@pytest.mark.parametrize("shown", [6, len(KEY) - 1])
+def test_a_key_that_the_excerpt_of_a_page_cuts_is_not_shown_in_part(
+    dialect: Dialect, mode: str, shown: int, logs: pytest.LogCaptureFixture
+) -> None:
+    pages = {
+        # As much of it as an error quotes of what is no JSON, of a page, and of a message.
+        200: b"x" * (80 - shown) + KEY.encode() + b" is no JSON",
+        502: b"x" * (200 - shown) + KEY.encode() + b" is no reason",
+        400: json.dumps({"error": {"message": "x" * (4000 - shown) + KEY + " is too long"}}).encode(),
+    }
+    for status, page in pages.items():
+        with ReplayServer(dialect.answers(whole(page, status=status, headers=JSON))) as server:
+            error = failure(dialect, server.url, mode)
+        check_no_key(error, logs)
+        assert KEY[:shown] not in f"{error!r} {error} {logs.text}"
+        assert "xxx***…" in str(error)
+
+
+@each_mode
+def test_a_key_that_the_server_itself_cuts_is_not_shown_in_part(
+    dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
+) -> None:
+    long_key = "gsk_" + "0123456789abcdefgh" * 2
+    told = dialect.failure(f"not these: {long_key[:20]}, {long_key[:-1]}; but gsk_01 is {long_key}")
+    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+        with pytest.raises(ProviderError) as caught:
+            Asker(mode, dialect.config(server.url, api_key=long_key), [])("hi")
+    error = caught.value
+    assert "not these: ***, ***; but gsk_01 is ***" in str(error)
+    assert long_key[:12] not in f"{error!r} {error} {error.body} {logs.text}"
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])

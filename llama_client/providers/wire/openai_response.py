@@ -40,6 +40,7 @@ _FINISH_REASONS |= dict.fromkeys(("eos", "stop_sequence", "end_turn"), "stop")
 _FINISH_REASONS |= dict.fromkeys(("max_tokens", "model_length"), "length")
 # The finish reasons of an answer that failed; the second is DeepSeek's.
 _FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
+_SHOWN_REASON_CHARS = 40
 _PLAIN_REASONS = frozenset({None, *_OPENAI_REASONS})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 # Servers use either name; those that send both send the same text.
@@ -165,7 +166,8 @@ class ChunkReader:
             raise _FAILED_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
         known = _FINISH_REASONS.get(reason)
         if known is None:
-            self._call.facts.warn(f"{self._call.target} sent the finish reason {reason[:40]!r}, read as 'stop'")
+            shown = reason if len(reason) <= _SHOWN_REASON_CHARS else f"{reason[:_SHOWN_REASON_CHARS]}…"
+            self._call.facts.warn(f"{self._call.target} sent the finish reason {shown!r}, read as 'stop'")
         return known or "stop"
 
     def _tool_call_deltas(self, choice: int, deltas: object) -> list[dict[str, Any]] | None:
