@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RULE = "rule"
 OWN_SENTENCES = frozenset({"content_part", "content_form"})
 _SHOWN_VALUE_CHARS = 40
+_LARGEST_SHOWN = 10**_SHOWN_VALUE_CHARS
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
 _EXPECTED = {
     "path_type": "a path",
@@ -152,7 +153,10 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
 def _shown(value: object, show_values: bool) -> str:
     from llama_client.redaction import looks_secret
 
-    shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else ""
+    is_plain = value is None or isinstance(value, bool | float | str)
+    # Python refuses to print a number of thousands of digits.
+    is_plain = is_plain or (isinstance(value, int) and abs(value) < _LARGEST_SHOWN)
+    shown = repr(value) if is_plain else ""
     if show_values and shown and len(shown) <= _SHOWN_VALUE_CHARS:
         return "text that looks like a secret" if looks_secret(shown) else shown
     return f"a value of type {type(value).__name__}"

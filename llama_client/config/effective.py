@@ -67,7 +67,7 @@ def _document(lines: Sequence[str]) -> dict[KeyPath, int]:
 def _statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
     """The end of a statement, and its parsed values."""
     for end in range(start + 1, min(start + _MAX_STATEMENT_LINES, len(lines)) + 1):
-        with suppress(tomllib.TOMLDecodeError):
+        with suppress(ValueError):
             return end, tomllib.loads("\n".join(lines[start:end]))
     raise ValueError("too long")
 
@@ -90,7 +90,7 @@ def _lines_of_value(lines: Sequence[str], values: dict[str, Any]) -> Iterator[tu
     seen: set[KeyPath] = set()
     line = 1
     for number in range(1, len(lines)):
-        with suppress(tomllib.TOMLDecodeError):
+        with suppress(ValueError):
             # The items that are complete at the end of this line.
             paths = set(_paths(tomllib.loads("\n".join(lines[:number]) + "\n]")))
             yield from ((path, line) for path in paths - seen)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from llama_client.config.files import toml_values
 from llama_client.errors import ConfigError
 
 PREFIX = "LLAMA_CLIENT_"
@@ -72,7 +72,8 @@ def plain_name(name: str) -> str:
 def value_of(text: str) -> Any:
     """A variable's text as a TOML value (`4096`, `true`) where it is one, else the text."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+        parsed = toml_values(f"value = {text}")
+    except (ValueError, RecursionError):
+        # Not TOML, or a number that is too large.
         return text
     return parsed["value"] if len(parsed) == 1 else text

@@ -7,15 +7,18 @@ import os
 import secrets
 import shutil
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from llama_client.errors import ConfigError
 
 # A configuration is a page or two; a larger file is something else.
 MAX_CONFIG_BYTES = 1 << 20
+# No number of a configuration needs more, nor does TOML have more.
+_NUMBER_BITS = 64
 
 
 def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
@@ -31,6 +34,21 @@ def read_regular_file(path: Path, *, max_bytes: int) -> bytes:
 
 def text_of(content: bytes) -> str:
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def toml_values(text: str) -> dict[str, Any]:
+    """The values of a TOML text, with numbers that fit into 64 bits; ValueError or RecursionError: it is none."""
+    values = tomllib.loads(text)
+    _require_numbers(values)
+    return values
+
+
+def _require_numbers(value: object) -> None:
+    # Python writes a hexadecimal number of any length into an int, and refuses to print it.
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        raise ValueError("a whole number has more than 64 bits")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_numbers(inner)
 
 
 def _require_regular(path: Path, mode: int) -> None:

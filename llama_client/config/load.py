@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import platformdirs
 
 from llama_client.config.effective import ConfigLocation, Document, Found, ValueSource
 from llama_client.config.environment import CONFIG_VARIABLE, PREFIX, Overrides, value_of
-from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of
+from llama_client.config.files import MAX_CONFIG_BYTES, read_regular_file, text_of, toml_values
 from llama_client.config.schema import Config, read_config
 from llama_client.errors import ConfigError
+from llama_client.redaction import without_secrets
 from llama_client.validation import quoted
 
 APP_NAME = "llama-client"
@@ -175,15 +175,18 @@ def _toml(path: Path) -> dict[str, Any]:
         content = read_regular_file(path, max_bytes=MAX_CONFIG_BYTES)
         if len(content) > MAX_CONFIG_BYTES:
             raise _unreadable(path, f"larger than {MAX_CONFIG_BYTES} bytes, too large for a configuration")
-        return tomllib.loads(text_of(content))
+        return toml_values(text_of(content))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", file=path, reason="missing") from None
     except OSError as error:
         raise _unreadable(path, f"cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError:
         raise _unreadable(path, "is not UTF-8 text") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _unreadable(path, f"is not valid TOML: {error}") from None
+    # Not only TOML's own error: a number may be too large.
+    except (ValueError, RecursionError) as error:
+        # It quotes names of keys, which may be a key in the wrong place.
+        what, at, place = str(error).rpartition(" (at ")
+        raise _unreadable(path, f"is not valid TOML: {without_secrets(what)}{at}{place}") from None
 
 
 def _unreadable(path: Path, why: str) -> ConfigError:

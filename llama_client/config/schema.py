@@ -273,7 +273,8 @@ def _wrong_kind(name: object, table: object) -> tuple[str, str] | None:
     kind, key = kind_of(name, table), place(("providers", name, "kind"))
     if not is_kind(kind):
         known = provider_kinds()
-        return key, f"must be one of {', '.join(map(repr, known))}, got {quoted(kind)}{suggestion(str(kind), known)}"
+        hint = suggestion(kind, known) if isinstance(kind, str) else ""
+        return key, f"must be one of {', '.join(map(repr, known))}, got {quoted(kind)}{hint}"
     try:
         _class_of(str(kind))
     except PluginError as error:

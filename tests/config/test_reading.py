@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,34 @@ def test_a_key_in_such_a_file_is_the_key(tmp_path: Path) -> None:
 def test_line_ends_of_old_macs_are_line_ends_still() -> None:
     Path("llama-client.toml").write_bytes(b'timezone = "UTC"\rlocal_only = true\r')
     assert load_config(environ={}).local_only is True
+
+
+@pytest.mark.parametrize("text", ["a = " + "9" * 5000, "a = 0x" + "F" * 5000, "a = [{b = 18446744073709551616}]"])
+def test_a_number_that_no_computer_counts_with_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "llama-client.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="is not valid TOML") as caught:
+        load_config(path, environ={})
+    assert (caught.value.file, caught.value.reason) == (path, "unreadable")
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0x" + "F" * 5000])
+def test_such_a_number_in_a_variable_is_its_text(digits: str) -> None:
+    with pytest.raises(ConfigError, match="LOCAL_ONLY: must be true or false"):
+        load_config({}, environ={"LLAMA_CLIENT_LOCAL_ONLY": digits})
+
+
+@pytest.mark.parametrize("values", [{"default_model": 16**5000}, {"providers": {"x": {"kind": 16**5000}}}])
+def test_such_a_number_in_a_dict_is_told_by_its_kind(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="got a value of type int"):
+        load_config(values, environ={})
+
+
+@pytest.mark.parametrize("text", ["['{}']\n['{}']\n", "a = {{ '{}' = 1, '{}' = 2 }}\n"])
+def test_a_key_in_the_place_of_a_name_is_not_shown_where_the_file_is_no_toml(tmp_path: Path, text: str) -> None:
+    secret = "sk-0123456789abcdef"
+    path = tmp_path / "llama-client.toml"
+    path.write_text(text.format(secret, secret), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"is not valid TOML: .*\*\*\*.* \(at line \d") as caught:
+        load_config(path, environ={})
+    assert secret not in str(caught.value)
