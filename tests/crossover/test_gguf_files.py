@@ -133,3 +133,27 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(MissingExtraError, match=r"llama-client\[crossover\]") as caught:
         read_gguf(tmp_path / "tiny.gguf")
     assert caught.value.extra == "crossover"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        # A word of the tokenizer, a name, a licence: no text in UTF-8.
+        ("tokenizer.ggml.tokens", 9, struct.pack("<IQQ", 8, 1, 2) + b"\xff\xfe"),
+        ("general.alignment", 8, struct.pack("<Q", 1) + b"x"),
+        ("general.alignment", 4, struct.pack("<I", 0)),
+        ("tokenizer.ggml.scores", 9, struct.pack("<IQ", 9, 1) + struct.pack("<IQ", 4, 0)),
+    ],
+)
+def test_what_the_package_stumbles_over_is_told_as_damage(tmp_path: Path, name: str, kind: int, value: bytes) -> None:
+    path = tmp_path / "odd.gguf"
+    written = b"".join(
+        struct.pack("<Q", len(key)) + key + struct.pack("<I", of) + text
+        for key, of, text in (
+            (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama"),
+            (name.encode(), kind, value),
+        )
+    )
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + written + bytes(64))
+    with pytest.raises(ModelLoadError, match="it is damaged"):
+        read_gguf(path)

@@ -17,6 +17,8 @@ _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf",
 _MAX_SHARDS = 1000
 # Longer arrays belong to the tokenizer, which is not needed here.
 _MAX_VALUES = 4096
+# What the package raises over lengths, types and texts that are wrong.
+_OF_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error)
 _DIMENSIONS = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
 # llama.cpp sets these for the architecture `llama4` itself; they are not in the file.
 _LLAMA_4_CHUNK_TOKENS, _LLAMA_4_GLOBAL_EVERY = 8192, 4
@@ -42,15 +44,18 @@ def read_gguf(path: Path, *, tables: Tables | None = None) -> GgufFile:
         if read_header(part).is_adapter:
             raise ModelLoadError(f"cannot read {part}: it is a LoRA adapter, not a model", path=str(part))
     readers = [_reader(part) for part in paths]
-    # Values are in the first part.
-    values = {name: field.contents() for name, field in readers[0].fields.items() if field.data}
-    tensors = [tensor for reader in readers for tensor in reader.tensors]
-    return GgufFile(
-        paths,
-        _model(values, tensors, paths[0], tables or Tables.bundled()),
-        _precision(values, tensors),
-        sum(int(tensor.n_bytes) for tensor in tensors),
-    )
+    try:
+        # Values are in the first part.
+        values = {name: field.contents() for name, field in readers[0].fields.items() if field.data}
+        tensors = [tensor for reader in readers for tensor in reader.tensors]
+        return GgufFile(
+            paths,
+            _model(values, tensors, paths[0], tables or Tables.bundled()),
+            _precision(values, tensors),
+            sum(int(tensor.n_bytes) for tensor in tensors),
+        )
+    except _OF_DAMAGE as error:
+        raise _damaged(paths[0], error) from error
 
 
 def _parts(path: Path) -> tuple[Path, ...]:
@@ -93,8 +98,12 @@ def _reader(path: Path) -> Any:
 
     try:
         return Reader(path)
-    except (ValueError, KeyError, IndexError, OSError, struct.error) as error:
-        raise ModelLoadError(f"cannot read {path}: it is damaged ({error})", path=str(path)) from error
+    except (*_OF_DAMAGE, OSError, MemoryError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ModelLoadError:
+    return ModelLoadError(f"cannot read {path}: it is damaged ({error})", path=str(path))
 
 
 def _model(values: dict[str, Any], tensors: list[Any], path: Path, tables: Tables) -> Architecture:
