@@ -290,3 +290,36 @@ def test_the_first_call_after_a_loop_stood_still_finds_its_connections_closed(wi
     with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
         assert asyncio.run(run(server)) == ["Hello"] * 4
         assert len(server.requests) == 4
+
+
+@each_mode
+def test_what_comes_before_malformed_bytes_counts_also_where_all_comes_at_once(mode: str) -> None:
+    """A proxy that ends its chunks wrongly, say: the answer is the same however the network cuts it."""
+    streams = mode.startswith("stream")
+    pieces = [OPENAI.text("Hello"), *OPENAI.ending()] if streams else [json.dumps(OPENAI.whole()).encode()]
+    headers = OPENAI.stream_headers if streams else {"content-type": "application/json"}
+    good = [*streamed(pieces, headers=headers).pieces]
+    wrong = b"no size\r\n"
+    outcomes = []
+    for cut in ([b"".join([*good[:-1], wrong])], [*good[:-1], wrong]):
+        with ReplayServer() as server:
+            server.answer(Answer(cut, "close"))
+            asker = Asker(mode, config(server.url), [])
+            try:
+                outcomes.append(asker(MESSAGES).text)
+            except LlamaClientError as error:
+                outcomes.append(f"{type(error).__name__}: {error}")
+    assert outcomes[0] == outcomes[1]
+    assert streams == ("malformed" not in outcomes[0])
+
+
+@each_mode
+def test_a_malformed_body_behind_a_good_head_has_its_status_also_where_both_come_at_once(mode: str) -> None:
+    start = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+    for cut in ([start + b"no size\r\n"], [start, b"no size\r\n"]):
+        with ReplayServer() as server:
+            server.answer(Answer(cut, "close"))
+            error = failure(mode, config(server.url))
+        assert isinstance(error, APIConnectionError)
+        assert "malformed HTTP" in str(error)
+        assert error.http_status == 200

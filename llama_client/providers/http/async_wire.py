@@ -110,6 +110,10 @@ class _LoopConnection(asyncio.Protocol):
         seen, check = self._events, None
         try:
             while True:
+                has_news = self._events != seen
+                if has_news and self._failure is not None and self.parser.has_head:
+                    # What came before the failure counts: as where it arrives on its own.
+                    return
                 if self._failure is not None:
                     failure, self._failure = self._failure, None
                     try:
@@ -117,7 +121,7 @@ class _LoopConnection(asyncio.Protocol):
                     finally:
                         # Its frames hold this one, which holds it.
                         del failure
-                if self._events != seen and not self._is_lost:
+                if has_news and not self._is_lost:
                     return
                 wait_s = waits.wait_s() if check is None or self._is_stopped else None
                 if self._is_lost:

@@ -99,6 +99,8 @@ class _SocketConnection:
 
     def receive(self, waits: Waits) -> None:
         """Hands the next bytes to the parser, or the end."""
+        if self.parser.failure is not None:
+            raise self.parser.failure
         while True:
             self.socket.settimeout(waits.wait_s())
             try:
@@ -118,7 +120,8 @@ class _SocketConnection:
             self.parser.feed(data)
             # A frame's variables are shown by error trackers, and a server may echo a key.
             del data
-            if self.parser.failure is not None:
+            # Behind a head the failure is raised once what came before it is read: as where it arrives on its own.
+            if self.parser.failure is not None and not self.parser.has_head:
                 raise self.parser.failure
         else:
             # Raises where `shut` was the end, so that half an answer is not taken for a whole one.
