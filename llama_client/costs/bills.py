@@ -56,19 +56,12 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
     is_guessed, cached = prompt is None or answer is None, usage.cached_tokens
     guessed_prompt, guessed_answer = estimate() if is_guessed else (0.0, 0.0)
     prompt = round(guessed_prompt) if prompt is None else prompt
-    answer = round(guessed_answer) if answer is None else answer + _separate_reasoning(usage)
+    answer = round(guessed_answer) if answer is None else answer
     # More cached tokens than there are is impossible; the prompt's count is the more certain one.
     is_impossible = cached is not None and cached > prompt
     return Tokens(
         prompt, answer, prompt if is_impossible else cached, usage.reasoning_tokens, is_guessed or is_impossible
     )
-
-
-def _separate_reasoning(usage: Usage) -> int:
-    """Tokens of reasoning that the answer's do not include: some (x.ai) report them apart, and charge for both."""
-    reasoning = usage.reasoning_tokens or 0
-    counted_before = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-    return reasoning if usage.total_tokens == counted_before + reasoning else 0
 
 
 def nothing_charged(source: str) -> Cost:
@@ -113,10 +106,6 @@ def cost_of_time(price: HourPrice, seconds: float, reading_share: float) -> Cost
 
 def total(costs: Sequence[Cost]) -> Cost:
     """The cost of a call from those of its charged attempts, in order: the sum, with the least certain status."""
-    if len(costs) == 1:
-        return costs[0]
-    if not costs:
-        return Cost()
     sums: dict[str, object] = {name: _sum([getattr(cost, name) for cost in costs]) for name in _AMOUNTS}
     status = max((cost.status for cost in costs), key=_STATUSES.index)
     return costs[-1].model_copy(update={**sums, "status": status})
@@ -124,7 +113,7 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
     known = [amount for amount in amounts if amount is not None]
-    return added(_ZERO, *known) if len(known) == len(amounts) else None
+    return added(*known) if len(known) == len(amounts) else None
 
 
 class MachineTime:

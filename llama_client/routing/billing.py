@@ -65,8 +65,10 @@ class Billing:
         """The cost of the call so far, `attempt` being its last."""
         if len(self._charged) == 1:
             return self._charged[0]
+        if self._charged:
+            return total(self._charged)
         # While the first attempt runs, its cost is unknown unless the target is free.
-        return total(self._charged or [cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()])
+        return cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()
 
     def _price(self, attempt: RunningAttempt) -> Price | None:
         target, tier = attempt.target, attempt.answer.service_tier or attempt.call.request.service_tier

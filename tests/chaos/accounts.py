@@ -209,12 +209,12 @@ class _Doing:
         deed, (tells_input, tells_output) = self._deed, self._tells
         # No prompt has no tokens, and no answer that says something.
         of_input = deed.prompt or None if tells_input else None
-        of_output = deed.completion if tells_output and (deed.completion or not self.text) else None
+        # Reasoning that is counted apart is charged as part of the answer.
+        of_answer = deed.completion + (deed.pieces if self._has_reasoning_aside else 0)
+        of_output = of_answer if tells_output and (of_answer or not self.text) else None
         cached = None
         if deed.cached is not None and of_input is not None and self._dialect is not OLLAMA:
             cached = min(deed.cached, deed.prompt)
-        if of_output is not None and self._has_reasoning_aside:
-            of_output += deed.pieces
         return of_input, of_output, cached
 
     @property

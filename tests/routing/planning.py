@@ -7,11 +7,25 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from llama_client.config.schema import Config, read_config
+from llama_client.costs.reservations import Refused, Reserved
 from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.base import Provider, ProviderCall
 from llama_client.routing.candidate import Candidate
 from llama_client.routing.health import HealthRegistry, Result
-from llama_client.routing.plan import AwaitRunning, Backoff, Late, Lost, Outcome, Plan, Skip, Step, Try, Wait, Won
+from llama_client.routing.plan import (
+    AwaitRunning,
+    Backoff,
+    Late,
+    Lost,
+    Outcome,
+    Plan,
+    Reserve,
+    Skip,
+    Step,
+    Try,
+    Wait,
+    Won,
+)
 from llama_client.routing.request_size import RequestSize
 from llama_client.routing.targets import Target
 from llama_client.types.request import check_request
@@ -48,6 +62,9 @@ class Play:
         scripts: What each target does in turn; the last for ever.
         params: The request's.
         rules: The table `[routing]`.
+        max_concurrency: Of the provider of all targets.
+        on_reserve: The budgets' answer to an order; None: no budget covers any target.
+        free: Targets that cost nothing, so that no budget covers them.
         story: What happened: `a`, `-a` (skipped), `1.5` (waited so long), `late`.
     """
 
@@ -58,11 +75,19 @@ class Play:
     time: FakeTime = field(default_factory=FakeTime)
     takes_s: float = 0.0
     on_wait: Callable[[Wait], None] = lambda wait: None
+    max_concurrency: int | None = None
+    on_reserve: Callable[[Reserve], Reserved | Refused] | None = None
+    free: frozenset[str] = frozenset()
     story: list[str | float] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.config: Config = read_config({"routing": self.rules}, origin="test")
+        tables: dict[str, Any] = {"routing": self.rules}
+        if self.max_concurrency is not None:
+            server = {"kind": "openai", "base_url": "http://127.0.0.1:1", "max_concurrency": self.max_concurrency}
+            tables["providers"] = {"p": server}
+        self.config: Config = read_config(tables, origin="test")
         self.health = HealthRegistry(self.config, self.time.clock)
         self._asked: dict[str, int] = {}
 
@@ -70,11 +95,15 @@ class Play:
         request = check_request({"messages": [{"role": "user", "content": "hi"}], **self.params}, stream=False)
         size = RequestSize(request)
         targets = [Target("p", name, cast(Provider, self.providers.get(name, Scripted()))) for name in names]
-        return [Candidate(target, self.health.of(target.name, "p"), request, size) for target in targets]
+        found = [Candidate(target, self.health.of(target.name, "p"), request, size) for target in targets]
+        for candidate in found:
+            candidate.is_free = candidate.target.model in self.free
+            candidate.is_budgeted = self.on_reserve is not None and not candidate.is_free
+        return found
 
     def __call__(self, *names: str, timeout_s: float | None = 120.0) -> object:
         """Plays one call: its answer, or the error that it raised."""
-        self.story, self.tries = [], []
+        self.story, self.tries, self.skips = [], [], []
         backoff = Backoff(lambda low, high: high)
         plan: Plan[str] = Plan(self.candidates(names), self.config.routing, self.time.deadline(timeout_s), backoff)
         steps = plan.steps()
@@ -87,6 +116,8 @@ class Play:
             return done.value
         except LlamaClientError as error:
             return error
+        finally:
+            plan.end()
 
     def _perform(self, step: Step) -> Outcome[str]:
         match step:
@@ -111,6 +142,10 @@ class Play:
                 self.on_wait(step)
                 if event is None or not event.is_set:
                     self.time.now += seconds
+            case Reserve():
+                assert self.on_reserve is not None
+                return self.on_reserve(step)
             case Skip(candidate):
+                self.skips.append(step)
                 self.story.append(f"-{candidate.target.model}")
         return None
