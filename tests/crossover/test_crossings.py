@@ -70,6 +70,26 @@ def test_the_winner_may_change_too_often_to_be_listed() -> None:
         assert stairs.usd(at * (1 + 1e-12)) == pytest.approx(0.6 * (1 + 1e-9) * at, rel=1e-6)
 
 
+@pytest.mark.parametrize("fee", [100.0, 60.0])
+def test_where_full_machines_cost_what_the_api_does_its_fee_decides_for_good(fee: float) -> None:
+    found = crossings(Staircase(100, 60), [Line(0.6, fee)])
+    assert (found.intervals, found.is_complete) == ([(0.0, None)], True)
+
+
+def test_a_fee_below_a_machine_s_price_is_won_back_on_each_step_anew() -> None:
+    found = crossings(Staircase(100, 60), [Line(0.6, 59.5)])
+    assert found.intervals[:2] == [pytest.approx((0.5 / 0.6, 100.0)), pytest.approx((60.5 / 0.6, 200.0))]
+    assert not found.is_complete
+
+
+def test_however_many_apis_there_are_the_list_of_intervals_has_one_bound() -> None:
+    # Each is the cheapest over a million machines, on each of which the winner changes.
+    lines = [Line(0.6 + 1e-7 / 10**n, 59.0 + 0.2 * n) for n in range(4)]
+    found = crossings(Staircase(100, 60), lines)
+    assert MAX_INTERVALS <= len(found.intervals) <= MAX_INTERVALS + 2 * len(lines)
+    assert not found.is_complete
+
+
 def test_the_cheapest_of_several_apis_is_what_counts() -> None:
     stairs = Staircase(1000, 60)
     # A flat fee is cheaper from 100 on, and so takes the interval away that the price by the token would have left.
