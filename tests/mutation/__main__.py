@@ -38,7 +38,7 @@ AREAS = {
     "budgets": Area(
         ("costs/budgets.py", "costs/budget_store.py", "costs/reservations.py"),
         ("costs/test_budgets.py", "costs/test_clocks.py"),
-        without="eight_processes or postgresql",
+        without="postgresql or async or 500 or process or processes or event_loop or dropped_clients",
     ),
     "bills": Area(("costs/bills.py",), (*_PRICING, "costs/test_bills.py"), without=_PROGRAMS),
     "decoders": Area(
@@ -50,7 +50,11 @@ AREAS = {
         ),
         ("property/test_decoders.py", "wire/test_cases.py", "wire/test_tools.py", "wire/test_ollama.py"),
     ),
-    "prices": Area(("costs/prices.py", "catalog/prices.py"), (*_PRICING, "catalog/test_prices.py"), without=_PROGRAMS),
+    "prices": Area(
+        ("costs/prices.py", "catalog/prices.py"),
+        (*_PRICING, "costs/test_price_sources.py", "catalog/test_prices.py"),
+        without=_PROGRAMS,
+    ),
     "privacy": Area(
         ("local_only.py",),
         ("privacy/test_rules.py", "privacy/test_switching_on.py", "privacy/test_connections.py"),
