@@ -57,7 +57,12 @@ AREAS = {
     ),
     "privacy": Area(
         ("local_only.py",),
-        ("privacy/test_rules.py", "privacy/test_switching_on.py", "privacy/test_connections.py"),
+        (
+            "privacy/test_guard.py",
+            "privacy/test_connections.py",
+            "privacy/test_switching_on.py",
+            "privacy/test_rules.py",
+        ),
         without="command or async",
     ),
     "crossings": Area(("crossover/crossings.py",), ("crossover/test_crossings.py", "crossover/test_evaluation.py")),
