@@ -30,7 +30,7 @@ class Area(NamedTuple):
 
 
 _PRICING = ("costs/test_pricing.py", "costs/test_money.py")
-_PROGRAMS = "imported_only_when_needed or does_not_wait_for_the_package"
+_SLOW = "imported_only_when_needed or does_not_wait_for_the_package or shared_among_those_who"
 AREAS = {
     "plan": Area(
         ("routing/plan.py",), ("routing/test_plan.py", "routing/test_plan_resources.py", "property/test_plans.py")
@@ -40,7 +40,7 @@ AREAS = {
         ("costs/test_budgets.py", "costs/test_clocks.py"),
         without="postgresql or async or 500 or process or processes or event_loop or dropped_clients",
     ),
-    "bills": Area(("costs/bills.py",), (*_PRICING, "costs/test_bills.py"), without=_PROGRAMS),
+    "bills": Area(("costs/bills.py",), (*_PRICING, "costs/test_bills.py"), without=_SLOW),
     "decoders": Area(
         (
             "providers/wire/decoders.py",
@@ -53,7 +53,7 @@ AREAS = {
     "prices": Area(
         ("costs/prices.py", "catalog/prices.py"),
         (*_PRICING, "costs/test_price_sources.py", "catalog/test_prices.py"),
-        without=_PROGRAMS,
+        without=_SLOW,
     ),
     "privacy": Area(
         ("local_only.py",),
@@ -63,7 +63,7 @@ AREAS = {
             "privacy/test_switching_on.py",
             "privacy/test_rules.py",
         ),
-        without="command or async",
+        without="command or async or pulling",
     ),
     "crossings": Area(("crossover/crossings.py",), ("crossover/test_crossings.py", "crossover/test_evaluation.py")),
 }

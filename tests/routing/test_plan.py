@@ -93,7 +93,48 @@ def test_when_all_have_failed_the_error_holds_each_ones_last() -> None:
     assert isinstance(error, AllTargetsFailedError)
     assert error.errors == [first, second]
     assert error.__cause__ is second
-    assert "p/a: ServerError: x" in str(error)
+    assert str(error) == "every target failed: p/a: ServerError: x; p/b: ModelNotFoundError: y"
+    assert (error.provider, error.target, error.retry_after_s) == ("p", "p/b", None)
+
+
+def test_when_all_have_failed_the_soonest_of_their_waits_is_told() -> None:
+    play = Play({"a": [limited(50)], "b": [limited(40)], "c": [ServerError("x")]}, rules={"retries": 0})
+    error = play("a", "b", "c", timeout_s=30)
+    assert isinstance(error, AllTargetsFailedError)
+    assert error.retry_after_s == 40
+
+
+def test_a_target_that_is_excluded_does_not_keep_others_from_being_waited_for() -> None:
+    play = Play({"a": [AuthenticationError("no key")], "b": [ServerError("x"), "answer"]})
+    assert play("a", "b") == "answer"
+    assert play.story == ["a", "b", 0.5, "b"]
+
+
+def test_half_a_second_is_enough_for_an_answer() -> None:
+    play = Play({"a": ["answer"]})
+    assert play("a", timeout_s=0.5) == "answer"
+    assert [step.timeout_s for step in play.tries] == [0.5]
+
+
+def test_without_a_deadline_a_try_has_no_limit_and_waits_are_waited_for() -> None:
+    play = Play({"a": [limited(1000), "answer"]})
+    assert play("a", timeout_s=None) == "answer"
+    assert play.story == ["a", 1000.0, "a"]
+    assert [step.timeout_s for step in play.tries] == [None, None]
+
+
+def test_without_a_deadline_nobody_waits_for_what_is_over() -> None:
+    failed = AuthenticationError("no key")
+    play = Play({"a": [failed]})
+    assert play("a", timeout_s=None) is failed
+    assert play.story == ["a"]
+
+
+def test_a_target_that_is_ready_at_this_very_moment_could_still_answer() -> None:
+    play = Play({"a": [ServerError("x"), "answer"], "b": [ServerError("y")]})
+    assert play("a", "b", timeout_s=40) == "answer"
+    # Both are ready again after half a second.
+    assert [step.timeout_s for step in play.tries] == [20.0, 40.0, 19.75]
 
 
 def test_each_target_gets_its_retries_in_turn_after_the_first_round() -> None:
@@ -228,6 +269,9 @@ def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     assert str(error) == "still down"
     assert play.tries == []
     assert play.story[-1] == "-a"
+    assert play.skips[-1].reason == "the half-open trial by another call failed: still down"
+    # The error is each call's own, as its attempts are.
+    assert play.skips[-1].error is error
 
 
 def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
@@ -265,6 +309,9 @@ def test_when_no_target_can_honour_a_parameter_the_error_names_it_before_anybody
     assert isinstance(error, UnsupportedFeatureError)
     assert error.param == "seed"
     assert play.story == ["-a", "-b"]
+    assert [skip.reason for skip in play.skips] == ["p/a has no seed", "p/b has no seed"]
+    assert [skip.error for skip in play.skips] == [skip.candidate.error for skip in play.skips]
+    assert error is play.skips[-1].error
 
 
 def test_what_a_target_cannot_honour_is_left_out_where_that_is_wanted() -> None:

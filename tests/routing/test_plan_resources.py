@@ -169,6 +169,22 @@ def test_an_attempt_waits_for_a_slot_and_its_wait_is_counted() -> None:
     assert nothing_is_held(play)
 
 
+def test_all_waits_before_an_attempt_are_counted_together() -> None:
+    play = Play({"a": [ServerError("x"), "answer"]}, max_concurrency=1)
+    held: list[Callable[[], None]] = []
+
+    def taken_meanwhile(wait: Wait) -> None:
+        if wait.event is None:
+            held.append(full(play))
+        else:
+            play.time.now += 3
+            held.pop()()
+
+    play.on_wait = taken_meanwhile
+    assert play("a") == "answer"
+    assert [step.waited_s for step in play.tries] == [0.0, 3.5]
+
+
 def test_who_gets_no_slot_in_time_fails_with_the_provider_named_and_leaves_the_queue() -> None:
     play = Play({}, max_concurrency=1)
     full(play)
