@@ -236,7 +236,7 @@ def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str
     if named is None and (url is None or _is_nearby(url)):
         return None
     seller: dict[str, Any] = {"provider_api_url": url} if named is None else {"provider_id": named}
-    nothing = genai_prices.Usage(input_tokens=0, output_tokens=0)
+    nothing = genai_prices.Usage()
     try:
         found = genai_prices.calc_price(nothing, model, **seller, genai_request_timestamp=at)
     except (LookupError, ValueError):

@@ -122,8 +122,8 @@ def test_cached_tokens_without_a_price_of_their_own_cost_what_others_do() -> Non
 
 
 def row(model: str = "m", kind: str = "openai", **more: Any) -> ListPrice:
-    facts = {"source": "a page", "checked_on": date(2026, 11, 1), **more}
-    return ListPrice(kind, model, Decimal(1), Decimal(2), **facts)
+    facts = {"source": "a page", "checked_on": date(2026, 11, 1), "input_usd_per_mtok": Decimal(1), **more}
+    return ListPrice(kind, model, output_usd_per_mtok=Decimal(2), **facts)
 
 
 def listed(*rows: ListPrice, own: list[dict[str, Any]] | None = None, **seller: Any) -> PriceBook:
@@ -159,15 +159,30 @@ def test_an_imported_package_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_prices_of_any_tier_are_those_of_all_rows_and_of_the_tier_that_is_asked_for() -> None:
-    rows = [row(), row(service_tier="flex"), row(service_tier="batch")]
+    rows = [row(), row(service_tier="flex", input_usd_per_mtok=Decimal(3))]
     own = [{**PRICE, "service_tier": "mine", "input_usd_per_mtok": 7}]
     found = listed(*rows, own=own).of_any_tier("x", "m", DAY, is_free=False, service_tier="priority")
     doubts = {price.origin.doubt for price in found if price is not None}
     # `mine` is the user's own; `priority` has no row, so it is charged as usual with a doubt.
     assert doubts == {None, "no price known for tier 'priority'; the default tier's is used"}
-    assert {str(price.input_usd_per_mtok) for price in found if isinstance(price, TokenPrice)} == {"1", "7"}
+    assert {str(price.input_usd_per_mtok) for price in found if isinstance(price, TokenPrice)} == {"1", "3", "7"}
     # One and the same price is there once.
     assert len(listed(row()).of_any_tier("x", "m", DAY, is_free=False, service_tier=None)) == 1
+
+
+def test_a_price_says_whose_it_is_and_since_when() -> None:
+    since = date(2026, 2, 3)
+    own = listed(own=[{**PRICE, "effective_from": since}]).price("x", "m", DAY, is_free=False)
+    of_list = listed(row(effective_from=since)).price("x", "m", DAY, is_free=False)
+    of_machine = listed(usd_per_hour=Decimal(2)).price("x", "m", DAY, is_free=False)
+    found = [price.origin for price in (own, of_list, of_machine) if price is not None]
+    assert found == [
+        Origin("the configuration", since),
+        Origin("a page", since),
+        Origin("the time of the machine"),
+    ]
+    assert isinstance(of_machine, HourPrice)
+    assert of_machine.usd_per_hour == 2
 
 
 def test_free_and_priced_of_one_target_are_not_mixed_up() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
 
-from llama_client import LocalOnlyError
+from llama_client import LocalOnlyError, local_only
 from llama_client.config.schema import read_config
 from llama_client.local_only import ConnectionGuard, is_this_machine
 from tests.privacy.asking import FAR_ADDRESS
@@ -185,6 +185,22 @@ def test_a_redirect_is_refused_with_both_hosts_and_no_more_of_the_addresses(loca
 
 
 # The hosts file
+
+# Before the tests put their own in its place.
+_where_it_is = local_only.hosts_file
+
+
+def test_each_system_has_its_hosts_file_at_its_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _where_it_is() == Path("/etc/hosts")
+    with monkeypatch.context() as windows:
+        windows.setattr(local_only, "Path", PureWindowsPath)
+        windows.setenv("SYSTEMROOT", "D:\\Win")
+        windows.setattr(os, "name", "nt")
+        elsewhere = _where_it_is()
+        windows.delenv("SYSTEMROOT")
+        usual = _where_it_is()
+    assert str(elsewhere) == "D:\\Win\\System32\\drivers\\etc\\hosts"
+    assert str(usual) == "C:\\Windows\\System32\\drivers\\etc\\hosts"
 
 
 @pytest.fixture
