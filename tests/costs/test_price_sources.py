@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -67,6 +68,12 @@ def test_a_path_of_a_model_is_known_by_its_last_part_without_a_doubt() -> None:
         assert found is None or found.origin.doubt is None, model
 
 
+def test_an_id_that_is_a_path_is_known_by_its_last_part() -> None:
+    found = book(f=Seller("f", "fireworks")).price("f", "accounts/fireworks/models/gpt-oss-20b", DAY, is_free=False)
+    assert found is not None
+    assert found.origin.doubt is None
+
+
 def test_a_service_whose_prices_are_not_exact_says_why_beside_other_doubts() -> None:
     prices = book(d=Seller("d", "deepseek"))
     found = prices.price("d", "deepseek-v4-flash", at(2026, 8, 20), is_free=False)
@@ -84,6 +91,18 @@ def test_a_dated_price_tells_the_day_from_which_it_holds() -> None:
     assert before is not None
     assert dated is not None
     assert (before.origin.effective_from, dated.origin.effective_from) == (None, date(2026, 8, 17))
+
+
+def test_the_day_of_a_dated_price_is_not_that_of_the_machine_s_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        found = book(d=Seller("d", "deepseek")).price("d", "deepseek-v4-flash", at(2026, 8, 16, 12), is_free=False)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found is not None
+    assert found.origin.effective_from is None
 
 
 def test_the_share_of_a_prompt_that_was_not_cached_keeps_its_share_of_the_price() -> None:
