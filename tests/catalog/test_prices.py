@@ -23,7 +23,7 @@ KEYS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
 @pytest.fixture(scope="module")
 def prices() -> ListPrices:
     # Read anew, not as another test may have left it.
-    ListPrices.bundled.cache_clear()  # type: ignore[attr-defined]
+    ListPrices.bundled.cache_clear()
     return ListPrices.bundled()
 
 
