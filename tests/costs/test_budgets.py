@@ -623,3 +623,16 @@ def test_a_deleted_database_does_not_split_a_budget(tmp_path: Path, paid: Replay
             assert [outcome(client) for client in (other, one, other, one)] == ["0.0035"] * 2 + [
                 "BudgetExceededError"
             ] * 2
+
+
+def test_a_database_that_does_not_answer_in_time_is_told_by_what_happened(
+    tmp_path: Path, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_DECISION_S", 0.05)
+    monkeypatch.setattr(keeper.BudgetWorker, "start", lambda self: None)
+    config = configuration(f"sqlite:///{tmp_path / 'ledger.db'}", paid, budgets=[budget(1)])
+    [error] = ask_all(config, "call-sync", 1, max_tokens=MAX_TOKENS)
+    assert isinstance(error, BudgetExceededError)
+    assert str(error).endswith("budget all in total cannot be enforced: TimeoutError")
+    assert error.budget == "all in total"
+    assert paid.requests == []

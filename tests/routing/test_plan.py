@@ -336,6 +336,36 @@ def test_what_a_server_cannot_honour_is_left_out_where_that_is_wanted() -> None:
     assert play.story == ["a", "a"]
 
 
+def test_what_was_left_out_counts_as_no_try() -> None:
+    refusal = UnsupportedFeatureError("no thinking", param="reasoning_effort", http_status=400)
+    failed = ServerError("x")
+    for retries, outcome in ((1, "answer"), (0, failed)):
+        play = Play(
+            {"a": [refusal, failed, "answer"]},
+            params={"reasoning_effort": "low"},
+            rules={"drop_unsupported": True, "retries": retries},
+        )
+        assert play("a") == outcome
+
+
+def test_a_wait_that_ends_with_the_deadline_does_not_fit_it() -> None:
+    error = limited(10)
+    play = Play({"a": [error]})
+    assert play("a", timeout_s=10) is error
+    assert play.story == ["a"]
+
+
+def test_who_is_left_alone_is_asked_only_where_no_other_is_ready_in_time() -> None:
+    # It is ready again half a second after its failure.
+    for timeout_s, story in ((0.5, ["a", "b"]), (0.6, ["a", 0.5, "a"])):
+        play = Play({"a": [ServerError("x"), "answer"], "b": [ServerError("y")] * 4 + ["answer"]}, rules={"retries": 1})
+        for _ in range(2):
+            play("b")
+        assert play.health.snapshot()["p/b"].breaker == "open"
+        assert play("a", "b", timeout_s=timeout_s) == "answer"
+        assert play.story == story
+
+
 def test_the_error_of_the_one_that_was_asked_is_raised_itself_beside_those_that_were_skipped() -> None:
     failed = AuthenticationError("broke")
     no_seed = Scripted(frozenset({"seed"}))
