@@ -436,15 +436,17 @@ class Completions:
             print(reply.choices[0].message.content)
         """
         call = self._context.call(params, stream=False if stream is None else stream)
-        opened = call.drive()
-        if stream:
-            return ChatStream(opened, call)
-        return call.record.won(opened.attempt)
+        with call.record.held() as held:
+            opened = call.drive()
+            if stream:
+                return ChatStream(opened, call, held)
+            return call.record.won(opened.attempt)
 
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = self._context.call(given, stream=False, form=form)
-        return call.record.won(call.drive().attempt)
+        with call.record.held():
+            return call.record.won(call.drive().attempt)
 
     @runs(_parse)
     def parse(
@@ -656,15 +658,17 @@ class AsyncCompletions:
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
         call = await self._context.acall(params, stream=False if stream is None else stream)
-        opened = await call.adrive()
-        if stream:
-            return AsyncChatStream(opened, call)
-        return call.record.won(opened.attempt)
+        with call.record.held() as held:
+            opened = await call.adrive()
+            if stream:
+                return AsyncChatStream(opened, call, held)
+            return call.record.won(opened.attempt)
 
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.acall(given, stream=False, form=form)
-        return call.record.won((await call.adrive()).attempt)
+        with call.record.held():
+            return call.record.won((await call.adrive()).attempt)
 
     @runs(_parse)
     async def parse(

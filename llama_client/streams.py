@@ -20,6 +20,7 @@ from llama_client.types.completion import (
 
 if TYPE_CHECKING:
     from llama_client.routing.drive import Call, OpenedStream
+    from llama_client.routing.recorder import HeldCall
 
 
 class OfThisProcess:
@@ -45,49 +46,20 @@ class _OpenStream(ABC, Generic[Chunks]):
         self.record = call.record
         self.arrived: deque[ChatCompletionChunk] = deque()
         self.is_ended = False
-        self._is_released = False
-        self._ending = threading.Lock()
-        self._reaper = call.record.reaper
-        self._pid = self._reaper.pid
-
-    @property
-    def _is_left(self) -> bool:
-        """Whether something is left to end, and is this process's to end."""
-        return not self._is_released and self._pid == self._reaper.pid
-
-    def first_end(self) -> bool:
-        """Marks the end; True only for the first call, which then records the attempt."""
-        with self._ending:
-            first, self.is_ended = not self.is_ended, True
-        return first
 
     def cancel(self) -> None:
-        if self.first_end():
-            self.record.cancelled(self.attempt)
+        """Records the attempt, unless it has ended already."""
+        self.is_ended = True
+        self.record.cancelled(self.attempt)
 
     @abstractmethod
     def end(self) -> None:
         """Called by the reaper, in its thread."""
 
-    def hold(self) -> None:
-        self._reaper.hold(self)
-
-    def release(self) -> None:
-        """Nothing is left to end."""
-        self._is_released = True
-        self._reaper.release(self)
-
-    def drop(self) -> bool:
-        """Queues it for the reaper; takes no lock. False: nothing is left to end."""
-        if self._is_left:
-            self._reaper.drop(self)
-            return True
-        return False
-
     def close(self) -> None:
-        """The same, and waits for it."""
-        if self.drop():
-            self._reaper.settle()
+        """Queues it for the reaper, and waits for that."""
+        if self.record.drop():
+            self.record.reaper.settle()
 
 
 class _Stream(OfThisProcess, Generic[Chunks]):
@@ -95,13 +67,15 @@ class _Stream(OfThisProcess, Generic[Chunks]):
 
     _open: _OpenStream[Chunks]
 
-    def __init__(self, opened: OpenedStream[Chunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[Chunks], call: Call, held: HeldCall) -> None:
+        # Once this stream is dropped, the reaper ends the call.
+        self._held = held
         self._record = call.record
         options = call.record.request.stream_options
         self._include_usage = options is not None and options.include_usage
         self._completion: ChatCompletion | None = None
         self._open.arrived.extend(chunk for chunk in opened.arrived if self._is_shown(chunk))
-        self._open.hold()
+        self._record.stream = self._open
 
     def __repr__(self) -> str:
         if self._completion is not None:
@@ -143,8 +117,11 @@ class _Stream(OfThisProcess, Generic[Chunks]):
             attempt.require_complete()
         except ProviderError as error:
             return error
-        if self._open.first_end():
-            self._completion = self._record.won(attempt)
+        self._open.is_ended = True
+        completion = self._record.won(attempt)
+        # Else it was closed by other code first.
+        if attempt.outcome == "ok":
+            self._completion = completion
         return None
 
     def _following(self, error: Exception) -> Call | None:
@@ -174,17 +151,11 @@ class _Stream(OfThisProcess, Generic[Chunks]):
             provider_code=cause.provider_code,
             body=cause.body,
         )
-        if self._open.first_end():
-            self._record.failed(attempt, interruption, outcome="interrupted")
+        self._open.is_ended = True
+        self._record.failed(attempt, interruption, outcome="interrupted")
         interruption.partial = self._record.completion(attempt)
         interruption.attempts = self._record.attempts
         return interruption
-
-    def __del__(self) -> None:
-        # Runs at any allocation, in any thread, also while that thread holds a lock.
-        stream = getattr(self, "_open", None)
-        if stream is not None:
-            stream.drop()
 
 
 def _cause(error: Exception) -> ProviderError:
@@ -229,28 +200,29 @@ class ChatStream(_Stream[SyncChunks]):
 
     _open: _OpenChatStream
 
-    def __init__(self, opened: OpenedStream[SyncChunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[SyncChunks], call: Call, held: HeldCall) -> None:
         self._open = _OpenChatStream(opened, call)
-        super().__init__(opened, call)
+        super().__init__(opened, call, held)
 
     def __iter__(self) -> ChatStream:
         return self
 
     def __next__(self) -> ChatCompletionChunk:
         stream = self._open
-        if not stream.reading.acquire(False):
+        if stream.reading.locked():
             raise InvalidRequestError("another thread is reading this stream")
-        try:
-            return self._read()
-        except BaseException:
-            # The end, a failure, or such as KeyboardInterrupt; a stream that has ended stays as it is. It may have been
-            # closed by another thread while this one waited for the chunk.
-            stream.cancel()
-            stream.chunks.close()
-            stream.release()
-            raise
-        finally:
-            stream.reading.release()
+        with stream.reading:
+            try:
+                return self._read()
+            except BaseException:
+                # The end, a failure, or such as KeyboardInterrupt; a stream that has ended stays as it is. It may have
+                # been closed by another thread while this one waited for the chunk.
+                stream.cancel()
+                stream.chunks.close()
+                # Of a target that was to continue the answer.
+                stream.record.end_attempts()
+                stream.record.release()
+                raise
 
     def _read(self) -> ChatCompletionChunk:
         stream = self._open
@@ -298,7 +270,7 @@ class ChatStream(_Stream[SyncChunks]):
         """Stops the model and frees its slot. Safe at any time, from any thread, and more than once."""
         # By the reaper, as the caller may be a finaliser too: that of a generator, which then does not wait for it.
         if sys.exc_info()[0] is GeneratorExit:
-            self._open.drop()
+            self._record.drop()
         else:
             self._open.close()
 
@@ -318,9 +290,9 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     _open: _AsyncOpenChatStream
     _reading = False
 
-    def __init__(self, opened: OpenedStream[AsyncChunks], call: Call) -> None:
+    def __init__(self, opened: OpenedStream[AsyncChunks], call: Call, held: HeldCall) -> None:
         self._open = _AsyncOpenChatStream(opened, call)
-        super().__init__(opened, call)
+        super().__init__(opened, call, held)
 
     def __aiter__(self) -> AsyncChatStream:
         return self
@@ -337,7 +309,9 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         except BaseException:
             # The end, a failure, or such as CancelledError; a stream that has ended stays as it is.
             self._open.cancel()
-            self._open.release()
+            # Of a target that was to continue the answer.
+            self._record.end_attempts()
+            self._record.release()
             raise
         finally:
             self._reading = False
@@ -397,7 +371,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         else:
             stream.arrived.clear()
             await stream.chunks.aclose()
-            stream.release()
+            self._record.release()
 
     async def _cancelled(self) -> None:
         import asyncio

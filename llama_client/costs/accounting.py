@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from llama_client.costs.bills import MachineTime
+from llama_client.costs.bills import MachineTime, MachineUse
 from llama_client.costs.ledger import Ledger, RequestIds
 from llama_client.costs.prices import PriceBook, Sellers
 from llama_client.errors import MissingExtraError
@@ -42,10 +40,8 @@ class Machines:
     def _reset(self) -> None:
         self._machines = {name: MachineTime() for name in self.names}
 
-    def start_use(self, provider: str, now: float) -> Callable[[float], float]:
-        """Returns what ends the use at a moment, and then returns its seconds."""
-        machine = self._machines[provider]
-        return partial(machine.end_use, machine.start_use(now))
+    def use(self, provider: str) -> MachineUse:
+        return MachineUse(self._machines[provider])
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

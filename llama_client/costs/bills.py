@@ -121,26 +121,43 @@ class MachineTime:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running = 0
+        self._uses: set[MachineUse] = set()
         # The time of an attempt in flight from the start on.
         self._share_s = 0.0
         self._at = 0.0
 
-    def start_use(self, now: float) -> float:
-        """An attempt begins; returns what `end_use` needs."""
+    def start(self, use: MachineUse, now: float) -> None:
         with self._lock:
             self._pass(now)
-            self._running += 1
-            return self._share_s
+            use.began = self._share_s
+            self._uses.add(use)
 
-    def end_use(self, began: float, now: float) -> float:
-        """An attempt ends; returns its seconds."""
+    def end(self, use: MachineUse, now: float) -> None:
         with self._lock:
-            self._pass(now)
-            self._running -= 1
-            return self._share_s - began
+            if use in self._uses:
+                self._pass(now)
+                use.seconds = self._share_s - use.began
+                self._uses.discard(use)
 
     def _pass(self, now: float) -> None:
-        if self._running:
-            self._share_s += max(now - self._at, 0.0) / self._running
+        if self._uses:
+            self._share_s += max(now - self._at, 0.0) / len(self._uses)
         self._at = now
+
+
+class MachineUse:
+    """An attempt's use of a machine, known to the attempt before it starts."""
+
+    __slots__ = ("_machine", "began", "seconds")
+
+    def __init__(self, machine: MachineTime) -> None:
+        self._machine = machine
+        self.began = self.seconds = 0.0
+
+    def start(self, now: float) -> None:
+        self._machine.start(self, now)
+
+    def end(self, now: float) -> float:
+        """Its seconds; a second time the same."""
+        self._machine.end(self, now)
+        return self.seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -10,7 +9,6 @@ import os
 import queue
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -30,6 +28,7 @@ from llama_client.costs.reservations import (
     WorstCase,
 )
 from llama_client.errors import BudgetExceededError
+from llama_client.waiting import Event, await_event, wait_for_event
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock
@@ -45,7 +44,22 @@ _ALIVE_EACH_S, DEAD_AFTER_S = 10.0, 60.0
 # Settlements that wait for a database that cannot be written.
 _MAX_UNSETTLED = 100_000
 
-_PlacedOrder = tuple[Order, "Future[Decision | Refused]"]
+
+class _OrderOutcome(Event):
+    """The decision about one order, or why there is none."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome: Decision | Exception | None = None
+
+    def give(self, outcome: Decision | Exception) -> None:
+        self.outcome = outcome
+        self.set()
+
+
+_PlacedOrder = tuple[Order, _OrderOutcome]
 
 
 class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
@@ -62,21 +76,21 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
         self._store: BudgetStore | None = None
         self._said_alive_at = 0.0
 
-    def order(self, order: Order, future: Future[Decision | Refused]) -> None:
-        self.signals.put((order, future))
+    def order(self, order: Order) -> _OrderOutcome:
+        answer = _OrderOutcome()
+        self.signals.put((order, answer))
         try:
             self.start()
         except RuntimeError as error:  # the interpreter is exiting, or no thread is left
-            future.set_exception(error)
+            answer.give(error)
+        return answer
 
     def flush(self) -> None:
         """Waits until what was settled so far is in the database, or cannot be written."""
         if self.thread is None and not self.has_work():
             return
         # Jobs are done in turn: an order of nothing is decided after the settlements that came before it.
-        decided: Future[Decision | Refused] = Future()
-        self.order(Order("", 0, ()), decided)
-        wait([decided], CLOSING_S)
+        wait_for_event(self.order(Order(uuid.uuid4().hex, 0, ())), CLOSING_S)
 
     def settler(self) -> Callable[[Settlement], None]:
         """What a reservation made now is settled by, also after `close`: a stream may end later."""
@@ -98,22 +112,23 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
         unsettled: list[Settlement] = []
         while True:
             jobs = self._next_jobs()
-            placed = [job for job in jobs if isinstance(job, tuple) and not job[1].done()]
-            orders = [job for job in placed if job[1].set_running_or_notify_cancel()]
             unsettled += [job for job in jobs if isinstance(job, Settlement)]
+            # An order that was given up while it waited is settled in the same batch, or in a later one.
+            settled = {settlement.id for settlement in unsettled}
+            orders = [job for job in jobs if isinstance(job, tuple) and job[0].id not in settled]
             is_last = self.is_leaving and self.signals.empty()
             try:
                 with self.lock:
                     decisions = self._apply([order for order, _ in orders], unsettled)
                     unsettled = []
-                    for (_, future), decision in zip(orders, decisions, strict=True):
-                        future.set_result(decision)
+                    for (_, answer), decision in zip(orders, decisions, strict=True):
+                        answer.give(decision)
                     if is_last and self._store is not None:
                         self._connected_store().leave(self._clock.wall())
             except Exception as error:  # noqa: BLE001 - handed to each caller that waits
-                for order, future in orders:
-                    if not future.done():
-                        future.set_exception(error)
+                for order, answer in orders:
+                    if not answer.is_set:
+                        answer.give(error)
                         # It may have been granted all the same.
                         unsettled.append(Settlement(order.id, 0, order.counters))
                 # What is not settled here is settled at its worst case, once this client is gone.
@@ -168,39 +183,27 @@ _MAX_WARNED = 500
 class PendingReservation:
     """A reservation that is being made. `wait` for it, or `await wait_async()`, once."""
 
-    _future: Future[Decision | Refused]
-    _judge: Callable[[Decision | Refused | Exception], Reserved | Refused]
+    _answer: _OrderOutcome | Refused
+    _judge: Callable[[Decision | Exception], Reserved | Refused]
     _release: Callable[[], None]
 
     def wait(self) -> Reserved | Refused:
-        try:
-            outcome = self._future.result(_DECISION_S)
-        except BaseException as error:  # noqa: BLE001 - raised again, unless the database failed
-            return self._ended_early(error)
-        return self._judge(outcome)
+        if isinstance(self._answer, Refused):
+            return self._answer
+        wait_for_event(self._answer, _DECISION_S)
+        return self._judged(self._answer.outcome)
 
     async def wait_async(self) -> Reserved | Refused:
-        try:
-            # Not `wait_for`: Python 3.11's loses a cancellation that comes together with the result.
-            async with asyncio.timeout(_DECISION_S):
-                outcome = await asyncio.wrap_future(self._future)
-        except BaseException as error:  # noqa: BLE001 - as above
-            return self._ended_early(error)
-        return self._judge(outcome)
+        if isinstance(self._answer, Refused):
+            return self._answer
+        await await_event(self._answer, _DECISION_S)
+        return self._judged(self._answer.outcome)
 
-    def _ended_early(self, error: BaseException) -> Reserved | Refused:
-        """Releases what is granted all the same."""
-        self._future.cancel()
-        self._future.add_done_callback(self._release_if_granted)
-        if not isinstance(error, Exception):
-            raise error
-        return self._judge(error)
-
-    def _release_if_granted(self, done: Future[Decision | Refused]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            decision = done.result()
-            if isinstance(decision, Decision) and decision.refused_by is None:
-                self._release()
+    def _judged(self, outcome: Decision | Exception | None) -> Reserved | Refused:
+        if not isinstance(outcome, Decision):
+            # It may be granted all the same.
+            self._release()
+        return self._judge(TimeoutError() if outcome is None else outcome)
 
 
 class Budgets:
@@ -225,30 +228,33 @@ class Budgets:
             found.append(Limit(table, Counter(key, span.start), span, table.name_for(value)))
         return found
 
-    def reserve(self, target: str, limits: Sequence[Limit], worst: WorstCase | None) -> PendingReservation:
-        """Reserves the worst case of an attempt; None: it is unpriced."""
+    def reserve(
+        self,
+        target: str,
+        limits: Sequence[Limit],
+        worst: WorstCase | None,
+        keep: Callable[[Reservation], None],
+    ) -> PendingReservation:
+        """Reserves the worst case of an attempt; None: it is unpriced. `keep` gets the reservation to settle."""
         pico = 0 if worst is None else min(to_pico(worst.usd), MAX_PICO)
         order = Order(uuid.uuid4().hex, pico, limits)
         reservation = Reservation(order, self._worker.settler())
-        future: Future[Decision | Refused] = Future()
-        refusing = next((each for each in limits if each.blocks and each.table.on_unpriced == "refuse"), None)
-        if worst is None and refusing is not None:
-            future.set_result(_unpriced(target, refusing))
-        else:
-            self._worker.order(order, future)
 
-        def judge(outcome: Decision | Refused | Exception) -> Reserved | Refused:
-            if isinstance(outcome, Refused):
-                return outcome
+        def judge(outcome: Decision | Exception) -> Reserved | Refused:
             if isinstance(outcome, Exception):
                 return _failed(target, limits, outcome)
             for other in outcome.other_windows:
                 self._warn_of(other)
             if outcome.refused_by is not None:
+                reservation.forget()
                 return _exceeded(target, worst, outcome.refused_by, outcome)
-            return Reserved(reservation, [self._warning(limit) for limit in outcome.exceeded])
+            return Reserved([self._warning(limit) for limit in outcome.exceeded])
 
-        return PendingReservation(future, judge, reservation.release)
+        refusing = next((each for each in limits if each.blocks and each.table.on_unpriced == "refuse"), None)
+        if worst is None and refusing is not None:
+            return PendingReservation(_unpriced(target, refusing), judge, reservation.release)
+        keep(reservation)
+        return PendingReservation(self._worker.order(order), judge, reservation.release)
 
     def flush(self) -> None:
         self._worker.flush()
@@ -281,7 +287,7 @@ def _failed(target: str, limits: Sequence[Limit], error: Exception) -> Reserved 
     why = f"cannot be enforced: {str(error) or type(error).__name__}"
     blocking = next((limit for limit in limits if limit.blocks), None)
     if blocking is None:
-        return Reserved(None, [f"budget {limits[0].name} {why}"])
+        return Reserved([f"budget {limits[0].name} {why}"])
     refusal = BudgetExceededError(f"{target} refused: budget {blocking.name} {why}", budget=blocking.name)
     refusal.__cause__ = error
     return _refused(refusal, blocking)

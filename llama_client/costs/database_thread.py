@@ -73,13 +73,15 @@ class DatabaseThread(ABC, Generic[T]):
             if sys.is_finalizing():
                 # Before Python 3.12 `Thread.start` waits for ever here.
                 raise RuntimeError("the interpreter is exiting")
+            before_exit(self.close)
             self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             try:
                 self.thread.start()
             except BaseException:
+                # Interrupted, it may run all the same, and then finds that it is not the one.
                 self.thread = None
+                atexit.unregister(self.close)
                 raise
-            before_exit(self.close)
 
     def wake(self) -> None:
         self.signals.put(None)
@@ -121,6 +123,9 @@ class DatabaseThread(ABC, Generic[T]):
             self._opened.close()
 
     def _run(self) -> None:
+        with self._starting:
+            if self.thread is not threading.current_thread():
+                return
         try:
             self.work()
         finally:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llama_client.costs.database_thread import CLOSING_S, DatabaseThread
 from llama_client.costs.money import to_pico
 from llama_client.process import at_fork
+from llama_client.waiting import Event, wait_for_event
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -177,7 +178,9 @@ class Ledger(DatabaseThread[float]):
         self._queue: deque[Row] = deque()
         self._is_awake = False
         self._done = 0
-        self._progress = threading.Condition()
+        # Happens with the next rows that are written, or cannot be.
+        self._progress = Event()
+        self._counting = threading.Lock()
         self._labels: OrderedDict[LabelKey, int] = OrderedDict()
         self._labels_at: float | None = None
         self._has_warned = False
@@ -192,12 +195,14 @@ class Ledger(DatabaseThread[float]):
         if self.thread is None:
             self.open()
         if not self._is_awake:
+            now = time.monotonic()
+            # With no call in between, where an interrupt could leave a thread that sleeps and seems awake.
             self._is_awake = True
-            self.signals.put(time.monotonic())
+            self.signals.put(now)
         return True
 
     def count_unrecorded(self, calls: int = 1) -> None:
-        with self._progress:
+        with self._counting:
             self.unrecorded_calls += calls
 
     def open(self) -> None:
@@ -207,13 +212,18 @@ class Ledger(DatabaseThread[float]):
 
     def flush(self, within_s: float = CLOSING_S) -> bool:
         """Waits until every row put so far is on disk; False: not in time."""
-        if self.thread is None:
+        thread = self.thread
+        if thread is None:
             return not self._queue
-        with self._progress:
+        with self._counting:
             wanted = self._done + len(self._queue)
-            self.wake()
-            self._progress.wait_for(lambda: self._done >= wanted or self.thread is None, within_s)
-            return self._done >= wanted
+        self.wake()
+        until = time.monotonic() + within_s
+        while True:
+            progress, left_s = self._progress, until - time.monotonic()
+            if self._done >= wanted or not thread.is_alive() or left_s <= 0:
+                return self._done >= wanted
+            wait_for_event(progress, left_s)
 
     def close(self) -> bool:
         has_ended = super().close()
@@ -248,8 +258,7 @@ class Ledger(DatabaseThread[float]):
                     # Whatever happened to the database, even its deletion: opening it migrates it again.
                     self.disconnect(reopens_storage=True)
                 self._labels.clear()
-                with self._progress:
-                    self._progress.notify_all()
+                self._proceed()
                 if not self.is_leaving:
                     self._wait(retry_s)
                     retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
@@ -261,6 +270,10 @@ class Ledger(DatabaseThread[float]):
                 self.wake()
             if self.is_leaving and not self._queue:
                 return
+
+    def _proceed(self) -> None:
+        progress, self._progress = self._progress, Event()
+        progress.set()
 
     def _next_signal(self) -> float | None:
         """Waits for the next signal; None: write at once."""
@@ -303,11 +316,11 @@ class Ledger(DatabaseThread[float]):
                     singly = len(batch)
                     continue
                 self.count_unrecorded()
-            with self._progress:
+            with self._counting:
                 for _ in batch:
                     self._queue.popleft()
                 self._done += len(batch)
-                self._progress.notify_all()
+            self._proceed()
             singly = max(singly - 1, 0)
 
     def _insert(self, connection: Connection, batch: Sequence[Row]) -> None:
@@ -395,11 +408,10 @@ class LedgerEntries:
             firsts += [(provider, PROVIDER), (target, TARGET)]
         if attempt.cost is not None and attempt.cost.usd is None:
             firsts += [("", UNPRICED_CALL), (provider, UNPRICED_PROVIDER), (target, UNPRICED_TARGET)]
-        for first in firsts:
-            # Each flag is set in one row of the call only, so that reports can sum them.
-            if first not in self._counted:
-                self._counted.add(first)
-                counts |= first[1]
+        # Each flag is set in one row of the call only, so that reports can sum them.
+        firsts = [first for first in firsts if first not in self._counted]
+        for _, flag in firsts:
+            counts |= flag
         try:
             values = _values(at, self._request_id, number, attempt, tokens, counts)
             label = (route, provider, model, tuple(self._tags.items()))
@@ -408,6 +420,8 @@ class LedgerEntries:
             # A value that a third-party provider made up.
             self._ledger.warn(error)
             is_put = False
+        # Only now: a row that an interrupt makes put twice is the same both times, and is stored once.
+        self._counted.update(firsts)
         if not is_put and self._is_recorded:
             self._is_recorded = False
             self._ledger.count_unrecorded()

@@ -86,20 +86,23 @@ class Reservation:
     _is_settled: bool = False
 
     def settle(self, usd: Decimal | None) -> None:
-        """The attempt cost this; None: unknown, so its worst case."""
+        """The attempt cost this; None: unknown, so its worst case. The first one counts, also where an interrupt makes
+        it two."""
         if not self._is_settled:
-            self._is_settled = True
             pico = None if usd is None else min(to_pico(usd), MAX_PICO)
             self._settle(Settlement(self._order.id, pico, self._order.counters))
+            self._is_settled = True
 
     def release(self) -> None:
-        """The attempt was never made."""
+        """The attempt was never made; the order may not even have been placed."""
         self.settle(Decimal(0))
+
+    def forget(self) -> None:
+        """Nothing was reserved."""
+        self._is_settled = True
 
 
 class Reserved(NamedTuple):
-    # None: no budget counts it.
-    reservation: Reservation | None
     warnings: Sequence[str] = ()
 
 

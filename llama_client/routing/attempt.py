@@ -8,16 +8,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
-from llama_client.errors import GenerationFailedError, InvalidResponseError
+from llama_client.errors import GenerationFailedError, InvalidResponseError, LlamaClientError
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.accumulator import Accumulator
 from llama_client.routing.plan import Try
-from llama_client.types.completion import ChatCompletionChunk
+from llama_client.types.completion import ChatCompletionChunk, SyncChunks
 
 if TYPE_CHECKING:
+    from llama_client.costs.bills import MachineUse, Tokens
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import AttemptSpan
-    from llama_client.types.completion import Choice
+    from llama_client.types.completion import Attempt, AttemptOutcome, Choice
 
 
 def whole_number(value: object) -> int | None:
@@ -84,7 +85,11 @@ class RunningAttempt:
         self.lease = step.lease
         self.waited_s = step.waited_s
         self.reservation = step.reservation
-        self.machine_use: Callable[[float], float] | None = None
+        self.machine_use: MachineUse | None = None
+        # Of a sync attempt, while it is read.
+        self.chunks: SyncChunks | None = None
+        # Of one in a task of its own, from any thread.
+        self.cancel_task: Callable[[], object] | None = None
         self.span: AttemptSpan | None = None
         self.call = call
         self.facts = call.facts
@@ -95,6 +100,12 @@ class RunningAttempt:
         self.started_at = clock.monotonic()
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
+        # What is recorded of it, step by step: an interrupt may cut that off anywhere, and then the rest is done later.
+        self.ending: tuple[AttemptOutcome, LlamaClientError | None] | None = None
+        self.outcome: AttemptOutcome | None = None
+        self.receipt: Attempt | None = None
+        self.tokens: Tokens | None = None
+        self.number: int | None = None
         self.is_written = False
         # Another attempt has won: the end of this one is no failure.
         self.is_abandoned = False
@@ -126,6 +137,20 @@ class RunningAttempt:
         if tokens is None or tokens <= 1 or first is None or last is None or last <= first:
             return None
         return (tokens - 1) / (last - first)
+
+    def stop(self) -> None:
+        """Ends it, from any thread, where nothing is to come of it any more."""
+        self.is_abandoned = self.facts.is_stopped = True
+        if self.cancel_task is not None:
+            # Its loop may be closed.
+            with contextlib.suppress(RuntimeError):
+                self.cancel_task()
+        elif self.chunks is not None:
+            try:
+                self.chunks.close()
+            except ValueError:
+                # Another thread is reading them.
+                self.facts.cancel()
 
     def require_complete(self) -> None:
         """An end of the chunks without a finish reason is an interruption."""

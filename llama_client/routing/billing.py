@@ -20,6 +20,7 @@ from llama_client.errors import (
     ProviderError,
 )
 from llama_client.routing.attempt import RunningAttempt
+from llama_client.routing.plan import Reserve
 from llama_client.routing.request_size import BYTES_PER_TOKEN, RequestSize
 from llama_client.types.completion import AttemptOutcome, Cost
 
@@ -36,14 +37,15 @@ class Billing:
     _prices: PriceBook
     _at: float
     _clock: Clock
-    _charged: list[Cost] = field(default_factory=list)
+    # Of each attempt: one that an interrupt makes billed twice is charged once.
+    _charged: dict[RunningAttempt, Cost] = field(default_factory=dict)
 
     def bill(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
         """The tokens charged for and their cost, if any. Ends the machine's time."""
         use = attempt.machine_use
-        machine_s = use(self._clock.monotonic()) if use is not None else 0.0
+        machine_s = use.end(self._clock.monotonic()) if use is not None else 0.0
         if not attempt.facts.sent:
             return None, None
         price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
@@ -54,7 +56,7 @@ class Billing:
             cost = cost_of_tokens(price, tokens)
         else:
             return None, nothing_charged("local" if price is FREE else "it was refused")
-        self._charged.append(cost)
+        self._charged[attempt] = cost
         if price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):
                 if doubt is not None:
@@ -63,10 +65,9 @@ class Billing:
 
     def total(self, attempt: RunningAttempt) -> Cost:
         """The cost of the call so far, `attempt` being its last."""
-        if len(self._charged) == 1:
-            return self._charged[0]
-        if self._charged:
-            return total(self._charged)
+        charged = list(self._charged.values())
+        if charged:
+            return charged[0] if len(charged) == 1 else total(charged)
         # While the first attempt runs, its cost is unknown unless the target is free.
         return cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()
 
@@ -139,7 +140,8 @@ class Reserver(NamedTuple):
         limits = () if candidate.is_free else self.budgets.limits(candidate.target.provider_name, tags, at)
         candidate.is_budgeted = bool(limits)
 
-    def reserve(self, candidate: Candidate, tags: Mapping[str, str], at: float, timeout_s: float) -> PendingReservation:
+    def reserve(self, step: Reserve, tags: Mapping[str, str], at: float) -> PendingReservation:
+        candidate = step.candidate
         target = candidate.target
         # A continuation has a longer prompt.
         size = candidate.size if candidate.continued is None else RequestSize(candidate.request)
@@ -148,10 +150,11 @@ class Reserver(NamedTuple):
         if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
             # The answer may be longer than `max_tokens`.
             most = None
-        cases = [worst_case(price, request, size, most, timeout_s) for price in self._prices(candidate, at)]
+        cases = [worst_case(price, request, size, most, step.timeout_s) for price in self._prices(candidate, at)]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
-        return self.budgets.reserve(target.name, self.budgets.limits(target.provider_name, tags, at), worst)
+        limits = self.budgets.limits(target.provider_name, tags, at)
+        return self.budgets.reserve(target.name, limits, worst, step.keep)
 
     def _prices(self, candidate: Candidate, at: float) -> list[Price | None]:
         """Its prices in all tiers: the provider decides which tier serves a call."""

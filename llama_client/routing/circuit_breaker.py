@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_client.errors import LlamaClientError
-from llama_client.routing.concurrency import Event
+from llama_client.waiting import Event
 
 
 class HalfOpenTrial(Event):
@@ -37,20 +37,18 @@ class CircuitBreaker:
     def half_open_in_s(self, now: float) -> float:
         return 0.0 if self.opened_at is None else max(self.opened_at + self._cooldown_s - now, 0.0)
 
-    def start_trial(self) -> HalfOpenTrial | None:
-        """None: a trial is in flight."""
+    def start_trial(self, trial: HalfOpenTrial) -> bool:
+        """False: another trial is in flight."""
         with self._lock:
-            if self.trial is not None:
-                return None
-            self.trial = HalfOpenTrial()
-            return self.trial
+            if self.trial is None:
+                self.trial = trial
+            return self.trial is trial
 
     def end_trial(self, trial: HalfOpenTrial, error: LlamaClientError | None) -> None:
         """Wakes the calls that wait for it. Safe to call again, as content may end a trial before the attempt ends."""
         with self._lock:
-            if trial.is_set:
-                return
-            trial.error = error
+            if not trial.is_set:
+                trial.error = error
             if self.trial is trial:
                 self.trial = None
         trial.set()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from llama_client.clock import Deadline
@@ -14,7 +15,6 @@ from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError,
 from llama_client.routing.accumulator import Interrupted
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.concurrency import await_event, get_within, wait_for_event
 from llama_client.routing.plan import (
     AwaitRunning,
     Backoff,
@@ -31,6 +31,7 @@ from llama_client.routing.plan import (
 )
 from llama_client.routing.recorder import CallRecord
 from llama_client.types.completion import AsyncChunks, ChatCompletionChunk, Chunks, SyncChunks
+from llama_client.waiting import await_event, get_within, wait_for_event
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,7 +59,7 @@ class Call(NamedTuple):
         """Blocks until a stream has content or a whole answer has come."""
         plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
         steps, record = plan.steps(), self.record
-        race = _Race(record)
+        record.plan, race = plan, _Race(record)
         won: OpenedStream[SyncChunks] | None = None
         try:
             try:
@@ -71,22 +72,16 @@ class Call(NamedTuple):
                 if race.running:
                     race.stop()
             return won
-        except LlamaClientError as error:
-            error.attempts = record.attempts
+        except BaseException as error:
+            record.end_attempts()
+            if isinstance(error, LlamaClientError):
+                error.attempts = record.attempts
             raise
-        except BaseException:
-            # Interrupted while the losers were being stopped.
-            if won is not None:
-                record.cancelled(won.attempt)
-                won.rest.close()
-            raise
-        finally:
-            plan.end()
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
         plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
         steps, record = plan.steps(), self.record
-        race = _AsyncRace(record)
+        record.plan, race = plan, _AsyncRace(record)
         won: OpenedStream[AsyncChunks] | None = None
         try:
             try:
@@ -96,25 +91,21 @@ class Call(NamedTuple):
             except StopIteration as done:
                 won = done.value
             except GeneratorExit:
-                race.drop()
+                race.running.clear()
                 raise
             finally:
                 if race.running:
                     await race.stop()
             return won
         except GeneratorExit:
-            # This coroutine is collected: a finaliser waits for nothing.
-            record.reaper.drop(plan)
-            if won is not None:
-                record.dropped(won.attempt)
+            # This coroutine is collected: a finaliser waits for nothing, and the reaper ends the call.
             raise
         except BaseException as error:
-            plan.end()
+            record.end_attempts()
             if isinstance(error, LlamaClientError):
                 error.attempts = record.attempts
             elif won is not None:
                 # Cancelled while the losers were being stopped.
-                record.cancelled(won.attempt)
                 await won.rest.aclose()
             raise
 
@@ -179,6 +170,7 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
 
 def _attempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:
     chunks, streams = attempt.target.provider.chunks(attempt.call), attempt.call.request.stream
+    attempt.chunks = chunks
     arrived: list[ChatCompletionChunk] = []
     try:
         for chunk in chunks:
@@ -207,7 +199,6 @@ async def _aattempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedSt
         attempt.require_complete()
     except GeneratorExit:
         # As in `adrive`. The event loop closes the chunks.
-        record.dropped(attempt)
         raise
     except Exception as error:  # noqa: BLE001 - a third-party provider may raise anything
         await chunks.aclose()
@@ -257,13 +248,8 @@ class _Race:
 
     def enter(self, attempt: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
         thread = threading.Thread(target=self._run, args=(attempt,), name="llama-client-attempt")
+        thread.start()
         self.running[attempt] = thread
-        try:
-            thread.start()
-        except BaseException:
-            del self.running[attempt]
-            self._record.cancelled(attempt)
-            raise
         return self.first(late_after_s)
 
     def first(self, late_after_s: float | None) -> Outcome[OpenedStream[SyncChunks]]:
@@ -322,7 +308,9 @@ class _AsyncRace:
     async def enter(self, attempt: RunningAttempt, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
         import asyncio
 
-        self.running[asyncio.create_task(_aattempt(attempt, self._record))] = attempt
+        task = asyncio.create_task(_aattempt(attempt, self._record))
+        self.running[task] = attempt
+        attempt.cancel_task = partial(task.get_loop().call_soon_threadsafe, task.cancel)
         return await self.first(late_after_s)
 
     async def first(self, late_after_s: float | None) -> Outcome[OpenedStream[AsyncChunks]]:
@@ -334,16 +322,9 @@ class _AsyncRace:
                 attempt.is_late = True
             return Late()
         task = done.pop()
-        del self.running[task]
+        # A circle otherwise.
+        self.running.pop(task).cancel_task = None
         return task.result()
-
-    def drop(self) -> None:
-        """`stop`, soon: for finalisers."""
-        losers, self.running = self.running, {}
-        for attempt in losers.values():
-            attempt.is_abandoned = True
-        if losers:
-            self._record.reaper.drop(_DroppedRace(self._record, losers))
 
     async def stop(self) -> None:
         import asyncio
@@ -359,20 +340,6 @@ class _AsyncRace:
                     await outcome.value.rest.aclose()
         finally:
             for attempt in losers.values():
+                attempt.cancel_task = None
                 # Also those that never started.
                 self._record.cancelled(attempt)
-
-
-@dataclass(slots=True, eq=False)
-class _DroppedRace:
-    """Attempts whose call was collected, while the event loop keeps their tasks."""
-
-    _record: CallRecord
-    _losers: Mapping[asyncio.Task[Won[OpenedStream[AsyncChunks]] | Lost], RunningAttempt]
-
-    def end(self) -> None:
-        for task, attempt in self._losers.items():
-            self._record.cancelled(attempt)
-            # The loop may be closed.
-            with contextlib.suppress(RuntimeError):
-                task.get_loop().call_soon_threadsafe(task.cancel)

@@ -13,8 +13,9 @@ from llama_client.clock import Clock
 from llama_client.errors import LlamaClientError, ProviderError, RateLimitError
 from llama_client.process import at_fork
 from llama_client.routing.circuit_breaker import CircuitBreaker, HalfOpenTrial
-from llama_client.routing.concurrency import ConcurrencyLimit, Event
+from llama_client.routing.concurrency import ConcurrencyLimit
 from llama_client.types.completion import TargetHealth, Usage
+from llama_client.waiting import Event
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -145,21 +146,26 @@ class Result(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """Permission for one attempt; release it exactly once."""
+    """Permission for one attempt. It knows what it takes before it takes it, so that an interrupt cannot lose it."""
 
     health: Health
     # Set for the one attempt that tests an open circuit.
     trial: HalfOpenTrial | None = None
     # Set where the provider has a `max_concurrency`.
     slot: Event | None = None
-    _has_started: bool = False
+    _has_taught: bool = False
     _is_released: bool = False
 
+    def enter(self, concurrency: ConcurrencyLimit) -> Event:
+        """Takes a slot, or a place in the queue for one."""
+        self.slot = slot = Event()
+        concurrency.enter(slot)
+        return slot
+
     def start(self, size: RequestSize) -> None:
-        self._has_started = True
         health = self.health
         with health.lock:
-            health.in_flight += 1
+            health.running.add(self)
             if health.limits.are_known:
                 health.limits.charge(size)
 
@@ -177,22 +183,24 @@ class Lease:
                 health.breaker.end_trial(self.trial, None)
 
     def release(self, result: Result | None) -> None:
-        """None: the attempt was cancelled or never made, so nothing was learned."""
+        """None: the attempt was cancelled or never made, so nothing was learned. Again does what is left of it."""
         if self._is_released:
             return
-        self._is_released = True
         health, failure = self.health, None
         if self.slot is not None and health.concurrency is not None:
-            health.concurrency.release(self.slot)
+            health.concurrency.leave(self.slot)
         with health.lock:
             was_open = health.breaker.opened_at is not None
-            health.in_flight -= self._has_started
-            if result is not None:
+            health.running.discard(self)
+            if result is not None and not self._has_taught:
+                self._has_taught = True
                 failure = health.learn(result, health.clock.monotonic())
-        if was_open != (health.breaker.opened_at is not None):
-            health.log_circuit()
+            is_open = health.breaker.opened_at is not None
         if self.trial is not None:
             health.breaker.end_trial(self.trial, failure)
+        self._is_released = True
+        if was_open != is_open:
+            health.log_circuit()
 
 
 @dataclass(slots=True, eq=False)
@@ -209,7 +217,8 @@ class Health:
     cached_share: DecayedMean = field(default_factory=DecayedMean)
     # Sets of parameters that it is known to support, whatever their values.
     supported: set[frozenset[str]] = field(default_factory=set)
-    in_flight: int = 0
+    # The leases of the attempts in flight.
+    running: set[Lease] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _last_error: LlamaClientError | None = None
 
@@ -217,23 +226,25 @@ class Health:
     def usual_output_tokens(self) -> float | None:
         return self.output_tokens.value(self.clock.monotonic())
 
-    def lease(self, now: float) -> Lease | None:
-        """None: rate limited, circuit open, or a half-open trial is in flight."""
+    def grants(self, lease: Lease, now: float) -> bool:
+        """False: rate limited, circuit open, or a half-open trial is in flight."""
         with self.lock:
             if self.limits.blocked_until > now:
-                return None
+                return False
             if self.breaker.opened_at is None:
-                return Lease(self)
-            return None if self.breaker.half_open_in_s(now) > 0 else self._lease_trial()
+                return True
+            return self.breaker.half_open_in_s(now) <= 0 and self._grants_trial(lease)
 
-    def lease_trial(self) -> Lease | None:
-        """For a half-open trial, even if rate limited or before the cooldown; None: one is in flight."""
+    def grants_trial(self, lease: Lease) -> bool:
+        """For a half-open trial, even if rate limited or before the cooldown; False: one is in flight."""
         with self.lock:
-            return self._lease_trial()
+            return self._grants_trial(lease)
 
-    def _lease_trial(self) -> Lease | None:
-        trial = self.breaker.start_trial()
-        return None if trial is None else Lease(self, trial)
+    def _grants_trial(self, lease: Lease) -> bool:
+        trial = lease.trial = HalfOpenTrial()
+        if not self.breaker.start_trial(trial):
+            lease.trial = None
+        return lease.trial is not None
 
     def is_healthy(self, now: float) -> bool:
         return self.breaker.opened_at is None and self.limits.blocked_until <= now
@@ -262,7 +273,7 @@ class Health:
             remaining_requests=self.limits.left("requests", now),
             remaining_tokens=self.limits.left("tokens", now),
             blocked_s=self.limits.blocked_s(now) or None,
-            in_flight=self.in_flight,
+            in_flight=len(self.running),
             queued=self.concurrency.queued if self.concurrency is not None else 0,
         )
 

@@ -25,8 +25,8 @@ from llama_client.errors import (
     UnsupportedFeatureError,
 )
 from llama_client.routing.candidate import Candidate
-from llama_client.routing.concurrency import Event
 from llama_client.routing.health import Lease
+from llama_client.waiting import Event
 
 if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
@@ -80,6 +80,8 @@ class Wait(NamedTuple):
 class Reserve(NamedTuple):
     candidate: Candidate
     timeout_s: float
+    # To be given the reservation before it is asked for, so that no interrupt can lose it.
+    keep: Callable[[Reservation], None]
 
 
 class Skip(NamedTuple):
@@ -116,8 +118,8 @@ class Plan(Generic[T]):
     _backoff: Backoff
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
-    # Of the attempt that is being prepared. The generators have no `finally` for these: where one is collected, that
-    # would run in a finaliser, and these take locks.
+    # Of the attempt that is being prepared, until the plan goes on. The generators have no `finally` for these: where
+    # one is collected, that would run in a finaliser, and these take locks.
     _lease: Lease | None = None
     _reservation: Reservation | None = None
 
@@ -131,6 +133,8 @@ class Plan(Generic[T]):
             if step is None and not self._running:
                 raise self._failure()
             outcome = yield step or AwaitRunning()
+            # The attempt has both.
+            self._lease = self._reservation = None
             match outcome:
                 case Won(value):
                     return value
@@ -146,12 +150,15 @@ class Plan(Generic[T]):
 
     def end(self) -> None:
         """Releases what was set aside for an attempt that is not made; for the caller, when the steps have ended."""
-        lease, self._lease = self._lease, None
-        reservation, self._reservation = self._reservation, None
-        if lease is not None:
-            lease.release(None)
-        if reservation is not None:
-            reservation.release()
+        if self._lease is not None:
+            self._lease.release(None)
+            self._lease = None
+        if self._reservation is not None:
+            self._reservation.release()
+            self._reservation = None
+
+    def _keep(self, reservation: Reservation) -> None:
+        self._reservation = reservation
 
     def _next_try(self) -> Part[T, Try | None]:
         """None: no candidate is left, or none is ready beside the attempt in flight."""
@@ -180,9 +187,8 @@ class Plan(Generic[T]):
                 if not candidate.tries:
                     yield from self._skip(candidate, str(candidate.error), candidate.error)
                 continue
-            lease = candidate.health.lease(now)
-            if lease is not None:
-                self._lease = lease
+            lease = self._lease = Lease(candidate.health)
+            if candidate.health.grants(lease, now):
                 for each in unhealthy:
                     yield from self._skip(each, each.health.why_unavailable(now))
                 return candidate, lease
@@ -194,8 +200,8 @@ class Plan(Generic[T]):
             # A rate limit is waited for if it ends before the deadline, or was this call's own.
             if blocked_s and (candidate.tries or blocked_s < self._left_s()):
                 continue
-            lease = candidate.health.lease_trial()
-            if lease is not None:
+            lease = self._lease = Lease(candidate.health)
+            if candidate.health.grants_trial(lease):
                 return candidate, lease
         return None
 
@@ -208,33 +214,30 @@ class Plan(Generic[T]):
     def _prepare(self, candidate: Candidate, lease: Lease) -> Part[T, Try | None]:
         """Gets a slot and a reservation for an attempt; None: not in time, or refused by a budget."""
         concurrency = candidate.health.concurrency
-        self._lease = lease
         try:
             if concurrency is not None:
-                lease.slot = concurrency.acquire()
-                if not lease.slot.is_set:
+                slot = lease.enter(concurrency)
+                if not slot.is_set:
                     if self._running:
                         return None
-                    yield from self._pause(Wait(self._share_s(candidate), lease.slot))
-                if not lease.slot.is_set:
+                    yield from self._pause(Wait(self._share_s(candidate), slot))
+                if not slot.is_set:
                     provider = candidate.target.provider_name
                     raise OverloadedError(f"{provider} has reached max_concurrency; no request ended in time")
             if candidate.is_budgeted:
-                answer = yield Reserve(candidate, self._share_s(candidate))
+                answer = yield Reserve(candidate, self._share_s(candidate), self._keep)
                 if isinstance(answer, Refused):
                     yield from self._refuse(candidate, answer)
                     return None
                 if isinstance(answer, Reserved):
-                    self._reservation = answer.reservation
                     candidate.warnings += [text for text in answer.warnings if text not in candidate.warnings]
             late_after_s = None
             if self._rules.hedge_after_s is not None and not self._running and self._has_alternative(candidate):
                 late_after_s = self._rules.hedge_after_s
             share_s = self._share_s(candidate)
             waited_s, self._waited_s = self._waited_s, 0.0
-            reservation, self._reservation, self._lease = self._reservation, None, None
             timeout_s = share_s if share_s < math.inf else None
-            return Try(candidate, lease, timeout_s, waited_s, late_after_s, reservation)
+            return Try(candidate, lease, timeout_s, waited_s, late_after_s, self._reservation)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
             yield from self._exclude(candidate, error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.bills import Tokens
     from llama_client.costs.budgets import PendingReservation
+    from llama_client.reaper import Ending, Hold
     from llama_client.routing.billing import Reserver
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
@@ -55,8 +56,14 @@ class CallRecord:
         self.request = request
         self.clock = clock
         self.reaper = accounting.reaper
-        self._pid = self.reaper.pid
         self.attempts: list[Attempt] = []
+        # What is open, and to be ended whatever happens: the plan, the attempts, and the stream of the winner.
+        self.plan: Ending | None = None
+        self.stream: Ending | None = None
+        self._running: set[RunningAttempt] = set()
+        self._hold: Hold | None = None
+        self._pid = self.reaper.pid
+        self._numbers = itertools.count(1)
         self._form = form
         self._rules = rules
         self._machines = accounting.machines
@@ -81,18 +88,53 @@ class CallRecord:
             for candidate in candidates:
                 self._reserver.mark(candidate, self._tags, self._at)
 
+    def held(self) -> HeldCall:
+        """What ends the call when it is left, or lost. Needed as long as the call is."""
+        held = HeldCall(self)
+        self._hold = self.reaper.hold(held, self)
+        return held
+
+    def drop(self) -> bool:
+        """Queues the call for the reaper; takes no lock. False: nothing is left to end."""
+        hold = self._hold
+        if hold is not None and self._pid == self.reaper.pid:
+            self.reaper.drop(hold)
+        return hold is not None
+
+    def release(self) -> None:
+        """Nothing is left to end."""
+        # A circle otherwise.
+        self.stream = None
+        if self._hold is not None:
+            self.reaper.release(self._hold)
+            self._hold = None
+
+    def end(self) -> None:
+        """Ends what is left of the call, from any thread. Again does nothing, or what an interrupt has cut off."""
+        if self.stream is not None:
+            self.stream.end()
+        self.end_attempts()
+        # As above; an event loop closes the generators of a stream once nothing refers to them.
+        self.stream = None
+
+    def end_attempts(self) -> None:
+        """Ends what is left of a plan. First the attempts, since what they have reserved is settled at their cost."""
+        for attempt in list(self._running):
+            try:
+                attempt.stop()
+            finally:
+                self.cancelled(attempt)
+        if self.plan is not None:
+            self.plan.end()
+
     def reserve(self, step: Reserve) -> PendingReservation:
         """Only for a candidate that a budget covers."""
         assert self._reserver is not None
-        return self._reserver.reserve(step.candidate, self._tags, self._at, step.timeout_s)
+        return self._reserver.reserve(step, self._tags, self._at)
 
     def start_attempt(self, step: Try) -> RunningAttempt:
         if self._is_stopped:
-            step.lease.release(None)
-            if step.reservation is not None:
-                step.reservation.release()
             raise InvalidRequestError("the stream was closed")
-        step.lease.start(step.candidate.size)
         candidate, streams = step.candidate, self.request.stream
         facts = AttemptFacts()
         if candidate.warnings:
@@ -115,8 +157,12 @@ class CallRecord:
         )
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)
+        # From here on the attempt is ended, and not the plan, whatever happens.
+        self._running.add(attempt)
+        attempt.lease.start(candidate.size)
         if call.provider in self._machines.names:
-            attempt.machine_use = self._machines.start_use(call.provider, attempt.started_at)
+            attempt.machine_use = self._machines.use(call.provider)
+            attempt.machine_use.start(attempt.started_at)
         attempt.span = self._telemetry.start_span(call, candidate.route) if self._telemetry is not None else None
         return attempt
 
@@ -138,7 +184,10 @@ class CallRecord:
             error=type(error).__name__ if error is not None else None,
             reason=step.reason,
         )
-        self._add(receipt, step.candidate, self.clock.monotonic(), None)
+        with self._lock:
+            self.attempts.append(receipt)
+            self._enter(receipt, step.candidate, next(self._numbers), self.clock.monotonic(), None)
+        self._log(receipt)
 
     def failed(self, attempt: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Records a failed attempt, and completes its error."""
@@ -152,11 +201,6 @@ class CallRecord:
 
     def cancelled(self, attempt: RunningAttempt) -> None:
         self._write(attempt, "cancelled", None)
-
-    def dropped(self, attempt: RunningAttempt) -> None:
-        """`cancelled`, soon: for finalisers."""
-        if self._pid == self.reaper.pid:
-            self.reaper.drop(_DroppedAttempt(self, attempt))
 
     def won(self, attempt: RunningAttempt) -> ChatCompletion:
         self._write(attempt, "ok", None)
@@ -196,16 +240,41 @@ class CallRecord:
         return unchecked(ChatCompletion, values, {"_raw": facts.body, "_raw_chunks": chunks})
 
     def _write(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> None:
+        """Records how an attempt ended, once: as it was told first, also where an interrupt had cut that off."""
         with self._lock:
             if attempt.is_written:
                 return
+            if attempt.ending is None:
+                attempt.ending = outcome, error
+                attempt.outcome = outcome
+            receipt = self._settle(attempt, *attempt.ending)
             attempt.is_written = True
+            # A circle otherwise: the error refers to frames that have this attempt.
+            attempt.ending = None
+        self._running.discard(attempt)
+        self._log(receipt)
+
+    def _settle(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Attempt:
+        """Gives back what an attempt holds, and writes its row. Each step may be done twice, and counts once."""
+        receipt = attempt.receipt
+        if receipt is None:
+            receipt = attempt.receipt = self._receipt(attempt, outcome, error)
+        if attempt.number is None:
+            attempt.number = next(self._numbers)
+            self.attempts.append(receipt)
+        self._enter(receipt, attempt.candidate, attempt.number, attempt.started_at, attempt.tokens)
+        if attempt.span is not None:
+            attempt.span.end(receipt, attempt.number, attempt.answer.first, attempt.answer.generated)
+        return receipt
+
+    def _receipt(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Attempt:
         facts = attempt.facts
         require_plain(facts)
         status = facts.http_status
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
         tokens, cost = self._billing.bill(attempt, outcome, error)
+        attempt.tokens = tokens
         if attempt.reservation is not None:
             usd = Decimal(0) if cost is None else cost.usd
             # An estimate may be too low: the budget is charged with the worst case.
@@ -228,10 +297,7 @@ class CallRecord:
             "rate_limit": facts.rate_limit,
             "waited_s": attempt.waited_s or None,
         }
-        receipt = unchecked(Attempt, values)
-        number = self._add(receipt, attempt.candidate, attempt.started_at, tokens)
-        if attempt.span is not None:
-            attempt.span.end(receipt, number, attempt.answer.first, attempt.answer.generated)
+        return unchecked(Attempt, values)
 
     def _result(
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None, latency_s: float
@@ -252,13 +318,15 @@ class CallRecord:
             was_loading=attempt.facts.is_loading,
         )
 
-    def _add(self, receipt: Attempt, candidate: Candidate, started_at: float, tokens: Tokens | None) -> int:
-        with self._lock:
-            self.attempts.append(receipt)
-            number = len(self.attempts)
-            if self._entries is not None:
-                at = self._at + (started_at - self._started_at)
-                self._entries.add(receipt, candidate.route, number, at, tokens)
+    def _enter(
+        self, receipt: Attempt, candidate: Candidate, number: int, started_at: float, tokens: Tokens | None
+    ) -> None:
+        """Hands a row to the ledger."""
+        if self._entries is not None:
+            at = self._at + (started_at - self._started_at)
+            self._entries.add(receipt, candidate.route, number, at, tokens)
+
+    def _log(self, receipt: Attempt) -> None:
         if _log.isEnabledFor(logging.DEBUG):
             waited = f" after a wait of {receipt.waited_s:.3f} s" if receipt.waited_s else ""
             took = f" in {receipt.latency_s:.3f} s" if receipt.latency_s is not None else ""
@@ -266,13 +334,22 @@ class CallRecord:
             shown = {"request_id": self.request_id, "target": receipt.target, "outcome": receipt.outcome}
             extra = {**shown, "tags": self._tags}
             _log.debug("%s %s %s%s%s%s", *shown.values(), waited, took, why, extra=extra)
-        return number
 
 
-@dataclass(frozen=True, slots=True)
-class _DroppedAttempt:
-    _record: CallRecord
-    _attempt: RunningAttempt
+class HeldCall:
+    """A call that runs, or whose stream is open: what is left of it ends with the block, or else with this object."""
 
-    def end(self) -> None:
-        self._record.cancelled(self._attempt)
+    __slots__ = ("__weakref__", "_record")
+
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
+
+    def __enter__(self) -> HeldCall:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Where a coroutine is collected, which is a finaliser, this object is too, and the reaper does the rest.
+        record = self._record
+        if kind is not GeneratorExit and (kind is not None or record.stream is None):
+            record.end()
+            record.release()

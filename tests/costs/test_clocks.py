@@ -19,7 +19,7 @@ import pytest
 from llama_client import LlamaClient
 from llama_client.clock import Clock
 from llama_client.costs import budgets as keeper
-from llama_client.costs.reservations import Reserved, WorstCase
+from llama_client.costs.reservations import Reservation, Reserved, WorstCase
 from tests.costs.buying import MAX_TOKENS, configuration, file_in, outcome, rows, run_statements, spending
 from tests.routing.asking import broken_after, timed
 from tests.routing.faketime import FakeTime
@@ -210,11 +210,10 @@ def test_what_settles_after_its_client_was_closed_settles_at_its_cost(ledger_url
         budgets = client._context.accounting.budgets
         assert budgets is not None
         limits, worst = budgets.limits("paid", {}, time.time()), WorstCase(Decimal("0.0035"), Decimal(0), None)
-        reserved = budgets.reserve("paid/m", limits, worst).wait()
-    assert isinstance(reserved, Reserved)
-    assert reserved.reservation is not None
+        kept: list[Reservation] = []
+        assert isinstance(budgets.reserve("paid/m", limits, worst, kept.append).wait(), Reserved)
     assert spent(ledger_url) == [(WORST_PICO, 0)]
-    reserved.reservation.settle(Decimal("0.00035"))
+    kept[0].settle(Decimal("0.00035"))
     settles_at(ledger_url, TRUE_PICO)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from llama_client.costs.bills import MachineTime, Tokens, counted, total
+from llama_client.costs.bills import MachineTime, MachineUse, Tokens, counted, total
 from llama_client.costs.charts import money_column
 from llama_client.costs.money import PICO_PER_USD, Calendar, from_pico, per_million, shown, to_pico
 from llama_client.costs.prices import Origin, TokenPrice
@@ -49,5 +49,8 @@ def test_a_total_with_an_unknown_part_is_unknown() -> None:
 
 def test_attempts_in_flight_share_the_time_of_a_machine() -> None:
     machine = MachineTime()
-    first, second = machine.start_use(0.0), machine.start_use(10.0)
-    assert (machine.end_use(first, 20.0), machine.end_use(second, 20.0)) == (15.0, 5.0)
+    first, second = MachineUse(machine), MachineUse(machine)
+    first.start(0.0)
+    second.start(10.0)
+    assert (first.end(20.0), second.end(20.0)) == (15.0, 5.0)
+    assert first.end(30.0) == 15.0

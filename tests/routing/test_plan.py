@@ -251,12 +251,18 @@ def test_who_is_left_alone_is_asked_where_all_others_have_failed() -> None:
     assert play.story == ["-a", "b", "a"]
 
 
+def trial_of(health: Health) -> Lease:
+    """The half-open trial of another call."""
+    lease = Lease(health)
+    assert health.grants_trial(lease)
+    return lease
+
+
 def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     play = Play({"a": [ServerError("x")]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
-    trial = play.health.of("p/a", "p").lease_trial()
-    assert trial is not None
+    trial = trial_of(play.health.of("p/a", "p"))
 
     def end(wait: Wait) -> None:
         from llama_client.routing.health import Result
@@ -278,8 +284,7 @@ def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
     play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
-    trial = play.health.of("p/a", "p").lease_trial()
-    assert trial is not None
+    trial = trial_of(play.health.of("p/a", "p"))
     play.on_wait = lambda wait: trial.has_content()
     assert play("a") == "answer"
 
@@ -289,16 +294,15 @@ def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monk
     for _ in range(3):
         play("a")
     health = play.health.of("p/a", "p")
-    trial = health.lease_trial()
-    assert trial is not None
-    look = Health.lease_trial
+    trial = trial_of(health)
+    look = Health.grants_trial
 
-    def look_and_lose_it(self: Health) -> Lease | None:
-        found = look(self)
+    def look_and_lose_it(self: Health, lease: Lease) -> bool:
+        found = look(self, lease)
         trial.has_content()
         return found
 
-    monkeypatch.setattr(Health, "lease_trial", look_and_lose_it)
+    monkeypatch.setattr(Health, "grants_trial", look_and_lose_it)
     assert play("a") == "answer"
 
 

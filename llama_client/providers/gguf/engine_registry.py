@@ -11,7 +11,7 @@ from llama_client.providers.gguf.engine import Engine, EngineOptions
 
 class _Entry:
     def __init__(self) -> None:
-        self.users = 0
+        self.users: set[EngineLease] = set()
         self.loading = threading.Lock()
         self.engine: Engine | None = None
 
@@ -33,12 +33,25 @@ _kept: list[Engine] = []
 class EngineLease:
     """The right to use an engine until `release`."""
 
-    def __init__(self, options: EngineOptions, entry: _Entry, engine: Engine) -> None:
+    def __init__(self, options: EngineOptions, entry: _Entry) -> None:
         self._options = options
         self._entry = entry
         self._process = os.getpid()
-        self._released = False
-        self.engine = engine
+        self._engine: Engine | None = None
+        self._is_released = False
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
+    def load(self) -> None:
+        entry = self._entry
+        with entry.loading:
+            if entry.engine is None:
+                entry.engine = Engine(self._options)
+                _registry.has_loaded = True
+            self._engine = entry.engine
 
     @property
     def is_usable(self) -> bool:
@@ -47,32 +60,32 @@ class EngineLease:
 
     def release(self) -> None:
         """Returns the engine; the last lease closes it. Further calls do nothing."""
-        if self._released or not self.is_usable:
+        if self._is_released or not self.is_usable:
             return
-        self._released = True
-        self.engine.abort(self)
-        _give_back(self._options, self._entry)
+        if self._engine is not None:
+            self._engine.abort(self)
+        _give_back(self._options, self._entry, self)
+        # Only now: an interrupt may have cut off an earlier call.
+        self._is_released = True
 
 
 def lease(options: EngineOptions) -> EngineLease:
     """The engine for these options, loaded if it is not; blocks while it loads."""
     with _registry.lock:
         entry = _registry.entries.setdefault(options, _Entry())
-        entry.users += 1
+        taken = EngineLease(options, entry)
+        entry.users.add(taken)
     try:
-        with entry.loading:
-            if entry.engine is None:
-                entry.engine = Engine(options)
-                _registry.has_loaded = True
-        return EngineLease(options, entry, entry.engine)
+        taken.load()
     except BaseException:
-        _give_back(options, entry)
+        taken.release()
         raise
+    return taken
 
 
-def _give_back(options: EngineOptions, entry: _Entry) -> None:
+def _give_back(options: EngineOptions, entry: _Entry, taken: EngineLease) -> None:
     with _registry.lock:
-        entry.users -= 1
+        entry.users.discard(taken)
         if entry.users:
             return
         if _registry.entries.get(options) is entry:

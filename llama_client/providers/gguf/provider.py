@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import math
 import os
 import threading
-import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,15 +16,16 @@ from llama_client.clock import Clock, Deadline
 from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.base import Capabilities, Provider, ProviderCall, ServedModel
+from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
 from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.wire.openai_codec import has_remote_images
-from llama_client.reaper import Reaper
+from llama_client.reaper import Hold, Reaper
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.validation import suggestion
+from llama_client.waiting import Event, await_event, wait_for_event
 
 DEFAULT_MODEL = "default"
 
@@ -42,12 +42,13 @@ class GgufProvider(Provider):
         self._guard = guard or ConnectionGuard()
         self._lock = threading.Lock()
         self._models = _Models()
-        self._loading: dict[tuple[int, str], Future[_Model]] = {}
+        self._loading: dict[tuple[int, str], _Loading] = {}
+        self._running: set[AttemptFacts] = set()
         self._closed = False
         # Frees the models of a client that is dropped without being closed.
         self._reaper = Reaper()
         self._reaper.leave_with(self)
-        weakref.finalize(self, self._reaper.drop, self._models).atexit = False
+        self._hold: Hold | None = None
 
     def is_free(self, model: str) -> bool:
         return True
@@ -71,6 +72,22 @@ class GgufProvider(Provider):
         return True
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        try:
+            self._running.add(call.facts)
+            yield from self._chunks(call)
+        finally:
+            self._running.discard(call.facts)
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        try:
+            self._running.add(call.facts)
+            async with contextlib.aclosing(self._achunks(call)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            self._running.discard(call.facts)
+
+    def _chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
@@ -89,7 +106,7 @@ class GgufProvider(Provider):
         if usage is not None:
             yield usage
 
-    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+    async def _achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         deadline = Deadline(call.timeout_s, self._clock)
         model = self._known(call.model)
         if model is None:
@@ -112,8 +129,11 @@ class GgufProvider(Provider):
         """Stops running answers and releases the models; the last lease of a model frees it."""
         with self._lock:
             self._closed = True
+        for facts in list(self._running):
+            facts.cancel()
         self._models.end()
-        self._reaper.release(self._models)
+        if self._hold is not None:
+            self._reaper.release(self._hold)
         self._reaper.close()
 
     async def aclose(self) -> None:
@@ -137,51 +157,49 @@ class GgufProvider(Provider):
         known = self._models.loaded.get(model)
         return known if known is not None and known.lease.is_usable else None
 
-    def _load(self, model: str) -> Future[_Model]:
+    def _load(self, model: str) -> _Loading:
         """Loads a model, once for all calls that wait for it."""
         # In a thread: an interrupt while the library loads could deadlock it; an interrupted wait leaves it loading.
         # A process forked during a load has the entry of that load, but not its thread.
         key = (os.getpid(), model)
         with self._lock:
-            if key not in self._loading:
-                future: Future[_Model] = Future()
-                future.set_running_or_notify_cancel()
-                threading.Thread(target=self._load_now, args=(key, future), name="llama-client-load").start()
-                self._loading[key] = future
-            return self._loading[key]
+            loading = self._loading.get(key)
+            if loading is None:
+                loading = _Loading()
+                try:
+                    self._loading[key] = loading
+                    threading.Thread(target=self._load_now, args=(key, loading), name="llama-client-load").start()
+                except BaseException:
+                    # Interrupted, the thread may run all the same, and then finds that nothing waits for it.
+                    self._loading.pop(key, None)
+                    raise
+            return loading
 
-    def _load_now(self, key: tuple[int, str], future: Future[_Model]) -> None:
-        model, failure = None, None
+    def _load_now(self, key: tuple[int, str], loading: _Loading) -> None:
+        with self._lock:
+            if self._loading.get(key) is not loading:
+                return
         try:
-            model = self._open(key[1])
+            loading.model = self._open(key[1])
         except BaseException as error:  # noqa: BLE001 - raised by each call that waits
-            failure = error
+            loading.failure = error
         with self._lock:
             del self._loading[key]
-        if model is None:
-            future.set_exception(failure)
-        else:
-            future.set_result(model)
+        loading.set()
 
-    def _wait(self, loading: Future[_Model], deadline: Deadline, call: ProviderCall) -> _Model:
-        while not loading.done():
+    def _wait(self, loading: _Loading, deadline: Deadline, call: ProviderCall) -> _Model:
+        while not loading.is_set:
             if call.facts.is_stopped:
                 raise closed_error()
             left = deadline.remaining_s()
-            wait([loading], timeout=POLL_S if left is None else min(POLL_S, left))
-        return _result(loading)
+            wait_for_event(loading, POLL_S if left is None else min(POLL_S, left))
+        return loading.result()
 
-    async def _await(self, loading: Future[_Model], deadline: Deadline) -> _Model:
-        waiting = asyncio.wrap_future(loading)
-        # Reads the exception, or asyncio logs it as never retrieved where no call waits any more.
-        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                await asyncio.wait([waiting])
-        except TimeoutError:
-            deadline.remaining_s()
-            raise
-        return _result(loading)
+    async def _await(self, loading: _Loading, deadline: Deadline) -> _Model:
+        while not loading.is_set:
+            left = deadline.remaining_s()
+            await await_event(loading, math.inf if left is None else left)
+        return loading.result()
 
     def _open(self, model: str) -> _Model:
         path = self._path_of(model)
@@ -189,7 +207,8 @@ class GgufProvider(Provider):
         with self._lock:
             if not self._closed:
                 opened = self._models.loaded[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
-                self._reaper.hold(self._models)
+                if self._hold is None:
+                    self._hold = self._reaper.hold(self, self._models)
                 return opened
         new.release()
         raise closed_error()
@@ -225,12 +244,22 @@ class _Model:
     name: str  # in answers
 
 
-def _result(loading: Future[_Model]) -> _Model:
-    error = loading.exception()
-    if error is not None:
-        # Each call gets a copy of its own, to which its own attempts are added.
-        raise copy.copy(error) from error
-    return loading.result()
+class _Loading(Event):
+    """A model that is being loaded. The event is the end of that."""
+
+    __slots__ = ("failure", "model")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: _Model | None = None
+        self.failure: BaseException | None = None
+
+    def result(self) -> _Model:
+        if self.model is None:
+            assert self.failure is not None
+            # Each call gets a copy of its own, to which its own attempts are added.
+            raise copy.copy(self.failure) from self.failure
+        return self.model
 
 
 class _Answer:
@@ -311,5 +340,6 @@ class _Models:
     loaded: dict[str, _Model] = field(default_factory=dict)
 
     def end(self) -> None:
-        while self.loaded:
-            self.loaded.popitem()[1].lease.release()
+        for name, model in list(self.loaded.items()):
+            model.lease.release()
+            del self.loaded[name]

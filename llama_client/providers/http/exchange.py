@@ -303,7 +303,12 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
         failure = None
         exchange.call.facts.stop = None
         if answer is not None:
-            answer.close()
+            try:
+                answer.close()
+            except BaseException:
+                # Interrupted, perhaps before it had begun: HTTPX would keep the connection for ever.
+                answer.close()
+                raise
 
 
 async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[ChatCompletionChunk]:

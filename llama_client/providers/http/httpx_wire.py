@@ -71,8 +71,12 @@ class HttpxEndpoint(_Requests[httpx.Client]):
         except BaseException:
             read.release()
             raise
-        answer = HttpxAnswer(response, read)
-        waits.stop_by(partial(shut, answer.connection))
+        try:
+            answer = HttpxAnswer(response, read)
+            waits.stop_by(partial(shut, answer.connection))
+        except BaseException:
+            response.close()
+            raise
         return answer
 
 

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -37,18 +38,40 @@ from llama_client.providers.http.waits import Waits
 
 
 class _Place:
-    """The right to one connection in use. It returns when it is dropped, so that no interruption can lose it."""
+    """The right to one connection in use. It is over when this is dropped."""
 
-    __slots__ = ("_free",)
+    __slots__ = ("__weakref__",)
 
-    def __init__(self, free: queue.SimpleQueue[None], timeout_s: float) -> None:
-        free.get(timeout=timeout_s)
-        self._free = free
 
-    def __del__(self) -> None:
-        if hasattr(self, "_free"):
-            # The one method of a queue that may be called within itself.
-            self._free.put(None)
+class _Places:
+    """At most so many rights at once. What is alive is counted, so that no interruption can lose one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        # References whose place was dropped put themselves into the queue. That is a method in C: an interrupt could
+        # cut off one in Python, even `__del__`.
+        self._ended: queue.SimpleQueue[weakref.ref[_Place]] = queue.SimpleQueue()
+        self._taken: set[weakref.ref[_Place]] = set()
+
+    def take(self, timeout_s: float) -> _Place:
+        """Raises `queue.Empty` where none is free in time."""
+        taken, ended = self._taken, self._ended
+        until: float | None = None
+        while True:
+            with self._lock:
+                while not ended.empty():
+                    taken.discard(ended.get_nowait())
+                if len(taken) >= self._most:
+                    # Those that an interrupt has left there.
+                    taken.difference_update([each for each in taken if each() is None])
+                if len(taken) < self._most:
+                    place = _Place()
+                    taken.add(weakref.ref(place, ended.put))
+                    return place
+            until = time.monotonic() + timeout_s if until is None else until
+            # Put back, as only the above takes it out, with the lock.
+            ended.put(ended.get(timeout=max(until - time.monotonic(), 0.0)))
 
 
 class _SocketConnection:
@@ -208,9 +231,7 @@ class SyncWire:
         self._idle: dict[HttpOrigin, list[_SocketConnection]] = {}
         # What came back since the last request, without the lock: an answer may be closed by a finaliser.
         self._returned: deque[_SocketConnection] = deque()
-        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(MAX_CONNECTIONS):
-            self._free.put(None)
+        self._places = _Places(MAX_CONNECTIONS)
         self._is_closed = False
 
     def send(self, origin: HttpOrigin, head: Head, body: bytes, waits: Waits) -> WireAnswer:
@@ -263,7 +284,7 @@ class SyncWire:
 
     def _connection(self, origin: HttpOrigin, waits: Waits) -> _SocketConnection:
         try:
-            place = _Place(self._free, waits.longest_s())
+            place = self._places.take(waits.longest_s())
         except queue.Empty:
             raise ConnectTimeoutError(f"all of {MAX_CONNECTIONS} connections are in use") from None
         while True:

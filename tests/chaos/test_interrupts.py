@@ -1,0 +1,117 @@
+"""The short form of `interrupts`, and coroutines that end at each of their awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import AsyncLlamaClient
+from tests.chaos.dropped import MESSAGES
+from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
+from tests.wire.server import ReplayServer
+
+# Of some hundreds in each scenario; the long form takes all of them.
+_PLACES = 15
+_MOST_AWAITS = 40
+
+
+@pytest.fixture(autouse=True)
+def _with_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
+
+
+# What an interrupt cuts off between two steps, Python tells of: sockets, and coroutines that nothing awaits.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_an_interrupt_anywhere_leaves_nothing_in_flight_and_all_of_it_in_the_books(name: str) -> None:
+    result = run(name, most=_PLACES)
+    assert result.problems == []
+    assert result.interrupted >= _PLACES // 2
+
+
+class CutOff:
+    """Awaits a coroutine up to one of its awaits, and ends it there.
+
+    Args:
+        work: The coroutine.
+        at: The await.
+        how: What is raised there; None: it is closed, as one that is collected.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, Any], at: int, how: type[BaseException] | None) -> None:
+        self._work = work
+        self._at = at
+        self._how = how
+        self.is_whole = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            for _ in range(self._at):
+                yield self._work.send(None)
+            if self._how is None:
+                self._work.close()
+                return
+            yield self._work.throw(self._how)
+            while True:
+                yield self._work.send(None)
+        except StopIteration:
+            self.is_whole = True
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            return
+
+
+async def _ask(client: AsyncLlamaClient, model: list[str]) -> None:
+    await client.chat.completions.create(messages=MESSAGES, max_tokens=5, timeout=20, model=model)
+
+
+async def _read(client: AsyncLlamaClient, model: list[str]) -> None:
+    stream = await client.chat.completions.create(messages=MESSAGES, max_tokens=5, timeout=20, model=model, stream=True)
+    async for _ in stream:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("how", [asyncio.CancelledError, KeyboardInterrupt, None])
+@pytest.mark.parametrize("work", [_ask, _read])
+@pytest.mark.parametrize("is_hedged", [False, True])
+def test_a_coroutine_that_ends_at_any_of_its_awaits_leaves_nothing(
+    how: type[BaseException] | None, work: Any, is_hedged: bool, tmp_path: Path
+) -> None:
+    async def main(first: str, second: str) -> int:
+        more = {"routing": {"hedge_after_s": 0.01}} if is_hedged else {}
+        # What a closed coroutine leaves to the loop's generators, it may find running.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with AsyncLlamaClient(config([first, second], str(tmp_path), **more)) as client:
+            model = ["a/m", "b/m"]
+            await work(client, model)
+            for at in range(_MOST_AWAITS):
+                cut_off = CutOff(work(client, model), at, how)
+                await cut_off
+                gc.collect()
+                await _until_nothing_is_in_flight(client, at)
+                if cut_off.is_whole:
+                    break
+            for _ in range(200):
+                budgets = await client.costs.budgets()
+                if not budgets[0].reserved_usd:
+                    return at
+                await asyncio.sleep(0.05)
+            raise AssertionError(f"{budgets} is still reserved")
+
+    with ReplayServer(slow if is_hedged else good) as first, ReplayServer(good) as second:
+        assert 2 < asyncio.run(main(first.url, second.url)) < _MOST_AWAITS - 1
+
+
+async def _until_nothing_is_in_flight(client: AsyncLlamaClient, at: int) -> None:
+    for _ in range(500):
+        held = {name: each for name, each in client.health().items() if each.in_flight or each.queued}
+        if not held:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"after the end at await {at}: {held}")
