@@ -227,7 +227,7 @@ class ChatStream(_Stream[SyncChunks]):
     def _read(self) -> ChatCompletionChunk:
         stream = self._open
         while not stream.is_ended:
-            if stream.arrived:
+            if stream.arrived and not stream.attempt.facts.is_stopped:
                 return stream.arrived.popleft()
             broken: Exception | None = None
             try:
@@ -319,7 +319,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     async def _read(self) -> ChatCompletionChunk:
         stream = self._open
         while not stream.is_ended:
-            if stream.arrived:
+            if stream.arrived and not stream.attempt.facts.is_stopped:
                 return stream.arrived.popleft()
             broken: Exception | None = None
             try:

@@ -130,6 +130,28 @@ def test_closing_a_client_ends_its_streams(dialect: Dialect) -> None:
         assert caught.value.partial is not None
 
 
+def test_a_closed_clients_stream_gives_nothing_that_had_arrived(dialect: Dialect) -> None:
+    pieces = [dialect.preamble(), b"".join(dialect.text(f"{number} ") for number in range(50)), *dialect.ending()]
+
+    async def read(url: str) -> None:
+        client = AsyncLlamaClient(dialect.config(url, api_key=KEY))
+        stream = await _open(client)
+        await anext(stream)
+        await client.aclose()
+        with pytest.raises(StreamInterruptedError, match="closed"):
+            await anext(stream)
+
+    answer = streamed(pieces, headers=dialect.stream_headers)
+    with ReplayServer(dialect.answers(answer, answer)) as server:
+        client = LlamaClient(dialect.config(server.url, api_key=KEY))
+        stream = client.chat.completions.create(messages=_messages(), stream=True, timeout=PLENTY_S)
+        next(stream)
+        client.close()
+        with pytest.raises(StreamInterruptedError, match="closed"):
+            next(stream)
+        asyncio.run(read(server.url))
+
+
 async def _open(client: AsyncLlamaClient) -> Any:
     return await client.chat.completions.create(messages=_messages(), stream=True, timeout=PLENTY_S)
 

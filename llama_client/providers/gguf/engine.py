@@ -194,7 +194,6 @@ class Engine:
         self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
         self._lock = threading.Lock()
-        self._free_slots = options.n_parallel
         self._waiting: deque[Generation] = deque()
         self._running: set[Generation] = set()
         self._closed = False
@@ -258,19 +257,25 @@ class Engine:
         self._server = None
 
     def _start_waiting(self) -> None:
-        while self._waiting and self._waiting[0].slots <= self._free_slots:
-            generation = self._waiting.popleft()
-            thread = threading.Thread(
+        while self._waiting:
+            generation = self._waiting[0]
+            if generation.slots > self.n_parallel - sum(each.slots for each in self._running):
+                return
+            # First, so that an interrupt finds it there, with or without a thread.
+            self._running.add(generation)
+            self._waiting.popleft()
+            generation.thread = threading.Thread(
                 target=self._run, args=(generation, self._server), name="llama-client-gguf", daemon=False
             )
             try:
-                thread.start()
-            except RuntimeError as error:  # no more threads available
+                generation.thread.start()
+            except BaseException as error:
+                # Interrupted, the thread may run all the same, and then finds that it is not to.
+                self._running.discard(generation)
+                if not isinstance(error, RuntimeError):
+                    raise
+                # No more threads are available.
                 generation.deliver(OverloadedError(f"cannot start a thread for the request: {error}"))
-                continue
-            generation.thread = thread
-            self._free_slots -= generation.slots
-            self._running.add(generation)
 
     def _run(self, generation: Generation, server: Any) -> None:
         def receive(chunk: Body) -> bool:
@@ -280,6 +285,9 @@ class Engine:
                 generation.deliver(chunk)
             return generation.cancelled or not self._main_thread.is_alive()
 
+        with self._lock:
+            if generation not in self._running:
+                return
         generation.deliver(generation)
         failure: Exception | None = None
         try:
@@ -291,7 +299,6 @@ class Engine:
         if generation.held_back:
             generation.deliver(generation.held_back)
         with self._lock:
-            self._free_slots += generation.slots
             self._running.discard(generation)
             if not self._closed:
                 self._start_waiting()
@@ -337,18 +344,20 @@ def run(
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
     inbox = _Inbox(partial(woken.put, None))
     generation = Generation(body, slots, owner, inbox.put)
-    engine.start(generation)
-    facts.stop = partial(_stop, engine, generation)
     try:
+        engine.start(generation)
+        facts.stop = partial(_stop, engine, generation)
         while True:
             left = deadline.remaining_s()
-            if facts.is_stopped:
-                raise closed_error()
+            _require_running(facts)
             items = inbox.take()
             for item in items:
                 if item is None:
                     return
-                yield from _chunks(item)
+                for chunk in _chunks(item):
+                    # The reader may be slow: what has gathered is not for one that was stopped meanwhile.
+                    _require_running(facts)
+                    yield chunk
             pause_s = inbox.pause_s(len(items)) if items else POLL_S if left is None else min(POLL_S, left)
             if pause_s:
                 with contextlib.suppress(queue.Empty):
@@ -372,17 +381,19 @@ async def arun(
 
     inbox = _Inbox(wake)
     generation = Generation(body, slots, owner, inbox.put)
-    engine.start(generation)
-    facts.stop = partial(_stop, engine, generation)
     try:
+        engine.start(generation)
+        facts.stop = partial(_stop, engine, generation)
         while True:
             left = deadline.remaining_s()
+            _require_running(facts)
             woken.clear()
             items, turn_at = inbox.take(), loop.time() + _GATHERING_S
             for item in items:
                 if item is None:
                     return
                 for chunk in _chunks(item):
+                    _require_running(facts)
                     yield chunk
                     if loop.time() > turn_at:
                         # The reader's own work is slow; other tasks have theirs.
@@ -398,6 +409,11 @@ async def arun(
     finally:
         facts.stop = None
         engine.cancel(generation)
+
+
+def _require_running(facts: AttemptFacts) -> None:
+    if facts.is_stopped:
+        raise closed_error()
 
 
 def _stop(engine: Engine, generation: Generation) -> None:

@@ -238,6 +238,8 @@ class Exchange:
                 self._has_content = True
                 self.deadline.restart(None)
             yield chunk
+            # The reader may be slow, and what came with this chunk is not for one that was stopped meanwhile.
+            self.require_running()
         if self._has_content and has_chunks:
             # From now on, since the reader's time between chunks does not count.
             self.deadline.restart(self.call.stall_s)

@@ -314,3 +314,41 @@ def test_a_slow_reader_leaves_turns_to_other_tasks(scripted: dict[str, Any], scr
     asyncio.run(read())
     # Also while all chunks are there already.
     assert {number for number in turns if 10 <= number <= 30}
+
+
+@pytest.mark.parametrize("read_before", [0, 1, 5])
+def test_a_closed_clients_stream_gives_nothing_that_had_gathered(
+    scripted: dict[str, Any], script: Script, read_before: int
+) -> None:
+    gathered = threading.Event()
+    script.steps = [PREAMBLE, *MANY, chunk(finish="stop"), gathered.set]
+    client = LlamaClient(scripted)
+    stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+    for _ in range(read_before):
+        next(stream)
+    assert gathered.wait(20)
+    client.close()
+    with pytest.raises(StreamInterruptedError, match="closed"):
+        next(stream)
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("read_before", [0, 1, 5])
+def test_a_closed_async_clients_stream_gives_nothing_that_had_gathered(
+    scripted: dict[str, Any], script: Script, read_before: int
+) -> None:
+    gathered = threading.Event()
+    script.steps = [PREAMBLE, *MANY, chunk(finish="stop"), gathered.set]
+
+    async def read() -> None:
+        client = AsyncLlamaClient(scripted)
+        stream = await client.chat.completions.create(messages=MESSAGES, stream=True)
+        for _ in range(read_before):
+            await anext(stream)
+        assert await asyncio.to_thread(gathered.wait, 20)
+        await client.aclose()
+        with pytest.raises(StreamInterruptedError, match="closed"):
+            await anext(stream)
+        assert [piece async for piece in stream] == []
+
+    asyncio.run(read())
