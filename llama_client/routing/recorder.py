@@ -29,7 +29,6 @@ from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletio
 if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
     from llama_client.costs.accounting import Accounting
-    from llama_client.costs.bills import Tokens
     from llama_client.costs.budgets import PendingReservation
     from llama_client.reaper import Ending, Hold
     from llama_client.routing.billing import Reserver
@@ -90,7 +89,8 @@ class CallRecord:
 
     def held(self) -> HeldCall:
         """What ends the call when it is left, or lost. Needed as long as the call is."""
-        held = HeldCall(self)
+        held = HeldCall()
+        held.record = self
         self._hold = self.reaper.hold(held, self)
         return held
 
@@ -186,8 +186,12 @@ class CallRecord:
         )
         with self._lock:
             self.attempts.append(receipt)
-            self._enter(receipt, step.candidate, next(self._numbers), self.clock.monotonic(), None)
-        self._log(receipt)
+            number = next(self._numbers)
+            if self._entries is not None:
+                at = self._at + (self.clock.monotonic() - self._started_at)
+                self._entries.add(receipt, step.candidate.route, number, at, None)
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log(receipt)
 
     def failed(self, attempt: RunningAttempt, error: LlamaClientError, *, outcome: AttemptOutcome = "error") -> None:
         """Records a failed attempt, and completes its error."""
@@ -252,7 +256,8 @@ class CallRecord:
             # A circle otherwise: the error refers to frames that have this attempt.
             attempt.ending = None
         self._running.discard(attempt)
-        self._log(receipt)
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log(receipt)
 
     def _settle(self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> Attempt:
         """Gives back what an attempt holds, and writes its row. Each step may be done twice, and counts once."""
@@ -262,7 +267,9 @@ class CallRecord:
         if attempt.number is None:
             attempt.number = next(self._numbers)
             self.attempts.append(receipt)
-        self._enter(receipt, attempt.candidate, attempt.number, attempt.started_at, attempt.tokens)
+        if self._entries is not None:
+            at = self._at + (attempt.started_at - self._started_at)
+            self._entries.add(receipt, attempt.candidate.route, attempt.number, at, attempt.tokens)
         if attempt.span is not None:
             attempt.span.end(receipt, attempt.number, attempt.answer.first, attempt.answer.generated)
         return receipt
@@ -318,38 +325,29 @@ class CallRecord:
             was_loading=attempt.facts.is_loading,
         )
 
-    def _enter(
-        self, receipt: Attempt, candidate: Candidate, number: int, started_at: float, tokens: Tokens | None
-    ) -> None:
-        """Hands a row to the ledger."""
-        if self._entries is not None:
-            at = self._at + (started_at - self._started_at)
-            self._entries.add(receipt, candidate.route, number, at, tokens)
-
     def _log(self, receipt: Attempt) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
-            waited = f" after a wait of {receipt.waited_s:.3f} s" if receipt.waited_s else ""
-            took = f" in {receipt.latency_s:.3f} s" if receipt.latency_s is not None else ""
-            why = f" ({receipt.error or receipt.reason})" if receipt.reason else ""
-            shown = {"request_id": self.request_id, "target": receipt.target, "outcome": receipt.outcome}
-            extra = {**shown, "tags": self._tags}
-            _log.debug("%s %s %s%s%s%s", *shown.values(), waited, took, why, extra=extra)
+        waited = f" after a wait of {receipt.waited_s:.3f} s" if receipt.waited_s else ""
+        took = f" in {receipt.latency_s:.3f} s" if receipt.latency_s is not None else ""
+        why = f" ({receipt.error or receipt.reason})" if receipt.reason else ""
+        shown = {"request_id": self.request_id, "target": receipt.target, "outcome": receipt.outcome}
+        extra = {**shown, "tags": self._tags}
+        _log.debug("%s %s %s%s%s%s", *shown.values(), waited, took, why, extra=extra)
 
 
 class HeldCall:
     """A call that runs, or whose stream is open: what is left of it ends with the block, or else with this object."""
 
-    __slots__ = ("__weakref__", "_record")
+    __slots__ = ("__weakref__", "record")
 
-    def __init__(self, record: CallRecord) -> None:
-        self._record = record
+    record: CallRecord
 
     def __enter__(self) -> HeldCall:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # Where a coroutine is collected, which is a finaliser, this object is too, and the reaper does the rest.
-        record = self._record
+        record = self.record
         if kind is not GeneratorExit and (kind is not None or record.stream is None):
-            record.end()
+            if kind is not None:
+                record.end()
             record.release()
