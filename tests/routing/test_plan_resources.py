@@ -10,6 +10,7 @@ import pytest
 from llama_client import BudgetExceededError, OverloadedError, ServerError
 from llama_client.costs.reservations import Order, Refused, Reservation, Reserved, Settlement
 from llama_client.routing.plan import Reserve, Wait
+from llama_client.waiting import Event
 from tests.routing.planning import Play
 
 
@@ -31,7 +32,8 @@ class Purse:
             return Refused(BudgetExceededError(f"{name} is too dear", budget="all"), self._only_free)
         reservation = Reservation(Order(f"{len(self.orders)}", 1, []), self.settled.append)
         self.granted.append(reservation)
-        return Reserved(reservation, self._warnings)
+        step.keep(reservation)
+        return Reserved(self._warnings)
 
 
 def nothing_is_held(play: Play) -> bool:
@@ -147,9 +149,10 @@ def full(play: Play, name: str = "a") -> Callable[[], None]:
     """Takes the only slot; returns what frees it."""
     concurrency = play.health.of(f"p/{name}", "p").concurrency
     assert concurrency is not None
-    slot = concurrency.acquire()
+    slot = Event()
+    concurrency.enter(slot)
     assert slot.is_set
-    return lambda: concurrency.release(slot)
+    return lambda: concurrency.leave(slot)
 
 
 def test_an_attempt_waits_for_a_slot_and_its_wait_is_counted() -> None:
