@@ -35,22 +35,22 @@ ASKED: dict[str, Callable[[LlamaClient], Any]] = {
 }
 # A column, a value that it takes, and what cannot be told then.
 ODD = [
-    ("attempts", "at_us", "soon", {"day", "timeline", "traffic"}),
-    ("attempts", "at_us", 2**62, {"day", "timeline", "traffic"}),
-    ("attempts", "at_us", -(2**62), {"day", "timeline", "traffic"}),
-    ("attempts", "at_us", b"\x01", {"day", "timeline", "traffic"}),
-    ("attempts", "usd_pico", float("-inf"), {"day", "target", "tag", "timeline"}),
-    ("attempts", "input_tokens", float("inf"), {"day", "target", "tag", "timeline", "traffic"}),
-    ("labels", "tags", "no JSON", {"tag", "timeline"}),
-    ("labels", "tags", "[]", {"tag", "timeline"}),
-    ("labels", "tags", "[" * 100_000, {"tag", "timeline"}),
-    ("labels", "tags", '{"team": 5}', {"tag", "timeline"}),
-    ("labels", "tags", b"\xff", {"tag", "timeline"}),
-    ("unrecorded", "calls", "many", set()),
-    ("spending", "budget", "no JSON", {"budgets"}),
-    ("spending", "budget", "5", {"budgets"}),
-    ("spending", "settled_pico", "much", {"budgets"}),
-    ("spending", "reserved_pico", b"\x00", {"budgets"}),
+    ("attempts", "at_us", "soon", "day timeline traffic"),
+    ("attempts", "at_us", 2**62, "day timeline traffic"),
+    ("attempts", "at_us", -(2**62), "day timeline traffic"),
+    ("attempts", "at_us", b"\x01", "day timeline traffic"),
+    ("attempts", "usd_pico", float("-inf"), "day target tag timeline"),
+    ("attempts", "input_tokens", float("inf"), "day target tag timeline traffic"),
+    ("labels", "tags", "no JSON", "tag timeline"),
+    ("labels", "tags", "[]", "tag timeline"),
+    ("labels", "tags", "[" * 100_000, "tag timeline"),
+    ("labels", "tags", '{"team": 5}', "tag timeline"),
+    ("labels", "tags", b"\xff", "tag timeline"),
+    ("unrecorded", "calls", "many", ""),
+    ("spending", "budget", "no JSON", "budgets"),
+    ("spending", "budget", "5", "budgets"),
+    ("spending", "settled_pico", "much", "budgets"),
+    ("spending", "reserved_pico", b"\x00", "budgets"),
 ]
 
 
@@ -76,7 +76,7 @@ def put(file: Path, table: str, column: str, value: object) -> None:
 
 @pytest.mark.parametrize(("table", "column", "value", "untold"), ODD, ids=lambda each: ascii(each)[:30])
 def test_an_odd_value_makes_a_report_or_an_error_of_ours(
-    ledger: Path, table: str, column: str, value: object, untold: set[str]
+    ledger: Path, table: str, column: str, value: object, untold: str
 ) -> None:
     put(ledger, table, column, value)
     failed = set()
@@ -88,12 +88,12 @@ def test_an_odd_value_makes_a_report_or_an_error_of_ours(
                 failed.add(name)
                 assert error.key == "ledger.url"
                 assert "damaged" in str(error)
-    assert failed == untold
+    assert failed == set(untold.split())
 
 
 @pytest.mark.parametrize(("table", "column", "value", "untold"), ODD[::3], ids=lambda each: ascii(each)[:30])
 def test_the_doctor_tells_of_a_damaged_ledger(
-    ledger: Path, table: str, column: str, value: object, untold: set[str]
+    ledger: Path, table: str, column: str, value: object, untold: str
 ) -> None:
     put(ledger, table, column, value)
     config = read_config(config_of(ledger.parent), origin="test")
