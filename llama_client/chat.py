@@ -437,10 +437,14 @@ class Completions:
         """
         call = self._context.call(params, stream=False if stream is None else stream)
         with call.record.held() as held:
-            opened = call.drive()
-            if stream:
-                return ChatStream(opened, call, held)
-            return call.record.won(opened.attempt)
+            try:
+                opened = call.drive()
+                if stream:
+                    return ChatStream(opened, call, held)
+                return call.record.won(opened.attempt)
+            finally:
+                # An error of an attempt may keep this frame, and must not keep the stream.
+                del held
 
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
@@ -659,10 +663,14 @@ class AsyncCompletions:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
         call = await self._context.acall(params, stream=False if stream is None else stream)
         with call.record.held() as held:
-            opened = await call.adrive()
-            if stream:
-                return AsyncChatStream(opened, call, held)
-            return call.record.won(opened.attempt)
+            try:
+                opened = await call.adrive()
+                if stream:
+                    return AsyncChatStream(opened, call, held)
+                return call.record.won(opened.attempt)
+            finally:
+                # An error of an attempt may keep this frame, and must not keep the stream.
+                del held
 
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)

@@ -10,6 +10,7 @@ import contextlib
 import math
 import queue
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -77,11 +78,15 @@ async def await_event(event: Event, seconds: float) -> None:
 
     loop = asyncio.get_running_loop()
     happened = asyncio.Event()
+    # Weakly: it has the task, which must be collected where its loop was closed before the event.
+    waiting = weakref.ref(happened)
 
     def wake() -> None:
+        waits = waiting()
         # The loop may be closed, and then nothing waits.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(happened.set)
+            if waits is not None:
+                loop.call_soon_threadsafe(waits.set)
 
     event.add_callback(wake)
     try:

@@ -60,7 +60,8 @@ class ConcurrencyLimit:
             first = self._limit - 1 if slot in self._slots else 0
             self._slots.pop(slot, None)
             due = [] if len(self._slots) < self._limit else list(islice(self._slots, first, self._limit))
-        for each in due:
+        # Another thread may still wait for the one that was left, and then finds that its call has ended.
+        for each in (*due, slot):
             if not each.is_set:
                 each.set()
 

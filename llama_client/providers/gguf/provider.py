@@ -342,4 +342,4 @@ class _Models:
     def end(self) -> None:
         for name, model in list(self.loaded.items()):
             model.lease.release()
-            del self.loaded[name]
+            self.loaded.pop(name, None)

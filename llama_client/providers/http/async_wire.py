@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -36,6 +37,12 @@ from llama_client.providers.http.waits import AsyncWaits, expire
 _MAX_WAITING_PIECES = 16
 # One address gets this long before the next one is tried beside it (RFC 8305).
 _NEXT_ADDRESS_S = 0.25
+
+
+def _stop(reading: weakref.ref[_LoopConnection]) -> None:
+    connection = reading()
+    if connection is not None:
+        connection.stop()
 
 
 class _LoopConnection(asyncio.Protocol):
@@ -290,7 +297,8 @@ class AsyncWire:
         """Sends a request and waits for the head of its answer."""
         connection = await self._connection(origin, waits)
         try:
-            waits.stop_by(connection.stop)
+            # Weakly: a connection has the task that reads it, which must be collected where its loop was closed.
+            waits.stop_by(partial(_stop, weakref.ref(connection)))
             parser = connection.parser
             parser.begin()
             waits.wait_s()

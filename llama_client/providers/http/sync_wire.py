@@ -51,8 +51,9 @@ class _Places:
         self._lock = threading.Lock()
         # References whose place was dropped put themselves into the queue. That is a method in C: an interrupt could
         # cut off one in Python, even `__del__`.
-        self._ended: queue.SimpleQueue[weakref.ref[_Place]] = queue.SimpleQueue()
-        self._taken: set[weakref.ref[_Place]] = set()
+        self._ended: queue.SimpleQueue[weakref.ref[_Place] | None] = queue.SimpleQueue()
+        self._taken: set[weakref.ref[_Place] | None] = set()
+        self._was_full = False
 
     def take(self, timeout_s: float) -> _Place:
         """Raises `queue.Empty` where none is free in time."""
@@ -61,14 +62,20 @@ class _Places:
         while True:
             with self._lock:
                 while not ended.empty():
-                    taken.discard(ended.get_nowait())
+                    # One that waits may take the last of them.
+                    with suppress(queue.Empty):
+                        taken.discard(ended.get_nowait())
                 if len(taken) >= self._most:
                     # Those that an interrupt has left there.
-                    taken.difference_update([each for each in taken if each() is None])
+                    taken.difference_update([each for each in taken if each is None or each() is None])
                 if len(taken) < self._most:
                     place = _Place()
                     taken.add(weakref.ref(place, ended.put))
+                    if self._was_full and len(taken) < self._most:
+                        # Wakes the next one that waits: what it waits for was taken out here.
+                        ended.put(None)
                     return place
+                self._was_full = True
             until = time.monotonic() + timeout_s if until is None else until
             # Put back, as only the above takes it out, with the lock.
             ended.put(ended.get(timeout=max(until - time.monotonic(), 0.0)))
