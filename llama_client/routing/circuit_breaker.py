@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass, field
 from typing import Literal
@@ -48,7 +49,8 @@ class CircuitBreaker:
         """Wakes the calls that wait for it. Safe to call again, as content may end a trial before the attempt ends."""
         with self._lock:
             if not trial.is_set:
-                trial.error = error
+                # Without its traceback, which refers to the frames of the call that made the trial.
+                trial.error = copy.copy(error)
             if self.trial is trial:
                 self.trial = None
         trial.set()

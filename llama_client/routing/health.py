@@ -220,7 +220,8 @@ class Health:
     # The leases of the attempts in flight.
     running: set[Lease] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    _last_error: LlamaClientError | None = None
+    # Its class. The error itself refers by its traceback to the frames of the call, and to what these hold.
+    _last_error: str | None = None
 
     @property
     def usual_output_tokens(self) -> float | None:
@@ -266,7 +267,7 @@ class Health:
             breaker=state,
             failures_in_row=self.breaker.failures_in_row,
             probe_in_s=None if state == "closed" else self.breaker.half_open_in_s(now),
-            last_error=type(self._last_error).__name__ if self._last_error is not None else None,
+            last_error=self._last_error,
             ttft_s=self.latency.ttft_s.value(now),
             tokens_per_s=self.latency.tokens_per_s.value(now),
             latency_s=self.latency.latency_s.value(now),
@@ -293,7 +294,7 @@ class Health:
             # It responds: it refused this request, or all requests for now.
             self.breaker.succeeded()
             return error if isinstance(error, RateLimitError) else None
-        self._last_error = error
+        self._last_error = type(error).__name__
         self.breaker.failed(now)
         return error
 
@@ -319,7 +320,7 @@ class Health:
             _log.info("%s: circuit closed", self.name, extra=extra)
         else:
             text, failures = "%s: circuit opened after %d consecutive failures (%s)", self.breaker.failures_in_row
-            _log.warning(text, self.name, failures, type(self._last_error).__name__, extra=extra)
+            _log.warning(text, self.name, failures, self._last_error, extra=extra)
 
 
 class HealthRegistry:

@@ -137,6 +137,7 @@ class Plan(Generic[T]):
             self._lease = self._reservation = None
             match outcome:
                 case Won(value):
+                    self._forget_errors()
                     return value
                 case Late():
                     may_hedge = True
@@ -147,6 +148,12 @@ class Plan(Generic[T]):
                     finally:
                         # A circle otherwise: the error refers to this frame by its traceback.
                         del error, outcome
+
+    def _forget_errors(self) -> None:
+        """A stream refers to its candidates. By its traceback an error would refer to the caller's frame, which has the
+        stream: one that is dropped there would never be found to be garbage, and stay open for ever."""
+        for candidate in self._candidates:
+            candidate.error = None
 
     def end(self) -> None:
         """Releases what was set aside for an attempt that is not made; for the caller, when the steps have ended."""
