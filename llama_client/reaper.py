@@ -7,7 +7,6 @@ main thread, in handlers and finalisers too, and never in this thread.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
@@ -18,7 +17,7 @@ import weakref
 from collections import deque
 from typing import Any, Protocol
 
-from llama_client.process import at_fork, before_exit
+from llama_client.process import at_fork, before_exit, not_before_exit
 
 # How long a caller waits for the thread. It only takes so long where the caller is a finaliser itself, and the thread
 # waits for a lock that is held below it.
@@ -135,7 +134,7 @@ class Reaper:
             except BaseException as error:
                 # Interrupted, it may run all the same, and then finds that it is not the one.
                 self._thread = None
-                atexit.unregister(self._end_all)
+                not_before_exit(self._end_all)
                 if not isinstance(error, RuntimeError):
                     raise
                 # No thread is left: callers that settle end what was dropped.
@@ -154,7 +153,7 @@ class Reaper:
         finally:
             with self._starting:
                 self._thread = None
-                atexit.unregister(self._end_all)
+                not_before_exit(self._end_all)
             if self._held or self.dropped:
                 self._start()
 

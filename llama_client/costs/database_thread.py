@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import queue
 import sys
@@ -12,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from llama_client.process import at_fork, before_exit
+from llama_client.process import at_fork, before_exit, not_before_exit
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -55,7 +54,8 @@ class DatabaseThread(ABC, Generic[T]):
         self._storage: Storage | None = None
         self._connection: Connection | None = None
         self._opened = contextlib.ExitStack()
-        self._is_held_for_fork = False
+        # The thread that forks, and holds the lock for it; several may fork at once.
+        self._held_by: int | None = None
 
     @abstractmethod
     def work(self) -> None:
@@ -73,14 +73,14 @@ class DatabaseThread(ABC, Generic[T]):
             if sys.is_finalizing():
                 # Before Python 3.12 `Thread.start` waits for ever here.
                 raise RuntimeError("the interpreter is exiting")
-            before_exit(self.close)
+            before_exit(self.close, writes=True)
             self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             try:
                 self.thread.start()
             except BaseException:
                 # Interrupted, it may run all the same, and then finds that it is not the one.
                 self.thread = None
-                atexit.unregister(self.close)
+                not_before_exit(self.close)
                 raise
 
     def wake(self) -> None:
@@ -101,7 +101,7 @@ class DatabaseThread(ABC, Generic[T]):
         self.leave()
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSING_S)
-        atexit.unregister(self.close)
+        not_before_exit(self.close)
         return thread is None or not thread.is_alive()
 
     def connected(self) -> tuple[Storage, Connection]:
@@ -133,23 +133,23 @@ class DatabaseThread(ABC, Generic[T]):
                 self.disconnect()
             with self._starting:
                 self.thread = None
-                atexit.unregister(self.close)
+                not_before_exit(self.close)
         if self.has_work():
             with contextlib.suppress(RuntimeError):
                 self.start()
 
     def _before_fork(self) -> None:
-        self._is_held_for_fork = self.lock.acquire(timeout=_FORK_S)
-        if self._is_held_for_fork:
+        if self.lock.acquire(timeout=_FORK_S):
+            self._held_by = threading.get_ident()
             self.disconnect()
 
     def _after_fork_in_parent(self) -> None:
-        if self._is_held_for_fork:
-            self._is_held_for_fork = False
+        if self._held_by == threading.get_ident():
+            self._held_by = None
             self.lock.release()
 
     def _after_fork_in_child(self) -> None:
-        if not self._is_held_for_fork:
+        if self._held_by != threading.get_ident():
             _inherited.append(self._opened)
-        atexit.unregister(self.close)
+        not_before_exit(self.close)
         self.reset()
