@@ -144,26 +144,32 @@ class AsyncHttpxAnswer:
 
 async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:
     """Awaits a result for as long as `waits` allows."""
-    if not waits.is_patient:
-        async with asyncio.timeout(waits.wait_s()) as timer:
-            waits.stop_by(partial(expire, timer))
-            return await result
     task = asyncio.ensure_future(result)
+    is_handed_over = False
     try:
         while True:
             try:
                 async with asyncio.timeout(waits.wait_s()) as timer:
                     waits.stop_by(partial(expire, timer))
-                    return await asyncio.shield(task)
+                    found = await asyncio.shield(task)
+                is_handed_over = True
+                return found
             except TimeoutError:
                 waits.sending()
                 if task.done() or not await waits.akeeps_waiting():
                     raise
     finally:
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        if not is_handed_over:
+            await _drop(task)
+
+
+async def _drop(task: asyncio.Future[Any]) -> None:
+    """Ends a request that nobody waits for any more; it may have its answer, or its error, all the same."""
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        left = await task
+        if isinstance(left, httpx.Response):
+            await left.aclose()
 
 
 def plain_headers(headers: httpx.Headers) -> dict[str, str]:
