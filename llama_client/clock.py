@@ -60,7 +60,8 @@ class Deadline:
         return left
 
     def passed(self) -> APITimeoutError:
-        return APITimeoutError(f"no answer within {self.timeout_s:.3g} s")
+        # A share of a deadline that has passed already is negative.
+        return APITimeoutError(f"no answer within {max(self.timeout_s or 0.0, 0.0):.3g} s")
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

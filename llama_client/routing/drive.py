@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from llama_client.clock import Deadline
-from llama_client.errors import LlamaClientError, LocalOnlyError, ProviderError, ServerError
+from llama_client.errors import APIConnectionError, LlamaClientError, LocalOnlyError, ProviderError, ServerError
 from llama_client.routing.accumulator import Interrupted
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.candidate import Candidate
@@ -76,6 +76,8 @@ class Call(NamedTuple):
             record.end_attempts()
             if isinstance(error, LlamaClientError):
                 error.attempts = record.attempts
+            elif isinstance(error, Exception):
+                raise _not_made(error, record) from error
             raise
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
@@ -107,6 +109,8 @@ class Call(NamedTuple):
             elif won is not None:
                 # Cancelled while the losers were being stopped.
                 await won.rest.aclose()
+            if isinstance(error, Exception) and not isinstance(error, LlamaClientError):
+                raise _not_made(error, record) from error
             raise
 
     def after(self, broken: RunningAttempt) -> Call | None:
@@ -228,6 +232,13 @@ def _lost(attempt: RunningAttempt, record: CallRecord, error: Exception) -> Lost
     if not isinstance(failure, ProviderError | LocalOnlyError):
         raise failure
     return Lost(attempt.candidate, failure)
+
+
+def _not_made(error: Exception, record: CallRecord) -> APIConnectionError:
+    """The error of a call for which this process lacks something: a thread, or a descriptor to import a module with."""
+    failure = APIConnectionError(f"the call cannot be made: {type(error).__name__}: {error}")
+    failure.attempts = record.attempts
+    return failure
 
 
 def wrapped(error: Exception) -> ProviderError:

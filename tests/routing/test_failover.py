@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import threading
 import time
 from email.utils import formatdate
@@ -13,6 +14,7 @@ import pytest
 
 from llama_client import (
     AllTargetsFailedError,
+    APIConnectionError,
     APITimeoutError,
     AsyncLlamaClient,
     BadRequestError,
@@ -520,3 +522,34 @@ def _held_or_good(request: Received) -> Answer:
     if request.json.get("stream"):
         return streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
     return good()(request)
+
+
+@each_mode
+def test_a_module_that_cannot_be_imported_within_a_call_is_a_typed_error(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where no descriptor is left to open its file with: the first wait imports it.
+    monkeypatch.setitem(sys.modules, "tenacity", None)
+    with ReplayServer(in_turn(failing(500))) as server:
+        outcome = ask_all(config(server), mode, 1)[0]
+    assert isinstance(outcome, APIConnectionError)
+    assert [(each.target, each.error) for each in outcome.attempts] == [("a/m", "ServerError")]
+    assert isinstance(outcome.__cause__, ImportError)
+
+
+@pytest.mark.parametrize("mode", [each for each in MODES if each.endswith("-sync")])
+def test_a_hedge_for_which_no_thread_is_left_is_a_typed_error(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if thread.name == "llama-client-attempt":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    with ReplayServer() as first, ReplayServer() as second:
+        with Session(config(first, second, routing={"hedge_after_s": 1.0}), mode) as session:
+            outcome = session.many(1)[0]
+            assert [each.in_flight for each in session.client.health().values()] == [0, 0]
+    assert isinstance(outcome, APIConnectionError)
+    assert "can't start new thread" in str(outcome)
