@@ -331,7 +331,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def read_version(connection: Connection) -> tuple[int, int] | None:
     """The schema's version, and the oldest one that understands it; None: there is no schema."""
-    if not sa.inspect(connection).has_table(schema.name):
+    # Not SQLAlchemy's inspector, whose cache keeps what belongs to the last 128 engines.
+    find = "SELECT max(name) FROM sqlite_master WHERE name = '{}'"
+    if connection.dialect.name == "postgresql":
+        find = "SELECT to_regclass('{}')::text"
+    if connection.exec_driver_sql(find.format(schema.name)).scalar() is None:
         return None
     row = connection.execute(sa.select(schema)).first()
     if row is None:

@@ -165,6 +165,22 @@ def test_a_client_that_was_dropped_writes_what_it_has_and_leaves_no_thread(tmp_p
     assert rows(file_in(tmp_path), COUNT)[0][0] == 1
 
 
+def test_opening_the_database_again_and_again_keeps_nothing_of_it(ledger_url: str) -> None:
+    def objects() -> int:
+        gc.collect()
+        return sum(str(type(each).__module__).startswith("sqlalchemy.") for each in gc.get_objects())
+
+    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+        client.ask("hi")
+        client.costs.report()
+        before = objects()
+        for _ in range(5):
+            # Each opens it anew, as a thread does after a failure.
+            client.costs.report()
+        # Its own connection may have been closed meanwhile.
+        assert objects() - before < 100
+
+
 def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
     """The package's own, but for those of clients that last for the whole run."""
     return [each for each in threading.enumerate() if each.name.startswith("llama-client-") and each not in before]
