@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # How long closing waits for the thread to finish what is left.
 CLOSING_S = 5.0
-# How long a fork waits for a thread that is using the database.
-_FORK_S = 5.0
+# How long a fork waits for a thread that is using the database, which itself may wait for another process, and then
+# try again. A child that is forked in the middle of it can use no database.
+_FORK_S = 15.0
 
 # Connections that a forked child inherited open: closing one there would release the parent's locks on the file.
 _inherited: list[object] = []
