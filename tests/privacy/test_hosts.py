@@ -104,7 +104,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def config(host: str, wire: str, port: int = 9, scheme: str = "http", **more: Any) -> dict[str, Any]:
     table = local("openai", base_url=f"{scheme}://{host}:{port}/v1", api_key=KEY, **more)
-    return {**table, "http": {"wire": wire}}
+    return {**table, "http": {"wire": wire}, "routing": {"retries": 0}}
 
 
 @pytest.mark.parametrize("host", NO_HOST)
