@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -197,19 +197,23 @@ def _checked_proxy(proxy: str, source: str) -> str:
 def _proxy_of_environment(url: str) -> str | None:
     """The environment's proxy for an address, found as other programs do; none for this machine."""
     _, parts, host = plain_url(url)
-    if is_this_machine(host):
+    has_system_proxies = sys.platform in ("darwin", "win32")
+    if is_this_machine(host) or not (has_system_proxies or any(name.lower().endswith("_proxy") for name in os.environ)):
         return None
+    # Imported only where there may be a proxy: it takes 5 ms.
+    import urllib.request
+
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or _is_excepted(host, proxies.get("no", "")):
+    if not proxy or _is_excepted(host, proxies.get("no", ""), urllib.request.proxy_bypass):
         return None
     return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}", _OF_ENVIRONMENT)
 
 
-def _is_excepted(host: str, exceptions: str) -> bool:
+def _is_excepted(host: str, exceptions: str, is_bypassed: Callable[[str], object]) -> bool:
     """Whether `NO_PROXY`, or the system's own list, names a host, in ASCII or in its own script."""
     name = bare(host)
-    if any(map(urllib.request.proxy_bypass, dict.fromkeys((host, name, in_own_script(name))))):
+    if any(map(is_bypassed, dict.fromkeys((host, name, in_own_script(name))))):
         return True
     excepted = [name_of(each.strip().lstrip(".")) for each in exceptions.split(",")]
     return any(each and (name == each or name.endswith(f".{each}")) for each in excepted)
