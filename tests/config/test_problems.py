@@ -108,7 +108,8 @@ def test_no_secret_is_told() -> None:
 def test_a_system_without_data_of_time_zones_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = zoneinfo.TZPATH
     # As in a slim image of a container.
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in {"tzdata", *(name for name in sys.modules if name.startswith("tzdata."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     zoneinfo.reset_tzpath(to=[])
     zoneinfo.ZoneInfo.clear_cache()
     try:
