@@ -16,7 +16,7 @@ from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
 from tests.wire.server import ReplayServer
 
 # Of some hundreds in each scenario; the long form takes all of them.
-_PLACES = 15
+_PLACES = 10
 _MOST_AWAITS = 40
 
 
