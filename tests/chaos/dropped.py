@@ -134,8 +134,12 @@ def _of_the_books(client: LlamaClient, streams: int) -> Iterator[str]:
     for name, target in client.health().items():
         if target.in_flight or target.queued:
             yield f"{name} has {target.in_flight} attempts in flight and {target.queued} waiting"
+    yield from of_budgets(client)
+
+
+def of_budgets(client: LlamaClient) -> Iterator[str]:
+    """What is still reserved after a while: what was dropped ends in a thread."""
     until = time.monotonic() + _SOON_S
-    # Settlements are sent, not awaited.
     while (reserved := [budget.reserved_usd for budget in client.costs.budgets()]) != [0]:
         if time.monotonic() > until:
             yield f"{reserved} is still reserved"

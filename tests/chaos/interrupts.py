@@ -34,7 +34,7 @@ from typing import Any
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient, LlamaClientError
-from tests.chaos.dropped import MESSAGES
+from tests.chaos.dropped import MESSAGES, of_budgets
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer, streamed, whole
 
@@ -384,12 +384,7 @@ def _of_the_books(desk: Desk, before: tuple[int, int]) -> Iterator[str]:
     rows = _rows(desk)
     if rows < received or report.unrecorded_calls:
         yield f"{received} requests were received, {rows} attempts recorded, {report.unrecorded_calls} calls not"
-    until = time.monotonic() + _SOON_S
-    while (reserved := [budget.reserved_usd for budget in client.costs.budgets()]) != [0]:
-        if time.monotonic() > until:
-            yield f"{reserved} is still reserved"
-            break
-        time.sleep(0.05)
+    yield from of_budgets(client)
     until = time.monotonic() + _SOON_S
     # A connection is a thread of the server, which ends some time after it, and two descriptors. The client keeps a few
     # more than at the start, where a stream was still being ended when the next one began.

@@ -139,7 +139,7 @@ def test_a_prompt_that_was_not_counted_is_estimated_beside_an_answer_that_was() 
 
 
 def test_a_machine_is_charged_while_it_has_work_and_shared_only_then() -> None:
-    """Two calls at once share a machine; one alone, before and after, pays for all of it; idle time is nobody's."""
+    """Two calls at once share a machine; one alone, before and after, pays for all of it; idle time is not charged."""
     time = FakeTime()
     both = threading.Barrier(2, timeout=10)
 

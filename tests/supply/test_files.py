@@ -40,6 +40,6 @@ def test_a_wheel_is_the_package_alone_and_a_source_distribution_has_its_tests(
     with tarfile.open(source) as packed:
         names = {name.partition("/")[2] for name in packed.getnames()}
     assert {"llama_client/py.typed", "tests/conftest.py", "SECURITY.md", ".ci/run", "pyproject.toml"} <= names
-    # Rights that nobody gave: for a group or others to write, or to run as another user.
+    # Permissions that the build adds by mistake: for a group or others to write, or to run as another user.
     with tarfile.open(source) as packed:
         assert [file.name for file in packed if file.mode & 0o7022] == []

@@ -1,4 +1,4 @@
-"""A request over HTTPX that nobody waits for any more, and that ends in the same moment."""
+"""A request over HTTPX that ends in the moment in which its caller stops waiting."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:
 
 
 async def _drop(task: asyncio.Future[Any]) -> None:
-    """Ends a request that nobody waits for any more; it may have its answer, or its error, all the same."""
+    """Cancels a request whose caller has stopped waiting, and closes the answer that it may have by then."""
     task.cancel()
     with suppress(asyncio.CancelledError, Exception):
         left = await task

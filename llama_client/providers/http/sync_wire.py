@@ -51,8 +51,9 @@ class _Places:
         self._lock = threading.Lock()
         # References whose place was dropped put themselves into the queue. That is a method in C: an interrupt could
         # cut off one in Python, even `__del__`.
+        # None wakes one that waits.
         self._ended: queue.SimpleQueue[weakref.ref[_Place] | None] = queue.SimpleQueue()
-        self._taken: set[weakref.ref[_Place] | None] = set()
+        self._taken: set[weakref.ref[_Place]] = set()
         self._was_full = False
 
     def take(self, timeout_s: float) -> _Place:
@@ -64,10 +65,11 @@ class _Places:
                 while not ended.empty():
                     # One that waits may take the last of them.
                     with suppress(queue.Empty):
-                        taken.discard(ended.get_nowait())
+                        if (over := ended.get_nowait()) is not None:
+                            taken.discard(over)
                 if len(taken) >= self._most:
                     # Those that an interrupt has left there.
-                    taken.difference_update([each for each in taken if each is None or each() is None])
+                    taken.difference_update([each for each in taken if each() is None])
                 if len(taken) < self._most:
                     place = _Place()
                     taken.add(weakref.ref(place, ended.put))
