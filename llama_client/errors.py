@@ -36,7 +36,7 @@ circuit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,6 +63,12 @@ class LlamaClientError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.attempts: list[Attempt] = []
+
+    def __copy__(self) -> Self:
+        # Without `__init__`, which a class of another package may give arguments of its own, and without the traceback.
+        same = type(self).__new__(type(self), *self.args)
+        same.__dict__.update(self.__dict__)
+        return same
 
 
 class ConfigError(LlamaClientError):

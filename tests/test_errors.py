@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 
@@ -59,6 +60,18 @@ def test_every_error_can_cross_processes(error: type[LlamaClientError]) -> None:
     copy = pickle.loads(pickle.dumps(original))
     assert type(copy) is error
     assert vars(copy) == vars(original)
+
+
+def test_an_error_of_another_package_can_be_copied() -> None:
+    class TheirError(LlamaClientError):
+        def __init__(self, code: int, *, words: str) -> None:
+            super().__init__(f"{code}: {words}")
+            self.code = code
+
+    error = TheirError(5, words="no")
+    same = copy.copy(error)
+    assert (type(same), str(same), same.code, same.attempts) == (TheirError, "5: no", 5, [])
+    assert same is not error
 
 
 @pytest.mark.parametrize(
