@@ -29,7 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_home: Path) -> None:
     """The other wire, where the command line asks for it."""
     if request.config.getoption("--over-httpx"):
-        if request.node.get_closest_marker("own_wire") is not None:
+        own = request.node.get_closest_marker("own_wire")
+        if own is not None and all(request.node.callspec.params[name] in values for name, values in own.kwargs.items()):
             pytest.skip("tests the package's own wire")
         # For the processes that tests start.
         monkeypatch.setenv("LLAMA_CLIENT_HTTP__WIRE", "httpx")

@@ -293,6 +293,7 @@ def test_the_first_call_after_a_loop_stood_still_finds_its_connections_closed(wi
         assert len(server.requests) == 4
 
 
+@pytest.mark.own_wire(mode=["call-async", "stream-async"])
 @each_mode
 def test_what_comes_before_malformed_bytes_counts_also_where_all_comes_at_once(mode: str) -> None:
     """A proxy that ends its chunks wrongly, say: the answer is the same however the network cuts it."""
@@ -314,6 +315,7 @@ def test_what_comes_before_malformed_bytes_counts_also_where_all_comes_at_once(m
     assert streams == ("malformed" not in outcomes[0])
 
 
+@pytest.mark.own_wire(mode=["call-async", "stream-async"])
 @each_mode
 def test_a_malformed_body_behind_a_good_head_has_its_status_also_where_both_come_at_once(mode: str) -> None:
     start = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
