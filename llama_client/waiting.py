@@ -73,7 +73,7 @@ def get_within(items: queue.SimpleQueue[T], seconds: float | None) -> T:
     raise queue.Empty
 
 
-async def await_event(event: Event, seconds: float) -> None:
+async def await_event(event: Event, seconds: float | None) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()

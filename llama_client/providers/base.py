@@ -37,7 +37,7 @@ class AttemptFacts:
         tokens_per_s: The speed of the answer, as measured by the provider.
         warnings: For `ChatCompletion.warnings`; see `warn`.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
-        body: The provider's own body, where the answer was a single one.
+        body: The provider's own body, where the answer was a single one: parsed, or as bytes where it is long.
         is_loading: Whether the model is still loading, so that a timeout does not count as a failure of the target.
         is_stopped: Whether the attempt was stopped from another thread or task; see `cancel`.
         stop: Stops the attempt from another thread or task, while the provider waits. None: nothing is waiting.
@@ -60,7 +60,7 @@ class AttemptFacts:
     tokens_per_s: float | None = None
     warnings: list[str] = field(default_factory=list)
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] | bytes | None = None
     is_loading: bool = False
     is_stopped: bool = False
     stop: Callable[[], None] | None = None
@@ -292,12 +292,14 @@ class HttpAnswer(NamedTuple):
         headers: With lower-case names.
         body: Empty for a stream.
         received_at: Unix time in seconds.
+        is_long: Whether the body has so many values that it is parsed in steps, and kept as bytes for `raw`.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     received_at: float
+    is_long: bool = False
 
 
 class StreamDecoder(Protocol):

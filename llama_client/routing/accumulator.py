@@ -113,12 +113,12 @@ class Accumulator:
         return self._bytes() - self._inherited_bytes
 
     def _bytes(self) -> int:
-        texts: list[str] = []
+        size = 0
         for parts in self._choices.values():
-            texts += [*parts.content, *parts.reasoning, *parts.refusal]
-            for call in parts.tool_calls.values():
-                texts += [call.name, *call.arguments]
-        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+            calls = [text for call in parts.tool_calls.values() for text in (call.name, *call.arguments)]
+            for pieces in (parts.content, parts.reasoning, parts.refusal, calls):
+                size += len("".join(pieces).encode("utf-8", "replace"))
+        return size
 
     def choices(self) -> list[Choice]:
         return list(starmap(_choice, sorted(self._choices.items())))
@@ -140,7 +140,8 @@ def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
         call.id = delta.id or call.id
         if delta.function is not None:
             call.name = call.name or delta.function.name or ""
-            call.arguments.append(delta.function.arguments or "")
+            if delta.function.arguments:
+                call.arguments.append(delta.function.arguments)
     if choice.logprobs is not None:
         parts.logprobs.extend(choice.logprobs.content or ())
         parts.refusal_logprobs.extend(choice.logprobs.refusal or ())
@@ -151,8 +152,8 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
     calls = []
     for _, call in sorted(parts.tool_calls.items()):
-        function = FunctionCall(name=call.name, arguments="".join(call.arguments) or nothing)
-        calls.append(ToolCall(id=call.id, function=function))
+        function = unchecked(FunctionCall, {"name": call.name, "arguments": "".join(call.arguments) or nothing})
+        calls.append(unchecked(ToolCall, {"id": call.id, "type": "function", "function": function}))
     # An empty answer is an empty text; None only beside a tool call or a refusal.
     no_text = bool(calls or parts.refusal)
     message = {

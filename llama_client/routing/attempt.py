@@ -72,7 +72,7 @@ def require_plain(facts: AttemptFacts) -> None:
     if facts.warnings or type(facts.warnings) is not list:
         given: Any = facts.warnings
         facts.warnings = [given] if isinstance(given, str) else [str(each) for each in given or ()]
-    if facts.body is not None and type(facts.body) is not dict:
+    if facts.body is not None and type(facts.body) not in (dict, bytes):
         facts.body = None
     if type(facts.bodies) is not list:
         facts.bodies = list(facts.bodies or ())

@@ -218,6 +218,8 @@ class TargetHealth(AnswerModel):
     queued: int = 0
 
 
+# More than any server gives.
+MAX_CHOICES = 2048
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
@@ -354,13 +356,15 @@ class ChatCompletion(ParsedModel[Parsed_co]):
     attempts: list[Attempt] = Field(default_factory=list)
     timing: Timing = Field(default_factory=Timing)
     warnings: list[str] = Field(default_factory=list)
-    _raw: dict[str, Any] | None = PrivateAttr(default=None)
+    _raw: dict[str, Any] | bytes | None = PrivateAttr(default=None)
     _raw_chunks: Sequence[bytes | dict[str, Any]] = PrivateAttr(default=())
 
     @property
     def raw(self) -> dict[str, Any]:
         """The provider's own body, lossless; `{"chunks": [...]}` if the answer was a stream."""
         # Parsed on first access: parsing each chunk twice would be a good part of a stream's cost.
+        if isinstance(self._raw, bytes):
+            self._raw = {**_parsed(self._raw)}
         if self._raw is None:
             pieces = [_parsed(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
             self._raw, self._raw_chunks = {"chunks": pieces}, ()
@@ -518,7 +522,7 @@ class ChunkChoice(AnswerModel):
         logprobs: The log probabilities of the tokens that it adds, if requested.
     """
 
-    index: int = Field(ge=0)
+    index: int = Field(ge=0, lt=MAX_CHOICES)
     delta: Delta
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
-from typing import ClassVar, Protocol
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial
+from typing import ClassVar, Protocol, TypeVar
+
+from pydantic_core import from_json, to_json
 
 from llama_client.clock import Clock, Deadline
 from llama_client.errors import (
@@ -17,11 +22,22 @@ from llama_client.providers.base import Codec, HttpAnswer, ProviderCall, StreamD
 from llama_client.providers.http.error_mapping import failure_of, is_transport_error, was_unsent
 from llama_client.providers.http.http1 import MalformedAnswerError
 from llama_client.providers.http.waits import AsyncWaits, Waits
+from llama_client.providers.wire.json_steps import MAX_QUICK_OBJECTS, MIN_COUNTED_BYTES, is_long
 from llama_client.providers.wire.rate_limits import rate_limit
 from llama_client.types.completion import ChatCompletionChunk
+from llama_client.waiting import Event, await_event
 
-# The longest answer, with log probabilities for each token, stays far below; an error's body is a page.
+# The longest answer, with log probabilities for each token, stays far below.
 MAX_ANSWER_BYTES = 64 << 20
+# An error's body is a page, or what the model wrote in vain; the rest is left unread.
+MAX_ERROR_BYTES = 1 << 20
+# Of a body of many values, so much is looked at for the reason, or shown.
+_BEGINNING_BYTES = 64 << 10
+# Events of a stream have a few objects each, and end with a line.
+_OBJECTS_PER_LINE = 6
+_LONG_EVENT_BYTES = 256 << 10
+# After so much of what has arrived already an event loop turns to others.
+_TURN_BYTES = 64 << 10
 # How long a model may take to load; Ollama itself gives up after as long.
 LOADING_S = 300.0
 # A silent server gets its liveness check when a stream's first content is due, for a whole answer after this time, and
@@ -39,6 +55,9 @@ _AFTER_FINISH_S = 5.0
 IsAlive = Callable[[float], bool | Awaitable[bool]]
 # The last one present counts.
 _REQUEST_ID_HEADERS = ("x-amzn-requestid", "request-id", "x-request-id")
+
+
+T = TypeVar("T")
 
 
 class _Head(Protocol):
@@ -117,7 +136,14 @@ class Exchange:
         self._headers: Mapping[str, str] | None = None
         self._received_at = 0.0
         self._has_content = False
+        # Of an answer, known with its head.
+        self.is_error = False
+        self.max_bytes = MAX_ANSWER_BYTES
+        self._is_long = False
         self.encoded = codec.encode(call)
+        # What has come of a stream since its last chunk.
+        self._waiting_bytes = self._waiting_objects = 0
+        self._turn_bytes = 0
 
     @property
     def is_patient(self) -> bool:
@@ -199,18 +225,31 @@ class Exchange:
         facts.rate_limit = rate_limit(headers)
         facts.is_loading, self._liveness_check = False, None
         self._headers, self._received_at = headers, self.clock.wall()
-        if not self.call.request.stream or not 200 <= answer.status < 300:
+        if not 200 <= answer.status < 300:
+            self.is_error, self.max_bytes = True, MAX_ERROR_BYTES
+            return
+        if not self.call.request.stream:
             return
         # A server that cannot stream sends a whole answer, also where a stream was requested.
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             self.stream = self._codec.stream(self._answer(b""), self.call)
 
-    def decode(self, body: bytes) -> ChatCompletionChunk:
+    def is_long(self, body: bytes | bytearray) -> bool:
+        """Whether an event loop should not wait for the decoding of a whole body."""
+        self._is_long = is_long(body)
+        return self._is_long
+
+    def decode(self, body: bytes | bytearray) -> ChatCompletionChunk:
         """A whole body as one chunk."""
-        answer = self._answer(body)
-        if 200 <= answer.status < 300:
-            return self._codec.decode(answer, self.call)
-        outcome = self._codec.failure(answer, self.call)
+        body = bytes(body)
+        if not self.is_error:
+            try:
+                return self._codec.decode(self._answer(body), self.call)
+            except ProviderError as error:
+                if self._is_long:
+                    error.body = body[:_BEGINNING_BYTES].decode("utf-8", "replace")
+                raise
+        outcome = self._codec.failure(self._answer(_beginning(body) if self._is_long else body), self.call)
         if not isinstance(outcome, ProviderError):
             return outcome
         try:
@@ -223,7 +262,7 @@ class Exchange:
         headers, status = self._headers, self.call.facts.http_status
         assert headers is not None
         assert status is not None
-        return HttpAnswer(status, headers, body, self._received_at)
+        return HttpAnswer(status, headers, body, self._received_at, self._is_long and not self.is_error)
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         """The chunks that the next bytes of a stream complete."""
@@ -247,6 +286,39 @@ class Exchange:
             self.silence_s = _ENDING_S
         elif stream.is_complete:
             self.silence_s = min(self.silence_s, _AFTER_FINISH_S)
+
+    def takes_long(self, data: bytes) -> bool:
+        """Whether an event loop should not wait for what these bytes complete."""
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes <= MIN_COUNTED_BYTES:
+            return False
+        self._waiting_objects += data.count(b"{")
+        ordinary = MAX_QUICK_OBJECTS + _OBJECTS_PER_LINE * data.count(b"\n")
+        return self._waiting_objects > ordinary or self._waiting_bytes > _LONG_EVENT_BYTES
+
+    def has_fed(self, data: bytes) -> None:
+        """After bytes that completed a chunk."""
+        begins_at = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        self._waiting_bytes, self._waiting_objects = len(data) - begins_at, data.count(b"{", begins_at)
+
+    def is_turn_over(self, data: bytes) -> bool:
+        """Whether an event loop has been busy long enough with what had arrived already."""
+        self._turn_bytes += len(data)
+        if self._turn_bytes < _TURN_BYTES:
+            return False
+        self._turn_bytes = 0
+        return True
+
+    @staticmethod
+    def fed(chunks: Iterable[ChatCompletionChunk]) -> tuple[list[ChatCompletionChunk], Exception | None]:
+        """The chunks all together, and what ended them."""
+        arrived: list[ChatCompletionChunk] = []
+        try:
+            for chunk in chunks:
+                arrived.append(chunk)  # noqa: PERF402 - those before a failure count
+        except Exception as error:  # noqa: BLE001 - raised behind the chunks
+            return arrived, error
+        return arrived, None
 
     def error_for(self, error: BaseException) -> BaseException:
         """A failure as our error, or itself; records whether the request may have been sent."""
@@ -283,7 +355,13 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
         exchange.receive_head(answer)
         stream = exchange.stream
         if stream is None:
-            yield exchange.decode(_read(answer, MAX_ANSWER_BYTES, exchange.deadline))
+            body = _read(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
+            if len(body) > MIN_COUNTED_BYTES and exchange.is_long(body):
+                chunk = exchange.decode(body)
+                exchange.deadline.remaining_s()
+                yield chunk
+            else:
+                yield exchange.decode(body)
             return
         try:
             for data in answer.pieces():
@@ -315,25 +393,47 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
 
 async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
-    answer, failure = None, None
+    answer, failure, broken = None, None, None
     try:
         encoded = exchange.encoded
         answer = await endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
         exchange.receive_head(answer)
         stream = exchange.stream
         if stream is None:
-            yield exchange.decode(await _aread(answer, MAX_ANSWER_BYTES, exchange.deadline))
+            body = await _aread(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
+            if len(body) > MIN_COUNTED_BYTES and exchange.is_long(body):
+                yield await _aside(partial(exchange.decode, body), exchange)
+            else:
+                yield exchange.decode(body)
             return
         try:
-            async for data in answer.pieces():
-                for chunk in exchange.feed(data):
-                    yield chunk
-                exchange.deadline.remaining_s()
+            async for arrived in answer.pieces():
+                for data in _parts(arrived):
+                    chunks: Iterable[ChatCompletionChunk] = exchange.feed(data)
+                    broken = None
+                    if exchange.takes_long(data):
+                        chunks, broken = await _aside(partial(exchange.fed, chunks), exchange)
+                    has_chunks = False
+                    for chunk in chunks:
+                        has_chunks = True
+                        yield chunk
+                    if broken is not None:
+                        raise broken
+                    if has_chunks:
+                        exchange.has_fed(data)
+                    exchange.deadline.remaining_s()
+                    if exchange.is_turn_over(data):
+                        await asyncio.sleep(0)
         except Exception as error:
             if not (stream.is_complete and is_transport_error(error)):
                 raise
-        for chunk in stream.end():
+        chunks, broken = stream.end(), None
+        if exchange.takes_long(b""):
+            chunks, broken = await _aside(partial(exchange.fed, chunks), exchange)
+        for chunk in chunks:
             yield chunk
+        if broken is not None:
+            raise broken
     except BaseException as error:
         failure = exchange.error_for(error)
         if failure is error:
@@ -341,7 +441,7 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
         raise failure from error
     finally:
         # A circle otherwise: an error refers to this frame by its traceback.
-        failure = None
+        failure = broken = None
         exchange.call.facts.stop = None
         if answer is not None:
             await answer.aclose()
@@ -383,7 +483,7 @@ def fetch(endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: 
     """The whole answer to a request that is no chat: a list of models, an image."""
     answer = endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
     try:
-        return HttpAnswer(answer.status, answer.headers, _read(answer, max_bytes, deadline), 0.0)
+        return HttpAnswer(answer.status, answer.headers, bytes(_read(answer, max_bytes, deadline)), 0.0)
     finally:
         answer.close()
 
@@ -394,36 +494,87 @@ async def afetch(
     """The same on the event loop."""
     answer = await endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
     try:
-        return HttpAnswer(answer.status, answer.headers, await _aread(answer, max_bytes, deadline), 0.0)
+        return HttpAnswer(answer.status, answer.headers, bytes(await _aread(answer, max_bytes, deadline)), 0.0)
     finally:
         await answer.aclose()
 
 
-def _read(answer: Answer, max_bytes: int, deadline: Deadline) -> bytes:
+def _read(answer: Answer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
+    """`cuts`: a longer body is left unread from there; it is refused otherwise."""
     body: bytes | bytearray = b""
     for data in answer.pieces():
         deadline.remaining_s()
-        body = _joined(body, data, max_bytes)
-    return bytes(body)
+        body = _joined(body, data, max_bytes, cuts=cuts)
+        if cuts and len(body) == max_bytes:
+            break
+    return body
 
 
-async def _aread(answer: AsyncAnswer, max_bytes: int, deadline: Deadline) -> bytes:
+async def _aread(answer: AsyncAnswer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
     body: bytes | bytearray = b""
     async for data in answer.pieces():
         deadline.remaining_s()
-        body = _joined(body, data, max_bytes)
-    return bytes(body)
+        body = _joined(body, data, max_bytes, cuts=cuts)
+        if cuts and len(body) == max_bytes:
+            break
+    return body
 
 
-def _joined(body: bytes | bytearray, data: bytes, max_bytes: int) -> bytes | bytearray:
+def _joined(body: bytes | bytearray, data: bytes, max_bytes: int, *, cuts: bool) -> bytes | bytearray:
     if len(body) + len(data) > max_bytes:
-        raise InvalidResponseError(f"the answer exceeds {max_bytes >> 20} MiB; aborted")
+        if not cuts:
+            raise InvalidResponseError(f"the answer exceeds {max_bytes >> 20} MiB; aborted")
+        data = data[: max_bytes - len(body)]
     if not body:
         return data
     # Copied once: nearly all answers come in one piece.
     joined = body if isinstance(body, bytearray) else bytearray(body)
     joined += data
     return joined
+
+
+def _parts(data: bytes) -> Iterable[bytes]:
+    """What has come while the reader was slow, in parts that take as long as what comes in time."""
+    if len(data) <= _TURN_BYTES:
+        return (data,)
+    return (data[start : start + _TURN_BYTES] for start in range(0, len(data), _TURN_BYTES))
+
+
+def _beginning(body: bytes) -> bytes:
+    """The beginning of an error's long body, as whole JSON where it is JSON."""
+    cut = body[:_BEGINNING_BYTES]
+    try:
+        return to_json(from_json(cut, allow_partial="trailing-strings"))
+    except ValueError:
+        return cut
+
+
+async def _aside(work: Callable[[], T], exchange: Exchange) -> T:
+    """Does it in a thread, while the event loop goes on. After the deadline its result is not waited for."""
+    ended = Event()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            failures.append(error)
+        ended.set()
+
+    try:
+        threading.Thread(target=run, name="llama-client-decode", daemon=True).start()
+    except RuntimeError:
+        # No thread is left.
+        return work()
+    exchange.stop_by(ended.set)
+    await await_event(ended, exchange.deadline.remaining_s())
+    exchange.require_running()
+    if failures:
+        raise failures.pop()
+    if not results:
+        raise exchange.deadline.passed()
+    return results.pop()
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

@@ -286,7 +286,8 @@ def _reason(error: Exception) -> str:
 
 
 def _codings(value: str) -> list[str]:
-    return [name for name in (part.strip().lower() for part in value.split(",")) if name]
+    # Nearly no answer has any.
+    return [name for name in (part.strip().lower() for part in value.split(",")) if name] if value else []
 
 
 def inflater_for(headers: Mapping[str, str]) -> Inflater | None:

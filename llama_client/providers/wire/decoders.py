@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from llama_client.errors import InvalidResponseError
+from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, json_of
 
 # One event holds one token, or at worst a whole answer; the longest answers of today's models are below 1 MiB.
 MAX_EVENT_BYTES = 8 << 20
-# All of a stream: far above the longest answer, with every token in an event of its own.
+# What is held of a stream, with its raw pieces: far above the longest answer, with every token in an event of its own.
 MAX_STREAM_BYTES = 256 << 20
+# Of an event, beside its bytes.
+_EVENT_BYTES = 64
+# A character beyond Latin-1 decides how many bytes each one of its text takes.
+_WIDE_FACTOR = 3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -31,15 +36,18 @@ class _Lines:
         self._stream_bytes = 0
         # Between two events: comments and empty lines, in practice a few bytes a minute.
         self.idle_bytes = 0
-        self._parts: list[bytes] = []
-        self._held_bytes = 0
+        self._held = bytearray()
         self._after_cr = False
         self._at_start = True
 
-    def feed(self, data: bytes) -> list[bytes]:
-        self._stream_bytes += len(data)
+    def count(self, size_bytes: int) -> None:
+        self._stream_bytes += size_bytes
         if self._stream_bytes > self._max_stream_bytes:
             raise InvalidResponseError(f"the stream exceeds {self._max_stream_bytes} bytes; aborted")
+
+    def feed(self, data: bytes) -> list[bytes]:
+        is_narrow = data.isascii() and b"\\u" not in data
+        self.count(len(data) if is_narrow else _WIDE_FACTOR * len(data))
         if self._after_cr and data:
             # The other half of a CRLF that was split between two reads.
             data = data.removeprefix(b"\n")
@@ -52,7 +60,7 @@ class _Lines:
             return []
         lines = data.split(b"\n")
         rest = lines.pop()
-        if self._parts:
+        if self._held:
             self._hold(lines[0])
             lines[0] = self._take()
         if len(data) > self._max_line_bytes:
@@ -79,14 +87,12 @@ class _Lines:
 
     def _hold(self, data: bytes) -> None:
         if data:
-            self._require_room(self._held_bytes + len(data))
-            self._parts.append(data)
-            self._held_bytes += len(data)
+            self._require_room(len(self._held) + len(data))
+            self._held += data
 
     def _take(self) -> bytes:
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._held_bytes = 0
+        line = bytes(self._held)
+        self._held.clear()
         return line
 
     def _require_room(self, line_bytes: int) -> None:
@@ -117,7 +123,17 @@ class SseDecoder:
                 self._data_bytes = self._lines.idle_bytes = 0
             else:
                 take_line(line, events)
+        if events:
+            self._lines.count(_EVENT_BYTES * len(events))
         return events
+
+    def count(self, size_bytes: int) -> None:
+        """Counts what else is held of the stream.
+
+        Raises:
+            InvalidResponseError: It is too much.
+        """
+        self._lines.count(size_bytes)
 
     def end(self) -> list[ServerSentEvent]:
         # A last event without its blank line counts too: servers send errors so and then disconnect.
@@ -161,7 +177,13 @@ class NdjsonDecoder:
                 self._lines.idle_bytes = 0
             else:
                 self._lines.idle(line)
+        if lines:
+            self._lines.count(_EVENT_BYTES * len(lines))
         return lines
+
+    def count(self, size_bytes: int) -> None:
+        """See `SseDecoder.count`."""
+        self._lines.count(size_bytes)
 
     def end(self) -> list[bytes]:
         return [line for line in self._lines.end() if line.strip()]
@@ -169,7 +191,7 @@ class NdjsonDecoder:
 
 def json_value(data: bytes, *, is_object: bool = False) -> Any:
     try:
-        value = from_json(data)
+        value = from_json(data) if len(data) <= MIN_COUNTED_BYTES else json_of(data)
     except ValueError as error:
         raise InvalidResponseError(f"the provider sent invalid JSON: {_excerpt(data)} ({error})") from None
     if is_object and not isinstance(value, dict):

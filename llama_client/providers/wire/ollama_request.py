@@ -68,7 +68,8 @@ class OllamaCodec:
         return HttpCall("api/chat", to_json({**body, **extra}), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        call.facts.body = body = json_value(answer.body, is_object=True)
+        body = json_value(answer.body, is_object=True)
+        call.facts.body = answer.body if answer.is_long else body
         return self.stream(answer, call).chunk(body)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:

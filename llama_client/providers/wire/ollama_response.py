@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_response import below, count, invalid, validated
+from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS, below, count, invalid, validated
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class OllamaReader:
             if self.is_done:
                 return
             body = json_value(line, is_object=True)
-            self._call.facts.bodies.append(body)
+            self._call.facts.bodies.append(line)
             self.is_done = self.is_complete = body.get("done") is True
             yield self.chunk(body)
 
@@ -62,6 +62,8 @@ class OllamaReader:
         are_calls = isinstance(calls, list) and all(isinstance(below(each, "function"), dict) for each in calls)
         if not isinstance(message, dict) or not isinstance(reason, str | None) or not (calls is None or are_calls):
             raise invalid(call, body, "it is not part of an answer")
+        if self._tool_calls + len(calls or ()) > MAX_TOOL_CALLS:
+            raise invalid(call, body, f"it has more than {MAX_TOOL_CALLS} tool calls")
         delta = {
             "role": "assistant",
             "content": message.get("content"),

@@ -36,6 +36,9 @@ _PLAIN = frozenset({str, int, float, bool})
 _NO_FIELDS = frozenset({"extra_body", "extra_headers", "stream_options"})
 TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
+_MAX_PLAIN_BYTES = 64 << 10
+# What a candidate for a token takes in memory, as measured.
+_LOGPROB_BYTES = 600
 Abilities = Callable[[str], "frozenset[str] | None"]
 
 
@@ -183,10 +186,10 @@ class CompatibleCodec:
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        body = parsed(answer.body)
+        body = None if answer.is_long else parsed(answer.body)
         if not isinstance(body, dict):
             body = json_value(answer.body, is_object=True)  # raises what is wrong with it
-        call.facts.body = body
+        call.facts.body = answer.body if answer.is_long else body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
             return self._failed(Failure(answer.status, answer.headers, body, answer.received_at), call)
         choices = body.get("choices")
@@ -194,7 +197,7 @@ class CompatibleCodec:
             raise InvalidResponseError(
                 f"{call.target} sent an answer without choices", http_status=answer.status, body=body
             )
-        return ChunkReader(answer, call, self.logprobs_of).whole(body, choices)
+        return ChunkReader(answer, call, self.logprobs_of, is_long=answer.is_long).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
         return OpenAIStream(self, answer, call)
@@ -260,6 +263,12 @@ def _has_schema(request: ChatRequest) -> bool:
     return request.response_format is not None and request.response_format.type == "json_schema"
 
 
+def _logprobs_in(chunk: ChatCompletionChunk) -> int:
+    each = [choice.logprobs for choice in chunk.choices if choice.logprobs is not None]
+    tokens = [token for logprobs in each for token in (*(logprobs.content or ()), *(logprobs.refusal or ()))]
+    return len(tokens) + sum(len(token.top_logprobs) for token in tokens)
+
+
 class OpenAIStream:
     """A `StreamDecoder` for server-sent events."""
 
@@ -268,7 +277,7 @@ class OpenAIStream:
         self._answer = answer
         self._call = call
         self._events = SseDecoder()
-        self._reader = ChunkReader(answer, call, codec.logprobs_of)
+        self._reader = ChunkReader(answer, call, codec.logprobs_of, is_long=True)
         self._unfinished: set[int] = set()
         self._began = False
         self._has_content = False
@@ -292,7 +301,9 @@ class OpenAIStream:
             if not event.data.strip():
                 continue
             self._call.facts.bodies.append(event.data)
-            plain = self._reader.plain_chunk(event.data) if event.name != "error" else None
+            # A long one is parsed in steps.
+            is_plain = event.name != "error" and len(event.data) <= _MAX_PLAIN_BYTES
+            plain = self._reader.plain_chunk(event.data) if is_plain else None
             if plain is not None:
                 self._note(plain)
                 yield plain
@@ -304,6 +315,7 @@ class OpenAIStream:
             elif any(body.get(key) for key in ANSWER_KEYS):
                 chunk = self._reader.chunk(body)
                 self._note(chunk)
+                self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
                 yield chunk
 
     def _note(self, chunk: ChatCompletionChunk) -> None:

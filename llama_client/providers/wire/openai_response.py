@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from llama_client.errors import InvalidResponseError, OverloadedError, ServerError
 from llama_client.providers.base import HttpAnswer, ProviderCall
-from llama_client.types.completion import ChatCompletionChunk
+from llama_client.types.completion import MAX_CHOICES, ChatCompletionChunk, TokenLogprob, TopLogprob
 from llama_client.validation import first_problem
 
 # Larger integers may not fit into a float.
@@ -51,14 +51,24 @@ ANSWER_KEYS = ("choices", "usage", "x_groq")
 # Bodies with these keys need more than a validation. A match inside the text itself only takes the slower path.
 _MORE_THAN_TEXT = re.compile(rb'"(?:tool_calls|reasoning_content|error|x_groq|timings|(?:usage|logprobs)"\s*:\s*\{)')
 
+# No model calls more in one answer.
+MAX_TOOL_CALLS = 4096
+# So many candidates of a token are validated in about a millisecond; pydantic's call holds up every other thread.
+_AT_ONCE = 1000
+
 LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
 
 class ChunkReader:
-    def __init__(self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf) -> None:
+    def __init__(
+        self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf, *, is_long: bool = False
+    ) -> None:
+        """`is_long`: the bodies are given up as they are read."""
         self._call = call
+        self._is_long = is_long
         self._logprobs_of = logprobs_of
         self._tool_calls: dict[int, _ToolCallIndexes] = {}
+        self._tool_call_count = 0
         # For servers that omit them: the same id and `created` in every chunk of an answer.
         self._defaults = {"id": call.request_id, "created": int(answer.received_at), "model": call.model}
         self._ours = {
@@ -69,6 +79,8 @@ class ChunkReader:
         }
 
     def whole(self, body: Mapping[str, Any], choices: list[Any]) -> ChatCompletionChunk:
+        if len(choices) > MAX_CHOICES:
+            raise self._too_many(body, choices)
         read = []
         for index, choice in enumerate(choices):
             if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
@@ -101,7 +113,12 @@ class ChunkReader:
         choices = body.get("choices") or []
         if not isinstance(choices, list):
             raise invalid(self._call, body, "choices is not a list")
+        if len(choices) > MAX_CHOICES:
+            raise self._too_many(body, choices)
         return self._validated(body, [self._choice(choice) for choice in choices])
+
+    def _too_many(self, body: Mapping[str, Any], choices: list[Any]) -> InvalidResponseError:
+        return invalid(self._call, body, f"it has {len(choices)} choices, more than {MAX_CHOICES}")
 
     def _validated(self, body: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> ChatCompletionChunk:
         values = {**body, **self._ours, "choices": choices}
@@ -156,8 +173,18 @@ class ChunkReader:
                 "tool_calls": self._tool_call_deltas(index, delta.get("tool_calls")),
             },
             "finish_reason": self._finish_reason(reason),
-            "logprobs": self._logprobs_of(choice, self._call),
+            "logprobs": self._logprobs(choice),
         }
+
+    def _logprobs(self, choice: Mapping[str, Any]) -> object:
+        given = self._logprobs_of(choice, self._call)
+        if not self._is_long or not isinstance(given, dict):
+            return given
+        try:
+            return {name: _one_by_one(tokens, TokenLogprob) for name, tokens in given.items()}
+        except ValidationError as error:
+            why = first_problem(error, show_values=False).sentence
+        raise invalid(self._call, {"choices": [choice]}, f"its log probabilities: {why}")
 
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
@@ -177,7 +204,13 @@ class ChunkReader:
         for delta in deltas:
             if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):
                 raise invalid(self._call, {"tool_calls": deltas}, "a tool call is malformed")
-        return [indexes.read(delta) for delta in deltas]
+        before = len(indexes)
+        if before + len(deltas) <= MAX_TOOL_CALLS:
+            read = [indexes.read(delta) for delta in deltas]
+            self._tool_call_count += len(indexes) - before
+            if self._tool_call_count <= MAX_TOOL_CALLS:
+                return read
+        raise invalid(self._call, {"tool_calls": deltas[:1]}, f"it has more than {MAX_TOOL_CALLS} tool calls")
 
 
 def validated(values: dict[str, Any], call: ProviderCall, body: Mapping[str, Any]) -> ChatCompletionChunk:
@@ -200,6 +233,9 @@ class _ToolCallIndexes:
         self._index_of: dict[int | None, int] = {}
         self._index_of_id: dict[str, int] = {}
         self._names: list[object] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def read(self, delta: dict[str, Any]) -> dict[str, Any]:
         function = delta.get("function")
@@ -225,6 +261,22 @@ class _ToolCallIndexes:
         # without indexes, any name.
         begins = bool(name) and (identity is not None or given is None or name != self._names[known])
         return len(self._names) if begins else known
+
+
+def _one_by_one(tokens: object, kind: type[TopLogprob]) -> object:
+    """Log probabilities, each validated by a call of its own and then given up, so as not to hold it twice."""
+    if not isinstance(tokens, list):
+        return tokens
+    validate = kind.__pydantic_validator__.validate_python
+    read: list[TopLogprob] = []
+    for place, token in enumerate(tokens):
+        tokens[place] = None
+        if isinstance(token, dict):
+            tops = token.get("top_logprobs")
+            if isinstance(tops, list) and len(tops) > _AT_ONCE:
+                token["top_logprobs"] = _one_by_one(tops, TopLogprob)
+        read.append(validate(token))
+    return read
 
 
 def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:

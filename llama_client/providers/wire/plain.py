@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 
-from llama_client.errors import ProviderError
+from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
+from llama_client.providers.wire.decoders import MAX_EVENT_BYTES
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_codec import parsed
 from llama_client.providers.wire.openai_response import ChunkReader
@@ -89,14 +90,16 @@ class _Gathered:
         self._codec = codec
         self._answer = answer
         self._call = call
-        self._body = b""
+        self._body = bytearray()
         self.is_complete = False
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         self._body += data
+        if len(self._body) > MAX_EVENT_BYTES:
+            raise InvalidResponseError(f"the answer exceeds {MAX_EVENT_BYTES} bytes; aborted")
         return iter(())
 
     def end(self) -> Iterator[ChatCompletionChunk]:
-        chunk = self._codec.decode(self._answer._replace(body=self._body), self._call)
+        chunk = self._codec.decode(self._answer._replace(body=bytes(self._body)), self._call)
         self.is_complete = True
         yield chunk
