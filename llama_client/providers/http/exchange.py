@@ -236,7 +236,8 @@ class Exchange:
 
     def is_long(self, body: bytes | bytearray) -> bool:
         """Whether an event loop should not wait for the decoding of a whole body."""
-        self._is_long = is_long(body)
+        is_cut = self.is_error and len(body) == self.max_bytes
+        self._is_long = is_cut or is_long(body)
         return self._is_long
 
     def decode(self, body: bytes | bytearray) -> ChatCompletionChunk:

@@ -29,7 +29,7 @@ MAX_QUICK_OBJECTS = 1000
 # Less is never worth counting.
 MIN_COUNTED_BYTES = 4096
 # As deep as pydantic's parser goes.
-_MAX_DEPTH = 200
+_MAX_DEPTH = 201
 # A short text without escapes, the beginning of another text, or a mark.
 _TOKEN = re.compile(rb'"[^"\\]{0,999}+"|["\[\]{},:]')
 _BLANK = b" \t\r\n"
@@ -52,7 +52,7 @@ def json_of(data: bytes) -> Any:
         InvalidResponseError: It takes more than `MAX_HELD_BYTES`.
         ValueError: It is not JSON.
     """
-    return in_steps(data) if _is_parsed_in_steps(data) else from_json(data)
+    return in_steps(data, _STEP_BYTES, MAX_HELD_BYTES) if _is_parsed_in_steps(data) else from_json(data)
 
 
 class _Open:
@@ -74,7 +74,7 @@ class _Open:
         self.follows_value = False
 
 
-def in_steps(data: bytes, *, step_bytes: int = _STEP_BYTES, max_bytes: int = MAX_HELD_BYTES) -> Any:
+def in_steps(data: bytes, step_bytes: int, max_bytes: int) -> Any:
     """What pydantic's parser gives, by a call of it for each part; raises as `json_of` does."""
     steps = _Steps(data)
     at, until, taken_at = 0, len(data), 0
