@@ -534,7 +534,9 @@ class Completions:
                 city: str
 
             reply = client.chat.completions.parse(
-                messages=[{"role": "user", "content": "What is the capital of Japan?"}], response_format=Capital
+                messages=[{"role": "user", "content": "What is the capital of Japan?"}],
+                response_format=Capital,
+                temperature=0,
             )
             print(reply.choices[0].message.parsed)
         """
