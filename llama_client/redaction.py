@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from pydantic import SecretStr
+from pydantic_core import from_json, to_json
 
 # Replaces every secret, whether it is a whole value or a part of a text.
 MASK = "***"
@@ -199,7 +201,7 @@ _MAX_CHAIN = 20
 CUT_MARK = "…"
 # So much of a secret's beginning tells something of it, wherever it was cut.
 _TELLING_CHARS = 12
-# Longer than any message with excerpts.
+# Longer than any message with excerpts: it is one.
 _MAX_CUT_CHARS = 20_000
 # What errors of providers quote beside their message.
 _QUOTED_FIELDS = ("body", "provider_code", "failed_generation")
@@ -212,6 +214,7 @@ class Secrets:
         masked = {value for value in values if len(value) >= _MIN_SECRET_CHARS and value.lower() not in _PLACEHOLDERS}
         # Longest first, so that no part of one remains.
         self._values = tuple(sorted(masked, key=len, reverse=True))
+        self._beginnings = tuple(value[:_TELLING_CHARS].encode("utf-8", "surrogateescape") for value in self._values)
 
     def plus(self, values: Collection[str]) -> Secrets:
         return Secrets([*self._values, *values]) if values else self
@@ -252,9 +255,9 @@ class Secrets:
 
     def _without_cut(self, text: str) -> str:
         """A text without the beginning of a secret that an excerpt ends with."""
-        if CUT_MARK not in text or len(text) > _MAX_CUT_CHARS:
+        if CUT_MARK not in text:
             return text
-        *excerpts, rest = text.split(CUT_MARK)
+        *excerpts, rest = text.split(CUT_MARK) if len(text) <= _MAX_CUT_CHARS else text.rsplit(CUT_MARK, 1)
         return CUT_MARK.join([*map(self._without_beginning, excerpts), rest])
 
     def _without_beginning(self, excerpt: str) -> str:
@@ -267,6 +270,20 @@ class Secrets:
                     return whole[:-length] + MASK
         return excerpt
 
+    def _without_in(self, body: bytes) -> bytes:
+        """A body without them, also where JSON writes them otherwise."""
+        escaped = b"\\" in body
+        if not escaped and not any(beginning in body for beginning in self._beginnings):
+            return body
+        text = body.decode("utf-8", "surrogateescape")
+        if escaped:
+            with suppress(ValueError):
+                value = from_json(body)
+                cleaned = self.without(value)
+                # What holds none stays as it was written.
+                return body if cleaned == value else to_json(cleaned)
+        return bytes(self.without(text).encode("utf-8", "surrogateescape"))
+
     def without(self, value: Any) -> Any:
         match value:
             case str():
@@ -274,9 +291,7 @@ class Secrets:
                     value = _without_beginnings(value.replace(secret, MASK), secret)
                 return self._without_cut(value)
             case bytes():
-                for secret in self._values:
-                    value = value.replace(secret.encode(), MASK.encode())
-                return value
+                return self._without_in(value)
             case dict():
                 return {self.without(key): self.without(inner) for key, inner in value.items()}
             case list():

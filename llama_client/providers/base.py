@@ -292,14 +292,12 @@ class HttpAnswer(NamedTuple):
         headers: With lower-case names.
         body: Empty for a stream.
         received_at: Unix time in seconds.
-        is_long: Whether the body has so many values that it is parsed in steps, and kept as bytes for `raw`.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     received_at: float
-    is_long: bool = False
 
 
 class StreamDecoder(Protocol):
@@ -329,7 +327,8 @@ class Codec(Protocol):
 
     A codec does no I/O and keeps no state between calls. Its results are what it returns and what it adds to
     `call.facts`: warnings, bodies, and the ids and times that a body contains. All it reads there is whether the
-    headers had a request id already. The exchange, which does the I/O, sets all other facts.
+    headers had a request id already. The exchange, which does the I/O, sets all other facts. It decodes long answers in
+    a thread, so that an event loop goes on.
     """
 
     def require(self, call: ProviderCall) -> None:

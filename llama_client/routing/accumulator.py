@@ -117,7 +117,7 @@ class Accumulator:
         for parts in self._choices.values():
             calls = [text for call in parts.tool_calls.values() for text in (call.name, *call.arguments)]
             for pieces in (parts.content, parts.reasoning, parts.refusal, calls):
-                size += len("".join(pieces).encode("utf-8", "replace"))
+                size += sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in pieces)
         return size
 
     def choices(self) -> list[Choice]:

@@ -25,7 +25,7 @@ from llama_client import (
     StreamInterruptedError,
 )
 from llama_client.providers.http import exchange
-from llama_client.providers.wire import json_steps
+from llama_client.providers.wire import json_steps, openai_codec
 from llama_client.providers.wire.openai_codec import CompatibleCodec
 from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS
 from llama_client.types.completion import MAX_CHOICES
@@ -164,6 +164,58 @@ def test_ollama_calls_no_more_tools_either() -> None:
         assert isinstance(answered(mode, as_json(body), OLLAMA), InvalidResponseError)
 
 
+@dialects
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_key_that_a_server_writes_otherwise_is_in_no_raw_body(mode: str, dialect: Dialect) -> None:
+    escaped = "".join(f"\\\\u{ord(char):04x}" for char in KEY)
+    texts = dialect.text("a").replace(b'"a"', b'"a", "echo": "' + escaped.encode() + b'"')
+    content = b"".join([dialect.preamble(), texts * 3, dialect.event(dialect.failure("boom"))])
+    error = answered(mode, whole(content, headers=dialect.stream_headers), dialect)
+    assert isinstance(error, StreamInterruptedError)
+    assert error.partial is not None
+    assert KEY not in json.dumps(error.partial.raw)
+    assert KEY[:12] not in json.dumps(error.partial.raw)
+
+
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+@pytest.mark.parametrize("other", [{"tokens": ["a"], "token_logprobs": [-0.5]}, {"more": [1]}], ids=["older", "more"])
+def test_log_probabilities_may_have_other_lists_beside_them(mode: str, other: dict[str, Any]) -> None:
+    content = log_probabilities(1)["content"]
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": {"content": content, **other}}
+    event = OPENAI.event({**OPENAI.whole(), "choices": [choice]})
+    got = answered(mode, streamed([event, *OPENAI.ending()], headers=OPENAI.stream_headers))
+    assert got.choices[0].logprobs.model_dump(exclude_none=True)["content"] == content
+
+
+@calls
+def test_the_place_of_a_wrong_log_probability_is_told(mode: str) -> None:
+    body = answer_of(1100, "log probabilities")
+    tokens = json.loads(json.dumps(body["choices"][0]["logprobs"]["content"]))
+    tokens[57]["top_logprobs"][7]["token"] = 3
+    body["choices"][0]["logprobs"]["content"] = tokens
+    error = answered(mode, as_json(body))
+    assert isinstance(error, InvalidResponseError)
+    assert "content[57]" in str(error)
+    assert "top_logprobs[7].token" in str(error)
+
+
+def test_a_slow_reader_of_chunks_that_came_together_breaks_nothing() -> None:
+    chunks = [OPENAI.text(f"{place} {'{' * 400}") for place in range(8)]
+    content = b"".join([OPENAI.preamble(), *chunks, *OPENAI.ending()])
+
+    async def main(url: str) -> int:
+        async with AsyncLlamaClient({**config(url), "routing": {"retries": 0, "stall_s": 0.2}}) as client:
+            count = 0
+            async with await client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
+                async for chunk in stream:
+                    count += bool(chunk.text)
+                    await asyncio.sleep(0.08)
+            return count
+
+    with ReplayServer(lambda _: whole(content, headers=OPENAI.stream_headers)) as server:
+        assert asyncio.run(main(server.url)) == 8
+
+
 HOSTILE = {
     "lists": b"[]," * 200_000,
     "objects": b'{"a":1},' * 75_000,
@@ -178,6 +230,8 @@ HOSTILE = {
 def test_hostile_bodies_stay_within_the_bound_of_memory(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = 4 * MIB
     monkeypatch.setattr(json_steps, "MAX_HELD_BYTES", bound)
+    monkeypatch.setattr(json_steps, "_SHORT_BYTES", 64 << 10)
+    monkeypatch.setattr(openai_codec, "_MAX_PLAIN_BYTES", 64 << 10)
     more = b'"more":[' + HOSTILE[kind] + b"1]}"
     if mode.startswith("stream"):
         chunk = OPENAI.text("Hello").rstrip()[:-1] + b"," + more + b"\n\n"

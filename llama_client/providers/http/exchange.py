@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from functools import partial
 from typing import ClassVar, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from llama_client.providers.http.http1 import MalformedAnswerError
 from llama_client.providers.http.waits import AsyncWaits, Waits
 from llama_client.providers.wire.json_steps import MAX_QUICK_OBJECTS, MIN_COUNTED_BYTES, is_long
 from llama_client.providers.wire.rate_limits import rate_limit
+from llama_client.redaction import CUT_MARK
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.waiting import Event, await_event
 
@@ -31,13 +33,14 @@ from llama_client.waiting import Event, await_event
 MAX_ANSWER_BYTES = 64 << 20
 # An error's body is a page, or what the model wrote in vain; the rest is left unread.
 MAX_ERROR_BYTES = 1 << 20
-# Of a body of many values, so much is looked at for the reason, or shown.
-_BEGINNING_BYTES = 64 << 10
+# So much of a body of many values is shown with an error.
+_SHOWN_BYTES = 64 << 10
 # Events of a stream have a few objects each, and end with a line.
 _OBJECTS_PER_LINE = 6
 _LONG_EVENT_BYTES = 256 << 10
-# After so much of what has arrived already an event loop turns to others.
+# After so much of what has arrived already an event loop turns to others: of a stream, and of a whole body.
 _TURN_BYTES = 64 << 10
+_READ_TURN_BYTES = 1 << 20
 # How long a model may take to load; Ollama itself gives up after as long.
 LOADING_S = 300.0
 # A silent server gets its liveness check when a stream's first content is due, for a whole answer after this time, and
@@ -139,11 +142,7 @@ class Exchange:
         # Of an answer, known with its head.
         self.is_error = False
         self.max_bytes = MAX_ANSWER_BYTES
-        self._is_long = False
         self.encoded = codec.encode(call)
-        # What has come of a stream since its last chunk.
-        self._waiting_bytes = self._waiting_objects = 0
-        self._turn_bytes = 0
 
     @property
     def is_patient(self) -> bool:
@@ -234,45 +233,45 @@ class Exchange:
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             self.stream = self._codec.stream(self._answer(b""), self.call)
 
-    def is_long(self, body: bytes | bytearray) -> bool:
+    def takes_long(self, body: bytes | bytearray) -> bool:
         """Whether an event loop should not wait for the decoding of a whole body."""
-        is_cut = self.is_error and len(body) == self.max_bytes
-        self._is_long = is_cut or is_long(body)
-        return self._is_long
+        return len(body) > MIN_COUNTED_BYTES and (is_long(body) or self._is_cut(body))
+
+    def _is_cut(self, body: bytes | bytearray) -> bool:
+        return self.is_error and len(body) == self.max_bytes
 
     def decode(self, body: bytes | bytearray) -> ChatCompletionChunk:
         """A whole body as one chunk."""
         body = bytes(body)
-        if not self.is_error:
-            try:
-                return self._codec.decode(self._answer(body), self.call)
-            except ProviderError as error:
-                if self._is_long:
-                    error.body = body[:_BEGINNING_BYTES].decode("utf-8", "replace")
-                raise
-        outcome = self._codec.failure(self._answer(_beginning(body) if self._is_long else body), self.call)
-        if not isinstance(outcome, ProviderError):
-            return outcome
         try:
-            raise outcome
-        finally:
-            # A circle otherwise: the error refers to this frame by its traceback.
-            del outcome
+            if not self.is_error:
+                return self._codec.decode(self._answer(body), self.call)
+            whole = _completed(body) if self._is_cut(body) else body
+            outcome = self._codec.failure(self._answer(whole), self.call)
+            if not isinstance(outcome, ProviderError):
+                return outcome
+            try:
+                raise outcome
+            finally:
+                # A circle otherwise: the error refers to this frame by its traceback.
+                del outcome
+        except ProviderError as error:
+            if self.takes_long(body) and not isinstance(error.body, str):
+                error.body = f"{body[:_SHOWN_BYTES].decode('utf-8', 'replace')}{CUT_MARK}"
+            raise
 
     def _answer(self, body: bytes) -> HttpAnswer:
         headers, status = self._headers, self.call.facts.http_status
         assert headers is not None
         assert status is not None
-        return HttpAnswer(status, headers, body, self._received_at, self._is_long and not self.is_error)
+        return HttpAnswer(status, headers, body, self._received_at)
 
-    def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
-        """The chunks that the next bytes of a stream complete."""
+    def passed_on(self, chunks: Iterable[ChatCompletionChunk]) -> Iterator[ChatCompletionChunk]:
+        """The chunks of a stream that some bytes completed, which may change how long it may take from then on."""
         stream = self.stream
         assert stream is not None
-        if stream.is_done:
-            return
         has_chunks = False
-        for chunk in stream.feed(data):
+        for chunk in chunks:
             has_chunks = True
             if not self._has_content and chunk.has_content:
                 self._has_content = True
@@ -287,39 +286,6 @@ class Exchange:
             self.silence_s = _ENDING_S
         elif stream.is_complete:
             self.silence_s = min(self.silence_s, _AFTER_FINISH_S)
-
-    def takes_long(self, data: bytes) -> bool:
-        """Whether an event loop should not wait for what these bytes complete."""
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes <= MIN_COUNTED_BYTES:
-            return False
-        self._waiting_objects += data.count(b"{")
-        ordinary = MAX_QUICK_OBJECTS + _OBJECTS_PER_LINE * data.count(b"\n")
-        return self._waiting_objects > ordinary or self._waiting_bytes > _LONG_EVENT_BYTES
-
-    def has_fed(self, data: bytes) -> None:
-        """After bytes that completed a chunk."""
-        begins_at = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-        self._waiting_bytes, self._waiting_objects = len(data) - begins_at, data.count(b"{", begins_at)
-
-    def is_turn_over(self, data: bytes) -> bool:
-        """Whether an event loop has been busy long enough with what had arrived already."""
-        self._turn_bytes += len(data)
-        if self._turn_bytes < _TURN_BYTES:
-            return False
-        self._turn_bytes = 0
-        return True
-
-    @staticmethod
-    def fed(chunks: Iterable[ChatCompletionChunk]) -> tuple[list[ChatCompletionChunk], Exception | None]:
-        """The chunks all together, and what ended them."""
-        arrived: list[ChatCompletionChunk] = []
-        try:
-            for chunk in chunks:
-                arrived.append(chunk)  # noqa: PERF402 - those before a failure count
-        except Exception as error:  # noqa: BLE001 - raised behind the chunks
-            return arrived, error
-        return arrived, None
 
     def error_for(self, error: BaseException) -> BaseException:
         """A failure as our error, or itself; records whether the request may have been sent."""
@@ -356,17 +322,12 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
         exchange.receive_head(answer)
         stream = exchange.stream
         if stream is None:
-            body = _read(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
-            if len(body) > MIN_COUNTED_BYTES and exchange.is_long(body):
-                chunk = exchange.decode(body)
-                exchange.deadline.remaining_s()
-                yield chunk
-            else:
-                yield exchange.decode(body)
+            yield exchange.decode(_read(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error))
             return
         try:
             for data in answer.pieces():
-                yield from exchange.feed(data)
+                if not stream.is_done:
+                    yield from exchange.passed_on(stream.feed(data))
                 exchange.deadline.remaining_s()
                 if stream.is_done and not answer.follows_waits:
                     break
@@ -394,7 +355,7 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
 
 async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[ChatCompletionChunk]:
     """The same on the event loop."""
-    answer, failure, broken = None, None, None
+    answer, failure = None, None
     try:
         encoded = exchange.encoded
         answer = await endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
@@ -402,39 +363,34 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
         stream = exchange.stream
         if stream is None:
             body = await _aread(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
-            if len(body) > MIN_COUNTED_BYTES and exchange.is_long(body):
+            if exchange.takes_long(body):
                 yield await _aside(partial(exchange.decode, body), exchange)
             else:
                 yield exchange.decode(body)
             return
+        aside = _StreamAside(exchange)
         try:
             async for arrived in answer.pieces():
                 for data in _parts(arrived):
-                    chunks: Iterable[ChatCompletionChunk] = exchange.feed(data)
-                    broken = None
-                    if exchange.takes_long(data):
-                        chunks, broken = await _aside(partial(exchange.fed, chunks), exchange)
-                    has_chunks = False
-                    for chunk in chunks:
-                        has_chunks = True
-                        yield chunk
-                    if broken is not None:
-                        raise broken
-                    if has_chunks:
-                        exchange.has_fed(data)
+                    if not stream.is_done:
+                        chunks: Iterable[ChatCompletionChunk] = stream.feed(data)
+                        if aside.takes_long(data):
+                            chunks = await aside.chunks(chunks)
+                        for chunk in exchange.passed_on(chunks):
+                            aside.has_waited()
+                            yield chunk
+                        aside.raise_failure()
                     exchange.deadline.remaining_s()
-                    if exchange.is_turn_over(data):
-                        await asyncio.sleep(0)
+                    await aside.turn(data)
         except Exception as error:
-            if not (stream.is_complete and is_transport_error(error)):
+            if aside.is_abandoned or not (stream.is_complete and is_transport_error(error)):
                 raise
-        chunks, broken = stream.end(), None
-        if exchange.takes_long(b""):
-            chunks, broken = await _aside(partial(exchange.fed, chunks), exchange)
+        chunks = stream.end()
+        if aside.takes_long(b"\n"):
+            chunks = await aside.chunks(chunks)
         for chunk in chunks:
             yield chunk
-        if broken is not None:
-            raise broken
+        aside.raise_failure()
     except BaseException as error:
         failure = exchange.error_for(error)
         if failure is error:
@@ -442,10 +398,77 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
         raise failure from error
     finally:
         # A circle otherwise: an error refers to this frame by its traceback.
-        failure = broken = None
+        failure = None
         exchange.call.facts.stop = None
         if answer is not None:
             await answer.aclose()
+
+
+class _StreamAside:
+    """What of a stream is decoded in a thread, so that the event loop goes on."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        # What has come since the last chunk.
+        self._waiting_bytes = self._waiting_objects = 0
+        self._busy_bytes = 0
+        self._failure: Exception | None = None
+        # Whether a thread may still use the decoder.
+        self.is_abandoned = False
+
+    def takes_long(self, data: bytes) -> bool:
+        """Whether the loop should not wait for what these bytes may complete."""
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes <= MIN_COUNTED_BYTES:
+            return False
+        self._waiting_objects += data.count(b"{")
+        lines = data.count(b"\n") or data.count(b"\r")
+        ordinary = MAX_QUICK_OBJECTS + _OBJECTS_PER_LINE * lines
+        return bool(lines) and (self._waiting_objects > ordinary or self._waiting_bytes > _LONG_EVENT_BYTES)
+
+    def has_waited(self) -> None:
+        """A chunk is complete."""
+        self._waiting_bytes = self._waiting_objects = 0
+
+    async def chunks(self, chunks: Iterable[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
+        """The chunks all together; what has ended them is raised by `raise_failure`."""
+        arrived: list[ChatCompletionChunk] = []
+
+        is_finished = False
+
+        def collect() -> None:
+            nonlocal is_finished
+            try:
+                for chunk in chunks:
+                    arrived.append(chunk)
+                    if self.is_abandoned:
+                        return
+            finally:
+                is_finished = True
+
+        try:
+            await _aside(collect, self._exchange)
+        except Exception as error:  # noqa: BLE001 - raised behind the chunks
+            self._failure = error
+        finally:
+            self.is_abandoned = not is_finished
+        return list(arrived)
+
+    def raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # A circle otherwise.
+                del failure
+
+    async def turn(self, data: bytes) -> None:
+        """Lets the loop turn to others after so much of what had arrived already."""
+        self._busy_bytes += len(data)
+        if self._busy_bytes >= _TURN_BYTES:
+            self._busy_bytes = 0
+            await asyncio.sleep(0)
 
 
 class FetchWaits:
@@ -501,23 +524,29 @@ async def afetch(
 
 
 def _read(answer: Answer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
-    """`cuts`: a longer body is left unread from there; it is refused otherwise."""
+    """`cuts`: the rest of a longer body is left unread; it is refused otherwise."""
     body: bytes | bytearray = b""
     for data in answer.pieces():
         deadline.remaining_s()
+        left_bytes = max_bytes - len(body)
         body = _joined(body, data, max_bytes, cuts=cuts)
-        if cuts and len(body) == max_bytes:
+        if len(data) > left_bytes:
             break
     return body
 
 
 async def _aread(answer: AsyncAnswer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
     body: bytes | bytearray = b""
+    turn_bytes = _READ_TURN_BYTES
     async for data in answer.pieces():
         deadline.remaining_s()
+        left_bytes = max_bytes - len(body)
         body = _joined(body, data, max_bytes, cuts=cuts)
-        if cuts and len(body) == max_bytes:
+        if len(data) > left_bytes:
             break
+        if len(body) > turn_bytes:
+            turn_bytes = len(body) + _READ_TURN_BYTES
+            await asyncio.sleep(0)
     return body
 
 
@@ -541,41 +570,54 @@ def _parts(data: bytes) -> Iterable[bytes]:
     return (data[start : start + _TURN_BYTES] for start in range(0, len(data), _TURN_BYTES))
 
 
-def _beginning(body: bytes) -> bytes:
-    """The beginning of an error's long body, as whole JSON where it is JSON."""
-    cut = body[:_BEGINNING_BYTES]
+def _completed(body: bytes) -> bytes:
+    """The beginning of an error's body, as whole JSON where it is JSON."""
     try:
-        return to_json(from_json(cut, allow_partial="trailing-strings"))
+        return to_json(from_json(body, allow_partial="trailing-strings"))
     except ValueError:
-        return cut
+        return body
 
 
 async def _aside(work: Callable[[], T], exchange: Exchange) -> T:
-    """Does it in a thread, while the event loop goes on. After the deadline its result is not waited for."""
+    """Does it in a thread, while the event loop goes on. After the deadline it is not waited for."""
     ended = Event()
     results: list[T] = []
     failures: list[BaseException] = []
+    is_waited_for = True
 
     def run() -> None:
         try:
-            results.append(work())
+            result = context.run(work)
+            if is_waited_for:
+                results.append(result)
         except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            failures.append(error)
+            if is_waited_for:
+                failures.append(error)
         ended.set()
 
+    context = copy_context()
     try:
         threading.Thread(target=run, name="llama-client-decode", daemon=True).start()
     except RuntimeError:
         # No thread is left.
         return work()
-    exchange.stop_by(ended.set)
-    await await_event(ended, exchange.deadline.remaining_s())
-    exchange.require_running()
-    if failures:
-        raise failures.pop()
-    if not results:
-        raise exchange.deadline.passed()
-    return results.pop()
+    facts = exchange.call.facts
+    stop = facts.stop
+    try:
+        exchange.stop_by(ended.set)
+        await await_event(ended, exchange.deadline.remaining_s())
+        exchange.require_running()
+        if failures:
+            raise failures.pop()
+        if not results:
+            raise exchange.deadline.passed()
+        return results.pop()
+    finally:
+        is_waited_for = False
+        facts.stop = stop
+        # A circle otherwise: an error refers to the thread's frame, which refers to these.
+        failures.clear()
+        results.clear()
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

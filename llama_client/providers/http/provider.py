@@ -47,8 +47,6 @@ _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
 # Without the provider's headers: its key must not be sent to another server.
 _IMAGE_HEADERS = {"Accept": "image/*"}
-# To take secrets out of more would keep an event loop busy.
-_MANY_BODIES = 1000
 
 _Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
 
@@ -159,10 +157,7 @@ class HttpProvider(Provider):
                 async for chunk in chunks:
                     yield chunk
         except ProviderError as error:
-            if len(call.facts.bodies) > _MANY_BODIES:
-                await asyncio.to_thread(self._complete, error, call)
-            else:
-                self._complete(error, call)
+            self._complete(error, call)
             raise
         finally:
             self._running.discard(call.facts)

@@ -181,10 +181,6 @@ class NdjsonDecoder:
             self._lines.count(_EVENT_BYTES * len(lines))
         return lines
 
-    def count(self, size_bytes: int) -> None:
-        """See `SseDecoder.count`."""
-        self._lines.count(size_bytes)
-
     def end(self) -> list[bytes]:
         return [line for line in self._lines.end() if line.strip()]
 

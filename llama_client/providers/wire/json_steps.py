@@ -14,26 +14,31 @@ from llama_client.errors import InvalidResponseError
 
 # Three times the longest answer.
 MAX_HELD_BYTES = 192 << 20
-# At most what a comma and a colon bring in a list or an object: a place in it, a short text, an entry of a large object
-# with its name.
-_COMMA_BYTES = 84
-_COLON_BYTES = 126
+# At most what is made of the marks of JSON, by tracemalloc: a place in a list with a short text, an object of a few
+# names, and each further name of a large one.
+_COMMA_BYTES = 88
+_OBJECT_BYTES = 240
+_FEW_NAMES = 5
+_NAME_BYTES = 126
 # A character of four bytes makes four of each one in its text: in UTF-8, and escaped.
 _WIDE = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4", b"\\ud", b"\\uD")
 # What has no more is parsed at once, in a few milliseconds; else in steps of about so many bytes.
 _SHORT_BYTES = 1 << 20
-_MAX_COMMAS = 50_000
+_MAX_COMMAS = 150_000
 _STEP_BYTES = 64 << 10
 # So many objects become tool calls or log probabilities within 20 ms.
 MAX_QUICK_OBJECTS = 1000
 # Less is never worth counting.
 MIN_COUNTED_BYTES = 4096
 # As deep as pydantic's parser goes.
-_MAX_DEPTH = 201
-# A short text without escapes, the beginning of another text, or a mark.
+_MAX_DEPTH = 200
+# A short text without escapes, the beginning of another text, or a mark; the rest of a text. They are sought in so
+# many bytes at once.
 _TOKEN = re.compile(rb'"[^"\\]{0,999}+"|["\[\]{},:]')
+_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_WINDOW_BYTES = 256 << 10
 _BLANK = b" \t\r\n"
-_BACKSLASH = ord("\\")
+_QUOTE = ord('"')
 
 
 def is_long(data: bytes | bytearray) -> bool:
@@ -58,11 +63,12 @@ def json_of(data: bytes) -> Any:
 class _Open:
     """A list or an object that has not ended yet."""
 
-    __slots__ = ("comma_at", "follows_value", "is_new", "key", "opened_at", "start", "values")
+    __slots__ = ("comma_at", "follows_value", "is_new", "key", "names", "opened_at", "start", "values")
 
     def __init__(self, opened_at: int, values: list[Any] | dict[str, Any]) -> None:
         self.opened_at = opened_at
         self.values = values
+        self.names = 0
         # Whether none of it is parsed.
         self.is_new = True
         # Where the rest begins.
@@ -82,8 +88,8 @@ def in_steps(data: bytes, step_bytes: int, max_bytes: int) -> Any:
     while at < until:
         if held > max_bytes:
             raise InvalidResponseError(f"the answer takes more than {max_bytes >> 20} MiB of memory; aborted")
-        begin = at
-        for token in _TOKEN.finditer(data, begin):
+        window_end = min(at + _WINDOW_BYTES, until)
+        for token in _TOKEN.finditer(data, at, window_end):
             at = token.end()
             match data[at - 1]:
                 case 0x2C:  # ,
@@ -94,16 +100,17 @@ def in_steps(data: bytes, step_bytes: int, max_bytes: int) -> Any:
                         taken_at = at
                         break
                 case 0x3A:  # :
-                    held += _COLON_BYTES
+                    held += steps.name()
                 case 0x5B | 0x7B as mark:  # [ {
                     steps.open(at - 1, [] if mark == 0x5B else {})
-                case 0x5D | 0x7D:  # ] }
-                    steps.close(at - 1, is_object=data[at - 1] == 0x7D)
+                    held += _OBJECT_BYTES if mark == 0x7B else _COMMA_BYTES
+                case 0x5D | 0x7D as mark:  # ] }
+                    steps.close(at - 1, is_object=mark == 0x7D)
                 case _ if at - token.start() == 1:
                     at = _text_end(data, at)
                     break
         else:
-            break
+            at = window_end
     return steps.value()
 
 
@@ -130,6 +137,14 @@ class _Steps:
             top.start, top.follows_value = at + 1, False
         else:
             top.comma_at = at
+
+    def name(self) -> int:
+        """How much memory a name takes beyond that of its object."""
+        if not self._opened:
+            return 0
+        top = self._opened[-1]
+        top.names += 1
+        return _NAME_BYTES if top.names > _FEW_NAMES else 0
 
     def take(self) -> None:
         """Parses up to the last comma."""
@@ -180,7 +195,7 @@ class _Steps:
             raise ValueError(f"no comma at byte {outer.start}")
         if isinstance(outer.values, dict):
             # Not empty, nor more than one: there is no comma in it.
-            (outer.key,) = from_json(b"{%b0}" % before)
+            (outer.key,) = from_json(b'{%b""}' % before)
         else:
             self._require_blank(outer.start, inner.opened_at)
 
@@ -213,12 +228,14 @@ def _text_bytes(data: bytes) -> int:
 
 def _text_end(data: bytes, begin: int) -> int:
     """Where the text ends that begins here, after its quote."""
-    at = begin
-    while (quote := data.find(b'"', at)) >= 0:
-        before = quote
-        while before > begin and data[before - 1] == _BACKSLASH:
-            before -= 1
-        if (quote - before) % 2 == 0:
-            return quote + 1
-        at = quote + 1
+    at, until = begin, len(data)
+    while at < until:
+        found = _TEXT.match(data, at, min(at + _WINDOW_BYTES, until))
+        assert found is not None  # it may be empty
+        if found.end() < until and data[found.end()] == _QUOTE:
+            return found.end() + 1
+        # An escape at the end of the window belongs to the next one.
+        if found.end() == at:
+            break
+        at = found.end()
     raise ValueError("a text without an end")

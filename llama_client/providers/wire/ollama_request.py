@@ -11,6 +11,7 @@ from llama_client.errors import ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.json_steps import is_long
 from llama_client.providers.wire.ollama_response import OllamaReader
 from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
 from llama_client.providers.wire.openai_codec import Abilities, body_of, missing_abilities, parsed, require_abilities
@@ -69,7 +70,7 @@ class OllamaCodec:
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         body = json_value(answer.body, is_object=True)
-        call.facts.body = answer.body if answer.is_long else body
+        call.facts.body = answer.body if is_long(answer.body) else body
         return self.stream(answer, call).chunk(body)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:

@@ -14,6 +14,7 @@ from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, Prov
 from llama_client.providers.services import NO_QUIRKS, Quirks
 from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, is_long, json_of
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.messages import ImagePart
@@ -36,8 +37,9 @@ _PLAIN = frozenset({str, int, float, bool})
 _NO_FIELDS = frozenset({"extra_body", "extra_headers", "stream_options"})
 TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
-_MAX_PLAIN_BYTES = 64 << 10
-# What a candidate for a token takes in memory, as measured.
+# A longer event is parsed in steps.
+_MAX_PLAIN_BYTES = 1 << 20
+# What a candidate for a token takes in memory, by tracemalloc.
 _LOGPROB_BYTES = 600
 Abilities = Callable[[str], "frozenset[str] | None"]
 
@@ -186,10 +188,11 @@ class CompatibleCodec:
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        body = None if answer.is_long else parsed(answer.body)
+        is_kept_as_bytes = len(answer.body) > MIN_COUNTED_BYTES and is_long(answer.body)
+        body = None if is_kept_as_bytes else parsed(answer.body)
         if not isinstance(body, dict):
             body = json_value(answer.body, is_object=True)  # raises what is wrong with it
-        call.facts.body = answer.body if answer.is_long else body
+        call.facts.body = answer.body if is_kept_as_bytes else body
         if body.get("error") or ("choices" not in body and body.get("object") == "error"):
             return self._failed(Failure(answer.status, answer.headers, body, answer.received_at), call)
         choices = body.get("choices")
@@ -197,7 +200,7 @@ class CompatibleCodec:
             raise InvalidResponseError(
                 f"{call.target} sent an answer without choices", http_status=answer.status, body=body
             )
-        return ChunkReader(answer, call, self.logprobs_of, is_long=answer.is_long).whole(body, choices)
+        return ChunkReader(answer, call, self.logprobs_of, gives_up=is_kept_as_bytes).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
         return OpenAIStream(self, answer, call)
@@ -277,7 +280,7 @@ class OpenAIStream:
         self._answer = answer
         self._call = call
         self._events = SseDecoder()
-        self._reader = ChunkReader(answer, call, codec.logprobs_of, is_long=True)
+        self._reader = ChunkReader(answer, call, codec.logprobs_of)
         self._unfinished: set[int] = set()
         self._began = False
         self._has_content = False
@@ -301,9 +304,8 @@ class OpenAIStream:
             if not event.data.strip():
                 continue
             self._call.facts.bodies.append(event.data)
-            # A long one is parsed in steps.
-            is_plain = event.name != "error" and len(event.data) <= _MAX_PLAIN_BYTES
-            plain = self._reader.plain_chunk(event.data) if is_plain else None
+            is_short = len(event.data) <= _MAX_PLAIN_BYTES
+            plain = self._reader.plain_chunk(event.data) if is_short and event.name != "error" else None
             if plain is not None:
                 self._note(plain)
                 yield plain
@@ -313,6 +315,7 @@ class OpenAIStream:
             if event.name == "error" or error:
                 yield self._failed(body, error or body)
             elif any(body.get(key) for key in ANSWER_KEYS):
+                self._reader.gives_up = not is_short
                 chunk = self._reader.chunk(body)
                 self._note(chunk)
                 self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
@@ -338,7 +341,7 @@ class OpenAIStream:
 def parsed(body: bytes) -> object:
     """A body as JSON, or as text where it is not JSON."""
     try:
-        return from_json(body)
+        return from_json(body) if len(body) <= MIN_COUNTED_BYTES else json_of(body)
     except ValueError:
         return body.decode("utf-8", "replace")
 

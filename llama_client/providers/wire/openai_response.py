@@ -61,11 +61,11 @@ LogprobsOf = Callable[[Mapping[str, Any], ProviderCall], object]
 
 class ChunkReader:
     def __init__(
-        self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf, *, is_long: bool = False
+        self, answer: HttpAnswer, call: ProviderCall, logprobs_of: LogprobsOf, *, gives_up: bool = False
     ) -> None:
-        """`is_long`: the bodies are given up as they are read."""
         self._call = call
-        self._is_long = is_long
+        # Whether long lists of a body are emptied as they are read, so as not to hold them twice.
+        self.gives_up = gives_up
         self._logprobs_of = logprobs_of
         self._tool_calls: dict[int, _ToolCallIndexes] = {}
         self._tool_call_count = 0
@@ -178,13 +178,10 @@ class ChunkReader:
 
     def _logprobs(self, choice: Mapping[str, Any]) -> object:
         given = self._logprobs_of(choice, self._call)
-        if not self._is_long or not isinstance(given, dict):
+        if not self.gives_up or not isinstance(given, dict):
             return given
-        try:
-            return {name: _one_by_one(tokens, TokenLogprob) for name, tokens in given.items()}
-        except ValidationError as error:
-            why = first_problem(error, show_values=False).sentence
-        raise invalid(self._call, {"choices": [choice]}, f"its log probabilities: {why}")
+        read = {name: _one_by_one(given.get(name), TokenLogprob, self._call, name) for name in ("content", "refusal")}
+        return {**given, **read}
 
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
@@ -263,19 +260,23 @@ class _ToolCallIndexes:
         return len(self._names) if begins else known
 
 
-def _one_by_one(tokens: object, kind: type[TopLogprob]) -> object:
-    """Log probabilities, each validated by a call of its own and then given up, so as not to hold it twice."""
+def _one_by_one(tokens: object, kind: type[TopLogprob], call: ProviderCall, place: str) -> object:
+    """Log probabilities, each validated by a call of its own and then given up."""
     if not isinstance(tokens, list):
         return tokens
     validate = kind.__pydantic_validator__.validate_python
     read: list[TopLogprob] = []
-    for place, token in enumerate(tokens):
-        tokens[place] = None
+    for index, token in enumerate(tokens):
+        tokens[index] = None
         if isinstance(token, dict):
             tops = token.get("top_logprobs")
             if isinstance(tops, list) and len(tops) > _AT_ONCE:
-                token["top_logprobs"] = _one_by_one(tops, TopLogprob)
-        read.append(validate(token))
+                token["top_logprobs"] = _one_by_one(tops, TopLogprob, call, f"{place}[{index}].top_logprobs")
+        try:
+            read.append(validate(token))
+        except ValidationError as error:
+            why = first_problem(error, show_values=False).sentence
+            raise invalid(call, {}, f"logprobs.{place}[{index}]: {why}") from None
     return read
 
 
