@@ -15,6 +15,10 @@ from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.providers.services import SERVICES
 
+# Two engines at once share the cores: threads that wait for each other by spinning would take them from the other one.
+# OpenMP reads it when the engine is loaded.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 _LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
