@@ -319,8 +319,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
             # "locked" instead of waiting.
             connection.execute("PRAGMA journal_mode=WAL").close()
             break
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+        except sqlite3.OperationalError as error:
+            # Anything else, such as a file that may only be read, is the same in five seconds, for which calls would
+            # wait whose budgets only warn.
+            is_locked = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_locked or time.monotonic() > until:
                 raise
             time.sleep(_POLL_S)
     # A commit survives a crash of the process, and may not survive one of the machine. The cache fills with what is

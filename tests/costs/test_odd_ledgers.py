@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 from llama_client import BudgetExceededError, ConfigError, LlamaClient
 from llama_client.clock import Clock
 from llama_client.config.schema import read_config
+from llama_client.costs import database
 from llama_client.diagnostics.ledger import examine_ledger
 from llama_client.local_only import ConnectionGuard
 from tests.costs.buying import configuration, file_in
@@ -188,3 +189,14 @@ def test_a_file_with_damaged_bytes_is_a_report_or_an_error_of_ours(ledger: Path,
     config = read_config(config_of(ledger.parent), origin="test")
     for finding in examine_ledger(config, ConnectionGuard(), Clock(), offline=True):
         assert finding.message
+
+
+def test_a_file_that_may_only_be_read_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        connection.execute("CREATE TABLE some (thing)")
+    waits: list[float] = []
+    monkeypatch.setattr("llama_client.costs.database.time.sleep", waits.append)
+    with closing(sqlite3.connect(f"file:{tmp_path / 'ledger.db'}?mode=ro", uri=True)) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            database._prepare(connection)
+    assert waits == []
