@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from llama_client.errors import LocalOnlyError, LocalOnlyRule
 from llama_client.hosts import address_of, bare, host_of, in_own_script, name_in, name_of, plain
+from llama_client.process import at_fork
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -199,6 +200,9 @@ class _Hosts:
     """The addresses in the hosts file, cached by name until it changes: it may be large, and each request asks."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._stamp: object = None
         # When the file was first seen so.
@@ -236,6 +240,8 @@ class _Hosts:
 
 
 _hosts = _Hosts()
+# Another thread of the parent's may be in the middle of an update.
+at_fork("after_in_child", _hosts.reset)
 
 
 def _stamp(file: Path, status: os.stat_result) -> object:

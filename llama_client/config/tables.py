@@ -30,16 +30,17 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from llama_client.hosts import NUMBER, address_of, name_of
+from llama_client.types.deferred import DeferredModel
 from llama_client.types.messages import MAX_TIMEOUT_S
 from llama_client.validation import broken_rule, quoted, suggestion
 
 Seconds = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 
 
-class ConfigTable(BaseModel):
+class ConfigTable(DeferredModel):
     """A table of the configuration: immutable, and unknown keys are errors."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

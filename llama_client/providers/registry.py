@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llama_client import errors
@@ -15,6 +15,7 @@ from llama_client.config.provider_tables import GgufConfig, PluginConfig
 from llama_client.config.schema import Config, is_kind, provider_kinds, table_of
 from llama_client.config.tables import OwnMachine
 from llama_client.local_only import ConnectionGuard
+from llama_client.process import at_fork, computed_once
 from llama_client.providers.base import Codec, Provider, ServedModel
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.providers.services import SERVICES, Service, all_services, known_catalog, service_of
@@ -54,8 +55,8 @@ class Providers:
         self._store = store
         self._environ = environ
         self.guard = ConnectionGuard.of(config)
-        # Re-entrant: the factory of a package may ask for another provider.
-        self._lock = threading.RLock()
+        self._new_lock()
+        at_fork("after_in_child", self._new_lock)
         self._open: dict[str, Provider] = {}
         self._connections: ClientPool | None = None
         if http_client is not None:
@@ -65,7 +66,12 @@ class Providers:
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
         self.is_closed = False
 
-    @cached_property
+    def _new_lock(self) -> None:
+        # Re-entrant: the factory of a package may ask for another provider. In a forked child another thread of the
+        # parent's may have taken the old one.
+        self._lock = threading.RLock()
+
+    @computed_once
     def names(self) -> tuple[str, ...]:
         """The configured providers, in their order, and then those that need no table."""
         return tuple(name for name in dict.fromkeys([*self._config.providers, *provider_kinds()]) if self.knows(name))
@@ -77,7 +83,7 @@ class Providers:
         # Ids of other services begin with such a name: without its key, one of these is meant.
         return is_kind(name) and (row is None or not row.is_prefix or row.has_key(self._environ))
 
-    @cached_property
+    @computed_once
     def in_use(self) -> list[str]:
         """The providers whose models count for a catalog name: configured ones, clouds with a key set, and Ollama."""
         clouds = [row.name for row in all_services() if not row.is_local and row.has_key(self._environ)]
@@ -90,7 +96,7 @@ class Providers:
         table = self._config.providers.get(name)
         return name if table is None else table.kind
 
-    @cached_property
+    @computed_once
     def catalog(self) -> Catalog:
         """The catalog with the user's own rows; read at first use."""
         return known_catalog().extended([row.as_row() for row in self._config.models])
@@ -104,7 +110,7 @@ class Providers:
         explain, today = self.catalog.explain_retirement, self.clock.today()
         return explain(name, model, today) or explain(self.kind(name), model, today)
 
-    @cached_property
+    @computed_once
     def list_prices(self) -> ListPrices:
         from llama_client.catalog.prices import ListPrices
 

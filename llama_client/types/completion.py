@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_core import from_json
 
+from llama_client.types.deferred import DeferredModel
+
 if TYPE_CHECKING:
     from typing import Generic
 
@@ -22,11 +24,10 @@ else:
     Parsed_co = Any
 
 
-class AnswerModel(BaseModel):
+class AnswerModel(DeferredModel):
     """A part of an answer. Fields that a provider adds are ignored; `ChatCompletion.raw` has them."""
 
-    # Schemas are built at first use, to keep the import of the package fast.
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
 
 PartT = TypeVar("PartT", bound=AnswerModel)

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from llama_client.types.deferred import DeferredModel
 from llama_client.validation import broken_rule
 
 # Groq accepts 20 MB by address and 4 MB inline; llama.cpp and Ollama scale every image down.
@@ -93,10 +94,10 @@ _ANSWER_ONLY_KEYS = frozenset(
 )  # fmt: skip
 
 
-class RequestPart(BaseModel):
+class RequestPart(DeferredModel):
     """A request or a part of one, immutable; unknown names are errors."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
 class TextPart(RequestPart):

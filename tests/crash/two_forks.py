@@ -14,7 +14,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from llama_client import LlamaClient
+from llama_client import LlamaClient, process
 from llama_client.costs import database_thread
 from llama_client.process import at_fork
 from tests.crash.load import MESSAGES, configuration, serving
@@ -22,7 +22,7 @@ from tests.crash.load import MESSAGES, configuration, serving
 
 def run(folder: Path) -> str:
     file = folder / "ledger.db"
-    database_thread._FORK_S = 0.1
+    database_thread._FORK_S = process._FORK_S = 0.1
     first_waits, second_is_done = threading.Event(), threading.Event()
 
     def fork() -> None:

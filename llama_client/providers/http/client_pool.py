@@ -19,6 +19,7 @@ from llama_client.config.provider_tables import proxy_address
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.hosts import bare, in_own_script, name_of, plain_url
 from llama_client.local_only import ConnectionGuard, is_this_machine
+from llama_client.process import at_fork
 from llama_client.providers.http.http1 import RequestHeads
 
 if TYPE_CHECKING:
@@ -55,13 +56,18 @@ class ClientPool:
         self.guard = guard
         self._injected: Any = injected
         self._over_httpx = over_httpx or injected is not None
-        # Re-entrant: what opens an HTTPX client asks for the certificates.
-        self._lock = threading.RLock()
+        self._new_lock()
+        at_fork("after_in_child", self._new_lock)
         self._opened: dict[tuple[str, ConnectionSettings], Any] = {}
         self._ssl_contexts: dict[Path | None, ssl.SSLContext] = {}
         self._pid = os.getpid()
         # What the parent process opened: never closed, since that would end the parent's connections too.
         self._of_parent: list[object] = []
+
+    def _new_lock(self) -> None:
+        # Re-entrant: what opens an HTTPX client asks for the certificates. In a forked child another thread of the
+        # parent's may have taken the old one.
+        self._lock = threading.RLock()
 
     @property
     def own_headers(self) -> dict[str, str]:

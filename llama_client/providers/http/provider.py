@@ -93,8 +93,9 @@ class HttpProvider(Provider):
         at_fork("after_in_child", self._after_fork_in_child)
 
     def _after_fork_in_child(self) -> None:
-        # The parent's attempts, which closing would stop.
+        # The parent's attempts, which closing would stop, and a lock that another of its threads may have taken.
         self._running = set()
+        self._lock = threading.Lock()
 
     def is_free(self, model: str) -> bool:
         return self.service.is_free(model, self.url)
