@@ -151,8 +151,8 @@ def run(mode: str, calls: int, seed: int) -> Chaos:
         outcomes, health, left_tasks = ask(config(servers.urls, ledger), markers, streams=mode.startswith("stream"))
         chaos.seconds = time.monotonic() - started
         chaos.problems += [f"left a task: {task}" for task in left_tasks]
-        chaos.problems += _of_health(health)
-        chaos.problems += _of_leaks(before)
+        chaos.problems += of_health(health)
+        chaos.problems += of_leaks(before)
         report = servers.report()
         chaos.problems += _of_ledger(ledger, report, outcomes)
     chaos.problems += _of_report(report, outcomes)
@@ -243,7 +243,7 @@ async def _eventually_async(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-def _of_health(health: dict[str, TargetHealth]) -> Iterator[str]:
+def of_health(health: dict[str, TargetHealth]) -> Iterator[str]:
     if sorted(health) != sorted(f"{kind}/m" for kind in DIALECTS):
         yield f"health knows {sorted(health)}"
     for name, target in health.items():
@@ -251,7 +251,7 @@ def _of_health(health: dict[str, TargetHealth]) -> Iterator[str]:
             yield f"{name} has {target.in_flight} attempts in flight and {target.queued} waiting at the end"
 
 
-def _of_leaks(before: Held) -> Iterator[str]:
+def of_leaks(before: Held) -> Iterator[str]:
     until = time.monotonic() + _SOON_S
     # Errors, their tracebacks and HTTPX's answers hold themselves in circles.
     gc.collect()

@@ -31,6 +31,9 @@ DIALECTS = {dialect.kind: dialect for dialect in (GROQ, OPENAI, OLLAMA)}
 # A call whose marker begins so fails at every target, always.
 DOOMED = "doomed"
 _FAULTY = 0.3
+# Of the good streams, those that do not say how many tokens they have.
+_UNCOUNTED = 0.1
+_SLOW_S = 0.1
 _WORDS = ("llama", "alpaca", "vicuña", "guanaco", "hums", "spits", "überall", "よく", "\n", '"quoted"', "data:")
 _ROOT = Path(__file__).parents[2]
 _JSON = {"content-type": "application/json"}
@@ -201,9 +204,10 @@ class Read:
 class _Targets:
     """What the servers have in common: their chance, and the list of what they read, in order."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, slow: float) -> None:
         self.reads: list[Read] = []
         self._seed = seed
+        self._slow = slow
         self._asked: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
         self._liveness = itertools.count()
@@ -231,7 +235,11 @@ class _Targets:
         name = _drawn(ask, is_doomed=marker.startswith(DOOMED))
         self.reads.append(Read(dialect.kind, marker, name, "".join(pieces)))
         if name == GOOD:
-            return _good(ask)
+            answer = _good(ask)
+            if chance.random() >= self._slow:
+                return answer
+            # Late, and then in pieces, so that a hedge begins and streams are left in the middle.
+            return Answer([b"", *answer.pieces], answer.then, delay_s=_SLOW_S)
         return (FAULTS.get(name) or LATER[name]).answer(ask)
 
 
@@ -250,9 +258,15 @@ def _drawn(ask: Ask, *, is_doomed: bool) -> str:
 
 
 def _good(ask: Ask) -> Answer:
+    text, tokens = "".join(ask.pieces), (1 + ask.chance.randrange(20), 1 + ask.chance.randrange(300))
+    counts: dict[str, Any] = dict(zip(("prompt_tokens", "completion_tokens"), tokens, strict=True))
+    usage = None if ask.dialect.is_ndjson else {**counts, "total_tokens": sum(tokens)}
     if not ask.streams:
-        return as_json(ask.dialect.whole("".join(ask.pieces)))
-    answer = streamed([*ask.events(), *ask.dialect.ending()], headers=ask.dialect.stream_headers)
+        return ask.dialect.good(streams=False, text=text, usage=usage)
+    pieces = [*ask.events(), *ask.dialect.ending()]
+    if usage is not None and ask.chance.random() >= _UNCOUNTED:
+        pieces.insert(-1, ask.dialect.counted(usage))
+    answer = streamed(pieces, headers=ask.dialect.stream_headers)
     wire = b"".join(answer.pieces)
     match ask.chance.randrange(10):
         case 0:  # in scraps, which end anywhere
@@ -268,14 +282,15 @@ class FaultServers:
 
     Args:
         seed: Of their chance.
+        slow: Which share of the good answers comes late.
 
     Attributes:
         urls: Their addresses, by kind.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, slow: float = 0.0) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.faults", "--seed", str(seed)],
+            [sys.executable, "-m", "tests.chaos.faults", "--seed", str(seed), "--slow", str(slow)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -284,7 +299,7 @@ class FaultServers:
         self.urls: dict[str, str] = self._answer()
 
     def report(self) -> Report:
-        """What they have seen. Waits a moment for every connection to be closed."""
+        """What they have seen since the last report. Waits a moment for every connection to be closed."""
         assert self._process.stdin is not None
         self._process.stdin.write("report\n")
         self._process.stdin.flush()
@@ -326,8 +341,8 @@ class Report:
     malformed: int
 
 
-def _serve(seed: int) -> None:
-    targets = _Targets(seed)
+def _serve(seed: int, slow: float) -> None:
+    targets = _Targets(seed, slow)
     with ExitStack() as stack:
         servers = {
             kind: stack.enter_context(ReplayServer(targets.answers(dialect))) for kind, dialect in DIALECTS.items()
@@ -344,6 +359,8 @@ def _serve(seed: int) -> None:
                     "malformed": sum(len(server.malformed) for server in servers.values()),
                 }
             )
+            for seen in [targets.reads, *(each for s in servers.values() for each in (s.requests, s.malformed))]:
+                seen.clear()
 
 
 def _tell(value: object) -> None:
@@ -354,4 +371,6 @@ def _tell(value: object) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    _serve(parser.parse_args().seed)
+    parser.add_argument("--slow", type=float, default=0.0)
+    options = parser.parse_args()
+    _serve(options.seed, options.slow)

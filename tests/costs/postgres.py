@@ -21,11 +21,22 @@ _USER = "llama"
 _PATIENCE_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server."""
+    """A running server.
+
+    Attributes:
+        port: Where it listens.
+        command: What starts it.
+        user: As whom it runs; None: as this user.
+        folder: Where it runs.
+    """
 
     port: int
+    command: list[str]
+    user: str | None
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
         return f"postgresql://{_USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -36,6 +47,42 @@ class Server:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def start(self) -> None:
+        """Starts it, also after `kill`, when its old processes may still be ending."""
+        until = time.monotonic() + _PATIENCE_S
+        while not self._has_started():
+            if time.monotonic() > until:
+                raise TimeoutError((self.folder / "log").read_text()[-2000:])
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Kills it, and so its connections, without any goodbye."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _has_started(self) -> bool:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self.command, stdout=log, stderr=log, user=self.user, cwd=self.folder)
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return True
+        return False
 
 
 def programs() -> Path | None:
@@ -64,37 +111,14 @@ def running(bin_folder: Path) -> Iterator[Server]:
         subprocess.run([bin_folder / "initdb", *make], check=True, capture_output=True, user=user, cwd=folder)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            server = Server(free.getsockname()[1])
-        serve = ["-D", str(data), "-p", str(server.port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [bin_folder / "postgres", *serve, "-c", "max_connections=200"],
-                stdout=log,
-                stderr=log,
-                user=user,
-                cwd=folder,
-            )
+            port = free.getsockname()[1]
+        serve = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
+        command = [str(bin_folder / "postgres"), *serve, "-c", "max_connections=200"]
+        server = Server(port, command, user, folder)
         try:
-            _wait(server, process)
+            server.start()
             yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            psycopg.connect(server.url("postgres"), connect_timeout=2).close()
-            return
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise
-            time.sleep(0.05)

@@ -76,6 +76,10 @@ class Dialect:
             return [self.event(self._line("", done=True))]
         return [self.event(self._chunk({}, "stop")), b"data: [DONE]\n\n"]
 
+    def counted(self, usage: dict[str, Any]) -> bytes:
+        """The piece of a stream of OpenAI's that says how many tokens it had."""
+        return self.event(self._chunk() | {"choices": [], "usage": usage})
+
     def failure(self, message: str) -> Any:
         """A body that tells an error."""
         if self.is_ndjson:
@@ -88,7 +92,7 @@ class Dialect:
             return as_json(self.whole(text) | ({} if usage is None else {"usage": usage}))
         ending = self.ending()
         if usage is not None:
-            ending.insert(-1, self.event(self._chunk() | {"choices": [], "usage": usage}))
+            ending.insert(-1, self.counted(usage))
         return streamed([self.preamble(), self.text(text), *ending], headers=self.stream_headers)
 
     def answers(self, *answers: Answer) -> Any:
