@@ -1,4 +1,4 @@
-"""What must hold of calls that have ended, of the rows of their attempts, of the budgets, and of what servers have read.
+"""What must hold of calls that have ended, of the rows of their attempts, of the budgets, and of what servers read.
 
 It sees the databases and the servers from outside, and of the client only what calls have reported.
 """
@@ -97,7 +97,7 @@ class Books:
         reads: What the servers have read.
         worst: The worst case of each target, by kind of answer.
         interrupts: Whether calls were interrupted.
-        lost_after: Calls that ended later than this moment may be missing; None: none may.
+        lost: Calls whose rows may be missing, as their process was killed soon after they had ended.
         in_flight: How many calls may have no end, as their process was killed.
         is_recorded: Whether rows were possible.
     """

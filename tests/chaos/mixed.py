@@ -49,6 +49,8 @@ _BUSY_S = 5.5
 # How much later than its flush interval the ledger of a process may be that is killed on a busy machine.
 _SLACK_S = 1.0
 _CANNOT_BE_WRITTEN = "the ledger cannot be written"
+# What logged texts may begin with.
+Logs = str | tuple[str, ...]
 
 
 class Workload:
@@ -57,16 +59,18 @@ class Workload:
     Args:
         orders: What it does.
         prefix: What starts it, if not Python.
+        warnings: Of Python, that do not count.
     """
 
-    def __init__(self, orders: Orders, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, orders: Orders, prefix: Sequence[str] = (), *, warnings: Sequence[str] = ()) -> None:
         self.orders = orders
         self.lines: list[dict[str, Any]] = []
         self._changed = threading.Condition()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `left`
+        # Python's warnings of forks with threads are what this is about.
+        ignored = [part for each in ("ignore::DeprecationWarning", *warnings) for part in ("-W", each)]
         self.process = subprocess.Popen(
-            # Warnings of the platform of forks with threads are what this is about.
-            [*prefix, sys.executable, "-W", "always", "-W", "ignore::DeprecationWarning", "-m", "tests.chaos.workload"],
+            [*prefix, sys.executable, "-W", "always", *ignored, "-m", "tests.chaos.workload"],
             cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -137,6 +141,8 @@ class Workload:
             yield f"the process ended with status {found}"
         yield from (line["problem"] for line in self.lines if "problem" in line)
         yield from (line["told"] for line in self.lines if "told" in line)
+        if not self.orders.is_unreadable:
+            yield from (line["unreadable"] for line in self.lines if "unreadable" in line)
         if status == 0 and not any("end" in line and "n" not in line for line in self.lines):
             yield "it did not come to its end"
         self._errors.seek(0)
@@ -190,7 +196,7 @@ class Stage:
         return orders
 
     def run(
-        self, orders: Orders, fault: Callable[[Workload], object] = lambda _: None, *, logs: str = "", **more: Any
+        self, orders: Orders, fault: Callable[[Workload], object] = lambda _: None, *, logs: Logs = (), **more: Any
     ) -> Iterator[str]:
         """Lets a process make its calls while something else happens, and says what is wrong after it."""
         workload = Workload(orders, **more)
@@ -203,9 +209,9 @@ class Stage:
         self.results += workload.results
 
     @staticmethod
-    def of_logs(workload: Workload, allowed: str) -> Iterator[str]:
+    def of_logs(workload: Workload, allowed: Logs) -> Iterator[str]:
         for text in workload.logs:
-            if not (allowed and text.startswith(allowed)):
+            if not text.startswith(allowed):
                 yield f"it logged: {text}"
 
     def judged(self, *databases: Database, reads: bool = True, **more: Any) -> Iterator[str]:
@@ -331,7 +337,7 @@ def read_only(stage: Stage) -> Iterator[str]:
     yield from stage.judged()
     stage.first_of_all, stage.results = stage.first, []
     before = Database.read(stage.url)
-    workload = Workload(stage.orders(for_good, on_exceeded="warn"), prefix)
+    workload = Workload(stage.orders(for_good, on_exceeded="warn", is_unreadable=True), prefix)
     permit(0o444)
     workload.tell()
     yield from workload.end()
@@ -340,6 +346,8 @@ def read_only(stage: Stage) -> Iterator[str]:
     if Database.read(stage.url) != before:
         yield "the ledger was read-only, and has changed"
     said = [text for text in workload.logs if _CANNOT_BE_WRITTEN in text]
+    if not any("cannot be read" in line.get("unreadable", "") for line in workload.lines):
+        yield "a report of a ledger that cannot be read does not say so"
     if len(said) < 3:
         yield f"three clients could not write to the ledger, and of these said so: {said}"
     for line in stage.results:
@@ -423,7 +431,9 @@ def postgres(stage: Stage) -> Iterator[str]:
                 time.sleep(down_s)
                 server.start()
 
-        yield from stage.run(stage.orders(ledger=url), fault, logs=_CANNOT_BE_WRITTEN)
+        # The driver says of its own statements that their connection is gone.
+        logs = (_CANNOT_BE_WRITTEN, "error ignored terminating <psycopg.Pipeline")
+        yield from stage.run(stage.orders(ledger=url), fault, logs=logs)
         yield from stage.judged(Database.read(url))
 
 
@@ -467,7 +477,7 @@ def clock(stage: Stage) -> Iterator[str]:
         stopped.process.send_signal(signal.SIGCONT)
     for workload in workloads:
         yield from workload.end()
-        yield from stage.of_logs(workload, "")
+        yield from stage.of_logs(workload, ())
         stage.results += workload.results
     yield from stage.judged()
 
@@ -551,7 +561,9 @@ def interrupts(stage: Stage) -> Iterator[str]:
                 return
             workload.process.send_signal(signal.SIGINT)
 
-    yield from stage.run(stage.orders(threads=2, tasks=8, interrupts=True), fault)
+    # What an interrupt cuts off between the two steps of opening a socket and of keeping it, only Python can close.
+    warnings = ["ignore:unclosed <socket:ResourceWarning"]
+    yield from stage.run(stage.orders(threads=2, tasks=8, interrupts=True), fault, warnings=warnings)
     yield from stage.judged(interrupts=True)
 
 

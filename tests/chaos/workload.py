@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import json
 import logging
@@ -32,6 +33,7 @@ from llama_client import (
     BudgetExceededError,
     ChatCompletion,
     ChatStream,
+    ConfigError,
     LlamaClient,
     LlamaClientError,
 )
@@ -84,6 +86,7 @@ class Orders:
         forks: How many children are forked, of two threads at once.
         fork_calls: How many calls each of these makes, beside the others.
         kinds: How often each kind of call is drawn, where that is to be something else than usual.
+        is_unreadable: Whether the ledger cannot be read when the calls have ended.
         exit_streams: How many streams are open when the process exits, with the clients open.
     """
 
@@ -100,6 +103,7 @@ class Orders:
     forks: int = 0
     fork_calls: int = 0
     kinds: dict[Kind, int] | None = None
+    is_unreadable: bool = False
     exit_streams: int = 0
 
     def line(self) -> bytes:
@@ -508,6 +512,8 @@ def _warm(orders: Orders, report: Report) -> None:
 
 
 def main() -> int:
+    # Tells on standard error where a process is that is ended because it hangs.
+    faulthandler.enable()
     orders = Orders(**json.loads(sys.stdin.readline()))
     report = Report()
     logging.getLogger().addHandler(_ToReport(report))
@@ -538,7 +544,10 @@ def main() -> int:
     # What the parent has done to the ledger it takes back before it says so.
     report(done=True)
     sys.stdin.readline()
-    failures += work.books()
+    try:
+        failures += work.books()
+    except ConfigError as error:
+        report(unreadable=str(error))
     work.closed()
     failures += of_leaks(before)
     for failure in failures:
