@@ -26,6 +26,10 @@ _PRESUMED = "SELECT id, budget, pico FROM llama_client_presumed"
 _UNRECORDED = "SELECT coalesce(sum(calls), 0) FROM llama_client_unrecorded"
 
 
+# The clients of threads.
+_SYNC = ("plain", "hedged", "own")
+
+
 class Row(NamedTuple):
     """An attempt in the ledger."""
 
@@ -146,8 +150,8 @@ class Books:
         for line in self.results:
             if line["ours"]:
                 continue
-            is_cancelled = line["end"] == "CancelledError" and line["kind"] == "cancelled"
-            is_interrupted = line["end"] == "KeyboardInterrupt" and self.interrupts and line["how"] != "async"
+            is_cancelled = line["end"] == "CancelledError" and (line["kind"] == "cancelled" or line["how"] == "loop")
+            is_interrupted = line["end"] == "KeyboardInterrupt" and self.interrupts and line["how"] in _SYNC
             if not (is_cancelled or is_interrupted):
                 yield f"call {line['n']} ended with none of our errors: {line}"
 

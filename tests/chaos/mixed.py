@@ -165,7 +165,8 @@ class Stage:
         is_short: Whether faults are to be as short as they can be.
         worst: The worst cases of calls.
         results: The lines of its calls, once these have ended.
-        allowed: What may be logged; by default nothing.
+        ends: How calls ended.
+        logs: What was logged, without what is different each time.
     """
 
     servers: FaultServers
@@ -176,6 +177,8 @@ class Stage:
     is_short: bool
     worst: dict[str, dict[str, int]]
     results: list[dict[str, Any]] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    logs: Counter[str] = field(default_factory=Counter)
 
     @property
     def ledger(self) -> Path:
@@ -205,13 +208,15 @@ class Stage:
             fault(workload)
         finally:
             yield from workload.end()
-        yield from self.of_logs(workload, logs)
-        self.results += workload.results
+        yield from self.taken(workload, logs)
 
-    @staticmethod
-    def of_logs(workload: Workload, allowed: Logs) -> Iterator[str]:
+    def taken(self, workload: Workload, logs: Logs = ()) -> Iterator[str]:
+        """Takes over what a process that has ended has said; of its logs, what is not expected is wrong."""
+        self.results += workload.results
+        self.ends.update(line["end"] for line in workload.results)
         for text in workload.logs:
-            if not text.startswith(allowed):
+            self.logs[text.partition(" (")[0]] += 1
+            if not text.startswith(logs):
                 yield f"it logged: {text}"
 
     def judged(self, *databases: Database, reads: bool = True, **more: Any) -> Iterator[str]:
@@ -235,7 +240,7 @@ Phase = Callable[[Stage], Iterator[str]]
 
 def wire(stage: Stage) -> Iterator[str]:
     """Nothing but the servers fails."""
-    yield from stage.run(stage.orders())
+    yield from stage.run(stage.orders(churns=1))
     yield from stage.judged()
 
 
@@ -332,8 +337,7 @@ def read_only(stage: Stage) -> Iterator[str]:
     workload.wait_until(0.4)
     permit(0o644)
     yield from workload.end()
-    yield from stage.of_logs(workload, _CANNOT_BE_WRITTEN)
-    stage.results += workload.results
+    yield from stage.taken(workload, _CANNOT_BE_WRITTEN)
     yield from stage.judged()
     stage.first_of_all, stage.results = stage.first, []
     before = Database.read(stage.url)
@@ -342,14 +346,16 @@ def read_only(stage: Stage) -> Iterator[str]:
     workload.tell()
     yield from workload.end()
     permit(0o644)
-    stage.results += workload.results
+    yield from stage.taken(workload, (_CANNOT_BE_WRITTEN, "budget ", "ledger "))
     if Database.read(stage.url) != before:
         yield "the ledger was read-only, and has changed"
     said = [text for text in workload.logs if _CANNOT_BE_WRITTEN in text]
+    clients = {line["how"] for line in workload.results if line.get("attempts") or line["id"]}
     if not any("cannot be read" in line.get("unreadable", "") for line in workload.lines):
         yield "a report of a ledger that cannot be read does not say so"
-    if len(said) < 3:
-        yield f"three clients could not write to the ledger, and of these said so: {said}"
+    # Once each: the clients are closed with rows that cannot be written, which this has said.
+    if len(said) != len(clients):
+        yield f"{clients} could not write to the ledger, and of these said so: {said}"
     for line in stage.results:
         priced = line["end"] == "ChatCompletion" and line["attempts"][-1][0] != "ollama/m"
         if priced and not any("cannot be enforced" in each for each in line["warnings"]):
@@ -390,8 +396,7 @@ def _taken_away(stage: Stage, *, replaces: bool) -> Iterator[str]:
     workload.tell()
     fault(workload)
     yield from workload.end()
-    yield from stage.of_logs(workload, _CANNOT_BE_WRITTEN)
-    stage.results += workload.results
+    yield from stage.taken(workload, _CANNOT_BE_WRITTEN)
     databases = [Database.read(f"sqlite:///{each / 'ledger.db'}") for each in taken if (each / "ledger.db").exists()]
     yield from stage.judged(*databases, Database.read(stage.url))
 
@@ -477,8 +482,7 @@ def clock(stage: Stage) -> Iterator[str]:
         stopped.process.send_signal(signal.SIGCONT)
     for workload in workloads:
         yield from workload.end()
-        yield from stage.of_logs(workload, ())
-        stage.results += workload.results
+        yield from stage.taken(workload)
     yield from stage.judged()
 
 
@@ -486,7 +490,7 @@ def fork(stage: Stage) -> Iterator[str]:
     """The process forks, two threads at once, and its children call with their parent's clients."""
     forks = 4 if stage.is_short else 2 * max(stage.calls // 500, 2)
     calls = stage.calls // (3 * forks)
-    yield from stage.run(stage.orders(stage.calls - forks * calls, forks=forks, fork_calls=calls))
+    yield from stage.run(stage.orders(stage.calls - forks * calls, forks=forks, fork_calls=calls, churns=3))
     yield from stage.judged()
 
 
@@ -515,7 +519,7 @@ def kill(stage: Stage) -> Iterator[str]:
         yield from workload.left(-signal.SIGKILL)
         in_flight += each - len(workload.results)
         killed.append((at, workload.results))
-        stage.results += workload.results
+        yield from stage.taken(workload)
     # Two minutes later the killed ones are taken for dead.
     clocks = _Clocks(stage.folder, 1)
     clocks.add(120.0)
@@ -541,14 +545,14 @@ def descriptors(stage: Stage) -> Iterator[str]:
 
 def threads(stage: Stage) -> Iterator[str]:
     """300 threads and 100 tasks call at once."""
-    yield from stage.run(stage.orders(threads=300, tasks=100))
+    yield from stage.run(stage.orders(threads=300, tasks=100, churns=4))
     yield from stage.judged()
 
 
 def cancelled(stage: Stage) -> Iterator[str]:
     """Most calls are tasks that are cancelled, anywhere."""
     kinds = {"cancelled": 75, "whole": 10, "read": 5, "dropped": 10}
-    yield from stage.run(stage.orders(threads=0, tasks=48, kinds=kinds))
+    yield from stage.run(stage.orders(threads=0, churns=0, tasks=48, kinds=kinds))
     yield from stage.judged()
 
 
@@ -595,6 +599,7 @@ class Figures:
         name: The phase.
         calls: How many calls were to be made.
         ends: How those that ended did.
+        logs: What was logged.
         seconds: How long it took.
         problems: What must not be, in words.
     """
@@ -602,14 +607,17 @@ class Figures:
     name: str
     calls: int
     ends: Counter[str]
+    logs: Counter[str]
     seconds: float
     problems: list[str]
 
     def __str__(self) -> str:
-        ends = ", ".join(f"{name} {count}" for name, count in self.ends.most_common())
+        ends, logs = (
+            ", ".join(f"{name} {count}" for name, count in counter.most_common()) for counter in (self.ends, self.logs)
+        )
         rate = self.calls / self.seconds
         said = f"{self.calls} calls in {self.seconds:.1f} s ({rate:.0f} a second), {len(self.problems)} problems"
-        return f"{self.name}: {said}; {ends}"
+        return f"{self.name}: {said}; {ends}" + (f"; logged: {logs}" if logs else "")
 
 
 @contextmanager
@@ -626,11 +634,9 @@ def standing(seed: int) -> Iterator[Callable[[str, int, bool], Figures]]:
                 chance = random.Random(f"{seed}/{name}")
                 stage = Stage(servers, Path(own), numbers, calls, chance, is_short, worst)
                 first, started = numbers, time.monotonic()
-                ends: Counter[str] = Counter()
                 problems = list(phase(stage))
-                ends.update(line["end"] for line in stage.results)
                 numbers = stage.first
-            return Figures(name, numbers - first, ends, time.monotonic() - started, problems)
+            return Figures(name, numbers - first, stage.ends, stage.logs, time.monotonic() - started, problems)
 
         yield run
 

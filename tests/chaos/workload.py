@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import itertools
 import json
 import logging
 import mmap
@@ -48,6 +49,7 @@ MAX_TOKENS = 400
 # Each tenant has so much; a call's worst case is about $0.0003.
 TENANT_USD = Decimal("0.02")
 _TENANTS = 4
+_CALLS_A_CLIENT, _CALLS_A_LOOP = 5, 12
 # Which share of the calls comes before the first fork.
 _BEFORE_FORKS = 0.2
 # Which share of the calls has no free target, so that a budget can refuse it.
@@ -80,6 +82,7 @@ class Orders:
         seed: Of its chance.
         threads: How many threads call.
         tasks: How many tasks call.
+        churns: How many threads call with one client after another.
         on_exceeded: What the budgets do.
         clock: A file with what is added to the wall clock and to the monotonic one.
         interrupts: Whether the main thread calls, and is interrupted by SIGINT.
@@ -97,6 +100,7 @@ class Orders:
     seed: int = 1
     threads: int = 8
     tasks: int = 24
+    churns: int = 0
     on_exceeded: str = "block"
     clock: str | None = None
     interrupts: bool = False
@@ -169,6 +173,8 @@ class Report:
 
     def __init__(self) -> None:
         self._descriptor = os.dup(1)
+        # About: threads count together.
+        self.calls_ended = 0
 
     def __call__(self, **line: Any) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
@@ -193,6 +199,7 @@ class Report:
             line["text"] = str(error)[:200]
         line["id"] = request_id
         self(**line)
+        self.calls_ended += 1
 
 
 def _said(attempt: Attempt) -> list[Any]:
@@ -220,7 +227,7 @@ class Call:
     @staticmethod
     def drawn(number: int, how: str, orders: Orders) -> Call:
         chance = random.Random(f"{orders.seed}/{number}")
-        kinds = orders.kinds or (_ASYNC if how == "async" else _SYNC)
+        kinds = orders.kinds or (_ASYNC if how in ("async", "loop") else _SYNC)
         return Call(number, chance.choices([*kinds], [*kinds.values()])[0], how, chance)
 
     @property
@@ -249,9 +256,12 @@ class Work:
         self.report = report
         self._left = deque(range(orders.first, orders.first + orders.calls))
         self._armed = False
+        self._main: asyncio.Task[None] | None = None
+        self._async_calls_have_ended, self.may_close = threading.Event(), threading.Event()
         hedges = {"plain": False, "hedged": True}
         self.clients = {name: LlamaClient(configuration(orders, hedges=each)) for name, each in hedges.items()}
         self._failures: list[str] = []
+        self._loop_thread: threading.Thread | None = None
 
     # ------------------------------------------------------------------ sync
     def sync_thread(self) -> None:
@@ -264,29 +274,43 @@ class Work:
             while True:
                 yield self._left.popleft()
 
-    def sync_call(self, number: int) -> None:
+    def sync_call(self, number: int, client: LlamaClient | None = None) -> None:
         how = "hedged" if number % 2 else "plain"
-        call = Call.drawn(number, how, self._orders)
-        result, request_id = self._guarded(call)
+        call = Call.drawn(number, how if client is None else "own", self._orders)
+        result, request_id = self._guarded(call, client or self.clients[how])
         self.report.ended(call, result, request_id)
 
-    def _guarded(self, call: Call) -> tuple[object, str | None]:
-        client, params = self.clients[call.how], call.params
+    def churning_thread(self) -> None:
+        """Opens a client for a few calls, closes it, and opens the next."""
+        numbers = self.numbers()
+        while batch := list(itertools.islice(numbers, _CALLS_A_CLIENT)):
+            with LlamaClient(configuration(self._orders, hedges=False)) as client:
+                for number in batch:
+                    self.sync_call(number, client)
+
+    def _guarded(self, call: Call, client: LlamaClient) -> tuple[object, str | None]:
+        params, is_main = call.params, threading.current_thread() is threading.main_thread()
         try:
             # An interrupt may come from here on; it disarms itself, so that what follows is said.
-            self._armed = True
+            if is_main:
+                self._armed = True
             ended = self._made(client, call, params)
-            self._armed = False
+            if is_main:
+                self._armed = False
             return ended
         except BaseException as error:  # noqa: BLE001 - each is judged
-            self._armed = False
+            if is_main:
+                self._armed = False
             return error, None
 
     def interrupt(self, *_: object) -> None:
         """The handler of a signal."""
         if self._armed:
             self._armed = False
-            raise KeyboardInterrupt
+            if self._main is None:
+                raise KeyboardInterrupt
+            # As `asyncio.run` does with the first of them.
+            self._main.cancel()
 
     @staticmethod
     def _made(client: LlamaClient, call: Call, params: dict[str, Any]) -> tuple[object, str | None]:
@@ -323,6 +347,14 @@ class Work:
         return None, request_id
 
     # ----------------------------------------------------------------- async
+    def closed_async(self) -> None:
+        """Lets the async client close, and waits for that."""
+        self.may_close.set()
+        if self._loop_thread is not None:
+            self._loop_thread.join(_HANGS_AFTER_S)
+            if self._loop_thread.is_alive():
+                self._failures.append("the event loop does not end")
+
     def async_thread(self) -> None:
         try:
             asyncio.run(self._all_tasks())
@@ -334,6 +366,9 @@ class Work:
         loop.set_exception_handler(lambda _, context: self.report(told=f"the event loop: {context!r}"[:1000]))
         async with AsyncLlamaClient(configuration(self._orders, hedges=True)) as client:
             await asyncio.gather(*(self._task(client) for _ in range(self._orders.tasks)))
+            self._async_calls_have_ended.set()
+            # A client that is closed while its ledger cannot be written loses what it has not written.
+            await asyncio.to_thread(self.may_close.wait)
             gc.collect()
             until = time.monotonic() + _SOON_S
             while (held := _held(client.health())) and time.monotonic() < until:
@@ -384,6 +419,39 @@ class Work:
                         pass
                 return stream.completion, request_id
 
+    def loops(self) -> None:
+        """Runs one event loop after another in the main thread, each with a few calls, whose main task an interrupt
+        cancels."""
+        numbers = self.numbers()
+        while batch := list(itertools.islice(numbers, _CALLS_A_LOOP)):
+            left = {number: Call.drawn(number, "loop", self._orders) for number in batch}
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(self._batch(left))
+            # Those that had not begun.
+            for call in left.values():
+                self.report.ended(call, asyncio.CancelledError())
+
+    async def _batch(self, left: dict[int, Call]) -> None:
+        async with AsyncLlamaClient(configuration(self._orders, hedges=True)) as client:
+
+            async def make(call: Call) -> None:
+                result: tuple[object, str | None]
+                try:
+                    result = await self._amade(client, call, call.params)
+                except BaseException as error:  # noqa: BLE001 - each is judged
+                    result = error, None
+                del left[call.number]
+                self.report.ended(call, *result)
+
+            self._main = asyncio.current_task()
+            self._armed = True
+            try:
+                await asyncio.gather(*map(make, list(left.values())))
+            finally:
+                self._armed, self._main = False, None
+                await asyncio.sleep(0)
+                self._failures += _held(client.health())
+
     # ------------------------------------------------------------------ fork
     def fork(self, numbers: list[int]) -> None:
         """A child that calls with the clients of its parent."""
@@ -409,7 +477,7 @@ class Work:
     def fork_all(self, numbers: deque[int]) -> None:
         # A child that is forked while another thread imports a module can never import it: that is Python's own, and so
         # the first calls, which import what calls need, come first.
-        while len(self._left) > self._orders.calls * (1 - _BEFORE_FORKS):
+        while self.report.calls_ended < self._orders.calls * _BEFORE_FORKS:
             time.sleep(0.01)
         for _ in range(self._orders.forks // 2):
             self.fork([numbers.popleft() for _ in range(self._orders.fork_calls)])
@@ -419,20 +487,27 @@ class Work:
         """Makes the calls, and says what is wrong after them."""
         orders = self._orders
         workers = [threading.Thread(target=self.sync_thread) for _ in range(orders.threads)]
-        if orders.tasks:
-            workers.append(threading.Thread(target=self.async_thread))
+        workers += [threading.Thread(target=self.churning_thread) for _ in range(orders.churns)]
         # The children's calls come after those of this process.
         last = orders.first + orders.calls
         numbers = deque(range(last, last + orders.forks * orders.fork_calls))
         workers += [threading.Thread(target=self.fork_all, args=(numbers,)) for _ in range(2 if orders.forks else 0)]
+        if orders.tasks:
+            self._loop_thread = threading.Thread(target=self.async_thread, daemon=True)
+            self._loop_thread.start()
         for worker in workers:
             worker.daemon = True
             worker.start()
         if orders.interrupts:
             signal.signal(signal.SIGINT, self.interrupt)
-            self.sync_thread()
+            for number in itertools.islice(self.numbers(), orders.calls // 4):
+                self.sync_call(number)
+            self.loops()
         for worker in workers:
             worker.join()
+        while self._loop_thread is not None and self._loop_thread.is_alive():
+            if self._async_calls_have_ended.wait(0.1):
+                break
         return self._failures
 
     def closed(self) -> None:
@@ -507,6 +582,7 @@ def _warm(orders: Orders, report: Report) -> None:
         for client in warm.clients.values():
             client.costs.budgets()
     warm.run()
+    warm.closed_async()
     for client in warm.clients.values():
         client.close()
 
@@ -544,6 +620,7 @@ def main() -> int:
     # What the parent has done to the ledger it takes back before it says so.
     report(done=True)
     sys.stdin.readline()
+    work.closed_async()
     try:
         failures += work.books()
     except ConfigError as error:
@@ -557,7 +634,8 @@ def main() -> int:
 
 
 def _exit_in_streams(work: Work, orders: Orders) -> None:
-    """Exits with streams open, one of them held by a thread that reads it, and with the clients open."""
+    """Exits with streams and clients open, those of threads."""
+    work.closed_async()
     last = orders.first + orders.calls
     held = []
     for number in range(last, last + orders.exit_streams):
