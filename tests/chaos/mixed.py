@@ -480,6 +480,9 @@ def clock(stage: Stage) -> Iterator[str]:
         clocks.add(_HOUR_S, _HOUR_S)
         time.sleep(0.5 if stage.is_short else 2.0)
         stopped.process.send_signal(signal.SIGCONT)
+    # What one has reserved, the other sees.
+    for workload in workloads:
+        workload.wait_for("done")
     for workload in workloads:
         yield from workload.end()
         yield from stage.taken(workload)

@@ -618,6 +618,8 @@ def main() -> int:
     if orders.exit_streams:
         _exit_in_streams(work, orders)
     # What the parent has done to the ledger it takes back before it says so.
+    # Streams that were dropped in cycles are open until then, and hold what another process looks at.
+    gc.collect()
     report(done=True)
     sys.stdin.readline()
     work.closed_async()
