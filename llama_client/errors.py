@@ -332,11 +332,20 @@ class UnsupportedFeatureError(ProviderError):
 
     Attributes:
         param: The parameter.
+        is_lasting: Whether the target has refused it whatever its value is. It is remembered for a while either way.
     """
 
-    def __init__(self, message: str = "", *, param: str | None = None, **fields: Unpack[_ProviderErrorFields]) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        param: str | None = None,
+        is_lasting: bool = False,
+        **fields: Unpack[_ProviderErrorFields],
+    ) -> None:
         super().__init__(message, **fields)
         self.param = param
+        self.is_lasting = is_lasting
 
 
 class GenerationFailedError(ProviderError):

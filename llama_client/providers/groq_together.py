@@ -8,6 +8,7 @@ from typing import Any
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.wire.errors import Failure
 from llama_client.providers.wire.openai_codec import CompatibleCodec
+from llama_client.providers.wire.openai_response import below
 from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
 
 
@@ -16,11 +17,7 @@ class GroqCodec(CompatibleCodec):
 
     def error_in(self, event: Mapping[str, Any]) -> object:
         """Groq may also put it into `x_groq`, as an object or as text."""
-        error, own = event.get("error"), event.get("x_groq")
-        if error or not isinstance(own, dict):
-            return error
-        error = own.get("error")
-        return {"message": error} if isinstance(error, str) else error
+        return super().error_in(event) or below(event, "x_groq", "error")
 
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
         """The tool call in `failed_generation`, where it is a valid call of a declared tool."""

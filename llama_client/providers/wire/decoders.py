@@ -17,11 +17,19 @@ MAX_STREAM_BYTES = 256 << 20
 _EVENT_BYTES = 64
 # A character beyond Latin-1 decides how many bytes each one of its text takes.
 _WIDE_FACTOR = 3
+_JSON_STARTS = (b"{", b"[")
+_JSON_ENDS = (b"}", b"]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+# The name of what is JSON in a stream of events, without their form: servers that cannot begin one tell errors so.
+BARE = "bare"
+# Of such JSON over several lines; errors are pages at most.
+_MAX_BARE_BYTES = 1 << 20
+
+
 class ServerSentEvent(NamedTuple):
-    """One event: its name (`message` where it has none) and its data."""
+    """One event: its name (`message` where it has none; `BARE`) and its data."""
 
     name: str
     data: bytes
@@ -109,6 +117,9 @@ class SseDecoder:
         self._name = ""
         self._data: list[bytes] = []
         self._data_bytes = 0
+        # The lines of JSON that has no form; None: events have come, or too many lines.
+        self._bare: list[bytes] | None = []
+        self._bare_bytes = 0
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
@@ -124,6 +135,7 @@ class SseDecoder:
             else:
                 take_line(line, events)
         if events:
+            self._bare = None
             self._lines.count(_EVENT_BYTES * len(events))
         return events
 
@@ -140,6 +152,8 @@ class SseDecoder:
         events: list[ServerSentEvent] = []
         for line in (*self._lines.end(), b""):
             self._take_line(line, events)
+        if not events and self._bare:
+            events.append(ServerSentEvent(BARE, b"\n".join(self._bare)))
         return events
 
     def _take_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
@@ -152,6 +166,13 @@ class SseDecoder:
                 raise InvalidResponseError(f"an event of the stream exceeds {self._max_event_bytes} bytes")
             self._data.append(value)
             return
+        if field == b"error":
+            # No field of the standard: older versions of llama.cpp, and servers made of it, tell errors so.
+            events.append(ServerSentEvent("error", value.strip()))
+        elif line[:1] in _JSON_STARTS and line.rstrip()[-1:] in _JSON_ENDS:
+            events.append(ServerSentEvent(BARE, line))
+        elif self._bare is not None and (self._bare or line[:1] in _JSON_STARTS):
+            self._keep_bare(line)
         if line or not self._data:
             self._lines.idle(line)
         else:
@@ -161,6 +182,14 @@ class SseDecoder:
             self._name = ""
         elif field == b"event":
             self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+
+    def _keep_bare(self, line: bytes) -> None:
+        assert self._bare is not None
+        self._bare_bytes += len(line) + 1
+        if self._bare_bytes > _MAX_BARE_BYTES:
+            self._bare = None
+        else:
+            self._bare.append(line)
 
 
 class NdjsonDecoder:

@@ -12,8 +12,8 @@ from pydantic_core import from_json, to_json
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
 from llama_client.providers.services import NO_QUIRKS, Quirks
-from llama_client.providers.wire.decoders import ServerSentEvent, SseDecoder, json_value
-from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.decoders import BARE, ServerSentEvent, SseDecoder, json_value
+from llama_client.providers.wire.errors import Failure, error_of, failure_in_body, failure_in_event
 from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, is_long, json_of
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
@@ -39,6 +39,10 @@ TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
 # A longer event is parsed in steps.
 _MAX_PLAIN_BYTES = 1 << 20
+# Events whose data need not be a JSON object.
+_ODD_EVENTS = frozenset({"error", BARE})
+# Beside a finish reason: that of the server behind a gateway.
+_NATIVE_REASON = b'"native_finish_reason"'
 # What a candidate for a token takes in memory, by tracemalloc.
 _LOGPROB_BYTES = 600
 Abilities = Callable[[str], "frozenset[str] | None"]
@@ -155,7 +159,7 @@ class CompatibleCodec:
 
     def error_in(self, event: Mapping[str, Any]) -> object:
         """The error object or text in one event of a stream."""
-        return event.get("error")
+        return failure_in_event(event)
 
     def rescued(self, failure: Failure, call: ProviderCall) -> dict[str, Any] | None:
         """A valid message that a failure contains, in the shape of a whole answer's."""
@@ -191,25 +195,28 @@ class CompatibleCodec:
         is_kept_as_bytes = len(answer.body) > MIN_COUNTED_BYTES and is_long(answer.body)
         body = None if is_kept_as_bytes else parsed(answer.body)
         if not isinstance(body, dict):
+            failure = Failure(answer.status, answer.headers, body, answer.received_at)
+            if failure.has_words:  # in a list, or in the events of a stream
+                return self._failed(failure, call)
             body = json_value(answer.body, is_object=True)  # raises what is wrong with it
         call.facts.body = answer.body if is_kept_as_bytes else body
-        if body.get("error") or ("choices" not in body and body.get("object") == "error"):
-            return self._failed(Failure(answer.status, answer.headers, body, answer.received_at), call)
+        error = failure_in_body(body)
+        if error is not None:
+            told = error if error is body else {**body, "error": error}
+            return self._failed(Failure(answer.status, answer.headers, told, answer.received_at), call)
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             raise InvalidResponseError(
                 f"{call.target} sent an answer without choices", http_status=answer.status, body=body
             )
+        choices = [_with_message(choice) for choice in choices]
         return ChunkReader(answer, call, self.logprobs_of, gives_up=is_kept_as_bytes).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
         return OpenAIStream(self, answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk | ProviderError:
-        body = parsed(answer.body)
-        if isinstance(body, list) and body:  # Gemini sends errors as a list of one
-            body = body[0]
-        failure = Failure(answer.status, answer.headers, body, answer.received_at)
+        failure = Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at)
         try:
             return self._failed(failure, call)
         except ProviderError as error:
@@ -226,12 +233,15 @@ class CompatibleCodec:
         self, failure: Failure, call: ProviderCall, reader: ChunkReader, *, has_content: bool = False
     ) -> ChatCompletionChunk:
         """The message that a failure contains; raises the failure's error where it contains none."""
-        message = self.rescued(failure, call)
+        message, reason = self.rescued(failure, call), "tool_calls"
         if message is None:
-            raise error_of(failure)
+            if not failure.is_filtered_answer:
+                raise error_of(failure)
+            message, reason = {}, "content_filter"
+            call.facts.warn(f"{call.target} filtered the answer: {failure.message}")
         if has_content:  # the caller already has the text before the tool call
             message["content"] = None
-        return reader.whole({}, [{"message": message, "finish_reason": "tool_calls"}])
+        return reader.whole({}, [{"message": message, "finish_reason": reason}])
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
         """Whether to send the schema as text: allowed only where the caller validates the answer."""
@@ -239,6 +249,12 @@ class CompatibleCodec:
             return False
         known = self._abilities(call.model)
         return "json_schema" in self.quirks.refused_formats or (known is not None and "json_schema" not in known)
+
+
+def _with_message(choice: Any) -> Any:
+    """A choice of a whole answer, with an empty message where a filter has left none, as in Azure's answers."""
+    is_filtered = isinstance(choice, dict) and choice.get("finish_reason") == "content_filter"
+    return {**choice, "message": {}} if is_filtered and choice.get("message") is None else choice
 
 
 def _shown(value: object) -> str:
@@ -264,6 +280,10 @@ def require_abilities(call: ProviderCall, known: frozenset[str] | None, *, schem
 
 def _has_schema(request: ChatRequest) -> bool:
     return request.response_format is not None and request.response_format.type == "json_schema"
+
+
+def _is_finished(chunk: ChatCompletionChunk) -> bool:
+    return any(choice.finish_reason is not None for choice in chunk.choices)
 
 
 def _logprobs_in(chunk: ChatCompletionChunk) -> int:
@@ -305,12 +325,14 @@ class OpenAIStream:
                 continue
             self._call.facts.bodies.append(event.data)
             is_short = len(event.data) <= _MAX_PLAIN_BYTES
-            plain = self._reader.plain_chunk(event.data) if is_short and event.name != "error" else None
-            if plain is not None:
+            plain = self._reader.plain_chunk(event.data) if is_short and event.name not in _ODD_EVENTS else None
+            if plain is not None and not (_NATIVE_REASON in event.data and _is_finished(plain)):
                 self._note(plain)
                 yield plain
                 continue
-            body = json_value(event.data, is_object=True)
+            body = self._object(event)
+            if body is None:
+                continue
             error = self._codec.error_in(body)
             if event.name == "error" or error:
                 yield self._failed(body, error or body)
@@ -320,6 +342,18 @@ class OpenAIStream:
                 self._note(chunk)
                 self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
                 yield chunk
+
+    @staticmethod
+    def _object(event: ServerSentEvent) -> dict[str, Any] | None:
+        """The object that an event is; None: it is to be left out."""
+        if event.name not in _ODD_EVENTS:
+            value: dict[str, Any] = json_value(event.data, is_object=True)
+            return value
+        odd = parsed(event.data)
+        if isinstance(odd, dict):
+            return odd
+        # An error is also told as text, or in a list.
+        return {"error": odd} if event.name == "error" or isinstance(odd, list) else None
 
     def _note(self, chunk: ChatCompletionChunk) -> None:
         for choice in chunk.choices:
@@ -332,7 +366,8 @@ class OpenAIStream:
             self._began = True
 
     def _failed(self, body: dict[str, Any], error: object) -> ChatCompletionChunk:
-        failure = Failure(self._answer.status, self._answer.headers, {**body, "error": error}, self._answer.received_at)
+        told = body if error is body else {**body, "error": error}
+        failure = Failure(self._answer.status, self._answer.headers, told, self._answer.received_at)
         chunk = self._codec.rescued_chunk(failure, self._call, self._reader, has_content=self._has_content)
         self._note(chunk)
         return chunk

@@ -10,8 +10,9 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
-from llama_client.errors import InvalidResponseError, OverloadedError, ServerError
+from llama_client.errors import InvalidResponseError
 from llama_client.providers.base import HttpAnswer, ProviderCall
+from llama_client.providers.wire.failure_facts import BROKEN_REASONS
 from llama_client.types.completion import MAX_CHOICES, ChatCompletionChunk, TokenLogprob, TopLogprob
 from llama_client.validation import first_problem
 
@@ -38,8 +39,6 @@ _OPENAI_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_c
 _FINISH_REASONS = {reason: reason for reason in _OPENAI_REASONS}
 _FINISH_REASONS |= dict.fromkeys(("eos", "stop_sequence", "end_turn"), "stop")
 _FINISH_REASONS |= dict.fromkeys(("max_tokens", "model_length"), "length")
-# The finish reasons of an answer that failed; the second is DeepSeek's.
-_FAILED_REASONS = {"error": ServerError, "insufficient_system_resource": OverloadedError}
 _SHOWN_REASON_CHARS = 40
 _PLAIN_REASONS = frozenset({None, *_OPENAI_REASONS})
 _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
@@ -186,8 +185,8 @@ class ChunkReader:
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
             return None
-        if reason in _FAILED_REASONS:
-            raise _FAILED_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
+        if reason in BROKEN_REASONS:
+            raise BROKEN_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
         known = _FINISH_REASONS.get(reason)
         if known is None:
             shown = reason if len(reason) <= _SHOWN_REASON_CHARS else f"{reason[:_SHOWN_REASON_CHARS]}…"
