@@ -49,6 +49,10 @@ class AnswerForm:
             raise GenerationFailedError(
                 f"the model refused: {message.refusal}", failed_generation=message.refusal, retryable=False
             )
+        if choice.finish_reason == "content_filter":
+            raise GenerationFailedError(
+                "the provider's content filter cut the answer", failed_generation=text, retryable=False
+            )
         if choice.finish_reason == "length":
             raise GenerationFailedError(
                 "the answer reached its maximum length before it was complete: raise max_tokens",
