@@ -10,7 +10,7 @@ from llama_client.routing.request_size import RequestSize
 
 if TYPE_CHECKING:
     from llama_client.routing.accumulator import Interrupted
-    from llama_client.routing.health import Health
+    from llama_client.routing.health import Feature, Health
     from llama_client.routing.targets import Target
     from llama_client.types.request import ChatRequest
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _NO_FACTS = AttemptFacts()
 # Sets of parameters remembered per target; programs that make up more have each checked anew.
 _MAX_SUPPORTED = 64
+# Of what a server said about a feature.
+_MAX_WHY_CHARS = 200
+_PLAIN_VALUES = (str, int, float, bool)
 # Parameters that make no sense without another, and are dropped with it.
 _DEPENDENT = {
     "tools": ("tool_choice", "parallel_tool_calls"),
@@ -72,13 +75,14 @@ class Candidate:
             return not self.is_excluded
         # Most calls of a program set the same parameters: check each set once.
         plain = self.size.plain_parameters if self._is_as_given else None
-        if plain is not None and plain in self.health.supported:
+        if plain is not None and plain in self.health.supported and self.health.refusals.is_empty:
             self._is_checked = True
         while not self._is_checked:
             target = self.target
             call = ProviderCall(self.request, target.provider_name, target.model, "", None, _NO_FACTS)
             try:
                 target.provider.require(call)
+                self._require_not_refused(call)
                 self._is_checked = True
                 if plain is not None and len(self.health.supported) < _MAX_SUPPORTED:
                     self.health.supported.add(plain)
@@ -89,6 +93,24 @@ class Candidate:
                 plain = None
         return True
 
+    def _require_not_refused(self, call: ProviderCall) -> None:
+        """Refuses what the target itself has refused lately."""
+        if self.health.refusals.is_empty:
+            return
+        for (param, value), why in self.health.refusals.current(self.health.clock.monotonic()):
+            if _feature(self.request, param, is_lasting=value is None) == (param, value):
+                raise call.unsupported(param, f"it was refused within the last minutes ({why})")
+
+    def remember(self, error: UnsupportedFeatureError) -> None:
+        """Keeps what the target's server has refused, so that the next call need not find out."""
+        if error.param is None or error.http_status is None:
+            return
+        feature = _feature(self.request, error.param, is_lasting=error.is_lasting)
+        if feature is not None:
+            why = str(error)
+            why = why if len(why) <= _MAX_WHY_CHARS else f"{why[:_MAX_WHY_CHARS]}…"
+            self.health.refusals.add(feature, why, self.health.clock.monotonic())
+
     def drop_parameter(self, error: UnsupportedFeatureError) -> bool:
         """Drops the parameter that the target does not support; returns whether that is possible."""
         param = error.param
@@ -98,6 +120,18 @@ class Candidate:
         self.request = self.request.model_copy(update=dict.fromkeys(names))
         self.warnings.append(f"{param} was left out: {error}")
         return True
+
+
+def _feature(request: ChatRequest, param: str, *, is_lasting: bool) -> Feature | None:
+    """What a request asks for with a parameter; None: nothing, or nothing that another request would ask for too."""
+    if param == "messages":
+        return (param, None) if is_lasting and request.has_images else None
+    if param not in request.set_parameters:
+        return None
+    value = getattr(request, param)
+    if is_lasting:
+        return param, None
+    return (param, repr(value)) if type(value) in _PLAIN_VALUES and len(repr(value)) <= _MAX_WHY_CHARS else None
 
 
 def _with_beginning(request: ChatRequest, interrupted: Interrupted) -> ChatRequest:

@@ -28,6 +28,10 @@ _LONGEST_S = 3600.0
 _HALF_LIFE_S = 300.0
 # With less than this much of one measurement left, the mean is unknown.
 _LEAST_WEIGHT = 0.05
+# How long a target's refusal of a feature is believed: a server may be started anew, with the feature.
+_REFUSAL_S = 300.0
+# A request has few features; values may be made up.
+_MAX_REFUSALS = 32
 # Programs may make up model ids: of more targets than this, the least recently used are forgotten.
 _MAX_TARGETS = 1024
 
@@ -134,6 +138,33 @@ class LatencyStats:
         return second if second is not None else self.latency_s.value(now)
 
 
+# A parameter, and its value where only that is refused.
+Feature = tuple[str, str | None]
+
+
+@dataclass(slots=True, eq=False)
+class Refusals:
+    """The features that a target has refused lately, so that it is not asked for them again and again."""
+
+    _until: dict[Feature, tuple[float, str]] = field(default_factory=dict)
+
+    def add(self, feature: Feature, why: str, now: float) -> None:
+        if len(self._until) < _MAX_REFUSALS or feature in self._until:
+            self._until[feature] = (now + _REFUSAL_S, why)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._until
+
+    def current(self, now: float) -> list[tuple[Feature, str]]:
+        """Each feature, and what the target said."""
+        for feature, (until, _) in list(self._until.items()):
+            if until <= now:
+                # Another thread may have removed it.
+                self._until.pop(feature, None)
+        return [(feature, why) for feature, (_, why) in list(self._until.items())]
+
+
 class Result(NamedTuple):
     error: LlamaClientError | None
     latency_s: float
@@ -217,6 +248,7 @@ class Health:
     cached_share: DecayedMean = field(default_factory=DecayedMean)
     # Sets of parameters that it is known to support, whatever their values.
     supported: set[frozenset[str]] = field(default_factory=set)
+    refusals: Refusals = field(default_factory=Refusals)
     # The leases of the attempts in flight.
     running: set[Lease] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)

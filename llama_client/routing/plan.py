@@ -277,10 +277,11 @@ class Plan(Generic[T]):
                     # As above: neither by the frame nor by what it refers to.
                     candidate.error = None
                     del error
-            may_drop = self._rules.drop_unsupported
-            if may_drop and isinstance(error, UnsupportedFeatureError) and candidate.drop_parameter(error):
-                candidate.tries -= 1
-                return
+            if isinstance(error, UnsupportedFeatureError):
+                candidate.remember(error)
+                if self._rules.drop_unsupported and candidate.drop_parameter(error):
+                    candidate.tries -= 1
+                    return
         self._retry_or_exclude(candidate, error)
 
     def _retry_or_exclude(self, candidate: Candidate, error: LlamaClientError) -> None:
