@@ -148,7 +148,8 @@ class ProviderCheck:
             served = provider.served_models()
         except LlamaClientError as error:
             state: State = "forbidden" if isinstance(error, LocalOnlyError) else "not reached"
-            unreached = self._unreached(error, url, is_refused=is_refused(error))
+            right = provider.service.right_address(provider.url)
+            unreached = self._unreached(error, url, right and without_credentials(right), is_refused=is_refused(error))
             return self._ended(state, url, *self._key_findings(error), unreached)
         latency_ms = round((monotonic() - started_s) * 1000, 1)
         message = f"reached at {url} in {latency_ms:g} ms; it serves {len(served)} model{'s' * (len(served) != 1)}"
@@ -251,7 +252,8 @@ class ProviderCheck:
         key = getattr(error, "key", None) or f"providers.{self.name}"
         return self._reach("problem", str(error), f"Correct {key}." if isinstance(error, errors.ConfigError) else None)
 
-    def _unreached(self, error: LlamaClientError, url: str, *, is_refused: bool) -> Finding:
+    def _unreached(self, error: LlamaClientError, url: str, right: str | None, *, is_refused: bool) -> Finding:
+        """`right`: the address that was probably meant, if this one is wrong."""
         if isinstance(error, LocalOnlyError):
             return self._forbidden(error, url)
         facts: dict[str, Fact] = {"url": url, "error": type(error).__name__}
@@ -268,16 +270,20 @@ class ProviderCheck:
         is_optional = self.table.kind == "ollama" and not self.providers.is_configured(self.name)
         if is_optional and isinstance(error, errors.APIConnectionError):
             return self._reach("info", message, None, **facts)
-        return self._reach("problem", message, self._remedy(error), **facts)
+        return self._reach("problem", message, self._remedy(error, right), **facts)
 
-    def _remedy(self, error: LlamaClientError) -> str:
+    def _remedy(self, error: LlamaClientError, right: str | None) -> str:
         from llama_client.providers.http.error_mapping import causes
+        from llama_client.providers.wire.errors import is_wrong_address
 
         where = f"providers.{self.name}.base_url"
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
             return f"Name the certificate to trust in providers.{self.name}.ca_file, or in SSL_CERT_FILE."
+        if isinstance(error, errors.ProviderError) and is_wrong_address(error) and right is not None:
+            return f"Set {where} to {right}."
         if isinstance(error, errors.ModelNotFoundError | errors.InvalidResponseError):
-            return f"Check {where}: the address of a compatible server usually ends in /v1."
+            usual = "that of an Ollama server has no path" if self.table.kind == "ollama" else "it usually ends in /v1"
+            return f"Check {where}: {usual}."
         if self.table.kind == "ollama" and isinstance(error, errors.APIConnectionError):
             return f"Start it with `ollama serve`, or correct {where} or OLLAMA_HOST."
         if isinstance(error, errors.APITimeoutError | errors.APIConnectionError):

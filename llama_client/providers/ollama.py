@@ -21,6 +21,7 @@ from llama_client.redaction import without_credentials
 _PORT = 11434
 # Also where it is no number.
 _WRITTEN_PORT = re.compile(r":[^:\]]*$")
+_OTHER_PATHS = re.compile(r"/(?:v1|api)(?:/chat(?:/completions)?)?/?$")
 # Without a host it is refused at its use. What was written may contain a password, so it is not quoted.
 _NO_URL = "http://"
 
@@ -54,6 +55,11 @@ class Ollama(HttpService):
 
     def is_same_model(self, one: str, other: str) -> bool:
         return _full_name(one) == _full_name(other)
+
+    def right_address(self, url: str) -> str | None:
+        """Its own API is below `/api`, which is added; `/v1` is its copy of OpenAI's."""
+        found = _OTHER_PATHS.search(url)
+        return url[: found.start()] if found is not None else None
 
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         if is_refused(error):

@@ -335,6 +335,8 @@ class HttpProvider(Provider):
         if not 200 <= answer.status < 300:
             raise error_of(Failure(answer.status, answer.headers, parsed(answer.body), self.clock.wall()))
         body = json_value(answer.body)
+        if isinstance(body, dict) and body.get("error"):  # LM Studio answers so, under 200, below a wrong address
+            raise error_of(Failure(answer.status, answer.headers, body, self.clock.wall()))
         if not isinstance(body, dict | list):
             raise InvalidResponseError(f"{self.name} sent no list of models, but a {type(body).__name__}")
         return body

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -17,6 +18,7 @@ from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
 from llama_client.providers.services import Service, service_of
+from llama_client.providers.wire.errors import is_wrong_address
 from llama_client.providers.wire.openai_codec import Abilities
 from llama_client.providers.wire.openai_response import count
 from llama_client.redaction import without_credentials
@@ -25,6 +27,8 @@ from llama_client.version import __version__
 _TELEMETRY_PREFIX = "x-stainless-"
 _AGENT = f"llama-client/{__version__}"
 _OWN_HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": _AGENT}
+# What belongs behind `base_url`, and is added to it.
+_TOO_LONG_PATHS = ("/chat/completions", "/chat", "/completions", "/models")
 # The sync and async clients of the official packages.
 _CLIENTS = {"groq": ("Groq", "AsyncGroq"), "openai": ("OpenAI", "AsyncOpenAI")}
 
@@ -157,8 +161,26 @@ class HttpService:
     def is_same_model(self, one: str, other: str) -> bool:
         return one == other
 
+    def right_address(self, url: str) -> str | None:
+        """The address that was probably meant, where a server knows nothing of the paths below `url`; None: unknown."""
+        root, path = _split(url)
+        for end in _TOO_LONG_PATHS:
+            if path.endswith(end):
+                return root + path.removesuffix(end)
+        if path.endswith("/v1/v1"):
+            return root + path.removesuffix("/v1")
+        if path in ("", "/api"):  # the second is Ollama's own
+            return f"{root}/v1"
+        return None
+
     def explain(self, error: ProviderError, url: str, model: str) -> str | None:
         """The remedy for an error; None: unknown."""
+        if is_wrong_address(error):
+            right = self.right_address(url)
+            shown = without_credentials(url)
+            if right is None:
+                return f"is {shown} the right base_url?"
+            return f"base_url is {shown}: it should probably be {without_credentials(right)}"
         if is_refused(error):
             return f"no server listens at {without_credentials(url)}: is it running?"
         if is_unresolved(error):
@@ -177,6 +199,12 @@ class HttpService:
             for row in (rows if isinstance(rows, list) else ())
             if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"]
         ]
+
+
+def _split(url: str) -> tuple[str, str]:
+    """An address up to its path, and the path without a slash at its end."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 
 
 def http_service_of(kind: str) -> HttpService:
