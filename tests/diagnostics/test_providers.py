@@ -148,6 +148,25 @@ def test_a_server_that_misbehaves_is_a_problem_and_nothing_more(doctor: Doctor, 
     assert of(report, "disk", "room for models").facts["free_bytes"] is not None
 
 
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right"),
+    [("ollama", "/v1", ""), ("ollama", "/api", ""), ("openai", "", "/v1"), ("openai", "/api", "/v1")],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [whole(b"404 page not found", status=404), as_json({"error": "Unexpected endpoint or method. (GET /models)"})],
+    ids=["Ollama", "LM Studio"],
+)
+def test_a_wrong_address_is_told_with_the_right_one(
+    doctor: Doctor, answer: Answer, kind: str, wrong: str, right: str
+) -> None:
+    with ReplayServer(lambda _: answer) as server:
+        report = doctor.says(f'[providers.mine]\nkind = "{kind}"\nbase_url = "{server.url}{wrong}"\n')
+        reached = of(report, "provider_reachable", "mine")
+        assert reached.remedy == f"Set providers.mine.base_url to {server.url}{right}."
+    assert reached.status == "problem"
+
+
 def test_one_that_does_not_answer_holds_up_no_other(doctor: Doctor) -> None:
     answered = threading.Event()
 

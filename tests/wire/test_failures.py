@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from llama_client import (
+    AuthenticationError,
     BadRequestError,
     ContextLengthError,
     GenerationFailedError,
@@ -138,6 +139,12 @@ TOLD_IN_STREAMS: dict[str, tuple[bytes, type[ProviderError], str]] = {
         "limited upstream: try shortly",
     ),
     "an error as text in a choice": (choice(delta={}, finish_reason=None, error="gone"), ServerError, "gone"),
+    "Alibaba: a code and a message": (
+        b'data: {"code": "InvalidApiKey", "message": "the key is odd", "request_id": "r"}\n\n',
+        AuthenticationError,
+        "the key is odd",
+    ),
+    "a status and a message": (b'data: {"code": 503, "message": "the engine is full"}\n\n', OverloadedError, "full"),
     "a broken reason": (choice(delta={}, finish_reason="network_error"), ServerError, "network_error"),
     "a broken reason behind a gateway's": (
         choice(delta={"content": ""}, finish_reason="stop", native_finish_reason="network_error"),
@@ -182,7 +189,18 @@ def test_json_over_several_lines_instead_of_a_stream_is_read(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
-@pytest.mark.parametrize("noise", [b"{not json}\n\n", b"[1, 2]x\n", b"hello\n", b"{\n", b'data: {"progress": 3}\n\n'])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"{not json}\n\n",
+        b"[1, 2]x\n",
+        b"hello\n",
+        b"{\n",
+        b'data: {"progress": 3}\n\n',
+        b'data: {"code": "loading", "message": "half done"}\n\n',
+        b'data: {"error_code": 0, "error": null}\n\n',
+    ],
+)
 def test_what_is_neither_an_event_nor_an_error_is_left_out(noise: bytes, mode: str) -> None:
     pieces = [OPENAI.preamble(), noise, OPENAI.text("Hello"), *OPENAI.ending()]
     with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
@@ -398,6 +416,23 @@ def test_a_wrong_address_is_told_with_the_right_one(kind: str, wrong: str, right
         assert f"it should probably be {server.url}{right})" in str(error)
     assert type(error) is errors.InvalidResponseError
     assert "pull" not in str(error)
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "answer",
+    [
+        whole(b"Internal Server Error", status=500),
+        as_json({"error": {"message": "Internal server error", "type": "internal_server_error"}}, status=500),
+    ],
+    ids=["text", "JSON"],
+)
+def test_a_server_that_breaks_without_a_key_may_lack_it(answer: Answer, mode: str) -> None:
+    with ReplayServer(lambda _: answer) as server:
+        asked = Asker(mode, OPENAI.config(server.url), [])
+        with pytest.raises(ServerError, match="no API key was sent"):
+            asked(PROMPT, model="x/m")
+        assert "no API key" not in str(failure(OPENAI, server.url, mode))
 
 
 @pytest.mark.parametrize("mode", MODES)

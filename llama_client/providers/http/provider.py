@@ -47,6 +47,10 @@ _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
 # Without the provider's headers: its key must not be sent to another server.
 _IMAGE_HEADERS = {"Accept": "image/*"}
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
+# What LiteLLM's proxy 1.108.7 without a database answers to a request without a key, as text and as JSON.
+_SERVER_FAILED = 500
+_SAYS_NOTHING = ("internal server error", "no reason was given (status 500)")
 
 _Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
 
@@ -84,6 +88,8 @@ class HttpProvider(Provider):
         except ValueError as error:  # of an address in the environment, which loading does not check
             message, key = f"{self.name}: the address in the environment {error}", f"providers.{self.name}.base_url"
             raise ConfigError(message, key=key) from None
+        # Known once it is open.
+        self._sends_key = True
         # Opening adds the key and the headers.
         self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
@@ -240,6 +246,7 @@ class HttpProvider(Provider):
             return self.service.official(self.table, key, http, self.environ, is_async=is_async)
 
         address = self.service.address(self.table, key, self.environ, sdk)
+        self._sends_key = any(name.lower() in _KEY_HEADERS for name in address.headers)
         # Also what the environment's custom headers and a user's own client add.
         secrets = secrets_in({**self.connections.own_headers, **address.headers})
         secrets += [key.get_secret_value()] if key else []
@@ -325,6 +332,8 @@ class HttpProvider(Provider):
     def _explain(self, error: ProviderError, model: str) -> None:
         """Adds the remedy to an error's text."""
         remedies = [self.service.explain(error, self.url, model)]
+        if not self._sends_key and error.http_status == _SERVER_FAILED and str(error).lower() in _SAYS_NOTHING:
+            remedies.append("no API key was sent, and a LiteLLM proxy that needs one may answer so")
         if isinstance(error, ModelNotFoundError):
             remedies.append(self.retirement(model))
         for remedy in remedies:

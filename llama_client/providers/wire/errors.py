@@ -11,7 +11,14 @@ from typing import Any
 from pydantic_core import from_json
 
 from llama_client import errors
-from llama_client.providers.wire.failure_facts import BROKEN_REASONS, NO_STATUS, PARAMS_BY_WORD, Fact, fact_of
+from llama_client.providers.wire.failure_facts import (
+    BROKEN_REASONS,
+    FAILURE_CODES,
+    NO_STATUS,
+    PARAMS_BY_WORD,
+    Fact,
+    fact_of,
+)
 from llama_client.providers.wire.openai_response import below, count
 from llama_client.providers.wire.rate_limits import retry_after_s
 
@@ -254,9 +261,12 @@ def error_from_llama_cpp(error: Mapping[str, Any]) -> errors.ProviderError:
 def failure_in_event(event: Mapping[str, Any]) -> object:
     """What an event of a stream tells of a failure, as an object or text; None: nothing."""
     found = _failure_beside(event)
-    if found is None and not event.get("choices") and ("error_code" in event or "error_message" in event):
-        return event
-    return found
+    if found is not None or event.get("choices"):
+        return found
+    # Events of other kinds may have a code and a message too, of progress for one.
+    code = event.get("code") or event.get("error_code")
+    is_failure = 400 <= code < 600 if isinstance(code, int) else str(code).lower() in FAILURE_CODES
+    return event if is_failure or isinstance(event.get("error_message"), str) else None
 
 
 def failure_in_body(body: Mapping[str, Any]) -> object:

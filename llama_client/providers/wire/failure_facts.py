@@ -500,6 +500,8 @@ _BY_STATUS = (
 )
 
 FACTS: tuple[Fact, ...] = (*_BY_CODE, *_BY_WORDS, *_BY_STATUS)
+# What no progress report has as its code.
+FAILURE_CODES = frozenset().union(*(row.codes for row in FACTS))
 _SERVER = Fact(ServerError)
 _REQUEST = Fact(BadRequestError)
 
