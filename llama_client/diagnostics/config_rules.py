@@ -16,9 +16,10 @@ from llama_client.diagnostics.finding import Finding, Status
 from llama_client.diagnostics.machine import Environment
 from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.store import DEMO_NAME
+from llama_client.providers.http.sdk import http_service_of
 from llama_client.providers.registry import Providers
 from llama_client.providers.services import Service, service_of
-from llama_client.redaction import is_variable_name
+from llama_client.redaction import is_variable_name, without_credentials
 from llama_client.routing.targets import TargetResolver
 from llama_client.validation import quoted, suggestion
 
@@ -54,7 +55,7 @@ class Rules:
         self._named = tuple(self._named_targets())
 
     def findings(self) -> Iterator[Finding]:
-        rules = (self._default_model, self._names_in_routes, self._targets, self._keys)
+        rules = (self._default_model, self._names_in_routes, self._targets, self._keys, self._addresses)
         for rule in (*rules, self._files, self._unused, self._budgets, self._rows):
             for check, status, key, message in rule():
                 yield Finding(check, "configuration", key, status, message)
@@ -190,6 +191,20 @@ class Rules:
             variables = " or ".join(row.key_variables)
             message = f"there is no key: set the variable {variables}, or api_key_env, api_key_file or api_key_command"
             yield "provider_key", "", message
+
+    def _addresses(self) -> Iterator[_Row]:
+        """Addresses with a path that is added to them, or of another API."""
+        for name, table in self._config.providers.items():
+            written = table.base_url if isinstance(table, HttpProviderConfig) else None
+            if written is None or self._is_broken(name) or service_of(table.kind) is None:
+                continue
+            right = http_service_of(table.kind).right_address(written)
+            # Without a path, or below another one, some servers answer.
+            if right is not None and len(right) < len(written):
+                message = (
+                    f"its path is added by the client, or of another API: it should be {without_credentials(right)}"
+                )
+                yield "provider_reachable", "warning", f"providers.{name}.base_url", message
 
     def _files(self) -> Iterator[_Row]:
         for name, table in self._config.providers.items():

@@ -376,6 +376,16 @@ def test_what_cannot_work_is_an_error(text: str, key: str, says: str) -> None:
         ('default_model = "groq/openai/gpt-oss-20x"', "default_model", "did you mean 'groq/openai/gpt-oss-20b'"),
         ('default_model = "gguf/smollm2-135m"', "default_model", "`llama-client pull smollm2-135m` gets it"),
         ('default_model = "gguf/default"', "default_model", "has not been pulled"),
+        (
+            '[providers.ollama]\nbase_url = "http://127.0.0.1:1/v1"',
+            "providers.ollama.base_url",
+            "it should be http://127.0.0.1:1",
+        ),
+        (
+            '[providers.mine]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1/chat/completions"',
+            "providers.mine.base_url",
+            "it should be http://127.0.0.1:1/v1",
+        ),
         ('local_only = true\ndefault_model = "groq/openai/gpt-oss-20b"', "default_model", "refuses api.groq.com"),
         (
             'default_model = "vllm/x"\n[providers.vllm]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
