@@ -75,7 +75,7 @@ class Candidate:
             return not self.is_excluded
         # Most calls of a program set the same parameters: check each set once.
         plain = self.size.plain_parameters if self._is_as_given else None
-        if plain is not None and plain in self.health.supported and self.health.refusals.is_empty:
+        if plain is not None and plain in self.health.supported and not self.health.refusals.by_feature:
             self._is_checked = True
         while not self._is_checked:
             target = self.target
@@ -95,7 +95,7 @@ class Candidate:
 
     def _require_not_refused(self, call: ProviderCall) -> None:
         """Refuses what the target itself has refused lately."""
-        if self.health.refusals.is_empty:
+        if not self.health.refusals.by_feature:
             return
         for (param, value), why in self.health.refusals.current(self.health.clock.monotonic()):
             if _feature(self.request, param, is_lasting=value is None) == (param, value):

@@ -146,23 +146,20 @@ Feature = tuple[str, str | None]
 class Refusals:
     """The features that a target has refused lately, so that it is not asked for them again and again."""
 
-    _until: dict[Feature, tuple[float, str]] = field(default_factory=dict)
+    # Until when each is remembered, and what the target said.
+    by_feature: dict[Feature, tuple[float, str]] = field(default_factory=dict)
 
     def add(self, feature: Feature, why: str, now: float) -> None:
-        if len(self._until) < _MAX_REFUSALS or feature in self._until:
-            self._until[feature] = (now + _REFUSAL_S, why)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._until
+        if len(self.by_feature) < _MAX_REFUSALS or feature in self.by_feature:
+            self.by_feature[feature] = (now + _REFUSAL_S, why)
 
     def current(self, now: float) -> list[tuple[Feature, str]]:
         """Each feature, and what the target said."""
-        for feature, (until, _) in list(self._until.items()):
+        for feature, (until, _) in list(self.by_feature.items()):
             if until <= now:
                 # Another thread may have removed it.
-                self._until.pop(feature, None)
-        return [(feature, why) for feature, (_, why) in list(self._until.items())]
+                self.by_feature.pop(feature, None)
+        return [(feature, why) for feature, (_, why) in list(self.by_feature.items())]
 
 
 class Result(NamedTuple):

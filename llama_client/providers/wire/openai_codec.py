@@ -31,6 +31,10 @@ PARAMETERS = frozenset(
         "stream_options", "extra_body", "extra_headers",
     }
 )  # fmt: skip
+_ANSWER_FIELDS = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "x_groq", "timings"}
+)
+_CHOICE_FIELDS = frozenset({"index", "message", "finish_reason", "logprobs"})
 _TEXT = frozenset({str})
 _PLAIN = frozenset({str, int, float, bool})
 # Parameters of ours that are not fields of the body.
@@ -200,16 +204,27 @@ class CompatibleCodec:
                 return self._failed(failure, call)
             body = json_value(answer.body, is_object=True)  # raises what is wrong with it
         call.facts.body = answer.body if is_kept_as_bytes else body
-        error = failure_in_body(body)
-        if error is not None:
-            told = error if error is body else {**body, "error": error}
-            return self._failed(Failure(answer.status, answer.headers, told, answer.received_at), call)
-        choices = body.get("choices")
-        if not isinstance(choices, list) or not choices:
-            raise InvalidResponseError(
-                f"{call.target} sent an answer without choices", http_status=answer.status, body=body
-            )
-        choices = [_with_message(choice) for choice in choices]
+        choices: Any = body.get("choices")
+        # Nearly all answers are of this kind, and none of these fields tells of a failure.
+        is_plain = (
+            body.keys() <= _ANSWER_FIELDS
+            and body.get("object") == "chat.completion"
+            and type(choices) is list
+            and len(choices) == 1
+            and type(choices[0]) is dict
+            and choices[0].keys() <= _CHOICE_FIELDS
+            and choices[0].get("message") is not None
+        )
+        if not is_plain:
+            error = failure_in_body(body)
+            if error is not None:
+                told = error if error is body else {**body, "error": error}
+                return self._failed(Failure(answer.status, answer.headers, told, answer.received_at), call)
+            if not isinstance(choices, list) or not choices:
+                raise InvalidResponseError(
+                    f"{call.target} sent an answer without choices", http_status=answer.status, body=body
+                )
+            choices = [_with_message(choice) for choice in choices]
         return ChunkReader(answer, call, self.logprobs_of, gives_up=is_kept_as_bytes).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
