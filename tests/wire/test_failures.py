@@ -205,7 +205,9 @@ def test_what_is_neither_an_event_nor_an_error_is_left_out(noise: bytes, mode: s
     pieces = [OPENAI.preamble(), noise, OPENAI.text("Hello"), *OPENAI.ending()]
     with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
-        assert asked(PROMPT, model="x/m").text == "Hello"
+        reply = asked(PROMPT, model="x/m")
+    assert reply.text == "Hello"
+    assert json.dumps(reply.raw)
 
 
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])

@@ -43,6 +43,8 @@ _MAX_LISTED = 5
 # So that reading stays linear whatever a server sends.
 _MAX_WORDS = 8
 _MAX_OBJECTS = 64
+# Of JSON within text.
+_MAX_NESTED_CHARS = 256 << 10
 # A body that begins so is a stream's event; its first lines tell the error.
 _EVENT_FIELDS = ("data:", "error:", "event:")
 _MAX_EVENT_LINES = 8
@@ -324,6 +326,8 @@ def _param(error: Mapping[str, Any], message: str) -> str | None:
 
 def _json_in(text: str) -> object:
     """The object or list that a text is: Ollama passes on its runner's errors as JSON, gateways those of servers."""
+    if len(text) > _MAX_NESTED_CHARS:
+        return None
     text = text.strip()
     if text.startswith(_EVENT_FIELDS):
         lines = text.split("\n", _MAX_EVENT_LINES)[:_MAX_EVENT_LINES]

@@ -338,14 +338,15 @@ class OpenAIStream:
                 return
             if not event.data.strip():
                 continue
-            self._call.facts.bodies.append(event.data)
-            is_short = len(event.data) <= _MAX_PLAIN_BYTES
-            plain = self._reader.plain_chunk(event.data) if is_short and event.name not in _ODD_EVENTS else None
+            is_short, is_odd = len(event.data) <= _MAX_PLAIN_BYTES, event.name in _ODD_EVENTS
+            if not is_odd:
+                self._call.facts.bodies.append(event.data)
+            plain = self._reader.plain_chunk(event.data) if is_short and not is_odd else None
             if plain is not None and not (_NATIVE_REASON in event.data and _is_finished(plain)):
                 self._note(plain)
                 yield plain
                 continue
-            body = self._object(event)
+            body = self._odd(event) if is_odd else json_value(event.data, is_object=True)
             if body is None:
                 continue
             error = self._codec.error_in(body)
@@ -358,13 +359,11 @@ class OpenAIStream:
                 self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
                 yield chunk
 
-    @staticmethod
-    def _object(event: ServerSentEvent) -> dict[str, Any] | None:
-        """The object that an event is; None: it is to be left out."""
-        if event.name not in _ODD_EVENTS:
-            value: dict[str, Any] = json_value(event.data, is_object=True)
-            return value
+    def _odd(self, event: ServerSentEvent) -> dict[str, Any] | None:
+        """The object that is or tells an error, or a part of an answer; None: it is left out."""
         odd = parsed(event.data)
+        if isinstance(odd, dict | list):
+            self._call.facts.bodies.append(event.data)
         if isinstance(odd, dict):
             return odd
         # An error is also told as text, or in a list.
