@@ -913,6 +913,7 @@ def test_a_proxy_that_is_not_there_is_told_without_its_password(mode: str) -> No
         address = f"http://bob:pa55word@127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(LlamaClientError) as caught:
             ask(mode, of("openai", base_url="http://llm.test/v1", proxy=address), f"openai/{MODEL}")
+    assert "is not reached: check providers.openai.proxy" in str(caught.value)
     error: BaseException | None = caught.value
     while error is not None:
         assert "pa55word" not in f"{error} {error!r}"

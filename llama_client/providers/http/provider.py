@@ -31,7 +31,7 @@ from llama_client.hosts import host_in
 from llama_client.process import at_fork
 from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
-from llama_client.providers.http.error_mapping import failure_of
+from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
 from llama_client.providers.http.sdk import HttpService, OfficialClient
 from llama_client.providers.wire.decoders import json_value
@@ -90,6 +90,7 @@ class HttpProvider(Provider):
             raise ConfigError(message, key=key) from None
         # Known once it is open.
         self._sends_key = True
+        self._proxy: str | None = None
         # Opening adds the key and the headers.
         self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
@@ -246,6 +247,7 @@ class HttpProvider(Provider):
             return self.service.official(self.table, key, http, self.environ, is_async=is_async)
 
         address = self.service.address(self.table, key, self.environ, sdk)
+        self._proxy = settings.proxy
         self._sends_key = any(name.lower() in _KEY_HEADERS for name in address.headers)
         # Also what the environment's custom headers and a user's own client add.
         secrets = secrets_in({**self.connections.own_headers, **address.headers})
@@ -331,7 +333,7 @@ class HttpProvider(Provider):
 
     def _explain(self, error: ProviderError, model: str) -> None:
         """Adds the remedy to an error's text."""
-        remedies = [self.service.explain(error, self.url, model)]
+        remedies = [self._proxy_remedy(error) or self.service.explain(error, self.url, model)]
         if not self._sends_key and error.http_status == _SERVER_FAILED and str(error).lower() in _SAYS_NOTHING:
             remedies.append("no API key was sent, and a LiteLLM proxy that needs one may answer so")
         if isinstance(error, ModelNotFoundError):
@@ -339,6 +341,15 @@ class HttpProvider(Provider):
         for remedy in remedies:
             if remedy and remedy not in str(error):
                 error.args = (f"{error} ({remedy})",)
+
+    def _proxy_remedy(self, error: ProviderError) -> str | None:
+        """Where a proxy is not reached, that is not the failure of the server behind it."""
+        if self._proxy is None or not (is_refused(error) or is_unresolved(error)):
+            return None
+        where = f"providers.{self.name}.proxy"
+        if self.table.proxy is None:
+            where = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY in the environment"
+        return f"the proxy {without_credentials(self._proxy)} is not reached: check {where}"
 
     def _document(self, answer: HttpAnswer) -> Any:
         if not 200 <= answer.status < 300:
