@@ -210,6 +210,9 @@ class ChatStream(_Stream[SyncChunks]):
     def __next__(self) -> ChatCompletionChunk:
         stream = self._open
         if stream.reading.locked():
+            if stream.is_ended:
+                # It is being closed, from another thread.
+                raise StopIteration
             raise InvalidRequestError("another thread is reading this stream")
         with stream.reading:
             try:

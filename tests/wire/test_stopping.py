@@ -149,3 +149,32 @@ def test_a_forked_process_gets_its_own_answers() -> None:
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert ours == [f"parent {i}" for i in range(20)]
     assert codes == [0, 0, 0]
+
+
+def test_a_reader_that_comes_while_another_thread_closes_the_stream_finds_its_end() -> None:
+    closing, come = threading.Event(), threading.Event()
+
+    class Slow:
+        """Chunks that take their time to close."""
+
+        def __init__(self, chunks: Any) -> None:
+            self._chunks = chunks
+
+        def __next__(self) -> Any:
+            return next(self._chunks)
+
+        def close(self) -> None:
+            closing.set()
+            come.wait(SOON_S)
+            self._chunks.close()
+
+    with ReplayServer(stalled(OPENAI)) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY)) as client:
+        stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+        stream._open.chunks = Slow(stream._open.chunks)  # type: ignore[assignment]
+        closer = threading.Thread(target=stream.close)
+        closer.start()
+        assert closing.wait(SOON_S)
+        assert list(stream) == []
+        come.set()
+        closer.join(PLENTY_S)
+        assert not closer.is_alive()
