@@ -189,15 +189,14 @@ class Books:
                 yield f"it says that it cost {result['cost']}, and its attempts {total}"
 
     def _of_reads(self, rows: list[Row], reads: list[Read], *, is_known: bool) -> Iterator[str]:
-        if not is_known and len(rows) < len(reads):
-            # It was in flight when its process was killed.
-            return
         read = Counter(f"{each.target}/m" for each in reads)
         sent = Counter(row.target for row in rows if row.is_sent)
         # A request that was given up may never have come.
         given_up = Counter(row.target for row in rows if row.is_sent and row.outcome == "cancelled")
         for target in {*read, *sent}:
-            if not read[target] <= sent[target] <= read[target] + given_up[target]:
+            # What was in flight when its process was killed has no row yet.
+            least = read[target] if is_known else 0
+            if not least <= sent[target] <= read[target] + given_up[target]:
                 yield f"{target} was asked {sent[target]} times, by its rows, and read {read[target]} requests"
 
     def charge(self, row: Row) -> int:

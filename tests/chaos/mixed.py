@@ -215,7 +215,7 @@ class Stage:
         self.results += workload.results
         self.ends.update(line["end"] for line in workload.results)
         for text in workload.logs:
-            self.logs[text.partition(" (")[0]] += 1
+            self.logs[text.partition(" (")[0].partition(" <")[0].partition(":")[0]] += 1
             if not text.startswith(logs):
                 yield f"it logged: {text}"
 
@@ -501,8 +501,9 @@ def exits(stage: Stage) -> Iterator[str]:
     """Processes exit with streams open and clients that are not closed."""
     processes = 2 if stage.is_short else max(min(stage.calls // 100, 30), 2)
     each = stage.calls // processes
-    for _ in range(processes):
-        yield from stage.run(stage.orders(each - 4, exit_streams=4))
+    for number in range(processes):
+        calls = each if number else stage.calls - each * (processes - 1)
+        yield from stage.run(stage.orders(calls - 4, exit_streams=4))
     yield from stage.judged()
 
 
@@ -526,7 +527,7 @@ def kill(stage: Stage) -> Iterator[str]:
     # Two minutes later the killed ones are taken for dead.
     clocks = _Clocks(stage.folder, 1)
     clocks.add(120.0)
-    yield from stage.run(stage.orders(each, clock=str(clocks.files[0])))
+    yield from stage.run(stage.orders(stage.calls - processes * each, clock=str(clocks.files[0])))
     last_s = flush_s + _SLACK_S
     lost = {line["n"] for at, results in killed for line in results if line["at"] > at - last_s}
     yield from stage.judged(lost=lost, in_flight=in_flight)
