@@ -325,9 +325,13 @@ def read_only(stage: Stage) -> Iterator[str]:
     for_good = min(stage.calls // 4, 2000)
 
     def permit(mode: int) -> None:
-        stage.ledger.parent.chmod(0o755 if mode & 0o200 else 0o555)
+        # Nothing is made in the folder meanwhile: SQLite would give its log the mode that the file still has, and could
+        # never write to it.
+        stage.ledger.parent.chmod(0o555)
         for file in stage.ledger.parent.iterdir():
             file.chmod(mode)
+        if mode & 0o200:
+            stage.ledger.parent.chmod(0o755)
 
     prefix = _without_privileges()
     orders = stage.orders(stage.calls - for_good)
