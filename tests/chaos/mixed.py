@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -49,8 +50,10 @@ _BUSY_S = 5.5
 # How much later than its flush interval the ledger of a process may be that is killed on a busy machine.
 _SLACK_S = 1.0
 _CANNOT_BE_WRITTEN = "the ledger cannot be written"
+# SQLite lets nobody wait in order: among so many, one may get no turn for as long as it waits. Its rows come later.
+_LOCKED = re.compile(re.escape(_CANNOT_BE_WRITTEN) + r" \(sqlite:\S+: database is locked\);")
 # What logged texts may begin with.
-Logs = str | tuple[str, ...]
+Logs = str | tuple[str, ...] | re.Pattern[str]
 
 
 class Workload:
@@ -216,7 +219,7 @@ class Stage:
         self.ends.update(line["end"] for line in workload.results)
         for text in workload.logs:
             self.logs[text.partition(" (")[0].partition(" <")[0].partition(":")[0]] += 1
-            if not text.startswith(logs):
+            if not (logs.match(text) if isinstance(logs, re.Pattern) else text.startswith(logs)):
                 yield f"it logged: {text}"
 
     def judged(self, *databases: Database, reads: bool = True, **more: Any) -> Iterator[str]:
@@ -553,7 +556,7 @@ def descriptors(stage: Stage) -> Iterator[str]:
 
 def threads(stage: Stage) -> Iterator[str]:
     """300 threads and 100 tasks call at once."""
-    yield from stage.run(stage.orders(threads=300, tasks=100, churns=4))
+    yield from stage.run(stage.orders(threads=300, tasks=100, churns=4), logs=_LOCKED)
     yield from stage.judged()
 
 
