@@ -49,10 +49,6 @@ class AnswerForm:
             raise GenerationFailedError(
                 f"the model refused: {message.refusal}", failed_generation=message.refusal, retryable=False
             )
-        if choice.finish_reason == "content_filter":
-            raise GenerationFailedError(
-                "the provider's content filter cut the answer", failed_generation=text, retryable=False
-            )
         if choice.finish_reason == "length":
             raise GenerationFailedError(
                 "the answer reached its maximum length before it was complete: raise max_tokens",
@@ -64,6 +60,10 @@ class AnswerForm:
             fenced = _FENCED.fullmatch(text.strip())
             return self._model.model_validate_json(fenced.group(1) if fenced else text)
         except ValidationError as error:
+            if choice.finish_reason == "content_filter":
+                raise GenerationFailedError(
+                    "the provider's content filter cut the answer", failed_generation=text, retryable=False
+                ) from None
             is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
             why = first_problem(error, show_values=False).sentence if is_json else "it is not JSON"
             raise GenerationFailedError(

@@ -96,6 +96,7 @@ def of_a_provider(client: LlamaClient) -> None:
         assert_type(error.path, str | None)
     except UnsupportedFeatureError as error:
         assert_type(error.param, str | None)
+        assert_type(error.is_lasting, bool)
     except StreamInterruptedError as error:
         assert_type(error.partial, ChatCompletion | None)
     except RateLimitError as error:

@@ -166,7 +166,7 @@ class SseDecoder:
                 raise InvalidResponseError(f"an event of the stream exceeds {self._max_event_bytes} bytes")
             self._data.append(value)
             return
-        if field == b"error":
+        if field == b"error" and value:
             # No field of the standard: older versions of llama.cpp, and servers made of it, tell errors so.
             events.append(ServerSentEvent("error", value.strip()))
         elif line[:1] in _JSON_STARTS and line.rstrip()[-1:] in _JSON_ENDS:
