@@ -272,16 +272,16 @@ class Secrets:
 
     def _without_in(self, body: bytes) -> bytes:
         """A body without them, also where JSON writes them otherwise."""
-        escaped = b"\\" in body
-        if not escaped and not any(beginning in body for beginning in self._beginnings):
-            return body
-        text = body.decode("utf-8", "surrogateescape")
-        if escaped:
+        if b"\\" in body:
             with suppress(ValueError):
                 value = from_json(body)
                 cleaned = self.without(value)
-                # What holds none stays as it was written.
-                return body if cleaned == value else to_json(cleaned)
+                if cleaned != value:
+                    return to_json(cleaned)
+        # Of a name that comes twice, the value has the last one only.
+        if not any(beginning in body for beginning in self._beginnings):
+            return body
+        text = body.decode("utf-8", "surrogateescape")
         return bytes(self.without(text).encode("utf-8", "surrogateescape"))
 
     def without(self, value: Any) -> Any:

@@ -24,6 +24,7 @@ from llama_client import (
     ServerError,
     StreamInterruptedError,
 )
+from llama_client.providers.base import AttemptFacts
 from llama_client.providers.http import exchange
 from llama_client.providers.wire import json_steps, openai_codec
 from llama_client.providers.wire.openai_codec import CompatibleCodec
@@ -175,6 +176,27 @@ def test_a_key_that_a_server_writes_otherwise_is_in_no_raw_body(mode: str, diale
     assert error.partial is not None
     assert KEY not in json.dumps(error.partial.raw)
     assert KEY[:12] not in json.dumps(error.partial.raw)
+
+
+@dialects
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_a_key_under_a_name_that_comes_twice_is_in_no_raw_body(
+    dialect: Dialect, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bytes | dict[str, Any]] = []
+    redact = AttemptFacts.redact
+
+    def redacted(facts: AttemptFacts, without: Any) -> None:
+        redact(facts, without)
+        kept.extend(facts.bodies)
+
+    monkeypatch.setattr(AttemptFacts, "redact", redacted)
+    texts = dialect.text("a").replace(b'"a"', b'"a", "echo": "' + KEY.encode() + b'", "echo": "\\n"')
+    content = b"".join([dialect.preamble(), texts * 3, dialect.event(dialect.failure("boom"))])
+    error = answered(mode, whole(content, headers=dialect.stream_headers), dialect)
+    assert isinstance(error, StreamInterruptedError)
+    assert len(kept) >= 3
+    assert not [body for body in kept if KEY in str(body)]
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
