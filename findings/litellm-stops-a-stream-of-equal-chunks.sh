@@ -3,7 +3,7 @@
 #
 # A model that draws a line, fills a table or writes out a long number may send one token over and over. LiteLLM takes that for a
 # model caught in a loop: after 100 equal chunks (texts of more than two characters) it raises, though the server goes on
-# and ends with a finish reason. A proxy of LiteLLM in between does the same to whoever asks through it.
+# and ends with a finish reason. LiteLLM's proxy does the same to its clients.
 #
 # Seen: of 90 chunks of 'la la ' 90 were read; of 150, 100 and then MidStreamFallbackError.
 set -euo pipefail

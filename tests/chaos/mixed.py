@@ -50,7 +50,7 @@ _BUSY_S = 5.5
 # How much later than its flush interval the ledger of a process may be that is killed on a busy machine.
 _SLACK_S = 1.0
 _CANNOT_BE_WRITTEN = "the ledger cannot be written"
-# SQLite lets nobody wait in order: among so many, one may get no turn for as long as it waits. Its rows come later.
+# SQLite keeps no queue of connections that wait: among 300, one may time out. Its rows are written later.
 _LOCKED = re.compile(re.escape(_CANNOT_BE_WRITTEN) + r" \(sqlite:\S+: database is locked\);")
 # What logged texts may begin with.
 Logs = str | tuple[str, ...] | re.Pattern[str]

@@ -28,7 +28,7 @@ class Server:
     Attributes:
         port: Where it listens.
         command: What starts it.
-        user: As whom it runs; None: as this user.
+        user: The operating system's account that it runs under; None: the current one.
         folder: Where it runs.
     """
 

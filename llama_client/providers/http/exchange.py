@@ -23,14 +23,13 @@ from llama_client.providers.base import Codec, HttpAnswer, ProviderCall, StreamD
 from llama_client.providers.http.error_mapping import failure_of, is_transport_error, was_unsent
 from llama_client.providers.http.http1 import MalformedAnswerError
 from llama_client.providers.http.waits import AsyncWaits, Waits
+from llama_client.providers.wire.decoders import MAX_ANSWER_BYTES
 from llama_client.providers.wire.json_steps import MAX_QUICK_OBJECTS, MIN_COUNTED_BYTES, is_long
 from llama_client.providers.wire.rate_limits import rate_limit
 from llama_client.redaction import CUT_MARK
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.waiting import Event, await_event
 
-# The longest answer, with log probabilities for each token, stays far below.
-MAX_ANSWER_BYTES = 64 << 20
 # An error's body is a page, or what the model wrote in vain; the rest is left unread.
 MAX_ERROR_BYTES = 1 << 20
 # So much of a body of many values is shown with an error.
@@ -54,13 +53,11 @@ _SAME_S = 0.05
 _ENDING_S = 0.2
 # After the last finish reason only the usage can follow, and servers send it at once.
 _AFTER_FINISH_S = 5.0
+T = TypeVar("T")
 # Whether a silent server still answers within so many seconds; on an event loop, to be awaited.
 IsAlive = Callable[[float], bool | Awaitable[bool]]
 # The last one present counts.
 _REQUEST_ID_HEADERS = ("x-amzn-requestid", "request-id", "x-request-id")
-
-
-T = TypeVar("T")
 
 
 class _Head(Protocol):

@@ -9,6 +9,8 @@ from pydantic_core import from_json
 from llama_client.errors import InvalidResponseError
 from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, json_of
 
+# The longest whole answer, with log probabilities for each token, stays far below.
+MAX_ANSWER_BYTES = 64 << 20
 # One event holds one token, or at worst a whole answer; the longest answers of today's models are below 1 MiB.
 MAX_EVENT_BYTES = 8 << 20
 # What is held of a stream, with its raw pieces: far above the longest answer, with every token in an event of its own.

@@ -280,7 +280,7 @@ def failure_in_body(body: Mapping[str, Any]) -> object:
 
 
 def _failure_beside(body: Mapping[str, Any]) -> object:
-    """A failure that is told beside the choices of an answer, or in one of them."""
+    """A failure next to the choices of an answer, or inside one of them."""
     for name in ("error", "errors"):
         if body.get(name):
             return body[name]

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
+from llama_client.providers.wire.decoders import MAX_ANSWER_BYTES
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_codec import parsed
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk
-
-# As of an answer that is not a stream.
-_MAX_BYTES = 64 << 20
 
 
 class PlainCodec(ABC):
@@ -97,8 +95,8 @@ class _Gathered:
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
         self._body += data
-        if len(self._body) > _MAX_BYTES:
-            raise InvalidResponseError(f"the answer exceeds {_MAX_BYTES >> 20} MiB; aborted")
+        if len(self._body) > MAX_ANSWER_BYTES:
+            raise InvalidResponseError(f"the answer exceeds {MAX_ANSWER_BYTES >> 20} MiB; aborted")
         return iter(())
 
     def end(self) -> Iterator[ChatCompletionChunk]:
