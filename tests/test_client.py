@@ -317,7 +317,7 @@ def test_an_event_loop_that_is_not_asyncio_s_is_refused_in_our_own_words(
 def test_clients_and_streams_say_why_they_cannot_be_pickled_or_copied(
     copied: Callable[[object], object], demo_pulled: ModelStore
 ) -> None:
-    with LlamaClient() as client, client.chat.completions.create(messages=HI, stream=True) as stream:
+    with LlamaClient() as client, client.chat.completions.create(messages=HI, stream=True, max_tokens=16) as stream:
         for each in (client, client.with_options(timeout=5), client.chat, stream):
             if copied is copy.copy and each is client.chat:
                 continue
