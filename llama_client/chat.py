@@ -190,8 +190,13 @@ class CallContext(OfThisProcess):
 
     def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
         # So does what only a call needs.
-        from llama_client.routing.drive import Call
-        from llama_client.routing.recorder import CallRecord
+        try:
+            from llama_client.routing.drive import Call
+            from llama_client.routing.recorder import CallRecord
+        except ImportError:
+            # An interrupt in the thread that was importing it leaves half of a module to those that wait for it.
+            from llama_client.routing.drive import Call
+            from llama_client.routing.recorder import CallRecord
 
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +16,6 @@ from llama_client.validation import first_problem
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME_CHARS = 64
-_FENCED = re.compile(r"```[a-zA-Z]*\n(.*)\n?```", re.DOTALL)
 
 
 class AnswerForm:
@@ -56,16 +57,13 @@ class AnswerForm:
                 retryable=False,
             )
         try:
-            # Without a grammar, models put a Markdown fence around JSON.
-            fenced = _FENCED.fullmatch(text.strip())
-            return self._model.model_validate_json(fenced.group(1) if fenced else text)
+            return self._validated(text)
         except ValidationError as error:
             if choice.finish_reason == "content_filter":
                 raise GenerationFailedError(
                     "the provider's content filter cut the answer", failed_generation=text, retryable=False
                 ) from None
-            is_json = error.errors(include_url=False)[0]["type"] != "json_invalid"
-            why = first_problem(error, show_values=False).sentence if is_json else "it is not JSON"
+            why = first_problem(error, show_values=False).sentence if _is_json(error) else "it is not JSON"
             raise GenerationFailedError(
                 f"the answer does not fit {self._model.__name__} ({why})", failed_generation=text
             ) from None
@@ -75,6 +73,59 @@ class AnswerForm:
                 f"the answer does not fit {self._model.__name__} (its validation raised {type(error).__name__})",
                 failed_generation=text,
             ) from error
+
+    def _validated(self, text: str) -> BaseModel:
+        try:
+            return self._model.model_validate_json(text)
+        except ValidationError as error:
+            if _is_json(error):
+                raise
+            told = error
+        for part in _candidates(text):
+            try:
+                return self._model.model_validate_json(part)
+            except ValidationError as error:
+                told = error if _is_json(error) and not _is_json(told) else told
+        raise told
+
+
+def _is_json(error: ValidationError) -> bool:
+    """Whether what does not fit is JSON at least."""
+    return error.errors(include_url=False)[0]["type"] != "json_invalid"
+
+
+# Without a grammar, models put JSON into a Markdown fence, amid prose, or behind their reasoning.
+_END_OF_THINKING = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
+_FENCE = re.compile(r"```[ \t]*\w*\s*(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+# At so many places of an answer a value is looked for.
+_MAX_LOOKS = 64
+
+
+def _candidates(text: str) -> Iterator[str]:
+    """The parts of an answer that may be the JSON that was asked for: the likeliest first."""
+    *before, rest = _END_OF_THINKING.split(text)
+    if before:
+        yield rest
+    fences = [found.group(1) for found in itertools.islice(_FENCE.finditer(rest), _MAX_LOOKS)]
+    # What comes last is the result of what comes before.
+    yield from reversed(fences)
+    yield from reversed(_values(rest))
+
+
+def _values(text: str) -> list[str]:
+    """The objects and lists amid prose."""
+    decoder, at, values = json.JSONDecoder(), 0, []
+    for _ in range(_MAX_LOOKS):
+        found = _OPENING.search(text, at)
+        if found is None:
+            break
+        try:
+            _, at = decoder.raw_decode(text, found.start())
+            values.append(text[found.start() : at])
+        except (ValueError, RecursionError):
+            at = found.end()
+    return values
 
 
 # Keywords that strict servers do not support.

@@ -79,6 +79,7 @@ def _attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attr
             "gen_ai.usage.input_tokens": usage.prompt_tokens,
             "gen_ai.usage.output_tokens": usage.completion_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
             _COST_STATUS: None if cost is None else cost.status,
             "llama_client.cost.usd": None if cost is None or cost.usd is None else float(cost.usd),

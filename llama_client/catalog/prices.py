@@ -22,6 +22,8 @@ class ListPrice:
     checked_on: date
     # None: as input.
     cached_usd_per_mtok: Decimal | None = None
+    # As above.
+    cache_write_usd_per_mtok: Decimal | None = None
     service_tier: str | None = None
     effective_from: date | None = None
     # The first day on which it no longer holds.

@@ -404,6 +404,8 @@ class PriceRow(ConfigTable):
         input_usd_per_mtok: US dollars per million tokens of the prompt.
         output_usd_per_mtok: US dollars per million tokens of the answer.
         cached_usd_per_mtok: US dollars per million tokens of the prompt that were cached; absent: as the others.
+        cache_write_usd_per_mtok: US dollars per million tokens of the prompt that were written to a cache; absent: as
+            the others.
         service_tier: Its service tier, as the provider's answers name it; absent: every tier without a row of its own.
         effective_from: The first day on which it is valid; absent: always.
         effective_until: The first day on which it is no longer valid.
@@ -413,6 +415,7 @@ class PriceRow(ConfigTable):
     input_usd_per_mtok: _Price
     output_usd_per_mtok: _Price
     cached_usd_per_mtok: _Price | None = None
+    cache_write_usd_per_mtok: _Price | None = None
     service_tier: Name | None = None
     effective_from: date | None = None
     effective_until: date | None = None

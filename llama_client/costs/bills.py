@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from llama_client.costs.money import added, exactly
+from llama_client.costs.money import added, exact, exactly
 from llama_client.costs.prices import FREE, HourPrice
 from llama_client.types.completion import (
     CompletionTokensDetails,
@@ -20,6 +20,7 @@ from llama_client.types.completion import (
 
 if TYPE_CHECKING:
     from llama_client.costs.prices import Price
+    from llama_client.providers.base import Charge
 
 _ZERO = Decimal(0)
 # From the most certain to the least.
@@ -33,15 +34,19 @@ class Tokens(NamedTuple):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     are_estimated: bool = False
+    cache_write_tokens: int | None = None
 
     def as_usage(self) -> Usage:
-        cached, reasoning = self.cached_tokens, self.reasoning_tokens
+        cached, written, reasoning = self.cached_tokens, self.cache_write_tokens, self.reasoning_tokens
+        of_prompt = None
+        if cached is not None or written is not None:
+            of_prompt = PromptTokensDetails(cached_tokens=cached, cache_write_tokens=written)
         of_answer = None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning)
         return Usage(
             prompt_tokens=self.input_tokens,
             completion_tokens=self.output_tokens,
             total_tokens=self.input_tokens + self.output_tokens,
-            prompt_tokens_details=None if cached is None else PromptTokensDetails(cached_tokens=cached),
+            prompt_tokens_details=of_prompt,
             completion_tokens_details=of_answer,
         )
 
@@ -49,19 +54,25 @@ class Tokens(NamedTuple):
 def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) -> Tokens:
     """The tokens that a provider reported; what it did not is estimated."""
     usage = usage or Usage()
-    prompt, answer = usage.prompt_tokens, usage.completion_tokens
+    prompt, answer, whole = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     has_details = usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None
+    is_hidden = False
+    if prompt is not None and whole is not None and whole > prompt + (answer or 0):
+        # Reasoning that only the total counts is generated, and billed, as part of the answer.
+        is_hidden, answer = answer is not None, whole - prompt
     if prompt is not None and answer is not None and not has_details:
-        return Tokens(prompt, answer)
-    is_guessed, cached = prompt is None or answer is None, usage.cached_tokens
+        return Tokens(prompt, answer, are_estimated=is_hidden)
+    is_guessed, cached, written = prompt is None or answer is None, usage.cached_tokens, usage.cache_write_tokens
     guessed_prompt, guessed_answer = estimate() if is_guessed else (0.0, 0.0)
     prompt = round(guessed_prompt) if prompt is None else prompt
     answer = round(guessed_answer) if answer is None else answer
     # More cached tokens than there are is impossible; the prompt's count is the more certain one.
-    is_impossible = cached is not None and cached > prompt
-    return Tokens(
-        prompt, answer, prompt if is_impossible else cached, usage.reasoning_tokens, is_guessed or is_impossible
-    )
+    is_impossible = (cached or 0) + (written or 0) > prompt
+    if is_impossible:
+        cached = None if cached is None else min(cached, prompt)
+        written = None if written is None else min(written, prompt - (cached or 0))
+    is_doubtful = is_guessed or is_hidden or is_impossible
+    return Tokens(prompt, answer, cached, usage.reasoning_tokens, is_doubtful, written)
 
 
 def nothing_charged(source: str) -> Cost:
@@ -72,7 +83,9 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
     if price is None:
         return Cost()
     assert not isinstance(price, HourPrice)
-    parts = price.parts(tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens or 0)
+    parts = price.parts(
+        tokens.input_tokens, tokens.output_tokens, tokens.cached_tokens or 0, tokens.cache_write_tokens or 0
+    )
     status: CostStatus = "exact"
     if price is FREE:
         status = "free"
@@ -88,6 +101,11 @@ def cost_of_tokens(price: Price | None, tokens: Tokens) -> Cost:
         "effective_from": price.origin.effective_from,
     }
     return unchecked(Cost, values)
+
+
+def cost_as_told(charge: Charge, provider: str) -> Cost:
+    status: CostStatus = "estimated" if charge.is_estimated else "exact"
+    return Cost(usd=exact(charge.usd), status=status, source=f"{charge.source} of {provider}")
 
 
 @exactly

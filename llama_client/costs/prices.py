@@ -47,6 +47,8 @@ class Origin(NamedTuple):
     effective_from: date | None = None
     doubt: str | None = None
     warning: str | None = None
+    # Whether the user gave it: it counts before what the provider says.
+    is_own: bool = False
 
 
 class TokenPrice(NamedTuple):
@@ -55,15 +57,23 @@ class TokenPrice(NamedTuple):
     output_usd_per_mtok: Decimal
     # None: as input.
     cached_usd_per_mtok: Decimal | None = None
+    cache_write_usd_per_mtok: Decimal | None = None
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.input_usd_per_mtok or self.output_usd_per_mtok or self.cached_usd_per_mtok)
+        return not any(self[1:])
 
-    def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
+    def parts(
+        self, input_tokens: float, output_tokens: float, cached_tokens: float = 0, cache_write_tokens: float = 0
+    ) -> Parts:
+        """Of the input, the cached tokens were read from a cache, and the others of `cache_write_tokens` put there."""
         cached_rate = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
+        input_usd = per_million(input_tokens - cached_tokens, self.input_usd_per_mtok)
+        if cache_write_tokens and self.cache_write_usd_per_mtok is not None:
+            more = self.cache_write_usd_per_mtok - self.input_usd_per_mtok
+            input_usd = added(input_usd, per_million(cache_write_tokens, more))
         return Parts(
-            per_million(input_tokens - cached_tokens, self.input_usd_per_mtok),
+            input_usd,
             per_million(cached_tokens, cached_rate) if cached_tokens else _ZERO,
             per_million(output_tokens, self.output_usd_per_mtok),
         )
@@ -100,18 +110,29 @@ class GenaiPrice:
         return not self.parts(1_000_000, 1_000_000).usd
 
     @exactly
-    def parts(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> Parts:
-        whole, cached = round(input_tokens), round(cached_tokens)
-        price = self._of(whole, round(output_tokens), cached)
+    def parts(
+        self, input_tokens: float, output_tokens: float, cached_tokens: float = 0, cache_write_tokens: float = 0
+    ) -> Parts:
+        whole, cached, written = round(input_tokens), round(cached_tokens), round(cache_write_tokens)
+        price = self._of(whole, round(output_tokens), cached, written)
         # A tiered price depends on the length of the whole prompt, so the tokens that were not cached cost their share
         # of the prompt's price without a cache.
-        rest = self._of(whole, 0, 0).input_price * (whole - cached) / whole if cached else price.input_price
+        rest = price.input_price
+        if cached:
+            rest = self._of(whole, 0, 0, written).input_price - self._of(whole, 0, 0, 0).input_price * cached / whole
         return Parts(exact(rest), exact(price.input_price) - exact(rest), exact(price.output_price))
 
-    def _of(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> types.PriceCalculation:
+    def _of(
+        self, input_tokens: int, output_tokens: int, cached_tokens: int, cache_write_tokens: int
+    ) -> types.PriceCalculation:
         from genai_prices import Usage
 
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached_tokens or None)
+        usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cached_tokens or None,
+            cache_write_tokens=cache_write_tokens or None,
+        )
         return self._model.calc_price(
             usage, self._provider, genai_request_timestamp=self._at, price_context=self._context or None
         )
@@ -184,10 +205,10 @@ class PriceBook:
     def _found(self, provider: str, model: str, tier: str | None, is_free: bool, day: date, at: float) -> Price | None:
         own = self._own.of(provider, model, day, service_tier=tier)
         if own is not None:
-            return _token_price(own, Origin(own.source, own.effective_from))
+            return _token_price(own, Origin(own.source, own.effective_from, is_own=True))
         usd_per_hour = self._sellers.usd_per_hour(provider)
         if usd_per_hour is not None:
-            return HourPrice(Origin("the time of the machine"), usd_per_hour)
+            return HourPrice(Origin("the time of the machine", is_own=True), usd_per_hour)
         if is_free:
             return FREE
         listed = self._listed(provider, model, tier, day)
@@ -213,7 +234,13 @@ class PriceBook:
 
 
 def _token_price(row: ListPrice, origin: Origin) -> TokenPrice:
-    return TokenPrice(origin, row.input_usd_per_mtok, row.output_usd_per_mtok, row.cached_usd_per_mtok)
+    return TokenPrice(
+        origin,
+        row.input_usd_per_mtok,
+        row.output_usd_per_mtok,
+        row.cached_usd_per_mtok,
+        row.cache_write_usd_per_mtok,
+    )
 
 
 def _as_list_price(row: PriceRow) -> ListPrice:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from llama_client.errors import ProviderError, UnsupportedFeatureError
-from llama_client.types.completion import ChatCompletionChunk
+from llama_client.types.completion import ChatCompletionChunk, Source
 
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 _ALWAYS_HONOURED = frozenset(
     {"messages", "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "schema_in_words"}
 )
+
+
+class Charge(NamedTuple):
+    """What a provider itself says that an answer costs.
+
+    Attributes:
+        usd: The whole charge in US dollars.
+        source: Where it says so, such as `usage.cost`.
+        is_estimated: Whether it calls the charge an estimate.
+    """
+
+    usd: Decimal
+    source: str
+    is_estimated: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +50,8 @@ class AttemptFacts:
         queue_s: The time that it waited for a free slot.
         total_s: The duration of the answer, as measured by the provider.
         tokens_per_s: The speed of the answer, as measured by the provider.
+        charge: What the provider itself says that the answer costs: it counts before any price list.
+        sources: For `ChatCompletion.sources`.
         warnings: For `ChatCompletion.warnings`; see `warn`.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer was a single one: parsed, or as bytes where it is long.
@@ -58,6 +75,8 @@ class AttemptFacts:
     queue_s: float | None = None
     total_s: float | None = None
     tokens_per_s: float | None = None
+    charge: Charge | None = None
+    sources: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
     body: dict[str, Any] | bytes | None = None
@@ -81,6 +100,7 @@ class AttemptFacts:
         self.bodies[:] = [without(body) for body in self.bodies]
         self.body = without(self.body)
         self.provider_request_id = without(self.provider_request_id)
+        self.sources[:] = [each.model_copy(update=without(each.model_dump())) for each in self.sources]
         self.warnings[:] = [without(warning) for warning in self.warnings]
 
     def warn(self, warning: str) -> None:

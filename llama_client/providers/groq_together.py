@@ -8,8 +8,8 @@ from typing import Any
 from llama_client.providers.base import ProviderCall
 from llama_client.providers.wire.errors import Failure
 from llama_client.providers.wire.openai_codec import CompatibleCodec
-from llama_client.providers.wire.openai_response import below
 from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
+from llama_client.providers.wire.usage import below
 
 
 class GroqCodec(CompatibleCodec):

@@ -15,7 +15,7 @@ from llama_client.providers.http.error_mapping import is_refused
 from llama_client.providers.http.sdk import HttpService, is_cloud_model
 from llama_client.providers.wire.ollama_request import OllamaCodec
 from llama_client.providers.wire.openai_codec import Abilities
-from llama_client.providers.wire.openai_response import below, count
+from llama_client.providers.wire.usage import below, count
 from llama_client.redaction import without_credentials
 
 _PORT = 11434

@@ -11,7 +11,6 @@ from llama_client.types.completion import (
     Choice,
     ChoiceLogprobs,
     ChunkChoice,
-    FinishReason,
     FunctionCall,
     Message,
     TokenLogprob,
@@ -36,7 +35,7 @@ class _ChoiceParts:
     tool_calls: dict[int, _ToolCallParts] = field(default_factory=dict)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     refusal_logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
+    finish_reason: str | None = None
 
 
 class Accumulator:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from llama_client.clock import Clock
 from llama_client.errors import GenerationFailedError, InvalidResponseError, LlamaClientError
-from llama_client.providers.base import AttemptFacts, ProviderCall
+from llama_client.providers.base import AttemptFacts, Charge, ProviderCall
 from llama_client.routing.accumulator import Accumulator
 from llama_client.routing.plan import Try
-from llama_client.types.completion import ChatCompletionChunk, SyncChunks
+from llama_client.types.completion import ChatCompletionChunk, Source, SyncChunks
 
 if TYPE_CHECKING:
     from llama_client.costs.bills import MachineUse, Tokens
@@ -51,7 +52,14 @@ def _limits(value: object) -> dict[str, Any] | None:
     return limits or None
 
 
+def _charge(value: object) -> Charge | None:
+    usd = value.usd if isinstance(value, Charge) else None
+    is_amount = isinstance(usd, Decimal) and usd.is_finite() and 0 <= usd < _LARGEST_USD
+    return value if isinstance(value, Charge) and is_amount else None
+
+
 _LARGEST = 2**62
+_LARGEST_USD = Decimal(10**6)
 _MEASURED = ("load_s", "queue_s", "total_s", "tokens_per_s")
 
 
@@ -67,6 +75,11 @@ def require_plain(facts: AttemptFacts) -> None:
             setattr(facts, name, _seconds(value))
     if facts.rate_limit is not None:
         facts.rate_limit = _limits(facts.rate_limit)
+    if facts.charge is not None:
+        facts.charge = _charge(facts.charge)
+    if facts.sources:
+        told: Any = facts.sources
+        facts.sources = [each for each in told if isinstance(each, Source)]
     if type(facts.sent) is not bool:
         facts.sent = bool(facts.sent)
     if facts.warnings or type(facts.warnings) is not list:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.clock import Clock
-from llama_client.costs.bills import Tokens, cost_of_time, cost_of_tokens, counted, nothing_charged, total
+from llama_client.costs.bills import Tokens, cost_as_told, cost_of_time, cost_of_tokens, counted, nothing_charged, total
 from llama_client.costs.money import exactly
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
 from llama_client.costs.reservations import WorstCase
@@ -50,7 +50,10 @@ class Billing:
             return None, None
         price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
         tokens = self._tokens(attempt, outcome, error) if is_worked_on else None
-        if isinstance(price, HourPrice):
+        charge = attempt.facts.charge
+        if charge is not None and (price is None or not price.origin.is_own):
+            price, cost = None, cost_as_told(charge, attempt.target.provider_name)
+        elif isinstance(price, HourPrice):
             cost = cost_of_time(price, machine_s, self._reading_share(attempt))
         elif tokens is not None:
             cost = cost_of_tokens(price, tokens)
@@ -187,7 +190,8 @@ def worst_case(
         return None
     choices = request.n or 1
     tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
-    # All of the prompt may come from the cache, which may cost more.
-    whole = max((price.parts(tokens, output_tokens, cached) for cached in (0, tokens)), key=lambda parts: parts.usd)
+    # All of the prompt may come from the cache, or go there, which may cost more.
+    of_caches = ((0, 0), (tokens, 0), (0, tokens))
+    whole = max((price.parts(tokens, output_tokens, *each) for each in of_caches), key=lambda parts: parts.usd)
     a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
     return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

@@ -238,6 +238,7 @@ class CallRecord:
             "cost": self._billing.total(attempt),
             "attempts": list(self.attempts),
             "timing": unchecked(Timing, timing),
+            "sources": facts.sources,
             "warnings": list(facts.warnings),
         }
         chunks = () if facts.body is not None else tuple(facts.bodies)
@@ -285,7 +286,8 @@ class CallRecord:
         if attempt.reservation is not None:
             usd = Decimal(0) if cost is None else cost.usd
             # An estimate may be too low: the budget is charged with the worst case.
-            attempt.reservation.settle(None if tokens is not None and tokens.are_estimated else usd)
+            is_guess = tokens is not None and tokens.are_estimated and cost is not None and cost.status != "exact"
+            attempt.reservation.settle(None if is_guess else usd)
         values = {
             "target": attempt.target.name,
             "outcome": outcome,

@@ -64,6 +64,7 @@ else:
 
 class PromptTokensDetails(AnswerModel):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class CompletionTokensDetails(AnswerModel):
@@ -93,6 +94,11 @@ class Usage(AnswerModel):
         return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
     @property
+    def cache_write_tokens(self) -> int | None:
+        """Prompt tokens that were written to a cache; None if the provider did not report it."""
+        return self.prompt_tokens_details.cache_write_tokens if self.prompt_tokens_details else None
+
+    @property
     def reasoning_tokens(self) -> int | None:
         """Answer tokens spent on reasoning; None if the provider did not report it."""
         return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
@@ -107,10 +113,10 @@ class Cost(AnswerModel):
     Attributes:
         usd: The total; None if the price is unknown, never 0 then.
         status: The worst of its parts: `free` (tokens cost nothing), `exact`, `estimated`, `unknown`.
-        input_usd: For prompt tokens that were not cached.
+        input_usd: For prompt tokens that did not come from a cache; those written to one cost more at some providers.
         cached_usd: For cached prompt tokens.
-        output_usd: For the answer. The three add up to `usd`.
-        source: The source of the price.
+        output_usd: For the answer. The three add up to `usd`; each is None where the provider told the total alone.
+        source: The source of the price, or where the provider told the charge.
         effective_from: The first day of that price.
     """
 
@@ -221,7 +227,8 @@ class TargetHealth(AnswerModel):
 
 # More than any server gives.
 MAX_CHOICES = 2048
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+# OpenAI's.
+FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
 class FunctionCall(AnswerModel):
@@ -312,14 +319,41 @@ class Choice(ParsedModel[Parsed_co]):
     Attributes:
         index: Its index, from 0.
         message: The answer.
-        finish_reason: Why it ended; None only in the partial answer of an interrupted stream.
+        finish_reason: Why it ended: `stop`, `length`, `tool_calls` or `content_filter`, or the server's own word where
+            it means none of these. None only in the partial answer of an interrupted stream.
         logprobs: The log probabilities of its tokens, if requested.
     """
 
     index: int
     message: Message[Parsed_co]
-    finish_reason: FinishReason | None = None
+    finish_reason: str | None = None
     logprobs: ChoiceLogprobs | None = None
+
+
+class Source(AnswerModel):
+    """Something that an answer is based on, or a tool that the provider has run for it.
+
+    Attributes:
+        kind: `citation` (the answer refers to it), `search_result` (it was found) or `tool` (a tool that was run).
+        choice: The index of the choice that it belongs to; None: the whole answer.
+        url: Its address.
+        title: Its title.
+        text: An excerpt; of a tool its output.
+        name: The tool's name, or the file's id.
+        arguments: The tool's arguments, as a JSON string.
+        start_index: Where the text that refers to it begins in the answer, as the provider counts.
+        end_index: Where that text ends.
+    """
+
+    kind: Literal["citation", "search_result", "tool"]
+    choice: int | None = None
+    url: str | None = None
+    title: str | None = None
+    text: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
 
 
 class ChatCompletion(ParsedModel[Parsed_co]):
@@ -339,6 +373,8 @@ class ChatCompletion(ParsedModel[Parsed_co]):
         cost: The whole call: the answer and every other attempt that was charged.
         attempts: Every attempt, in order.
         timing: Times in seconds.
+        sources: What the answer is based on, as far as the provider tells: citations, search results, and tools that
+            it ran itself.
         warnings: Dropped parameters, suspected truncation, doubtful prices and the like, in words.
     """
 
@@ -356,6 +392,7 @@ class ChatCompletion(ParsedModel[Parsed_co]):
     cost: Cost = Field(default_factory=Cost)
     attempts: list[Attempt] = Field(default_factory=list)
     timing: Timing = Field(default_factory=Timing)
+    sources: list[Source] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     _raw: dict[str, Any] | bytes | None = PrivateAttr(default=None)
     _raw_chunks: Sequence[bytes | dict[str, Any]] = PrivateAttr(default=())
@@ -456,7 +493,8 @@ def _openai_choice(choice: Choice | ChunkChoice, said: Message | Delta) -> dict[
         fields |= {"content": said.content, "refusal": said.refusal}
     return {
         "index": choice.index,
-        "finish_reason": choice.finish_reason,
+        # Theirs has no other.
+        "finish_reason": reason if (reason := choice.finish_reason) is None or reason in FINISH_REASONS else "stop",
         "message" if isinstance(said, Message) else "delta": fields,
         "logprobs": choice.logprobs.model_dump(mode="json") if choice.logprobs else None,
     }
@@ -519,13 +557,13 @@ class ChunkChoice(AnswerModel):
     Attributes:
         index: The choice's index.
         delta: The addition to its message.
-        finish_reason: Why the answer ended; None before its end.
+        finish_reason: Why the answer ended, as in `Choice`; None before its end.
         logprobs: The log probabilities of the tokens that it adds, if requested.
     """
 
     index: int = Field(ge=0, lt=MAX_CHOICES)
     delta: Delta
-    finish_reason: FinishReason | None = None
+    finish_reason: str | None = None
     logprobs: ChoiceLogprobs | None = None
 
 

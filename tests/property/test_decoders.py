@@ -23,9 +23,9 @@ from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent,
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.ollama_request import OllamaCodec
 from llama_client.providers.wire.openai_codec import CompatibleCodec, abilities_unknown
-from llama_client.providers.wire.openai_response import count
 from llama_client.providers.wire.rate_limits import duration_s, rate_limit, retry_after_s
 from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
+from llama_client.providers.wire.usage import count
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.request import Tool, check_request
 

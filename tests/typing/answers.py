@@ -20,6 +20,7 @@ from llama_client import (
     Message,
     ModelInfo,
     ProviderInfo,
+    Source,
     TargetHealth,
     Timing,
     TokenCount,
@@ -74,6 +75,7 @@ def of_chat_completion(it: ChatCompletion) -> None:
     assert_type(it.cost, Cost)
     assert_type(it.attempts, list[Attempt])
     assert_type(it.timing, Timing)
+    assert_type(it.sources, list[Source])
     assert_type(it.warnings, list[str])
     assert_type(it.raw, dict[str, Any])
     assert_type(it.text, str)
@@ -98,7 +100,7 @@ def of_chat_completion_chunk(it: ChatCompletionChunk) -> None:
 def of_choice(it: Choice) -> None:
     assert_type(it.index, int)
     assert_type(it.message, Message)
-    assert_type(it.finish_reason, Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None)
+    assert_type(it.finish_reason, str | None)
     seen(it.logprobs)
 
 
@@ -181,6 +183,18 @@ def of_provider_info(it: ProviderInfo) -> None:
     assert_type(it.models, list[ModelInfo])
 
 
+def of_source(it: Source) -> None:
+    assert_type(it.kind, Literal["citation", "search_result", "tool"])
+    assert_type(it.choice, int | None)
+    assert_type(it.url, str | None)
+    assert_type(it.title, str | None)
+    assert_type(it.text, str | None)
+    assert_type(it.name, str | None)
+    assert_type(it.arguments, str | None)
+    assert_type(it.start_index, int | None)
+    assert_type(it.end_index, int | None)
+
+
 def of_target_health(it: TargetHealth) -> None:
     assert_type(it.target, str)
     assert_type(it.breaker, Literal["closed", "open", "half-open"])
@@ -248,4 +262,5 @@ def of_usage(it: Usage) -> None:
     seen(it.prompt_tokens_details)
     seen(it.completion_tokens_details)
     assert_type(it.cached_tokens, int | None)
+    assert_type(it.cache_write_tokens, int | None)
     assert_type(it.reasoning_tokens, int | None)

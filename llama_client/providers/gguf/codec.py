@@ -74,10 +74,15 @@ class Decoder:
     def __init__(self, call: ProviderCall, model_name: str) -> None:
         self._call = call
         self._model_name = model_name
-        self.first_index = 0  # of the choices of the current group
-        self._reader = ChunkReader(HttpAnswer(200, {}, b"", 0.0), call, lambda choice, _: choice.get("logprobs"))
+        self.begin_group(0, 1)
         self._usages: list[Usage] = []
         self._last: ChatCompletionChunk | None = None
+
+    def begin_group(self, first_index: int, choices: int) -> None:
+        """`first_index`: of the group's choices, each group of which the engine counts from 0."""
+        self._first_index = first_index
+        answer = HttpAnswer(200, {}, b"", 0.0)
+        self._reader = ChunkReader(answer, self._call, lambda choice, _: choice.get("logprobs"), choices=choices)
 
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
         """None for a chunk with only progress or only usage."""
@@ -92,7 +97,7 @@ class Decoder:
             self._usages.append(chunk.usage)
             chunk.usage = None
         for choice in chunk.choices:
-            choice.index += self.first_index
+            choice.index += self._first_index
             if choice.logprobs:
                 for token in choice.logprobs.content or ():
                     token.top_logprobs = token.top_logprobs[: self._call.request.top_logprobs or 0]

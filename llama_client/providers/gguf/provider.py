@@ -283,7 +283,7 @@ class _Answer:
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
         for body, choices in bodies(self._call.request, self._engine.n_parallel):
-            self.decoder.first_index = first_index
+            self.decoder.begin_group(first_index, choices)
             self._asked_at = self._clock.monotonic()
             yield body, choices
             first_index += choices

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextvars import copy_context
 from functools import partial
+from itertools import chain
 from typing import ClassVar, Protocol, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -53,6 +65,13 @@ _SAME_S = 0.05
 _ENDING_S = 0.2
 # After the last finish reason only the usage can follow, and servers send it at once.
 _AFTER_FINISH_S = 5.0
+_EVENTS = "text/event-stream"
+_JSON_STARTS = (b"{", b"[")
+# How a stream of events begins: with a field or a comment. The longest name of a field is `event`.
+_EVENT_START = re.compile(rb"(?:data|event|id|retry|error)?:")
+_FIELD_BYTES = 6
+# Before a body, which some servers send to keep a connection open.
+_MAX_BLANK_BYTES = 1 << 16
 T = TypeVar("T")
 # Whether a silent server still answers within so many seconds; on an event loop, to be awaited.
 IsAlive = Callable[[float], bool | Awaitable[bool]]
@@ -136,8 +155,9 @@ class Exchange:
         self._headers: Mapping[str, str] | None = None
         self._received_at = 0.0
         self._has_content = False
-        # Of an answer, known with its head.
+        # Of an answer, known with its head; whether it is a stream, its first bytes say where the head does not.
         self.is_error = False
+        self.is_undecided = False
         self.max_bytes = MAX_ANSWER_BYTES
         self.encoded = codec.encode(call)
 
@@ -224,11 +244,27 @@ class Exchange:
         if not 200 <= answer.status < 300:
             self.is_error, self.max_bytes = True, MAX_ERROR_BYTES
             return
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        # A server that cannot stream sends a whole answer, also where a stream was requested; others always stream.
         if not self.call.request.stream:
-            return
-        # A server that cannot stream sends a whole answer, also where a stream was requested.
-        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            self.stream = self._codec.stream(self._answer(b""), self.call)
+            self.is_undecided = content_type == _EVENTS
+        elif content_type == "application/json":
+            self.is_undecided = True
+        else:
+            self._begin_stream()
+
+    def _begin_stream(self) -> None:
+        self.stream = self._codec.stream(self._answer(b""), self.call)
+
+    def decide(self, begin: bytes) -> bool:
+        """Whether these first bytes say that the answer is whole or a stream."""
+        first = begin.lstrip()
+        if len(first) < _FIELD_BYTES and first[:1] not in _JSON_STARTS and len(begin) < _MAX_BLANK_BYTES:
+            return False
+        self.is_undecided = False
+        if _EVENT_START.match(first) is not None:
+            self._begin_stream()
+        return True
 
     def takes_long(self, body: bytes | bytearray) -> bool:
         """Whether an event loop should not wait for the decoding of a whole body."""
@@ -237,16 +273,19 @@ class Exchange:
     def _is_cut(self, body: bytes | bytearray) -> bool:
         return self.is_error and len(body) == self.max_bytes
 
-    def decode(self, body: bytes | bytearray) -> ChatCompletionChunk:
-        """A whole body as one chunk."""
+    def decode(self, body: bytes | bytearray) -> Sequence[ChatCompletionChunk]:
+        """A whole body as one chunk, or those of a stream that has come as a whole body."""
         body = bytes(body)
         try:
             if not self.is_error:
-                return self._codec.decode(self._answer(body), self.call)
+                if body[:1] != b"{" and _EVENT_START.match(body.lstrip()) is not None:
+                    stream = self._codec.stream(self._answer(b""), self.call)
+                    return [*stream.feed(body), *stream.end()]
+                return (self._codec.decode(self._answer(body), self.call),)
             whole = _completed(body) if self._is_cut(body) else body
             outcome = self._codec.failure(self._answer(whole), self.call)
             if not isinstance(outcome, ProviderError):
-                return outcome
+                return (outcome,)
             try:
                 raise outcome
             finally:
@@ -270,7 +309,7 @@ class Exchange:
         has_chunks = False
         for chunk in chunks:
             has_chunks = True
-            if not self._has_content and chunk.has_content:
+            if not self._has_content and chunk.has_content and self.call.request.stream:
                 self._has_content = True
                 self.deadline.restart(None)
             yield chunk
@@ -317,12 +356,20 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
         encoded = exchange.encoded
         answer = endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
         exchange.receive_head(answer)
+        pieces, begin = answer.pieces(), b""
+        if exchange.is_undecided:
+            for data in pieces:
+                begin += data
+                exchange.deadline.remaining_s()
+                if exchange.decide(begin):
+                    break
+            pieces = chain((begin,), pieces)
         stream = exchange.stream
         if stream is None:
-            yield exchange.decode(_read(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error))
+            yield from exchange.decode(_read(pieces, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error))
             return
         try:
-            for data in answer.pieces():
+            for data in pieces:
                 if not stream.is_done:
                     yield from exchange.passed_on(stream.feed(data))
                 exchange.deadline.remaining_s()
@@ -357,17 +404,25 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
         encoded = exchange.encoded
         answer = await endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
         exchange.receive_head(answer)
+        pieces, begin = answer.pieces(), b""
+        if exchange.is_undecided:
+            async for data in pieces:
+                begin += data
+                exchange.deadline.remaining_s()
+                if exchange.decide(begin):
+                    break
+            pieces = _Rejoined(begin, pieces)
         stream = exchange.stream
         if stream is None:
-            body = await _aread(answer, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
-            if exchange.takes_long(body):
-                yield await _aside(partial(exchange.decode, body), exchange)
-            else:
-                yield exchange.decode(body)
+            body = await _aread(pieces, exchange.max_bytes, exchange.deadline, cuts=exchange.is_error)
+            takes_long = exchange.takes_long(body)
+            decoded = await _aside(partial(exchange.decode, body), exchange) if takes_long else exchange.decode(body)
+            for chunk in decoded:
+                yield chunk
             return
         aside = _StreamAside(exchange)
         try:
-            async for arrived in answer.pieces():
+            async for arrived in pieces:
                 for data in _parts(arrived):
                     if not stream.is_done:
                         chunks: Iterable[ChatCompletionChunk] = stream.feed(data)
@@ -504,7 +559,7 @@ def fetch(endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: 
     """The whole answer to a request that is no chat: a list of models, an image."""
     answer = endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
     try:
-        return HttpAnswer(answer.status, answer.headers, bytes(_read(answer, max_bytes, deadline)), 0.0)
+        return HttpAnswer(answer.status, answer.headers, bytes(_read(answer.pieces(), max_bytes, deadline)), 0.0)
     finally:
         answer.close()
 
@@ -515,15 +570,31 @@ async def afetch(
     """The same on the event loop."""
     answer = await endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
     try:
-        return HttpAnswer(answer.status, answer.headers, bytes(await _aread(answer, max_bytes, deadline)), 0.0)
+        body = await _aread(answer.pieces(), max_bytes, deadline)
+        return HttpAnswer(answer.status, answer.headers, bytes(body), 0.0)
     finally:
         await answer.aclose()
 
 
-def _read(answer: Answer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
+class _Rejoined:
+    """The pieces of a body, whose beginning has been read. No generator, which would have to be closed."""
+
+    def __init__(self, begin: bytes, rest: AsyncIterator[bytes]) -> None:
+        self._begin: bytes | None = begin
+        self._rest = rest
+
+    def __aiter__(self) -> _Rejoined:
+        return self
+
+    async def __anext__(self) -> bytes:
+        begin, self._begin = self._begin, None
+        return begin if begin is not None else await anext(self._rest)
+
+
+def _read(pieces: Iterator[bytes], max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
     """`cuts`: the rest of a longer body is left unread; it is refused otherwise."""
     body: bytes | bytearray = b""
-    for data in answer.pieces():
+    for data in pieces:
         deadline.remaining_s()
         left_bytes = max_bytes - len(body)
         body = _joined(body, data, max_bytes, cuts=cuts)
@@ -532,10 +603,12 @@ def _read(answer: Answer, max_bytes: int, deadline: Deadline, *, cuts: bool = Fa
     return body
 
 
-async def _aread(answer: AsyncAnswer, max_bytes: int, deadline: Deadline, *, cuts: bool = False) -> bytes | bytearray:
+async def _aread(
+    pieces: AsyncIterator[bytes], max_bytes: int, deadline: Deadline, *, cuts: bool = False
+) -> bytes | bytearray:
     body: bytes | bytearray = b""
     turn_bytes = _READ_TURN_BYTES
-    async for data in answer.pieces():
+    async for data in pieces:
         deadline.remaining_s()
         left_bytes = max_bytes - len(body)
         body = _joined(body, data, max_bytes, cuts=cuts)

@@ -20,7 +20,7 @@ from llama_client.providers.http.error_mapping import is_refused, is_unresolved
 from llama_client.providers.services import Service, service_of
 from llama_client.providers.wire.errors import is_wrong_address
 from llama_client.providers.wire.openai_codec import Abilities
-from llama_client.providers.wire.openai_response import count
+from llama_client.providers.wire.usage import count
 from llama_client.redaction import without_credentials
 from llama_client.version import __version__
 

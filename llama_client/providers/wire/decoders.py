@@ -26,8 +26,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # The name of what is JSON in a stream of events, without their form: servers that cannot begin one tell errors so.
 BARE = "bare"
-# Of such JSON over several lines; errors are pages at most.
-_MAX_BARE_BYTES = 1 << 20
+# Of such JSON over several lines: an error, or a whole answer.
+_MAX_BARE_BYTES = MAX_EVENT_BYTES
 
 
 class ServerSentEvent(NamedTuple):
@@ -120,15 +120,14 @@ class SseDecoder:
         self._data: list[bytes] = []
         self._data_bytes = 0
         # The lines of JSON that has no form; None: events have come, or too many lines.
-        self._bare: list[bytes] | None = []
-        self._bare_bytes = 0
+        self._bare: bytearray | None = bytearray()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
         take_line = self._take_line
         for line in self._lines.feed(data):
             # Nearly every event is one line of data and a blank one.
-            if line[:6] == b"data: " and not self._data and len(line) <= self._max_event_bytes:
+            if line[:6] == b"data: " and not self._data and not self._bare and len(line) <= self._max_event_bytes:
                 self._data.append(line[6:])
                 self._data_bytes = len(line) - 6
             elif not line and len(self._data) == 1 and not self._name:
@@ -154,14 +153,20 @@ class SseDecoder:
         events: list[ServerSentEvent] = []
         for line in (*self._lines.end(), b""):
             self._take_line(line, events)
-        if not events and self._bare:
-            events.append(ServerSentEvent(BARE, b"\n".join(self._bare)))
+        if not events:
+            self._end_bare(events)
         return events
+
+    def _end_bare(self, events: list[ServerSentEvent]) -> None:
+        if self._bare:
+            events.append(ServerSentEvent(BARE, bytes(self._bare)))
+        self._bare = None
 
     def _take_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         # A comment (a ping, say) is a line whose field has no name.
         field, _, value = line.partition(b":")
         if field == b"data":
+            self._end_bare(events)
             value = value.removeprefix(b" ")
             self._data_bytes += len(value) + bool(self._data)
             if self._data_bytes > self._max_event_bytes:
@@ -187,11 +192,10 @@ class SseDecoder:
 
     def _keep_bare(self, line: bytes) -> None:
         assert self._bare is not None
-        self._bare_bytes += len(line) + 1
-        if self._bare_bytes > _MAX_BARE_BYTES:
+        self._bare += line
+        self._bare += b"\n"
+        if len(self._bare) > _MAX_BARE_BYTES:
             self._bare = None
-        else:
-            self._bare.append(line)
 
 
 class NdjsonDecoder:

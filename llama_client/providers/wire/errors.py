@@ -19,8 +19,8 @@ from llama_client.providers.wire.failure_facts import (
     Fact,
     fact_of,
 )
-from llama_client.providers.wire.openai_response import below, count
 from llama_client.providers.wire.rate_limits import retry_after_s
+from llama_client.providers.wire.usage import below, count
 
 # Of a non-JSON body: a gateway's HTML page, say.
 _MAX_EXCERPT_CHARS = 200

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
-from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS, below, count, invalid, validated
+from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS, invalid, validated
+from llama_client.providers.wire.thinking import TagReader
+from llama_client.providers.wire.usage import below, count
 from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class OllamaReader:
         self._call = call
         self._num_ctx = num_ctx
         self._tool_calls = 0
+        # Of models whose templates Ollama does not know as thinking.
+        self._tags = TagReader()
         self.is_done = self.is_complete = False
 
     def feed(self, data: bytes) -> Iterator[ChatCompletionChunk]:
@@ -64,13 +68,14 @@ class OllamaReader:
             raise invalid(call, body, "it is not part of an answer")
         if self._tool_calls + len(calls or ()) > MAX_TOOL_CALLS:
             raise invalid(call, body, f"it has more than {MAX_TOOL_CALLS} tool calls")
+        done = body.get("done") is True
+        content, reasoning = self._said(message, is_last=done)
         delta = {
             "role": "assistant",
-            "content": message.get("content"),
-            "reasoning": (call.request.reasoning_format != "hidden" and message.get("thinking")) or None,
+            "content": content,
+            "reasoning": reasoning,
             "tool_calls": self._tool_call_deltas(calls or []),
         }
-        done = body.get("done") is True
         ended = "length" if reason == "length" else "tool_calls" if self._tool_calls else "stop"
         choice = {
             "index": 0,
@@ -91,6 +96,17 @@ class OllamaReader:
             "request_id": call.request_id,
         }
         return validated(values, call, body)
+
+    def _said(self, message: Mapping[str, Any], *, is_last: bool) -> tuple[object, object]:
+        """The content and the reasoning."""
+        content, reasoning, form = message.get("content"), message.get("thinking"), self._call.request.reasoning_format
+        if isinstance(content, str | None) and isinstance(reasoning, str | None) and form != "raw":
+            tagged, text = self._tags.read(content or "")
+            if is_last:
+                rest = self._tags.end()
+                tagged, text = tagged + rest.reasoning, text + rest.content
+            content, reasoning = None if content is None and not text else text, (reasoning or "") + tagged
+        return content, None if form == "hidden" else reasoning or None
 
     def _tool_call_deltas(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         deltas = []
@@ -153,7 +169,11 @@ def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
     if prompt is None and answer is None:
         return None
     total = prompt + answer if prompt is not None and answer is not None else None
-    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total}
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total}
+    cached = count(body.get("prompt_eval_cached_count"))
+    if cached is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+    return usage
 
 
 def _text_bytes(request: ChatRequest) -> int:

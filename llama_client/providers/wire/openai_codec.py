@@ -43,6 +43,9 @@ TOOL_PARAMETERS = ("tools", "tool_choice", "parallel_tool_calls")
 _REASONING_PARAMETERS = ("reasoning_effort", "reasoning_format")
 # A longer event is parsed in steps.
 _MAX_PLAIN_BYTES = 1 << 20
+# Some servers put blanks or quotes around the word that ends a stream.
+_AROUND_DONE = b' \t"'
+_MAX_DONE_BYTES = 16
 # Events whose data need not be a JSON object.
 _ODD_EVENTS = frozenset({"error", BARE})
 # Beside a finish reason: that of the server behind a gateway.
@@ -198,6 +201,12 @@ class CompatibleCodec:
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         is_kept_as_bytes = len(answer.body) > MIN_COUNTED_BYTES and is_long(answer.body)
         body = None if is_kept_as_bytes else parsed(answer.body)
+        if isinstance(body, str) and body.rstrip().endswith("[DONE]"):
+            # A whole answer, ended as a stream.
+            answer = answer._replace(
+                body=answer.body[: answer.body.rindex(b"data:")] if b"data:" in answer.body else b""
+            )
+            body = parsed(answer.body)
         if not isinstance(body, dict):
             failure = Failure(answer.status, answer.headers, body, answer.received_at)
             if failure.has_words:  # in a list, or in the events of a stream
@@ -264,6 +273,14 @@ class CompatibleCodec:
             return False
         known = self._abilities(call.model)
         return "json_schema" in self.quirks.refused_formats or (known is not None and "json_schema" not in known)
+
+
+def _is_whole(body: Mapping[str, Any]) -> bool:
+    """Whether an event is a whole answer: of servers that cannot stream."""
+    choices = body.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(each, dict) and isinstance(each.get("message"), dict) and not each.get("delta") for each in choices
+    )
 
 
 def _with_message(choice: Any) -> Any:
@@ -333,8 +350,11 @@ class OpenAIStream:
 
     def _chunks(self, events: list[ServerSentEvent]) -> Iterator[ChatCompletionChunk]:
         for event in events:
-            if self.is_done or event.data == b"[DONE]":
+            if self.is_done:
+                return
+            if len(event.data) <= _MAX_DONE_BYTES and event.data.strip(_AROUND_DONE) == b"[DONE]":
                 self.is_done = True
+                yield from self._done()
                 return
             if not event.data.strip():
                 continue
@@ -346,7 +366,7 @@ class OpenAIStream:
                 self._note(plain)
                 yield plain
                 continue
-            body = self._odd(event) if is_odd else json_value(event.data, is_object=True)
+            body = self._object(event, is_odd=is_odd)
             if body is None:
                 continue
             error = self._codec.error_in(body)
@@ -354,13 +374,19 @@ class OpenAIStream:
                 yield self._failed(body, error or body)
             elif any(body.get(key) for key in ANSWER_KEYS):
                 self._reader.gives_up = not is_short
-                chunk = self._reader.chunk(body)
+                chunk = self._reader.whole(body, body["choices"]) if _is_whole(body) else self._reader.chunk(body)
                 self._note(chunk)
                 self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
                 yield chunk
 
-    def _odd(self, event: ServerSentEvent) -> dict[str, Any] | None:
+    def _object(self, event: ServerSentEvent, *, is_odd: bool) -> dict[str, Any] | None:
         """The object that is or tells an error, or a part of an answer; None: it is left out."""
+        if not is_odd:
+            if event.name != "message" and not event.data.lstrip().startswith(b"{"):
+                # An event of the server's own: progress, say.
+                return None
+            value: dict[str, Any] = json_value(event.data, is_object=True)
+            return value
         odd = parsed(event.data)
         if isinstance(odd, dict | list):
             self._call.facts.bodies.append(event.data)
@@ -368,6 +394,22 @@ class OpenAIStream:
             return odd
         # An error is also told as text, or in a list.
         return {"error": odd} if event.name == "error" or isinstance(odd, list) else None
+
+    def _done(self) -> Iterator[ChatCompletionChunk]:
+        """Ends an answer without a finish reason (Snowflake's), where the counts of it show that it is whole."""
+        if self._unfinished and self._reader.has_usage:
+            self._call.facts.warn(f"{self._call.target} sent no finish reason; the answer may be incomplete")
+            choices: list[dict[str, Any]] = [
+                {
+                    "index": index,
+                    "delta": {},
+                    "finish_reason": "tool_calls" if self._reader.calls_tools(index) else "stop",
+                }
+                for index in sorted(self._unfinished)
+            ]
+            chunk = self._reader.chunk({"choices": choices})
+            self._note(chunk)
+            yield chunk
 
     def _note(self, chunk: ChatCompletionChunk) -> None:
         for choice in chunk.choices:
