@@ -40,7 +40,7 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "guides" / "performance.md")
 TABLE = re.compile(r"(?<=<!-- benchmarks/peers.py --tables -->\n)(?:\|.*\n)+")
 BLOCK = 5
 # Of processes that get one answer.
-COLD_ROUNDS = 5
+COLD_ROUNDS = 15
 # What is measured: the bare library that it is compared with, and the requests in flight.
 MEASURED: Mapping[str, tuple[str, int]] = {
     "call": ("httpx", 1),
