@@ -15,6 +15,7 @@ import pytest
 
 from llama_client import ChatCompletion, ProviderError, errors
 from tests.asking import MODES, Asker
+from tests.wire import servers_page
 from tests.wire.dialects import DIALECTS, SSE, Dialect
 from tests.wire.server import Answer, ReplayServer, cut, streamed, whole
 
@@ -26,7 +27,7 @@ TOOLS.append({"type": "function", "function": {"name": "look_up", "parameters": 
 
 
 def name_of(row: dict[str, Any]) -> str:
-    return f"{row['server']} {row['version']}: {row['shape']}"
+    return f"{row['server']} {row['version']}".strip() + f": {row['shape']}"
 
 
 def dialect_of(row: dict[str, Any]) -> Dialect:
@@ -144,3 +145,8 @@ def test_a_broken_stream_bills_what_the_provider_has_told() -> None:
     attempt = raised.value.attempts[0]
     assert attempt.cost is not None
     assert (attempt.cost.usd, attempt.cost.status) == (Decimal("0.00137"), "exact")
+
+
+def test_the_page_tells_what_was_verified_server_by_server() -> None:
+    page = servers_page.PAGE.read_text(encoding="utf-8")
+    assert servers_page.filled(page) == page, "run `python -m tests.wire.servers_page`, which writes the table anew"
