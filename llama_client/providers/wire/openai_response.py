@@ -201,10 +201,10 @@ class ChunkReader:
         index = choice.get("index")
         index = index if isinstance(index, int) else 0
         delta = delta if isinstance(delta, dict) else {}
-        if not MESSAGE_KEYS.isdisjoint(delta):
+        if not MESSAGE_KEYS.isdisjoint(delta) and any(map(delta.get, MESSAGE_KEYS)):
             self._add_sources(delta, index)
         reason = self._finish_reason(reason)
-        content, reasoning = self._said(index, delta, is_last=reason is not None)
+        content, reasoning = self._said(index, delta, is_last=reason is not None, is_whole=is_whole)
         calls = self._tool_call_deltas(index, delta.get("tool_calls"), is_whole=is_whole)
         if reason is not None and index in self._tool_calls:
             calls += self._tool_calls[index].rest()
@@ -221,12 +221,16 @@ class ChunkReader:
             "logprobs": self._logprobs(choice),
         }
 
-    def _said(self, index: int, delta: Mapping[str, Any], *, is_last: bool) -> tuple[object, str | None]:
+    def _said(
+        self, index: int, delta: Mapping[str, Any], *, is_last: bool, is_whole: bool
+    ) -> tuple[object, str | None]:
         """The content and the reasoning of a part of a choice."""
         content, reasoning = _text(delta.get("content")), reasoning_in(delta)
         if is_thought(delta) and isinstance(content, str):
             return None, (reasoning or "") + content or None
         if not self._may_be_tagged or not isinstance(content, str | None):
+            return content, reasoning
+        if is_whole and BEGINS_WITH_TAG.match(content or "") is None:
             return content, reasoning
         tags = self._tags.get(index)
         if tags is None:

@@ -14,26 +14,25 @@ LARGEST_COUNT = 10**12
 _LARGEST_USD = Decimal(1_000_000)
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _ONLY_COUNTS = frozenset(_COUNTS)
-# Where the cached part of the prompt is told, by path: OpenAI's, Together's, Mistral's, DeepSeek's, Anthropic's.
-_CACHED = (
+# Where the cached part of the prompt is told: OpenAI's place, Together's, Mistral's, DeepSeek's, Anthropic's.
+_CACHED: tuple[tuple[str, str | None], ...] = (
     ("prompt_tokens_details", "cached_tokens"),
-    ("cached_tokens",),
-    ("num_cached_tokens",),
-    ("prompt_cache_hit_tokens",),
-    ("cache_read_input_tokens",),
+    ("cached_tokens", None),
+    ("num_cached_tokens", None),
+    ("prompt_cache_hit_tokens", None),
+    ("cache_read_input_tokens", None),
     ("input_tokens_details", "cached_tokens"),
-    ("prompt_token_details", "cached_tokens"),
 )
 # What of the prompt was written to a cache: OpenRouter's and Anthropic's names.
-_WRITTEN = (
+_WRITTEN: tuple[tuple[str, str | None], ...] = (
     ("prompt_tokens_details", "cache_write_tokens"),
     ("prompt_tokens_details", "cache_creation_tokens"),
-    ("cache_creation_input_tokens",),
-    ("cache_write_tokens",),
+    ("cache_creation_input_tokens", None),
+    ("cache_write_tokens", None),
 )
-_REASONING = (
+_REASONING: tuple[tuple[str, str | None], ...] = (
     ("completion_tokens_details", "reasoning_tokens"),
-    ("reasoning_tokens",),
+    ("reasoning_tokens", None),
     ("output_tokens_details", "reasoning_tokens"),
 )
 
@@ -103,10 +102,17 @@ def later(before: Mapping[str, Any] | None, usage: dict[str, Any]) -> dict[str, 
     return merged
 
 
-def _first(usage: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> int | None:
-    """The largest count at any of the paths: gateways tell one as 0 and another rightly."""
-    counts = [found for path in paths if (found := count(below(usage, *path))) is not None]
-    return max(counts, default=None)
+def _first(usage: Mapping[str, Any], places: Iterable[tuple[str, str | None]]) -> int | None:
+    """The largest count at any of the places: gateways tell one as 0 and another rightly."""
+    largest = None
+    for name, inner in places:
+        value = usage.get(name)
+        if inner is not None:
+            value = value.get(inner) if isinstance(value, dict) else None
+        if value is not None:
+            value = count(value)
+            largest = value if largest is None else max(largest, value or 0)
+    return largest
 
 
 # Where a charge in US dollars is told in `usage`, and by how many units of it a dollar is: OpenRouter's and
@@ -118,12 +124,13 @@ _CHARGES: tuple[tuple[tuple[str, ...], int, bool], ...] = (
     (("cost_in_usd_ticks",), 10**10, False),
     (("estimated_cost",), 1, True),
 )
+_CHARGE_NAMES = frozenset(path[0] for path, _, _ in _CHARGES)
 
 
 def charge_in(body: Mapping[str, Any]) -> Charge | None:
     """What the provider says that the answer costs; None: nothing."""
     usage = usage_in(body)
-    if usage is None or usage.keys() <= _ONLY_COUNTS:
+    if usage is None or _CHARGE_NAMES.isdisjoint(usage):
         return None
     for path, units, is_estimated in _CHARGES:
         usd = _usd(below(usage, *path), units)
