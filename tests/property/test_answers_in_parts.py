@@ -36,7 +36,7 @@ def message_of(deltas: list[dict[str, Any]], reason: str) -> Message:
     return answer.choices()[0].message
 
 
-def parts(draw: st.DrawFn, text: str) -> list[str]:
+def parts(draw: Any, text: str) -> list[str]:
     places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=3)))
     return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
 
