@@ -21,7 +21,8 @@ TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": 
 
 def message_of(deltas: list[dict[str, Any]], reason: str) -> Message:
     messages = [{"role": "user", "content": "go"}]
-    request = check_request({"messages": messages, "tools": TOOLS, "timeout": None}, stream=True)
+    given: dict[str, Any] = {"messages": messages, "tools": TOOLS, "timeout": None}
+    request = check_request(given, stream=True)
     call = ProviderCall(
         request=request, provider="p", model="m", request_id="r", timeout_s=None, facts=AttemptFacts(sent=True)
     )
@@ -55,15 +56,16 @@ def tool_calls(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[str, d
     for place, (name, arguments) in enumerate(calls):
         pieces = parts(draw, json.dumps(arguments))
         cut = draw(st.integers(1, len(name) - 1))
-        names: list[tuple[str | None, str]] = {
-            "first": [(name, "")] + [(None, piece) for piece in pieces],
+        rest: list[tuple[str | None, str]] = [(None, piece) for piece in pieces]
+        forms: dict[str, list[tuple[str | None, str]]] = {
+            "first": [(name, ""), *rest],
             "each": [(name, piece) for piece in ["", *pieces]],
-            "late": [(None, ""), (name, pieces[0])] + [(None, piece) for piece in pieces[1:]],
-            "split": [(name[:cut], ""), (name[cut:], "")] + [("", piece) for piece in pieces],
-            "grows": [(name[:cut], ""), (name, "")] + [(None, piece) for piece in pieces],
-            "behind the arguments": [("", pieces[0]), (name, "")] + [(None, piece) for piece in pieces[1:]],
-        }[form]
-        for nth, (said, piece) in enumerate(names):
+            "late": [(None, ""), (name, pieces[0]), *rest[1:]],
+            "split": [(name[:cut], ""), (name[cut:], ""), *(("", piece) for piece in pieces)],
+            "grows": [(name[:cut], ""), (name, ""), *rest],
+            "behind the arguments": [("", pieces[0]), (name, ""), *rest[1:]],
+        }
+        for nth, (said, piece) in enumerate(forms[form]):
             function = {"arguments": piece} | ({} if said is None else {"name": said})
             delta: dict[str, Any] = {"function": function}
             if index != "none":
