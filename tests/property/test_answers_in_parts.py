@@ -28,9 +28,8 @@ def message_of(deltas: list[dict[str, Any]], reason: str) -> Message:
     )
     stream = CompatibleCodec().stream(HttpAnswer(200, {}, b"", 0.0), call)
     answer = Accumulator()
-    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
-    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-    for chunk in chunks:
+    for delta, ended in [*((delta, None) for delta in deltas), ({}, reason)]:
+        chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": ended}]}
         for part in stream.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n"):
             answer.add(part)
     assert answer.is_complete

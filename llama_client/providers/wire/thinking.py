@@ -35,13 +35,15 @@ _NOTHING = Said("", "")
 class TagReader:
     """Takes the reasoning in tags out of one choice's text, cut anywhere. Only a text that begins with a tag has it."""
 
-    __slots__ = ("_end", "_held", "is_settled")
+    __slots__ = ("_end", "_has_begun", "_held", "is_settled")
 
     def __init__(self) -> None:
         # What may be a part of a tag, or space at the end of the reasoning.
         self._held = ""
         # The tag that ends the reasoning: none before it begins, empty after it.
         self._end: str | None = None
+        # Whether some of the reasoning has been passed on.
+        self._has_begun = False
         # Whether all that follows is the answer's text.
         self.is_settled = False
 
@@ -66,20 +68,20 @@ class TagReader:
         found = _BEGIN.match(rest)
         if found is not None:
             self._end = _TAGS[found.group()]
-            return self._within(rest[found.end() :], self._end, is_first=True)
+            return self._within(rest[found.end() :], self._end)
         if len(text) - len(rest) <= _MAX_SPACE_CHARS and any(tag.startswith(rest) for tag in _TAGS):
             self._held = text
             return _NOTHING
         self.is_settled = True
         return Said("", text)
 
-    def _within(self, text: str, end: str, *, is_first: bool = False) -> Said:
+    def _within(self, text: str, end: str) -> Said:
+        if not self._has_begun:
+            text = text.lstrip()
         at = text.find(end)
         if at >= 0:
             self._end = ""
-            said = self._after(text[at + len(end) :])
-            reasoning = text[:at].rstrip()
-            return Said(reasoning.lstrip() if is_first else reasoning, said.content)
+            return Said(text[:at].rstrip(), self._after(text[at + len(end) :]).content)
         kept = len(text)
         for size in range(min(len(end) - 1, len(text)), 0, -1):
             if text.endswith(end[:size]):
@@ -87,8 +89,8 @@ class TagReader:
                 break
         spaced = len(text[:kept].rstrip())
         kept = spaced if kept - spaced <= _MAX_SPACE_CHARS else kept
-        self._held = text[kept:]
-        return Said(text[:kept].lstrip() if is_first else text[:kept], "")
+        self._held, self._has_begun = text[kept:], self._has_begun or kept > 0
+        return Said(text[:kept], "")
 
     def _after(self, text: str) -> Said:
         rest = text.lstrip()
