@@ -531,6 +531,8 @@ BROKEN_REASONS: Mapping[str, type[ProviderError]] = {
     "network_error": ServerError,
     "server_error": ServerError,
     "internal_error": ServerError,
+    # vLLM's and SGLang's, where the engine gives a request up.
+    "abort": ServerError,
     # DeepSeek's.
     "insufficient_system_resource": OverloadedError,
 }

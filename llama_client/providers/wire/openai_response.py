@@ -257,13 +257,16 @@ class ChunkReader:
     def _finish_reason(self, reason: str | None) -> str | None:
         if not reason:
             return None
-        if reason in BROKEN_REASONS:
-            raise BROKEN_REASONS[reason](f"{self._call.target} failed while generating (finish reason {reason!r})")
-        known = _FINISH_REASONS.get(reason) or _FINISH_REASONS.get(reason.lower())
-        if known is None:
-            known = reason if len(reason) <= _SHOWN_REASON_CHARS else f"{reason[:_SHOWN_REASON_CHARS]}…"
-            self._call.facts.warn(f"{self._call.target} sent the finish reason {known!r}, which is not known")
-        return known
+        # Some servers write in capitals, or tell more behind a colon.
+        word = reason.partition(":")[0].strip().lower()
+        known = _FINISH_REASONS.get(word)
+        if known is not None:
+            return known
+        shown = reason if len(reason) <= _SHOWN_REASON_CHARS else f"{reason[:_SHOWN_REASON_CHARS]}…"
+        if word in BROKEN_REASONS:
+            raise BROKEN_REASONS[word](f"{self._call.target} failed while generating (finish reason {shown!r})")
+        self._call.facts.warn(f"{self._call.target} sent the finish reason {shown!r}, which is not known")
+        return shown
 
     def _tool_call_deltas(self, choice: int, deltas: object, *, is_whole: bool) -> list[dict[str, Any]]:
         if not isinstance(deltas, list) or not deltas:
