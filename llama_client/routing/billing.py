@@ -90,7 +90,7 @@ class Billing:
             has_count = bool(usage.completion_tokens) or not answer.answer_bytes
             if not (is_whole and has_count and usage.prompt_tokens):
                 output = usage.completion_tokens if is_whole and has_count else None
-                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": output}
+                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": output, "total_tokens": None}
                 usage = usage.model_copy(update=known)
         return counted(usage, lambda: self._estimated(attempt, error))
 

@@ -196,9 +196,9 @@ def test_a_price_says_whose_it_is_and_since_when() -> None:
     of_machine = listed(usd_per_hour=Decimal(2)).price("x", "m", DAY, is_free=False)
     found = [price.origin for price in (own, of_list, of_machine) if price is not None]
     assert found == [
-        Origin("the configuration", since),
+        Origin("the configuration", since, is_own=True),
         Origin("a page", since),
-        Origin("the time of the machine"),
+        Origin("the time of the machine", is_own=True),
     ]
     assert isinstance(of_machine, HourPrice)
     assert of_machine.usd_per_hour == 2

@@ -103,7 +103,9 @@ class ChunkReader:
             raise self._too_many(body, choices)
         read = []
         for index, choice in enumerate(choices):
-            message = (choice.get("message") or choice.get("delta")) if isinstance(choice, dict) else None
+            message = choice.get("message") if isinstance(choice, dict) else None
+            if message is None and isinstance(choice, dict):
+                message = choice.get("delta")
             if not isinstance(message, dict):
                 raise invalid(self._call, body, f"choices[{index}] has no message")
             if not choice.get("finish_reason"):
