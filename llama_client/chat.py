@@ -158,7 +158,8 @@ class CallContext(OfThisProcess):
         )
         longest = longest_answer(candidate, providers)
         timeout_s = rules.deadline_s if request.timeout is None else request.timeout
-        worst = worst_case(price, candidate.request, size, longest, timeout_s)
+        context = providers.context_tokens(target.provider_name, target.model)
+        worst = worst_case(price, candidate.request, size, longest, timeout_s, context)
         known: dict[str, Any] = {}
         if price is not None and price.is_nothing:
             known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}

@@ -14,6 +14,9 @@ from pydantic_core import from_json
 from llama_client.errors import MissingExtraError
 from llama_client.hosts import name_in
 from llama_client.types.completion import Usage
+from llama_client.types.messages import ImagePart, TextPart
+from llama_client.types.request import FunctionSpec
+from llama_client.types.server_fields import REASONING_NAMES
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from llama_client.providers.base import ProviderCall
     from llama_client.types.completion import Attempt, ChatCompletionChunk, Choice, ToolCall
     from llama_client.types.messages import AssistantToolCall, Content, RequestMessage
-    from llama_client.types.request import ChatRequest
+    from llama_client.types.request import AnyTool, ChatRequest
 
 T = TypeVar("T")
 Value = str | bool | int | float | Sequence[str]
@@ -93,10 +96,7 @@ def _content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attr
     instructions: list[dict[str, Any]] = []
     while messages and messages[0].role in ("system", "developer"):
         instructions += _parts(messages.pop(0).content)
-    tools = [
-        {"type": tool.type} | tool.function.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
-        for tool in request.tools or ()
-    ]
+    tools = [_tool(tool) for tool in request.tools or ()]
     content = {
         "gen_ai.system_instructions": instructions,
         "gen_ai.input.messages": [_input_message(message) for message in messages],
@@ -106,8 +106,15 @@ def _content_attributes(request: ChatRequest, choices: Sequence[Choice]) -> Attr
     return {name: json.dumps(value) for name, value in content.items() if value}
 
 
+def _tool(tool: AnyTool) -> dict[str, Any]:
+    function = getattr(tool, "function", None)
+    if not isinstance(function, FunctionSpec):
+        return {"type": tool.type}
+    return {"type": tool.type} | function.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
+
+
 def _input_message(message: RequestMessage) -> dict[str, Any]:
-    parts = _parts(message.content)
+    parts = _reasoning(message.__pydantic_extra__ or {}) + _parts(message.content)
     if message.role == "tool":
         text = "".join(part.get("content", "") for part in parts)
         parts = [{"type": "tool_call_response", "id": message.tool_call_id, "response": text}]
@@ -135,8 +142,11 @@ def _parts(content: Content | None) -> list[dict[str, Any]]:
         return [{"type": "text", "content": content}]
     parts: list[dict[str, Any]] = []
     for part in content:
-        if part.type == "text":
+        if isinstance(part, TextPart):
             parts.append({"type": "text", "content": part.text})
+        elif not isinstance(part, ImagePart):
+            # Its content may be megabytes.
+            parts.append({"type": part.type})
         elif part.image_url.url.startswith("data:"):
             # Without its bytes: exporters drop batches of more than a few megabytes.
             kind = part.image_url.url.removeprefix("data:").partition(";")[0]
@@ -146,11 +156,18 @@ def _parts(content: Content | None) -> list[dict[str, Any]]:
     return parts
 
 
+def _reasoning(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    text = next((extra[name] for name in REASONING_NAMES if isinstance(extra.get(name), str)), None)
+    return [{"type": "reasoning", "content": text}] if text else []
+
+
 def _calls(calls: Sequence[ToolCall | AssistantToolCall]) -> list[dict[str, Any]]:
-    return [
-        {"type": "tool_call", "id": call.id, "name": call.function.name, "arguments": _parsed(call.function.arguments)}
-        for call in calls
-    ]
+    told: list[dict[str, Any]] = []
+    for call in calls:
+        function = call.function
+        called = {"name": function.name, "arguments": _parsed(function.arguments)} if function is not None else {}
+        told.append({"type": "tool_call", "id": call.id, **called})
+    return told
 
 
 def _parsed(arguments: str) -> Any:

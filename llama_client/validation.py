@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 RULE = "rule"
-OWN_SENTENCES = frozenset({"content_part", "content_form"})
+OWN_SENTENCES = frozenset({"content_part", "content_form", "tool_type"})
 _SHOWN_VALUE_CHARS = 40
 _LARGEST_SHOWN = 10**_SHOWN_VALUE_CHARS
 # Pydantic's error types, as the expected type in the words of JSON and TOML.
@@ -133,7 +133,7 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
         case "extra_forbidden":
             return f"unknown name{suggestion(str(detail['loc'][-1]), known)}"
         case "missing" | "union_tag_not_found":
-            return "is required"
+            return f"is required{_misspelled(detail)}"
         case "too_short" | "string_too_short":
             return "must not be empty"
         case "invalid_key":
@@ -148,6 +148,22 @@ def _sentence(detail: Any, context: dict[str, Any], *, known: Iterable[str], sho
         message = re.sub(r"^(Input|Value|String|Tuple) should (be )?", "", detail["msg"])
         wanted, value = _EXPECTED.get(kind, message), detail["input"]
     return f"must {'' if wanted.startswith(('match', 'have')) else 'be '}{wanted}, got {_shown(value, show_values)}"
+
+
+# Parts of a request that may have names of a server's own, and the names that they have anyway.
+_OPEN = frozenset({"messages", "tools", "tool_choice"})
+_NAMES_THERE = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "type", "text", "image_url", "function", "arguments"}
+)
+
+
+def _misspelled(detail: Any) -> str:
+    """Which of the names that are there, where any name may be, was probably meant for a missing one."""
+    given, location = detail["input"], detail["loc"]
+    if location[0] not in _OPEN or not isinstance(given, dict):
+        return ""
+    match = nearest(str(location[-1]), [name for name in given if isinstance(name, str) and name not in _NAMES_THERE])
+    return f" (is {quoted(match)} a misspelling of it?)" if match is not None else ""
 
 
 def _shown(value: object, show_values: bool) -> str:

@@ -74,6 +74,12 @@ def _words(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _names(value: object) -> object:
+    if value != "all" and not (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)):
+        raise broken_rule("", 'must be a list of names such as ["reasoning_content"], or "all"')
+    return value if value == "all" else tuple(value)
+
+
 def _duration(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise broken_rule("", 'must be a duration such as "10m", or a number of seconds')
@@ -99,6 +105,8 @@ class HttpProviderConfig(ConfigTable):
         proxy: The proxy of its connections; absent: the environment's.
         ca_file: The certificates to trust instead of the usual ones.
         max_concurrency: The most requests in flight at once; more wait, first in, first out. Absent: no limit.
+        sends_back: What of its own answers goes back to it: names of fields (`["reasoning_content"]`), `[]` for none,
+            or "all". Absent: what the service is known to take; of a server that is not known, all.
     """
 
     kind: str = ""
@@ -112,6 +120,7 @@ class HttpProviderConfig(ConfigTable):
     proxy: Annotated[Secret, AfterValidator(_proxy)] | None = None
     ca_file: FilePath | None = None
     max_concurrency: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+    sends_back: Annotated[Literal["all"] | tuple[Name, ...], BeforeValidator(_names)] | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> HttpProviderConfig:
@@ -149,6 +158,12 @@ class PluginConfig(ServiceConfig):
     """
 
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_its_own_wire(self) -> PluginConfig:
+        if self.sends_back is not None:
+            raise broken_rule("sends_back", "is not known to providers that a package makes by itself")
+        return self
 
 
 class OllamaConfig(HttpProviderConfig, OwnMachine):

@@ -296,7 +296,8 @@ def _failed(target: str, limits: Sequence[Limit], error: Exception) -> Reserved 
 def _unpriced(target: str, limit: Limit) -> Refused:
     error = BudgetExceededError(
         f"the cost of {target} has no known upper bound; budget {limit.name} refuses unpriced targets: add its "
-        "price to [[prices]] and pass max_tokens, or set on_unpriced = 'allow'",
+        "price to [[prices]] and pass max_tokens (for a file or a video also add the model's context_tokens to "
+        "[[models]]), or set on_unpriced = 'allow'",
         budget=limit.name,
         resets_at=limit.span.ends_at,
     )

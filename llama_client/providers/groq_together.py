@@ -10,6 +10,7 @@ from llama_client.providers.wire.errors import Failure
 from llama_client.providers.wire.openai_codec import CompatibleCodec
 from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
 from llama_client.providers.wire.usage import below
+from llama_client.types.request import NamedToolChoice
 
 
 class GroqCodec(CompatibleCodec):
@@ -24,12 +25,12 @@ class GroqCodec(CompatibleCodec):
         request, text = call.request, failure.error.get("failed_generation")
         if failure.code != "tool_use_failed" or not isinstance(text, str) or request.tool_choice == "none":
             return None
-        found = tool_calls_in(text, request.tools or ())
+        found = tool_calls_in(text, request.functions)
         if found is None:
             return None
         content, calls = found
         choice = request.tool_choice
-        if not isinstance(choice, str | None) and any(name != choice.function.name for name, _ in calls):
+        if isinstance(choice, NamedToolChoice) and any(name != choice.function.name for name, _ in calls):
             return None
         call.facts.warn(f"{call.target} rejected its own tool call, which is valid and was rescued from its text")
         call.facts.body = dict(failure.body) if isinstance(failure.body, Mapping) else None

@@ -39,7 +39,8 @@ class Ollama(HttpService):
 
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
         if isinstance(table, OllamaConfig):
-            return OllamaCodec(abilities, options=table.options, keep_alive=table.keep_alive)
+            quirks = self._quirks(table)
+            return OllamaCodec(abilities, options=table.options, keep_alive=table.keep_alive, quirks=quirks)
         return OllamaCodec(abilities, options={})
 
     def key_variable_for(self, table: HttpProviderConfig, environ: Mapping[str, str]) -> str | None:

@@ -40,10 +40,21 @@ class Quirks:
         always: Fields of every body.
         stream_usage: `ask`: a stream has its usage if `stream_options` asks; `unasked`: always; `never`: always, and
             `stream_options` is refused.
-        is_strict: Whether it refuses unknown fields of messages, so that `name` is left out.
+        is_strict: Whether it refuses unknown fields of messages, parts and tools: `name` and marks of what is to be
+            cached are left out, others are refused before they are sent.
         keeps_developer: Whether it knows the role `developer`; else it is sent as `system`.
         stop_is_list: Whether `stop` must be a list.
         tool_call_id_chars: The number of letters and digits in a tool call's id; None: any.
+        sends_back: The fields of an answer's message and tool calls that it takes back (`reasoning_content`;
+            `content_parts`: the content as a list with its reasoning); None: all that it has sent.
+        own_only: Whether it takes these only of its own answers (a model that does not reason refuses `reasoning`), so
+            that they are left out of a message whose maker is unknown.
+        takes: Further names that a strict service knows on messages, parts and tools.
+        part_types: The types of content parts that it knows; None: not known, and any is sent.
+        tool_types: The types of tools that it knows; None: as above.
+        needs: What an assistant message must have in a conversation with tools, and what stands for it where the
+            message has none: another target made it.
+        calls_need: The same for the first tool call of a message.
     """
 
     refuses: frozenset[str] = frozenset()
@@ -61,6 +72,13 @@ class Quirks:
     keeps_developer: bool = False
     stop_is_list: bool = False
     tool_call_id_chars: int | None = None
+    sends_back: frozenset[str] | None = None
+    own_only: bool = False
+    takes: frozenset[str] = frozenset()
+    part_types: frozenset[str] | None = None
+    tool_types: frozenset[str] | None = None
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    calls_need: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_QUIRKS = Quirks()
@@ -168,6 +186,10 @@ _FEW_EFFORTS = ("low", "medium", "high")
 _ONLY_MAX_TOKENS = {"max_completion_tokens": ("max_tokens",)}
 _NO_SAMPLERS = frozenset({"top_k", "min_p", "repetition_penalty"})
 _PENALTIES = ("frequency_penalty", "presence_penalty")
+_REASONING, _REASONING_CONTENT = frozenset({"reasoning"}), frozenset({"reasoning_content"})
+_FUNCTIONS, _TEXT_AND_IMAGES = frozenset({"function"}), frozenset({"text", "image_url"})
+# What OpenAI itself takes back; another server of that kind gets all that it has sent.
+OPENAI_SENDS_BACK = frozenset({"annotations", "audio", "function_call"})
 
 # At most ten lines each. Unknown facts are left out; none was tried against a live service.
 # fmt: off
@@ -179,7 +201,8 @@ _ROWS = (
         quirks=Quirks(
             refuses=_NO_SAMPLERS | {"logprobs", "top_logprobs", "logit_bias"}, adds=frozenset({"reasoning_format"}),
             only={"n": (1,), "reasoning_effort": ("none", "default", *_FEW_EFFORTS)}, without_effect=_PENALTIES,
-            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True),
+            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True, sends_back=_REASONING,
+            own_only=True, part_types=_TEXT_AND_IMAGES | {"document"}),
         codec="llama_client.providers.groq_together:GroqCodec", verified="2026-11-23: groq 1.7.0, its documentation"),
     Service(
         name="together", title="Together's cloud", base_url="https://api.together.ai/v1", price_source="together",
@@ -188,13 +211,15 @@ _ROWS = (
         url_variable="TOGETHER_BASE_URL", codec="llama_client.providers.groq_together:TogetherCodec",
         quirks=Quirks(refuses=frozenset({"service_tier", "user"}), only={"parallel_tool_calls": (True,)},
             renames={**_ONLY_MAX_TOKENS, "parallel_tool_calls": ()}, stop_is_list=True,
-            effort_none={"reasoning": {"enabled": False}}),
+            effort_none={"reasoning": {"enabled": False}}, sends_back=_REASONING | _REASONING_CONTENT),
         verified="2026-11-23: together 3.1.1, Together's documentation"),
     Service(
         name="ollama", title="an Ollama server, through its own API", base_url="http://127.0.0.1:11434", sdk="",
         hosts=("ollama.com",), key_variables=("OLLAMA_API_KEY",), keys_url="https://ollama.com/settings/keys",
         docs_url="https://docs.ollama.com", url_variable="OLLAMA_HOST", is_local=True, continues=True,
-        client="llama_client.providers.ollama:Ollama", verified="2026-11-23: ollama's source"),
+        client="llama_client.providers.ollama:Ollama", verified="2026-11-23: ollama's source",
+        quirks=Quirks(is_strict=True, sends_back=frozenset({"thinking"}), part_types=_TEXT_AND_IMAGES,
+            tool_types=_FUNCTIONS)),
     Service(
         name="openai", title="OpenAI, and with a base_url any OpenAI-compatible server", is_any_server=True,
         base_url="https://api.openai.com/v1", key_variables=("OPENAI_API_KEY",), url_variable="OPENAI_BASE_URL",
@@ -210,7 +235,7 @@ _ROWS = (
         models={"accounts/fireworks/models/gpt-oss-20b": "gpt-oss-20b",
             "accounts/fireworks/models/muse-spark-open": "muse-spark-open"},
         # Else it lowers max_tokens silently.
-        quirks=Quirks(always={"context_length_exceeded_behavior": "error"}),
+        quirks=Quirks(always={"context_length_exceeded_behavior": "error"}, sends_back=_REASONING_CONTENT),
         verified="2026-11-29: fireworks-ai 1.2.30"),
     Service(
         name="deepinfra", title="DeepInfra's cloud", base_url="https://api.deepinfra.com/v1/openai",
@@ -226,7 +251,8 @@ _ROWS = (
         docs_url="https://inference-docs.cerebras.ai", price_source="cerebras",
         models={"gpt-oss-120b": "gpt-oss-120b", "qwen-3.8-27b": "qwen3.8-27b"},
         quirks=Quirks(refuses=_NO_SAMPLERS, renames={"max_tokens": ("max_completion_tokens",)}, max_stops=4,
-            without_effect=("logit_bias",), is_strict=True),
+            without_effect=("logit_bias",), is_strict=True, sends_back=_REASONING, own_only=True,
+            part_types=_TEXT_AND_IMAGES | {"image"}, tool_types=_FUNCTIONS),
         verified="2026-11-29: cerebras-cloud-sdk 1.91.0"),
     Service(
         name="sambanova", title="SambaNova's cloud", base_url="https://api.sambanova.ai/v1",
@@ -257,8 +283,9 @@ _ROWS = (
         keys_url="https://console.mistral.ai/api-keys", docs_url="https://docs.mistral.ai",
         models={"mistral-small-latest": "", "mistral-small-2603": "", "ministral-8b-2512": ""},
         quirks=Quirks(refuses=frozenset({"min_p", "user", "logit_bias"}), stream_usage="never", is_strict=True,
-            renames={**_ONLY_MAX_TOKENS, "seed": ("random_seed",)}, tool_call_id_chars=9),
-        verified="2026-11-29: mistralai 3.7.0"),
+            renames={**_ONLY_MAX_TOKENS, "seed": ("random_seed",)}, tool_call_id_chars=9, takes=frozenset({"prefix"}),
+            sends_back=frozenset({"content_parts"}), tool_types=_FUNCTIONS, part_types=_TEXT_AND_IMAGES |
+            {"document_url", "input_audio", "file", "reference", "thinking"}), verified="2026-11-29: mistralai 3.7.0"),
     Service(
         name="deepseek", title="DeepSeek's cloud", base_url="https://api.deepseek.com", price_source="deepseek",
         key_variables=("DEEPSEEK_API_KEY",), keys_url="https://platform.deepseek.com",
@@ -266,7 +293,9 @@ _ROWS = (
         price_doubt="DeepSeek charges more at the busy hours of Chinese workdays, which are not known exactly",
         quirks=Quirks(refuses=_NO_SAMPLERS | {"seed", "parallel_tool_calls"}, only={"n": (1,)},
             without_effect=_PENALTIES, renames=_ONLY_MAX_TOKENS, effort_none={"thinking": {"type": "disabled"}},
-            refused_formats=frozenset({"json_schema"})), verified="2026-11-29: its documentation"),
+            refused_formats=frozenset({"json_schema"}), sends_back=_REASONING_CONTENT,
+            needs={"reasoning_content": " "}),  # an empty one is refused
+        verified="2026-11-29: its documentation, and reports of what it refuses"),
     Service(
         name="xai", title="xAI's cloud", base_url="https://api.x.ai/v1", key_variables=("XAI_API_KEY",),
         keys_url="https://console.x.ai", docs_url="https://docs.x.ai", price_source="x-ai", timeout_s=900.0,
@@ -277,7 +306,7 @@ _ROWS = (
         base_url="https://router.huggingface.co/v1", key_variables=("HF_TOKEN",),
         keys_url="https://huggingface.co/settings/tokens", docs_url="https://huggingface.co/docs/inference-providers",
         models={"openai/gpt-oss-120b": "gpt-oss-120b", "Qwen/Qwen3.8-27B": "qwen3.8-27b"},
-        quirks=Quirks(only={"n": (1,)}, renames=_ONLY_MAX_TOKENS, is_strict=True),
+        quirks=Quirks(only={"n": (1,)}, renames=_ONLY_MAX_TOKENS, is_strict=True, sends_back=frozenset()),
         verified="2026-11-29: huggingface_hub 2.4.0, its documentation; prices hang on the partner"),
     Service(
         name="gemini", title="Google's Gemini API", price_source="google",
@@ -285,7 +314,9 @@ _ROWS = (
         keys_url="https://aistudio.google.com/apikey", docs_url="https://ai.google.dev/gemini-api/docs/openai",
         models={"gemini-3.8-flash": "", "gemma-4-31b-it": ""},
         quirks=Quirks(refuses=_NO_SAMPLERS | {*_PENALTIES, "seed"}, is_strict=True,
-            only={"reasoning_effort": ("none", "minimal", *_FEW_EFFORTS)}),
+            only={"reasoning_effort": ("none", "minimal", *_FEW_EFFORTS)}, sends_back=frozenset({"extra_content"}),
+            # Its documentation names this text for calls that another model has made.
+            calls_need={"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}),
         verified="2026-11-29: its documentation and reports; what it refuses may have become less"),
     Service(
         name="lmstudio", title="LM Studio", base_url="http://127.0.0.1:1234/v1", is_local=True,

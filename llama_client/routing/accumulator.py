@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import starmap
 from typing import Any, NamedTuple
 
+from llama_client.routing.pieces import Kept, content_of, merged
 from llama_client.types.completion import (
     ChatCompletionChunk,
     Choice,
@@ -18,6 +20,7 @@ from llama_client.types.completion import (
     Usage,
     unchecked,
 )
+from llama_client.types.server_fields import CONTENT_PARTS, REASONING_NAMES
 
 
 @dataclass(slots=True)
@@ -25,6 +28,9 @@ class _ToolCallParts:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    # Fields that the server adds to the call, and to its function.
+    kept: list[Mapping[str, Any]] = field(default_factory=list)
+    function_kept: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -36,11 +42,15 @@ class _ChoiceParts:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     refusal_logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: str | None = None
+    kept: list[Kept] = field(default_factory=list)
+    made_by: str | None = None
 
 
 class Accumulator:
-    def __init__(self, beginning: Accumulator | None = None) -> None:
-        """`beginning`: the interrupted answer that this one continues."""
+    def __init__(self, beginning: Accumulator | None = None, made_by: str | None = None) -> None:
+        """`beginning`: the interrupted answer that this one continues; `made_by`: the target."""
+        # An answer of two targets goes back to neither with what is not plain.
+        self._made_by = made_by if beginning is None else ""
         self.first: ChatCompletionChunk | None = None
         self.usage: Usage | None = None
         self.has_content = False
@@ -48,7 +58,8 @@ class Accumulator:
         self._choices: dict[int, _ChoiceParts] = {}
         if beginning is not None:
             parts = beginning._choices[0]
-            self._choices[0] = _ChoiceParts(content=list(parts.content), reasoning=list(parts.reasoning))
+            content, reasoning = list(parts.content), list(parts.reasoning)
+            self._choices[0] = _ChoiceParts(content=content, reasoning=reasoning, made_by=self._made_by)
         self._beginning = beginning
         self._inherited_bytes = 0 if beginning is None else self._bytes()
 
@@ -63,7 +74,8 @@ class Accumulator:
             delta = choice.delta
             parts = self._choices.get(choice.index)
             if parts is None:
-                parts = self._choices[choice.index] = _ChoiceParts()
+                parts = self._choices[choice.index] = _ChoiceParts(made_by=self._made_by)
+            texts = len(parts.content)
             if delta.content:
                 self.has_content = True
                 parts.content.append(delta.content)
@@ -76,6 +88,8 @@ class Accumulator:
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:
                 self.has_content = self.has_content or delta.has_content
                 _add_rest(parts, choice)
+            if delta.__pydantic_extra__:
+                parts.kept.append(Kept(delta.__pydantic_extra__, texts, len(parts.content)))
 
     @property
     def is_complete(self) -> bool:
@@ -128,7 +142,8 @@ class Accumulator:
             return self.choices()
         whole, before = self._choices[0], self._beginning._choices[0]
         content, reasoning = whole.content[len(before.content) :], whole.reasoning[len(before.reasoning) :]
-        return [_choice(0, replace(whole, content=content, reasoning=reasoning))]
+        # Its places count the texts of the whole.
+        return [_choice(0, replace(whole, content=content, reasoning=reasoning, kept=[]))]
 
 
 def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
@@ -137,7 +152,11 @@ def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
     for delta in choice.delta.tool_calls or ():
         call = parts.tool_calls.setdefault(delta.index, _ToolCallParts())
         call.id = delta.id or call.id
+        if delta.__pydantic_extra__:
+            call.kept.append(delta.__pydantic_extra__)
         if delta.function is not None:
+            if delta.function.__pydantic_extra__:
+                call.function_kept.append(delta.function.__pydantic_extra__)
             call.name = call.name or delta.function.name or ""
             if delta.function.arguments:
                 call.arguments.append(delta.function.arguments)
@@ -149,10 +168,7 @@ def _add_rest(parts: _ChoiceParts, choice: ChunkChoice) -> None:
 def _choice(index: int, parts: _ChoiceParts) -> Choice:
     # A tool call without arguments takes none, unless the answer was cut before they came.
     nothing = "" if parts.finish_reason in (None, "length") else "{}"
-    calls = []
-    for _, call in sorted(parts.tool_calls.items()):
-        function = unchecked(FunctionCall, {"name": call.name, "arguments": "".join(call.arguments) or nothing})
-        calls.append(unchecked(ToolCall, {"id": call.id, "type": "function", "function": function}))
+    calls = [_tool_call(call, nothing) for _, call in sorted(parts.tool_calls.items())] if parts.tool_calls else []
     # An empty answer is an empty text; None only beside a tool call or a refusal.
     no_text = bool(calls or parts.refusal)
     message = {
@@ -163,16 +179,45 @@ def _choice(index: int, parts: _ChoiceParts) -> Choice:
         "refusal": "".join(parts.refusal) or None,
         "parsed": None,
     }
+    kept = _kept(parts, message["reasoning"]) if parts.kept else {}
     logprobs = None
     if parts.logprobs or parts.refusal_logprobs:
         logprobs = ChoiceLogprobs(content=parts.logprobs or None, refusal=parts.refusal_logprobs or None)
     values = {
         "index": index,
-        "message": unchecked(Message, message),
+        "message": unchecked(Message, message, {"_made_by": parts.made_by}, kept),
         "finish_reason": parts.finish_reason,
         "logprobs": logprobs,
     }
     return unchecked(Choice, values)
+
+
+def _tool_call(call: _ToolCallParts, nothing: str) -> ToolCall:
+    kept = merged(call.kept) if call.kept else {}
+    function_kept = merged(call.function_kept) if call.function_kept else {}
+    values = {"name": call.name or _name_in(kept), "arguments": "".join(call.arguments) or nothing}
+    function = unchecked(FunctionCall, values, extra=function_kept)
+    return unchecked(ToolCall, {"id": call.id, "type": "function", "function": function}, extra=kept)
+
+
+def _name_in(kept: Mapping[str, Any]) -> str:
+    """The name of a tool of another type, as in OpenAI's `{"type": "custom", "custom": {"name": ...}}`."""
+    called = kept.get(kept.get("tool_type", ""))
+    name = called.get("name") if isinstance(called, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _kept(parts: _ChoiceParts, reasoning: object) -> dict[str, Any]:
+    """What the server has put on the message beside our fields."""
+    kept = merged([{name: fields[name] for name in fields if name != CONTENT_PARTS} for fields, _, _ in parts.kept])
+    content = content_of(parts.kept, parts.content)
+    if content is not None:
+        kept[CONTENT_PARTS] = content
+    for name in REASONING_NAMES:
+        # The same text, under the name that the server gave it: held once.
+        if isinstance(kept.get(name), str) and kept[name] == reasoning:
+            kept[name] = reasoning
+    return kept
 
 
 class Interrupted(NamedTuple):

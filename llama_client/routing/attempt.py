@@ -109,7 +109,8 @@ class RunningAttempt:
         # Set where an `AnswerForm` has parsed them.
         self.choices: list[Choice] | None = None
         continued = step.candidate.continued
-        self.answer = Accumulator(continued.answer if continued is not None else None)
+        made_by = f"{call.provider}/{call.model}"
+        self.answer = Accumulator(continued.answer if continued is not None else None, made_by)
         self.started_at = clock.monotonic()
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None

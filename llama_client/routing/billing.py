@@ -90,7 +90,11 @@ class Billing:
             has_count = bool(usage.completion_tokens) or not answer.answer_bytes
             if not (is_whole and has_count and usage.prompt_tokens):
                 output = usage.completion_tokens if is_whole and has_count else None
-                known = {"prompt_tokens": usage.prompt_tokens or None, "completion_tokens": output, "total_tokens": None}
+                known = {
+                    "prompt_tokens": usage.prompt_tokens or None,
+                    "completion_tokens": output,
+                    "total_tokens": None,
+                }
                 usage = usage.model_copy(update=known)
         return counted(usage, lambda: self._estimated(attempt, error))
 
@@ -153,7 +157,9 @@ class Reserver(NamedTuple):
         if any(name.casefold() in _ENLARGING for name in request.extra_body or ()):
             # The answer may be longer than `max_tokens`.
             most = None
-        cases = [worst_case(price, request, size, most, step.timeout_s) for price in self._prices(candidate, at)]
+        context = self.providers.context_tokens(target.provider_name, target.model)
+        prices = self._prices(candidate, at)
+        cases = [worst_case(price, request, size, most, step.timeout_s, context) for price in prices]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
         limits = self.budgets.limits(target.provider_name, tags, at)
@@ -181,17 +187,23 @@ def longest_answer(candidate: Candidate, providers: Providers) -> int | None:
 
 @exactly
 def worst_case(
-    price: Price | None, request: ChatRequest, size: RequestSize, most_output_tokens: int | None, timeout_s: float
+    price: Price | None,
+    request: ChatRequest,
+    size: RequestSize,
+    most_output_tokens: int | None,
+    timeout_s: float,
+    context_tokens: int | None,
 ) -> WorstCase | None:
     """The most that an attempt can cost; None: unknown."""
     if isinstance(price, HourPrice):
         return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
-    if price is None or most_output_tokens is None:
+    tokens = size.most_input_tokens if size.is_bounded else context_tokens
+    if price is None or most_output_tokens is None or tokens is None:
         return None
     choices = request.n or 1
-    tokens, output_tokens = size.most_input_tokens, choices * most_output_tokens
+    output_tokens = choices * most_output_tokens
     # All of the prompt may come from the cache, or go there, which may cost more.
     of_caches = ((0, 0), (tokens, 0), (0, tokens))
     whole = max((price.parts(tokens, output_tokens, *each) for each in of_caches), key=lambda parts: parts.usd)
-    a_token = price.parts(size.most_input_tokens, choices * _MTOK).output_usd / _MTOK
+    a_token = price.parts(tokens, choices * _MTOK).output_usd / _MTOK
     return WorstCase(whole.usd, whole.usd - whole.output_usd, a_token or None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llama_client.errors import LlamaClientError, LocalOnlyError, UnsupportedFeatureError
 from llama_client.providers.base import AttemptFacts, ProviderCall
 from llama_client.routing.request_size import RequestSize
+from llama_client.types.media import is_medium
 
 if TYPE_CHECKING:
     from llama_client.routing.accumulator import Interrupted
@@ -98,7 +99,7 @@ class Candidate:
         if not self.health.refusals.by_feature:
             return
         for (param, value), why in self.health.refusals.current(self.health.clock.monotonic()):
-            if _feature(self.request, param, is_lasting=value is None) == (param, value):
+            if _feature(self.request, param, is_lasting=value is None or param == "messages") == (param, value):
                 raise call.unsupported(param, f"it was refused within the last minutes ({why})")
 
     def remember(self, error: UnsupportedFeatureError) -> None:
@@ -125,7 +126,11 @@ class Candidate:
 def _feature(request: ChatRequest, param: str, *, is_lasting: bool) -> Feature | None:
     """What a request asks for with a parameter; None: nothing, or nothing that another request would ask for too."""
     if param == "messages":
-        return (param, None) if is_lasting and request.has_images else None
+        media = {part.type for part in request.parts if is_medium(part)}
+        if not is_lasting or not media:
+            return None
+        # Who sees no images may yet read files, and the reverse.
+        return param, None if media == {"image_url"} else ", ".join(sorted(media))
     if param not in request.set_parameters:
         return None
     value = getattr(request, param)

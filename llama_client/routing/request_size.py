@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from llama_client.types.media import is_medium, texts_in, texts_in_extra
+from llama_client.types.messages import ImagePart
+
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
@@ -54,14 +57,18 @@ class RequestSize:
             if isinstance(message.content, str):
                 texts.append(message.content)
             elif message.content is not None:
-                texts += [part.text for part in message.content if part.type == "text"]
+                texts += [text for part in message.content for text in texts_in(part)]
             if message.name is not None:
                 texts.append(message.name)
+            if message.__pydantic_extra__:
+                texts += texts_in_extra(message)
             if message.role == "tool":
                 texts.append(message.tool_call_id)
             elif message.role == "assistant":
                 for call in message.tool_calls or ():
-                    texts += [call.id, call.function.name, call.function.arguments]
+                    texts += [call.id, *texts_in_extra(call)]
+                    if call.function is not None:
+                        texts += [call.function.name, call.function.arguments]
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
         text = "".join(texts)
@@ -70,36 +77,36 @@ class RequestSize:
 
     @property
     def plain_parameters(self) -> frozenset[str] | None:
-        """The parameters that are set; None: support depends on their values, or there are images."""
+        """The parameters that are set; None: support depends on their values, or messages have more than texts."""
         if self._plain_parameters == _NOT_FOUND_YET:
             names = self._request.set_parameters
             is_plain = names <= _PLAIN_PARAMETERS
             for message in self._request.messages:
-                is_plain = is_plain and isinstance(message.content, str)
+                is_plain = is_plain and isinstance(message.content, str) and not message.__pydantic_extra__
             self._plain_parameters = names if is_plain else None
         return self._plain_parameters
 
     @property
-    def _images(self) -> int:
-        return sum(
-            part.type != "text"
-            for message in self._request.messages
-            if isinstance(message.content, tuple)
-            for part in message.content
-        )
+    def _media(self) -> int:
+        return sum(is_medium(part) for part in self._request.parts)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the prompt has an upper bound: of a file or a video neither the bytes nor the pages are one."""
+        return all(isinstance(part, ImagePart) or not is_medium(part) for part in self._request.parts)
 
     @property
     def input_tokens(self) -> float:
-        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._images
+        own = _TOKENS_A_MESSAGE * len(self._request.messages) + _TOKENS_AN_IMAGE * self._media
         return self._text_bytes / BYTES_PER_TOKEN + own
 
     @property
     def most_input_tokens(self) -> int:
-        """The upper bound of the prompt's tokens: a token has a byte or more."""
+        """The upper bound of the prompt's tokens, where it `is_bounded`: a token has a byte or more."""
         form = self._request.response_format
         schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
         own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
-        return self._text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._images
+        return self._text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._media
 
     @property
     def least_input_tokens(self) -> float:

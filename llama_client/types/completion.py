@@ -30,6 +30,12 @@ class AnswerModel(DeferredModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
 
+class OpenAnswerModel(AnswerModel):
+    """A part of an answer that keeps fields which a provider adds, in `model_extra` and as attributes."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+
 PartT = TypeVar("PartT", bound=AnswerModel)
 # What pydantic keeps of an instance, past its own `__setattr__`.
 _set_values, _set_names, _set_extra, _set_private = (
@@ -38,12 +44,17 @@ _set_values, _set_names, _set_extra, _set_private = (
 )
 
 
-def unchecked(part: type[PartT], values: dict[str, Any], private: dict[str, Any] | None = None) -> PartT:
+def unchecked(
+    part: type[PartT],
+    values: dict[str, Any],
+    private: dict[str, Any] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> PartT:
     """A part of valid values, one for each field: pydantic would take several times as long to check them again."""
     made = part.__new__(part)
     _set_values(made, values)
     _set_names(made, set(values))
-    _set_extra(made, None)
+    _set_extra(made, extra)
     _set_private(made, private)
     return made
 
@@ -231,7 +242,7 @@ MAX_CHOICES = 2048
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
-class FunctionCall(AnswerModel):
+class FunctionCall(OpenAnswerModel):
     """The function that a tool call names.
 
     Attributes:
@@ -243,13 +254,15 @@ class FunctionCall(AnswerModel):
     arguments: str
 
 
-class ToolCall(AnswerModel):
-    """One tool call of an answer.
+class ToolCall(OpenAnswerModel):
+    """One tool call of an answer. `model_extra` has what the server put on it beside these (a signature, say).
+
+    A call of a tool of another type than `function` is in `model_extra` as a whole, with that type as `tool_type`.
 
     Attributes:
         id: The `tool_call_id` of the message with the tool's result.
         type: Always `function`.
-        function: The function to call.
+        function: The function to call; of a tool of another type, its name alone.
     """
 
     id: str
@@ -296,14 +309,20 @@ class ChoiceLogprobs(AnswerModel):
 class Message(ParsedModel[Parsed_co]):
     """The message of an answer. It may be used as it is in the next request's `messages`.
 
+    What the server put on it beside these fields (`reasoning_content`, `reasoning_details`, ...) is kept: in
+    `model_extra`, and as attributes. It goes back, with `reasoning`, to the target that made the message, and to no
+    other. `content_parts` is the content as the server sent it, where that was a list with more than texts.
+
     Attributes:
         role: Always `assistant`.
         content: The text; None if there is none (a tool call, say).
         tool_calls: The model's tool calls.
-        reasoning: The model's reasoning, if it is separate from the answer. It is never sent back.
+        reasoning: The model's reasoning, if it is separate from the answer, under whatever name it came.
         refusal: The text of a refusal.
         parsed: The answer as an object, from `parse`.
     """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     role: Literal["assistant"] = "assistant"
     content: str | None = None
@@ -311,6 +330,8 @@ class Message(ParsedModel[Parsed_co]):
     reasoning: str | None = None
     refusal: str | None = None
     parsed: Parsed_co | None = None
+    # The target that made it. "": more than one did. None: unknown.
+    _made_by: str | None = PrivateAttr(default=None)
 
 
 class Choice(ParsedModel[Parsed_co]):
@@ -486,9 +507,16 @@ def _openai_body(answer: ChatCompletion | ChatCompletionChunk) -> dict[str, Any]
     return body
 
 
+# Of OpenAI's own types, which another server's fields of these names would not fit.
+_OPENAI_TYPED = frozenset({"annotations", "audio", "function_call"})
+
+
 def _openai_choice(choice: Choice | ChunkChoice, said: Message | Delta) -> dict[str, Any]:
     """A choice; a message, other than a delta, has its content and refusal also where they are None."""
-    fields = said.model_dump(mode="json", include={"role", "content", "tool_calls", "refusal"}, exclude_none=True)
+    kept = said.model_extra.keys() - _OPENAI_TYPED if said.model_extra else set()
+    fields = said.model_dump(
+        mode="json", include={"role", "content", "tool_calls", "refusal", *kept}, exclude_none=True
+    )
     if isinstance(said, Message):
         fields |= {"content": said.content, "refusal": said.refusal}
     return {
@@ -500,7 +528,7 @@ def _openai_choice(choice: Choice | ChunkChoice, said: Message | Delta) -> dict[
     }
 
 
-class FunctionDelta(AnswerModel):
+class FunctionDelta(OpenAnswerModel):
     """A part of a function call.
 
     Attributes:
@@ -512,7 +540,7 @@ class FunctionDelta(AnswerModel):
     arguments: str | None = None
 
 
-class ToolCallDelta(AnswerModel):
+class ToolCallDelta(OpenAnswerModel):
     """A part of a tool call.
 
     Attributes:
@@ -528,8 +556,8 @@ class ToolCallDelta(AnswerModel):
     function: FunctionDelta | None = None
 
 
-class Delta(AnswerModel):
-    """What a chunk adds to the message.
+class Delta(OpenAnswerModel):
+    """What a chunk adds to the message. `model_extra` has the parts of what else the server puts on it.
 
     Attributes:
         role: `assistant`, in one chunk only.

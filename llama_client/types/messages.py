@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,8 +21,11 @@ from pydantic import (
     Tag,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from llama_client.types.completion import Message, ToolCall
 from llama_client.types.deferred import DeferredModel
+from llama_client.types.server_fields import CONTENT_PARTS, REASONING_NAMES
 from llama_client.validation import broken_rule
 
 # Groq accepts 20 MB by address and 4 MB inline; llama.cpp and Ollama scale every image down.
@@ -50,12 +53,17 @@ MAX_COUNT = 2**31 - 1
 MAX_TIMEOUT_S = 1_000_000
 
 
-def _json_object(value: dict[str, Any]) -> dict[str, Any]:
+def _json_value(value: Any) -> Any:
     """A deep copy, which the caller cannot change later."""
     try:
-        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+        text = value if type(value) is str else json.dumps(value, allow_nan=False, ensure_ascii=False)
+        encoded = text.encode()
+        copy = value if type(value) is str else json.loads(encoded)
     except (TypeError, ValueError, RecursionError) as error:
-        raise broken_rule("", f"must contain only JSON values ({type(error).__name__}: {error})") from None
+        base64 = "; bytes go as base64 text" if "bytes" in str(error) else ""
+        raise broken_rule("", f"must contain only JSON values ({type(error).__name__}: {error}){base64}") from None
+    if len(text) > _MAX_TEXT_CHARS:
+        raise broken_rule("", f"must have at most {_MAX_TEXT_CHARS} characters as JSON, got {len(text)}")
     return copy
 
 
@@ -80,18 +88,10 @@ def header_value(value: str) -> str:
 # The bounds also make pydantic refuse lone surrogates, which JSON cannot express.
 Text = Annotated[StrictStr, Field(max_length=_MAX_TEXT_CHARS)]
 SomeText = Annotated[StrictStr, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
+JsonValue = Annotated[Any, AfterValidator(_json_value)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json_value)]
 HeaderName = Annotated[Text, AfterValidator(header_name)]
 HeaderValue = Annotated[Text, AfterValidator(header_value)]
-
-
-# Keys of an answer's message that most providers refuse in a request.
-_ANSWER_ONLY_KEYS = frozenset(
-    {
-        "reasoning", "reasoning_content", "thinking", "refusal", "parsed", "annotations", "audio", "function_call",
-        "executed_tools", "reasoning_details",
-    }
-)  # fmt: skip
 
 
 class RequestPart(DeferredModel):
@@ -100,7 +100,16 @@ class RequestPart(DeferredModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
-class TextPart(RequestPart):
+class OpenPart(RequestPart):
+    """A part of a request that takes any further name: what servers know beyond OpenAI's, and we do not."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    if not TYPE_CHECKING:
+        # Type checkers would take it for a parameter.
+        __pydantic_extra__: dict[str, JsonValue]
+
+
+class TextPart(OpenPart):
     type: Literal["text"]
     text: Text
 
@@ -133,27 +142,50 @@ def _is_web_address(text: str) -> bool:
         return False
 
 
-class ImageURL(RequestPart):
+class ImageURL(OpenPart):
     """An image: an address, or a `data:` URI, also made from bytes and files."""
 
     url: Annotated[SomeText, BeforeValidator(_image_url)]
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Text | None = None
 
 
-class ImagePart(RequestPart):
+def _with_url(value: object) -> object:
+    # Mistral's shorter form.
+    return {"url": value} if isinstance(value, str | bytes | bytearray | Path) else value
+
+
+class ImagePart(OpenPart):
     type: Literal["image_url"]
-    image_url: ImageURL
+    image_url: Annotated[ImageURL, BeforeValidator(_with_url)]
+
+
+class OtherPart(OpenPart):
+    """A part of any other type: a file, a video, a sound, or what a server has beyond these."""
+
+    type: SomeText
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> OtherPart:
+        if not self.__pydantic_extra__:
+            raise broken_rule("", "a part needs its content beside the type")
+        return self
+
+
+def kind_of(part: object) -> object:
+    return part.get("type") if isinstance(part, Mapping) else getattr(part, "type", None)
 
 
 def _part_tag(part: object) -> str | None:
-    kind = part.get("type") if isinstance(part, Mapping) else getattr(part, "type", None)
-    return f"={kind}" if kind in ("text", "image_url") else None
+    kind = kind_of(part)
+    if kind in ("text", "image_url"):
+        return f"={kind}"
+    return "=other" if isinstance(kind, str) and kind else None
 
 
 ContentPart = Annotated[
-    Annotated[TextPart, Tag("=text")] | Annotated[ImagePart, Tag("=image_url")],
+    Annotated[TextPart, Tag("=text")] | Annotated[ImagePart, Tag("=image_url")] | Annotated[OtherPart, Tag("=other")],
     Discriminator(
-        _part_tag, custom_error_type="content_part", custom_error_message="type must be 'text' or 'image_url'"
+        _part_tag, custom_error_type="content_part", custom_error_message="type must be text, such as 'image_url'"
     ),
 ]
 
@@ -178,62 +210,140 @@ Content = Annotated[
 ]
 
 
-class PromptMessage(RequestPart):
+class PromptMessage(OpenPart):
     role: Literal["system", "developer", "user"]
     content: Content
     name: Text | None = None
 
 
-class CalledFunction(RequestPart):
+def _arguments(value: object) -> object:
+    # Some servers send an object, and such a message may be handed back as it came.
+    return json.dumps(_json_value(value), ensure_ascii=False) if isinstance(value, Mapping) else value
+
+
+class CalledFunction(OpenPart):
     name: SomeText
-    arguments: Text
+    arguments: Annotated[Text, BeforeValidator(_arguments)]
 
 
-class AssistantToolCall(RequestPart):
+class AssistantToolCall(OpenPart):
     id: Text
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: SomeText = "function"
+    function: CalledFunction | None = None
+
+    @model_validator(mode="after")
+    def _calls_something(self) -> AssistantToolCall:
+        if self.type == "function" and self.function is None:
+            raise broken_rule("function", "is required")
+        return self
 
 
-class AssistantMessage(RequestPart):
+# Under this name `plain_messages` tells who made a message. No server's field has it.
+_MADE_BY = "\0made_by"
+# What may stand for the content of an answer.
+_INSTEAD_OF_CONTENT = frozenset({*REASONING_NAMES, "reasoning_details", "thinking_blocks", "function_call", "audio"})
+
+
+class AssistantMessage(OpenPart):
     role: Literal["assistant"]
     content: Content | None = None
     name: Text | None = None
     tool_calls: Annotated[tuple[AssistantToolCall, ...], BeforeValidator(as_tuple)] | None = None
+    # The target that made it; None: unknown. Told only of what has more than a role and a text.
+    made_by: str | None = Field(default=None, alias="\0made_by", exclude=True)
 
     @model_validator(mode="after")
     def _says_something(self) -> AssistantMessage:
-        if self.content is None and not self.tool_calls:
+        extra = self.__pydantic_extra__
+        if self.content is None and not self.tool_calls and not (extra and extra.keys() & _INSTEAD_OF_CONTENT):
             raise broken_rule("content", "an assistant message needs content or tool_calls")
         return self
 
 
-class ToolMessage(RequestPart):
+class ToolMessage(OpenPart):
     role: Literal["tool"]
     content: Content
     tool_call_id: SomeText
     name: Text | None = None
 
 
+def _handed_back(message: Message[Any]) -> dict[str, Any]:
+    """The message of an earlier answer, with all that the server had put on it."""
+    extra = {name: value for name, value in (message.__pydantic_extra__ or {}).items() if _is_json(value)}
+    plain = {"role": message.role, "content": message.content, **extra}
+    parts = plain.get(CONTENT_PARTS)
+    if parts is not None and (not isinstance(parts, list) or text_of(parts) != (message.content or "")):
+        # The caller has written another content.
+        del plain[CONTENT_PARTS]
+        parts = None
+    if message.reasoning is not None and not parts and not any(name in plain for name in REASONING_NAMES):
+        plain["reasoning"] = message.reasoning
+    if message.tool_calls:
+        plain["tool_calls"] = [_called(call) for call in message.tool_calls]
+    if message._made_by is not None and len(plain) > 2:
+        plain[_MADE_BY] = message._made_by
+    return plain | {"refusal": message.refusal}
+
+
+def _called(call: ToolCall) -> dict[str, Any]:
+    extra = {name: value for name, value in (call.__pydantic_extra__ or {}).items() if _is_json(value)}
+    kind = extra.pop("tool_type", None)
+    if kind is not None:
+        return {**extra, "id": call.id, "type": kind}
+    own = {name: value for name, value in (call.function.__pydantic_extra__ or {}).items() if _is_json(value)}
+    function = {**own, "name": call.function.name, "arguments": call.function.arguments}
+    return {**extra, "id": call.id, "type": "function", "function": function}
+
+
+def _is_json(value: object) -> bool:
+    """Whether a value can be sent; a server's NaN cannot, and is no fault of the caller."""
+    if value is None:
+        return False
+    try:
+        _json_value(value)
+    except PydanticCustomError:
+        return False
+    return True
+
+
+def text_of(parts: Iterable[Any]) -> str:
+    """The text in the parts of an answer's content."""
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def _plain_message(message: object) -> object:
-    """A message, also the message object of an earlier reply, as a dict without None and answer-only keys."""
-    if isinstance(message, BaseModel):
-        message = message.model_dump(exclude_none=True)
+    """A message, also the message object of an earlier reply, as a dict without None and what is only ours."""
+    if isinstance(message, Message):
+        message = _handed_back(message)
+    else:
+        if isinstance(message, BaseModel):
+            message = message.model_dump(exclude_none=True)
+        if isinstance(message, Mapping) and _MADE_BY in message:
+            message = {key: value for key, value in message.items() if key != _MADE_BY}
     if not isinstance(message, Mapping):
         return message
-    plain = {key: value for key, value in message.items() if value is not None and key not in _ANSWER_ONLY_KEYS}
+    plain = {key: value for key, value in message.items() if value is not None}
     if message.get("role") != "assistant":
         return plain
+    plain.pop("parsed", None)
+    refusal = plain.pop("refusal", None)
     if isinstance(plain.get("tool_calls"), list | tuple):
         # Without the index, which only the parts of a stream have.
         plain["tool_calls"] = [
-            {key: value for key, value in call.items() if key != "index"} if isinstance(call, Mapping) else call
+            {key: value for key, value in call.items() if key != "index" and value is not None}
+            if isinstance(call, Mapping)
+            else call
             for call in plain["tool_calls"]
         ]
-    refusal = message.get("refusal")
+    if isinstance(plain.get("content"), list | tuple) and not plain["content"]:
+        plain["content"] = ""
     if "content" not in plain and not plain.get("tool_calls") and isinstance(refusal, str):
         # A message must have content.
         plain["content"] = refusal
+    if any(plain.get(name) == plain.get("reasoning") for name in REASONING_NAMES[1:] if name in plain):
+        # Our name for the same text, beside the server's own, in an answer that was saved as JSON.
+        plain.pop("reasoning", None)
     return plain
 
 

@@ -17,7 +17,8 @@ class TokenCount(AnswerModel):
 
     Attributes:
         tokens: The estimate.
-        most_tokens: The upper bound, which budgets use: a token has at least one byte.
+        most_tokens: The upper bound, which budgets use: a token has at least one byte. Files, videos and sounds, which
+            have no known bound, count in it as images do; a budget takes the model's context for them.
         status: `estimated`: from the prompt's bytes, without a tokenizer.
     """
 

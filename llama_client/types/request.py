@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Required, TypedDict
 
 from pydantic import (
@@ -22,15 +22,18 @@ from llama_client.types.completion import Message
 from llama_client.types.messages import (
     MAX_COUNT,
     MAX_TIMEOUT_S,
+    ContentPart,
     HeaderName,
     HeaderValue,
     ImagePart,
     JsonObject,
+    OpenPart,
     RequestMessage,
     RequestPart,
     SomeText,
     Text,
     as_tuple,
+    kind_of,
     plain_messages,
 )
 from llama_client.validation import broken_rule, first_problem, nearest
@@ -94,25 +97,51 @@ def _text_keys(value: object) -> object:
     return {str(key): bias for key, bias in value.items()} if isinstance(value, Mapping) else value
 
 
-class FunctionSpec(RequestPart):
+class FunctionSpec(OpenPart):
     name: Annotated[StrictStr, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Text | None = None
     parameters: JsonObject | None = None
     strict: StrictBool | None = None
 
 
-class Tool(RequestPart):
+class Tool(OpenPart):
     type: Literal["function"]
     function: FunctionSpec
 
 
-class NamedFunction(RequestPart):
+class OtherTool(OpenPart):
+    """A tool of any other type, which a server runs itself or knows beyond functions."""
+
+    type: SomeText
+
+
+class NamedFunction(OpenPart):
     name: SomeText
 
 
-class NamedToolChoice(RequestPart):
+class NamedToolChoice(OpenPart):
     type: Literal["function"]
     function: NamedFunction
+
+
+class OtherToolChoice(OpenPart):
+    type: SomeText
+
+
+def _tool_tag(tool: object) -> str | None:
+    kind = kind_of(tool)
+    if kind == "function":
+        return "=function"
+    return "=other" if isinstance(kind, str) and kind else None
+
+
+_BY_TYPE = Discriminator(
+    _tool_tag, custom_error_type="tool_type", custom_error_message="type must be text, such as 'function'"
+)
+AnyTool = Annotated[Annotated[Tool, Tag("=function")] | Annotated[OtherTool, Tag("=other")], _BY_TYPE]
+NamedChoice = Annotated[
+    Annotated[NamedToolChoice, Tag("=function")] | Annotated[OtherToolChoice, Tag("=other")], _BY_TYPE
+]
 
 
 class JsonSchema(RequestPart):
@@ -168,7 +197,7 @@ Stop = Annotated[
 # Short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
 ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("=text")] | Annotated[NamedToolChoice, Tag("=other")],
+    Annotated[Literal["auto", "none", "required"], Tag("=text")] | Annotated[NamedChoice, Tag("=other")],
     _TEXT_OR_NOT,
 ]
 
@@ -195,7 +224,7 @@ class ChatRequest(RequestPart):
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[tuple[Tool, ...], Field(max_length=128), BeforeValidator(as_tuple)] | None = None
+    tools: Annotated[tuple[AnyTool, ...], Field(max_length=128), BeforeValidator(as_tuple)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     reasoning_effort: Literal["none", "default", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
@@ -218,8 +247,8 @@ class ChatRequest(RequestPart):
             raise broken_rule("stream_options", "needs stream=True")
         if self.tools is None and self.tool_choice is None:
             return self
-        names = [tool.function.name for tool in self.tools or ()]
-        if self.tool_choice not in (None, "none") and not names:
+        names = [tool.function.name for tool in self.functions]
+        if self.tool_choice not in (None, "none") and not self.tools:
             raise broken_rule("tool_choice", "needs tools")
         if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
             raise broken_rule("tool_choice", f"names {self.tool_choice.function.name!r}, which is not among tools")
@@ -229,9 +258,18 @@ class ChatRequest(RequestPart):
         return self
 
     @property
+    def parts(self) -> Iterator[ContentPart]:
+        """The parts of every content that is a list of them."""
+        return (part for message in self.messages if isinstance(message.content, tuple) for part in message.content)
+
+    @property
     def has_images(self) -> bool:
-        parts = (message.content for message in self.messages if isinstance(message.content, tuple))
-        return any(isinstance(part, ImagePart) for content in parts for part in content)
+        return any(isinstance(part, ImagePart) for part in self.parts)
+
+    @property
+    def functions(self) -> list[Tool]:
+        """The tools that are functions."""
+        return [tool for tool in self.tools or () if isinstance(tool, Tool)]
 
     @property
     def stops(self) -> tuple[str, ...]:

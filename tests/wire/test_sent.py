@@ -362,14 +362,19 @@ def test_arguments_that_are_no_object_are_refused_for_ollama(arguments: str, mod
 # Messages.
 
 
-@each_kind
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    # By the field that each takes.
+    [(GROQ, "reasoning"), (TOGETHER, "reasoning_content"), (OPENAI, "reasoning_content"), (OLLAMA, "thinking")],
+    ids=str,
+)
 @calls
-def test_an_earlier_replys_message_goes_back_without_its_reasoning(kind: Kind, mode: str) -> None:
+def test_an_earlier_replys_message_goes_back_with_its_reasoning(kind: Kind, name: str, mode: str) -> None:
     thought = {"thinking": "Hm."} if kind is OLLAMA else {"reasoning": "Hm.", "reasoning_content": "Hm."}
     reply = send(kind, mode, message={"role": "assistant", "content": "They do.", **thought}).reply
     assert reply.choices[0].message.reasoning == "Hm."
     turns = [*MESSAGES, reply.choices[0].message, {"role": "user", "content": "Why?"}]
-    assert send(kind, mode, turns).body["messages"][1] == {"role": "assistant", "content": "They do."}
+    assert send(kind, mode, turns).body["messages"][1] == {"role": "assistant", "content": "They do.", name: "Hm."}
 
 
 @each_openai_like
@@ -395,7 +400,7 @@ def test_ollamas_own_tool_calls_go_back_as_objects(mode: str) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("key", ["reasoning", "reasoning_content", "thinking", "refusal", "parsed", "annotations"])
+@pytest.mark.parametrize("key", ["refusal", "parsed"])
 def test_what_only_answers_have_is_taken_out_of_messages(kind: Kind, key: str) -> None:
     plain = {"role": "assistant", "content": "They do."}
     turns = [*MESSAGES, {**plain, key: "x"}, *MESSAGES]

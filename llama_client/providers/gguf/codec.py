@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
-from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
+from llama_client.providers.base import AttemptFacts, Capabilities, HttpAnswer, ProviderCall
+from llama_client.providers.services import Quirks
 from llama_client.providers.wire.errors import error_from_llama_cpp
+from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
 from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
 from llama_client.providers.wire.openai_codec import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
@@ -20,6 +23,13 @@ _SAME_NAME = PARAMETERS - {"n", "seed", "top_logprobs", "repetition_penalty", "r
 _NO_IMAGES = "the model accepts no images (no mmproj is configured)"
 # The library's seeds are 32 bits wide, and the highest means "choose one".
 _SEEDS = 2**32 - 1
+# Templates have the reasoning of earlier answers under this name. The engine would leave out what it does not know.
+_QUIRKS = Quirks(
+    is_strict=True,
+    sends_back=frozenset({"reasoning_content"}),
+    part_types=frozenset({"text", "image_url"}),
+    tool_types=frozenset({"function"}),
+)
 # llama.cpp's names for our formats. It cannot leave reasoning out (`hidden`).
 _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 
@@ -31,6 +41,11 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
     if not template_abilities.get("supports_reasoning_effort"):
         why_not["reasoning_effort"] = "the model's chat template has no reasoning effort"
     return Capabilities(PARAMETERS, why_not)
+
+
+def require_messages(call: ProviderCall) -> None:
+    """Checks what depends neither on the model nor on its template."""
+    require_known(call, _QUIRKS)
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
@@ -45,12 +60,17 @@ def require_values(call: ProviderCall, *, sees_images: bool) -> None:
         raise call.unsupported("messages", "images must be data: URIs here, not addresses")
 
 
-def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
+def bodies(
+    request: ChatRequest, n_parallel: int, call: ProviderCall | None = None
+) -> Iterator[tuple[dict[str, Any], int]]:
     """One body for each group of at most `n_parallel` choices (the engine's slots), with the group's size."""
     wanted = request.n or 1
+    call = call or ProviderCall(request, "", "", "", None, AttemptFacts())
     for done in range(0, wanted, n_parallel):
         size = min(wanted - done, n_parallel)
-        body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME)}
+        body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME, partial(messages_of, call, _QUIRKS))}
+        if "tools" in body:
+            body["tools"] = tools_of(body["tools"], _QUIRKS)
         for message in body["messages"]:
             if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
                 message["role"] = "system"

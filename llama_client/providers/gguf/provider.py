@@ -17,7 +17,15 @@ from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
-from llama_client.providers.gguf.codec import PARAMETERS, Decoder, bodies, capabilities, library_failure, require_values
+from llama_client.providers.gguf.codec import (
+    PARAMETERS,
+    Decoder,
+    bodies,
+    capabilities,
+    library_failure,
+    require_messages,
+    require_values,
+)
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
@@ -67,6 +75,7 @@ class GgufProvider(Provider):
         if has_remote_images(call.request):
             self._guard.refuse("remote_image", "images behind addresses")
         Capabilities(PARAMETERS).require(call)
+        require_messages(call)
 
     def continues(self, model: str) -> bool:
         return True
@@ -282,7 +291,7 @@ class _Answer:
 
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
-        for body, choices in bodies(self._call.request, self._engine.n_parallel):
+        for body, choices in bodies(self._call.request, self._engine.n_parallel, self._call):
             self.decoder.begin_group(first_index, choices)
             self._asked_at = self._clock.monotonic()
             yield body, choices

@@ -273,7 +273,7 @@ class HttpProvider(Provider):
         self._require_connection_allowed()
         self.service.require_local(call.model, guard)
         if has_remote_images(call.request):
-            guard.refuse("remote_image", "images behind addresses")
+            guard.refuse("remote_image", "images and other parts behind addresses")
 
     def _require_connection_allowed(self) -> None:
         """Refuses a forbidden connection before the key is read and the host name is looked up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from llama_client.hosts import from_httpx, name_in, plain_url
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
-from llama_client.providers.services import Service, service_of
+from llama_client.providers.services import OPENAI_SENDS_BACK, Quirks, Service, service_of
 from llama_client.providers.wire.errors import is_wrong_address
 from llama_client.providers.wire.openai_codec import Abilities
 from llama_client.providers.wire.usage import count
@@ -71,8 +71,17 @@ class HttpService:
     def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
         if self._codec is not None:
             return self._codec
-        codec: Codec = _named_class(self.row.codec)(abilities, self.row.quirks)
+        codec: Codec = _named_class(self.row.codec)(abilities, self._quirks(table))
         return codec
+
+    def _quirks(self, table: HttpProviderConfig) -> Quirks:
+        quirks = self.row.quirks
+        if self.row.is_any_server and not self.is_own_server(table):
+            quirks = replace(quirks, sends_back=OPENAI_SENDS_BACK)
+        if table.sends_back is not None:
+            named = None if table.sends_back == "all" else frozenset(table.sends_back)
+            quirks = replace(quirks, sends_back=named, own_only=False)
+        return quirks
 
     def is_own_server(self, table: HttpProviderConfig) -> bool:
         """Whether it is the user's own server, and not the service's."""

@@ -216,6 +216,14 @@ class NdjsonDecoder:
             self._lines.count(_EVENT_BYTES * len(lines))
         return lines
 
+    def count(self, size_bytes: int) -> None:
+        """Counts what else is held of the stream.
+
+        Raises:
+            InvalidResponseError: It is too much.
+        """
+        self._lines.count(size_bytes)
+
     def end(self) -> list[bytes]:
         return [line for line in self._lines.end() if line.strip()]
 

@@ -9,8 +9,10 @@ from pydantic_core import from_json, to_json
 
 from llama_client.errors import ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
+from llama_client.providers.services import SERVICES, Quirks
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
 from llama_client.providers.wire.json_steps import is_long
 from llama_client.providers.wire.ollama_response import OllamaReader
 from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAMETERS
@@ -29,23 +31,37 @@ _THINK: dict[str, bool | str] = {level: level for level in ("low", "medium", "hi
 _THINK |= {"none": False, "minimal": "low", "xhigh": "max"}
 
 
+_QUIRKS = SERVICES["ollama"].quirks
+
+
 class OllamaCodec:
     def __init__(
-        self, abilities: Abilities, *, options: Mapping[str, Any], keep_alive: str | float | None = None
+        self,
+        abilities: Abilities,
+        *,
+        options: Mapping[str, Any],
+        keep_alive: str | float | None = None,
+        quirks: Quirks = _QUIRKS,
     ) -> None:
         self._abilities = abilities
+        self._quirks = quirks
         self._options = options
         self._keep_alive = keep_alive
 
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
         Capabilities(PARAMETERS, {**missing_abilities(known), **_why_not(call.request)}).require(call)
+        require_known(call, self._quirks)
         # Ollama enforces a schema with every model.
         require_abilities(call, known | {"json_schema"} if known is not None else None, schema_in_words=False)
 
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
-        body: dict[str, Any] = {"model": call.model, "messages": _messages(call), "stream": request.stream}
+        body: dict[str, Any] = {
+            "model": call.model,
+            "messages": _messages(call, self._quirks),
+            "stream": request.stream,
+        }
         values = {theirs: getattr(request, ours) for ours, theirs in _OPTIONS.items()}
         options = {**self._options, **{name: value for name, value in values.items() if value is not None}}
         if request.stops:
@@ -58,7 +74,7 @@ class OllamaCodec:
             schema = request.response_format.json_schema
             body["format"] = schema.schema_ if schema is not None else "json"
         if request.tools and request.tool_choice != "none":
-            body["tools"] = body_of(request, {"tools"})["tools"]
+            body["tools"] = tools_of(body_of(request, {"tools"})["tools"], self._quirks)
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
         extra = dict(request.extra_body or {})
@@ -95,10 +111,10 @@ def _why_not(request: ChatRequest) -> dict[str, str]:
     return why_not
 
 
-def _messages(call: ProviderCall) -> list[dict[str, Any]]:
+def _messages(call: ProviderCall, quirks: Quirks) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     written = []
-    for message in body_of(call.request, {"messages"})["messages"]:
+    for message in body_of(call.request, {"messages"}, lambda: messages_of(call, quirks))["messages"]:
         content, role = message.get("content"), message["role"]
         ours: dict[str, Any] = {"role": "system" if role == "developer" else role}
         if isinstance(content, list):
@@ -107,6 +123,8 @@ def _messages(call: ProviderCall) -> list[dict[str, Any]]:
             ours |= {"images": images} if images else {}
         else:
             ours["content"] = content or ""
+        if "thinking" in message:
+            ours["thinking"] = message["thinking"]
         if message.get("tool_calls"):
             ours["tool_calls"] = [_tool_call(tool_call, call) for tool_call in message["tool_calls"]]
             names |= {tool_call["id"]: tool_call["function"]["name"] for tool_call in message["tool_calls"]}

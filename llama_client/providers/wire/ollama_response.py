@@ -11,6 +11,7 @@ from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS, invalid, validated
+from llama_client.providers.wire.server_fields import bytes_in, of_message, of_tool_call
 from llama_client.providers.wire.thinking import TagReader
 from llama_client.providers.wire.usage import below, count
 from llama_client.types.completion import ChatCompletionChunk
@@ -27,6 +28,8 @@ _MAX_BYTES_PER_TOKEN = 8
 # More than most text has; the text of a truncated prompt counts here as a whole.
 _LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
+# Of a message.
+_READ = frozenset({"role", "content", "thinking", "tool_calls"})
 
 
 class OllamaReader:
@@ -55,7 +58,9 @@ class OllamaReader:
             body = json_value(line, is_object=True)
             self._call.facts.bodies.append(line)
             self.is_done = self.is_complete = body.get("done") is True
-            yield self.chunk(body)
+            chunk = self.chunk(body)
+            self._lines.count(sum(map(bytes_in, chunk.choices)))
+            yield chunk
 
     def chunk(self, body: Mapping[str, Any]) -> ChatCompletionChunk:
         call, answer = self._call, self._answer
@@ -75,6 +80,7 @@ class OllamaReader:
             "content": content,
             "reasoning": reasoning,
             "tool_calls": self._tool_call_deltas(calls or []),
+            **of_message(message, _READ),
         }
         ended = "length" if reason == "length" else "tool_calls" if self._tool_calls else "stop"
         choice = {
@@ -117,7 +123,8 @@ class OllamaReader:
             # Calls come whole, sometimes all with index 0 and seldom with an id.
             identity = call.get("id") or f"call_{uuid.uuid4().hex[:24]}"
             function = {"name": name, "arguments": arguments}
-            deltas.append({"index": self._tool_calls, "id": identity, "type": "function", "function": function})
+            delta = {"index": self._tool_calls, "id": identity, "type": "function", "function": function}
+            deltas.append({**of_tool_call(call), **delta})
             self._tool_calls += 1
         return deltas or None
 

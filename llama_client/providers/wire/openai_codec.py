@@ -14,9 +14,12 @@ from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, Prov
 from llama_client.providers.services import NO_QUIRKS, Quirks
 from llama_client.providers.wire.decoders import BARE, ServerSentEvent, SseDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of, failure_in_body, failure_in_event
+from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
 from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, is_long, json_of
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
+from llama_client.providers.wire.server_fields import bytes_in
 from llama_client.types.completion import ChatCompletionChunk
+from llama_client.types.media import has_address
 from llama_client.types.messages import ImagePart
 
 if TYPE_CHECKING:
@@ -55,13 +58,16 @@ _LOGPROB_BYTES = 600
 Abilities = Callable[[str], "frozenset[str] | None"]
 
 
-def body_of(request: ChatRequest, parameters: Collection[str]) -> dict[str, Any]:
-    """The fields of a request's body, in the order of its parameters."""
+def body_of(
+    request: ChatRequest, parameters: Collection[str], messages: Callable[[], list[dict[str, Any]]] | None = None
+) -> dict[str, Any]:
+    """The fields of a request's body, in the order of its parameters; `messages` makes those with more than texts."""
     plain = _plain_body(request, parameters)
     if plain is not None:
         return plain
-    fields = {*parameters} - _NO_FIELDS
-    return request.model_dump(mode="json", by_alias=True, exclude_none=True, include=fields)
+    fields = {*parameters} - _NO_FIELDS - {"messages"}
+    body = request.model_dump(mode="json", by_alias=True, exclude_none=True, include=fields)
+    return body if messages is None else {"messages": messages(), **body}
 
 
 def _plain_body(request: ChatRequest, parameters: Collection[str]) -> dict[str, Any] | None:
@@ -73,8 +79,8 @@ def _plain_body(request: ChatRequest, parameters: Collection[str]) -> dict[str, 
             continue
         if name == "messages":
             body[name] = [{key: text for key, text in vars(message).items() if text is not None} for message in value]
-            for message in body[name]:
-                if not {*map(type, message.values())} <= _TEXT:
+            for message, written in zip(value, body[name], strict=True):
+                if message.__pydantic_extra__ or not {*map(type, written.values())} <= _TEXT:
                     return None
         elif type(value) in _PLAIN:
             body[name] = value
@@ -147,6 +153,8 @@ class CompatibleCodec:
         if self._adapts_messages:
             for message in body["messages"]:
                 self._adapt_message(message)
+        if quirks.is_strict and "tools" in body:
+            body["tools"] = tools_of(body["tools"], quirks)
 
     def _adapt_message(self, message: dict[str, Any]) -> None:
         if self.quirks.is_strict:
@@ -175,6 +183,7 @@ class CompatibleCodec:
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
         Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
+        require_known(call, self.quirks)
         described = self._schema_in_words(call)
         wanted = call.request.response_format
         if wanted is not None and wanted.type in self.quirks.refused_formats and not described:
@@ -183,7 +192,7 @@ class CompatibleCodec:
 
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
-        body = {"model": call.model, **body_of(request, self.parameters)}
+        body = {"model": call.model, **body_of(request, self.parameters, lambda: messages_of(call, self.quirks))}
         if "max_completion_tokens" in body:
             del body["max_tokens"]
         if request.schema_in_words and self._schema_in_words(call):
@@ -420,6 +429,8 @@ class OpenAIStream:
             if choice.delta.content:
                 self._has_content = True
             self._began = True
+            if choice.delta.__pydantic_extra__ or choice.delta.tool_calls:
+                self._events.count(bytes_in(choice))
 
     def _failed(self, body: dict[str, Any], error: object) -> ChatCompletionChunk:
         told = body if error is body else {**body, "error": error}
@@ -438,11 +449,11 @@ def parsed(body: bytes) -> object:
 
 
 def has_remote_images(request: ChatRequest) -> bool:
-    return any(not url.startswith("data:") for url in image_urls(request))
+    """Whether an image, or any other part, is behind an address."""
+    return any(not url.startswith("data:") for url in image_urls(request)) or has_address(request)
 
 
 def image_urls(request: ChatRequest) -> Iterator[str]:
-    for message in request.messages:
-        for part in message.content if isinstance(message.content, tuple) else ():
-            if isinstance(part, ImagePart):
-                yield part.image_url.url
+    for part in request.parts:
+        if isinstance(part, ImagePart):
+            yield part.image_url.url

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from llama_client.providers.wire.server_fields import of_function, of_tool_call
+
 # Arguments that were complete before more came are looked for so often, in arguments of so many characters at most.
 _MAX_LOOKS = 16
 _MAX_LOOKED_AT_CHARS = 1 << 14
@@ -85,12 +87,12 @@ class ToolCalls:
             if call.id is not None:
                 call.id = identity
         call.add(arguments)
-        read: dict[str, Any] = {"index": index, "type": "function"}
+        read: dict[str, Any] = {**of_tool_call(delta), "index": index, "type": "function"}
         # Where it has none, it may follow, at the latest with the arguments.
         if call.id is not None and (call.has_own_id or call.argument_chars or is_whole):
             read["id"], call.id = call.id, None
         part = name or None if is_whole else self._name(call, name, arguments)
-        return {**read, "function": {"name": part, "arguments": arguments}}
+        return {**read, "function": {**of_function(function), "name": part, "arguments": arguments}}
 
     def rest(self) -> list[dict[str, Any]]:
         """The names and ids that were held until the choice's end."""
