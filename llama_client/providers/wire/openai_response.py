@@ -23,6 +23,7 @@ from llama_client.types.completion import (
     TokenLogprob,
     TopLogprob,
 )
+from llama_client.types.request import Tool
 from llama_client.validation import first_problem
 
 # Larger integers may not fit into a float.
@@ -79,6 +80,8 @@ class ChunkReader:
         self._tool_calls: dict[int, ToolCalls] = {}
         self._tool_call_count = 0
         self._tags: dict[int, TagReader] = {}
+        # Where a choice's reasoning was first: servers tell the same text in several places, perhaps in turns.
+        self._reasons_in: dict[int, str] = {}
         # Whether a text that comes may be reasoning in tags: not where the caller asked for the model's raw text.
         self._may_be_tagged = call.request.reasoning_format != "raw"
         self._usage: dict[str, Any] | None = None
@@ -229,7 +232,9 @@ class ChunkReader:
         self, index: int, delta: Mapping[str, Any], *, is_last: bool, is_whole: bool
     ) -> tuple[object, str | None]:
         """The content and the reasoning of a part of a choice."""
-        content, reasoning = _text(delta.get("content")), reasoning_in(delta)
+        content, (place, reasoning) = _text(delta.get("content")), reasoning_in(delta)
+        if reasoning is not None and self._reasons_in.setdefault(index, place) != place:
+            reasoning = None
         if is_thought(delta) and isinstance(content, str):
             return None, (reasoning or "") + content or None
         if not self._may_be_tagged or not isinstance(content, str | None):
@@ -277,7 +282,8 @@ class ChunkReader:
             return []
         calls = self._tool_calls.get(choice)
         if calls is None:
-            names = [tool.function.name for tool in self._call.request.tools or ()]
+            tools = self._call.request.tools or ()
+            names = [tool.function.name for tool in tools if isinstance(tool, Tool)]
             calls = self._tool_calls[choice] = ToolCalls(names)
         for delta in deltas:
             if not isinstance(delta, dict) or not isinstance(delta.get("index", 0), int | None):

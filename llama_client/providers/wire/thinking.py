@@ -98,20 +98,20 @@ class TagReader:
         return Said("", rest)
 
 
-def reasoning_in(said: Mapping[str, Any]) -> str | None:
-    """The reasoning of a message or of a part of one; None: it has none, outside of tags."""
+def reasoning_in(said: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Where a message or a part of one has its reasoning, and the reasoning; None: it has none, outside of tags."""
     for name in _FIELDS:
         value = said.get(name)
         if isinstance(value, str) and value:
-            return value
+            return name, value
     details = said.get("reasoning_details")
     if isinstance(details, list):
         told = [part.get(name) for part in details if isinstance(part, dict) for name in _DETAILS]
         text = "".join(each for each in told if isinstance(each, str))
         if text:
-            return text
+            return "reasoning_details", text
     content = said.get("content")
-    return ("".join(_thinking(part) for part in content) or None) if isinstance(content, list) else None
+    return "content", ("".join(map(_thinking, content)) or None) if isinstance(content, list) else None
 
 
 def _thinking(part: object) -> str:
