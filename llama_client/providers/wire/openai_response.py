@@ -47,11 +47,13 @@ _PLAIN_DELTA_KEYS = frozenset({"role", "content", "reasoning", "refusal"})
 ANSWER_KEYS = ("choices", "usage", "x_groq")
 
 # Bodies with these keys need more than a validation. A match inside the text itself only takes the slower path.
-_MORE_THAN_TEXT = re.compile(
+_MORE = (
     rb'"(?:tool_calls|reasoning_(?:content|details)|thinking|error|x_groq|timings|message|citations|search_results|'
     rb'annotations|executed_tools|extra_content|(?:usage|logprobs)"\s*:\s*\{|'
-    rb'finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|content_filter|function_call)"))'
+    rb'finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|content_filter|function_call)")%b)'
 )
+_MORE_THAN_TEXT = re.compile(_MORE % b"")
+_MORE_THAN_CONTENT = re.compile(_MORE % rb'|reasoning"\s*:\s*"')
 
 # No model calls more in one answer.
 MAX_TOOL_CALLS = 4096
@@ -82,6 +84,7 @@ class ChunkReader:
         self._tags: dict[int, TagReader] = {}
         # Where a choice's reasoning was first: servers tell the same text in several places, perhaps in turns.
         self._reasons_in: dict[int, str] = {}
+        self._more = _MORE_THAN_CONTENT
         # Whether a text that comes may be reasoning in tags: not where the caller asked for the model's raw text.
         self._may_be_tagged = call.request.reasoning_format != "raw"
         self._usage: dict[str, Any] | None = None
@@ -124,7 +127,7 @@ class ChunkReader:
     def plain_chunk(self, data: bytes) -> ChatCompletionChunk | None:
         """A chunk that is only text, validated from JSON in one step; None: use `chunk`."""
         # Nearly all chunks of a stream are of this kind, so this step decides its speed.
-        if self._may_be_tagged or _MORE_THAN_TEXT.search(data) is not None:
+        if self._may_be_tagged or self._more.search(data) is not None:
             return None
         try:
             chunk: ChatCompletionChunk = ChatCompletionChunk.__pydantic_validator__.validate_json(data)
@@ -201,6 +204,7 @@ class ChunkReader:
             and reason in _PLAIN_REASONS
             and choice.get("logprobs") is None
             and "index" in choice
+            and (is_whole or self._more is _MORE_THAN_TEXT or not delta.get("reasoning"))
             and (not self._may_be_tagged or (is_whole and BEGINS_WITH_TAG.match(delta.get("content", "")) is None))
         ):
             return choice
@@ -233,8 +237,11 @@ class ChunkReader:
     ) -> tuple[object, str | None]:
         """The content and the reasoning of a part of a choice."""
         content, (place, reasoning) = _text(delta.get("content")), reasoning_in(delta)
-        if reasoning is not None and self._reasons_in.setdefault(index, place) != place:
-            reasoning = None
+        if reasoning is not None:
+            if self._reasons_in.setdefault(index, place) != place:
+                reasoning = None
+            elif place == "reasoning":
+                self._more = _MORE_THAN_TEXT
         if is_thought(delta) and isinstance(content, str):
             return None, (reasoning or "") + content or None
         if not self._may_be_tagged or not isinstance(content, str | None):
@@ -244,6 +251,8 @@ class ChunkReader:
         tags = self._tags.get(index)
         if tags is None:
             tags = self._tags[index] = TagReader()
+        # A server that tells the reasoning itself leaves no tags in the text.
+        tags.is_settled = tags.is_settled or reasoning is not None
         tagged, text = tags.read(content or "")
         if is_last:
             rest = tags.end()
