@@ -117,6 +117,7 @@ class _BaseClient(OfThisProcess):
         proxy: str | SecretStr | None = None,
         ca_file: str | Path | None = None,
         max_concurrency: int | None = None,
+        takes_back: str | Sequence[str] | None = None,
         http_client: httpx.Client | httpx.AsyncClient | None = None,
         tags: Mapping[str, str] | None = None,
         local_only: bool | None = None,
@@ -151,6 +152,7 @@ class _BaseClient(OfThisProcess):
             proxy: The proxy to go through.
             ca_file: The certificates to trust instead of the usual ones.
             max_concurrency: How many requests are in flight at once; more wait their turn.
+            takes_back: The fields of its own answers that go back to it, or "all".
             http_client: As of the client itself.
             tags: Labels of every call.
             local_only: True: refuse every connection that leaves this machine.

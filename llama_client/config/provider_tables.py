@@ -105,8 +105,9 @@ class HttpProviderConfig(ConfigTable):
         proxy: The proxy of its connections; absent: the environment's.
         ca_file: The certificates to trust instead of the usual ones.
         max_concurrency: The most requests in flight at once; more wait, first in, first out. Absent: no limit.
-        sends_back: What of its own answers goes back to it: names of fields (`["reasoning_content"]`), `[]` for none,
-            or "all". Absent: what the service is known to take; of a server that is not known, all.
+        takes_back: The fields of its own answers that go back to it beside text and tool calls: their names
+            (`["reasoning_content"]`), `[]` for none, or "all". Absent: those that the service is known to take; all
+            for a server that is not known.
     """
 
     kind: str = ""
@@ -120,7 +121,7 @@ class HttpProviderConfig(ConfigTable):
     proxy: Annotated[Secret, AfterValidator(_proxy)] | None = None
     ca_file: FilePath | None = None
     max_concurrency: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
-    sends_back: Annotated[Literal["all"] | tuple[Name, ...], BeforeValidator(_names)] | None = None
+    takes_back: Annotated[Literal["all"] | tuple[Name, ...], BeforeValidator(_names)] | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> HttpProviderConfig:
@@ -161,8 +162,8 @@ class PluginConfig(ServiceConfig):
 
     @model_validator(mode="after")
     def _has_its_own_wire(self) -> PluginConfig:
-        if self.sends_back is not None:
-            raise broken_rule("sends_back", "is not known to providers that a package makes by itself")
+        if self.takes_back is not None:
+            raise broken_rule("takes_back", "is not known to providers that a package makes by itself")
         return self
 
 

@@ -45,7 +45,7 @@ class Quirks:
         keeps_developer: Whether it knows the role `developer`; else it is sent as `system`.
         stop_is_list: Whether `stop` must be a list.
         tool_call_id_chars: The number of letters and digits in a tool call's id; None: any.
-        sends_back: The fields of an answer's message and tool calls that it takes back (`reasoning_content`;
+        takes_back: The fields of an answer's message and tool calls that it takes back (`reasoning_content`;
             `content_parts`: the content as a list with its reasoning); None: all that it has sent.
         own_only: Whether it takes these only of its own answers (a model that does not reason refuses `reasoning`), so
             that they are left out of a message whose maker is unknown.
@@ -72,7 +72,7 @@ class Quirks:
     keeps_developer: bool = False
     stop_is_list: bool = False
     tool_call_id_chars: int | None = None
-    sends_back: frozenset[str] | None = None
+    takes_back: frozenset[str] | None = None
     own_only: bool = False
     takes: frozenset[str] = frozenset()
     part_types: frozenset[str] | None = None
@@ -189,7 +189,7 @@ _PENALTIES = ("frequency_penalty", "presence_penalty")
 _REASONING, _REASONING_CONTENT = frozenset({"reasoning"}), frozenset({"reasoning_content"})
 _FUNCTIONS, _TEXT_AND_IMAGES = frozenset({"function"}), frozenset({"text", "image_url"})
 # What OpenAI itself takes back; another server of that kind gets all that it has sent.
-OPENAI_SENDS_BACK = frozenset({"annotations", "audio", "function_call"})
+OPENAI_TAKES_BACK = frozenset({"annotations", "audio", "function_call"})
 
 # At most ten lines each. Unknown facts are left out; none was tried against a live service.
 # fmt: off
@@ -201,7 +201,7 @@ _ROWS = (
         quirks=Quirks(
             refuses=_NO_SAMPLERS | {"logprobs", "top_logprobs", "logit_bias"}, adds=frozenset({"reasoning_format"}),
             only={"n": (1,), "reasoning_effort": ("none", "default", *_FEW_EFFORTS)}, without_effect=_PENALTIES,
-            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True, sends_back=_REASONING,
+            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True, takes_back=_REASONING,
             own_only=True, part_types=_TEXT_AND_IMAGES | {"document"}),
         codec="llama_client.providers.groq_together:GroqCodec", verified="2026-11-23: groq 1.7.0, its documentation"),
     Service(
@@ -211,14 +211,14 @@ _ROWS = (
         url_variable="TOGETHER_BASE_URL", codec="llama_client.providers.groq_together:TogetherCodec",
         quirks=Quirks(refuses=frozenset({"service_tier", "user"}), only={"parallel_tool_calls": (True,)},
             renames={**_ONLY_MAX_TOKENS, "parallel_tool_calls": ()}, stop_is_list=True,
-            effort_none={"reasoning": {"enabled": False}}, sends_back=_REASONING | _REASONING_CONTENT),
+            effort_none={"reasoning": {"enabled": False}}, takes_back=_REASONING | _REASONING_CONTENT),
         verified="2026-11-23: together 3.1.1, Together's documentation"),
     Service(
         name="ollama", title="an Ollama server, through its own API", base_url="http://127.0.0.1:11434", sdk="",
         hosts=("ollama.com",), key_variables=("OLLAMA_API_KEY",), keys_url="https://ollama.com/settings/keys",
         docs_url="https://docs.ollama.com", url_variable="OLLAMA_HOST", is_local=True, continues=True,
         client="llama_client.providers.ollama:Ollama", verified="2026-11-23: ollama's source",
-        quirks=Quirks(is_strict=True, sends_back=frozenset({"thinking"}), part_types=_TEXT_AND_IMAGES,
+        quirks=Quirks(is_strict=True, takes_back=frozenset({"thinking"}), part_types=_TEXT_AND_IMAGES,
             tool_types=_FUNCTIONS)),
     Service(
         name="openai", title="OpenAI, and with a base_url any OpenAI-compatible server", is_any_server=True,
@@ -235,7 +235,7 @@ _ROWS = (
         models={"accounts/fireworks/models/gpt-oss-20b": "gpt-oss-20b",
             "accounts/fireworks/models/muse-spark-open": "muse-spark-open"},
         # Else it lowers max_tokens silently.
-        quirks=Quirks(always={"context_length_exceeded_behavior": "error"}, sends_back=_REASONING_CONTENT),
+        quirks=Quirks(always={"context_length_exceeded_behavior": "error"}, takes_back=_REASONING_CONTENT),
         verified="2026-11-29: fireworks-ai 1.2.30"),
     Service(
         name="deepinfra", title="DeepInfra's cloud", base_url="https://api.deepinfra.com/v1/openai",
@@ -251,7 +251,7 @@ _ROWS = (
         docs_url="https://inference-docs.cerebras.ai", price_source="cerebras",
         models={"gpt-oss-120b": "gpt-oss-120b", "qwen-3.8-27b": "qwen3.8-27b"},
         quirks=Quirks(refuses=_NO_SAMPLERS, renames={"max_tokens": ("max_completion_tokens",)}, max_stops=4,
-            without_effect=("logit_bias",), is_strict=True, sends_back=_REASONING, own_only=True,
+            without_effect=("logit_bias",), is_strict=True, takes_back=_REASONING, own_only=True,
             part_types=_TEXT_AND_IMAGES | {"image"}, tool_types=_FUNCTIONS),
         verified="2026-11-29: cerebras-cloud-sdk 1.91.0"),
     Service(
@@ -284,7 +284,7 @@ _ROWS = (
         models={"mistral-small-latest": "", "mistral-small-2603": "", "ministral-8b-2512": ""},
         quirks=Quirks(refuses=frozenset({"min_p", "user", "logit_bias"}), stream_usage="never", is_strict=True,
             renames={**_ONLY_MAX_TOKENS, "seed": ("random_seed",)}, tool_call_id_chars=9, takes=frozenset({"prefix"}),
-            sends_back=frozenset({"content_parts"}), tool_types=_FUNCTIONS, part_types=_TEXT_AND_IMAGES |
+            takes_back=frozenset({"content_parts"}), tool_types=_FUNCTIONS, part_types=_TEXT_AND_IMAGES |
             {"document_url", "input_audio", "file", "reference", "thinking"}), verified="2026-11-29: mistralai 3.7.0"),
     Service(
         name="deepseek", title="DeepSeek's cloud", base_url="https://api.deepseek.com", price_source="deepseek",
@@ -293,7 +293,7 @@ _ROWS = (
         price_doubt="DeepSeek charges more at the busy hours of Chinese workdays, which are not known exactly",
         quirks=Quirks(refuses=_NO_SAMPLERS | {"seed", "parallel_tool_calls"}, only={"n": (1,)},
             without_effect=_PENALTIES, renames=_ONLY_MAX_TOKENS, effort_none={"thinking": {"type": "disabled"}},
-            refused_formats=frozenset({"json_schema"}), sends_back=_REASONING_CONTENT,
+            refused_formats=frozenset({"json_schema"}), takes_back=_REASONING_CONTENT,
             needs={"reasoning_content": " "}),  # an empty one is refused
         verified="2026-11-29: its documentation, and reports of what it refuses"),
     Service(
@@ -306,7 +306,7 @@ _ROWS = (
         base_url="https://router.huggingface.co/v1", key_variables=("HF_TOKEN",),
         keys_url="https://huggingface.co/settings/tokens", docs_url="https://huggingface.co/docs/inference-providers",
         models={"openai/gpt-oss-120b": "gpt-oss-120b", "Qwen/Qwen3.8-27B": "qwen3.8-27b"},
-        quirks=Quirks(only={"n": (1,)}, renames=_ONLY_MAX_TOKENS, is_strict=True, sends_back=frozenset()),
+        quirks=Quirks(only={"n": (1,)}, renames=_ONLY_MAX_TOKENS, is_strict=True, takes_back=frozenset()),
         verified="2026-11-29: huggingface_hub 2.4.0, its documentation; prices hang on the partner"),
     Service(
         name="gemini", title="Google's Gemini API", price_source="google",
@@ -314,7 +314,7 @@ _ROWS = (
         keys_url="https://aistudio.google.com/apikey", docs_url="https://ai.google.dev/gemini-api/docs/openai",
         models={"gemini-3.8-flash": "", "gemma-4-31b-it": ""},
         quirks=Quirks(refuses=_NO_SAMPLERS | {*_PENALTIES, "seed"}, is_strict=True,
-            only={"reasoning_effort": ("none", "minimal", *_FEW_EFFORTS)}, sends_back=frozenset({"extra_content"}),
+            only={"reasoning_effort": ("none", "minimal", *_FEW_EFFORTS)}, takes_back=frozenset({"extra_content"}),
             # Its documentation names this text for calls that another model has made.
             calls_need={"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}),
         verified="2026-11-29: its documentation and reports; what it refuses may have become less"),

@@ -306,7 +306,7 @@ class ChoiceLogprobs(AnswerModel):
     refusal: list[TokenLogprob] | None = None
 
 
-class Message(ParsedModel[Parsed_co]):
+class Message(ParsedModel[Parsed_co], OpenAnswerModel):
     """The message of an answer. It may be used as it is in the next request's `messages`.
 
     What the server put on it beside these fields (`reasoning_content`, `reasoning_details`, ...) is kept: in
@@ -321,8 +321,6 @@ class Message(ParsedModel[Parsed_co]):
         refusal: The text of a refusal.
         parsed: The answer as an object, from `parse`.
     """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     role: Literal["assistant"] = "assistant"
     content: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from llama_client.types.completion import Message, ToolCall
+from llama_client.types.completion import Message, OpenAnswerModel, ToolCall
 from llama_client.types.deferred import DeferredModel
 from llama_client.types.server_fields import CONTENT_PARTS, REASONING_NAMES
 from llama_client.validation import broken_rule
@@ -53,18 +54,55 @@ MAX_COUNT = 2**31 - 1
 MAX_TIMEOUT_S = 1_000_000
 
 
-def _json_value(value: Any) -> Any:
+def _json_object(value: dict[str, Any]) -> dict[str, Any]:
     """A deep copy, which the caller cannot change later."""
     try:
-        text = value if type(value) is str else json.dumps(value, allow_nan=False, ensure_ascii=False)
-        encoded = text.encode()
-        copy = value if type(value) is str else json.loads(encoded)
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
-        base64 = "; bytes go as base64 text" if "bytes" in str(error) else ""
-        raise broken_rule("", f"must contain only JSON values ({type(error).__name__}: {error}){base64}") from None
-    if len(text) > _MAX_TEXT_CHARS:
-        raise broken_rule("", f"must have at most {_MAX_TEXT_CHARS} characters as JSON, got {len(text)}")
+        raise broken_rule("", f"must contain only JSON values ({type(error).__name__}: {error})") from None
     return copy
+
+
+# Deeper values are refused; the parsers of servers go to a few hundred, and the stack of Python to a thousand.
+_MAX_DEPTH = 256
+_PLAIN_VALUES = frozenset({int, bool, type(None)})
+
+
+def json_value(value: Any) -> Any:
+    """A deep copy, which the caller cannot change later; of texts, which may be files of megabytes, none."""
+    size = [0]
+    copy = _copied(value, 0, size)
+    if size[0] > _MAX_TEXT_CHARS:
+        raise broken_rule("", f"must have at most {_MAX_TEXT_CHARS} characters, got {size[0]}")
+    return copy
+
+
+def _copied(value: Any, depth: int, size: list[int]) -> Any:
+    if isinstance(value, str):
+        size[0] += len(value)
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise broken_rule("", "must be Unicode text, without lone surrogates") from None
+        return value
+    size[0] += 1
+    if type(value) in _PLAIN_VALUES or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth > _MAX_DEPTH:
+        raise broken_rule("", f"must not be nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {_copied(name, 0, size): _copied(inner, depth + 1, size) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(inner, depth + 1, size) for inner in value]
+    remedy = "; write them as base64" if isinstance(value, bytes | bytearray) else ""
+    raise broken_rule("", f"must contain only JSON values, got {_kind(value)}{remedy}")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping with names that are no text"
+    return "a number that JSON does not have" if isinstance(value, float) else f"a {type(value).__name__}"
 
 
 # RFC 9110's tokens, and values without line ends, which could inject other headers.
@@ -88,8 +126,8 @@ def header_value(value: str) -> str:
 # The bounds also make pydantic refuse lone surrogates, which JSON cannot express.
 Text = Annotated[StrictStr, Field(max_length=_MAX_TEXT_CHARS)]
 SomeText = Annotated[StrictStr, Field(min_length=1, max_length=_MAX_TEXT_CHARS)]
-JsonValue = Annotated[Any, AfterValidator(_json_value)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json_value)]
+JsonValue = Annotated[Any, AfterValidator(json_value)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
 HeaderName = Annotated[Text, AfterValidator(header_name)]
 HeaderValue = Annotated[Text, AfterValidator(header_value)]
 
@@ -218,7 +256,7 @@ class PromptMessage(OpenPart):
 
 def _arguments(value: object) -> object:
     # Some servers send an object, and such a message may be handed back as it came.
-    return json.dumps(_json_value(value), ensure_ascii=False) if isinstance(value, Mapping) else value
+    return json.dumps(json_value(value), ensure_ascii=False) if isinstance(value, Mapping) else value
 
 
 class CalledFunction(OpenPart):
@@ -269,8 +307,7 @@ class ToolMessage(OpenPart):
 
 def _handed_back(message: Message[Any]) -> dict[str, Any]:
     """The message of an earlier answer, with all that the server had put on it."""
-    extra = {name: value for name, value in (message.__pydantic_extra__ or {}).items() if _is_json(value)}
-    plain = {"role": message.role, "content": message.content, **extra}
+    plain = {"role": message.role, "content": message.content, **_extra_of(message)}
     parts = plain.get(CONTENT_PARTS)
     if parts is not None and (not isinstance(parts, list) or text_of(parts) != (message.content or "")):
         # The caller has written another content.
@@ -286,21 +323,24 @@ def _handed_back(message: Message[Any]) -> dict[str, Any]:
 
 
 def _called(call: ToolCall) -> dict[str, Any]:
-    extra = {name: value for name, value in (call.__pydantic_extra__ or {}).items() if _is_json(value)}
+    extra = _extra_of(call)
     kind = extra.pop("tool_type", None)
     if kind is not None:
         return {**extra, "id": call.id, "type": kind}
-    own = {name: value for name, value in (call.function.__pydantic_extra__ or {}).items() if _is_json(value)}
-    function = {**own, "name": call.function.name, "arguments": call.function.arguments}
+    function = {**_extra_of(call.function), "name": call.function.name, "arguments": call.function.arguments}
     return {**extra, "id": call.id, "type": "function", "function": function}
+
+
+def _extra_of(part: OpenAnswerModel) -> dict[str, Any]:
+    # An empty list, as OpenAI's `annotations`, says nothing, and a message without it is a plain one.
+    extra = part.__pydantic_extra__ or {}
+    return {name: value for name, value in extra.items() if value not in (None, [], {}) and _is_json(value)}
 
 
 def _is_json(value: object) -> bool:
     """Whether a value can be sent; a server's NaN cannot, and is no fault of the caller."""
-    if value is None:
-        return False
     try:
-        _json_value(value)
+        json_value(value)
     except PydanticCustomError:
         return False
     return True

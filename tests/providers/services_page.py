@@ -1,19 +1,23 @@
-"""Writes the table of services in docs/guides/providers.md from the rows: `python -m tests.providers.services_page`."""
+"""Writes the tables of services in the guides from the rows: `python -m tests.providers.services_page`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from llama_client.providers.services import SERVICES, Service
+from llama_client.providers.services import OPENAI_TAKES_BACK, SERVICES, Service
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "providers.md"
+_GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+PAGE, MESSAGES = _GUIDES / "providers.md", _GUIDES / "messages.md"
 _MARKED = re.compile(r"(<!-- services -->\n).*?(<!-- end of services -->)", re.DOTALL)
+_HANDED_BACK = re.compile(r"(<!-- handed back -->\n).*?(<!-- end of handed back -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
-    """The page with the table as the rows have it."""
-    return _MARKED.sub(lambda found: f"{found[1]}\n{table()}\n{found[2]}", page)
+    """The page with the tables as the rows have them."""
+    page = _MARKED.sub(lambda found: f"{found[1]}\n{table()}\n{found[2]}", page)
+    return _HANDED_BACK.sub(lambda found: f"{found[1]}\n{handed_back()}\n{found[2]}", page)
 
 
 def table() -> str:
@@ -32,5 +36,35 @@ def _line(row: Service) -> str:
     return f"| `{row.name}` | {title} | `{row.base_url}{row.below}` | {key} | {prices} | {row.verified} |"
 
 
+def handed_back() -> str:
+    """What each service takes of messages, beside text, tool calls and images."""
+    lines = ["| service | its own answers go back with | parts | tools | other names |", "|---|---|---|---|---|"]
+    lines += map(_rules, SERVICES.values())
+    # The engine in this process has no row.
+    lines.append("| `gguf` | `reasoning_content` | `image_url`, `text` | `function` | refused |")
+    return "\n".join(lines) + "\n"
+
+
+def _rules(row: Service) -> str:
+    quirks = row.quirks
+    taken = "all" if quirks.takes_back is None else _names(quirks.takes_back) or "nothing more"
+    if quirks.own_only:
+        taken += ", of objects alone"
+    if row.is_any_server:
+        taken = f"{_names(OPENAI_TAKES_BACK)}; with a `base_url` all"
+    needs = [_names(quirks.needs)] if quirks.needs else []
+    needs += [f"{_names(quirks.calls_need)} on the first call"] if quirks.calls_need else []
+    taken += "".join(f"; never without {need}" for need in needs)
+    parts = "any" if quirks.part_types is None else _names(quirks.part_types)
+    tools = "any" if quirks.tool_types is None else _names(quirks.tool_types)
+    names = "sent" if not quirks.is_strict else f"refused, but {_names(quirks.takes)}" if quirks.takes else "refused"
+    return f"| `{row.name}` | {taken} | {parts} | {tools} | {names} |"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for guide in (PAGE, MESSAGES):
+        guide.write_text(filled(guide.read_text(encoding="utf-8")), encoding="utf-8")

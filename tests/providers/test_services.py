@@ -28,7 +28,7 @@ from llama_client.providers import services
 from llama_client.providers.services import SERVICES, Service
 from tests.asking import MODES, Asker
 from tests.cli.conftest import run
-from tests.providers.services_page import PAGE, filled
+from tests.providers.services_page import MESSAGES, PAGE, filled
 from tests.wire import sending
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Received, ReplayServer, as_json, streamed
@@ -88,8 +88,9 @@ def test_each_row_says_where_it_is_and_when_that_was_checked(row: Service) -> No
     assert row.is_local or (row.key_variables and row.keys_url.startswith("https://"))
 
 
-def test_the_page_has_the_rows_as_they_are() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", [PAGE, MESSAGES], ids=lambda page: page.stem)
+def test_the_page_has_the_rows_as_they_are(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     assert filled(text) == text, "run `python -m tests.providers.services_page`, which writes the table anew"
 
 

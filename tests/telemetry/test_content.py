@@ -122,3 +122,26 @@ def test_instructions_tools_and_images_have_shapes_of_their_own(program: Program
     assert told(span, "gen_ai.tool.definitions") == [
         {"type": "function", "name": "look", "description": "Looks.", "parameters": parameters}
     ]
+
+
+def test_parts_and_tools_of_other_types_are_told_by_their_type_alone(program: Program) -> None:
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "grep", "input": "llama"}}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,SECRET"}}]},
+        {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [custom]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3 lines"},
+    ]
+    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+        with LlamaClient(config(server, telemetry=WITH_CONTENT)) as client:
+            client.chat.completions.create(messages=messages, tools=[{"type": "custom", "custom": {"name": "grep"}}])
+    span = program.span()
+    assert told(span, "gen_ai.input.messages") == [
+        {"role": "user", "parts": [{"type": "file"}]},
+        {
+            "role": "assistant",
+            "parts": [{"type": "reasoning", "content": "Hm."}, {"type": "tool_call", "id": "c1"}],
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "3 lines"}]},
+    ]
+    assert told(span, "gen_ai.tool.definitions") == [{"type": "custom"}]
+    assert "SECRET" not in span.to_json()

@@ -299,7 +299,7 @@ def test_a_sound_goes_back_by_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sends_back", "names"),
+    ("takes_back", "names"),
     [
         (None, {"reasoning_content", "mood", "annotations"}),
         ("all", {"reasoning_content", "mood", "annotations"}),
@@ -308,8 +308,8 @@ def test_a_sound_goes_back_by_its_id() -> None:
     ],
     ids=["absent", "all", "one", "none"],
 )
-def test_the_providers_table_says_what_goes_back(sends_back: Any, names: set[str]) -> None:
-    table = {} if sends_back is None else {"sends_back": sends_back}
+def test_the_providers_table_says_what_goes_back(takes_back: Any, names: set[str]) -> None:
+    table = {} if takes_back is None else {"takes_back": takes_back}
     server = quiet(AnyServer())
     with served(server, **table) as config:
         asker = Asker("call-sync", config, [])
@@ -320,15 +320,15 @@ def test_the_providers_table_says_what_goes_back(sends_back: Any, names: set[str
 
 def test_the_table_of_a_strict_service_can_let_more_go_back() -> None:
     turns = [HI, {**SAID, "reasoning_content": "Hm."}, HI]
-    assert sent(Groq(), turns, table={"sends_back": "all"})[1]["reasoning_content"] == "Hm."
-    assert sent(Groq(), turns, table={"sends_back": ["reasoning"]})[1]["reasoning"] == "Hm."
-    assert sent(Ollama(), turns, table={"sends_back": []})[1] == SAID
+    assert sent(Groq(), turns, table={"takes_back": "all"})[1]["reasoning_content"] == "Hm."
+    assert sent(Groq(), turns, table={"takes_back": ["reasoning"]})[1]["reasoning"] == "Hm."
+    assert sent(Ollama(), turns, table={"takes_back": []})[1] == SAID
 
 
 @pytest.mark.parametrize("wrong", ["some", [1], True, {"a": 1}], ids=str)
 def test_what_the_table_cannot_mean_is_refused(wrong: Any) -> None:
-    config = {"providers": {"p": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "sends_back": wrong}}}
-    with pytest.raises(ConfigError, match=r'sends_back: must be a list of names such as .*"all"'):
+    config = {"providers": {"p": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "takes_back": wrong}}}
+    with pytest.raises(ConfigError, match=r'takes_back: must be a list of names such as .*"all"'):
         LlamaClient(config)
 
 

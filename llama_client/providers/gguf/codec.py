@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
-from llama_client.providers.base import AttemptFacts, Capabilities, HttpAnswer, ProviderCall
+from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.services import Quirks
 from llama_client.providers.wire.errors import error_from_llama_cpp
 from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
@@ -19,14 +19,22 @@ from llama_client.types.request import ChatRequest
 
 _NOT_HERE = {"max_completion_tokens", "service_tier", "user", "stream_options", "extra_headers"}
 PARAMETERS = OPENAI_PARAMETERS - _NOT_HERE | {"reasoning_format"}
-_SAME_NAME = PARAMETERS - {"n", "seed", "top_logprobs", "repetition_penalty", "reasoning_format", "extra_body"}
+_SAME_NAME = PARAMETERS - {
+    "messages",
+    "n",
+    "seed",
+    "top_logprobs",
+    "repetition_penalty",
+    "reasoning_format",
+    "extra_body",
+}
 _NO_IMAGES = "the model accepts no images (no mmproj is configured)"
 # The library's seeds are 32 bits wide, and the highest means "choose one".
 _SEEDS = 2**32 - 1
 # Templates have the reasoning of earlier answers under this name. The engine would leave out what it does not know.
 _QUIRKS = Quirks(
     is_strict=True,
-    sends_back=frozenset({"reasoning_content"}),
+    takes_back=frozenset({"reasoning_content"}),
     part_types=frozenset({"text", "image_url"}),
     tool_types=frozenset({"function"}),
 )
@@ -60,20 +68,27 @@ def require_values(call: ProviderCall, *, sees_images: bool) -> None:
         raise call.unsupported("messages", "images must be data: URIs here, not addresses")
 
 
-def bodies(
-    request: ChatRequest, n_parallel: int, call: ProviderCall | None = None
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """One body for each group of at most `n_parallel` choices (the engine's slots), with the group's size."""
+def messages_to(call: ProviderCall) -> list[dict[str, Any]]:
+    """The messages of a request, each with what the target takes of it."""
+    messages: list[dict[str, Any]]
+    messages = body_of(call.request, {"messages"}, partial(messages_of, call, _QUIRKS))["messages"]
+    for message in messages:
+        if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
+            message["role"] = "system"
+    return messages
+
+
+def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """One body for each group of at most `n_parallel` choices (the engine's slots), with the group's size.
+
+    It has no messages; see `messages_to`.
+    """
     wanted = request.n or 1
-    call = call or ProviderCall(request, "", "", "", None, AttemptFacts())
     for done in range(0, wanted, n_parallel):
         size = min(wanted - done, n_parallel)
-        body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME, partial(messages_of, call, _QUIRKS))}
+        body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME)}
         if "tools" in body:
             body["tools"] = tools_of(body["tools"], _QUIRKS)
-        for message in body["messages"]:
-            if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
-                message["role"] = "system"
         if request.seed is not None:
             body["seed"] = (request.seed + done) % _SEEDS
         if request.logprobs:

@@ -23,6 +23,7 @@ from llama_client.providers.gguf.codec import (
     bodies,
     capabilities,
     library_failure,
+    messages_to,
     require_messages,
     require_values,
 )
@@ -291,10 +292,11 @@ class _Answer:
 
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
-        for body, choices in bodies(self._call.request, self._engine.n_parallel, self._call):
+        messages = messages_to(self._call)
+        for body, choices in bodies(self._call.request, self._engine.n_parallel):
             self.decoder.begin_group(first_index, choices)
             self._asked_at = self._clock.monotonic()
-            yield body, choices
+            yield {**body, "messages": messages}, choices
             first_index += choices
 
     def run(self, body: Body, slots: int) -> Generator[Body | Generation]:

@@ -17,7 +17,7 @@ from llama_client.hosts import from_httpx, name_in, plain_url
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
-from llama_client.providers.services import OPENAI_SENDS_BACK, Quirks, Service, service_of
+from llama_client.providers.services import OPENAI_TAKES_BACK, Quirks, Service, service_of
 from llama_client.providers.wire.errors import is_wrong_address
 from llama_client.providers.wire.openai_codec import Abilities
 from llama_client.providers.wire.usage import count
@@ -77,10 +77,10 @@ class HttpService:
     def _quirks(self, table: HttpProviderConfig) -> Quirks:
         quirks = self.row.quirks
         if self.row.is_any_server and not self.is_own_server(table):
-            quirks = replace(quirks, sends_back=OPENAI_SENDS_BACK)
-        if table.sends_back is not None:
-            named = None if table.sends_back == "all" else frozenset(table.sends_back)
-            quirks = replace(quirks, sends_back=named, own_only=False)
+            quirks = replace(quirks, takes_back=OPENAI_TAKES_BACK)
+        if table.takes_back is not None:
+            named = None if table.takes_back == "all" else frozenset(table.takes_back)
+            quirks = replace(quirks, takes_back=named, own_only=False)
         return quirks
 
     def is_own_server(self, table: HttpProviderConfig) -> bool:

@@ -73,7 +73,7 @@ def _answer(message: AssistantMessage, target: str, quirks: Quirks, *, fills: bo
             if part["type"] == "text":
                 _keep_only(part, _TEXT_NAMES)
     parts = written.pop(CONTENT_PARTS, None)
-    if isinstance(parts, list) and (is_known or quirks.sends_back is not None):
+    if isinstance(parts, list) and (is_known or quirks.takes_back is not None):
         written["content"] = parts
     elif is_foreign or not _takes_parts(quirks):
         written.update(_plain_content(written))
@@ -97,19 +97,19 @@ def _answer(message: AssistantMessage, target: str, quirks: Quirks, *, fills: bo
 def _goes_back(name: str, quirks: Quirks, *, is_known: bool, is_foreign: bool) -> bool:
     if is_foreign:
         return False
-    if quirks.sends_back is None or name in quirks.sends_back or name in quirks.takes:
+    if quirks.takes_back is None or name in quirks.takes_back or name in quirks.takes:
         return True
     # What else is in a dict may be the caller's own, for a service that does not refuse it.
     return not is_known and not quirks.is_strict and name not in ANSWER_NAMES
 
 
 def _takes_parts(quirks: Quirks) -> bool:
-    return quirks.sends_back is None or CONTENT_PARTS in quirks.sends_back
+    return quirks.takes_back is None or CONTENT_PARTS in quirks.takes_back
 
 
 def _name_reasoning(written: dict[str, Any], extra: Mapping[str, Any], quirks: Quirks) -> None:
     """Reasoning under another name than the service's: of a message that was saved as JSON, or an answer elsewhere."""
-    ours = [name for name in REASONING_NAMES if name in (quirks.sends_back or ())]
+    ours = [name for name in REASONING_NAMES if name in (quirks.takes_back or ())]
     if ours and not any(written.get(name) for name in ours):
         text = next((extra[name] for name in REASONING_NAMES if extra.get(name)), None)
         if isinstance(text, str):
@@ -132,9 +132,9 @@ _FUNCTION_NAMES = frozenset({"name", "arguments"})
 
 def _clean_call(tool_call: dict[str, Any], quirks: Quirks, *, is_foreign: bool) -> None:
     """A tool call without what the service does not take; what has another type than `function` stays whole."""
-    if tool_call.get("type") != "function" or (quirks.sends_back is None and not is_foreign):
+    if tool_call.get("type") != "function" or (quirks.takes_back is None and not is_foreign):
         return
-    kept = quirks.sends_back if quirks.sends_back is not None and not is_foreign else frozenset[str]()
+    kept = quirks.takes_back if quirks.takes_back is not None and not is_foreign else frozenset[str]()
     _keep_only(tool_call, _CALL_NAMES | kept)
     _keep_only(tool_call["function"], _FUNCTION_NAMES | kept)
 
@@ -153,6 +153,9 @@ def require_known(call: ProviderCall, quirks: Quirks) -> None:
     if quirks.is_strict or quirks.part_types is not None:
         for index, message in enumerate(call.request.messages):
             _require_message(call, quirks, f"messages[{index}]", message)
+    choice = call.request.tool_choice
+    if quirks.tool_types is not None and not isinstance(choice, str | None) and choice.type not in quirks.tool_types:
+        raise _refused(call, "tool_choice", f"its type is {quoted(choice.type)}", _choice_of(quirks.tool_types))
     for index, tool in enumerate(call.request.tools or ()):
         place = f"tools[{index}]"
         if quirks.tool_types is not None and tool.type not in quirks.tool_types:

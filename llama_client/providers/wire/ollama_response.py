@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.decoders import NdjsonDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of
+from llama_client.providers.wire.kept_fields import bytes_in, of_message, of_tool_call
 from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS, invalid, validated
-from llama_client.providers.wire.server_fields import bytes_in, of_message, of_tool_call
 from llama_client.providers.wire.thinking import TagReader
 from llama_client.providers.wire.usage import below, count
 from llama_client.types.completion import ChatCompletionChunk

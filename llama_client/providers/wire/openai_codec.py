@@ -16,8 +16,8 @@ from llama_client.providers.wire.decoders import BARE, ServerSentEvent, SseDecod
 from llama_client.providers.wire.errors import Failure, error_of, failure_in_body, failure_in_event
 from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
 from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, is_long, json_of
+from llama_client.providers.wire.kept_fields import bytes_in
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
-from llama_client.providers.wire.server_fields import bytes_in
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.media import has_address
 from llama_client.types.messages import ImagePart

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from llama_client.errors import InvalidResponseError
 from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.failure_facts import BROKEN_REASONS
-from llama_client.providers.wire.server_fields import of_message
+from llama_client.providers.wire.kept_fields import of_message
 from llama_client.providers.wire.sources import BODY_KEYS, MESSAGE_KEYS, Sources
 from llama_client.providers.wire.thinking import BEGINS_WITH_TAG, TagReader, is_thought, reasoning_in
 from llama_client.providers.wire.tool_calls import ToolCalls

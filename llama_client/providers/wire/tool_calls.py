@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llama_client.providers.wire.server_fields import of_function, of_tool_call
+from llama_client.providers.wire.kept_fields import of_function, of_tool_call
 
 # Arguments that were complete before more came are looked for so often, in arguments of so many characters at most.
 _MAX_LOOKS = 16

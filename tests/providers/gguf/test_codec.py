@@ -17,8 +17,9 @@ from llama_client import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.base import AttemptFacts, ProviderCall
-from llama_client.providers.gguf.codec import Decoder, bodies, library_failure
+from llama_client.providers.gguf.codec import Decoder, bodies, library_failure, messages_to, require_messages
 from llama_client.providers.wire.errors import error_from_llama_cpp
+from llama_client.routing.accumulator import Accumulator
 from llama_client.types.request import ChatRequest, check_request
 
 TOO_LONG = {
@@ -152,3 +153,39 @@ def test_every_request_goes_out_as_a_stream_that_can_be_stopped_and_counts() -> 
     assert body["stream_options"] == {"include_usage": True}
     assert body["mirostat"] == 2
     assert "timeout" not in body
+
+
+def test_an_answers_reasoning_goes_back_to_the_model_that_gave_it_and_to_no_other() -> None:
+    decoder = Decoder(call(), "m")
+    thought = chunk()
+    thought["choices"][0]["delta"] = {"reasoning_content": "Hm.", "mood": "calm"}
+    answer = Accumulator(made_by="p/m")
+    for piece in (thought, chunk()):
+        read = decoder.feed(piece)
+        assert read is not None
+        answer.add(read)
+    (choice,) = answer.choices()
+    assert choice.message.model_extra == {"reasoning_content": "Hm.", "mood": "calm"}
+    turns = [{"role": "user", "content": "hi"}, choice.message, {"role": "user", "content": "why?"}]
+    for model, more in (("m", {"reasoning_content": "Hm."}), ("n", {})):
+        handed_back = ProviderCall(request(messages=turns), "p", model, "req_1", None, AttemptFacts())
+        assert messages_to(handed_back)[1] == {"role": "assistant", "content": "x", **more}
+
+
+FILE = [{"role": "user", "content": [{"type": "file", "file": {"file_data": "JVBERg=="}}]}]
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        ({"messages": FILE}, "messages"),
+        ({"messages": [{"role": "user", "content": "hi", "weight": 1}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "{", "prefix": True}]}, "messages"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+    ],
+    ids=["part", "name", "prefix", "tool"],
+)
+def test_what_templates_do_not_know_is_refused_before_a_model_is_loaded(params: dict[str, Any], param: str) -> None:
+    with pytest.raises(UnsupportedFeatureError, match="list another target") as caught:
+        require_messages(call(**params))
+    assert caught.value.param == param
