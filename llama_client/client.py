@@ -124,6 +124,7 @@ class _BaseClient(OfThisProcess):
         kind: str | None = None,
         options: Mapping[str, object] | None = None,
         keep_alive: str | float | None = None,
+        allow_truncation: bool | None = None,
         model_path: str | Path | None = None,
         n_ctx: int | None = None,
         n_parallel: int | None = None,
@@ -159,6 +160,7 @@ class _BaseClient(OfThisProcess):
             kind: The kind of provider, where its name is not one.
             options: Ollama's `options` for every request, such as `num_ctx`.
             keep_alive: How long Ollama keeps a model in memory.
+            allow_truncation: Whether Ollama may cut a prompt that is longer than the context, instead of refusing it.
             model_path: The GGUF file behind `default`.
             n_ctx: The context of one request in tokens.
             n_parallel: How many requests a model in this process works on at once.

@@ -32,7 +32,9 @@ class ModelInfo(AnswerModel):
         is_loaded: Whether it is in memory; None: not applicable.
         context_tokens: The longest context, in tokens.
         max_output_tokens: The longest answer, in tokens.
-        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`; None: unknown.
+        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`, as the provider says, else the catalogue; None:
+            unknown.
+        is_chat: Whether it answers chats, which models for embeddings do not; None: unknown.
         input_usd_per_mtok: The list price of a million prompt tokens, in US dollars.
         output_usd_per_mtok: The list price of a million answer tokens.
         cached_usd_per_mtok: The list price of a million cached prompt tokens.
@@ -49,6 +51,7 @@ class ModelInfo(AnswerModel):
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     abilities: list[str] | None = None
+    is_chat: bool | None = None
     input_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
     cached_usd_per_mtok: Decimal | None = None
@@ -206,4 +209,7 @@ def _model(providers: Providers, provider: str, served: ServedModel | None, offe
     if served is not None:
         facts |= {"is_served": True, "is_loaded": served.is_loaded, "size_bytes": served.size_bytes}
         facts |= {"context_tokens": served.context_tokens} if served.context_tokens else {}
+        if served.abilities is not None and providers.stated_abilities(provider, identity) is None:
+            facts["abilities"] = sorted(served.abilities)
+        facts["is_chat"] = served.is_chat
     return ModelInfo.model_validate(facts)

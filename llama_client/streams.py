@@ -235,12 +235,12 @@ class ChatStream(_Stream[SyncChunks]):
             broken: Exception | None = None
             try:
                 chunk = next(stream.chunks)
+                stream.attempt.add(chunk)
             except StopIteration:
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             else:
-                stream.attempt.add(chunk)
                 if self._is_shown(chunk) and not stream.is_ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.
@@ -327,12 +327,12 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             broken: Exception | None = None
             try:
                 chunk = await anext(stream.chunks)
+                stream.attempt.add(chunk)
             except StopAsyncIteration:
                 broken = self._finish()
             except Exception as error:  # noqa: BLE001 - raised below, unless another target continues
                 broken = error
             else:
-                stream.attempt.add(chunk)
                 if self._is_shown(chunk) and not stream.is_ended:
                     return chunk
             # If it has ended, it was closed by other code while this waited.

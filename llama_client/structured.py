@@ -128,16 +128,27 @@ def _values(text: str) -> list[str]:
     return values
 
 
-# Keywords that strict servers do not support.
-_NOT_STRICT = frozenset({"oneOf", "allOf", "not", "if", "prefixItems", "patternProperties", "discriminator"})
+# The keywords that OpenAI documents for strict schemas (2026-11), whose rules Groq, Cerebras and others share. Any
+# other is refused, such as `uniqueItems` of a set.
+_STRICT = frozenset(
+    {
+        "type", "title", "description", "properties", "required", "additionalProperties", "items", "anyOf", "enum",
+        "const", "$ref", "$defs", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
+        "exclusiveMaximum", "minItems", "maxItems",
+    }
+)  # fmt: skip
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+# What says nothing of which values are valid, and is left out.
+_NOTES = frozenset({"default", "examples", "deprecated", "$comment"})
+# Their patterns are those of engines without these: pydantic writes one for a Decimal.
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
 # One of these must define the value.
 _SAYS_WHAT = frozenset({"type", "anyOf", "$ref", "enum", "const"})
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """The schema in strict form, with every property required and no others; None: not possible."""
-    # OpenAI's rules, which Groq shares: the root is an object, every value has a type, nothing is free-form, and a
-    # `$ref` stands alone.
+    # The root is an object, every value has a type, nothing is free-form, and a `$ref` stands alone.
     try:
         return _strict(schema) if schema.get("type") == "object" else None
     except _NotStrictError:
@@ -154,7 +165,9 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     is_object = schema.get("type") == "object"
-    if not schema.keys() & _SAYS_WHAT or schema.keys() & _NOT_STRICT:
+    if not schema.keys() & _SAYS_WHAT or schema.keys() - _STRICT - _NOTES:
+        raise _NotStrictError
+    if schema.get("format", "date") not in _FORMATS or _LOOK_AROUND.search(str(schema.get("pattern", ""))):
         raise _NotStrictError
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
@@ -167,7 +180,7 @@ def _strict(schema: Any) -> Any:
             strict[key] = {name: _strict(inner) for name, inner in value.items()}
         elif key in ("items", "anyOf"):
             strict[key] = _strict(value)
-        elif key != "default":
+        elif key not in _NOTES:
             strict[key] = value
     if is_object:
         strict |= {"additionalProperties": False, "required": list(strict["properties"])}

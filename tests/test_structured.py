@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, HttpUrl, Json, RootModel, SecretStr
 
 from llama_client import InvalidRequestError
 from llama_client.structured import AnswerForm
@@ -60,6 +62,42 @@ class Pet(BaseModel):
     pet: Cat | Dog = Field(discriminator="kind")
 
 
+class Tags(BaseModel):
+    tags: set[str]
+
+
+class Page(BaseModel):
+    url: HttpUrl
+
+
+class Blob(BaseModel):
+    content: bytes
+
+
+class Key(BaseModel):
+    key: SecretStr
+
+
+class Text(BaseModel):
+    document: Json[list[int]]
+
+
+class Short(BaseModel):
+    name: str = Field(max_length=5)
+
+
+class Amount(BaseModel):
+    amount: Annotated[str, Field(json_schema_extra={"pattern": r"^(?!^[-+.]*$)[+-]?0*\d*$"})]
+
+
+class Documented(BaseModel):
+    at: datetime
+    id: UUID
+    share: float = Field(ge=0, lt=1, multiple_of=0.1)
+    code: str = Field(pattern=r"^[A-Z]{2}\d+$", examples=["AB1"], deprecated=True)
+    words: list[str] = Field(min_length=1, max_length=3)
+
+
 def sent(model: type[BaseModel]) -> dict[str, Any]:
     described: dict[str, Any] = AnswerForm(model).response_format["json_schema"]
     return described
@@ -76,7 +114,20 @@ def test_a_plain_model_is_sent_strict() -> None:
     assert "default" not in str(schema)
 
 
-@pytest.mark.parametrize("model", [Node, Table, Anything, Pair, Numbers, Pet], ids=lambda model: model.__name__)
+def test_what_is_documented_for_strict_schemas_is_kept() -> None:
+    described = sent(Documented)
+    assert described["strict"] is True
+    properties = described["schema"]["properties"]
+    assert properties["at"]["format"] == "date-time"
+    assert (properties["share"]["minimum"], properties["share"]["exclusiveMaximum"]) == (0, 1)
+    assert properties["code"] == {"pattern": r"^[A-Z]{2}\d+$", "title": "Code", "type": "string"}
+    assert (properties["words"]["minItems"], properties["words"]["maxItems"]) == (1, 3)
+
+
+NOT_STRICT = [Node, Table, Anything, Pair, Numbers, Pet, Tags, Page, Blob, Key, Text, Short, Amount]
+
+
+@pytest.mark.parametrize("model", NOT_STRICT, ids=lambda model: model.__name__)
 def test_what_strict_servers_do_not_know_is_sent_as_it_is(model: type[BaseModel]) -> None:
     described = sent(model)
     assert "strict" not in described

@@ -84,6 +84,8 @@ def _prices(model: ModelInfo) -> str:
 
 def _note(model: ModelInfo) -> str:
     notes = ["loaded"] if model.is_loaded else []
+    if model.is_chat is False:
+        notes.append("answers no chats")
     if model.deprecated_on is not None:
         notes.append(f"until {model.deprecated_on}" + (f", then {model.replacement}" if model.replacement else ""))
     return ", ".join(notes)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool, StrictStr, model_validator
 
 from llama_client.config.tables import ConfigTable, FilePath, Name, OwnMachine, Seconds
 from llama_client.hosts import plain_url, with_plain_host
@@ -74,6 +75,11 @@ def _words(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+# A duration of Go's, and a number, which Ollama refuses as text.
+_GO_DURATION = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,12}(?:\.[0-9]{1,9})?")
+
+
 def _names(value: object) -> object:
     if value != "all" and not (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)):
         raise broken_rule("", 'must be a list of names such as ["reasoning_content"], or "all"')
@@ -81,9 +87,13 @@ def _names(value: object) -> object:
 
 
 def _duration(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise broken_rule("", 'must be a duration such as "10m", or a number of seconds')
-    return value
+    text = value.strip() if isinstance(value, str) else ""
+    if _NUMBER.fullmatch(text):
+        return float(text) if "." in text else int(text)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    if not (is_number or _GO_DURATION.fullmatch(text)):
+        raise broken_rule("", 'must be a duration such as "10m", or a number of seconds (-1: forever)')
+    return text or value
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_secret_text)]
@@ -174,11 +184,15 @@ class OllamaConfig(HttpProviderConfig, OwnMachine):
         options: Ollama's `options` for every request, such as `num_ctx`. Keep `num_ctx` the same for a model: to change
             it loads the model again.
         keep_alive: How long a model stays in memory: a duration such as "10m", or seconds; -1: forever.
+        allow_truncation: Whether Ollama may cut a prompt that is longer than the context; else such a prompt is a
+            `ContextLengthError`. It cuts silently, a lone message to half of the context, a conversation by whole
+            messages; that a prompt was probably cut is in the answer's warnings.
     """
 
     kind: Literal["ollama"] = "ollama"
     options: dict[str, Any] = Field(default_factory=dict)
     keep_alive: Annotated[Any, BeforeValidator(_duration)] | None = None
+    allow_truncation: StrictBool = False
 
 
 class LoraAdapter(ConfigTable):

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
 from llama_client.hosts import name_in
-from llama_client.providers.services import service_of
+from llama_client.providers.services import SERVICES, service_of
 
 if TYPE_CHECKING:
     from genai_prices import types
@@ -103,6 +103,12 @@ class GenaiPrice:
     _model: types.ModelInfo
     _at: datetime
     _context: dict[str, str]
+    # Whether it changes at some date or hour, which are those of UTC.
+    is_timed: bool = False
+
+    def at(self, moment: datetime) -> GenaiPrice:
+        """The same model's price at another moment."""
+        return replace(self, origin=self.origin._replace(effective_from=_begin_of(self._model, moment)), _at=moment)
 
     @property
     def is_nothing(self) -> bool:
@@ -169,12 +175,16 @@ class PriceBook:
         """The price of a target at a moment; None: unknown, which is not 0."""
         start, end, day = self._calendar.known
         key = (provider, model, service_tier, is_free, day if start <= at < end else self._calendar.day(at))
-        if key in self._known:
-            return self._known[key]
-        price = self._found(*key, at)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[key] = price
+        if key not in self._known:
+            found = self._found(*key, at)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = found
+            return found
+        price = self._known[key]
+        if type(price) is GenaiPrice and price.is_timed:
+            # Within a day too: DeepSeek's peak hours.
+            return price.at(datetime.fromtimestamp(at, tz=UTC))
         return price
 
     def of_any_tier(
@@ -273,17 +283,25 @@ def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str
     # A model that is paid by the request or by the image has no price of tokens.
     if usual.output_mtok is None or usual.input_mtok is None:
         return None
-    # Fireworks' ids are paths, and the package has the last part.
+    # Fireworks' ids are paths, and the package has the last part. Its own ids have capitals where the provider's have.
     ids = (model.lower(), model.lower().rpartition("/")[2])
-    is_same = any(_DATE.fullmatch(each.removeprefix(found.model.id)) for each in ids)
+    is_same = any(_DATE.fullmatch(each.removeprefix(found.model.id.lower())) for each in ids)
     doubts = [] if is_same else [f"the price is that of {found.model.id}"]
-    if service is not None and service.price_doubt is not None:
-        doubts.append(service.price_doubt)
+    seller_row = service
+    if named is None:  # the same seller, found by its address
+        seller_row = next((row for row in SERVICES.values() if row.price_source == found.provider.id), None)
+    if seller_row is not None and seller_row.price_doubt is not None:
+        doubts.append(seller_row.price_doubt)
     doubt = doubt_of_tier(tier)
     if doubt is not None and usual == of_tier:
         doubts.append(doubt)
     origin = Origin(f"genai-prices {version('genai-prices')}", _begin_of(found.model, at), "; ".join(doubts) or None)
-    return GenaiPrice(origin, found.provider, found.model, at, context)
+    return GenaiPrice(origin, found.provider, found.model, at, context, _is_timed(found.model))
+
+
+def _is_timed(model: types.ModelInfo) -> bool:
+    rows = (*(model.prices if isinstance(model.prices, list) else ()), *(model.price_variants or ()))
+    return any(row.constraint is not None for row in rows)
 
 
 def _begin_of(model: types.ModelInfo, at: datetime) -> date | None:

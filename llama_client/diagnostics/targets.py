@@ -141,6 +141,9 @@ class Targets:
             message = "local_only forbids it: Ollama forwards it to its cloud"
             remedy = f"Name a model that Ollama runs itself instead of {name}."
             return _target_state(name, False, "forbidden by local_only", "problem", message, remedy)
+        if served is not None and served.is_chat is False:
+            message = f"{view.name} serves it, and says that it answers no chats"
+            return _target_state(name, False, "answers no chats", "problem", message, self._replacement(name))
         if served is not None:
             loaded = ", and loaded" if served.is_loaded else ""
             message = f"served{loaded}" + (f", though {retired}" if retired else "")

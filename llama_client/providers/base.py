@@ -129,6 +129,8 @@ class ProviderCall:
             `timeout_s`.
         stall_s: Seconds that a stream may pause between chunks; None: no limit.
         is_continuation: Whether the last message is the beginning of the answer.
+        refused: Fields of a body that this package chooses (`stream_options`; `max_tokens` or `max_completion_tokens`)
+            and that the target's server has refused by name lately.
     """
 
     request: ChatRequest
@@ -141,6 +143,7 @@ class ProviderCall:
     first_content_s: float | None = None
     stall_s: float | None = None
     is_continuation: bool = False
+    refused: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
@@ -281,6 +284,8 @@ class ServedModel:
         size_bytes: The file's size, where the model is a file.
         is_loaded: Whether it is in memory now; None: unknown, or without meaning there.
         is_remote: Whether the provider forwards its requests to another server.
+        abilities: Of `tools`, `vision`, `reasoning` and `json_schema`, as the provider lists them; None: it does not.
+        is_chat: Whether it answers chats, which models for embeddings do not; None: unknown.
     """
 
     id: str
@@ -288,6 +293,8 @@ class ServedModel:
     size_bytes: int | None = None
     is_loaded: bool | None = None
     is_remote: bool = False
+    abilities: frozenset[str] | None = None
+    is_chat: bool | None = None
 
 
 class HttpCall(NamedTuple):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.sdk import HttpService
     from llama_client.providers.wire.openai_codec import Abilities
 
-# Words in the names of models that answer no chat.
+# Words in the names of models that answer no chat, where the server does not say which do.
 _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
 
 
@@ -104,6 +104,12 @@ class Providers:
     def offer(self, name: str, model: str) -> Offer | None:
         """The catalog's row of a provider's model id: that of the provider itself, else that of its kind."""
         return self.catalog.offer(name, model) or self.catalog.offer(self.kind(name), model)
+
+    def stated_abilities(self, name: str, model: str) -> frozenset[str] | None:
+        """The abilities in the user's own row of a target; None: it has none, or says nothing of them."""
+        target = f"{name}/{model}"
+        rows = (row.abilities for row in self._config.models if row.target == target and row.abilities is not None)
+        return next(map(frozenset, rows), None)
 
     def retirement(self, name: str, model: str) -> str | None:
         """Since when a provider no longer serves a model, and its replacement; None: not retired."""
@@ -290,5 +296,11 @@ class _Setup:
 
 
 def _default_of(served: Sequence[ServedModel]) -> str | None:
-    models = [m for m in served if not m.is_remote and not any(word in m.id for word in _NOT_FOR_CHAT)]
+    models = [model for model in served if not model.is_remote and _answers_chats(model)]
     return next((m.id for m in models if m.is_loaded), models[0].id if models else None)
+
+
+def _answers_chats(model: ServedModel) -> bool:
+    if model.is_chat is not None:
+        return model.is_chat
+    return not any(word in model.id for word in _NOT_FOR_CHAT)

@@ -21,6 +21,8 @@ GROUP = "llama_client.providers"
 """The entry points of packages that add services."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TEMPLATE_CONTINUES = {"continue_final_message": True, "add_generation_prompt": False}
+LIMIT_NAMES: Mapping[str, str] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of the limit of an answer, each with the other one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Quirks:
         continuation: The fields that make it continue an assistant message at the end.
         always: Fields of every body.
         stream_usage: `ask`: a stream has its usage if `stream_options` asks; `unasked`: always; `never`: always, and
-            `stream_options` is refused.
+            `stream_options` is refused. Where a server refuses `stream_options` by name, it is left out from then on.
         is_strict: Whether it refuses unknown fields of messages, parts and tools: `name` and marks of what is to be
             cached are left out, others are refused before they are sent.
         keeps_developer: Whether it knows the role `developer`; else it is sent as `system`.
@@ -119,6 +121,7 @@ class Service:
         price_doubt: Why a price found there is an estimate; None: it is exact.
         timeout_s: The default of `timeout_s`.
         quirks: How its wire differs from OpenAI's.
+        elsewhere: Where `is_any_server`, how the wire of another server does; None: no differently.
         continues: Whether each of its models continues an assistant message at the end of a request.
         sdk: The package of its official client; "" where it has none.
         codec: Its codec class, as `module:Class`; a subclass of `CompatibleCodec`.
@@ -147,6 +150,7 @@ class Service:
     price_doubt: str | None = None
     timeout_s: float = 600.0
     quirks: Quirks = NO_QUIRKS
+    elsewhere: Quirks | None = None
     continues: bool = False
     sdk: str = "openai"
     codec: str = "llama_client.providers.wire.openai_codec:CompatibleCodec"
@@ -181,9 +185,35 @@ class Service:
         """
         return any(environ.get(name) for name in self.key_variables)
 
+    def quirks_at(self, url: str) -> Quirks:
+        """How the wire of the server at an address differs.
+
+        Args:
+            url: The address.
+        """
+        host = name_in(url)
+        if self.elsewhere is None or host in self.key_hosts:
+            return self.quirks
+        known = next((row.quirks for row in SERVICES.values() if not row.is_local and host in row.key_hosts), None)
+        if known is None and host.endswith(_AZURE_OPENAI):
+            known = self.quirks
+        if known is None:
+            return self.elsewhere
+        # Of a service that is known by another name, what an answer depends on. What it refuses may have become less,
+        # and who names it by its address may know that.
+        names = {name: known.renames[name] for name in LIMIT_NAMES if name in known.renames}
+        others = {name: there for name, there in self.elsewhere.renames.items() if name not in LIMIT_NAMES}
+        return replace(self.elsewhere, renames={**others, **names}, stream_usage=known.stream_usage)
+
 
 _FEW_EFFORTS = ("low", "medium", "high")
+# All servers but OpenAI's reasoning models take this one; others ignore the newer one (Ollama 0.34.2, older vLLM, TGI),
+# and OpenAI refuses both together.
 _ONLY_MAX_TOKENS = {"max_completion_tokens": ("max_tokens",)}
+_ONLY_NEWER_LIMIT = {"max_tokens": ("max_completion_tokens",)}
+_TWO_REPETITION_NAMES = {"repetition_penalty": ("repetition_penalty", "repeat_penalty")}
+# Azure's addresses of OpenAI's models.
+_AZURE_OPENAI = ".openai.azure.com"
 _NO_SAMPLERS = frozenset({"top_k", "min_p", "repetition_penalty"})
 _PENALTIES = ("frequency_penalty", "presence_penalty")
 _REASONING, _REASONING_CONTENT = frozenset({"reasoning"}), frozenset({"reasoning_content"})
@@ -226,7 +256,8 @@ _ROWS = (
         keys_url="https://platform.openai.com/api-keys", docs_url="https://developers.openai.com/api/docs",
         price_source="openai", is_prefix=True,
         models={"gpt-5.4-mini": "", "gpt-5.5": ""},
-        quirks=Quirks(renames={"repetition_penalty": ("repetition_penalty", "repeat_penalty")}, keeps_developer=True,
+        quirks=Quirks(renames={**_ONLY_NEWER_LIMIT, **_TWO_REPETITION_NAMES}, keeps_developer=True),
+        elsewhere=Quirks(renames={**_ONLY_MAX_TOKENS, **_TWO_REPETITION_NAMES}, keeps_developer=True,
             continuation=_TEMPLATE_CONTINUES), verified="2026-11-29: openai 3.51, genai-prices 0.2.3"),
     Service(
         name="fireworks", title="Fireworks' cloud", base_url="https://api.fireworks.ai/inference/v1",
@@ -250,7 +281,7 @@ _ROWS = (
         key_variables=("CEREBRAS_API_KEY",), keys_url="https://cloud.cerebras.ai",
         docs_url="https://inference-docs.cerebras.ai", price_source="cerebras",
         models={"gpt-oss-120b": "gpt-oss-120b", "qwen-3.8-27b": "qwen3.8-27b"},
-        quirks=Quirks(refuses=_NO_SAMPLERS, renames={"max_tokens": ("max_completion_tokens",)}, max_stops=4,
+        quirks=Quirks(refuses=_NO_SAMPLERS, renames=_ONLY_NEWER_LIMIT, max_stops=4,
             without_effect=("logit_bias",), is_strict=True, takes_back=_REASONING, own_only=True,
             part_types=_TEXT_AND_IMAGES | {"image"}, tool_types=_FUNCTIONS),
         verified="2026-11-29: cerebras-cloud-sdk 1.91.0"),
@@ -290,7 +321,7 @@ _ROWS = (
         name="deepseek", title="DeepSeek's cloud", base_url="https://api.deepseek.com", price_source="deepseek",
         key_variables=("DEEPSEEK_API_KEY",), keys_url="https://platform.deepseek.com",
         docs_url="https://api-docs.deepseek.com", models={"deepseek-flash": "", "deepseek-v4-pro": ""},
-        price_doubt="DeepSeek charges more at the busy hours of Chinese workdays, which are not known exactly",
+        price_doubt="DeepSeek charges more at busy hours, and which days of China have none is not known exactly",
         quirks=Quirks(refuses=_NO_SAMPLERS | {"seed", "parallel_tool_calls"}, only={"n": (1,)},
             without_effect=_PENALTIES, renames=_ONLY_MAX_TOKENS, effort_none={"thinking": {"type": "disabled"}},
             refused_formats=frozenset({"json_schema"}), takes_back=_REASONING_CONTENT,
@@ -326,12 +357,14 @@ _ROWS = (
     Service(
         name="vllm", title="a vLLM server", base_url="http://127.0.0.1:8000/v1", is_local=True,
         key_variables=("VLLM_API_KEY",), docs_url="https://docs.vllm.ai",
-        quirks=Quirks(continuation=_TEMPLATE_CONTINUES), verified="2026-11-29: vLLM's source"),
+        quirks=Quirks(renames=_ONLY_MAX_TOKENS, continuation=_TEMPLATE_CONTINUES),
+        verified="2026-11-29: vLLM's source"),
     Service(
         # 9931 in newer versions: say base_url.
         name="llamacpp", title="llama.cpp's server", base_url="http://127.0.0.1:8080/v1", is_local=True,
         key_variables=("LLAMA_API_KEY",), docs_url="https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
-        quirks=Quirks(renames={"repetition_penalty": ("repeat_penalty",)}, continuation=_TEMPLATE_CONTINUES),
+        quirks=Quirks(renames={**_ONLY_MAX_TOKENS, "repetition_penalty": ("repeat_penalty",)},
+            continuation=_TEMPLATE_CONTINUES),
         verified="2026-11-29: llama.cpp's source; its usual port is changing from 8080 to 9931"),
     Service(
         name="litellm", title="a LiteLLM proxy, which forwards prompts to other services", base_url="http://127.0.0.1:4000",

@@ -62,10 +62,16 @@ class Accumulator:
             self._choices[0] = _ChoiceParts(content=content, reasoning=reasoning, made_by=self._made_by)
         self._beginning = beginning
         self._inherited_bytes = 0 if beginning is None else self._bytes()
+        self._discarded_bytes = 0
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         if self.first is None:
             self.first = chunk
+            if self._beginning is not None and self._beginning.first is not None:
+                chunk.id = self._beginning.first.id
+        elif chunk.id != self.first.id:
+            # LiteLLM's proxy gives each chunk an id of its own.
+            chunk.id = self.first.id
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.service_tier is not None:
@@ -91,12 +97,21 @@ class Accumulator:
             if delta.__pydantic_extra__:
                 parts.kept.append(Kept(delta.__pydantic_extra__, texts, len(parts.content)))
 
+    def discard(self, text: str) -> None:
+        """Counts a text that was generated, and is no part of the answer."""
+        self.has_content = True
+        self._discarded_bytes += len(text.encode("utf-8", "replace"))
+
     @property
     def is_complete(self) -> bool:
         for parts in self._choices.values():
             if parts.finish_reason is None:
                 return False
         return bool(self._choices)
+
+    @property
+    def choice_count(self) -> int:
+        return len(self._choices)
 
     @property
     def can_be_continued(self) -> bool:
@@ -123,7 +138,7 @@ class Accumulator:
     @property
     def answer_bytes(self) -> int:
         """The bytes generated here: text, reasoning and tool calls, without the answer that is continued."""
-        return self._bytes() - self._inherited_bytes
+        return self._bytes() - self._inherited_bytes + self._discarded_bytes
 
     def _bytes(self) -> int:
         size = 0

@@ -13,13 +13,14 @@ from llama_client.errors import GenerationFailedError, InvalidResponseError, Lla
 from llama_client.providers.base import AttemptFacts, Charge, ProviderCall
 from llama_client.routing.accumulator import Accumulator
 from llama_client.routing.plan import Try
+from llama_client.routing.repetition import BeganAnewError, Repetition
 from llama_client.types.completion import ChatCompletionChunk, Source, SyncChunks
 
 if TYPE_CHECKING:
     from llama_client.costs.bills import MachineUse, Tokens
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import AttemptSpan
-    from llama_client.types.completion import Attempt, AttemptOutcome, Choice
+    from llama_client.types.completion import Attempt, AttemptOutcome, Choice, Usage
 
 
 def whole_number(value: object) -> int | None:
@@ -60,6 +61,13 @@ def _charge(value: object) -> Charge | None:
 
 _LARGEST = 2**62
 _LARGEST_USD = Decimal(10**6)
+# Some servers count the tokens that end an answer.
+_MARGIN_TOKENS = 8
+# More is no count of an answer.
+_MOST_TOKENS = 10_000_000
+# No server writes one answer faster; more was not measured while it was written: a placeholder, or an answer that came
+# all at once.
+_MOST_TOKENS_PER_S = 100_000.0
 _MEASURED = ("load_s", "queue_s", "total_s", "tokens_per_s")
 
 
@@ -127,8 +135,14 @@ class RunningAttempt:
         self.is_late = False
         self._clock = clock
         self._form = form
+        # Of an answer that is to go on from its beginning.
+        self._repetition: Repetition | None = None
+        if call.request.messages[-1].role == "assistant":
+            self._repetition = Repetition.of(call.request, is_continuation=call.is_continuation)
 
     def add(self, chunk: ChatCompletionChunk) -> None:
+        if self._repetition is not None:
+            self._remove_repetition(chunk, self._repetition)
         self.answer.add(chunk)
         if self.answer.has_content and chunk.choices:
             before, self.last_content_at = self.last_content_at, self._clock.monotonic()
@@ -137,6 +151,13 @@ class RunningAttempt:
             elif self.span is not None:
                 self.span.gaps_s.append(self.last_content_at - before)
 
+    def _remove_repetition(self, chunk: ChatCompletionChunk, repetition: Repetition) -> None:
+        try:
+            repetition.remove(chunk)
+        except BeganAnewError as error:
+            self.answer.discard(str(error))
+            raise self.call.unsupported("messages", "it began the answer anew instead of continuing it") from None
+
     @property
     def ttft_s(self) -> float | None:
         return self.first_content_at - self.started_at if self.first_content_at is not None else None
@@ -144,13 +165,17 @@ class RunningAttempt:
     @property
     def tokens_per_s(self) -> float | None:
         """As the provider measured it, else of the tokens after the first."""
-        if self.facts.tokens_per_s is not None:
-            return self.facts.tokens_per_s
         tokens = self.answer.usage.completion_tokens if self.answer.usage else None
-        first, last = self.first_content_at, self.last_content_at
-        if tokens is None or tokens <= 1 or first is None or last is None or last <= first:
+        if tokens is not None and tokens <= 1:
+            # Ollama sends a microsecond for one token, and llama.cpp's server a speed of 0.
             return None
-        return (tokens - 1) / (last - first)
+        speed = self.facts.tokens_per_s
+        if speed is None or not 0 < speed <= _MOST_TOKENS_PER_S:
+            first, last = self.first_content_at, self.last_content_at
+            if tokens is None or first is None or last is None or last <= first:
+                return None
+            speed = (tokens - 1) / (last - first)
+        return speed if speed <= _MOST_TOKENS_PER_S else None
 
     def stop(self) -> None:
         """Ends it, from any thread, where nothing is to come of it any more."""
@@ -166,10 +191,26 @@ class RunningAttempt:
                 # Another thread is reading them.
                 self.facts.cancel()
 
+    def _check_limit(self, limit: int, usage: Usage) -> None:
+        """Servers ignore what they do not know: a limit under another name, for one."""
+        most = limit * (self.call.request.n or 1) + _MARGIN_TOKENS
+        if usage.completion_tokens is not None and most < usage.completion_tokens <= _MOST_TOKENS:
+            health = self.lease.health
+            health.overrun_tokens = max(health.overrun_tokens, usage.completion_tokens)
+            self.facts.warn(
+                f"{self.target.name} wrote {usage.completion_tokens} tokens where max_tokens is {limit}: it does not "
+                "keep that limit"
+            )
+
     def require_complete(self) -> None:
         """An end of the chunks without a finish reason is an interruption."""
         if not self.answer.is_complete:
             raise InvalidResponseError("the answer ended without a finish reason", http_status=self.facts.http_status)
+        request, answer = self.call.request, self.answer
+        if request.n is not None and answer.choice_count < request.n:
+            self.facts.warn(f"{self.target.name} gave {answer.choice_count} of the {request.n} choices asked for")
+        if request.max_tokens is not None and answer.usage is not None:
+            self._check_limit(request.max_tokens, answer.usage)
         if self._form is not None:
             self.choices = self.answer.choices()
             try:

@@ -176,13 +176,15 @@ class Reserver(NamedTuple):
 def longest_answer(candidate: Candidate, providers: Providers) -> int | None:
     """The tokens of the longest answer that a candidate can give; None: unknown."""
     name, model = candidate.target.provider_name, candidate.target.model
-    most = candidate.request.max_tokens
-    if most is None:
-        most = providers.max_output_tokens(name, model)
+    limit, overrun = candidate.request.max_tokens, candidate.health.overrun_tokens
+    if limit is not None and not overrun:
+        return limit
+    most = providers.max_output_tokens(name, model)
     if most is None:
         context = providers.context_tokens(name, model)
         most = None if context is None else max(context - int(candidate.size.least_input_tokens), 1)
-    return most
+    # Of a server that does not keep limits and whose longest answer is unknown, the longest one so far.
+    return max(limit, overrun) if most is None and limit is not None else most
 
 
 @exactly

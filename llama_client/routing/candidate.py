@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.errors import LlamaClientError, LocalOnlyError, UnsupportedFeatureError
 from llama_client.providers.base import AttemptFacts, ProviderCall
+from llama_client.providers.services import LIMIT_NAMES
 from llama_client.routing.request_size import RequestSize
 from llama_client.types.media import is_medium
 
@@ -22,6 +23,8 @@ _MAX_SUPPORTED = 64
 # Of what a server said about a feature.
 _MAX_WHY_CHARS = 200
 _PLAIN_VALUES = (str, int, float, bool)
+# Fields that the package chooses. Where a server refuses one by name, the same is said in another way, or not at all.
+_CHOSEN_FIELDS = frozenset({"stream_options", *LIMIT_NAMES})
 # Parameters that make no sense without another, and are dropped with it.
 _DEPENDENT = {
     "tools": ("tool_choice", "parallel_tool_calls"),
@@ -43,6 +46,8 @@ class Candidate:
         self._before_continuing = self.request
         self.continued: Interrupted | None = None
         self.warnings: list[str] = []
+        # Of the fields that the package chooses, those that the target's server refuses.
+        self.refused: frozenset[str] = frozenset()
         self.is_budgeted = False
         self.is_free = False
         self.tries = 0
@@ -64,6 +69,7 @@ class Candidate:
         following.warnings = [*self.warnings, warning]
         following.continued = interrupted
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
+        following.refused = self.refused
         return following
 
     def exclude(self, error: LlamaClientError) -> None:
@@ -99,14 +105,38 @@ class Candidate:
         if not self.health.refusals.by_feature:
             return
         for (param, value), why in self.health.refusals.current(self.health.clock.monotonic()):
-            if _feature(self.request, param, is_lasting=value is None or param == "messages") == (param, value):
+            if param in _CHOSEN_FIELDS:
+                has_other_name = param in self.refused or self._goes_without(param, why)
+                if not has_other_name and param in LIMIT_NAMES and self.request.max_tokens is not None:
+                    raise call.unsupported("max_tokens", f"its server refuses both names of it ({why})")
+            elif _feature(self.request, param, is_lasting=value is None or param == "messages") == (param, value):
                 raise call.unsupported(param, f"it was refused within the last minutes ({why})")
+
+    def goes_without(self, error: UnsupportedFeatureError) -> bool:
+        """Whether the target can be asked again at once, without the field that its server has refused by name."""
+        is_refusal = error.http_status is not None and error.param in _CHOSEN_FIELDS
+        return is_refusal and self._goes_without(error.param or "", str(error))
+
+    def _goes_without(self, field: str, why: str) -> bool:
+        if field in self.refused:
+            return False
+        if field in LIMIT_NAMES:
+            if self.request.max_tokens is None or LIMIT_NAMES[field] in self.refused:
+                return False
+        elif not self.request.stream or self.request.asks_for_usage is False:
+            return False
+        elif self.request.asks_for_usage:
+            self.warnings.append(f"stream_options was left out: {why}")
+        self.refused |= {field}
+        return True
 
     def remember(self, error: UnsupportedFeatureError) -> None:
         """Keeps what the target's server has refused, so that the next call need not find out."""
         if error.param is None or error.http_status is None:
             return
-        feature = _feature(self.request, error.param, is_lasting=error.is_lasting)
+        feature: Feature | None = (error.param, None)
+        if error.param not in _CHOSEN_FIELDS:
+            feature = _feature(self.request, error.param, is_lasting=error.is_lasting)
         if feature is not None:
             why = str(error)
             why = why if len(why) <= _MAX_WHY_CHARS else f"{why[:_MAX_WHY_CHARS]}…"
@@ -114,7 +144,7 @@ class Candidate:
 
     def drop_parameter(self, error: UnsupportedFeatureError) -> bool:
         """Drops the parameter that the target does not support; returns whether that is possible."""
-        param = error.param
+        param = "max_tokens" if error.param in LIMIT_NAMES else error.param
         if param is None or param == "messages" or param not in self.request.set_parameters:
             return False
         names = (param, *_DEPENDENT.get(param, ()))
@@ -155,4 +185,7 @@ def _with_beginning(request: ChatRequest, interrupted: Interrupted) -> ChatReque
 
 def _with_defaults(request: ChatRequest, target: Target) -> ChatRequest:
     missing = {name: value for name, value in target.params.items() if getattr(request, name) is None}
+    if request.tools is None:
+        # Servers refuse it without tools.
+        missing.pop("parallel_tool_calls", None)
     return request.model_copy(update=missing) if missing else request

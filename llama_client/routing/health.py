@@ -246,6 +246,8 @@ class Health:
     # Sets of parameters that it is known to support, whatever their values.
     supported: set[frozenset[str]] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
+    # Of its longest answer beyond `max_tokens`, which then bounds nothing; 0: it keeps that limit.
+    overrun_tokens: int = 0
     # The leases of the attempts in flight.
     running: set[Lease] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -279,7 +279,8 @@ class Plan(Generic[T]):
                     del error
             if isinstance(error, UnsupportedFeatureError):
                 candidate.remember(error)
-                if self._rules.drop_unsupported and candidate.drop_parameter(error):
+                may_drop = self._rules.drop_unsupported
+                if candidate.goes_without(error) or (may_drop and candidate.drop_parameter(error)):
                     candidate.tries -= 1
                     return
         self._retry_or_exclude(candidate, error)

@@ -154,6 +154,7 @@ class CallRecord:
             first_content_s=self._rules.first_content_s if streams else None,
             stall_s=self._rules.stall_s if streams else None,
             is_continuation=broken is not None,
+            refused=candidate.refused,
         )
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)

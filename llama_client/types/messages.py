@@ -376,6 +376,8 @@ def _plain_message(message: object) -> object:
             else call
             for call in plain["tool_calls"]
         ]
+        if not plain["tool_calls"]:
+            del plain["tool_calls"]  # an empty list, which OpenAI and vLLM refuse
     if isinstance(plain.get("content"), list | tuple) and not plain["content"]:
         plain["content"] = ""
     if "content" not in plain and not plain.get("tool_calls") and isinstance(refusal, str):

@@ -248,7 +248,7 @@ class ChatRequest(RequestPart):
         if self.tools is None and self.tool_choice is None:
             return self
         names = [tool.function.name for tool in self.functions]
-        if self.tool_choice not in (None, "none") and not self.tools:
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise broken_rule("tool_choice", "needs tools")
         if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
             raise broken_rule("tool_choice", f"names {self.tool_choice.function.name!r}, which is not among tools")
@@ -276,11 +276,20 @@ class ChatRequest(RequestPart):
         return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
 
     @property
+    def asks_for_usage(self) -> bool | None:
+        """Whether the caller wants the usage of a stream to be asked for; None: the caller does not say."""
+        options = self.stream_options
+        return None if options is None or "include_usage" not in options.model_fields_set else options.include_usage
+
+    @property
     def set_parameters(self) -> frozenset[str]:
         """The names of the parameters that are set: not None, and for `logprobs` not False."""
         # Called for each target of each call, so it reads pydantic's own dict.
         values, names = self.__dict__, self.__pydantic_fields_set__
         return frozenset([name for name in names if values[name] is not None and (values[name] or name != "logprobs")])
+
+
+_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
@@ -295,7 +304,12 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
     if schema_in_words:
         given["schema_in_words"] = True
     try:
-        return ChatRequest.model_validate(given)
+        request = ChatRequest.model_validate(given)
+        # OpenAI, vLLM and others refuse an empty list, and what is said of tools where there are none.
+        empty = _OF_TOOLS & given.keys() if not request.tools else frozenset()
+        if request.stop == ():
+            empty |= {"stop"}
+        return request.model_copy(update=dict.fromkeys(empty)) if empty else request
     except ValidationError as error:
         problem = first_problem(error, known=_NAMES)
         hint = _hint(problem.field, given)

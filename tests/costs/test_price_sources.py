@@ -254,3 +254,44 @@ def test_prices_of_models_without_end_are_found_anew_and_stay_right() -> None:
     found = prices.price("x", "m0", DAY, is_free=False)
     assert found is not None
     assert not found.is_nothing
+
+
+# Prices that depend on the hour: DeepSeek's peaks, from 1 to 4 and from 6 to 10 o'clock of UTC.
+
+
+@pytest.mark.parametrize(
+    ("kind", "url"), [("deepseek", None), ("openai", "https://api.deepseek.com/v1")], ids=["by name", "by address"]
+)
+@pytest.mark.parametrize("first", [0, 2, 12], ids=lambda hour: f"first at {hour}")
+def test_a_price_by_the_hour_is_that_of_the_call_s_hour_whichever_was_asked_first(
+    kind: str, url: str | None, first: int
+) -> None:
+    prices = book(d=Seller("d", kind, url))
+
+    def usd(*moment: int) -> Decimal:
+        found = prices.price("d", "deepseek-v4-flash", at(2026, 11, 25, *moment), is_free=False)
+        assert isinstance(found, GenaiPrice)
+        assert "busy hours" in (found.origin.doubt or "")
+        return found.parts(1_000_000, 1_000_000).usd
+
+    usd(first)
+    by_hour = {hour: usd(*hour) for hour in ((0, 59), (1, 0), (3, 59), (4, 0), (6, 0), (9, 59), (10, 0), (23, 0))}
+    peak, usual = Decimal("1.5"), Decimal("0.75")
+    assert by_hour == {
+        (0, 59): usual, (1, 0): peak, (3, 59): peak, (4, 0): usual,
+        (6, 0): peak, (9, 59): peak, (10, 0): usual, (23, 0): usual,
+    }  # fmt: skip
+
+
+def test_a_dated_price_begins_with_its_day_in_utc_also_in_the_middle_of_a_day_elsewhere() -> None:
+    prices = book(zone="America/Los_Angeles", d=Seller("d", "deepseek"))
+    moments = (at(2026, 8, 16, 23, 30), at(2026, 8, 17, 0, 30))
+    found = [prices.price("d", "deepseek-v4-flash", moment, is_free=False) for moment in moments]
+    assert [each.origin.effective_from for each in found if each is not None] == [None, date(2026, 8, 17)]
+
+
+@pytest.mark.parametrize("model", ["MiniMaxAI/MiniMax-M3", "minimaxai/minimax-m3", "MINIMAXAI/MINIMAX-M3"])
+def test_capitals_in_an_id_are_no_doubt_about_its_price(model: str) -> None:
+    found = book(t=Seller("t", "together")).price("t", model, DAY, is_free=False)
+    assert found is not None
+    assert found.origin.doubt is None

@@ -451,3 +451,48 @@ def test_a_compatible_server_of_ones_own_is_priced_by_its_address() -> None:
         config = {"providers": {"x": {"kind": "openai", "base_url": "https://api.deepseek.com", "api_key": KEY}}}
         with LlamaClient(config) as client:
             assert client.ask("Hi", model="x/deepseek-flash").cost.usd is not None
+
+
+# Kind `openai` at an address: what a server understands is decided by where it is.
+
+
+@pytest.mark.parametrize(
+    ("url", "limit", "asks_for_usage"),
+    [
+        (None, "max_completion_tokens", True),
+        ("https://api.openai.com/v1", "max_completion_tokens", True),
+        ("https://my-team.openai.azure.com/openai/v1", "max_completion_tokens", True),
+        ("https://api.mistral.ai/v1", "max_tokens", False),
+        ("https://api.cerebras.ai/v1", "max_completion_tokens", True),
+        ("https://api.deepseek.com/v1", "max_tokens", True),
+        ("https://llm.test/v1", "max_tokens", True),
+        ("https://api.openai.com.llm.test/v1", "max_tokens", True),
+        ("http://127.0.0.1:11434/v1", "max_tokens", True),
+    ],
+)
+@pytest.mark.parametrize("given", ["max_tokens", "max_completion_tokens"])
+def test_a_compatible_server_is_sent_what_it_understands(
+    url: str | None, limit: str, asks_for_usage: bool, given: str
+) -> None:
+    table = {"kind": "openai", "api_key": KEY} | ({"base_url": url} if url else {})
+    with sending.caught(assert_all_called=True) as router, LlamaClient({"providers": {"x": table}}) as client:
+        events = b"".join([OPENAI.text("Hello"), *OPENAI.ending()])
+        route = router.post(f"{url or 'https://api.openai.com/v1'}/chat/completions").respond(
+            content=events, headers={"content-type": "text/event-stream"}
+        )
+        params: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "model": "x/m", given: 9}
+        for _ in client.chat.completions.create(stream=True, **params):
+            pass
+        body = json.loads(route.calls[0].request.content)
+    assert {name: body[name] for name in ("max_tokens", "max_completion_tokens") if name in body} == {limit: 9}
+    assert ("stream_options" in body) is asks_for_usage
+
+
+def test_the_variable_of_openai_s_address_means_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://llm.test/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with sending.caught(assert_all_called=True) as router, LlamaClient({}) as client:
+        route = router.post("http://llm.test/v1/chat/completions").respond(json=OPENAI.whole())
+        client.ask("Hi", model="openai/m", max_completion_tokens=9)
+        body = json.loads(route.calls[0].request.content)
+    assert (body["max_tokens"], "max_completion_tokens" in body) == (9, False)

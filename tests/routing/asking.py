@@ -55,6 +55,8 @@ class Session:
         self._streams = mode.startswith("stream")
         self._is_async = mode.endswith("-async")
         self._runner = asyncio.Runner()
+        # The text of the last stream, as its reader got it.
+        self.shown = ""
         sync, asynchronous = timed(time) if time is not None else (LlamaClient, AsyncLlamaClient)
         self.client: Any = (asynchronous if self._is_async else sync)(configuration)
 
@@ -71,11 +73,10 @@ class Session:
         create = self.client.chat.completions.create
         try:
             if not self._streams:
-                reply: ChatCompletion = create(messages=MESSAGES, **params)
+                reply: ChatCompletion = create(**{"messages": MESSAGES, **params})
                 return reply
-            with create(messages=MESSAGES, stream=True, **params) as stream:
-                for _ in stream:
-                    pass
+            with create(**{"messages": MESSAGES, "stream": True, **params}) as stream:
+                self.shown = "".join(chunk.text for chunk in stream)
             whole: ChatCompletion = stream.completion
             return whole
         except Exception as error:  # noqa: BLE001 - each is looked at by the test
@@ -94,11 +95,10 @@ class Session:
         create = self.client.chat.completions.create
         try:
             if not self._streams:
-                reply: ChatCompletion = await create(messages=MESSAGES, **params)
+                reply: ChatCompletion = await create(**{"messages": MESSAGES, **params})
                 return reply
-            async with await create(messages=MESSAGES, stream=True, **params) as stream:
-                async for _ in stream:
-                    pass
+            async with await create(**{"messages": MESSAGES, "stream": True, **params}) as stream:
+                self.shown = "".join([chunk.text async for chunk in stream])
             whole: ChatCompletion = stream.completion
             return whole
         except Exception as error:  # noqa: BLE001 - as above

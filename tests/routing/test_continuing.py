@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, LlamaClient, StreamInterruptedError
-from tests.routing.asking import MESSAGES, ask, ask_all, broken_after, config, failing, story
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
+from tests.routing.asking import MESSAGES, Session, ask, ask_all, broken_after, config, failing, good, story
+from tests.wire.dialects import OLLAMA, OPENAI
+from tests.wire.server import Answer, Received, ReplayServer, as_json, silence, streamed
 
 each_stream = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 
@@ -159,3 +159,229 @@ def test_closing_a_stream_ends_the_search_for_somebody_who_goes_on() -> None:
             assert not reader.is_alive()
             assert "".join(str(text) for text in seen) == "a "
             assert client.health()["b/m"].in_flight == 0
+
+
+# A target that does not go on, but begins again.
+
+LONG = "Llamas hum to tell each other how they are, and "
+AGAIN = [
+    pytest.param("The capital of", ["The", " capital", " of", " Japan"], "The capital of Japan", id="token by token"),
+    pytest.param("The capital of", ["The capital of Japan"], "The capital of Japan", id="at once"),
+    pytest.param("The capital of", ["\n\n", "The capital", " of Japan"], "The capital of Japan", id="after lines"),
+    pytest.param("The capital of ", ["The capital of", " ", "Japan"], "The capital of Japan", id="with its last space"),
+    pytest.param("Tokyo", ["Tok", "yo is it"], "Tokyo is it", id="one word"),
+    pytest.param("\nTokyo, ", ["Tokyo,\n", "yes"], "\nTokyo, yes", id="with another white space"),
+    pytest.param(LONG, [LONG[:20], LONG[20:] + "to each other."], f"{LONG}to each other.", id="a long one"),
+]
+ONWARD = [
+    pytest.param("The capital of", [" Japan"], "The capital of Japan", id="plainly"),
+    pytest.param("The capital of The ", ["The", " Hague"], "The capital of The The Hague", id="with the same word"),
+    pytest.param("ha ha ", ["ha ha", "!"], "ha ha ha ha!", id="a refrain"),
+    pytest.param("1, 1, ", ["1, 1, ", "2"], "1, 1, 1, 1, 2", id="numbers"),
+    pytest.param("| a |\n|---|\n", ["| b", " |"], "| a |\n|---|\n| b |", id="a table"),
+    pytest.param("No", ["No"], "NoNo", id="too short to tell"),
+]
+
+
+@each_stream
+@pytest.mark.parametrize(("beginning", "pieces", "whole"), AGAIN)
+def test_what_a_target_says_again_is_shown_once(beginning: str, pieces: list[str], whole: str, mode: str) -> None:
+    with ReplayServer(lambda request: broken_after(beginning)) as first:
+        with ReplayServer(going_on(*pieces)) as second, Session(continuing(first, second), mode) as session:
+            [reply] = session.many(1)
+            shown = session.shown
+    assert reply.text == whole
+    assert shown == whole
+
+
+@each_stream
+@pytest.mark.parametrize(("beginning", "pieces", "whole"), ONWARD)
+def test_what_only_looks_like_a_repetition_is_kept(beginning: str, pieces: list[str], whole: str, mode: str) -> None:
+    with ReplayServer(lambda request: broken_after(beginning)) as first:
+        with ReplayServer(going_on(*pieces)) as second:
+            assert ask(continuing(first, second), mode).text == whole
+
+
+ANEW = [
+    pytest.param("The capital of", ["The capital", " city is Tokyo"], id="a short one"),
+    pytest.param("The capital of", ["The capital"], id="that ends before it"),
+    pytest.param(f"{LONG}they do it all day.", [LONG, "then something else"], id="a long one"),
+]
+
+
+@each_stream
+@pytest.mark.parametrize(("beginning", "pieces"), ANEW)
+def test_an_answer_that_is_begun_anew_goes_no_further_and_the_next_target_goes_on(
+    beginning: str, pieces: list[str], mode: str
+) -> None:
+    with ReplayServer(lambda request: broken_after(beginning)) as first:
+        with ReplayServer(going_on(*pieces)) as second, ReplayServer(going_on(" end")) as third:
+            reply = ask(continuing(first, second, third), mode)
+            [error] = ask_all(continuing(first, second), mode, 1)
+    assert reply.text == f"{beginning} end"
+    assert [(each.target, each.outcome) for each in reply.attempts] == [
+        ("a/m", "interrupted"),
+        ("b/m", "error"),
+        ("c/m", "ok"),
+    ]
+    assert "began the answer anew" in (reply.attempts[1].reason or "")
+    # What it has written is paid for.
+    assert reply.attempts[1].estimated_usage is not None
+    assert reply.attempts[1].estimated_usage.completion_tokens
+    assert isinstance(error, StreamInterruptedError)
+    assert error.partial is not None
+    assert error.partial.text == beginning
+
+
+@each_stream
+def test_an_answer_that_is_begun_anew_after_thinking_goes_no_further_either(mode: str) -> None:
+    def answer(request: Received) -> Answer:
+        chunk = {"id": "c1", "created": 1, "model": "m"}
+        thought = {**chunk, "choices": [{"index": 0, "delta": {"reasoning": "Hm."}, "finish_reason": None}]}
+        return streamed([OPENAI.event(thought), OPENAI.text("The capital city is Tokyo."), *OPENAI.ending()])
+
+    with ReplayServer(lambda request: broken_after("The capital of")) as first:
+        with ReplayServer(answer) as second, ReplayServer(going_on(" Japan")) as third:
+            reply = ask(continuing(first, second, third), mode)
+    assert reply.text == "The capital of Japan"
+
+
+def test_a_target_that_begins_anew_is_not_taken_for_broken() -> None:
+    with ReplayServer(lambda request: broken_after("The capital of")) as first:
+        with ReplayServer(going_on("The capital city")) as second:
+            with LlamaClient(continuing(first, second)) as client:
+                for _ in range(5):
+                    with pytest.raises(StreamInterruptedError):
+                        list(client.chat.completions.create(messages=MESSAGES, stream=True))
+                assert client.health()["b/m"].failures_in_row == 0
+
+
+# A beginning that the caller gives.
+
+MINE = [*MESSAGES, {"role": "assistant", "content": "The capital of"}]
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async", "stream-sync", "stream-async"])
+@pytest.mark.parametrize(
+    "content", ["The capital of", [{"type": "text", "text": "The capital of"}]], ids=["text", "parts"]
+)
+@pytest.mark.parametrize("said", ["The capital of Japan", " Japan"])
+def test_a_beginning_of_the_caller_s_own_is_not_repeated_in_whole_answers_nor_in_streams(
+    said: str, content: Any, mode: str
+) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": content}]
+    with ReplayServer(good(said)) as server:
+        assert ask(config(server), mode, messages=messages).text == " Japan"
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async", "stream-sync", "stream-async"])
+def test_an_answer_that_is_begun_anew_is_the_caller_s_to_judge(mode: str) -> None:
+    with ReplayServer(good("The capital city is Tokyo")) as server:
+        assert ask(config(server), mode, messages=MINE).text == "The capital city is Tokyo"
+
+
+@pytest.mark.parametrize(("timings", "text"), [({"timings": {"predicted_n": 3}}, '"a": 1}'), ({}, '{"a": 1}')])
+def test_llama_cpp_s_server_repeats_even_a_short_beginning_in_whole_answers(timings: Any, text: str) -> None:
+    messages = [*MESSAGES, {"role": "assistant", "content": "{"}]
+    with ReplayServer(lambda _: as_json({**OPENAI.whole('{"a": 1}'), **timings})) as server:
+        reply = ask(config(server), "call-sync", messages=messages)
+    assert reply.text == text
+    assert reply.raw["choices"][0]["message"]["content"] == '{"a": 1}'
+
+
+# Ollama, where a model's template decides.
+
+CLOSED = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+OPEN = """
+{{- range $i, $_ := .Messages }}
+{{- $last := eq (len (slice $.Messages $i)) 1 }}
+{{- if or (eq .Role "user") (eq .Role "system") }}<|{{ .Role }}|>
+{{ .Content }}<|end|>
+{{- else if eq .Role "assistant" }}<|assistant|>
+{{ if .ToolCalls }}{{ json .ToolCalls }}{{ else }}{{ .Content }}{{ end }}{{ if not $last }}<|end|>{{ end }}
+{{- end }}
+{{- if and (ne .Role "assistant") $last }}<|assistant|>
+{{ end }}
+{{- end }}"""
+TEMPLATES = {
+    "closed": ({"template": CLOSED}, False),
+    "open": ({"template": OPEN}, True),
+    "open, with a loop that stops": (
+        {"template": OPEN + '{{ range .Messages }}{{ if eq .Role "user" }}{{ break }}{{ end }}{{ end }}'},
+        True,
+    ),
+    "closed where it thinks": ({"template": OPEN + "{{ if .Think }}<think>{{ end }}"}, False),
+    "turn by turn": ({"template": "[INST] {{ .System }} {{ .Prompt }} [/INST] {{ .Response }}</s>"}, True),
+    "turn by turn, without an answer": ({"template": "{{ .System }} {{ .Prompt }}"}, True),
+    "turn by turn, where an answer is": (
+        {"template": "{{ .Prompt }}{{ if .Response }}{{ .Response }}<end>{{ end }}"},
+        False,
+    ),
+    "of the file": ({"template": "{% for m in messages %}{{ m.content }}{% endfor %}"}, True),
+    "code of Ollama's own": ({"template": OPEN, "renderer": "qwen3-coder"}, False),
+    "code of Ollama's own, in the Modelfile": (
+        {"template": OPEN, "modelfile": "FROM x\nRENDERER qwen3-coder\n"},
+        False,
+    ),
+    "with a function that is not known": ({"template": "{{ range .Messages }}{{ trim .Content }}{{ end }}"}, False),
+    "with a variable that is not": ({"template": "{{ range .Messages }}{{ $x }}{{ .Content }}{{ end }}"}, False),
+    "not closed": ({"template": "{{ range .Messages }}{{ .Content }}"}, False),
+    "without end": ({"template": "{{ range .Messages }}" * 60 + "{{ .Content }}" + "{{ end }}" * 60}, False),
+    "none": ({}, False),
+    "no text": ({"template": 7}, False),
+}
+
+
+def ollama(shown: Any, *, status: int = 200) -> Any:
+    """An Ollama that goes on from a last message; what it was shown of its model."""
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/api/show":
+            assert request.method == "POST"
+            assert request.json == {"model": "m"}
+            return as_json(shown, status=status)
+        return OLLAMA.good(streams=True, text=" Japan")
+
+    return answer
+
+
+def with_ollama(first: ReplayServer, second: ReplayServer, **tables: Any) -> dict[str, Any]:
+    made = config(first, second, routing={"on_interrupt": "continue"}, **tables)
+    made["providers"]["b"] = {"kind": "ollama", "base_url": second.url}
+    return made
+
+
+@each_stream
+@pytest.mark.parametrize("which", TEMPLATES)
+def test_ollama_goes_on_only_where_the_template_is_known_to_leave_the_answer_open(which: str, mode: str) -> None:
+    shown, is_open = TEMPLATES[which]
+    with ReplayServer(lambda request: broken_after("The capital of")) as first, ReplayServer(ollama(shown)) as second:
+        [outcome] = ask_all(with_ollama(first, second), mode, 1)
+        asked = [request.path for request in second.requests]
+    if is_open:
+        assert outcome.text == "The capital of Japan"
+        assert asked == ["/api/show", "/api/chat"]
+    else:
+        assert isinstance(outcome, StreamInterruptedError)
+        assert outcome.attempts[-1].outcome == "skipped"
+        assert "prefill" in (outcome.attempts[-1].reason or "")
+        assert asked == ["/api/show"]
+
+
+@each_stream
+def test_the_user_s_word_on_a_model_of_ollama_s_is_enough(mode: str) -> None:
+    rows = [{"target": "b/m", "name": "mine", "abilities": ["prefill"]}]
+    with ReplayServer(lambda request: broken_after("The capital of")) as first:
+        with ReplayServer(ollama({"template": CLOSED})) as second:
+            reply = ask(with_ollama(first, second, models=rows), mode)
+            assert [request.path for request in second.requests] == ["/api/chat"]
+    assert reply.text == "The capital of Japan"
+
+
+@each_stream
+def test_an_ollama_that_does_not_tell_the_template_does_not_go_on(mode: str) -> None:
+    with ReplayServer(lambda request: broken_after("The capital of")) as first:
+        with ReplayServer(ollama({"error": "model 'm' not found"}, status=404)) as second:
+            [error] = ask_all(with_ollama(first, second), mode, 1)
+    assert isinstance(error, StreamInterruptedError)
+    assert (error.attempts[-1].error, error.attempts[-1].sent) == ("ModelNotFoundError", False)

@@ -162,6 +162,7 @@ def of_model_info(it: ModelInfo) -> None:
     assert_type(it.name, str | None)
     assert_type(it.is_served, bool | None)
     assert_type(it.is_loaded, bool | None)
+    assert_type(it.is_chat, bool | None)
     assert_type(it.context_tokens, int | None)
     assert_type(it.max_output_tokens, int | None)
     assert_type(it.abilities, list[str] | None)

@@ -191,7 +191,7 @@ def opening(flag: bool | None) -> None:
     LlamaClient.for_provider("vllm", kind="openai", base_url="http://127.0.0.1:8000/v1", usd_per_hour=1.99)
     LlamaClient.for_provider("groq", api_key="a-key", timeout=5, headers={"x-team": "llamas"})
     LlamaClient.for_provider("box", kind="openai", base_url="http://127.0.0.1:8000/v1", local_only=True)
-    LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m")
+    LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m", allow_truncation=True)
     LlamaClient.for_provider("gguf", lora=[{"path": "x.gguf", "scale": 1.0}], n_parallel=4, mmproj="m.gguf")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client import AsyncLlamaClient, ConfigError, LlamaClient
 from llama_client.models import ProviderInfo
 from llama_client.providers.gguf.store import ModelStore
 from tests.wire.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
@@ -148,6 +148,94 @@ def test_ollama_tells_what_is_installed_and_what_is_loaded(colour: str) -> None:
     assert (llama.target, llama.is_loaded, llama.context_tokens) == ("x/llama3.1:8b", True, 8192)
     assert (llama.size_bytes, llama.name) == (4_900_000_000, "llama-3.1-8b-instruct")
     assert (cloud.target, cloud.is_loaded) == ("x/gpt-oss:120b-cloud", False)
+
+
+def tag(name: str, *capabilities: str, **more: Any) -> dict[str, Any]:
+    """A row of `/api/tags` as Ollama 0.34.2 has them."""
+    details = {"family": "llama", "context_length": 131072}
+    return {"name": name, "model": name, "size": 1, "details": details, "capabilities": [*capabilities], **more}
+
+
+CAPABLE = [
+    tag("all-minilm:33m", "embedding"),
+    tag("embeddings-expert:8b", "completion", "tools"),
+    tag("llava:7b", "completion", "vision", "insert", "audio"),
+    tag("gpt-oss:20b", "completion", "tools", "thinking"),
+    tag("of-pictures:1b", "image"),
+    {"name": "old:1b", "model": "old:1b", "size": 1},
+]
+
+
+def defaults(config: Any, colour: str) -> str:
+    """The model of a call that names none."""
+
+    async def asking() -> str:
+        async with AsyncLlamaClient(config) as client:
+            return await client.default_model()
+
+    if colour == "async":
+        return asyncio.run(asking())
+    with LlamaClient(config) as client:
+        return client.default_model()
+
+
+def ollama_with(*tags: Any, loaded: Any = ()) -> Callable[[Received], Answer]:
+    rows = {"/api/tags": tags, "/api/ps": loaded}
+    return lambda request: as_json({"models": [*rows[request.path]]})
+
+
+@each_colour
+def test_ollama_tells_what_its_models_can_do(colour: str) -> None:
+    found = one(OLLAMA, colour, ollama_with(*CAPABLE))
+    told = {model.target.partition("/")[2]: (model.abilities, model.is_chat) for model in found.models}
+    assert told == {
+        "all-minilm:33m": ([], False),
+        "embeddings-expert:8b": (["json_schema", "tools"], True),
+        "llava:7b": (["json_schema", "vision"], True),
+        "gpt-oss:20b": (["json_schema", "reasoning", "tools"], True),
+        "of-pictures:1b": ([], False),
+        "old:1b": (None, None),
+    }
+
+
+@each_colour
+def test_the_context_of_a_model_is_the_one_that_it_is_loaded_with_else_its_longest(colour: str) -> None:
+    loaded = [{"name": "llava:7b", "context_length": 4096}]
+    found = one(OLLAMA, colour, ollama_with(*CAPABLE, loaded=loaded))
+    contexts = {model.target.partition("/")[2]: model.context_tokens for model in found.models}
+    assert (contexts["llava:7b"], contexts["all-minilm:33m"], contexts["old:1b"]) == (4096, 131072, None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "loaded", "default"),
+    [
+        (CAPABLE, [], "embeddings-expert:8b"),
+        # One for embeddings is in memory, as it often is beside a chat model.
+        (CAPABLE, [{"name": "all-minilm:33m"}], "embeddings-expert:8b"),
+        (CAPABLE, [{"name": "all-minilm:33m"}, {"name": "llava:7b"}], "llava:7b"),
+        ([tag("all-minilm:33m", "embedding"), tag("of-pictures:1b", "image")], [], None),
+        # An older server says nothing, so that the name decides.
+        ([{"name": "nomic-embed-text:latest"}, {"name": "llama3.1:8b"}], [], "llama3.1:8b"),
+    ],
+)
+@each_colour
+def test_a_model_for_embeddings_is_never_the_default(tags: Any, loaded: Any, default: str | None, colour: str) -> None:
+    with ReplayServer(ollama_with(*tags, loaded=loaded)) as server:
+        tables = {"providers": {"x": {"kind": "ollama", "base_url": server.url}}}
+        if default is None:
+            with pytest.raises(ConfigError, match="has no chat model"):
+                defaults(tables, colour)
+        else:
+            assert defaults(tables, colour) == f"x/{default}"
+
+
+@each_colour
+def test_the_user_s_word_on_abilities_is_the_last(colour: str) -> None:
+    rows = [{"target": "x/llava:7b", "name": "mine", "abilities": ["tools"]}]
+    with ReplayServer(ollama_with(*CAPABLE)) as server:
+        tables = {"x": {"kind": "ollama", "base_url": server.url}}
+        found = listed({"providers": tables, "models": rows}, colour)["x"]
+    assert next(model.abilities for model in found.models if model.target == "x/llava:7b") == ["tools"]
 
 
 @each_colour

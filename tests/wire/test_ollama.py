@@ -13,6 +13,7 @@ from llama_client import (
     APIConnectionError,
     BadRequestError,
     ChatCompletion,
+    ConfigError,
     ContextLengthError,
     LlamaClient,
     LocalOnlyError,
@@ -22,7 +23,7 @@ from llama_client import (
 from llama_client.providers.ollama import ollama_url
 from tests.asking import MODES, Asker
 from tests.wire.dialects import OLLAMA
-from tests.wire.server import Answer, ReplayServer, as_json, closed_port, streamed, whole
+from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, streamed, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -98,13 +99,37 @@ def test_options_of_the_table_and_of_the_call_travel_together_and_the_calls_win(
     assert (body["keep_alive"], body["model"], body["stream"]) == ("10m", "llama3.1:8b", False)
 
 
-@pytest.mark.parametrize("keep_alive", ["10m", 300, -1, 0, "-1"])
-def test_keep_alive_may_be_a_duration_or_seconds(keep_alive: Any) -> None:
-    assert sent(table={"keep_alive": keep_alive})["keep_alive"] == keep_alive
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    # A number in quotes, as in OLLAMA_KEEP_ALIVE, is refused by Ollama 0.34.2: "time: missing unit in duration".
+    [("10m", "10m"), (300, 300), (-1, -1), (0, 0), ("-1", -1), ("300", 300), ("0", 0), ("1.5", 1.5), ("1h5m", "1h5m")],
+)
+def test_keep_alive_may_be_a_duration_or_seconds(written: Any, expected: Any) -> None:
+    kept = sent(table={"keep_alive": written})["keep_alive"]
+    assert (kept, type(kept)) == (expected, type(expected))
 
 
-def test_without_settings_nothing_is_set() -> None:
-    assert set(sent()) == {"model", "messages", "stream"}
+@pytest.mark.parametrize("written", ["10 minutes", "forever", "", "5d", "m", True, float("nan"), float("inf")])
+def test_a_keep_alive_that_ollama_refuses_is_refused_in_the_configuration(written: Any) -> None:
+    with pytest.raises(ConfigError, match=r"keep_alive: must be a duration such as \"10m\", or a number of seconds"):
+        sent(table={"keep_alive": written})
+
+
+def test_without_settings_nothing_is_set_but_that_prompts_are_not_cut() -> None:
+    assert set(sent()) == {"model", "messages", "stream", "truncate"}
+
+
+@pytest.mark.parametrize(
+    ("table", "extra", "truncate"),
+    [
+        ({}, {}, False),
+        ({"allow_truncation": False}, {}, False),
+        ({"allow_truncation": True}, {}, None),
+        ({}, {"truncate": True}, True),
+    ],
+)
+def test_ollama_is_told_not_to_cut_a_prompt_unless_it_may(table: Any, extra: Any, truncate: Any) -> None:
+    assert sent(table=table, extra_body=extra).get("truncate") is truncate
 
 
 def test_a_calls_own_options_change_only_what_they_name() -> None:
@@ -148,9 +173,66 @@ def test_what_ollama_would_ignore_is_refused_before_it_is_sent(param: str, value
     assert caught.value.attempts[0].outcome == "skipped"
 
 
-CUT = "probably truncated"
+CUT = "probably cut"
 # Twelve thousand bytes: as long as a text of 4096 tokens may well be.
 ORDINARY = "Why do llamas hum? " * 600
+# What Ollama 0.34.2 made of these prompts: all have 6 bytes a token.
+HELLO = "hello world "
+HISTORY = [
+    {"role": "assistant" if turn % 2 else "user", "content": f"message {turn} {HELLO * 200}"} for turn in range(13)
+]
+OF_THE_REAL_SERVER = [
+    pytest.param(4096, HELLO * 2500, 2050, id="half of the default context"),
+    pytest.param(4096, HISTORY, 3692, id="a conversation by whole messages"),
+    pytest.param(512, HELLO * 325, 258, id="half of num_ctx"),
+    pytest.param(256, HELLO * 300, 130, id="half of the Modelfile's context"),
+]
+
+
+def reading(mode: str, prompt: Any, tokens: int, *, context: int | None, **params: Any) -> Any:
+    """The reply of a server that has read so many tokens, and the paths that it was asked for."""
+
+    def answer(request: Received) -> Answer:
+        if request.path == "/api/ps":
+            rows = [{"name": "other:latest", "context_length": 7}, {"name": "demo:latest", "context_length": context}]
+            return as_json({"models": rows}) if context else as_json({"error": "gone"}, status=500)
+        return done(mode, prompt_eval_count=tokens, eval_count=1)
+
+    with ReplayServer(answer) as server:
+        asker = Asker(mode, OLLAMA.config(server.url, **params), [])
+        reply = asker(prompt, model="x/demo", timeout=10.0)
+        return reply, [request.path for request in server.requests]
+
+
+@each_mode
+@pytest.mark.parametrize(("context", "prompt", "tokens"), OF_THE_REAL_SERVER)
+@pytest.mark.parametrize("options", [{}, {"allow_truncation": True}], ids=["as usual", "allowed"])
+def test_a_prompt_that_was_cut_is_told_with_the_context_that_the_server_names(
+    context: int, prompt: Any, tokens: int, options: Any, mode: str
+) -> None:
+    reply, paths = reading(mode, prompt, tokens, context=context, **options)
+    (warning,) = reply.warnings
+    assert CUT in warning
+    assert f"read {tokens} tokens" in warning
+    assert f"its context holds {context}" in warning
+    assert paths == ["/api/chat", "/api/ps"]
+
+
+@pytest.mark.parametrize(
+    ("context", "prompt", "tokens"),
+    [
+        # Prompts of 6 bytes a token, and of ordinary ones, that were read to their end.
+        pytest.param(8192, HELLO * 2500, 5010, id="long words in a longer context"),
+        pytest.param(4096, HELLO * 1900, 3810, id="nearly all of it"),
+        pytest.param(2048, "word " * 1880, 1900, id="ordinary"),
+        pytest.param(131072, "-" * 40_000, 2600, id="few tokens of a drawing in a long context"),
+        pytest.param(4096, "Hi", 12, id="short"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["call-sync", "stream-async"])
+def test_a_prompt_that_was_read_to_its_end_is_not_suspected(context: int, prompt: str, tokens: int, mode: str) -> None:
+    reply, _ = reading(mode, prompt, tokens, context=context)
+    assert reply.warnings == []
 
 
 @pytest.mark.parametrize(
@@ -171,23 +253,18 @@ ORDINARY = "Why do llamas hum? " * 600
     ],
 )
 @pytest.mark.parametrize("mode", ["call-sync", "stream-async"])
-def test_a_prompt_that_was_probably_cut_is_told(
+def test_a_server_that_does_not_tell_its_context_is_judged_by_what_was_asked_for(
     num_ctx: int | None, tokens: int, prompt: str, warns: bool, mode: str
 ) -> None:
-    table = {"options": {"num_ctx": num_ctx}} if num_ctx else {}
-    reply, _ = ask(mode, done(mode, prompt_eval_count=tokens, eval_count=1), prompt=prompt, table=table)
+    options = {"options": {"num_ctx": num_ctx}} if num_ctx else {}
+    reply, _ = reading(mode, prompt, tokens, context=None, **options)
     assert [CUT in warning for warning in reply.warnings] == ([True] if warns else [])
 
 
 @pytest.mark.parametrize("tokens", [3900, 4000, 32000, 4095])
 def test_a_long_prompt_that_fits_a_larger_context_is_not_suspected(tokens: int) -> None:
     """Whose context is 128k has no reason to be warned at 4k."""
-    reply, _ = ask(
-        "call-sync",
-        done("call", prompt_eval_count=tokens, eval_count=1),
-        prompt="word " * tokens,
-        table={"options": {"num_ctx": 131072}},
-    )
+    reply, _ = reading("call-sync", "word " * tokens, tokens, context=131072)
     assert reply.warnings == []
 
 
@@ -195,6 +272,16 @@ def test_a_prompt_that_was_not_counted_is_not_suspected() -> None:
     reply, _ = ask("call-sync", done("call", eval_count=1), prompt=ORDINARY)
     assert reply.warnings == []
     assert reply.usage.prompt_tokens is None
+
+
+@each_mode
+def test_a_prompt_that_ollama_refuses_comes_with_both_numbers_and_the_ways_out(mode: str) -> None:
+    """As Ollama 0.34.2 answers `truncate: false`."""
+    told = "request (5011 tokens) exceeds the available context size (4096 tokens), try increasing it"
+    with pytest.raises(ContextLengthError, match=r"options\.num_ctx.*allow_truncation") as caught:
+        ask(mode, as_json({"error": told}, status=400))
+    assert (caught.value.prompt_tokens, caught.value.context_tokens) == (5011, 4096)
+    assert caught.value.failover is True
 
 
 @each_mode
@@ -249,6 +336,31 @@ def test_ollamas_own_clocks_are_told_in_seconds(mode: str) -> None:
     timing = reply.timing
     assert (timing.total_s, timing.load_s, timing.tokens_per_s) == pytest.approx((5.0, 2.5, 40.0))
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (3, 20, 23)
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "clocks",
+    [
+        # Ollama 0.34.2 of a single token: nothing was measured.
+        {"eval_count": 1, "eval_duration": 1000},
+        {"eval_count": 1, "eval_duration": 50_000_000},
+        {"eval_count": 2, "eval_duration": 1000},
+        {"eval_count": 20, "eval_duration": 0},
+    ],
+    ids=lambda clocks: "-".join(map(str, clocks.values())),
+)
+def test_a_speed_that_nothing_has_measured_is_not_told(clocks: Any, mode: str) -> None:
+    reply, _ = ask(mode, done(mode, **clocks, prompt_eval_count=3))
+    speed = reply.timing.tokens_per_s
+    # A stream is measured here too, where the server says nothing of use.
+    assert speed is None or (mode.startswith("stream") and speed <= 100_000)
+
+
+@each_mode
+def test_the_tokens_that_came_from_its_cache_are_counted(mode: str) -> None:
+    reply, _ = ask(mode, done(mode, prompt_eval_count=16, prompt_eval_cached_count=15, eval_count=8))
+    assert (reply.usage.prompt_tokens, reply.usage.cached_tokens) == (16, 15)
 
 
 def test_clocks_that_are_not_told_are_not_made_up() -> None:

@@ -153,7 +153,7 @@ def test_a_plain_call_is_the_model_and_the_messages(kind: Kind, mode: str) -> No
 
 @calls
 def test_a_plain_call_of_ollama_says_that_it_wants_no_stream(mode: str) -> None:
-    assert send(OLLAMA, mode).body == {"model": MODEL, "messages": MESSAGES, "stream": False}
+    assert send(OLLAMA, mode).body == {"model": MODEL, "messages": MESSAGES, "stream": False, "truncate": False}
 
 
 @streams
@@ -162,9 +162,9 @@ def test_a_stream_of_groq_asks_for_no_usage_which_comes_anyway(mode: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [TOGETHER, OPENAI], ids=str)
-@pytest.mark.parametrize("options", [None, {"include_usage": True}, {"include_usage": False}])
+@pytest.mark.parametrize("options", [None, {"include_usage": True}, {}])
 @streams
-def test_a_stream_asks_for_usage_whatever_the_caller_wants_to_see(kind: Kind, options: Any, mode: str) -> None:
+def test_a_stream_asks_for_usage_unless_the_caller_declines(kind: Kind, options: Any, mode: str) -> None:
     expected = {"model": MODEL, "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
     assert send(kind, mode, stream_options=options).body == expected
 
@@ -172,7 +172,7 @@ def test_a_stream_asks_for_usage_whatever_the_caller_wants_to_see(kind: Kind, op
 @streams
 def test_a_stream_of_ollama_says_so_and_nothing_else(mode: str) -> None:
     body = send(OLLAMA, mode, stream_options={"include_usage": True}).body
-    assert body == {"model": MODEL, "messages": MESSAGES, "stream": True}
+    assert body == {"model": MODEL, "messages": MESSAGES, "stream": True, "truncate": False}
 
 
 @each_kind
@@ -181,6 +181,36 @@ def test_what_is_none_is_left_out(kind: Kind) -> None:
         ("temperature", "top_p", "top_k", "stop", "tools", "logit_bias", "user", "n", "extra_body", "service_tier")
     )
     assert send(kind, **nothing).body == send(kind).body
+
+
+EMPTY = [
+    {"tools": []},
+    {"tools": [], "tool_choice": "auto"},
+    {"tools": [], "tool_choice": "none", "parallel_tool_calls": False},
+    {"tools": (), "parallel_tool_calls": True},
+    {"tool_choice": "none"},
+    {"tool_choice": "auto"},
+    {"parallel_tool_calls": False},
+    {"stop": []},
+]
+
+
+@each_kind
+@pytest.mark.parametrize("given", EMPTY, ids=str)
+@each_mode
+def test_an_empty_list_is_nothing_and_so_is_what_is_said_of_tools_without_any(
+    kind: Kind, given: dict[str, Any], mode: str
+) -> None:
+    assert send(kind, mode, **given).body == send(kind, mode).body
+
+
+@each_kind
+@pytest.mark.parametrize("calls", [[], (), None], ids=str)
+@pytest.mark.parametrize("more", [{}, {"reasoning": "Hm."}], ids=["plain", "with reasoning"])
+def test_an_assistant_s_empty_list_of_calls_is_left_out(kind: Kind, calls: Any, more: dict[str, Any]) -> None:
+    answered = {"role": "assistant", "content": "Hello"}
+    turns = [*MESSAGES, {**answered, "tool_calls": calls, **more}, *MESSAGES]
+    assert send(kind, messages=turns).body["messages"][1] == answered
 
 
 # Parameters, one after the other, as the body holds them.
@@ -205,7 +235,7 @@ FIELDS: list[tuple[Kind, dict[str, Any], dict[str, Any]]] = [
     (GROQ, {"max_tokens": 9}, {"max_tokens": 9}),
     (GROQ, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
     (OPENAI, {"max_tokens": 9}, {"max_tokens": 9}),
-    (OPENAI, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+    (OPENAI, {"max_completion_tokens": 9}, {"max_tokens": 9}),
     (TOGETHER, {"max_tokens": 9}, {"max_tokens": 9}),
     (TOGETHER, {"max_completion_tokens": 9}, {"max_tokens": 9}),
     (OLLAMA, {"max_tokens": 9}, {"options": {"num_predict": 9}}),

@@ -555,9 +555,11 @@ class FetchWaits:
         pass
 
 
-def fetch(endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: int, deadline: Deadline) -> HttpAnswer:
-    """The whole answer to a request that is no chat: a list of models, an image."""
-    answer = endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
+def fetch(
+    endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: int, deadline: Deadline, body: bytes = b""
+) -> HttpAnswer:
+    """The whole answer to a request that is no chat: a list of models, an image. With a body it is a POST."""
+    answer = endpoint.send("POST" if body else "GET", path, body, headers, FetchWaits(deadline))
     try:
         return HttpAnswer(answer.status, answer.headers, bytes(_read(answer.pieces(), max_bytes, deadline)), 0.0)
     finally:
@@ -565,13 +567,18 @@ def fetch(endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: 
 
 
 async def afetch(
-    endpoint: AsyncEndpoint, path: str, headers: Mapping[str, str], max_bytes: int, deadline: Deadline
+    endpoint: AsyncEndpoint,
+    path: str,
+    headers: Mapping[str, str],
+    max_bytes: int,
+    deadline: Deadline,
+    body: bytes = b"",
 ) -> HttpAnswer:
     """The same on the event loop."""
-    answer = await endpoint.send("GET", path, b"", headers, FetchWaits(deadline))
+    answer = await endpoint.send("POST" if body else "GET", path, body, headers, FetchWaits(deadline))
     try:
-        body = await _aread(answer.pieces(), max_bytes, deadline)
-        return HttpAnswer(answer.status, answer.headers, bytes(body), 0.0)
+        read = await _aread(answer.pieces(), max_bytes, deadline)
+        return HttpAnswer(answer.status, answer.headers, bytes(read), 0.0)
     finally:
         await answer.aclose()
 

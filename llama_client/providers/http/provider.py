@@ -33,7 +33,7 @@ from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, Prov
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
-from llama_client.providers.http.sdk import HttpService, OfficialClient
+from llama_client.providers.http.sdk import HttpService, LookUp, LookUps, OfficialClient
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_codec import Abilities, has_remote_images, image_urls, parsed
@@ -45,6 +45,8 @@ from llama_client.types.messages import MAX_IMAGE_BYTES, image_type
 _MAX_LISTING_BYTES = 16 << 20
 _LISTING_TIMEOUT_S = 5.0
 _IMAGE_TIMEOUT_S = 30.0
+# For what is only told with an answer that is complete already.
+_AFTERWARDS_S = 2.0
 # Without the provider's headers: its key must not be sent to another server.
 _IMAGE_HEADERS = {"Accept": "image/*"}
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
@@ -80,7 +82,6 @@ class HttpProvider(Provider):
     environ: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        self._codec = self.service.codec(self.table, self.abilities)
         # Under `local_only` its list of models tells which of them it forwards to a cloud.
         self._checks_remote_models = self.connections.guard.local_only and self.service.lists_remote_models
         try:
@@ -88,6 +89,7 @@ class HttpProvider(Provider):
         except ValueError as error:  # of an address in the environment, which loading does not check
             message, key = f"{self.name}: the address in the environment {error}", f"providers.{self.name}.base_url"
             raise ConfigError(message, key=key) from None
+        self._codec = self.service.codec(self.table, self.abilities, self.url)
         # Known once it is open.
         self._sends_key = True
         self._proxy: str | None = None
@@ -127,6 +129,8 @@ class HttpProvider(Provider):
                 opened = self.open()
             if self._checks_remote_models:
                 self._require_not_remote(call.model, self.served_models())
+            if self.service.looks_up:
+                self._look_up_all(self.service.before(call, self.abilities(call.model)))
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
                 try:
                     endpoint = self.connections.sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
@@ -138,6 +142,8 @@ class HttpProvider(Provider):
             exchange = self._exchange(call, partial(self._is_alive, opened.endpoint))
             self._running.add(call.facts)
             yield from send(opened.endpoint, exchange)
+            if self.service.looks_up:
+                self._look_up_all(self.service.after(call, self.table), _AFTERWARDS_S)
         except ProviderError as error:
             self._complete(error, call)
             raise
@@ -149,6 +155,8 @@ class HttpProvider(Provider):
             opened = await self._aopen()
             if self._checks_remote_models:
                 self._require_not_remote(call.model, await self.aserved_models())
+            if self.service.looks_up:
+                await self._alook_up_all(self.service.before(call, self.abilities(call.model)))
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
                 try:
                     settings = self._settings(url)
@@ -164,6 +172,8 @@ class HttpProvider(Provider):
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk
+            if self.service.looks_up:
+                await self._alook_up_all(self.service.after(call, self.table), _AFTERWARDS_S)
         except ProviderError as error:
             self._complete(error, call)
             raise
@@ -182,23 +192,38 @@ class HttpProvider(Provider):
         return self.service.served([self.look_up(path) for path in self.service.listing_paths])
 
     async def aserved_models(self) -> Sequence[ServedModel]:
-        endpoint = (await self._aopen()).endpoint
+        return self.service.served([await self._alook_up(path) for path in self.service.listing_paths])
+
+    def look_up(self, path: str, body: bytes = b"", timeout_s: float = _LISTING_TIMEOUT_S) -> Any:
+        """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
+        endpoint, deadline = self.open().endpoint, self._deadline(timeout_s)
         try:
-            bodies = [
-                self._document(await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, self._deadline()))
-                for path in self.service.listing_paths
-            ]
+            return self._document(fetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline, body))
         except Exception as error:  # noqa: BLE001 - the HTTP library may raise anything
             raise self._listing_failure(error)  # noqa: B904 - chained there, where that is safe
-        return self.service.served(bodies)
 
-    def look_up(self, path: str) -> Any:
-        """A small document of the provider's own, such as Ollama's `api/version`, parsed."""
-        endpoint = self.open().endpoint
+    async def _alook_up(self, path: str, body: bytes = b"", timeout_s: float = _LISTING_TIMEOUT_S) -> Any:
+        endpoint, deadline = (await self._aopen()).endpoint, self._deadline(timeout_s)
         try:
-            return self._document(fetch(endpoint, path, {}, _MAX_LISTING_BYTES, self._deadline()))
+            return self._document(await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline, body))
         except Exception as error:  # noqa: BLE001 - as above
             raise self._listing_failure(error)  # noqa: B904 - as above
+
+    def _look_up_all(self, steps: LookUps, timeout_s: float = _LISTING_TIMEOUT_S) -> None:
+        found: Any = None
+        while (wanted := _next_of(steps, found)) is not None:
+            try:
+                found = self.look_up(*wanted, timeout_s)
+            except LlamaClientError as error:
+                found = error
+
+    async def _alook_up_all(self, steps: LookUps, timeout_s: float = _LISTING_TIMEOUT_S) -> None:
+        found: Any = None
+        while (wanted := _next_of(steps, found)) is not None:
+            try:
+                found = await self._alook_up(*wanted, timeout_s)
+            except LlamaClientError as error:
+                found = error
 
     def cleaned(self, text: str) -> str:
         return self._secrets.cleaned(text)
@@ -371,6 +396,13 @@ class HttpProvider(Provider):
             self._explain(error, "")
             self._secrets.clean(error)
         return error
+
+
+def _next_of(steps: LookUps, found: Any) -> LookUp | None:
+    try:
+        return steps.send(found)
+    except StopIteration:
+        return None
 
 
 def _image_failure(url: str, error: Exception) -> LlamaClientError:

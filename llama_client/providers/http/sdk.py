@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import field, replace
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import AuthenticationError, ConfigError, ProviderError
 from llama_client.hosts import from_httpx, name_in, plain_url
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.base import Codec, ServedModel
+from llama_client.providers.base import Codec, ProviderCall, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
 from llama_client.providers.services import OPENAI_TAKES_BACK, Quirks, Service, service_of
 from llama_client.providers.wire.errors import is_wrong_address
@@ -40,6 +40,18 @@ class Address(NamedTuple):
     headers: Mapping[str, str] = field(repr=False)
 
 
+class LookUp(NamedTuple):
+    """A small document of the server's own, to be asked for beside a call."""
+
+    path: str
+    # Empty: it is a GET.
+    body: bytes = b""
+
+
+# Yields what is to be looked up, and is sent each document, or the error in its place.
+LookUps = Generator[LookUp, Any, None]
+
+
 class OfficialClient(Protocol):
     """What the official clients have in common."""
 
@@ -58,6 +70,8 @@ class HttpService:
     lists_remote_models: ClassVar[bool] = False
     # A path that answers at once, even while a model loads; None: it does not load models on request.
     liveness_path: ClassVar[str | None] = None
+    # Whether calls look up anything; see `before` and `after`.
+    looks_up: ClassVar[bool] = False
 
     def __init__(self, row: Service, codec: Codec | None = None) -> None:
         self.row = row
@@ -68,14 +82,14 @@ class HttpService:
         """The paths of its lists of models; `served` reads the answers."""
         return (self.row.models_path,)
 
-    def codec(self, table: HttpProviderConfig, abilities: Abilities) -> Codec:
+    def codec(self, table: HttpProviderConfig, abilities: Abilities, url: str) -> Codec:
         if self._codec is not None:
             return self._codec
-        codec: Codec = _named_class(self.row.codec)(abilities, self._quirks(table))
+        codec: Codec = _named_class(self.row.codec)(abilities, self._quirks(table, url))
         return codec
 
-    def _quirks(self, table: HttpProviderConfig) -> Quirks:
-        quirks = self.row.quirks
+    def _quirks(self, table: HttpProviderConfig, url: str) -> Quirks:
+        quirks = self.row.quirks_at(url)
         if self.row.is_any_server and not self.is_own_server(table):
             quirks = replace(quirks, takes_back=OPENAI_TAKES_BACK)
         if table.takes_back is not None:
@@ -158,6 +172,14 @@ class HttpService:
     def is_free(self, model: str, url: str) -> bool:
         """Whether tokens cost nothing. The cost of an unknown compatible server is unknown."""
         return self.row.is_local and not self.row.forwards
+
+    def before(self, call: ProviderCall, known: frozenset[str] | None) -> LookUps:
+        """What must be known before a call is sent, where the model's abilities do not say it."""
+        yield from ()
+
+    def after(self, call: ProviderCall, table: HttpProviderConfig) -> LookUps:
+        """What can be said of a whole answer only by what the server tells beside it; no error ends the call."""
+        yield from ()
 
     def require_local(self, model: str, guard: ConnectionGuard) -> None:
         """Refuses, under `local_only`, a model that its server forwards, as far as its name shows that."""

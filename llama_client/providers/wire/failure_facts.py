@@ -105,6 +105,8 @@ def _codes(*codes: str) -> frozenset[str]:
 # Statuses at which a quota, a key or a filter is also told by words alone.
 _REFUSED = frozenset({NO_STATUS, 400, 403, 422, 429, 500})
 _FAILED = frozenset({NO_STATUS, 500, 502, 503})
+# Statuses at which a field of the body is refused by its name.
+_REFUSED_FIELD = frozenset({NO_STATUS, 400, 403, 404, 422, 500, 501})
 
 _BY_CODE = (
     Fact(
@@ -190,6 +192,38 @@ _BY_CODE = (
 )  # fmt: skip
 
 _MISSING_FEATURES = (
+    # Fields that this package chooses: the next attempt goes without them.
+    Fact(
+        UnsupportedFeatureError,
+        phrases=("stream_options",),
+        statuses=_REFUSED_FIELD,
+        param="stream_options",
+        is_lasting=True,
+        source="Mistral (under 422), Azure before 2024-09, TGI, gateways, reported 2024 to 2026",
+    ),
+    Fact(
+        UnsupportedFeatureError,
+        phrases=("use 'max_completion_tokens'", "use max_completion_tokens", "use `max_completion_tokens`"),
+        statuses=_REFUSED_FIELD,
+        param="max_tokens",
+        is_lasting=True,
+        source="OpenAI's and Azure's reasoning models, documentation 2026, also behind gateways",
+    ),
+    Fact(
+        UnsupportedFeatureError,
+        phrases=(
+            "max_completion_tokens: extra inputs are not permitted", "argument supplied: max_completion_tokens",
+            "unsupported parameter: 'max_completion_tokens'", "unknown parameter: 'max_completion_tokens'",
+            "field `max_completion_tokens`", 'field "max_completion_tokens"', "parameters: ['max_completion_tokens'",
+            "property 'max_completion_tokens'", "('max_completion_tokens' was unexpected",
+            "max_completion_tokens is not supported", "max_completion_tokens' is not supported",
+            "max_completion_tokens` is not supported",
+        ),
+        statuses=_REFUSED_FIELD,
+        param="max_completion_tokens",
+        is_lasting=True,
+        source="Mistral (under 422), Azure before 2024-09, LiteLLM for other services, reported 2024 to 2026",
+    ),
     # Images and other parts.
     Fact(
         UnsupportedFeatureError,
@@ -507,6 +541,8 @@ _REQUEST = Fact(BadRequestError)
 
 # What in a message names a parameter, where the row does not; the first one counts.
 PARAMS_BY_WORD: Mapping[str, str] = {
+    "stream_options": "stream_options",
+    "max_completion_tokens": "max_completion_tokens",
     "thinking": "reasoning_effort",
     "reasoning": "reasoning_effort",
     "logprob": "logprobs",
@@ -521,6 +557,7 @@ PARAMS_BY_WORD: Mapping[str, str] = {
     "response_format": "response_format",
     "temperature": "temperature",
     "top_p": "top_p",
+    "max_tokens": "max_tokens",
     "parameter stop": "stop",
     "model: stop": "stop",
 }

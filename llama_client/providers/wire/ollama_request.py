@@ -42,11 +42,15 @@ class OllamaCodec:
         options: Mapping[str, Any],
         keep_alive: str | float | None = None,
         quirks: Quirks = _QUIRKS,
+        allow_truncation: bool = False,
     ) -> None:
         self._abilities = abilities
         self._quirks = quirks
         self._options = options
-        self._keep_alive = keep_alive
+        # Ollama cuts a prompt that is too long unless it is told not to.
+        self._always: dict[str, Any] = {} if allow_truncation else {"truncate": False}
+        if keep_alive is not None:
+            self._always["keep_alive"] = keep_alive
 
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
@@ -66,8 +70,7 @@ class OllamaCodec:
         options = {**self._options, **{name: value for name, value in values.items() if value is not None}}
         if request.stops:
             options["stop"] = list(request.stops)
-        if self._keep_alive is not None:
-            body["keep_alive"] = self._keep_alive
+        body |= self._always
         if request.reasoning_effort not in (None, "default"):
             body["think"] = _THINK[request.reasoning_effort]
         if request.response_format is not None and request.response_format.type != "text":
@@ -90,9 +93,7 @@ class OllamaCodec:
         return self.stream(answer, call).chunk(body)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OllamaReader:
-        extra = (call.request.extra_body or {}).get("options")
-        num_ctx = (extra if isinstance(extra, dict) else {}).get("num_ctx", self._options.get("num_ctx"))
-        return OllamaReader(answer, call, num_ctx if isinstance(num_ctx, int) else None)
+        return OllamaReader(answer, call)
 
     def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
         return error_of(Failure(answer.status, answer.headers, parsed(answer.body), answer.received_at))

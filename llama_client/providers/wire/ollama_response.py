@@ -1,4 +1,4 @@
-"""Ollama's native responses as chunks, and the detection of silently truncated prompts."""
+"""Ollama's native responses as chunks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ from llama_client.types.completion import ChatCompletionChunk
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-# Ollama's default contexts, chosen by the memory of the machine, where `num_ctx` is not set.
-_DEFAULT_CONTEXTS = (4096, 32768, 262144)
-# A prompt that fills this much of the context was probably truncated to fit.
-_NEARLY_FULL = 0.95
-# No tokenizer puts more bytes of ordinary text into a token, on average.
-_MAX_BYTES_PER_TOKEN = 8
-# More than most text has; the text of a truncated prompt counts here as a whole.
-_LONG_BYTES_PER_TOKEN = 5
 _NS = 1e-9
 # Of a message.
 _READ = frozenset({"role", "content", "thinking", "tool_calls"})
@@ -35,11 +27,10 @@ _READ = frozenset({"role", "content", "thinking", "tool_calls"})
 class OllamaReader:
     """A `StreamDecoder` for lines of JSON."""
 
-    def __init__(self, answer: HttpAnswer, call: ProviderCall, num_ctx: int | None) -> None:
+    def __init__(self, answer: HttpAnswer, call: ProviderCall) -> None:
         self._lines = NdjsonDecoder()
         self._answer = answer
         self._call = call
-        self._num_ctx = num_ctx
         self._tool_calls = 0
         # Of models whose templates Ollama does not know as thinking.
         self._tags = TagReader()
@@ -134,27 +125,6 @@ class OllamaReader:
         tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
-        prompt_tokens = count(body.get("prompt_eval_count"))
-        truncated_to = _suspected_truncation(prompt_tokens, _text_bytes(self._call.request), self._num_ctx)
-        if truncated_to is not None:
-            facts.warn(
-                f"{self._call.target} has probably truncated the prompt to its context of {truncated_to} tokens, which "
-                "Ollama does silently: raise options.num_ctx, or shorten the prompt"
-            )
-
-
-def _suspected_truncation(prompt_tokens: int | None, text_bytes: int, num_ctx: int | None) -> int | None:
-    """The context that a prompt was probably truncated to; None: probably not truncated."""
-    if prompt_tokens is None:
-        return None
-    for context in _DEFAULT_CONTEXTS if num_ctx is None else (num_ctx,):
-        too_long = text_bytes > context * _MAX_BYTES_PER_TOKEN
-        nearly_full = prompt_tokens >= context * _NEARLY_FULL
-        # Where the context is unknown, a prompt may have that length by chance; then its text is short.
-        by_chance = num_ctx is None and text_bytes < prompt_tokens * _LONG_BYTES_PER_TOKEN
-        if prompt_tokens <= context and (too_long or (nearly_full and not by_chance)):
-            return context
-    return None
 
 
 def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
@@ -177,16 +147,8 @@ def _usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     total = prompt + answer if prompt is not None and answer is not None else None
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total}
-    cached = count(body.get("prompt_eval_cached_count"))
-    if cached is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": cached}
-    return usage
-
-
-def _text_bytes(request: ChatRequest) -> int:
-    contents = [message.content for message in request.messages]
-    parts = [part for content in contents for part in (content if isinstance(content, tuple) else (content,))]
-    return sum(len(text.encode()) for part in parts if isinstance(text := getattr(part, "text", part), str))
+    cached = count(body.get("prompt_eval_cached_count"))  # part of `prompt_eval_count`, by Ollama 0.34.2
+    return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
 def _seconds(nanoseconds: object) -> float | None:

@@ -11,13 +11,14 @@ from pydantic_core import from_json, to_json
 
 from llama_client.errors import InvalidResponseError, ProviderError
 from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall
-from llama_client.providers.services import NO_QUIRKS, Quirks
+from llama_client.providers.services import LIMIT_NAMES, NO_QUIRKS, Quirks
 from llama_client.providers.wire.decoders import BARE, ServerSentEvent, SseDecoder, json_value
 from llama_client.providers.wire.errors import Failure, error_of, failure_in_body, failure_in_event
 from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
 from llama_client.providers.wire.json_steps import MIN_COUNTED_BYTES, is_long, json_of
 from llama_client.providers.wire.kept_fields import bytes_in
 from llama_client.providers.wire.openai_response import ANSWER_KEYS, ChunkReader
+from llama_client.providers.wire.usage import below
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.media import has_address
 from llama_client.types.messages import ImagePart
@@ -146,6 +147,9 @@ class CompatibleCodec:
         for name in quirks.renames:
             if name in body:
                 body.update(dict.fromkeys(quirks.renames[name], body.pop(name)))
+        for name in call.refused:
+            if name in LIMIT_NAMES and name in body:
+                body[LIMIT_NAMES[name]] = body.pop(name)
         if quirks.always:
             body.update(quirks.always)
         if call.is_continuation:
@@ -202,8 +206,7 @@ class CompatibleCodec:
         body |= request.extra_body or {}
         if request.stream:
             body["stream"] = True
-            asked = request.stream_options is not None and request.stream_options.include_usage
-            if self.quirks.stream_usage == "ask" or (asked and self.quirks.stream_usage == "unasked"):
+            if self._asks_for_usage(call):
                 body["stream_options"] = {"include_usage": True}
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
@@ -243,6 +246,8 @@ class CompatibleCodec:
                     f"{call.target} sent an answer without choices", http_status=answer.status, body=body
                 )
             choices = [_with_message(choice) for choice in choices]
+        if "timings" in body and call.request.messages[-1].role == "assistant":
+            choices = [_without_beginning(choice, call.request) for choice in choices]
         return ChunkReader(answer, call, self.logprobs_of, gives_up=is_kept_as_bytes).whole(body, choices)
 
     def stream(self, answer: HttpAnswer, call: ProviderCall) -> OpenAIStream:
@@ -276,6 +281,13 @@ class CompatibleCodec:
             message["content"] = None
         return reader.whole({}, [{"message": message, "finish_reason": reason}])
 
+    def _asks_for_usage(self, call: ProviderCall) -> bool:
+        """Whether a stream has `stream_options`: not where the caller declines, or the server does not know them."""
+        asked, how = call.request.asks_for_usage, self.quirks.stream_usage
+        if "stream_options" in call.refused:
+            return False
+        return asked is not False and (how == "ask" or (how == "unasked" and asked is True))
+
     def _schema_in_words(self, call: ProviderCall) -> bool:
         """Whether to send the schema as text: allowed only where the caller validates the answer."""
         if not call.request.schema_in_words or not _has_schema(call.request):
@@ -296,6 +308,18 @@ def _with_message(choice: Any) -> Any:
     """A choice of a whole answer, with an empty message where a filter has left none, as in Azure's answers."""
     is_filtered = isinstance(choice, dict) and choice.get("finish_reason") == "content_filter"
     return {**choice, "message": {}} if is_filtered and choice.get("message") is None else choice
+
+
+def _without_beginning(choice: Any, request: ChatRequest) -> Any:
+    """A choice of llama.cpp's server, which repeats the text to go on from in whole answers and not in streams."""
+    content: object = request.messages[-1].content
+    message: Any = below(choice, "message")
+    if isinstance(content, tuple):
+        content = "".join(part.text for part in content if part.type == "text")
+    text = below(message, "content")
+    if not (content and isinstance(content, str) and isinstance(text, str) and text.startswith(content)):
+        return choice
+    return {**choice, "message": {**message, "content": text.removeprefix(content)}}
 
 
 def _shown(value: object) -> str:
