@@ -24,6 +24,8 @@ _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 # Some systems resolve a number as an address, others as a name.
 NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*")
 _SPACE = " \t\r\n"
+# Names that no name server of the internet has (RFC 6761, 6762, 8375, and ICANN's decision on `internal`).
+_NEARBY = (".local", ".internal", ".localhost", ".home.arpa")
 
 
 class PlainUrl(NamedTuple):
@@ -129,6 +131,15 @@ def host_of(text: str) -> str:
 def bare(host: str) -> str:
     """A host as others know it, to be compared: without its zone, which only this machine knows, and its final dot."""
     return host.partition("%")[0].removesuffix(".")
+
+
+def is_nearby(url: str) -> bool:
+    """Whether the host of a URL is of this machine or its network, as far as that shows without a name server."""
+    name = name_in(url)
+    address = address_of(_read_by_systems(name))
+    if address is not None:
+        return not plain(address).is_global
+    return name == "localhost" or (bool(name) and "." not in name) or name.endswith(_NEARBY)
 
 
 def name_of(text: str) -> str:

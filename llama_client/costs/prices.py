@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
-from llama_client.hosts import name_in
+from llama_client.hosts import is_nearby
 from llama_client.providers.services import SERVICES, service_of
 
 if TYPE_CHECKING:
@@ -270,7 +269,8 @@ def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str
     service = service_of(kind)
     # A compatible server is found by its address.
     named = service.price_source if service is not None and not service.is_any_server else None
-    if named is None and (url is None or _is_nearby(url)):
+    # Models of the user's own machines have no public price.
+    if named is None and (url is None or is_nearby(url)):
         return None
     seller: dict[str, Any] = {"provider_api_url": url} if named is None else {"provider_id": named}
     nothing = genai_prices.Usage()
@@ -313,12 +313,3 @@ def _begin_of(model: types.ModelInfo, at: datetime) -> date | None:
             if row.constraint is None or row.constraint.active(at):
                 return row.constraint.start_date if isinstance(row.constraint, StartDateConstraint) else None
     return None
-
-
-def _is_nearby(url: str) -> bool:
-    """Whether an address is of this machine or its network, whose models have no public price."""
-    host = name_in(url)
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or "." not in host or host.endswith((".local", ".internal", ".localhost"))

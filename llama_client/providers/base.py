@@ -55,7 +55,13 @@ class AttemptFacts:
         warnings: For `ChatCompletion.warnings`; see `warn`.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer was a single one: parsed, or as bytes where it is long.
-        is_loading: Whether the model is still loading, so that a timeout does not count as a failure of the target.
+        is_loading: Whether the target is slow, not dead: its model is loading, or it reads a long prompt and shows
+            that it lives. Then a timeout does not count as its failure.
+        reason: What happened to the request on its way, for `Attempt.reason`: that it was sent again, say.
+        sent_twice: Whether the request was sent a second time, and may have been received both times. Its cost then
+            includes the prompt of the first, estimated.
+        is_unanswered: Whether a connection that was used before ended without a byte of the answer. That tells nothing
+            of the target, so the attempt is made again at once.
         is_stopped: Whether the attempt was stopped from another thread or task; see `cancel`.
         stop: Stops the attempt from another thread or task, while the provider waits. None: nothing is waiting.
 
@@ -81,6 +87,9 @@ class AttemptFacts:
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
     body: dict[str, Any] | bytes | None = None
     is_loading: bool = False
+    reason: str | None = None
+    sent_twice: bool = False
+    is_unanswered: bool = False
     is_stopped: bool = False
     stop: Callable[[], None] | None = None
 
@@ -101,6 +110,7 @@ class AttemptFacts:
         self.body = without(self.body)
         self.provider_request_id = without(self.provider_request_id)
         self.sources[:] = [each.model_copy(update=without(each.model_dump())) for each in self.sources]
+        self.reason = without(self.reason)
         self.warnings[:] = [without(warning) for warning in self.warnings]
 
     def warn(self, warning: str) -> None:
@@ -125,12 +135,16 @@ class ProviderCall:
         timeout_s: Seconds until the attempt must be complete (a call) or have content (a stream); None: no limit.
         facts: Where the provider records what it learns.
         images: The fetched images by their address, in base64, where the provider accepts no addresses.
-        first_content_s: Seconds until a stream must have content, unless the model is still loading; None: as
-            `timeout_s`.
+        first_content_s: Seconds until a stream must have content, unless `is_lone` or on the user's own server, as long
+            as it shows signs of life; None: as `timeout_s`.
         stall_s: Seconds that a stream may pause between chunks; None: no limit.
         is_continuation: Whether the last message is the beginning of the answer.
         refused: Fields of a body that this package chooses (`stream_options`; `max_tokens` or `max_completion_tokens`)
             and that the target's server has refused by name lately.
+        is_lone: Whether no other target could answer, so that to give up is to start anew at the same one.
+        sends_once: Whether a request that may have been received must not be sent again within the attempt, since a
+            budget has set money aside for one.
+        needs_new_connection: Whether the last attempt was lost with a connection that was used before.
     """
 
     request: ChatRequest
@@ -144,6 +158,9 @@ class ProviderCall:
     stall_s: float | None = None
     is_continuation: bool = False
     refused: frozenset[str] = frozenset()
+    is_lone: bool = False
+    sends_once: bool = False
+    needs_new_connection: bool = False
 
     @property
     def target(self) -> str:

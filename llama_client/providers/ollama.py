@@ -44,8 +44,11 @@ class Ollama(HttpService):
 
     fetches_images = True
     lists_remote_models = True
-    liveness_path = _RUNNING
     looks_up = True
+
+    @property
+    def liveness_path(self) -> str:
+        return _RUNNING
 
     @property
     def listing_paths(self) -> tuple[str, ...]:

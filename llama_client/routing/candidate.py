@@ -56,6 +56,8 @@ class Candidate:
         self.is_excluded = False
         # Whether the attempts say already why it is skipped.
         self.is_reported = False
+        # Whether its last attempt was lost with a connection that was used before.
+        self.needs_new_connection = False
         self._is_checked = False
 
     def continuing(self, interrupted: Interrupted) -> Candidate:

@@ -11,7 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from llama_client.clock import Deadline
-from llama_client.errors import APIConnectionError, LlamaClientError, LocalOnlyError, ProviderError, ServerError
+from llama_client.errors import (
+    APIConnectionError,
+    ConfigError,
+    LlamaClientError,
+    LocalOnlyError,
+    ProviderError,
+    ServerError,
+)
 from llama_client.routing.accumulator import Interrupted
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.candidate import Candidate
@@ -229,9 +236,9 @@ def _lost(attempt: RunningAttempt, record: CallRecord, error: Exception) -> Lost
         record.cancelled(attempt)
     else:
         record.failed(attempt, failure)
-    if not isinstance(failure, ProviderError | LocalOnlyError):
+    if not isinstance(failure, ProviderError | LocalOnlyError | ConfigError):
         raise failure
-    return Lost(attempt.candidate, failure)
+    return Lost(attempt.candidate, failure, attempt.facts.is_unanswered)
 
 
 def _not_made(error: Exception, record: CallRecord) -> APIConnectionError:

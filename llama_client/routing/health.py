@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.clock import Clock
-from llama_client.errors import LlamaClientError, ProviderError, RateLimitError
+from llama_client.errors import APITimeoutError, LlamaClientError, ProviderError, RateLimitError
 from llama_client.process import at_fork
 from llama_client.routing.circuit_breaker import CircuitBreaker, HalfOpenTrial
 from llama_client.routing.concurrency import ConcurrencyLimit
@@ -317,7 +317,7 @@ class Health:
         if error is None:
             self._learn_from_answer(result, now)
             return None
-        if not isinstance(error, ProviderError) or result.was_loading:
+        if not isinstance(error, ProviderError) or (result.was_loading and isinstance(error, APITimeoutError)):
             return None
         if error.retry_after_s:
             self.limits.block(error.retry_after_s, now)

@@ -17,6 +17,7 @@ from llama_client.clock import Deadline
 from llama_client.costs.reservations import Refused, Reservation, Reserved
 from llama_client.errors import (
     AllTargetsFailedError,
+    ConfigError,
     GenerationFailedError,
     LlamaClientError,
     LocalOnlyError,
@@ -64,6 +65,8 @@ class Try(NamedTuple):
     waited_s: float = 0.0
     late_after_s: float | None = None
     reservation: Reservation | None = None
+    # Whether no other candidate could answer.
+    is_lone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,9 @@ class Won(Generic[T]):
 
 class Lost(NamedTuple):
     candidate: Candidate
-    error: ProviderError | LocalOnlyError
+    error: ProviderError | LocalOnlyError | ConfigError
+    # See `AttemptFacts.is_unanswered`.
+    is_unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,14 @@ class Plan(Generic[T]):
                     return value
                 case Late():
                     may_hedge = True
-                case Lost(candidate, error):
+                case Lost(candidate, error, is_unanswered):
                     self._running.remove(candidate)
                     try:
-                        self._lost(candidate, error)
+                        if is_unanswered and not candidate.needs_new_connection:
+                            # Made again at once, and not counted.
+                            candidate.needs_new_connection, candidate.error = True, error
+                        else:
+                            self._lost(candidate, error)
                     finally:
                         # A circle otherwise: the error refers to this frame by its traceback.
                         del error, outcome
@@ -238,13 +247,16 @@ class Plan(Generic[T]):
                     return None
                 if isinstance(answer, Reserved):
                     candidate.warnings += [text for text in answer.warnings if text not in candidate.warnings]
+            has_alternative = self._has_alternative(candidate)
             late_after_s = None
-            if self._rules.hedge_after_s is not None and not self._running and self._has_alternative(candidate):
+            if self._rules.hedge_after_s is not None and not self._running and has_alternative:
                 late_after_s = self._rules.hedge_after_s
-            share_s = self._share_s(candidate)
+            left_s = self._left_s()
+            share_s = left_s / 2 if has_alternative else left_s
             waited_s, self._waited_s = self._waited_s, 0.0
             timeout_s = share_s if share_s < math.inf else None
-            return Try(candidate, lease, timeout_s, waited_s, late_after_s, self._reservation)
+            is_lone = not (has_alternative or self._running or self._has_other(candidate))
+            return Try(candidate, lease, timeout_s, waited_s, late_after_s, self._reservation, is_lone)
         except OverloadedError as error:
             error.provider, error.target = candidate.target.provider_name, candidate.target.name
             yield from self._exclude(candidate, error)
@@ -265,7 +277,7 @@ class Plan(Generic[T]):
                 other.exclude(other.error or refused.error)
                 yield from self._skip(other, f"not free: {refused.error}", refused.error)
 
-    def _lost(self, candidate: Candidate, error: ProviderError | LocalOnlyError) -> None:
+    def _lost(self, candidate: Candidate, error: ProviderError | LocalOnlyError | ConfigError) -> None:
         """Raises an error that no other target could avoid."""
         candidate.tries += 1
         candidate.error = error
@@ -360,6 +372,14 @@ class Plan(Generic[T]):
             if other is candidate or other.is_excluded or other.ready_at > now or other in self._running:
                 continue
             if other.health.is_healthy(now) and other.is_supported(may_drop=self._rules.drop_unsupported):
+                return True
+        return False
+
+    def _has_other(self, candidate: Candidate) -> bool:
+        """Whether another candidate is or may soon be ready."""
+        now = self._deadline.clock.monotonic()
+        for other in self._candidates:
+            if other is not candidate and not other.is_excluded and other.health.is_healthy(now):
                 return True
         return False
 

@@ -155,6 +155,9 @@ class CallRecord:
             stall_s=self._rules.stall_s if streams else None,
             is_continuation=broken is not None,
             refused=candidate.refused,
+            is_lone=step.is_lone,
+            sends_once=step.reservation is not None,
+            needs_new_connection=candidate.needs_new_connection,
         )
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)
@@ -297,7 +300,7 @@ class CallRecord:
             "http_status": whole_number(error.http_status)
             if status is None and isinstance(error, ProviderError)
             else status,
-            "reason": str(error) if error is not None else None,
+            "reason": facts.reason if error is None else f"{error}; {facts.reason}" if facts.reason else str(error),
             "provider_request_id": facts.provider_request_id,
             "latency_s": latency_s,
             "ttft_s": attempt.ttft_s,
@@ -316,7 +319,7 @@ class CallRecord:
         if attempt.is_abandoned and attempt.is_late and attempt.first_content_at is None:
             # It lost against a hedge: a target that hangs must not delay each call by `hedge_after_s`.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
-        elif outcome in ("cancelled", "skipped"):
+        elif outcome in ("cancelled", "skipped") or attempt.facts.is_unanswered:
             return None
         return Result(
             error=error,

@@ -196,7 +196,10 @@ def test_a_target_that_says_nothing_leaves_time_for_the_next(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
-def test_a_streams_first_content_has_a_limit_of_its_own(mode: str) -> None:
+def test_the_first_content_of_a_clouds_stream_has_a_limit_of_its_own(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_client.providers.http.sdk.is_nearby", lambda _: False)
     preamble = streamed([OPENAI.preamble()], "stall")
     with ReplayServer(in_turn(preamble)) as first, ReplayServer(good()) as second:
         reply = ask(config(first, second, routing={"first_content_s": 0.2}), mode)

@@ -90,7 +90,6 @@ def test_an_attempt_that_is_shorter_than_the_first_asking_asks_before_its_end(mo
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 def test_a_whole_answer_may_take_longer_than_a_model_is_loaded(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
-    monkeypatch.setattr("llama_client.providers.http.exchange.LOADING_S", 0.2)
     with ReplayServer(loading(0.8)) as server, Session(ollama(server.url), mode) as session:
         [reply] = session.many(1, timeout=10.0)
     assert isinstance(reply, ChatCompletion)

@@ -29,6 +29,8 @@ from llama_client.providers.http.http1 import (
     RequestHeads,
     inflater_for,
     is_redirect,
+    kept_s,
+    mark_unanswered,
 )
 from llama_client.providers.http.sync_wire import is_readable
 from llama_client.providers.http.waits import AsyncWaits, expire
@@ -51,7 +53,10 @@ class _LoopConnection(asyncio.Protocol):
     def __init__(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.parser = AnswerParser()
-        self.idle_since = 0.0
+        self.idle_until = 0.0
+        self.is_reused = False
+        # Whether anything of the last request may have left.
+        self.has_written = False
         self._is_busy = True
         self._loop = loop
         # None: not connected yet, or no more.
@@ -109,8 +114,11 @@ class _LoopConnection(asyncio.Protocol):
         self._disarm()
 
     def send(self, head: Head, body: bytes) -> None:
-        if self._transport is not None:
+        self.has_written = False
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(head.with_body(body))
+            # asyncio's transports write at once, and are closing where nothing could be written.
+            self.has_written = not self._transport.is_closing()
 
     async def receive(self, waits: AsyncWaits) -> None:
         """Waits until the parser has got more, or the end."""
@@ -167,7 +175,9 @@ class _LoopConnection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Ends its use; False: it cannot serve another."""
-        self.idle_since, self._is_busy = self._loop.time(), False
+        announced = self.parser.headers.get("keep-alive")
+        kept = KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S)
+        self.idle_until, self._is_busy = self._loop.time() + kept, False
         if self._is_lost or self._is_writing or self._transport is None:
             return False
         if self._is_paused:
@@ -176,9 +186,9 @@ class _LoopConnection(asyncio.Protocol):
         return True
 
     def wake_up(self) -> bool:
-        """Begins its use; False: it was closed meanwhile."""
-        self._is_busy = True
-        return not self._is_lost
+        """Begins its use; False: it was closed meanwhile, or is closing."""
+        self._is_busy = self.is_reused = True
+        return not self._is_lost and self._transport is not None and not self._transport.is_closing()
 
     def has_news(self) -> bool:
         """Whether the socket has something to read, which the loop has not read."""
@@ -308,8 +318,10 @@ class AsyncWire:
                 await connection.receive(waits)
             if self._guard.local_only and is_redirect(parser.status, parser.headers):
                 self._guard.refuse_redirect(f"{origin.scheme}://{origin.host}", parser.headers["location"])
-        except BaseException:
+        except BaseException as error:
             self._discard(connection)
+            is_unsent = not connection.has_written
+            mark_unanswered(error, connection.parser, is_reused=connection.is_reused, is_unsent=is_unsent)
             raise
         return AsyncWireAnswer(connection, self, waits)
 
@@ -344,16 +356,20 @@ class AsyncWire:
         try:
             if self._is_closed:
                 raise NotConnectedError("the client was closed")
-            return await self._idle_one(origin) or await self._connected(origin, waits)
+            found = None if waits.needs_new_connection else await self._idle_one(origin)
+            return found or await self._connected(origin, waits)
         except BaseException:
             self._places.release()
             raise
 
     async def _idle_one(self, origin: HttpOrigin) -> _LoopConnection | None:
-        self._close_expired()
+        now = self._close_expired()
         while idle := self._idle.get(origin):
             # The last one used is the least likely to be closed.
             connection = idle.pop()
+            if now > connection.idle_until:
+                connection.close()
+                continue
             if connection.has_news():
                 # What the loop has not seen yet, as where it stood still. After two turns it has.
                 await asyncio.sleep(0)
@@ -363,14 +379,15 @@ class AsyncWire:
             connection.close()
         return None
 
-    def _close_expired(self) -> None:
-        """Closes what was idle for too long, to any origin."""
+    def _close_expired(self) -> float:
+        """Closes what was idle for too long, to any origin; returns the time."""
         now = asyncio.get_running_loop().time()
         for origin, idle in list(self._idle.items()):
-            while idle and now - idle[0].idle_since > KEEPALIVE_S:
+            while idle and now > idle[0].idle_until:
                 idle.popleft().close()
             if not idle:
                 del self._idle[origin]
+        return now
 
     async def _connected(self, origin: HttpOrigin, waits: AsyncWaits) -> _LoopConnection:
         loop = asyncio.get_running_loop()

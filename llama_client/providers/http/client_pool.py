@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
     from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
 
-# Where the operating system has proxy settings of its own, these are included.
-_OF_ENVIRONMENT = "the proxy in the environment (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_OF_SYSTEM = "the system's proxy"
+# As OpenSSL looks them up in a folder.
+_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 T = TypeVar("T")
 
 
@@ -92,7 +96,7 @@ class ClientPool:
         if self._over_httpx or settings.proxy is not None:
             from llama_client.providers.http.httpx_wire import HttpxEndpoint
 
-            return HttpxEndpoint(self.client(settings, is_async=False), url, headers, is_foreign=is_foreign)
+            return HttpxEndpoint(self.client(settings, url, is_async=False), url, headers, is_foreign=is_foreign)
         from llama_client.providers.http import sync_wire
 
         def opened() -> sync_wire.SyncWire:
@@ -107,7 +111,7 @@ class ClientPool:
         if self._over_httpx or settings.proxy is not None:
             from llama_client.providers.http.httpx_wire import AsyncHttpxEndpoint
 
-            return AsyncHttpxEndpoint(self.client(settings, is_async=True), url, headers, is_foreign=is_foreign)
+            return AsyncHttpxEndpoint(self.client(settings, url, is_async=True), url, headers, is_foreign=is_foreign)
         from llama_client.providers.http import async_wire
 
         def opened() -> async_wire.AsyncWire:
@@ -115,23 +119,31 @@ class ClientPool:
 
         return async_wire.AsyncWireEndpoint(self._kept("async wire", settings, opened), RequestHeads(url, headers))
 
-    def client(self, settings: ConnectionSettings, *, is_async: bool) -> Any:
-        """The user's own HTTPX client, else one with the guard; may be called in any thread."""
+    def client(self, settings: ConnectionSettings, url: str, *, is_async: bool) -> Any:
+        """The user's own HTTPX client, else one with the guard for an address; may be called in any thread."""
         if self._injected is not None:
             return self._injected
         import httpx
 
         from llama_client.providers.http.transport import GuardedTransport, aiohttp_transport
 
+        kind = "async client" if is_async else "client"
+        try:
+            context = self._ssl_context(settings.ca_file)
+        except ConfigError:
+            if any(address.lower().startswith("https:") for address in (url, settings.proxy or "")):
+                raise
+            # Plain HTTP needs no certificates. This one trusts none, so that TLS fails all the same.
+            kind, context = f"{kind} without certificates", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
         def opened() -> httpx.Client:
-            transport = GuardedTransport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
-            return httpx.Client(transport=transport, trust_env=False)
+            return httpx.Client(transport=GuardedTransport(self.guard, settings.proxy, context), trust_env=False)
 
         def aopened() -> httpx.AsyncClient:
-            transport = aiohttp_transport(self.guard, settings.proxy, self._ssl_context(settings.ca_file))
+            transport = aiohttp_transport(self.guard, settings.proxy, context)
             return httpx.AsyncClient(transport=transport, trust_env=False)
 
-        return self._kept("async client", settings, aopened) if is_async else self._kept("client", settings, opened)
+        return self._kept(kind, settings, aopened) if is_async else self._kept(kind, settings, opened)
 
     def _kept(self, kind: str, settings: ConnectionSettings, opened: Callable[[], T]) -> T:
         with self._lock:
@@ -155,12 +167,12 @@ class ClientPool:
 
     def close(self) -> None:
         """Closes what was opened here, not the user's own client."""
-        for opened in self._taken("wire", "client"):
+        for opened in self._taken("wire", "client", "client without certificates"):
             opened.close()
 
     async def aclose(self) -> None:
         async with AsyncExitStack() as stack:
-            for client in self._taken("async client"):
+            for client in self._taken("async client", "async client without certificates"):
                 stack.push_async_callback(client.aclose)
             for wire in self._taken("async wire"):
                 stack.callback(wire.close)
@@ -175,16 +187,35 @@ def _new_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     import certifi
 
     # As HTTPX does, so that the official clients trust the same.
-    sources = {"SSL_CERT_FILE": os.environ.get("SSL_CERT_FILE"), "SSL_CERT_DIR": os.environ.get("SSL_CERT_DIR")}
-    source, path = next(((name, path) for name, path in sources.items() if path), ("", certifi.where()))
+    source = trusted_by() or ""
+    path = os.environ[source] if source else certifi.where()
     if ca_file is not None:
         source, path = "ca_file", str(ca_file)
     try:
         if source == "SSL_CERT_DIR":
+            _require_certificates_in(path)
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except OSError as error:
-        raise ConfigError(f"{source or 'certifi'}: {path} has no readable certificates ({error.strerror})") from None
+        message = f"{source or 'certifi'}: {path} has no readable certificates ({error.strerror})"
+        if source not in _CERTIFICATES:
+            raise ConfigError(message) from None
+        message += ": correct the variable in the environment, or unset it"
+        raise ConfigError(message, variable=source) from None
+
+
+def _require_certificates_in(folders: str) -> None:
+    """OpenSSL itself would say of each server that its certificate cannot be verified."""
+    for folder in folders.split(os.pathsep):
+        with suppress(OSError):
+            if any(map(_HASHED_NAME.fullmatch, os.listdir(folder))):
+                return
+    raise FileNotFoundError(errno.ENOENT, "no file there is named as OpenSSL's `rehash` does it")
+
+
+def trusted_by() -> str | None:
+    """The variable of the environment that says which certificates are trusted; None: neither is set."""
+    return next((name for name in _CERTIFICATES if os.environ.get(name)), None)
 
 
 def _checked_proxy(proxy: str, source: str) -> str:
@@ -213,7 +244,25 @@ def _proxy_of_environment(url: str) -> str | None:
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or _is_excepted(host, proxies.get("no", ""), urllib.request.proxy_bypass):
         return None
-    return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}", _OF_ENVIRONMENT)
+    variable = proxy_variable(url)
+    try:
+        return _checked_proxy(proxy if "://" in proxy else f"http://{proxy}", f"{variable or _OF_SYSTEM}:")
+    except ConfigError as error:
+        error.variable = variable
+        raise
+
+
+def proxy_variable(url: str) -> str | None:
+    """The variable of the environment that names the proxy for an address; None: the system's settings do."""
+    scheme = plain_url(url).parts.scheme
+    for name in (f"{scheme}_proxy", "all_proxy"):
+        # The lower-case one wins, as in urllib.
+        if os.environ.get(name):
+            return name
+        found = next((each for each, value in os.environ.items() if value and each.lower() == name), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _is_excepted(host: str, exceptions: str, is_bypassed: Callable[[str], object]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ _UNSENT = frozenset(
 
 
 def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
-    cause = _aiohttp_cause(error) or error
+    cause = aiohttp_cause(error) or error
     if isinstance(cause, TimeoutError) or _is_of_httpx(cause, "TimeoutException"):
         if was_unsent(error):
             return APITimeoutError("no connection within the timeout")
@@ -74,7 +75,7 @@ def was_unsent(error: Exception) -> bool:
     if isinstance(error, WireError):
         return error.is_unsent
     # The aiohttp transport reports resets of an open connection as `ConnectTimeout` too, so the cause decides.
-    cause = _aiohttp_cause(error)
+    cause = aiohttp_cause(error)
     if cause is not None:
         import aiohttp
 
@@ -97,12 +98,17 @@ def is_refused(error: BaseException) -> bool:
     return any(isinstance(cause, ConnectionRefusedError) for cause in causes(error))
 
 
+def is_untrusted(error: BaseException) -> bool:
+    """Whether the server's certificate is none that is trusted."""
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error))
+
+
 def is_unresolved(error: BaseException) -> bool:
     """Whether the host name could not be resolved, as on a machine that is offline."""
     return any(isinstance(cause, socket.gaierror) for cause in causes(error))
 
 
-def _aiohttp_cause(error: Exception) -> BaseException | None:
+def aiohttp_cause(error: Exception) -> BaseException | None:
     # A process without aiohttp loaded cannot have its exceptions.
     aiohttp = sys.modules.get("aiohttp")
     if aiohttp is None or not _is_of_httpx(error, "TransportError"):

@@ -33,7 +33,7 @@ from llama_client.errors import (
 )
 from llama_client.providers.base import Codec, HttpAnswer, ProviderCall, StreamDecoder
 from llama_client.providers.http.error_mapping import failure_of, is_transport_error, was_unsent
-from llama_client.providers.http.http1 import MalformedAnswerError
+from llama_client.providers.http.http1 import ConnectionLostError, MalformedAnswerError
 from llama_client.providers.http.waits import AsyncWaits, Waits
 from llama_client.providers.wire.decoders import MAX_ANSWER_BYTES
 from llama_client.providers.wire.json_steps import MAX_QUICK_OBJECTS, MIN_COUNTED_BYTES, is_long
@@ -52,17 +52,20 @@ _LONG_EVENT_BYTES = 256 << 10
 # After so much of what has arrived already an event loop turns to others: of a stream, and of a whole body.
 _TURN_BYTES = 64 << 10
 _READ_TURN_BYTES = 1 << 20
-# How long a model may take to load; Ollama itself gives up after as long.
-LOADING_S = 300.0
 # A silent server gets its liveness check when a stream's first content is due, for a whole answer after this time, and
-# in any case before this share of the attempt's timeout has passed, since its result decides how the attempt ends.
+# in any case before the attempt's timeout has passed, since its result decides how the attempt ends: it gets the last
+# tenth, at least half a second, at most half of the timeout. A stream that stays silent gets another check each time.
 _LIVENESS_CHECK_AFTER_S = 30.0
-_LIVENESS_CHECK_SHARE = 0.9
 _LIVENESS_TIMEOUT_S = 2.0
+_LAST_CHECK_S = 0.5
 # Limits that differ by less are the same.
 _SAME_S = 0.05
 # After the end of a stream its connection is read on for this long, so that it can be reused.
 _ENDING_S = 0.2
+# Of an attempt whose connection was found closed.
+_CLOSED_WHILE_IDLE = "the server had closed the idle connection; the request went over a new one"
+_SENT_TWICE = "a connection that was used before ended without an answer; the request was sent again over a new one"
+_MADE_AGAIN = "a connection that was used before ended without an answer; the attempt is made again over a new one"
 # After the last finish reason only the usage can follow, and servers send it at once.
 _AFTER_FINISH_S = 5.0
 _EVENTS = "text/event-stream"
@@ -132,22 +135,40 @@ class Exchange:
     """The state of one request and its answer, and how long it may wait, for sync and async."""
 
     def __init__(
-        self, call: ProviderCall, codec: Codec, clock: Clock, silence_s: float, is_alive: IsAlive | None
+        self,
+        call: ProviderCall,
+        codec: Codec,
+        clock: Clock,
+        silence_s: float,
+        is_alive: IsAlive | None,
+        *,
+        is_patient: bool = False,
     ) -> None:
+        """`is_patient`: signs of life before the first content of a stream extend the time that it has."""
         self.call = call
         self.clock = clock
         self.silence_s = silence_s
-        until_s = call.timeout_s if call.first_content_s is None else _earlier(call.timeout_s, call.first_content_s)
-        self.deadline = Deadline(until_s, clock)
-        # When a silent server gets its liveness check; None: never, or it is done.
-        self._liveness_check: Deadline | None = None
+        self._started_at = now = clock.monotonic()
+        self.deadline = Deadline(call.timeout_s, clock)
+        self._end_at = self.deadline.at
+        # Where no other target gets a part of it, what the caller has set is what is told.
+        given_s = call.request.timeout if call.is_lone else None
+        self._whole_s = self.deadline.timeout_s = call.timeout_s if given_s is None else given_s
+        if call.first_content_s is not None:
+            self._limit(now + call.first_content_s)
+        self._is_patient = is_patient and call.request.stream
         self._is_alive = is_alive
+        # When a silent server gets its liveness check; None: never, or it is done.
+        self._check_at: float | None = None
         if is_alive is not None:
-            # Applies while the model loads.
-            self._hard_deadline = Deadline(call.timeout_s, clock)
-            first_s = _earlier(call.first_content_s, _LIVENESS_CHECK_AFTER_S)
-            last_s = None if call.timeout_s is None else call.timeout_s * _LIVENESS_CHECK_SHARE
-            self._liveness_check = Deadline(_earlier(first_s, last_s), clock)
+            first_s = min(call.first_content_s or _LIVENESS_CHECK_AFTER_S, _LIVENESS_CHECK_AFTER_S)
+            timeout_s = call.timeout_s
+            if timeout_s is not None:
+                first_s = min(first_s, timeout_s - min(max(timeout_s / 10, _LAST_CHECK_S), timeout_s / 2))
+            self._check_at = now + first_s
+        # Set where the connection was found closed: the request goes over a new one.
+        self.needs_new_connection = call.needs_new_connection
+        self._may_be_sent_twice = False
         self._codec = codec
         # The decoder of an answer that is a stream; None: the answer is whole.
         self.stream: StreamDecoder | None = None
@@ -163,13 +184,13 @@ class Exchange:
 
     @property
     def is_patient(self) -> bool:
-        return self._liveness_check is not None
+        return self._check_at is not None
 
     def wait_s(self) -> float:
         wait_s = self.longest_s()
-        if self._liveness_check is not None:
+        if self._check_at is not None:
             # Not 0, which would mean not to wait at all.
-            wait_s = min(wait_s, max(self._liveness_check.left_s() or 0.0, _SAME_S))
+            wait_s = min(wait_s, max(self._check_at - self.clock.monotonic(), _SAME_S))
         return wait_s
 
     def require_running(self) -> None:
@@ -177,14 +198,35 @@ class Exchange:
             raise _stopped()
 
     def sending(self) -> None:
-        self.call.facts.sent = True
+        facts = self.call.facts
+        facts.sent = True
+        facts.sent_twice = self._may_be_sent_twice
+
+    def sends_again(self, error: ConnectionLostError) -> bool:
+        facts = self.call.facts
+        if not error.is_unanswered or self.needs_new_connection or facts.is_stopped:
+            return False
+        if error.is_unsent:
+            facts.sent, facts.reason = False, _CLOSED_WHILE_IDLE
+        elif self.call.sends_once:
+            facts.is_unanswered, facts.reason = True, _MADE_AGAIN
+            return False
+        else:
+            self._may_be_sent_twice, facts.reason = True, _SENT_TWICE
+        self.needs_new_connection = True
+        return True
 
     def longest_s(self) -> float:
         self.require_running()
         wait_s, at = self.silence_s, self.deadline.at
+        if self._check_at is not None:
+            # The check decides.
+            at = self._end_at
         if at is not None:
             wait_s = min(wait_s, at - self.clock.monotonic())
             if wait_s <= 0:
+                if self._check_at is not None:
+                    self._limit(None)
                 raise self.deadline.passed()
         return wait_s
 
@@ -209,48 +251,68 @@ class Exchange:
 
     @property
     def _is_check_due(self) -> bool:
-        return self._liveness_check is not None and (self._liveness_check.left_s() or 0.0) <= _SAME_S
+        return self._check_at is not None and self._check_at - self.clock.monotonic() <= _SAME_S
 
     @property
     def _liveness_timeout_s(self) -> float:
-        left = self._hard_deadline.left_s()
-        return _LIVENESS_TIMEOUT_S if left is None else max(min(_LIVENESS_TIMEOUT_S, left), _SAME_S)
+        if self._end_at is None:
+            return _LIVENESS_TIMEOUT_S
+        return max(min(_LIVENESS_TIMEOUT_S, self._end_at - self.clock.monotonic()), _SAME_S)
 
     def _goes_on(self, *, is_alive: bool) -> bool:
         """Takes the result of the liveness check."""
-        self._liveness_check = None
+        self._check_at = None
         self.call.facts.is_loading = is_alive
-        left, until_content = self._hard_deadline.left_s(), self.deadline.left_s()
-        if left is not None and left <= 0:
-            return False
-        if not self.call.request.stream:
-            self.deadline.restart(left)
-        elif is_alive:
-            self.deadline.restart(_earlier(left, LOADING_S))
-        return is_alive or until_content is None or until_content > _SAME_S
+        if is_alive and self.call.request.stream:
+            self._extend(_LIVENESS_CHECK_AFTER_S)
+        left = self.deadline.left_s()
+        return left is None or left > (0.0 if is_alive else _SAME_S)
+
+    def _shows_life(self) -> None:
+        """Something of a stream has come that is no content: the server is at work."""
+        if self._is_patient:
+            self.call.facts.is_loading = True
+            self._extend(self.call.stall_s)
+
+    def _extend(self, silence_s: float | None) -> None:
+        """From now on the server may be silent for so long; None: no limit."""
+        before, self._check_at = self.deadline.at, None
+        if before is not None:
+            until = None if silence_s is None else max(before, self.clock.monotonic() + silence_s)
+            self._limit(until)
+            if self._is_alive is not None and self.deadline.at != self._end_at:
+                self._check_at = self.deadline.at
+
+    def _limit(self, until: float | None) -> None:
+        """Sets the deadline: this time, or the end of the attempt where that is earlier."""
+        if until is None or (self._end_at is not None and self._end_at <= until):
+            self.deadline.at, self.deadline.timeout_s = self._end_at, self._whole_s
+        else:
+            self.deadline.at, self.deadline.timeout_s = until, until - self._started_at
 
     def receive_head(self, answer: _Head) -> None:
         if answer.status < 200:
             # HTTPX takes these for answers on event loops.
             raise MalformedAnswerError("the server sent malformed HTTP")
         facts, headers = self.call.facts, answer.headers
-        facts.sent = True
+        facts.sent, facts.sent_twice = True, self._may_be_sent_twice
         facts.http_status = answer.status
         for name in _REQUEST_ID_HEADERS:
             facts.provider_request_id = headers.get(name, facts.provider_request_id)
         facts.rate_limit = rate_limit(headers)
-        facts.is_loading, self._liveness_check = False, None
         self._headers, self._received_at = headers, self.clock.wall()
         if not 200 <= answer.status < 300:
             self.is_error, self.max_bytes = True, MAX_ERROR_BYTES
-            return
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        # A server that cannot stream sends a whole answer, also where a stream was requested; others always stream.
-        if not self.call.request.stream:
-            self.is_undecided = content_type == _EVENTS
-        elif content_type == "application/json":
-            self.is_undecided = True
-        else:
+        if self.is_error or not self.call.request.stream:
+            facts.is_loading, self._check_at = False, None
+            # Some servers always stream.
+            self.is_undecided = content_type == _EVENTS and not self.is_error
+            return
+        self._shows_life()
+        # A server that cannot stream sends a whole answer.
+        self.is_undecided = content_type == "application/json"
+        if not self.is_undecided:
             self._begin_stream()
 
     def _begin_stream(self) -> None:
@@ -312,12 +374,15 @@ class Exchange:
             if not self._has_content and chunk.has_content and self.call.request.stream:
                 self._has_content = True
                 self.deadline.restart(None)
+                self.call.facts.is_loading, self._check_at = False, None
             yield chunk
             # The reader may be slow, and what came with this chunk is not for one that was stopped meanwhile.
             self.require_running()
         if self._has_content and has_chunks:
             # From now on, since the reader's time between chunks does not count.
             self.deadline.restart(self.call.stall_s)
+        elif not self._has_content:
+            self._shows_life()
         if stream.is_done:
             self.silence_s = _ENDING_S
         elif stream.is_complete:
@@ -326,6 +391,9 @@ class Exchange:
     def error_for(self, error: BaseException) -> BaseException:
         """A failure as our error, or itself; records whether the request may have been sent."""
         facts = self.call.facts
+        if self.deadline.at != self._end_at:
+            # It was silent for too long after the last sign of life.
+            facts.is_loading = False
         if facts.is_stopped and isinstance(error, Exception):
             facts.sent = True
             return _stopped(facts.http_status)
@@ -339,12 +407,15 @@ class Exchange:
             # Interrupted, cancelled or closed early, perhaps while the request was being sent.
             facts.sent = True
             return error
-        facts.sent = facts.sent or not was_unsent(error)
+        if not was_unsent(error):
+            self.sending()
         if self._headers is not None and isinstance(error, TypeError | ValueError | LookupError | AttributeError):
             # The codec met an answer of an unexpected shape.
             message = f"{self.call.target} sent an unexpected answer ({type(error).__name__})"
             return InvalidResponseError(message, http_status=facts.http_status)
-        failure = failure_of(error, waited_s=self.deadline.timeout_s)
+        left = self.deadline.left_s()
+        is_over = left is not None and left <= _SAME_S
+        failure = failure_of(error, waited_s=self.deadline.timeout_s if is_over else self.silence_s)
         failure.http_status = facts.http_status
         return failure
 
@@ -354,7 +425,7 @@ def send(endpoint: Endpoint, exchange: Exchange) -> Generator[ChatCompletionChun
     answer, failure = None, None
     try:
         encoded = exchange.encoded
-        answer = endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
+        answer = _answer_to(endpoint, "POST", encoded.path, encoded.body, encoded.headers, exchange)
         exchange.receive_head(answer)
         pieces, begin = answer.pieces(), b""
         if exchange.is_undecided:
@@ -402,7 +473,7 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
     answer, failure = None, None
     try:
         encoded = exchange.encoded
-        answer = await endpoint.send("POST", encoded.path, encoded.body, encoded.headers, exchange)
+        answer = await _aanswer_to(endpoint, "POST", encoded.path, encoded.body, encoded.headers, exchange)
         exchange.receive_head(answer)
         pieces, begin = answer.pieces(), b""
         if exchange.is_undecided:
@@ -454,6 +525,30 @@ async def asend(endpoint: AsyncEndpoint, exchange: Exchange) -> AsyncGenerator[C
         exchange.call.facts.stop = None
         if answer is not None:
             await answer.aclose()
+
+
+def _answer_to(
+    endpoint: Endpoint, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits
+) -> Answer:
+    """The answer to a request, which is sent once more where its connection turns out to be closed."""
+    try:
+        return endpoint.send(method, path, body, headers, waits)
+    except ConnectionLostError as error:
+        if not waits.sends_again(error):
+            raise
+    return endpoint.send(method, path, body, headers, waits)
+
+
+async def _aanswer_to(
+    endpoint: AsyncEndpoint, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
+) -> AsyncAnswer:
+    """The same on the event loop."""
+    try:
+        return await endpoint.send(method, path, body, headers, waits)
+    except ConnectionLostError as error:
+        if not waits.sends_again(error):
+            raise
+    return await endpoint.send(method, path, body, headers, waits)
 
 
 class _StreamAside:
@@ -530,6 +625,11 @@ class FetchWaits:
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
+        self.needs_new_connection = False
+
+    def sends_again(self, error: ConnectionLostError) -> bool:
+        is_first, self.needs_new_connection = not self.needs_new_connection, True
+        return error.is_unanswered and is_first
 
     def wait_s(self) -> float:
         left = self.deadline.remaining_s()
@@ -559,7 +659,7 @@ def fetch(
     endpoint: Endpoint, path: str, headers: Mapping[str, str], max_bytes: int, deadline: Deadline, body: bytes = b""
 ) -> HttpAnswer:
     """The whole answer to a request that is no chat: a list of models, an image. With a body it is a POST."""
-    answer = endpoint.send("POST" if body else "GET", path, body, headers, FetchWaits(deadline))
+    answer = _answer_to(endpoint, "POST" if body else "GET", path, body, headers, FetchWaits(deadline))
     try:
         return HttpAnswer(answer.status, answer.headers, bytes(_read(answer.pieces(), max_bytes, deadline)), 0.0)
     finally:
@@ -575,7 +675,7 @@ async def afetch(
     body: bytes = b"",
 ) -> HttpAnswer:
     """The same on the event loop."""
-    answer = await endpoint.send("POST" if body else "GET", path, body, headers, FetchWaits(deadline))
+    answer = await _aanswer_to(endpoint, "POST" if body else "GET", path, body, headers, FetchWaits(deadline))
     try:
         read = await _aread(answer.pieces(), max_bytes, deadline)
         return HttpAnswer(answer.status, answer.headers, bytes(read), 0.0)
@@ -695,10 +795,6 @@ async def _aside(work: Callable[[], T], exchange: Exchange) -> T:
         # A circle otherwise: an error refers to the thread's frame, which refers to these.
         failures.clear()
         results.clear()
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    return one if other is None else other if one is None else min(one, other)
 
 
 def _stopped(http_status: int | None = None) -> APIConnectionError:

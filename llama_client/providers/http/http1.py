@@ -33,6 +33,8 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\0\r\n]")
 # What a path or query may contain besides letters and digits (RFC 3986), and escapes that are there already.
 _SAFE = "/?:@!$&'()*+,;=~-._%"
+_KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
+_KEPT_SHARE = 0.8
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # They frame the body, which the wire does: a second one would let a server see two requests in one.
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
@@ -59,7 +61,9 @@ class ReadTimeoutError(WireError, TimeoutError):
 
 
 class ConnectionLostError(WireError):
-    pass
+    # Whether the connection had been used before, and ended without a byte of the answer: then that tells nothing of
+    # the server, which closes connections that were idle.
+    is_unanswered = False
 
 
 class MalformedAnswerError(WireError):
@@ -166,6 +170,7 @@ class AnswerParser:
         "_parser",
         "_unbounded_bytes",
         "failure",
+        "has_begun",
         "has_head",
         "headers",
         "is_complete",
@@ -191,6 +196,8 @@ class AnswerParser:
         """Before each request."""
         self.status = 0
         self.headers: dict[str, str] = {}
+        # Whether a byte of the answer has come.
+        self.has_begun = False
         self.has_head = False
         # The body's bytes that have arrived and were not taken.
         self.pieces: list[bytes] = []
@@ -207,6 +214,7 @@ class AnswerParser:
     def feed(self, data: bytes) -> None:
         """Takes the next bytes; `failure` where they are no answer."""
         before = len(self.pieces)
+        self.has_begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -279,6 +287,21 @@ class AnswerParser:
         else:
             # 100 Continue, 103 Early Hints: the answer follows.
             self.headers = {}
+
+
+def mark_unanswered(error: BaseException, parser: AnswerParser, *, is_reused: bool, is_unsent: bool) -> None:
+    """Marks the failure of a connection that had been used before, and ended without a byte of the answer."""
+    if is_reused and isinstance(error, ConnectionLostError) and not parser.has_begun:
+        error.is_unanswered, error.is_unsent = True, is_unsent
+
+
+def kept_s(announced: str, most_s: float) -> float:
+    """How long an idle connection may be kept, by the server's header `Keep-Alive`.
+
+    Less than announced: a request on its way while the server closes would be lost.
+    """
+    found = _KEEP_ALIVE_TIMEOUT.search(announced)
+    return most_s if found is None else min(most_s, int(found[1]) * _KEPT_SHARE)
 
 
 def _reason(error: Exception) -> str:

@@ -11,10 +11,13 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from llama_client.hosts import bare, plain_url
-from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S, host_shown
-from llama_client.providers.http.transport import DynamicTimeout, DynamicTimeoutStream, shut
+from llama_client.providers.http.error_mapping import aiohttp_cause
+from llama_client.providers.http.http1 import CONNECT_TIMEOUT_S, NO_ANSWER, ConnectionLostError, host_shown
+from llama_client.providers.http.transport import AsyncTrace, DynamicTimeout, DynamicTimeoutStream, Trace, shut
 from llama_client.providers.http.waits import AsyncWaits, Waits, expire
 
+# What aiohttp says of a connection that it found closed before it wrote the request.
+_CLOSING = "Cannot write to closing transport"
 Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
 T = TypeVar("T")
 
@@ -43,7 +46,13 @@ class _Requests(Generic[Client]):
         self._headers.update(headers)
 
     def _request(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeouts: Mapping[str, float | None]
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeouts: Mapping[str, float | None],
+        trace: Trace,
     ) -> httpx.Request:
         url = self._urls.get(path)
         if url is None:
@@ -53,7 +62,11 @@ class _Requests(Generic[Client]):
             merged = merged.copy()
             merged.update(headers)
         return httpx.Request(
-            method, url, headers=merged, content=body, extensions={**self._extensions, "timeout": timeouts}
+            method,
+            url,
+            headers=merged,
+            content=body,
+            extensions={**self._extensions, "timeout": timeouts, "trace": trace},
         )
 
 
@@ -64,12 +77,14 @@ class HttpxEndpoint(_Requests[httpx.Client]):
         wait_s = waits.wait_s()
         read = DynamicTimeout.of(waits.longest_s(), waits.wait_s, waits.keeps_waiting, waits.sending)
         timeouts = {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": read, "write": read, "pool": wait_s}
-        request = self._request(method, path, body, headers, timeouts)
+        trace = Trace()
+        request = self._request(method, path, body, headers, timeouts, trace)
         waits.stop_by(lambda: shut(read.stream))
         try:
             response = self.client.send(request, stream=True, auth=self._auth, follow_redirects=False)
-        except BaseException:
+        except BaseException as error:
             read.release()
+            _raise_unanswered(error, trace)
             raise
         try:
             answer = HttpxAnswer(response, read)
@@ -112,9 +127,14 @@ class AsyncHttpxEndpoint(_Requests[httpx.AsyncClient]):
         wait_s = waits.wait_s()
         # The other waits are limited here, as their limits change.
         timeouts = {"connect": min(wait_s, CONNECT_TIMEOUT_S), "read": None, "write": None, "pool": None}
-        request = self._request(method, path, body, headers, timeouts)
+        trace = AsyncTrace()
+        request = self._request(method, path, body, headers, timeouts, trace)
         sent = self.client.send(request, stream=True, auth=self._auth, follow_redirects=False)
-        return AsyncHttpxAnswer(await _within(sent, waits), waits)
+        try:
+            return AsyncHttpxAnswer(await _within(sent, waits), waits)
+        except httpx.TransportError as error:
+            _raise_unanswered(error, trace)
+            raise
 
 
 class AsyncHttpxAnswer:
@@ -140,6 +160,17 @@ class AsyncHttpxAnswer:
         if isinstance(self._pieces, AsyncGenerator):
             await self._pieces.aclose()
         await self._response.aclose()
+
+
+def _raise_unanswered(error: BaseException, trace: Trace) -> None:
+    """Raises as our own wires do, where a connection that was used before ended without an answer."""
+    if trace.is_unanswered and isinstance(error, httpx.TransportError):
+        # aiohttp's transport gives a lost connection the name of a timeout.
+        cause = aiohttp_cause(error) or error
+        if not isinstance(cause, TimeoutError | httpx.TimeoutException):
+            lost = ConnectionLostError(NO_ANSWER)
+            lost.is_unanswered, lost.is_unsent = True, trace.is_unsent or str(cause) == _CLOSING
+            raise lost from error
 
 
 async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:

@@ -30,8 +30,8 @@ from llama_client.errors import (
 from llama_client.hosts import host_in
 from llama_client.process import at_fork
 from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
-from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
-from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved
+from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings, proxy_variable, trusted_by
+from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved, is_untrusted
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
 from llama_client.providers.http.sdk import HttpService, LookUp, LookUps, OfficialClient
 from llama_client.providers.wire.decoders import json_value
@@ -52,6 +52,8 @@ _IMAGE_HEADERS = {"Accept": "image/*"}
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 # What LiteLLM's proxy 1.108.7 without a database answers to a request without a key, as text and as JSON.
 _SERVER_FAILED = 500
+# What a gateway answers for a server that it does not reach. Anything else, also a refusal, comes from a living one.
+_NOBODY_BEHIND = (502, 503, 504)
 _SAYS_NOTHING = ("internal server error", "no reason was given (status 500)")
 
 _Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
@@ -90,6 +92,7 @@ class HttpProvider(Provider):
             message, key = f"{self.name}: the address in the environment {error}", f"providers.{self.name}.base_url"
             raise ConfigError(message, key=key) from None
         self._codec = self.service.codec(self.table, self.abilities, self.url)
+        self._is_users_own = self.service.is_users_own_at(self.url)
         # Known once it is open.
         self._sends_key = True
         self._proxy: str | None = None
@@ -268,7 +271,7 @@ class HttpProvider(Provider):
 
         @cache
         def sdk() -> OfficialClient:
-            http = self.connections.client(settings, is_async=is_async)
+            http = self.connections.client(settings, self.url, is_async=is_async)
             return self.service.official(self.table, key, http, self.environ, is_async=is_async)
 
         address = self.service.address(self.table, key, self.environ, sdk)
@@ -322,21 +325,23 @@ class HttpProvider(Provider):
             raise ModelNotFoundError(f"{self.name} has no model {model} on this machine")
 
     def _exchange(self, call: ProviderCall, is_alive: IsAlive) -> Exchange:
-        checks_liveness = self.service.liveness_path is not None
-        return Exchange(call, self._codec, self.clock, self.table.timeout_s, is_alive if checks_liveness else None)
+        # A cloud is never asked whether it lives: its front door answers whatever became of the request, and may count.
+        checked = is_alive if self._is_users_own else None
+        is_patient = self._is_users_own or call.is_lone
+        return Exchange(call, self._codec, self.clock, self.table.timeout_s, checked, is_patient=is_patient)
 
     def _is_alive(self, endpoint: Endpoint, timeout_s: float) -> bool:
-        """Whether a silent server, which may be loading a model, still answers."""
+        """Whether a silent server, which may be loading a model or reading a long prompt, still answers."""
         try:
-            path, deadline = self.service.liveness_path or "", self._deadline(timeout_s)
-            return fetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline).status == 200
+            path, deadline = self.service.liveness_path, self._deadline(timeout_s)
+            return fetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline).status not in _NOBODY_BEHIND
         except Exception:  # noqa: BLE001 - whatever failed, there is no answer
             return False
 
     async def _ais_alive(self, endpoint: AsyncEndpoint, timeout_s: float) -> bool:
         try:
-            path, deadline = self.service.liveness_path or "", self._deadline(timeout_s)
-            return (await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline)).status == 200
+            path, deadline = self.service.liveness_path, self._deadline(timeout_s)
+            return (await afetch(endpoint, path, {}, _MAX_LISTING_BYTES, deadline)).status not in _NOBODY_BEHIND
         except Exception:  # noqa: BLE001 - as above
             return False
 
@@ -350,15 +355,28 @@ class HttpProvider(Provider):
         return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
 
     def _complete(self, error: ProviderError, call: ProviderCall) -> None:
-        """Adds the remedy to a failed attempt's error, and redacts what the attempt shows."""
+        """Adds the remedy to a failed attempt's error, and redacts what the attempt shows.
+
+        Raises:
+            ConfigError: A proxy that is not there is no failure of the server behind it.
+        """
+        is_of_proxy = self._proxy_remedy(error) is not None
         self._explain(error, call.model)
         secrets = self._secrets.plus(secrets_in(call.request.extra_headers or {}))
         secrets.clean(error)
         call.facts.redact(secrets.without)
+        if is_of_proxy:
+            key = None if self.table.proxy is None else f"providers.{self.name}.proxy"
+            raise ConfigError(str(error), key=key, variable=None if key else proxy_variable(self.url)) from error
 
     def _explain(self, error: ProviderError, model: str) -> None:
         """Adds the remedy to an error's text."""
         remedies = [self._proxy_remedy(error) or self.service.explain(error, self.url, model)]
+        if is_untrusted(error):
+            own = None if self.table.ca_file is None else f"providers.{self.name}.ca_file"
+            trusted = own or trusted_by()
+            set_there = f"are those of {trusted}" if trusted else f"can be set in providers.{self.name}.ca_file"
+            remedies.append(f"the certificates to trust {set_there}")
         if not self._sends_key and error.http_status == _SERVER_FAILED and str(error).lower() in _SAYS_NOTHING:
             remedies.append("no API key was sent, and a LiteLLM proxy that needs one may answer so")
         if isinstance(error, ModelNotFoundError):
@@ -373,7 +391,8 @@ class HttpProvider(Provider):
             return None
         where = f"providers.{self.name}.proxy"
         if self.table.proxy is None:
-            where = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY in the environment"
+            variable = proxy_variable(self.url)
+            where = f"{variable} in the environment" if variable else "the system's proxy settings"
         return f"the proxy {without_credentials(self._proxy)} is not reached: check {where}"
 
     def _document(self, answer: HttpAnswer) -> Any:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import AuthenticationError, ConfigError, ProviderError
-from llama_client.hosts import from_httpx, name_in, plain_url
+from llama_client.hosts import from_httpx, is_nearby, name_in, plain_url
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ProviderCall, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
@@ -68,8 +68,6 @@ class HttpService:
     fetches_images: ClassVar[bool] = False
     # Whether its list of models marks those that it forwards to another server.
     lists_remote_models: ClassVar[bool] = False
-    # A path that answers at once, even while a model loads; None: it does not load models on request.
-    liveness_path: ClassVar[str | None] = None
     # Whether calls look up anything; see `before` and `after`.
     looks_up: ClassVar[bool] = False
 
@@ -81,6 +79,19 @@ class HttpService:
     def listing_paths(self) -> tuple[str, ...]:
         """The paths of its lists of models; `served` reads the answers."""
         return (self.row.models_path,)
+
+    @property
+    def liveness_path(self) -> str:
+        """The path of a small document that the user's own server answers at once, also while it is at work.
+
+        Not `/health`: LiteLLM's proxy then asks every model that it knows, which costs money.
+        """
+        return self.row.models_path
+
+    def is_users_own_at(self, url: str) -> bool:
+        """Whether it runs on a machine of the user's own, so that to ask it for a sign of life harms nobody."""
+        is_own_kind = self.row.is_local and not self.row.package and name_in(url) not in self.row.hosts
+        return is_own_kind or is_nearby(url)
 
     def codec(self, table: HttpProviderConfig, abilities: Abilities, url: str) -> Codec:
         if self._codec is not None:

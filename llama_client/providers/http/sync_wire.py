@@ -33,6 +33,8 @@ from llama_client.providers.http.http1 import (
     RequestHeads,
     inflater_for,
     is_redirect,
+    kept_s,
+    mark_unanswered,
 )
 from llama_client.providers.http.waits import Waits
 
@@ -86,7 +88,7 @@ class _Places:
 class _SocketConnection:
     """One socket, and the parser of what comes from it."""
 
-    __slots__ = ("_pid", "idle_since", "is_spent", "origin", "parser", "place", "socket", "uses")
+    __slots__ = ("_pid", "has_written", "idle_until", "is_spent", "origin", "parser", "place", "socket", "uses")
 
     def __init__(self, connected: socket.socket, origin: HttpOrigin, place: _Place) -> None:
         self.socket = connected
@@ -94,8 +96,11 @@ class _SocketConnection:
         # None: it is idle.
         self.place: _Place | None = place
         self.parser = AnswerParser()
-        self.idle_since = 0.0
+        self.idle_until = 0.0
+        # Also counts its returns.
         self.uses = 0
+        # Whether anything of the last request may have left.
+        self.has_written = False
         self.is_spent = False
         self._pid = os.getpid()
 
@@ -110,6 +115,7 @@ class _SocketConnection:
             raise ReadTimeoutError("the server did not take the request")
 
     def _send(self, head: Head, body: bytes, waits: Waits) -> OSError | None:
+        self.has_written = False
         data = memoryview(head.with_body(body))
         # Not under TLS, where servers send tickets at any time.
         is_watched = len(data) > PIECE_BYTES and not isinstance(self.socket, ssl.SSLSocket)
@@ -118,6 +124,7 @@ class _SocketConnection:
             try:
                 waits.sending()
                 data = data[self.socket.send(data[:PIECE_BYTES]) :]
+                self.has_written = True
             except TimeoutError as error:
                 if not waits.keeps_waiting():
                     return error.with_traceback(None)
@@ -257,8 +264,10 @@ class SyncWire:
             if self._guard.local_only and is_redirect(parser.status, parser.headers):
                 self._guard.refuse_redirect(f"{origin.scheme}://{origin.host}", parser.headers["location"])
             return WireAnswer(connection, self, waits)
-        except BaseException:
+        except BaseException as error:
+            is_reused, is_unsent = connection.uses > 1, not connection.has_written
             connection.close()
+            mark_unanswered(error, connection.parser, is_reused=is_reused, is_unsent=is_unsent)
             raise
 
     def release(self, connection: _SocketConnection) -> None:
@@ -269,7 +278,9 @@ class SyncWire:
             connection.close()
             return
         connection.uses += 1
-        connection.idle_since = time.monotonic()
+        announced = parser.headers.get("keep-alive")
+        kept = KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S)
+        connection.idle_until = time.monotonic() + kept
         connection.place = None
         self._returned.append(connection)
         if self._is_closed:
@@ -307,12 +318,12 @@ class SyncWire:
                 expired = self._expired(now)
                 idle = self._idle.get(origin)
                 # The last one used is the least likely to be closed.
-                connection = idle.pop() if idle else None
+                connection = idle.pop() if idle and not waits.needs_new_connection else None
             for each in expired:
                 each.close()
             if connection is None:
                 return _SocketConnection(self._connected(origin, waits), origin, place)
-            if connection.is_usable():
+            if now <= connection.idle_until and connection.is_usable():
                 connection.place = place
                 return connection
             connection.close()
@@ -321,7 +332,7 @@ class SyncWire:
         """Takes out what was idle for too long, to any origin."""
         expired = []
         for origin, idle in list(self._idle.items()):
-            while idle and now - idle[0].idle_since > KEEPALIVE_S:
+            while idle and now > idle[0].idle_until:
                 expired.append(idle.pop(0))
             if not idle:
                 del self._idle[origin]

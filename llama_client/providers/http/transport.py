@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,48 @@ class DynamicTimeoutStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
+
+
+class Trace:
+    """What HTTPX's transports tell of a request (httpcore's extension `trace`, aiohttp's `TraceConfig`).
+
+    A transport that tells nothing has no connections that were used before, as far as is known.
+    """
+
+    def __init__(self) -> None:
+        self._is_new = self._has_begun = self._has_head = False
+        # Whether nothing of the request can have left.
+        self.is_unsent = False
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether a connection that was used before has ended without an answer, where the request failed."""
+        return self._has_begun and not self._is_new and not self._has_head
+
+    def __call__(self, event: str, info: object) -> Any:
+        """What httpcore calls."""
+        match event:
+            case "connection.connect_tcp.started" | "connection.connect_unix_socket.started":
+                self._is_new = True
+            case "http11.send_request_headers.started":
+                self._has_begun = True
+            case "http11.send_request_headers.failed":
+                self.is_unsent = True
+            case "http11.receive_response_headers.complete":
+                self._has_head = True
+
+    def is_reusing(self) -> None:
+        """The request has got a connection that was used before."""
+        self._has_begun = True
+
+
+class AsyncTrace(Trace):
+    async def __call__(self, event: str, info: object) -> None:
+        super().__call__(event, info)
+
+
+# Of the request that a task of aiohttp's sends.
+_sending: ContextVar[Trace | None] = ContextVar("llama_client_sending", default=None)
 
 
 class _GuardedBackend(httpcore.SyncBackend):
@@ -237,17 +280,25 @@ def aiohttp_transport(
             # the server has closed.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
+            _sending.set(request.extensions.get("trace"))
             answer = await super().handle_async_request(request)
             if answer.has_redirect_location and guard.local_only:
                 await answer.aclose()
                 guard.refuse_redirect(str(request.url), answer.headers["location"])
             return answer
 
+    async def reusing(*_: object) -> None:
+        trace = _sending.get()
+        if isinstance(trace, Trace):
+            trace.is_reusing()
+
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context, resolver=Resolver()
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(reusing)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[tracing])
 
     # `verify` would be for a connector of the transport's own; this session's connector has the context already.
     return Transport(verify=ssl_context, proxy=through, client=session)

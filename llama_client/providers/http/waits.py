@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from llama_client.providers.http.http1 import ConnectionLostError
+
 
 class _Limits(Protocol):
     @property
     def is_patient(self) -> bool:
         """Whether the answer to `keeps_waiting` may be yes."""
+
+    @property
+    def needs_new_connection(self) -> bool:
+        """Whether the request must not go over a connection that was used before."""
+
+    def sends_again(self, error: ConnectionLostError) -> bool:
+        """Whether a request is sent once more, over a new connection, since its connection was found closed."""
 
     def wait_s(self) -> float:
         """How long the next bytes may take; raises where the request was stopped, or its deadline has passed."""

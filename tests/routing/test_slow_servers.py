@@ -1,0 +1,275 @@
+"""A server that reads a long prompt is slow, not dead: what shows that it lives, and what happens if nothing does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from llama_client import APITimeoutError, ChatCompletion
+from tests.routing.asking import MODES, Session, config, story
+from tests.wire.dialects import OLLAMA, OPENAI, Dialect
+from tests.wire.server import Answer, Received, ReplayServer, as_json, head, silence, streamed
+
+streams = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+each_mode = pytest.mark.parametrize("mode", MODES)
+FIRST_S = 0.15
+READING_S = 0.5
+
+
+def progress(done: int) -> bytes:
+    """As llama.cpp's server sends it with `return_progress`."""
+    delta = {"role": "assistant", "content": None}
+    event = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    event["choices"] = [{"index": 0, "delta": delta, "finish_reason": None}]
+    event["prompt_progress"] = {"total": 9000, "cache": 0, "processed": done, "time_ms": 1}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+SIGNS: dict[str, bytes] = {
+    "comments": b": still here\n\n",
+    "empty lines": b"\n",
+    "events without data": b"event: ping\n\n",
+    "role chunks": OPENAI.preamble(),
+    "progress": progress(1000),
+}
+
+
+def reading(sign: bytes, *, pauses: int = 6) -> Answer:
+    """A stream that shows that sign while the prompt is read."""
+    return streamed([*[sign] * pauses, OPENAI.text("Hello") + b"".join(OPENAI.ending())], delay_s=READING_S / pauses)
+
+
+def silent(seconds: float, dialect: Dialect = OPENAI, *, with_head: bool = False) -> Callable[[bool], Answer]:
+    """An answer that is complete after so long, without a byte before, or with nothing but its head."""
+
+    def answer(wants_stream: bool) -> Answer:
+        good = dialect.good(streams=wants_stream)
+        if not with_head:
+            return Answer([b"", b"".join(good.pieces)], delay_s=seconds)
+        first, *rest = good.pieces
+        return Answer([first, b"".join(rest)], delay_s=seconds)
+
+    return answer
+
+
+def server_that(answer: Callable[[bool], Answer], alive: Answer | None) -> Callable[[Received], Answer]:
+    """`alive`: what it answers to any other request; None: nothing."""
+
+    def answers(request: Received) -> Answer:
+        if request.method == "POST":
+            return answer(bool(request.json.get("stream")))
+        return silence() if alive is None else alive
+
+    return answers
+
+
+def asked(server: ReplayServer, method: str) -> list[str]:
+    return [request.path for request in server.requests if request.method == method]
+
+
+def rules(**more: Any) -> dict[str, Any]:
+    return {"first_content_s": FIRST_S, "retries": 2, "breaker_failures": 1, **more}
+
+
+LIVING = {
+    "200": as_json({"data": []}),
+    "404": as_json({"error": "no such path"}, status=404),
+    "401": as_json({"error": "who are you?"}, status=401),
+    "501": as_json({}, status=501),
+}
+
+
+@streams
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_sign_of_life_in_a_stream_keeps_a_lone_target(mode: str, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_as_cloud(monkeypatch)
+    with ReplayServer(server_that(lambda _: reading(SIGNS[sign]), None)) as server:
+        with Session(config(server, routing=rules()), mode) as session:
+            [reply] = session.many(1)
+            assert isinstance(reply, ChatCompletion), reply
+            assert reply.text == "Hello"
+            assert [attempt.outcome for attempt in reply.attempts] == ["ok"]
+        assert len(server.requests) == 1
+
+
+@streams
+@pytest.mark.parametrize("alive", LIVING)
+def test_a_silent_server_of_ones_own_that_answers_anything_is_waited_for(mode: str, alive: str) -> None:
+    answers = server_that(silent(READING_S), LIVING[alive])
+    with ReplayServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+        [reply] = session.many(1)
+        assert isinstance(reply, ChatCompletion), reply
+        assert len(asked(server, "POST")) == 1
+        assert asked(server, "GET") == ["/v1/models"]
+
+
+@streams
+def test_a_stream_that_has_begun_may_pause(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_as_cloud(monkeypatch)
+    answers = server_that(silent(READING_S, with_head=True), None)
+    with ReplayServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+        [reply] = session.many(1)
+        assert isinstance(reply, ChatCompletion), reply
+        assert len(server.requests) == 1
+
+
+@streams
+def test_a_server_of_ones_own_is_waited_for_although_another_target_is_left(mode: str) -> None:
+    first = server_that(silent(READING_S), LIVING["200"])
+    with ReplayServer(first) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules()), mode) as session:
+            [reply] = session.many(1)
+    assert isinstance(reply, ChatCompletion), reply
+    assert reply.target == "a/m"
+    assert other.requests == []
+
+
+@streams
+def test_a_stream_is_looked_after_again_and_again(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
+    with ReplayServer(server_that(silent(READING_S), LIVING["200"])) as server:
+        with Session(config(server, routing=rules()), mode) as session:
+            [reply] = session.many(1)
+    assert isinstance(reply, ChatCompletion), reply
+    assert len(asked(server, "GET")) > 1
+
+
+def dying(checks: Iterable[Answer]) -> Callable[[Received], Answer]:
+    left = iter(checks)
+    return lambda request: silence() if request.method == "POST" else next(left, silence())
+
+
+NOT_LIVING: dict[str, Callable[[], Callable[[Received], Answer]]] = {
+    "silent": lambda: dying([]),
+    "a gateway in front of nothing": lambda: server_that(lambda _: silence(), as_json({}, status=502)),
+    "dead after a while": lambda: dying([LIVING["200"]]),
+}
+
+
+@streams
+@pytest.mark.parametrize("way", NOT_LIVING)
+def test_a_server_that_shows_no_life_is_given_up(mode: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.2)
+    with ReplayServer(NOT_LIVING[way]()) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules()), mode) as session:
+            started = time.monotonic()
+            [reply] = session.many(1)
+            assert time.monotonic() - started < 10
+            assert isinstance(reply, ChatCompletion), reply
+            assert story(reply)[0] == ("a/m", "APITimeoutError", True)
+            assert reply.target == "b/m"
+            assert session.client.health()["a/m"].breaker == "open"
+
+
+def treat_as_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loopback address counts as that of a cloud."""
+    monkeypatch.setattr("llama_client.providers.http.sdk.is_nearby", lambda _: False)
+
+
+@streams
+@pytest.mark.parametrize("sign", ["comments", "role chunks"])
+def test_a_cloud_has_its_time_to_the_first_content_where_another_target_is_left(
+    mode: str, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    treat_as_cloud(monkeypatch)
+    endless = reading(SIGNS[sign], pauses=6)
+    with ReplayServer(lambda _: endless) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules()), mode) as session:
+            [reply] = session.many(1)
+    assert isinstance(reply, ChatCompletion), reply
+    assert reply.target == "b/m"
+    assert asked(slow, "GET") == []
+
+
+@streams
+def test_a_silent_cloud_is_not_asked_and_given_up(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    treat_as_cloud(monkeypatch)
+    with ReplayServer(server_that(lambda _: silence(), LIVING["200"])) as server:
+        with Session(config(server, routing=rules(retries=0)), mode) as session:
+            [error] = session.many(1)
+    assert isinstance(error, APITimeoutError)
+    assert str(error) == f"no answer within {FIRST_S} s"
+    assert asked(server, "GET") == []
+
+
+@each_mode
+@pytest.mark.parametrize("way", ["silent", "comments"])
+def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode: str, way: str) -> None:
+    def answer(wants_stream: bool) -> Answer:
+        if way == "silent" or not wants_stream:
+            return silence()
+        return Answer([head(200, {"content-type": "text/event-stream"}), *[b": here\n\n"] * 100], "stall", 0.05)
+
+    with ReplayServer(server_that(answer, LIVING["200"])) as server:
+        with Session(config(server, routing=rules()), mode) as session:
+            started = time.monotonic()
+            [error] = session.many(1, timeout=1.2)
+            assert time.monotonic() - started < 5
+            assert isinstance(error, APITimeoutError)
+            assert str(error) == "no answer within 1.2 s"
+            assert session.client.health()["a/m"].breaker == "closed"
+        assert len(asked(server, "POST")) == 1
+
+
+@each_mode
+@pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=str)
+def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
+    answers = server_that(lambda _: silence(), as_json({"models": [], "data": []}))
+    with ReplayServer(answers) as server, Session(dialect.config(server.url), mode) as session:
+        [error] = session.many(1, timeout=1.1)
+    assert str(error) == "no answer within 1.1 s"
+    assert [attempt.reason for attempt in error.attempts] == ["no answer within 1.1 s"]
+
+
+@each_mode
+def test_a_silence_that_is_too_long_for_the_provider_is_told_as_such(mode: str) -> None:
+    with ReplayServer(server_that(lambda _: silence(), None)) as server:
+        with Session(OPENAI.config(server.url, timeout_s=0.3), mode) as session:
+            [error] = session.many(1)
+    assert str(error) == "no answer within 0.3 s"
+
+
+@streams
+def test_the_check_goes_with_the_key_to_the_same_address(mode: str) -> None:
+    with ReplayServer(server_that(silent(READING_S), LIVING["200"])) as server:
+        tables = config(server, routing=rules())
+        tables["providers"]["a"]["api_key"] = "sk-some-key"
+        with Session(tables, mode) as session:
+            session.many(1)
+    [request] = [request for request in server.requests if request.method == "GET"]
+    assert request.headers["authorization"] == "Bearer sk-some-key"
+
+
+# Of the address alone: no name is resolved.
+OWN = ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.7", "172.16.9.9", "[::1]", "[fd00::7]", "100.64.3.4"]
+OWN += ["gpu", "gpu.local", "llm.internal", "nas.home.arpa", "127.1"]
+CLOUDS = ["api.openai.com", "8.8.8.8", "[2606:4700::1]", "gpu.example.com", "local.example"]
+
+
+@pytest.mark.parametrize("host", [*OWN, *CLOUDS])
+def test_a_server_of_ones_own_is_known_by_its_address(host: str) -> None:
+    from llama_client.providers.http.sdk import http_service_of
+
+    assert http_service_of("openai").is_users_own_at(f"http://{host}:8000/v1") == (host in OWN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "is_own"),
+    [
+        ("vllm", "https://gpu.example.com/v1", True),
+        ("ollama", "https://gpu.example.com", True),
+        ("ollama", "https://ollama.com", False),
+        ("groq", "https://api.groq.com", False),
+        ("groq", "http://127.0.0.1:9", True),
+    ],
+    ids=str,
+)
+def test_a_local_kind_is_ones_own_wherever_it_runs(kind: str, url: str, is_own: bool) -> None:
+    from llama_client.providers.http.sdk import http_service_of
+
+    assert http_service_of(kind).is_users_own_at(url) == is_own

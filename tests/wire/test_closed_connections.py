@@ -1,0 +1,228 @@
+"""Connections that a server closes between two requests, or just when the next one comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import APIConnectionError, AsyncLlamaClient, ChatCompletion, LlamaClient, LlamaClientError
+from llama_client.types.completion import Attempt
+from tests.routing.asking import MODES, Session
+from tests.wire.dialects import OPENAI
+from tests.wire.server import Answer, ReplayServer, hangup, head
+
+each_mode = pytest.mark.parametrize("mode", MODES)
+calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+ends = pytest.mark.parametrize("end", ["close", "reset"])
+PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1}
+
+
+def config(server: ReplayServer, **tables: Any) -> dict[str, Any]:
+    """One target, tried once, whose circuit opens at the first failure."""
+    providers = {"a": {"kind": "openai", "base_url": f"{server.url}/v1"}}
+    routing = {"retries": 0, "breaker_failures": 1}
+    return {"default_model": "a/m", "providers": providers, "routing": routing, "prices": [PRICE], **tables}
+
+
+def good(mode: str) -> Answer:
+    usage = {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}
+    return OPENAI.good(streams=mode.startswith("stream"), usage=usage)
+
+
+def answered(session: Session) -> ChatCompletion:
+    [reply] = session.many(1)
+    assert isinstance(reply, ChatCompletion), reply
+    assert reply.text == "Hello"
+    return reply
+
+
+def only(reply: ChatCompletion) -> Attempt:
+    [attempt] = reply.attempts
+    return attempt
+
+
+@ends
+@each_mode
+def test_a_used_connection_that_ends_without_an_answer_is_replaced_at_once(mode: str, end: Any) -> None:
+    with ReplayServer() as server, Session(config(server), mode) as session:
+        # The third request comes over a new connection.
+        server.answer(good(mode), hangup(end), good(mode))
+        answered(session)
+        attempt = only(answered(session))
+        assert (len(server.requests), server.accepted) == (3, 2)
+        assert attempt.outcome == "ok"
+        assert attempt.reason is not None
+        assert "sent again over a new one" in attempt.reason
+        health = session.client.health()["a/m"]
+        assert (health.breaker, health.failures_in_row) == ("closed", 0)
+
+
+@each_mode
+def test_what_may_have_been_received_twice_is_paid_as_estimated(mode: str) -> None:
+    with ReplayServer() as server, Session(config(server), mode) as session:
+        server.answer(good(mode), hangup(), good(mode))
+        first, second = answered(session), answered(session)
+    assert (first.cost.status, second.cost.status) == ("exact", "estimated")
+    assert second.usage == first.usage
+    assert second.usage.prompt_tokens == 30
+    attempt = only(second)
+    assert attempt.sent
+    assert attempt.estimated_usage is not None
+    prompt, answer = attempt.estimated_usage.prompt_tokens, attempt.estimated_usage.completion_tokens
+    assert prompt is not None
+    assert prompt > 30
+    assert answer == 2
+    assert second.cost.usd == Decimal(prompt + answer) / 1_000_000
+
+
+@calls
+def test_a_new_connection_that_ends_without_an_answer_is_a_failure(mode: str) -> None:
+    with ReplayServer() as server, Session(config(server), mode) as session:
+        server.answer(hangup())
+        [error] = session.many(1)
+        assert isinstance(error, APIConnectionError)
+        assert len(server.requests) == 1
+        assert session.client.health()["a/m"].breaker == "open"
+
+
+@calls
+def test_a_request_is_sent_again_once(mode: str) -> None:
+    with ReplayServer() as server, Session(config(server), mode) as session:
+        server.answer(good(mode), hangup(), hangup(), good(mode))
+        answered(session)
+        [error] = session.many(1)
+        assert isinstance(error, APIConnectionError)
+        assert len(server.requests) == 3
+        [attempt] = error.attempts
+        assert attempt.outcome == "error"
+        assert "sent again over a new one" in str(attempt.reason)
+        assert session.client.health()["a/m"].breaker == "open"
+
+
+@each_mode
+def test_a_byte_of_an_answer_is_an_answer(mode: str) -> None:
+    with ReplayServer() as server, Session(config(server), mode) as session:
+        server.answer(good(mode), Answer([head(200)[:8]], "close"), good(mode))
+        answered(session)
+        [error] = session.many(1)
+        if isinstance(error, LlamaClientError):
+            assert isinstance(error, APIConnectionError)
+            assert len(server.requests) == 2
+        else:
+            # HTTPX does not tell whether any byte has come.
+            assert len(server.requests) == 3
+
+
+def test_the_caller_who_stops_gets_no_second_request() -> None:
+    async def run(server: ReplayServer) -> None:
+        async with AsyncLlamaClient(config(server)) as client:
+            await client.ask("hi")
+            task = asyncio.create_task(client.ask("hi"))
+            while len(server.requests) < 2:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with ReplayServer() as server:
+        server.answer(good("call"), Answer((), "stall"))
+        asyncio.run(run(server))
+        assert len(server.requests) == 2
+
+
+@each_mode
+def test_under_a_budget_the_second_request_is_an_attempt_with_money_of_its_own(mode: str, tmp_path: Path) -> None:
+    tables = {
+        "ledger": {"enabled": True, "url": f"sqlite:///{tmp_path / 'ledger.db'}"},
+        "budgets": [{"usd": 1.0, "window": "total"}],
+    }
+    with ReplayServer() as server, Session(config(server, **tables), mode) as session:
+        server.answer(good(mode), hangup(), good(mode))
+        params = {"max_tokens": 10}
+        [first] = session.many(1, **params)
+        [second] = session.many(1, **params)
+        assert isinstance(second, ChatCompletion)
+        assert [(attempt.outcome, attempt.sent) for attempt in second.attempts] == [("error", True), ("ok", True)]
+        assert "made again over a new one" in str(second.attempts[0].reason)
+        assert len(server.requests) == 3
+        health = session.client.health()["a/m"]
+        assert (health.breaker, health.failures_in_row) == ("closed", 0)
+        assert first.cost.usd < second.cost.usd
+
+
+@each_mode
+def test_the_idle_connections_that_a_server_closed_are_not_used(mode: str) -> None:
+    with ReplayServer(lambda _: good(mode)) as server, Session(config(server), mode) as session:
+        for _ in range(3):
+            attempt = only(answered(session))
+            assert attempt.reason is None
+            assert attempt.cost is not None
+            assert attempt.cost.status == "exact"
+            server.hang_up()
+        assert len(server.requests) == 3
+
+
+def blind(_: object) -> bool:
+    """What a look at a connection finds that is closed right after it."""
+    return False
+
+
+def check_unwritten(server: ReplayServer, reply: ChatCompletion) -> None:
+    assert len(server.requests) == 2
+    assert reply.cost.status == "exact"
+    assert "closed the idle connection" in str(only(reply).reason)
+
+
+@pytest.mark.own_wire
+def test_nothing_is_paid_for_a_request_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.sync_wire.is_readable", blind)
+    answers = iter([Answer(good("call").pieces, "reset"), good("call")])
+    with ReplayServer(lambda _: next(answers)) as server, LlamaClient(config(server)) as client:
+        client.ask("hi")
+        assert server.wait_until_idle()
+        check_unwritten(server, client.ask("hi"))
+
+
+@pytest.mark.own_wire
+def test_nothing_is_paid_for_an_async_request_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.async_wire.is_readable", blind)
+    answers = iter([Answer(good("call").pieces, "reset"), good("call")])
+
+    async def run(server: ReplayServer) -> ChatCompletion:
+        async with AsyncLlamaClient(config(server)) as client:
+            await client.ask("hi")
+            # Blocks the loop, which so does not come to read the reset.
+            assert server.wait_until_idle()
+            return await client.ask("hi")
+
+    with ReplayServer(lambda _: next(answers)) as server:
+        check_unwritten(server, asyncio.run(run(server)))
+
+
+@each_mode
+def test_a_server_that_closes_after_each_answer_fails_no_call(mode: str) -> None:
+    """As llama.cpp's server does after a stream, although it announces that the connection stays."""
+    closing = Answer(good(mode).pieces, "close")
+    with ReplayServer(lambda _: closing) as server, Session(config(server), mode) as session:
+        for _ in range(25):
+            assert only(answered(session)).outcome == "ok"
+
+
+@pytest.mark.own_wire
+@calls
+def test_a_connection_is_not_used_for_longer_than_the_server_announces(mode: str) -> None:
+    pieces = [
+        piece.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=1, max=100\r\n\r\n", 1) for piece in good(mode).pieces
+    ]
+    with ReplayServer(lambda _: Answer(pieces)) as server, Session(config(server), mode) as session:
+        answered(session)
+        answered(session)
+        assert server.accepted == 1
+        time.sleep(0.9)
+        answered(session)
+        assert server.accepted == 2
