@@ -231,8 +231,8 @@ _ROWS = (
         quirks=Quirks(
             refuses=_NO_SAMPLERS | {"logprobs", "top_logprobs", "logit_bias"}, adds=frozenset({"reasoning_format"}),
             only={"n": (1,), "reasoning_effort": ("none", "default", *_FEW_EFFORTS)}, without_effect=_PENALTIES,
-            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True, takes_back=_REASONING,
-            own_only=True, part_types=_TEXT_AND_IMAGES | {"document"}),
+            max_stops=4, stream_usage="unasked", is_strict=True, keeps_developer=True,
+            part_types=_TEXT_AND_IMAGES | {"document"}, takes_back=frozenset()),  # some models refuse `reasoning`
         codec="llama_client.providers.groq_together:GroqCodec", verified="2026-11-23: groq 1.7.0, its documentation"),
     Service(
         name="together", title="Together's cloud", base_url="https://api.together.ai/v1", price_source="together",

@@ -162,7 +162,11 @@ _CALL = frozenset({"id", "type", "function"})
 
 class Groq(StandIn):
     def __init__(self) -> None:
-        super().__init__("groq", "/openai/v1/chat/completions", "", _PLAIN | {"reasoning"}, _CALL)
+        super().__init__("groq", "/openai/v1/chat/completions", "", _PLAIN, _CALL)
+
+    def wrong_with_own(self, place: str, given: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[str]:
+        """Reasoning does not come back."""
+        return super().wrong_with_own(place, given, {name: sent[name] for name in sent if name != "reasoning"})
 
 
 class Cerebras(StandIn):

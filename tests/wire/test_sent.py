@@ -393,18 +393,25 @@ def test_arguments_that_are_no_object_are_refused_for_ollama(arguments: str, mod
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    # By the field that each takes.
-    [(GROQ, "reasoning"), (TOGETHER, "reasoning_content"), (OPENAI, "reasoning_content"), (OLLAMA, "thinking")],
-    ids=str,
+    ("kind", "more"),
+    # By the field that each takes, if any.
+    [
+        (GROQ, {}),
+        (TOGETHER, {"reasoning_content": "Hm."}),
+        (OPENAI, {"reasoning_content": "Hm."}),
+        (OLLAMA, {"thinking": "Hm."}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Kind) else "",
 )
 @calls
-def test_an_earlier_replys_message_goes_back_with_its_reasoning(kind: Kind, name: str, mode: str) -> None:
+def test_an_earlier_replys_message_goes_back_with_the_reasoning_that_is_taken(
+    kind: Kind, more: dict[str, str], mode: str
+) -> None:
     thought = {"thinking": "Hm."} if kind is OLLAMA else {"reasoning": "Hm.", "reasoning_content": "Hm."}
     reply = send(kind, mode, message={"role": "assistant", "content": "They do.", **thought}).reply
     assert reply.choices[0].message.reasoning == "Hm."
     turns = [*MESSAGES, reply.choices[0].message, {"role": "user", "content": "Why?"}]
-    assert send(kind, mode, turns).body["messages"][1] == {"role": "assistant", "content": "They do.", name: "Hm."}
+    assert send(kind, mode, turns).body["messages"][1] == {"role": "assistant", "content": "They do.", **more}
 
 
 @each_openai_like
