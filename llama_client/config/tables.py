@@ -379,7 +379,7 @@ class RoutingConfig(ConfigTable):
         retries: How many times a target is retried after a transient failure.
         deadline_s: The longest time in seconds for a call, over all attempts; for a stream, until its first content. A
             call's own `timeout` replaces it.
-        first_content_s: The longest time in seconds for one attempt of a stream until its first content; on a lone
+        first_content_s: The longest time in seconds for one attempt of a stream until its first content; for a lone
             target or a server of your own, until a sign of life.
         stall_s: The longest pause of a stream in seconds.
         breaker_failures: The number of consecutive failures that opens the circuit of a target.

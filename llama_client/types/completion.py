@@ -153,13 +153,14 @@ class Attempt(AnswerModel):
         sent: Whether the request may have reached the model.
         error: The error's class name.
         http_status: The status of the response; None: there was none.
-        reason: Why it was skipped or failed, in words.
+        reason: Why it was skipped or failed, in words; also that its request went over a new connection, since the
+            server had closed the one that was used before.
         provider_request_id: The provider's id of the request.
         latency_s: Seconds from the start of the attempt to its end.
         ttft_s: Seconds from the start of the attempt to its first content (text, reasoning or tool call).
         usage: Its tokens, as far as the provider reported them.
-        estimated_usage: Its tokens, estimated, if the model worked and the provider reported none: cancelled,
-            interrupted, or without usage.
+        estimated_usage: Its tokens, estimated, if the model worked and the provider reported none (cancelled,
+            interrupted, or without usage), or if the prompt may have been received twice.
         cost: Its cost.
         rate_limit: The provider's rate limits: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`, each
             part where known.

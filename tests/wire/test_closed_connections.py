@@ -59,7 +59,7 @@ def test_a_used_connection_that_ends_without_an_answer_is_replaced_at_once(mode:
         assert attempt.reason is not None
         assert "sent again over a new one" in attempt.reason
         health = session.client.health()["a/m"]
-        assert (health.breaker, health.failures_in_row) == ("closed", 0)
+        assert (health.breaker, health.failures_in_row, health.last_error) == ("closed", 0, None)
 
 
 @each_mode
@@ -151,7 +151,7 @@ def test_under_a_budget_the_second_request_is_an_attempt_with_money_of_its_own(m
         assert "made again over a new one" in str(second.attempts[0].reason)
         assert len(server.requests) == 3
         health = session.client.health()["a/m"]
-        assert (health.breaker, health.failures_in_row) == ("closed", 0)
+        assert (health.breaker, health.failures_in_row, health.last_error) == ("closed", 0, None)
         assert first.cost.usd < second.cost.usd
 
 
@@ -211,6 +211,20 @@ def test_a_server_that_closes_after_each_answer_fails_no_call(mode: str) -> None
     with ReplayServer(lambda _: closing) as server, Session(config(server), mode) as session:
         for _ in range(25):
             assert only(answered(session)).outcome == "ok"
+
+
+@pytest.mark.own_wire
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_where_a_server_closes_after_streams_their_connections_are_not_kept(mode: str) -> None:
+    answers = iter([Answer(good(mode).pieces, "close"), good(mode), good(mode)])
+    with ReplayServer(lambda _: next(answers)) as server, Session(config(server), mode) as session:
+        answered(session)
+        assert server.wait_until_idle()
+        answered(session)
+        # Closed by the client, since this one was kept by the server.
+        assert server.wait_until_idle()
+        answered(session)
+        assert server.accepted == 3
 
 
 @pytest.mark.own_wire

@@ -27,6 +27,7 @@ from llama_client.providers.http.http1 import (
     NotConnectedError,
     ReadTimeoutError,
     RequestHeads,
+    StreamEnders,
     inflater_for,
     is_redirect,
     kept_s,
@@ -53,7 +54,9 @@ class _LoopConnection(asyncio.Protocol):
     def __init__(self, origin: HttpOrigin, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self.parser = AnswerParser()
-        self.idle_until = 0.0
+        self.idle_since = self.idle_until = 0.0
+        # Whether the last answer was a stream.
+        self.has_streamed = False
         self.is_reused = False
         # Whether anything of the last request may have left.
         self.has_written = False
@@ -175,9 +178,11 @@ class _LoopConnection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Ends its use; False: it cannot serve another."""
-        announced = self.parser.headers.get("keep-alive")
-        kept = KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S)
-        self.idle_until, self._is_busy = self._loop.time() + kept, False
+        headers = self.parser.headers
+        self.idle_since, self._is_busy = self._loop.time(), False
+        self.has_streamed = headers.get("content-type", "")[:17] == "text/event-stream"
+        announced = headers.get("keep-alive")
+        self.idle_until = self.idle_since + (KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S))
         if self._is_lost or self._is_writing or self._transport is None:
             return False
         if self._is_paused:
@@ -300,6 +305,7 @@ class AsyncWire:
         self._ssl_context = ssl_context
         # The oldest first.
         self._idle: dict[HttpOrigin, deque[_LoopConnection]] = {}
+        self._enders = StreamEnders()
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
         self._is_closed = False
 
@@ -321,7 +327,8 @@ class AsyncWire:
         except BaseException as error:
             self._discard(connection)
             is_unsent = not connection.has_written
-            mark_unanswered(error, connection.parser, is_reused=connection.is_reused, is_unsent=is_unsent)
+            if mark_unanswered(error, connection.parser, is_reused=connection.is_reused, is_unsent=is_unsent):
+                self._note_end(connection)
             raise
         return AsyncWireAnswer(connection, self, waits)
 
@@ -329,7 +336,8 @@ class AsyncWire:
         """Takes a connection back; it is closed where its answer was not read to the end."""
         parser = connection.parser
         is_done = parser.is_complete and parser.keeps_alive and not parser.pieces
-        if not is_done or self._is_closed or not connection.rest():
+        is_kept = is_done and not self._is_closed and connection.rest()
+        if not is_kept or (connection.has_streamed and self._enders.has(connection.origin, connection.idle_since)):
             self._discard(connection)
             return
         self._places.release()
@@ -376,12 +384,23 @@ class AsyncWire:
                 await asyncio.sleep(0)
             if connection.wake_up():
                 return connection
+            self._note_end(connection)
             connection.close()
         return None
 
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _note_end(self, connection: _LoopConnection) -> None:
+        """An idle connection was found closed."""
+        if connection.has_streamed:
+            now = self._now()
+            self._enders.note(connection.origin, now - connection.idle_since, now)
+
     def _close_expired(self) -> float:
         """Closes what was idle for too long, to any origin; returns the time."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         for origin, idle in list(self._idle.items()):
             while idle and now > idle[0].idle_until:
                 idle.popleft().close()

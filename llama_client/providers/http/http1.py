@@ -35,6 +35,9 @@ _FORBIDDEN_IN_VALUE = re.compile(r"[\0\r\n]")
 _SAFE = "/?:@!$&'()*+,;=~-._%"
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE)
 _KEPT_SHARE = 0.8
+# No server closes idle connections so soon, but for a restart, which is forgotten after a while.
+_SOON_S = 2.0
+_REMEMBERED_S = 300.0
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # They frame the body, which the wire does: a second one would let a server see two requests in one.
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
@@ -289,10 +292,31 @@ class AnswerParser:
             self.headers = {}
 
 
-def mark_unanswered(error: BaseException, parser: AnswerParser, *, is_reused: bool, is_unsent: bool) -> None:
-    """Marks the failure of a connection that had been used before, and ended without a byte of the answer."""
-    if is_reused and isinstance(error, ConnectionLostError) and not parser.has_begun:
-        error.is_unanswered, error.is_unsent = True, is_unsent
+class StreamEnders:
+    """The origins that close a connection after each stream, though they announce to keep it: llama.cpp's server does.
+
+    Without this, the next request would now and then meet the close on its way.
+    """
+
+    def __init__(self) -> None:
+        # Until when each is remembered.
+        self._until: dict[HttpOrigin, float] = {}
+
+    def note(self, origin: HttpOrigin, idle_s: float, now: float) -> None:
+        """A connection that had brought a stream was found closed, after it was idle for so long."""
+        if idle_s < _SOON_S:
+            self._until[origin] = now + _REMEMBERED_S
+
+    def has(self, origin: HttpOrigin, now: float) -> bool:
+        return self._until.get(origin, now) > now
+
+
+def mark_unanswered(error: BaseException, parser: AnswerParser, *, is_reused: bool, is_unsent: bool) -> bool:
+    """Marks the failure of a connection that was used before, and ended without a byte of an answer; else False."""
+    if not (is_reused and isinstance(error, ConnectionLostError)) or parser.has_begun:
+        return False
+    error.is_unanswered, error.is_unsent = True, is_unsent
+    return True
 
 
 def kept_s(announced: str, most_s: float) -> float:

@@ -31,6 +31,7 @@ from llama_client.providers.http.http1 import (
     NotConnectedError,
     ReadTimeoutError,
     RequestHeads,
+    StreamEnders,
     inflater_for,
     is_redirect,
     kept_s,
@@ -88,7 +89,19 @@ class _Places:
 class _SocketConnection:
     """One socket, and the parser of what comes from it."""
 
-    __slots__ = ("_pid", "has_written", "idle_until", "is_spent", "origin", "parser", "place", "socket", "uses")
+    __slots__ = (
+        "_pid",
+        "has_streamed",
+        "has_written",
+        "idle_since",
+        "idle_until",
+        "is_spent",
+        "origin",
+        "parser",
+        "place",
+        "socket",
+        "uses",
+    )
 
     def __init__(self, connected: socket.socket, origin: HttpOrigin, place: _Place) -> None:
         self.socket = connected
@@ -96,7 +109,9 @@ class _SocketConnection:
         # None: it is idle.
         self.place: _Place | None = place
         self.parser = AnswerParser()
-        self.idle_until = 0.0
+        self.idle_since = self.idle_until = 0.0
+        # Whether the last answer was a stream.
+        self.has_streamed = False
         # Also counts its returns.
         self.uses = 0
         # Whether anything of the last request may have left.
@@ -245,6 +260,7 @@ class SyncWire:
         self._lock = threading.Lock()
         # The oldest first.
         self._idle: dict[HttpOrigin, list[_SocketConnection]] = {}
+        self._enders = StreamEnders()
         # What came back since the last request, without the lock: an answer may be closed by a finaliser.
         self._returned: deque[_SocketConnection] = deque()
         self._places = _Places(MAX_CONNECTIONS)
@@ -267,7 +283,8 @@ class SyncWire:
         except BaseException as error:
             is_reused, is_unsent = connection.uses > 1, not connection.has_written
             connection.close()
-            mark_unanswered(error, connection.parser, is_reused=is_reused, is_unsent=is_unsent)
+            if mark_unanswered(error, connection.parser, is_reused=is_reused, is_unsent=is_unsent):
+                self._note_end(connection)
             raise
 
     def release(self, connection: _SocketConnection) -> None:
@@ -278,9 +295,13 @@ class SyncWire:
             connection.close()
             return
         connection.uses += 1
+        connection.idle_since = now = time.monotonic()
+        connection.has_streamed = parser.headers.get("content-type", "")[:17] == "text/event-stream"
+        if connection.has_streamed and self._enders.has(connection.origin, now):
+            connection.close()
+            return
         announced = parser.headers.get("keep-alive")
-        kept = KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S)
-        connection.idle_until = time.monotonic() + kept
+        connection.idle_until = now + (KEEPALIVE_S if announced is None else kept_s(announced, KEEPALIVE_S))
         connection.place = None
         self._returned.append(connection)
         if self._is_closed:
@@ -326,7 +347,14 @@ class SyncWire:
             if now <= connection.idle_until and connection.is_usable():
                 connection.place = place
                 return connection
+            self._note_end(connection)
             connection.close()
+
+    def _note_end(self, connection: _SocketConnection) -> None:
+        """An idle connection was found closed."""
+        if connection.has_streamed:
+            now = time.monotonic()
+            self._enders.note(connection.origin, now - connection.idle_since, now)
 
     def _expired(self, now: float) -> list[_SocketConnection]:
         """Takes out what was idle for too long, to any origin."""
