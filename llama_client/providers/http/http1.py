@@ -6,7 +6,7 @@ import base64
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -91,7 +91,8 @@ class HttpOrigin(NamedTuple):
         return bare(self.host)
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Head:
     """Everything before a request's body but its length. It holds the key, so it has no representation."""
 
     content: bytes = field(repr=False)
