@@ -332,11 +332,7 @@ def _checked_params(params: object) -> object:
         request = check_request({"messages": [{"role": "user", "content": "?"}], **params}, stream=False)
     except InvalidRequestError as error:
         raise broken_rule("", str(error)) from None
-    checked = {name: getattr(request, name) for name in params}
-    if "parallel_tool_calls" in checked:
-        # A request without tools leaves it out; the calls of this target bring them.
-        checked["parallel_tool_calls"] = params["parallel_tool_calls"]
-    return {name: value for name, value in checked.items() if value is not None}
+    return {name: getattr(request, name) for name in params if getattr(request, name) is not None}
 
 
 class RouteTarget(ConfigTable):

@@ -248,7 +248,8 @@ class ChatRequest(RequestPart):
         if self.tools is None and self.tool_choice is None:
             return self
         names = [tool.function.name for tool in self.functions]
-        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+        takes_no_tools = ("none", "auto") if self.tools == () else ("none",)
+        if self.tool_choice not in (None, *takes_no_tools) and not self.tools:
             raise broken_rule("tool_choice", "needs tools")
         if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
             raise broken_rule("tool_choice", f"names {self.tool_choice.function.name!r}, which is not among tools")
@@ -289,7 +290,7 @@ class ChatRequest(RequestPart):
         return frozenset([name for name in names if values[name] is not None and (values[name] or name != "logprobs")])
 
 
-_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+_OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
@@ -306,9 +307,7 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
     try:
         request = ChatRequest.model_validate(given)
         # OpenAI, vLLM and others refuse an empty list, and what is said of tools where there are none.
-        empty = _OF_TOOLS & given.keys() if not request.tools else frozenset()
-        if request.stop == ():
-            empty |= {"stop"}
+        empty = [*(_OF_TOOLS if request.tools == () else ()), *(["stop"] if request.stop == () else ())]
         return request.model_copy(update=dict.fromkeys(empty)) if empty else request
     except ValidationError as error:
         problem = first_problem(error, known=_NAMES)

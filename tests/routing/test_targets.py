@@ -19,6 +19,7 @@ from llama_client import (
     ModelNotFoundError,
 )
 from llama_client.providers.gguf.store import ModelStore
+from tests.routing.asking import MESSAGES, config, good
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
 from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port
 
@@ -416,3 +417,17 @@ def test_an_ollama_that_lists_rubbish_is_like_none(
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         with pytest.raises(ConfigError, match="llama-client pull"):
             ask(None)
+
+
+TOOL = {"type": "function", "function": {"name": "clock"}}
+
+
+@pytest.mark.parametrize(("tools", "sent"), [([TOOL], False), ([], None), (None, None)])
+def test_what_a_target_says_of_tools_goes_only_with_tools(tools: Any, sent: bool | None) -> None:
+    """OpenAI refuses `parallel_tool_calls` without any."""
+    with ReplayServer(good()) as server:
+        tables = config(server)
+        tables["routes"]["chat"]["targets"] = [{"target": "a/m", "params": {"parallel_tool_calls": False}}]
+        with LlamaClient(tables) as client:
+            client.chat.completions.create(messages=MESSAGES, tools=tools)
+        assert server.requests[0].json.get("parallel_tool_calls") is sent

@@ -105,6 +105,7 @@ def test_a_wrong_message_is_refused_by_its_place(messages: Any, field: str) -> N
         ("tools", [{"type": "function"}]),
         ("tools", [{"type": "function", "function": {"name": "two words"}}]),
         ("tools", [WEATHER, WEATHER]),
+        ("tool_choice", "auto"),
         ("tool_choice", "required"),
         ("tool_choice", {"type": "function", "function": {"name": "weather"}}),
         ("reasoning_effort", "enormous"),
