@@ -56,7 +56,8 @@ _READ_TURN_BYTES = 1 << 20
 # in any case before the attempt's timeout has passed, since its result decides how the attempt ends: it gets the last
 # tenth, at least half a second, at most half of the timeout. A stream that stays silent gets another check each time.
 _LIVENESS_CHECK_AFTER_S = 30.0
-_LIVENESS_TIMEOUT_S = 2.0
+# A server that computes on all cores, or reads a long prompt into tokens, takes a while for any other request.
+_LIVENESS_TIMEOUT_S = 5.0
 _LAST_CHECK_S = 0.5
 # Limits that differ by less are the same.
 _SAME_S = 0.05
@@ -266,7 +267,7 @@ class Exchange:
         if is_alive and self.call.request.stream:
             self._extend(_LIVENESS_CHECK_AFTER_S)
         left = self.deadline.left_s()
-        return left is None or left > (0.0 if is_alive else _SAME_S)
+        return left is None or left > 0
 
     def _shows_life(self) -> None:
         """Something of a stream has come that is no content: the server is at work."""
