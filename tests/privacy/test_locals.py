@@ -33,7 +33,7 @@ def shown(error: BaseException) -> Iterator[str]:
     yield "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     out = io.StringIO()
     made = Traceback.from_exception(
-        type(error), error, error.__traceback__, show_locals=True, locals_max_string=None, locals_max_length=None
+        type(error), error, error.__traceback__, show_locals=True, locals_max_string=10**6, locals_max_length=10**6
     )
     Console(file=out, width=400).print(made)
     yield out.getvalue().replace("\n", "")
