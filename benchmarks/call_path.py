@@ -4,7 +4,7 @@ Everything is on: a route of two targets, prices, the ledger in a SQLite file, o
 Counted are the `call` events of the calling thread whose code is in llama_client/, a generator's resumptions too; what
 other threads do (the writer of the ledger) is not. `--list` names the functions by file, in the order of first calls.
 
-    python benchmarks/call_path.py [--list] [--most-calls 175] [--most-files 29]
+    python benchmarks/call_path.py [--list] [--most-calls 180] [--most-files 29]
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ _COUNTING = Path(__file__).parents[1] / "benchmarks" / "call_path.py"
 
 
 def test_one_warm_call_takes_few_calls_in_few_files() -> None:
-    # 170 calls in 29 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
+    # 180 calls in 29 files on Python 3.11, where each comprehension is a call; newer ones count fewer.
     run = subprocess.run(
-        [sys.executable, str(_COUNTING), "--most-calls", "175", "--most-files", "29"],
+        [sys.executable, str(_COUNTING), "--most-calls", "180", "--most-files", "29"],
         capture_output=True,
         text=True,
         timeout=120,
