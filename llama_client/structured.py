@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -32,6 +31,7 @@ class AnswerForm:
                 param="response_format",
             ) from error
         self._model = model
+        self._names = frozenset(self._schema.get("properties", ()))
 
     @property
     def response_format(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class AnswerForm:
             if _is_json(error):
                 raise
             told = error
-        for part in _candidates(text):
+        for part in _candidates(text, self._names):
             try:
                 return self._model.model_validate_json(part)
             except ValidationError as error:
@@ -96,35 +96,45 @@ def _is_json(error: ValidationError) -> bool:
 
 # Without a grammar, models put JSON into a Markdown fence, amid prose, or behind their reasoning.
 _END_OF_THINKING = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
-_FENCE = re.compile(r"```[ \t]*\w*\s*(.*?)```", re.DOTALL)
+_FENCE = "```"
+_LANGUAGE = re.compile(r"\w*")
 _OPENING = re.compile(r"[{\[]")
+# The beginning of an object or a list of JSON, and not a bracket of prose.
+_JSON_START = re.compile(r'\{\s*+["}]|\[\s*+[\[{"\]]')
 # At so many places of an answer a value is looked for.
 _MAX_LOOKS = 64
 
 
-def _candidates(text: str) -> Iterator[str]:
-    """The parts of an answer that may be the JSON that was asked for: the likeliest first."""
+def _candidates(text: str, names: Set[str]) -> Iterator[str]:
+    """The parts of an answer that may be the JSON that was asked for, an object with `names`: the likeliest first."""
     *before, rest = _END_OF_THINKING.split(text)
     if before:
         yield rest
-    fences = [found.group(1) for found in itertools.islice(_FENCE.finditer(rest), _MAX_LOOKS)]
     # What comes last is the result of what comes before.
-    yield from reversed(fences)
-    yield from reversed(_values(rest))
+    values = _values(rest)[::-1]
+    values.sort(key=lambda pair: len(names & pair[1].keys()) if isinstance(pair[1], dict) else 0, reverse=True)
+    yield from (part for part, _ in values)
+    for part in reversed(rest.split(_FENCE, 2 * _MAX_LOOKS)[1::2]):
+        yield part
+        language = _LANGUAGE.match(part)
+        yield part[language.end() :] if language is not None else part
 
 
-def _values(text: str) -> list[str]:
-    """The objects and lists amid prose."""
+def _values(text: str) -> list[tuple[str, Any]]:
+    """The objects and lists amid prose, up to one that does not end: what is in that one is not the answer."""
     decoder, at, values = json.JSONDecoder(), 0, []
     for _ in range(_MAX_LOOKS):
         found = _OPENING.search(text, at)
         if found is None:
             break
+        begin = found.start()
         try:
-            _, at = decoder.raw_decode(text, found.start())
-            values.append(text[found.start() : at])
+            value, at = decoder.raw_decode(text, begin)
+            values.append((text[begin:at], value))
         except (ValueError, RecursionError):
-            at = found.end()
+            if _JSON_START.match(text, begin) is not None:
+                break
+            at = begin + 1
     return values
 
 

@@ -57,6 +57,8 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
     prompt, answer, whole = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     has_details = usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None
     is_hidden = False
+    if prompt is None and whole is not None and answer is not None and whole >= answer:
+        prompt = whole - answer
     if prompt is not None and whole is not None and whole > prompt + (answer or 0):
         # Reasoning that only the total counts is generated, and billed, as part of the answer.
         is_hidden, answer = answer is not None, whole - prompt
@@ -64,8 +66,10 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
         return Tokens(prompt, answer, are_estimated=is_hidden)
     is_guessed, cached, written = prompt is None or answer is None, usage.cached_tokens, usage.cache_write_tokens
     guessed_prompt, guessed_answer = estimate() if is_guessed else (0.0, 0.0)
-    prompt = round(guessed_prompt) if prompt is None else prompt
-    answer = round(guessed_answer) if answer is None else answer
+    if prompt is None:
+        prompt = round(guessed_prompt) if whole is None else min(round(guessed_prompt), whole)
+    if answer is None:
+        answer = round(guessed_answer) if whole is None else max(whole - prompt, round(guessed_answer))
     # More cached tokens than there are is impossible; the prompt's count is the more certain one.
     is_impossible = (cached or 0) + (written or 0) > prompt
     if is_impossible:

@@ -109,9 +109,17 @@ class AttemptFacts:
         self.bodies[:] = [without(body) for body in self.bodies]
         self.body = without(self.body)
         self.provider_request_id = without(self.provider_request_id)
-        self.sources[:] = [each.model_copy(update=without(each.model_dump())) for each in self.sources]
+        self.redact_words(without)
         self.reason = without(self.reason)
+
+    def redact_words(self, without: Callable[[Any], Any]) -> None:
+        """Removes secrets from what is told with an answer: warnings and sources.
+
+        Args:
+            without: As in `redact`.
+        """
         self.warnings[:] = [without(warning) for warning in self.warnings]
+        self.sources[:] = [each.model_copy(update=without(each.model_dump())) for each in self.sources]
 
     def warn(self, warning: str) -> None:
         """Adds a warning, unless it is there already.

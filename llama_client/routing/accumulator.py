@@ -88,7 +88,8 @@ class Accumulator:
             if delta.reasoning:
                 self.has_content = True
                 parts.reasoning.append(delta.reasoning)
-            if choice.finish_reason is not None:
+            if choice.finish_reason is not None and not (parts.finish_reason and choice.finish_reason == "stop"):
+                # Some servers end each answer with `stop` once more.
                 parts.finish_reason = choice.finish_reason
             # Few chunks have more.
             if delta.tool_calls or delta.refusal or choice.logprobs is not None:

@@ -19,6 +19,7 @@ from llama_client.errors import (
     LlamaClientError,
     ProviderError,
 )
+from llama_client.providers.base import Charge
 from llama_client.routing.attempt import RunningAttempt
 from llama_client.routing.plan import Reserve
 from llama_client.routing.request_size import BYTES_PER_TOKEN, RequestSize
@@ -50,9 +51,9 @@ class Billing:
             return None, None
         price, is_worked_on = self._price(attempt), outcome == "ok" or _was_worked_on(attempt, outcome, error)
         tokens = self._tokens(attempt, outcome, error) if is_worked_on else None
-        charge = attempt.facts.charge
-        if charge is not None and (price is None or not price.origin.is_own):
-            price, cost = None, cost_as_told(charge, attempt.target.provider_name)
+        charge = self._charge(attempt, outcome, price) if is_worked_on else None
+        if charge is not None:
+            cost = cost_as_told(charge, attempt.target.provider_name)
         elif isinstance(price, HourPrice):
             cost = cost_of_time(price, machine_s, self._reading_share(attempt))
         elif tokens is not None:
@@ -61,11 +62,14 @@ class Billing:
             return None, nothing_charged("local" if price is FREE else "it was refused")
         if attempt.facts.sent_twice and tokens is not None:
             first = Tokens(round(attempt.candidate.size.input_tokens), 0, are_estimated=True)
-            if not isinstance(price, HourPrice):
+            if charge is not None and (price is None or isinstance(price, HourPrice)):
+                # What the first sending cost is not known.
+                cost = cost.model_copy(update={"status": "estimated"})
+            elif not isinstance(price, HourPrice):
                 cost = total([cost_of_tokens(price, first), cost])
             tokens = tokens._replace(input_tokens=tokens.input_tokens + first.input_tokens, are_estimated=True)
         self._charged[attempt] = cost
-        if price is not None and not isinstance(price, HourPrice):
+        if charge is None and price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):
                 if doubt is not None:
                     attempt.facts.warn(f"cost: {doubt}")
@@ -78,6 +82,17 @@ class Billing:
             return charged[0] if len(charged) == 1 else total(charged)
         # While the first attempt runs, its cost is unknown unless the target is free.
         return cost_of_tokens(FREE, Tokens(0, 0)) if self._price(attempt) is FREE else Cost()
+
+    def _charge(self, attempt: RunningAttempt, outcome: AttemptOutcome, price: Price | None) -> Charge | None:
+        """What the provider itself says, where that is the cost: not a part of it, nor 0 in place of one."""
+        charge = attempt.facts.charge
+        if charge is None or (price is not None and price.origin.is_own):
+            return None
+        if not charge.usd and price is not None and not price.is_nothing:
+            return None
+        if outcome == "ok" or attempt.answer.is_complete:
+            return charge
+        return charge._replace(is_estimated=True) if price is None else None
 
     def _price(self, attempt: RunningAttempt) -> Price | None:
         target, tier = attempt.target, attempt.answer.service_tier or attempt.call.request.service_tier
@@ -98,7 +113,7 @@ class Billing:
                 known = {
                     "prompt_tokens": usage.prompt_tokens or None,
                     "completion_tokens": output,
-                    "total_tokens": None,
+                    "total_tokens": usage.total_tokens if is_whole else None,
                 }
                 usage = usage.model_copy(update=known)
         return counted(usage, lambda: self._estimated(attempt, error))

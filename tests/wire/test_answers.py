@@ -16,7 +16,8 @@ import pytest
 from llama_client import ChatCompletion, ProviderError, errors
 from tests.asking import MODES, Asker
 from tests.wire import servers_page
-from tests.wire.dialects import DIALECTS, SSE, Dialect
+from tests.wire.asking import KEY
+from tests.wire.dialects import DIALECTS, OPENAI, SSE, Dialect
 from tests.wire.server import Answer, ReplayServer, cut, streamed, whole
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answers.json").read_text(encoding="utf-8"))
@@ -137,14 +138,41 @@ def test_own_price_counts_before_the_charge_that_a_provider_tells() -> None:
     assert asked(priced, "call-sync").cost.source == "the configuration"
 
 
-def test_a_broken_stream_bills_what_the_provider_has_told() -> None:
+def test_a_charge_of_a_part_of_an_answer_is_no_exact_cost() -> None:
     row = next(row for row in ROWS if row["shape"] == "usage.cost")
     broken = row | {"events": [row["events"][-2] | {"choices": row["events"][0]["choices"]}]}
     with pytest.raises(ProviderError) as raised:
         asked(broken, "stream-sync")
     attempt = raised.value.attempts[0]
     assert attempt.cost is not None
-    assert (attempt.cost.usd, attempt.cost.status) == (Decimal("0.00137"), "exact")
+    assert (attempt.cost.usd, attempt.cost.status) == (Decimal("0.00137"), "estimated")
+
+
+def test_a_charge_of_0_does_not_count_before_a_list_price() -> None:
+    body = ROWS[0]["body"] | {
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 1000, "total_tokens": 2000, "cost": 0}
+    }
+    groq = next(dialect for dialect in DIALECTS if dialect.kind == "groq")
+    with ReplayServer(groq.answers(whole(json.dumps(body).encode()))) as server:
+        config = groq.config(server.url, api_key="key") | {"default_model": "x/openai/gpt-oss-20b"}
+        cost = Asker("call-sync", config, [])("hello").cost
+    assert cost.usd
+    assert cost.source != "usage.cost of x"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_words_of_the_server_that_come_with_an_answer_hold_no_secret(mode: str) -> None:
+    choice = {"index": 0, "delta": {"content": "x"}, "message": {"role": "assistant", "content": "x"}}
+    ended = {**choice, "finish_reason": f"odd {KEY}"}
+    body = {"id": "c", "created": 1, "model": "m", "choices": [ended], "citations": [f"https://a.example/?k={KEY}"]}
+    if mode.startswith("stream"):
+        del ended["message"]
+    row = {"body": body, "events": [body, "[DONE]"], "want": {}}
+    with ReplayServer(OPENAI.answers(answer_of(row, mode, None))) as server:
+        reply = Asker(mode, OPENAI.config(server.url, api_key=KEY), [])("hello")
+    assert reply.warnings
+    assert reply.sources
+    assert KEY not in f"{reply.warnings} {reply.sources}"
 
 
 def test_the_page_tells_what_was_verified_server_by_server() -> None:

@@ -70,6 +70,7 @@ _MADE_AGAIN = "a connection that was used before ended without an answer; the at
 # After the last finish reason only the usage can follow, and servers send it at once.
 _AFTER_FINISH_S = 5.0
 _EVENTS = "text/event-stream"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _JSON_STARTS = (b"{", b"[")
 # How a stream of events begins: with a field or a comment. The longest name of a field is `event`.
 _EVENT_START = re.compile(rb"(?:data|event|id|retry|error)?:")
@@ -321,7 +322,7 @@ class Exchange:
 
     def decide(self, begin: bytes) -> bool:
         """Whether these first bytes say that the answer is whole or a stream."""
-        first = begin.lstrip()
+        first = begin.removeprefix(_BYTE_ORDER_MARK).lstrip()
         if len(first) < _FIELD_BYTES and first[:1] not in _JSON_STARTS and len(begin) < _MAX_BLANK_BYTES:
             return False
         self.is_undecided = False
@@ -341,6 +342,8 @@ class Exchange:
         body = bytes(body)
         try:
             if not self.is_error:
+                if body[:1] == _BYTE_ORDER_MARK[:1]:
+                    body = body.removeprefix(_BYTE_ORDER_MARK)
                 if body[:1] != b"{" and _EVENT_START.match(body.lstrip()) is not None:
                     stream = self._codec.stream(self._answer(b""), self.call)
                     return [*stream.feed(body), *stream.end()]

@@ -152,6 +152,7 @@ class HttpProvider(Provider):
             raise
         finally:
             self._running.discard(call.facts)
+            self._clean(call)
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         try:
@@ -182,6 +183,7 @@ class HttpProvider(Provider):
             raise
         finally:
             self._running.discard(call.facts)
+            self._clean(call)
 
     def sdk(self, *, is_async: bool = False) -> OfficialClient:
         """The official client, on this provider's own connections."""
@@ -353,6 +355,11 @@ class HttpProvider(Provider):
         if not call.request.has_images:
             return []
         return [url for url in dict.fromkeys(image_urls(call.request)) if not url.startswith("data:")]
+
+    def _clean(self, call: ProviderCall) -> None:
+        """Redacts the server's words in what is told with an answer."""
+        if call.facts.warnings or call.facts.sources:
+            call.facts.redact_words(self._secrets.plus(secrets_in(call.request.extra_headers or {})).without)
 
     def _complete(self, error: ProviderError, call: ProviderCall) -> None:
         """Adds the remedy to a failed attempt's error, and redacts what the attempt shows.

@@ -407,7 +407,7 @@ class OpenAIStream:
                 yield self._failed(body, error or body)
             elif any(body.get(key) for key in ANSWER_KEYS):
                 self._reader.gives_up = not is_short
-                chunk = self._reader.whole(body, body["choices"]) if _is_whole(body) else self._reader.chunk(body)
+                chunk = self._chunk(body)
                 self._note(chunk)
                 self._events.count(_LOGPROB_BYTES * _logprobs_in(chunk))
                 yield chunk
@@ -427,6 +427,15 @@ class OpenAIStream:
             return odd
         # An error is also told as text, or in a list.
         return {"error": odd} if event.name == "error" or isinstance(odd, list) else None
+
+    def _chunk(self, body: dict[str, Any]) -> ChatCompletionChunk:
+        if not _is_whole(body):
+            return self._reader.chunk(body)
+        if not self._has_content:
+            return self._reader.whole(body, body["choices"])
+        # The whole message once more, at the end of its parts.
+        choices = [{**each, "delta": {}} if isinstance(each, dict) else each for each in body["choices"]]
+        return self._reader.chunk({**body, "choices": choices})
 
     def _done(self) -> Iterator[ChatCompletionChunk]:
         """Ends an answer without a finish reason (Snowflake's), where the counts of it show that it is whole."""
@@ -450,7 +459,7 @@ class OpenAIStream:
                 self._unfinished.discard(choice.index)
             else:
                 self._unfinished.add(choice.index)
-            if choice.delta.content:
+            if choice.delta.has_content:
                 self._has_content = True
             self._began = True
             if choice.delta.__pydantic_extra__ or choice.delta.tool_calls:

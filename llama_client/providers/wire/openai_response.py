@@ -13,7 +13,7 @@ from llama_client.providers.base import HttpAnswer, ProviderCall
 from llama_client.providers.wire.failure_facts import BROKEN_REASONS
 from llama_client.providers.wire.kept_fields import of_message
 from llama_client.providers.wire.sources import BODY_KEYS, MESSAGE_KEYS, Sources
-from llama_client.providers.wire.thinking import BEGINS_WITH_TAG, TagReader, is_thought, reasoning_in
+from llama_client.providers.wire.thinking import BEGINS_WITH_TAG, Reasoning, TagReader, is_thought, reasoning_in
 from llama_client.providers.wire.tool_calls import ToolCalls
 from llama_client.providers.wire.usage import below, charge_in, later, usage_of
 from llama_client.types.completion import (
@@ -82,8 +82,8 @@ class ChunkReader:
         self._tool_calls: dict[int, ToolCalls] = {}
         self._tool_call_count = 0
         self._tags: dict[int, TagReader] = {}
-        # Where a choice's reasoning was first: servers tell the same text in several places, perhaps in turns.
-        self._reasons_in: dict[int, str] = {}
+        # Of each choice: servers tell the same reasoning in several places, perhaps in turns.
+        self._reasoning: dict[int, Reasoning] = {}
         self._more = _MORE_THAN_CONTENT
         # Whether a text that comes may be reasoning in tags: not where the caller asked for the model's raw text.
         self._may_be_tagged = call.request.reasoning_format != "raw"
@@ -177,6 +177,9 @@ class ChunkReader:
         charge = charge_in(values)
         if charge is not None and (charge.usd or facts.charge is None):
             facts.charge = charge
+        elif charge is None and self._usage is not None and usage != self._usage:
+            # It was that of fewer tokens.
+            facts.charge = None
         self._usage = usage if self._usage is None else later(self._usage, usage)
         return self._usage
 
@@ -203,7 +206,7 @@ class ChunkReader:
             and type(delta.get("content", "")) is str
             and reason in _PLAIN_REASONS
             and choice.get("logprobs") is None
-            and "index" in choice
+            and type(choice.get("index")) is int
             and (is_whole or self._more is _MORE_THAN_TEXT or not delta.get("reasoning"))
             and (not self._may_be_tagged or (is_whole and BEGINS_WITH_TAG.match(delta.get("content", "")) is None))
         ):
@@ -238,9 +241,10 @@ class ChunkReader:
         """The content and the reasoning of a part of a choice."""
         content, (place, reasoning) = _text(delta.get("content")), reasoning_in(delta)
         if reasoning is not None:
-            if self._reasons_in.setdefault(index, place) != place:
-                reasoning = None
-            elif place == "reasoning":
+            if index not in self._reasoning:
+                self._reasoning[index] = Reasoning()
+            reasoning = self._reasoning[index].new(place, reasoning)
+            if place == "reasoning" and self._reasoning[index].is_only(place):
                 self._more = _MORE_THAN_TEXT
         if is_thought(delta) and isinstance(content, str):
             return None, (reasoning or "") + content or None
@@ -341,6 +345,15 @@ def _one_by_one(tokens: object, kind: type[TopLogprob], call: ProviderCall, plac
 
 def _text(content: object) -> object:
     """The text, which some servers send as a list of parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content
+    return "".join(map(_text_of, content)) if isinstance(content, list) else content
+
+
+def _text_of(part: object) -> str:
+    if isinstance(part, dict):
+        kind = part.get("type")
+        if not isinstance(kind, str | None) or (kind is not None and "text" not in kind):
+            return ""
+        part = part.get("text")
+        if isinstance(part, dict):
+            part = part.get("value")
+    return part if isinstance(part, str) else ""

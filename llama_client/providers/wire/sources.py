@@ -26,8 +26,14 @@ class Sources:
         """`found`: where they are put."""
         self._found = found
         self._index_of: dict[object, int] = {}
+        # By place: some servers repeat the same list with each part.
+        self._last: dict[object, object] = {}
 
     def add(self, said: Mapping[str, Any], choice: int | None) -> None:
+        told = {name: said[name] for name in MESSAGE_KEYS if said.get(name)}
+        if self._last.get(choice) == told:
+            return
+        self._last[choice] = told
         for key, told in _sources(said, choice):
             index = self._index_of.get(key)
             if index is not None:

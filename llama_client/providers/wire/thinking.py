@@ -20,6 +20,8 @@ _TAGS = {
 }
 _BEGIN = re.compile("|".join(re.escape(tag) for tag in _TAGS))
 BEGINS_WITH_TAG = re.compile(rf"\s*+(?:{_BEGIN.pattern})")
+# So much of a reasoning tells whether another text is the same.
+_MAX_COMPARED_CHARS = 4096
 # Space that may be the end of a text; models write no more of it.
 _MAX_SPACE_CHARS = 64
 
@@ -96,6 +98,31 @@ class TagReader:
         rest = text.lstrip()
         self.is_settled = bool(rest)
         return Said("", rest)
+
+
+class Reasoning:
+    """The reasoning of one choice, which may be told in several places: what one of them repeats is left out."""
+
+    __slots__ = ("_begin", "_repeats")
+
+    def __init__(self) -> None:
+        self._begin = ""
+        # By place: whether it repeats what another one tells.
+        self._repeats: dict[str, bool] = {}
+
+    def is_only(self, place: str) -> bool:
+        return self._repeats.keys() == {place}
+
+    def new(self, place: str, text: str) -> str | None:
+        """What of a text is not told yet."""
+        if place not in self._repeats:
+            compared = min(len(text), len(self._begin))
+            self._repeats[place] = bool(compared) and text[:compared] == self._begin[:compared]
+        if self._repeats[place]:
+            return None
+        if len(self._begin) < _MAX_COMPARED_CHARS:
+            self._begin += text[:_MAX_COMPARED_CHARS]
+        return text
 
 
 def reasoning_in(said: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ from llama_client.providers.wire.kept_fields import of_function, of_tool_call
 
 # Arguments that were complete before more came are looked for so often, in arguments of so many characters at most.
 _MAX_LOOKS = 16
-_MAX_LOOKED_AT_CHARS = 1 << 14
+_MAX_LOOKED_AT_CHARS = 1 << 20
 
 
 class _Call:
@@ -60,6 +60,8 @@ class ToolCalls:
         self._index_of: dict[int | None, int] = {}
         self._index_of_id: dict[str, int] = {}
         self._held: list[int] = []
+        # An id that came alone, under an index: of the next call there, or of nothing.
+        self._early_ids: dict[int | None, str] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -75,7 +77,13 @@ class ToolCalls:
         if is_whole:
             index, identity = len(self._calls), None if identity in self._index_of_id else identity
         else:
+            if not name and not arguments and self._is_early(given, identity):
+                return {"index": self._index_of[given]}
+            early = self._early_ids.pop(given, None) if name or arguments else None
+            identity = identity or early
             index = self._index(given, identity, name, arguments)
+            if index == len(self._calls) and identity in self._index_of_id:
+                identity = None
         if index == len(self._calls):
             self._calls.append(_Call(identity or f"call_{uuid.uuid4().hex[:24]}"))
             self._held.append(index)
@@ -106,10 +114,24 @@ class ToolCalls:
                 parts.append({"index": index, "id": identity, "function": function})
         return parts
 
-    def _index(self, given: int | None, identity: str | None, name: str, arguments: str) -> int:
-        if identity is not None and identity in self._index_of_id:
-            return self._index_of_id[identity]
+    def _is_early(self, given: int | None, identity: str | None) -> bool:
+        """Whether a part has nothing but an id that is new under its index; keeps it."""
         known = self._index_of.get(given)
+        if identity is None or identity in self._index_of_id or known is None or not self._calls[known].has_own_id:
+            return False
+        self._early_ids[given] = identity
+        return True
+
+    def _index(self, given: int | None, identity: str | None, name: str, arguments: str) -> int:
+        known = self._index_of.get(given)
+        if identity is not None and identity in self._index_of_id:
+            same = self._index_of_id[identity]
+            # Some servers give all calls one id.
+            is_other = (
+                bool(name) and known != same and arguments.lstrip().startswith("{") and self._calls[same].is_whole
+            )
+            if not is_other:
+                return same
         if known is None:
             return len(self._calls)
         return len(self._calls) if self._begins(self._calls[known], identity, name, arguments) else known
@@ -119,9 +141,11 @@ class ToolCalls:
         before, has_other_id = call.name + call.held, identity is not None and call.has_own_id
         if not name:
             # Some servers make up an id for each part.
-            return has_other_id and (not arguments or call.is_whole)
-        if not before or has_other_id:
+            return has_other_id and call.is_whole
+        if not before:
             return has_other_id
+        if has_other_id:
+            return name != before or not call.argument_chars or call.is_whole
         if self._goes_on(call, name):
             return False
         return name != before or (arguments.lstrip().startswith("{") and call.is_whole)

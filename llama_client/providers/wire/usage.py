@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from llama_client.providers.base import Charge
@@ -63,10 +63,14 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
         read[name] = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
     if usage.keys() <= _ONLY_COUNTS:
         return None if list(read.values()) == [None, None, None] else read
-    for name, other in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
-        if read[name] is None:
-            read[name] = count(usage.get(other))
     cached, written, reasoning = _first(usage, _CACHED), _first(usage, _WRITTEN), _first(usage, _REASONING)
+    if read["completion_tokens"] is None:
+        read["completion_tokens"] = count(usage.get("output_tokens"))
+    if read["prompt_tokens"] is None:
+        read["prompt_tokens"] = count(usage.get("input_tokens"))
+        if read["prompt_tokens"] is not None and "cache_read_input_tokens" in usage:
+            # Anthropic counts what came from a cache, or went to one, beside the input.
+            read["prompt_tokens"] += (cached or 0) + (written or 0)
     if cached is not None or written is not None:
         read["prompt_tokens_details"] = {"cached_tokens": cached, "cache_write_tokens": written}
     if reasoning is not None:
@@ -95,7 +99,13 @@ def later(before: Mapping[str, Any] | None, usage: dict[str, Any]) -> dict[str, 
     """Counts that came after others of the same answer: what they do not tell, or tell as 0, is that of before."""
     if before is None:
         return usage
-    merged = {name: usage.get(name) or before.get(name, usage.get(name)) for name in {**before, **usage}}
+    merged: dict[str, Any] = {}
+    for name in {**before, **usage}:
+        old, new = before.get(name), usage.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[name] = {key: new.get(key) or old.get(key, new.get(key)) for key in {**old, **new}}
+        else:
+            merged[name] = new or (new if old is None else old)
     prompt, answer, total = (merged.get(name) for name in _COUNTS)
     if prompt is not None and answer is not None and (total is None or total < prompt + answer):
         merged["total_tokens"] = prompt + answer
@@ -152,6 +162,6 @@ def _usd(value: object, units: int) -> Decimal | None:
     try:
         # A float as it is written, not as it is stored.
         usd = Decimal(repr(value) if isinstance(value, float) else value) / units
-    except (InvalidOperation, ValueError):
+    except (ArithmeticError, ValueError):
         return None
     return usd if usd.is_finite() and 0 <= usd <= _LARGEST_USD else None
