@@ -28,9 +28,11 @@ FAILURES: dict[str, Answer] = {
 }
 
 
-def shown(error: BaseException) -> Iterator[str]:
-    """The error as trackers show it."""
+def shown(error: BaseException, *, in_parts: bool) -> Iterator[str]:
+    """The error as trackers show it: by representations, and, which takes long, by the parts of values."""
     yield "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    if not in_parts:
+        return
     out = io.StringIO()
     made = Traceback.from_exception(
         type(error), error, error.__traceback__, show_locals=True, locals_max_string=10**6, locals_max_length=10**6
@@ -54,4 +56,5 @@ def test_no_local_of_any_frame_shows_the_key(failing: str, mode: str) -> None:
     while frame is not None and "llama_client" not in frame.tb_frame.f_globals.get("__name__", "").split(".")[0]:
         frame = frame.tb_next
     error = caught.value.with_traceback(frame)
-    assert not [text for text in shown(error) if KEY in text]
+    in_parts = failing in ("silent", "nobody listens") and mode.startswith("call")
+    assert not [text for text in shown(error, in_parts=in_parts) if KEY in text]
