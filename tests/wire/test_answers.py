@@ -175,6 +175,16 @@ def test_words_of_the_server_that_come_with_an_answer_hold_no_secret(mode: str) 
     assert KEY not in f"{reply.warnings} {reply.sources}"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_text_in_tags_is_a_text_where_that_is_asked_for(mode: str) -> None:
+    row = next(row for row in ROWS if row["shape"] == "tags, as no parser of reasoning is set")
+    with ReplayServer(OPENAI.answers(answer_of(row, mode, None))) as server:
+        message = Asker(mode, OPENAI.config(server.url), [])("hello", reasoning_format="raw").choices[0].message
+        assert "reasoning_format" not in server.requests[0].json
+    assert message.reasoning is None
+    assert message.content == "<think>\nTwo and two.\n</think>\n\n4"
+
+
 def test_the_page_tells_what_was_verified_server_by_server() -> None:
     page = servers_page.PAGE.read_text(encoding="utf-8")
     assert servers_page.filled(page) == page, "run `python -m tests.wire.servers_page`, which writes the table anew"

@@ -186,7 +186,9 @@ class CompatibleCodec:
 
     def require(self, call: ProviderCall) -> None:
         known = self._abilities(call.model)
-        Capabilities(self.parameters, missing_abilities(known) | self.why_not(call.request)).require(call)
+        # Where it is no parameter of the server, it tells how its answer is to be read.
+        read_here = {"reasoning_format"} if call.request.reasoning_format == "raw" else frozenset()
+        Capabilities(self.parameters | read_here, missing_abilities(known) | self.why_not(call.request)).require(call)
         require_known(call, self.quirks)
         described = self._schema_in_words(call)
         wanted = call.request.response_format
