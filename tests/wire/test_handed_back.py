@@ -530,6 +530,69 @@ def test_nothing_behind_an_address_is_sent_where_all_stays_local(part: dict[str,
     assert server.bodies == []
 
 
+_FAR = "https://far.test/a"
+_ASSISTANT = {"role": "assistant", "content": "Here."}
+_CALL = {"id": "a", "type": "function", "function": {"name": "roll", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tools": [{"type": "mcp", "server_label": "x", "server_url": _FAR}]},
+        {"tools": [{**TOOLS[0], "server_url": _FAR}]},
+        {"tools": [{**TOOLS[0], "function": {**TOOLS[0]["function"], "webhook": _FAR}}]},
+        {"tools": TOOLS, "tool_choice": {"type": "mcp", "server_url": _FAR}},
+        {"messages": [{**_ASSISTANT, "images": [{"type": "image_url", "image_url": {"url": _FAR}}]}]},
+        {"messages": [{**_ASSISTANT, "content_parts": [{"type": "document_url", "document_url": _FAR}]}]},
+        {"messages": [{**_ASSISTANT, "tool_calls": [{"id": "a", "type": "mcp", "server_url": _FAR}]}]},
+        {"messages": [{**_ASSISTANT, "tool_calls": [{**_CALL, "server_url": _FAR}]}]},
+        {"messages": [{**HI, "source": _FAR}]},
+        {"messages": [{**HI, "content": [{"type": "video_url", "video_url": {"url": "//203.0.113.5/a"}}]}]},
+        {"messages": [{**HI, "content": [{"type": "video_url", "video_url": {"url": "//intranet/a"}}]}]},
+        {"messages": [{**HI, "content": [{"type": "video_url", "video_url": "\\\\far.test\\a"}]}]},
+        {"messages": [{**HI, "content": [{"type": "video_url", "video_url": "https:far.test"}]}]},
+        {"messages": [{**HI, "content": [{"type": "video_url", "video_url": "\x01ht\ntps://far.test"}]}]},
+        {"messages": [{**HI, "content": [{"type": "document", "name": _FAR}]}]},
+        {"messages": [{**HI, "content": [{"type": "acme", "content": _FAR}]}]},
+        {"messages": [{**HI, "content": [{"type": "reasoning", "url": _FAR}]}]},
+    ],
+    ids=[
+        "tool", "function-tool", "function", "choice", "images", "parts", "call", "function-call", "message", "slashes",
+        "short-host", "backslashes", "no-slashes", "controls", "name", "own", "answer-part",
+    ],
+)  # fmt: skip
+def test_no_address_is_sent_under_any_name_where_all_stays_local(params: dict[str, Any]) -> None:
+    server = quiet(AnyServer())
+    with served(server) as config:
+        asker = Asker("call-sync", {**config, "local_only": True}, [])
+        with pytest.raises(LocalOnlyError, match="behind addresses"):
+            asker([*params.pop("messages", []), HI], model="p/m", **params)
+    assert server.bodies == []
+
+
+def test_texts_of_tools_and_calls_and_media_in_base64_may_be_sent_where_all_stays_local() -> None:
+    described = {"$schema": _FAR, "type": "object", "properties": {"u": {"type": "string", "default": _FAR}}}
+    tools = [
+        {"type": "function", "function": {"name": "roll", "description": _FAR, "parameters": described}},
+        {"type": "custom", "custom": {"name": "grep", "description": _FAR}},
+    ]
+    calls = [
+        {"id": "a", "type": "function", "function": {"name": "roll", "arguments": _FAR}},
+        {"id": "b", "type": "custom", "custom": {"name": "grep", "input": _FAR}},
+    ]
+    parts = [
+        {"type": "input_text", "text": _FAR},
+        {"type": "input_audio", "input_audio": {"data": "//uQ/" + "A" * 3000, "format": "mp3"}},
+        {"type": "document", "document": {"data": {"type": "text", "text": _FAR}}},
+    ]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "tool_calls": calls}]
+    turns += [{"role": "tool", "tool_call_id": each["id"], "content": _FAR} for each in calls]
+    server = quiet(AnyServer())
+    with served(server) as config:
+        Asker("call-sync", {**config, "local_only": True}, [])(turns, model="p/m", tools=tools)
+    assert server.bodies[0]["messages"] == turns
+
+
 def test_addresses_that_are_only_read_may_be_sent_where_all_stays_local() -> None:
     cited = {**SAID, "annotations": [{"url": "https://far.test/"}], "reasoning_content": "https://far.test/"}
     turns = [{"role": "user", "content": [{"type": "text", "text": "https://far.test/"}, PARTS["file"]]}, cited, HI]
