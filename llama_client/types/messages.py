@@ -352,6 +352,17 @@ def text_of(parts: Iterable[Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
+def _plain_part(part: object) -> object:
+    """A tool call or a part of a content as a dict, also where it, or what is in it, is an object of an answer."""
+    if isinstance(part, ToolCall):
+        return _called(part)
+    if isinstance(part, BaseModel):
+        return part.model_dump(by_alias=True, exclude_none=True)
+    if isinstance(part, Mapping) and any(isinstance(inner, BaseModel) for inner in part.values()):
+        return {name: _plain_part(inner) if isinstance(inner, BaseModel) else inner for name, inner in part.items()}
+    return part
+
+
 def _plain_message(message: object) -> object:
     """A message, also the message object of an earlier reply, as a dict without None and what is only ours."""
     if isinstance(message, Message):
@@ -364,6 +375,8 @@ def _plain_message(message: object) -> object:
     if not isinstance(message, Mapping):
         return message
     plain = {key: value for key, value in message.items() if value is not None}
+    if isinstance(plain.get("content"), list | tuple):
+        plain["content"] = [_plain_part(part) for part in plain["content"]]
     if message.get("role") != "assistant":
         return plain
     plain.pop("parsed", None)
@@ -374,7 +387,7 @@ def _plain_message(message: object) -> object:
             {key: value for key, value in call.items() if key != "index" and value is not None}
             if isinstance(call, Mapping)
             else call
-            for call in plain["tool_calls"]
+            for call in map(_plain_part, plain["tool_calls"])
         ]
         if not plain["tool_calls"]:
             del plain["tool_calls"]  # an empty list, which OpenAI and vLLM refuse

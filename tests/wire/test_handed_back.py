@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from llama_client import (
     ConfigError,
@@ -18,6 +19,7 @@ from llama_client import (
     LocalOnlyError,
     Message,
     StreamInterruptedError,
+    ToolCall,
     UnsupportedFeatureError,
 )
 from tests.asking import MODES, Asker
@@ -504,6 +506,61 @@ def test_what_the_caller_changes_later_does_not_change_a_request() -> None:
     call["trace"].append(2)
     call["function"]["arguments"]["x"].append(2)
     assert request.model_dump_json() == before
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str
+    note: str | None = None
+
+
+class _Call(BaseModel):
+    id: str
+    function: _Function
+    index: int | None = 0
+    type: str = "function"
+
+
+class _Part(BaseModel):
+    type: str = "text"
+    text: str
+    mark: str | None = None
+
+
+_ROLL = {"id": "a", "type": "function", "function": {"name": "roll", "arguments": "{}"}}
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "call",
+    [
+        ToolCall.model_validate(_ROLL),
+        _Call(id="a", function=_Function(name="roll", arguments="{}")),
+        {"id": "a", "type": "function", "function": _Function(name="roll", arguments="{}")},
+        {"id": "a", "type": "function", "function": ToolCall.model_validate(_ROLL).function},
+    ],
+    ids=["ours", "other", "other-function", "our-function"],
+)
+def test_objects_of_answers_may_stand_in_a_message_that_is_a_dict(call: Any, mode: str) -> None:
+    turns: list[Any] = [
+        {"role": "user", "content": (_Part(text="Roll."),)},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": [_Part(text="4")]},
+    ]
+    assert sent(AnyServer(), turns, mode=mode, tools=TOOLS) == [
+        {"role": "user", "content": [{"type": "text", "text": "Roll."}]},
+        {"role": "assistant", "tool_calls": [_ROLL]},
+        {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "4"}]},
+    ]
+
+
+def test_the_calls_of_an_answer_go_back_with_what_the_server_put_on_them() -> None:
+    with served(AnyServer()) as config:
+        message = Asker("call-sync", config, [])([HI], model="p/m", tools=TOOLS).choices[0].message
+    (given,) = message.tool_calls or []
+    turn = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
+    (call,) = sent(AnyServer(), [HI, turn], tools=TOOLS)[1]["tool_calls"]
+    assert (call["id"], call["trace"]) == (given.id, ["t1"])
 
 
 # Privacy, sizes and bounds.
