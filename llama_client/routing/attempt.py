@@ -155,7 +155,8 @@ class RunningAttempt:
 
     def _remove_repetition(self, chunk: ChatCompletionChunk, repetition: Repetition) -> None:
         try:
-            repetition.remove(chunk)
+            if repetition.remove(chunk):
+                self.facts.warn(f"{self.target.name} said the beginning again, which was taken out of its answer")
         except BeganAnewError as error:
             self.answer.discard(str(error))
             raise self.call.unsupported("messages", "it began the answer anew instead of continuing it") from None

@@ -164,14 +164,16 @@ def test_closing_a_stream_ends_the_search_for_somebody_who_goes_on() -> None:
 # A target that does not go on, but begins again.
 
 LONG = "Llamas hum to tell each other how they are, and "
+LINES = "Llamas hum.\nThey hum to tell each other how they are, and"
+LOG = "".join(f"line: 2026-11-30 11:50:0{second} ok\n" for second in range(4))
 AGAIN = [
     pytest.param("The capital of", ["The", " capital", " of", " Japan"], "The capital of Japan", id="token by token"),
     pytest.param("The capital of", ["The capital of Japan"], "The capital of Japan", id="at once"),
-    pytest.param("The capital of", ["\n\n", "The capital", " of Japan"], "The capital of Japan", id="after lines"),
+    pytest.param("The capital of", [" The capital", " of Japan"], "The capital of Japan", id="after a space"),
     pytest.param("The capital of ", ["The capital of", " ", "Japan"], "The capital of Japan", id="with its last space"),
-    pytest.param("Tokyo", ["Tok", "yo is it"], "Tokyo is it", id="one word"),
-    pytest.param("\nTokyo, ", ["Tokyo,\n", "yes"], "\nTokyo, yes", id="with another white space"),
     pytest.param(LONG, [LONG[:20], LONG[20:] + "to each other."], f"{LONG}to each other.", id="a long one"),
+    pytest.param(LONG, [*LONG, "to each other."], f"{LONG}to each other.", id="character by character"),
+    pytest.param(LINES, ["\n\n", LINES, " more."], f"{LINES} more.", id="lines after lines"),
 ]
 ONWARD = [
     pytest.param("The capital of", [" Japan"], "The capital of Japan", id="plainly"),
@@ -180,6 +182,16 @@ ONWARD = [
     pytest.param("1, 1, ", ["1, 1, ", "2"], "1, 1, 1, 1, 2", id="numbers"),
     pytest.param("| a |\n|---|\n", ["| b", " |"], "| a |\n|---|\n| b |", id="a table"),
     pytest.param("No", ["No"], "NoNo", id="too short to tell"),
+    pytest.param("very", [" very", " good"], "very very good", id="a word"),
+    pytest.param("New York,", [" New York, it's big"], "New York, New York, it's big", id="a name"),
+    pytest.param("- item\n", ["- item\n", "- last\n"], "- item\n- item\n- last\n", id="a list"),
+    pytest.param("- an item of it", ["\n- an item of it"], "- an item of it\n- an item of it", id="a list in words"),
+    pytest.param(LOG, [LOG, "end"], f"{LOG}{LOG}end", id="a log, again"),
+    pytest.param(LOG, [LOG[:100], "1 failed"], f"{LOG}{LOG[:100]}1 failed", id="a log, nearly again"),
+    pytest.param(LOG[:29], [LOG[:26], "1 ok\n"], f"{LOG[:29]}{LOG[:26]}1 ok\n", id="a line of a log"),
+    pytest.param(LONG.strip() + "\n", [LONG, "so"], f"{LONG.strip()}\n{LONG}so", id="a whole line"),
+    pytest.param("The capital of", ["The capital", " city"], "The capital ofThe capital city", id="a part of it"),
+    pytest.param("The capital of", [" " * 70, "The capital of"], f"The capital of{' ' * 70}The capital of", id="space"),
 ]
 
 
@@ -192,6 +204,7 @@ def test_what_a_target_says_again_is_shown_once(beginning: str, pieces: list[str
             shown = session.shown
     assert reply.text == whole
     assert shown == whole
+    assert "b/m said the beginning again, which was taken out of its answer" in reply.warnings
 
 
 @each_stream
@@ -199,13 +212,16 @@ def test_what_a_target_says_again_is_shown_once(beginning: str, pieces: list[str
 def test_what_only_looks_like_a_repetition_is_kept(beginning: str, pieces: list[str], whole: str, mode: str) -> None:
     with ReplayServer(lambda request: broken_after(beginning)) as first:
         with ReplayServer(going_on(*pieces)) as second:
-            assert ask(continuing(first, second), mode).text == whole
+            reply = ask(continuing(first, second), mode)
+    assert reply.text == whole
+    assert reply.warnings == [f"a/m was interrupted after {len(beginning)} characters; b/m continued"]
 
 
+LONGER = f"{LONG}they do it all day, in the mountains of"
 ANEW = [
-    pytest.param("The capital of", ["The capital", " city is Tokyo"], id="a short one"),
-    pytest.param("The capital of", ["The capital"], id="that ends before it"),
-    pytest.param(f"{LONG}they do it all day.", [LONG, "then something else"], id="a long one"),
+    pytest.param(LONGER, [LONGER[:81], "then something else"], id="with other words"),
+    pytest.param(LONGER, [*LONGER[:81], "!"], id="character by character"),
+    pytest.param(LONGER, [LONGER[:81]], id="that ends before it"),
 ]
 
 
@@ -238,17 +254,17 @@ def test_an_answer_that_is_begun_anew_after_thinking_goes_no_further_either(mode
     def answer(request: Received) -> Answer:
         chunk = {"id": "c1", "created": 1, "model": "m"}
         thought = {**chunk, "choices": [{"index": 0, "delta": {"reasoning": "Hm."}, "finish_reason": None}]}
-        return streamed([OPENAI.event(thought), OPENAI.text("The capital city is Tokyo."), *OPENAI.ending()])
+        return streamed([OPENAI.event(thought), OPENAI.text(f"{LONGER[:81]}!"), *OPENAI.ending()])
 
-    with ReplayServer(lambda request: broken_after("The capital of")) as first:
-        with ReplayServer(answer) as second, ReplayServer(going_on(" Japan")) as third:
+    with ReplayServer(lambda request: broken_after(LONGER)) as first:
+        with ReplayServer(answer) as second, ReplayServer(going_on(" Peru")) as third:
             reply = ask(continuing(first, second, third), mode)
-    assert reply.text == "The capital of Japan"
+    assert reply.text == f"{LONGER} Peru"
 
 
 def test_a_target_that_begins_anew_is_not_taken_for_broken() -> None:
-    with ReplayServer(lambda request: broken_after("The capital of")) as first:
-        with ReplayServer(going_on("The capital city")) as second:
+    with ReplayServer(lambda request: broken_after(LONGER)) as first:
+        with ReplayServer(going_on(f"{LONGER[:81]}!")) as second:
             with LlamaClient(continuing(first, second)) as client:
                 for _ in range(5):
                     with pytest.raises(StreamInterruptedError):
@@ -258,26 +274,47 @@ def test_a_target_that_begins_anew_is_not_taken_for_broken() -> None:
 
 # A beginning that the caller gives.
 
-MINE = [*MESSAGES, {"role": "assistant", "content": "The capital of"}]
+MINE = [*MESSAGES, {"role": "assistant", "content": LONGER}]
+each_mode = pytest.mark.parametrize("mode", ["call-sync", "call-async", "stream-sync", "stream-async"])
 
 
-@pytest.mark.parametrize("mode", ["call-sync", "call-async", "stream-sync", "stream-async"])
-@pytest.mark.parametrize(
-    "content", ["The capital of", [{"type": "text", "text": "The capital of"}]], ids=["text", "parts"]
-)
-@pytest.mark.parametrize("said", ["The capital of Japan", " Japan"])
-def test_a_beginning_of_the_caller_s_own_is_not_repeated_in_whole_answers_nor_in_streams(
+@each_mode
+@pytest.mark.parametrize("content", [LONGER, [{"type": "text", "text": LONGER}]], ids=["text", "parts"])
+@pytest.mark.parametrize("said", [f"{LONGER} Peru", " Peru"], ids=["again", "onward"])
+def test_a_long_beginning_of_the_caller_s_own_is_not_repeated_in_whole_answers_nor_in_streams(
     said: str, content: Any, mode: str
 ) -> None:
     messages = [*MESSAGES, {"role": "assistant", "content": content}]
     with ReplayServer(good(said)) as server:
-        assert ask(config(server), mode, messages=messages).text == " Japan"
+        reply = ask(config(server), mode, messages=messages)
+    assert reply.text == " Peru"
+    assert bool(reply.warnings) == (said != " Peru")
+
+
+@each_mode
+@pytest.mark.parametrize(
+    ("beginning", "said"),
+    [
+        ("very", " very good"),
+        ("ROW: ", "ROW: 2"),
+        ("New York,", " New York, it's a wonderful town"),
+        ("The capital of", "The capital of Japan"),
+        (LOG, f"{LOG}end"),
+        (f"{LONG.strip()}\n", f"{LONG}so"),
+    ],
+    ids=["word", "row", "name", "short", "log", "line"],
+)
+def test_what_proves_no_repetition_is_the_caller_s(beginning: str, said: str, mode: str) -> None:
+    with ReplayServer(good(said)) as server:
+        reply = ask(config(server), mode, messages=[*MESSAGES, {"role": "assistant", "content": beginning}])
+    assert reply.text == said
+    assert reply.warnings == []
 
 
 @pytest.mark.parametrize("mode", ["call-sync", "call-async", "stream-sync", "stream-async"])
 def test_an_answer_that_is_begun_anew_is_the_caller_s_to_judge(mode: str) -> None:
-    with ReplayServer(good("The capital city is Tokyo")) as server:
-        assert ask(config(server), mode, messages=MINE).text == "The capital city is Tokyo"
+    with ReplayServer(good(f"{LONGER[:81]}!")) as server:
+        assert ask(config(server), mode, messages=MINE).text == f"{LONGER[:81]}!"
 
 
 @pytest.mark.parametrize(("timings", "text"), [({"timings": {"predicted_n": 3}}, '"a": 1}'), ({}, '{"a": 1}')])
