@@ -563,6 +563,24 @@ def test_the_calls_of_an_answer_go_back_with_what_the_server_put_on_them() -> No
     assert (call["id"], call["trace"]) == (given.id, ["t1"])
 
 
+@each_mode
+@pytest.mark.parametrize("name", ["content", "content_parts"])
+def test_a_strict_service_gets_no_unknown_names_of_parts_whose_maker_is_unknown(name: str, mode: str) -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm.", "vendor": 1}], "signature": "s"},
+        {"type": "text", "text": "Four.", "vendor": {"x": 1}},
+    ]
+    parts += [{"type": "acme", "acme": 1}] if name == "content_parts" else []
+    turn = {**Message(role="assistant", content="Four.").model_dump(), name: parts}
+    assert sent(Mistral(), [HI, turn, HI], mode=mode)[1] == {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+            {"type": "text", "text": "Four."},
+        ],
+    }
+
+
 # Privacy, sizes and bounds.
 
 

@@ -68,11 +68,12 @@ def _answer(message: AssistantMessage, target: str, quirks: Quirks, *, fills: bo
             written.pop(name, None)
     if not is_foreign:
         _name_reasoning(written, extra, quirks)
-    if quirks.is_strict:
-        for part in _listed(written.get("content")):
-            if part["type"] == "text":
-                _keep_only(part, _TEXT_NAMES)
     parts = written.pop(CONTENT_PARTS, None)
+    if quirks.is_strict:
+        _clean_parts(written.get("content"))
+        if not is_known:
+            # Those that another server made, or the caller; its own are as it knows them.
+            parts = _known_parts(parts, quirks)
     if isinstance(parts, list) and (is_known or quirks.takes_back is not None):
         written["content"] = parts
     elif is_foreign or not _takes_parts(quirks):
@@ -125,7 +126,36 @@ def _plain_content(written: Mapping[str, Any]) -> dict[str, Any]:
     return {"content": rest if any(part["type"] != "text" for part in rest) else text_of(rest)}
 
 
-_TEXT_NAMES = frozenset({"type", "text"})
+# What strict services know of the parts of an answer; Mistral's, by mistralai 3.7.
+_PART_NAMES = {
+    "text": frozenset({"type", "text"}),
+    "thinking": frozenset({"type", "thinking", "closed"}),
+    "reference": frozenset({"type", "reference_ids"}),
+}
+
+
+def _clean_parts(content: object) -> None:
+    """Takes the names that a strict service does not know off the parts of an answer, and off those in them."""
+    for part in _listed(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind in _PART_NAMES:
+            _keep_only(part, _PART_NAMES[kind])
+            _clean_parts(part.get("thinking"))
+
+
+def _known_parts(parts: object, quirks: Quirks) -> list[Any] | None:
+    """The parts of types that the service knows, with the names that it knows; None: there are none."""
+    known = [
+        part
+        for part in _listed(parts)
+        if isinstance(part, dict)
+        and isinstance(part.get("type"), str)
+        and (quirks.part_types is None or part["type"] in quirks.part_types)
+    ]
+    _clean_parts(known)
+    return known or None
+
+
 _CALL_NAMES = frozenset({"id", "type", "function"})
 _FUNCTION_NAMES = frozenset({"name", "arguments"})
 
