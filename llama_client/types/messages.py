@@ -255,13 +255,15 @@ class PromptMessage(OpenPart):
 
 
 def _arguments(value: object) -> object:
-    # Some servers send an object, and such a message may be handed back as it came.
+    # Some servers send an object, or nothing where there are none, and such a message may be handed back as it came.
+    if value is None:
+        return "{}"
     return json.dumps(json_value(value), ensure_ascii=False) if isinstance(value, Mapping) else value
 
 
 class CalledFunction(OpenPart):
     name: SomeText
-    arguments: Annotated[Text, BeforeValidator(_arguments)]
+    arguments: Annotated[Text, BeforeValidator(_arguments)] = "{}"
 
 
 class AssistantToolCall(OpenPart):
@@ -377,7 +379,10 @@ def _plain_message(message: object) -> object:
     plain = {key: value for key, value in message.items() if value is not None}
     if isinstance(plain.get("content"), list | tuple):
         plain["content"] = [_plain_part(part) for part in plain["content"]]
-    if message.get("role") != "assistant":
+    role = message.get("role")
+    if role == "tool" and "content" in message:
+        plain.setdefault("content", "")  # of a tool that gives nothing
+    if role != "assistant":
         return plain
     plain.pop("parsed", None)
     refusal = plain.pop("refusal", None)

@@ -144,15 +144,17 @@ NamedChoice = Annotated[
 ]
 
 
-class JsonSchema(RequestPart):
+class JsonSchema(OpenPart):
     name: Text = "answer"
     description: Text | None = None
     schema_: JsonObject = Field(alias="schema")
     strict: StrictBool | None = None
 
 
-class ResponseFormat(RequestPart):
-    type: Literal["text", "json_object", "json_schema"]
+class ResponseFormat(OpenPart):
+    """Also with names and of types that servers know beyond OpenAI's: a `schema` beside `json_object`, a `grammar`."""
+
+    type: SomeText
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
@@ -162,7 +164,7 @@ class ResponseFormat(RequestPart):
         return self
 
 
-class StreamOptions(RequestPart):
+class StreamOptions(OpenPart):
     include_usage: StrictBool = False
 
 
@@ -196,8 +198,9 @@ Stop = Annotated[
 ]
 # Short enough for every platform's timers.
 Timeout = Annotated[float, Field(strict=True, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
+# "any" is the name of "required" at Mistral and in servers of its kind.
 ToolChoice = Annotated[
-    Annotated[Literal["auto", "none", "required"], Tag("=text")] | Annotated[NamedChoice, Tag("=other")],
+    Annotated[Literal["auto", "none", "required", "any"], Tag("=text")] | Annotated[NamedChoice, Tag("=other")],
     _TEXT_OR_NOT,
 ]
 

@@ -481,10 +481,6 @@ def test_a_tool_that_a_service_does_not_know_is_refused_by_its_place(kind: Kind,
         ([{**HI, "mood": float("inf")}], "messages[0].mood"),
         ([{**HI, "mood": {"\ud800": 1}}], "messages[0].mood"),
         ([HI, {"role": "assistant", "tool_calls": [{"id": "a"}]}], "messages[1].tool_calls[0].function"),
-        (
-            [HI, {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}}]}],
-            "messages[1].tool_calls[0].function.arguments",
-        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -579,6 +575,60 @@ def test_a_strict_service_gets_no_unknown_names_of_parts_whose_maker_is_unknown(
             {"type": "text", "text": "Four."},
         ],
     }
+
+
+def test_a_result_without_content_and_a_call_without_arguments_are_sent_as_servers_take_them() -> None:
+    calls = [
+        {"id": "a", "function": {"name": "roll", "arguments": None}},
+        {"id": "b", "type": "function", "function": {"name": "roll"}},
+    ]
+    turns = [HI, {"role": "assistant", "content": None, "tool_calls": calls}]
+    turns += [{"role": "tool", "tool_call_id": name, "content": None} for name in "ab"]
+    _, answer, *results = sent(AnyServer(), turns, tools=TOOLS)
+    assert [call["function"] for call in answer["tool_calls"]] == [{"name": "roll", "arguments": "{}"}] * 2
+    assert [result["content"] for result in results] == ["", ""]
+
+
+# What servers know of parameters beyond OpenAI's.
+ODD: list[tuple[str, dict[str, Any]]] = [
+    ("response_format", {"response_format": {"type": "json_object", "schema": {"type": "object"}}}),
+    ("response_format", {"response_format": {"type": "grammar", "grammar": "root ::= 'a'"}}),
+    (
+        "response_format",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "mode": "x"}}},
+    ),
+    ("stream_options", {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}),
+    ("tool_choice", {"tools": TOOLS, "tool_choice": "any"}),
+]
+each_odd = pytest.mark.parametrize(("name", "params"), ODD, ids=["schema", "type", "inner", "stream", "any"])
+
+
+@each_odd
+@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+def test_forms_beyond_openais_go_to_a_server_without_known_rules(name: str, params: dict[str, Any], mode: str) -> None:
+    server = quiet(AnyServer())
+    with served(server) as config:
+        Asker(mode, config, [])([HI], model="p/m", **params)
+    assert server.bodies[-1][name] == params[name]
+
+
+@each_odd
+@pytest.mark.parametrize("kind", [Mistral, Groq], ids=["mistral", "groq"])
+def test_forms_beyond_openais_are_refused_for_services_with_known_rules(
+    kind: Kind, name: str, params: dict[str, Any]
+) -> None:
+    server = quiet(kind())
+    with served(server) as config, pytest.raises(UnsupportedFeatureError) as caught:
+        Asker("stream-sync", config, [])([HI], model="p/m", **params)
+    assert (server.bodies, caught.value.param) == ([], name)
+
+
+def test_stream_options_beyond_openais_go_without_the_usage_that_the_caller_declines() -> None:
+    server = quiet(AnyServer())
+    with served(server) as config:
+        options = {"include_usage": False, "include_obfuscation": False}
+        Asker("stream-sync", config, [])([HI], model="p/m", stream_options=options)
+    assert server.bodies[-1]["stream_options"] == {"include_obfuscation": False}
 
 
 # Privacy, sizes and bounds.

@@ -156,6 +156,7 @@ def _known_parts(parts: object, quirks: Quirks) -> list[Any] | None:
     return known or None
 
 
+_FORMATS = frozenset({"text", "json_object", "json_schema"})
 _CALL_NAMES = frozenset({"id", "type", "function"})
 _FUNCTION_NAMES = frozenset({"name", "arguments"})
 
@@ -180,6 +181,11 @@ def _has_any(written: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 def require_known(call: ProviderCall, quirks: Quirks) -> None:
     """Refuses what a service with known rules does not take: names, and types of parts and tools."""
+    request = call.request
+    if quirks.is_strict or quirks.takes_back is not None:
+        is_plain = request.response_format is None and request.stream_options is None and request.tool_choice != "any"
+        if not is_plain:
+            _require_forms(call)
     if quirks.is_strict or quirks.part_types is not None:
         for index, message in enumerate(call.request.messages):
             _require_message(call, quirks, f"messages[{index}]", message)
@@ -194,6 +200,24 @@ def require_known(call: ProviderCall, quirks: Quirks) -> None:
         if quirks.is_strict and isinstance(function, OpenPart):
             _require_names(call, quirks, "tools", place, tool)
             _require_names(call, quirks, "tools", f"{place}.function", function)
+
+
+def _require_forms(call: ProviderCall) -> None:
+    """Refuses what OpenAI has not, where parameters are neither messages nor tools."""
+    request = call.request
+    if request.tool_choice == "any":
+        raise call.unsupported("tool_choice", "it does not know 'any'; 'required' means the same")
+    wanted, options = request.response_format, request.stream_options
+    if wanted is not None and wanted.type not in _FORMATS:
+        raise _refused(call, "response_format", f"its type is {quoted(wanted.type)}", _choice_of(_FORMATS))
+    places = (
+        ("response_format", "response_format", wanted),
+        ("response_format", "response_format.json_schema", None if wanted is None else wanted.json_schema),
+        ("stream_options", "stream_options", options),
+    )
+    for param, place, part in places:
+        for name in (None if part is None else part.__pydantic_extra__) or ():
+            raise _refused(call, param, f"{place} has {quoted(name)}", "it is not known to take it")
 
 
 def _require_message(call: ProviderCall, quirks: Quirks, place: str, message: Any) -> None:

@@ -208,8 +208,11 @@ class CompatibleCodec:
         body |= request.extra_body or {}
         if request.stream:
             body["stream"] = True
-            if self._asks_for_usage(call):
-                body["stream_options"] = {"include_usage": True}
+            options: dict[str, Any] = {"include_usage": True} if self._asks_for_usage(call) else {}
+            if request.stream_options is not None and self._takes_stream_options(call):
+                options |= request.stream_options.__pydantic_extra__ or {}
+            if options:
+                body["stream_options"] = options
         return HttpCall(PATH, to_json(body), request.extra_headers or {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
@@ -289,6 +292,9 @@ class CompatibleCodec:
         if "stream_options" in call.refused:
             return False
         return asked is not False and (how == "ask" or (how == "unasked" and asked is True))
+
+    def _takes_stream_options(self, call: ProviderCall) -> bool:
+        return "stream_options" not in call.refused and self.quirks.stream_usage != "never"
 
     def _schema_in_words(self, call: ProviderCall) -> bool:
         """Whether to send the schema as text: allowed only where the caller validates the answer."""
