@@ -57,9 +57,7 @@ class AttemptFacts:
         body: The provider's own body, where the answer was a single one: parsed, or as bytes where it is long.
         is_loading: Whether the target is slow, not dead: its model is loading, or it reads a long prompt and shows
             that it lives. Then a timeout does not count as its failure.
-        reason: What happened to the request on its way, for `Attempt.reason`: that it was sent again, say.
-        sent_twice: Whether the request was sent a second time, and may have been received both times. Its cost then
-            includes the prompt of the first, estimated.
+        reason: What happened to the request on its way, for `Attempt.reason`: that it went over a new connection, say.
         is_unanswered: Whether a connection that was used before ended without a byte of the answer. That tells nothing
             of the target, so the attempt is made again at once.
         is_stopped: Whether the attempt was stopped from another thread or task; see `cancel`.
@@ -88,7 +86,6 @@ class AttemptFacts:
     body: dict[str, Any] | bytes | None = None
     is_loading: bool = False
     reason: str | None = None
-    sent_twice: bool = False
     is_unanswered: bool = False
     is_stopped: bool = False
     stop: Callable[[], None] | None = None
@@ -150,8 +147,6 @@ class ProviderCall:
         refused: Fields of a body that this package chooses (`stream_options`; `max_tokens` or `max_completion_tokens`)
             and that the target's server has refused by name lately.
         is_lone: Whether no other target could answer, so that to give up is to start anew at the same one.
-        sends_once: Whether a request that may have been received must not be sent again within the attempt, since a
-            budget has set money aside for one.
         needs_new_connection: Whether the last attempt was lost with a connection that was used before.
     """
 
@@ -167,7 +162,6 @@ class ProviderCall:
     is_continuation: bool = False
     refused: frozenset[str] = frozenset()
     is_lone: bool = False
-    sends_once: bool = False
     needs_new_connection: bool = False
 
     @property

@@ -60,14 +60,6 @@ class Billing:
             cost = cost_of_tokens(price, tokens)
         else:
             return None, nothing_charged("local" if price is FREE else "it was refused")
-        if attempt.facts.sent_twice and tokens is not None:
-            first = Tokens(round(attempt.candidate.size.input_tokens), 0, are_estimated=True)
-            if charge is not None and (price is None or isinstance(price, HourPrice)):
-                # What the first sending cost is not known.
-                cost = cost.model_copy(update={"status": "estimated"})
-            elif not isinstance(price, HourPrice):
-                cost = total([cost_of_tokens(price, first), cost])
-            tokens = tokens._replace(input_tokens=tokens.input_tokens + first.input_tokens, are_estimated=True)
         self._charged[attempt] = cost
         if charge is None and price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):

@@ -156,7 +156,6 @@ class CallRecord:
             is_continuation=broken is not None,
             refused=candidate.refused,
             is_lone=step.is_lone,
-            sends_once=step.reservation is not None,
             needs_new_connection=candidate.needs_new_connection,
         )
         self._facts = facts

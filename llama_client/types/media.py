@@ -68,9 +68,10 @@ def _is_fetched(part: ContentPart) -> bool:
 
 
 def _message_has_address(message: RequestMessage) -> bool:
-    is_answer = isinstance(message, AssistantMessage)
-    return _open_has_address(message, _TOLD if is_answer else frozenset()) or any(
-        _open_has_address(call, _OF_CALL) for call in (is_answer and message.tool_calls) or ()
+    if not isinstance(message, AssistantMessage):
+        return _open_has_address(message)
+    return _open_has_address(message, _TOLD) or any(
+        _open_has_address(call, _OF_CALL) for call in message.tool_calls or ()
     )
 
 

@@ -64,9 +64,8 @@ _SAME_S = 0.05
 # After the end of a stream its connection is read on for this long, so that it can be reused.
 _ENDING_S = 0.2
 # Of an attempt whose connection was found closed.
-_CLOSED_WHILE_IDLE = "the server had closed the idle connection; the request went over a new one"
-_SENT_TWICE = "a connection that was used before ended without an answer; the request was sent again over a new one"
-_MADE_AGAIN = "a connection that was used before ended without an answer; the attempt is made again over a new one"
+CLOSED_WHILE_IDLE = "the server had closed the idle connection; the request went over a new one"
+MADE_AGAIN = "a connection that was used before ended without an answer; the attempt is made again over a new one"
 # After the last finish reason only the usage can follow, and servers send it at once.
 _AFTER_FINISH_S = 5.0
 _EVENTS = "text/event-stream"
@@ -170,7 +169,6 @@ class Exchange:
             self._check_at = now + first_s
         # Set where the connection was found closed: the request goes over a new one.
         self.needs_new_connection = call.needs_new_connection
-        self._may_be_sent_twice = False
         self._codec = codec
         # The decoder of an answer that is a stream; None: the answer is whole.
         self.stream: StreamDecoder | None = None
@@ -200,22 +198,17 @@ class Exchange:
             raise _stopped()
 
     def sending(self) -> None:
-        facts = self.call.facts
-        facts.sent = True
-        facts.sent_twice = self._may_be_sent_twice
+        self.call.facts.sent = True
 
     def sends_again(self, error: ConnectionLostError) -> bool:
         facts = self.call.facts
         if not error.is_unanswered or self.needs_new_connection or facts.is_stopped:
             return False
-        if error.is_unsent:
-            facts.sent, facts.reason = False, _CLOSED_WHILE_IDLE
-        elif self.call.sends_once:
-            facts.is_unanswered, facts.reason = True, _MADE_AGAIN
+        if not error.is_unsent:
+            # It may have been received, so the next one is an attempt of its own, with a row and a cost.
+            facts.is_unanswered, facts.reason = True, MADE_AGAIN
             return False
-        else:
-            self._may_be_sent_twice, facts.reason = True, _SENT_TWICE
-        self.needs_new_connection = True
+        facts.sent, facts.reason, self.needs_new_connection = False, CLOSED_WHILE_IDLE, True
         return True
 
     def longest_s(self) -> float:
@@ -297,7 +290,7 @@ class Exchange:
             # HTTPX takes these for answers on event loops.
             raise MalformedAnswerError("the server sent malformed HTTP")
         facts, headers = self.call.facts, answer.headers
-        facts.sent, facts.sent_twice = True, self._may_be_sent_twice
+        facts.sent = True
         facts.http_status = answer.status
         for name in _REQUEST_ID_HEADERS:
             facts.provider_request_id = headers.get(name, facts.provider_request_id)
