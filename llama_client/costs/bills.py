@@ -57,7 +57,7 @@ def counted(usage: Usage | None, estimate: Callable[[], tuple[float, float]]) ->
     prompt, answer, whole = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
     has_details = usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None
     is_hidden = False
-    if prompt is None and whole is not None and answer is not None and whole >= answer:
+    if prompt is None and whole is not None and answer is not None and whole > answer:
         prompt = whole - answer
     if prompt is not None and whole is not None and whole > prompt + (answer or 0):
         # Reasoning that only the total counts is generated, and billed, as part of the answer.

@@ -105,7 +105,7 @@ class Billing:
                 known = {
                     "prompt_tokens": usage.prompt_tokens or None,
                     "completion_tokens": output,
-                    "total_tokens": usage.total_tokens if is_whole else None,
+                    "total_tokens": (usage.total_tokens or None) if is_whole else None,
                 }
                 usage = usage.model_copy(update=known)
         return counted(usage, lambda: self._estimated(attempt, error))

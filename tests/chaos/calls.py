@@ -432,7 +432,8 @@ class _Judge:
             yield f"its cause is {error.__cause__!r}"
         for each in error.errors:
             yield from self._of_errors(each)
-        tries = Counter(each.target for each in self._outcome.attempts if each.error is not None)
+        failed = [each for each in self._outcome.attempts if each.error and MADE_AGAIN not in (each.reason or "")]
+        tries = Counter(each.target for each in failed)
         is_over = self._outcome.seconds >= DEADLINE_S - _LONGEST_WAIT_S - _TICK_S
         if not is_over and set(tries.values()) != {RETRIES + 1}:
             yield f"it was given up after {dict(tries)} tries, with time left"
