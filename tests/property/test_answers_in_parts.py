@@ -14,7 +14,7 @@ from llama_client.routing.accumulator import Accumulator
 from llama_client.types.completion import Message
 from llama_client.types.request import check_request
 
-quick = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = ("look", "look_up", "bash", "bas")
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in NAMES]
 

@@ -119,7 +119,7 @@ def test_an_answer_is_what_its_bytes_say(row: dict[str, Any], mode: str) -> None
     assert len({call[0] for call in calls}) == len(calls)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [1])
 @pytest.mark.parametrize("row", [row for row, mode in PLAYED if mode == "stream-sync"], ids=name_of)
 def test_a_stream_cut_anywhere_is_the_same_answer(row: dict[str, Any], size: int) -> None:
     in_one, in_many = asked(row, "stream-sync"), asked(row, "stream-async", size)
