@@ -126,10 +126,10 @@ def _plain_content(written: Mapping[str, Any]) -> dict[str, Any]:
     return {"content": rest if any(part["type"] != "text" for part in rest) else text_of(rest)}
 
 
-# What strict services know of the parts of an answer; Mistral's, by mistralai 3.7.
+# What strict services know of the parts of an answer: those of mistralai 3.7.0.
 _PART_NAMES = {
     "text": frozenset({"type", "text"}),
-    "thinking": frozenset({"type", "thinking", "closed"}),
+    "thinking": frozenset({"type", "thinking", "signature", "closed"}),
     "reference": frozenset({"type", "reference_ids"}),
 }
 

@@ -70,7 +70,7 @@ def usage_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
         read["prompt_tokens"] = count(usage.get("input_tokens"))
         if read["prompt_tokens"] is not None and "cache_read_input_tokens" in usage:
             # Anthropic counts what came from a cache, or went to one, beside the input.
-            read["prompt_tokens"] += (cached or 0) + (written or 0)
+            read["prompt_tokens"] = count(read["prompt_tokens"] + (cached or 0) + (written or 0))
     if cached is not None or written is not None:
         read["prompt_tokens_details"] = {"cached_tokens": cached, "cache_write_tokens": written}
     if reasoning is not None:
