@@ -563,7 +563,7 @@ def test_the_calls_of_an_answer_go_back_with_what_the_server_put_on_them() -> No
 @pytest.mark.parametrize("name", ["content", "content_parts"])
 def test_a_strict_service_gets_no_unknown_names_of_parts_whose_maker_is_unknown(name: str, mode: str) -> None:
     parts = [
-        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm.", "vendor": 1}], "signature": "s"},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm.", "vendor": 1}], "signature": "s", "vendor": 2},
         {"type": "text", "text": "Four.", "vendor": {"x": 1}},
     ]
     parts += [{"type": "acme", "acme": 1}] if name == "content_parts" else []
@@ -571,7 +571,7 @@ def test_a_strict_service_gets_no_unknown_names_of_parts_whose_maker_is_unknown(
     assert sent(Mistral(), [HI, turn, HI], mode=mode)[1] == {
         "role": "assistant",
         "content": [
-            {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+            {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}], "signature": "s"},
             {"type": "text", "text": "Four."},
         ],
     }
