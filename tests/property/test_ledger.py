@@ -33,7 +33,7 @@ from llama_client.clock import Clock
 from llama_client.types.completion import Cost
 from tests.chaos.accounts import DEEDS, TARGETS, TOOL, AccountServers, Deed, Handed
 
-EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "14"))
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "5"))
 MODES = ("call-sync", "call-async", "stream-sync", "stream-async")
 THREADS = 4
 MAX_TOKENS = 64

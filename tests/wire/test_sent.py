@@ -574,10 +574,15 @@ def test_a_target_that_cannot_honour_a_parameter_is_skipped_for_the_next(
     assert param in (outcome.reply.attempts[0].reason or "")
 
 
-@pytest.mark.parametrize("kind", [TOGETHER, OPENAI, OLLAMA], ids=str)
 @calls
-def test_raw_thinking_is_groqs_alone(kind: Kind, mode: str) -> None:
-    assert refuse(kind, mode, reasoning_format="raw").param == "reasoning_format"
+def test_ollama_has_no_raw_thinking(mode: str) -> None:
+    assert refuse(OLLAMA, mode, reasoning_format="raw").param == "reasoning_format"
+
+
+@pytest.mark.parametrize("kind", [TOGETHER, OPENAI], ids=str)
+@calls
+def test_raw_thinking_is_a_word_to_the_reader_and_to_groq(kind: Kind, mode: str) -> None:
+    assert "reasoning_format" not in send(kind, mode, reasoning_format="raw").body
 
 
 @each_mode
