@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.calls import MODES, run, said
 from tests.chaos.faults import FAULTS, GOOD, LATER
 
-CALLS = 10_000
+CALLS = 6_000
 SEED = 1
 
 

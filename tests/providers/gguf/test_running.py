@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psutil
@@ -87,7 +88,8 @@ def test_eight_tasks_at_once_on_two_slots_are_all_answered_right(config: dict[st
 def test_no_more_requests_run_at_once_than_there_are_slots(config: dict[str, Any], warm_engine: None) -> None:
     async def main() -> list[tuple[float, float]]:
         async with AsyncLlamaClient(config) as client:
-            replies = await asyncio.gather(*(client.ask("Name three colours.", temperature=0) for _ in range(8)))
+            ask = partial(client.ask, "Name three colours.", temperature=0, max_tokens=24)
+            replies = await asyncio.gather(*(ask() for _ in range(8)))
         return [(reply.timing.queue_s or 0.0, reply.timing.total_s or 0.0) for reply in replies]
 
     runs = asyncio.run(main())
