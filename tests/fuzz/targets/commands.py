@@ -17,6 +17,11 @@ from unittest.mock import patch
 import click
 from hypothesis import strategies as st
 
+# What a call imports when it is made: instrumented, that takes longer than a command may.
+import llama_client.providers.http.provider
+import llama_client.providers.wire.ollama_request
+import llama_client.routing.drive
+import llama_client.types.request  # noqa: F401
 from llama_client.cli import app, main
 from llama_client.cli.help_pages import COMPLETE_VARIABLE
 from tests.fuzz.sandbox import sandbox
