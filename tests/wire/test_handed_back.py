@@ -434,6 +434,31 @@ def test_a_target_that_does_not_know_a_part_is_passed_over() -> None:
     ]
 
 
+def test_a_name_is_refused_also_after_calls_without_it() -> None:
+    server = quiet(Groq())
+    with served(server) as config, LlamaClient(config) as client:
+        client.ask("Hi", model="p/m")
+        client.ask("Hi", model="p/m")
+        with pytest.raises(UnsupportedFeatureError, match=r"messages\[0\] has 'weight'"):
+            client.ask([{**HI, "weight": 0.5}], model="p/m")
+
+
+def test_who_reads_no_files_is_not_asked_to_again_and_may_yet_see_images() -> None:
+    class Blind(Quiet):
+        def wrong_with(self, body: Any) -> Iterator[str]:
+            if "file" in json.dumps(body):
+                yield "unsupported content part type: file"
+
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    server = Blind("openai")
+    with served(server) as config, LlamaClient(config) as client:
+        for was_sent in (True, False):
+            with pytest.raises(UnsupportedFeatureError) as caught:
+                client.ask([{"role": "user", "content": [PARTS["file"]]}], model="p/m")
+            assert [attempt.sent for attempt in caught.value.attempts] == [was_sent]
+        assert client.ask([{"role": "user", "content": [image]}], model="p/m").text == "Hello"
+
+
 OTHER_TOOLS: list[dict[str, Any]] = [
     {"type": "web_search"},
     {"type": "custom", "custom": {"name": "grep", "format": {"type": "text"}}},
