@@ -175,6 +175,22 @@ def random_trace(seed: int) -> Trace:
     )
 
 
+def each_deed() -> Trace:
+    """One call for each deed, which one target answers with it."""
+    calls = (
+        Call(
+            targets=(TARGETS[number % len(TARGETS)],),
+            scripts=((Deed(name, 1000 + number, 500, None, 3),),),
+            leaves_after=None,
+            by_cancelling=False,
+            day=number % 2,
+            team=None,
+        )
+        for number, name in enumerate(DEEDS)
+    )
+    return Trace(calls=tuple(calls), retries=0, hedges=False, continues=False)
+
+
 class NoWaits(random.Random):
     """A target that failed is asked again at once."""
 
@@ -601,6 +617,7 @@ def test_the_ledger_holds_what_a_recount_of_what_was_handed_out_comes_to(
         check_reports(reports, recount)
         seen.update(recount.seen)
 
+    check(each_deed())
     for seed in range(EXAMPLES):
         check(random_trace(seed))
     # That it has really happened.

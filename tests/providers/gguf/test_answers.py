@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from openai.types.chat import ChatCompletion as OpenAICompletion
@@ -22,6 +22,7 @@ from llama_client import (
     ProviderError,
     UnsupportedFeatureError,
 )
+from llama_client.clock import Clock
 from tests.asking import MODES, Asker
 
 TOKYO = "The capital of Japan is Tokyo."
@@ -195,14 +196,25 @@ def test_an_answer_that_does_not_come_in_time_is_a_timeout(ask: Asker) -> None:
 
 
 def test_a_streams_time_ends_with_its_first_content(config: dict[str, Any], warm_engine: None) -> None:
-    endless: Any = {"messages": [{"role": "user", "content": STORY}], "extra_body": {"ignore_eos": True}}
-    started, timeout_s = time.monotonic(), 8
+    passed_s, timeout_s = 0.0, 20.0
+
+    class Client(LlamaClient):
+        _clock: ClassVar[Clock | None] = Clock(monotonic=lambda: time.monotonic() + passed_s)
+
     with (
-        LlamaClient(config) as client,
-        client.chat.completions.create(stream=True, timeout=timeout_s, **endless) as stream,
+        Client(config) as client,
+        client.chat.completions.create(
+            stream=True,
+            timeout=timeout_s,
+            messages=[{"role": "user", "content": STORY}],
+            extra_body={"ignore_eos": True},
+            max_tokens=16,
+        ) as stream,
     ):
-        while time.monotonic() < started + timeout_s + 0.5:
-            assert next(stream)
+        assert next(stream)
+        passed_s = timeout_s + 1
+        ends = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]
+        assert ends[-1] == "length"
 
 
 def test_a_model_that_was_not_pulled_is_not_found(ask: Asker) -> None:
