@@ -32,12 +32,20 @@ class Clock:
         return datetime.fromtimestamp(self.wall(), tz=UTC).date()
 
 
+# What an attempt is left of a call's time, when it is all of it but what it took to begin.
+_WHOLE = 0.95
+
+
 @dataclass(slots=True)
 class Deadline:
-    """A timeout that starts now, and may be restarted."""
+    """A timeout that starts now, and may be restarted.
+
+    `whole_s` is the call's whole time, of which this is a part.
+    """
 
     timeout_s: float | None
     clock: Clock
+    whole_s: float | None = None
     # The time of the monotonic clock; None: no limit.
     at: float | None = field(init=False)
 
@@ -45,7 +53,7 @@ class Deadline:
         self.at = None if self.timeout_s is None else self.clock.monotonic() + self.timeout_s
 
     def restart(self, timeout_s: float | None) -> None:
-        self.timeout_s = timeout_s
+        self.timeout_s, self.whole_s = timeout_s, None
         self.__post_init__()
 
     def left_s(self) -> float | None:
@@ -60,8 +68,16 @@ class Deadline:
         return left
 
     def passed(self) -> APITimeoutError:
+        return APITimeoutError(f"no answer within {self.told}")
+
+    @property
+    def told(self) -> str:
         # A share of a deadline that has passed already is negative.
-        return APITimeoutError(f"no answer within {max(self.timeout_s or 0.0, 0.0):.3g} s")
+        timeout_s, whole_s = max(self.timeout_s or 0.0, 0.0), self.whole_s
+        if whole_s is None:
+            return f"{timeout_s:.3g} s"
+        is_whole = timeout_s >= whole_s * _WHOLE
+        return f"{whole_s:.3g} s" if is_whole else f"{timeout_s:.3g} s of the call's {whole_s:.3g} s"
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from llama_client.clock import Clock, Deadline
 from llama_client.errors import ProviderError, UnsupportedFeatureError
 from llama_client.types.completion import ChatCompletionChunk, Source
 
@@ -148,6 +149,7 @@ class ProviderCall:
             and that the target's server has refused by name lately.
         is_lone: Whether no other target could answer, so that to give up is to start anew at the same one.
         needs_new_connection: Whether the last attempt was lost with a connection that was used before.
+        whole_timeout_s: Seconds for the whole call, of which `timeout_s` is a part; None: no limit.
     """
 
     request: ChatRequest
@@ -163,6 +165,15 @@ class ProviderCall:
     refused: frozenset[str] = frozenset()
     is_lone: bool = False
     needs_new_connection: bool = False
+    whole_timeout_s: float | None = None
+
+    def deadline(self, clock: Clock) -> Deadline:
+        """The time of the attempt, which begins now.
+
+        Args:
+            clock: Where the time comes from.
+        """
+        return Deadline(self.timeout_s, clock, self.whole_timeout_s)
 
     @property
     def target(self) -> str:

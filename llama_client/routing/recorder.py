@@ -157,6 +157,7 @@ class CallRecord:
             refused=candidate.refused,
             is_lone=step.is_lone,
             needs_new_connection=candidate.needs_new_connection,
+            whole_timeout_s=self.request.timeout or self._rules.deadline_s,
         )
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)

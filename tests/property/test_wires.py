@@ -116,7 +116,7 @@ def cuts(draw: Any) -> Callable[[bytes], list[bytes]]:
 
 
 def outcome(error: Exception) -> str:
-    failure = error if isinstance(error, LlamaClientError) else failure_of(error, waited_s=PATIENCE_S)
+    failure = error if isinstance(error, LlamaClientError) else failure_of(error, waited=f"{PATIENCE_S:.3g} s")
     return type(failure).__name__
 
 

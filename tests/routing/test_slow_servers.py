@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -224,6 +225,20 @@ def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
         [error] = session.many(1, timeout=1.1)
     assert str(error) == "no answer within 1.1 s"
     assert [attempt.reason for attempt in error.attempts] == ["no answer within 1.1 s"]
+
+
+@each_mode
+def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
+    routing = {"deadline_s": 1.3, "retries": 0}
+    with ReplayServer(lambda _: silence()) as server:
+        targets = {name: {"kind": "openai", "base_url": server.url + OPENAI.base} for name in ("a", "b")}
+        routes = {"all": {"targets": ["a/m", "b/m"]}}
+        several = {"providers": targets, "routing": routing, "routes": routes, "default_model": "all"}
+        with Session(several, mode) as session:
+            [error] = session.many(1)
+    assert len(error.attempts) == 2
+    for attempt in error.attempts:
+        assert re.fullmatch(r"no answer within 0\.\d+ s of the call's 1\.3 s", attempt.reason)
 
 
 @each_mode

@@ -19,13 +19,12 @@ _UNSENT = frozenset(
 )
 
 
-def failure_of(error: Exception, *, waited_s: float | None) -> ProviderError:
+def failure_of(error: Exception, *, waited: str) -> ProviderError:
     cause = aiohttp_cause(error) or error
     if isinstance(cause, TimeoutError) or _is_of_httpx(cause, "TimeoutException"):
         if was_unsent(error):
             return APITimeoutError("no connection within the timeout")
-        limit = "the timeout" if waited_s is None else f"{waited_s:.3g} s"
-        return APITimeoutError(f"no answer within {limit}")
+        return APITimeoutError(f"no answer within {waited}")
     if isinstance(error, MalformedAnswerError):
         return APIConnectionError(str(error))
     told = _of_the_answer(error)

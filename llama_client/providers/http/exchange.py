@@ -150,11 +150,8 @@ class Exchange:
         self.clock = clock
         self.silence_s = silence_s
         self._started_at = now = clock.monotonic()
-        self.deadline = Deadline(call.timeout_s, clock)
+        self.deadline = call.deadline(clock)
         self._end_at = self.deadline.at
-        # Where no other target gets a part of it, what the caller has set is what is told.
-        given_s = call.request.timeout if call.is_lone else None
-        self._whole_s = self.deadline.timeout_s = call.timeout_s if given_s is None else given_s
         if call.first_content_s is not None:
             self._limit(now + call.first_content_s)
         self._is_patient = is_patient and call.request.stream
@@ -281,8 +278,10 @@ class Exchange:
     def _limit(self, until: float | None) -> None:
         """Sets the deadline: this time, or the end of the attempt where that is earlier."""
         if until is None or (self._end_at is not None and self._end_at <= until):
-            self.deadline.at, self.deadline.timeout_s = self._end_at, self._whole_s
+            timeout_s, self.deadline.whole_s = self.call.timeout_s, self.call.whole_timeout_s
+            self.deadline.at, self.deadline.timeout_s = self._end_at, timeout_s
         else:
+            self.deadline.whole_s = None
             self.deadline.at, self.deadline.timeout_s = until, until - self._started_at
 
     def receive_head(self, answer: _Head) -> None:
@@ -412,7 +411,7 @@ class Exchange:
             return InvalidResponseError(message, http_status=facts.http_status)
         left = self.deadline.left_s()
         is_over = left is not None and left <= _SAME_S
-        failure = failure_of(error, waited_s=self.deadline.timeout_s if is_over else self.silence_s)
+        failure = failure_of(error, waited=self.deadline.told if is_over else f"{self.silence_s:.3g} s")
         failure.http_status = facts.http_status
         return failure
 

@@ -414,7 +414,7 @@ class HttpProvider(Provider):
 
     def _listing_failure(self, error: Exception) -> LlamaClientError:
         if not isinstance(error, LlamaClientError):
-            failure = failure_of(error, waited_s=_LISTING_TIMEOUT_S)
+            failure = failure_of(error, waited=f"{_LISTING_TIMEOUT_S:.3g} s")
             failure.__cause__ = error
             error = failure
         if isinstance(error, ProviderError):
@@ -434,7 +434,7 @@ def _next_of(steps: LookUps, found: Any) -> LookUp | None:
 def _image_failure(url: str, error: Exception) -> LlamaClientError:
     if isinstance(error, LlamaClientError):
         return error
-    failure = failure_of(error, waited_s=_IMAGE_TIMEOUT_S)
+    failure = failure_of(error, waited=f"{_IMAGE_TIMEOUT_S:.3g} s")
     failure.args = (f"the image at {_shown(url)} cannot be fetched: {failure}",)
     return failure
 

@@ -84,7 +84,8 @@ class HttpService:
     def liveness_path(self) -> str:
         """The path of a small document that the user's own server answers at once, also while it is at work.
 
-        Not `/health`: LiteLLM's proxy then asks every model that it knows, which costs money.
+        Not `/health`: LiteLLM's proxy then calls its models, which costs money
+        (https://docs.litellm.ai/docs/proxy/health).
         """
         return self.row.models_path
 

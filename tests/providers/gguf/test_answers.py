@@ -211,7 +211,7 @@ def test_a_streams_time_ends_with_its_first_content(config: dict[str, Any], warm
             max_tokens=16,
         ) as stream,
     ):
-        assert next(stream)
+        assert next(stream).choices
         passed_s = timeout_s + 1
         ends = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]
         assert ends[-1] == "length"
