@@ -23,6 +23,11 @@ _TOLD = ANSWER_NAMES - {"audio", "images", CONTENT_PARTS, "function_call"}
 # Texts and schemas of a tool, and what a tool is called with.
 _OF_TOOL = frozenset({"description", "server_description", "parameters", "input_schema", "output_schema"})
 _OF_CALL = frozenset({"arguments", "input"})
+# The names under which servers take schemas, grammars and templates, which name addresses that nobody fetches.
+_OF_BODY = frozenset(
+    {"json_schema", "response_format", "format", "structured_outputs", "guided_json", "guided_regex", "guided_choice"}
+    | {"guided_grammar", "grammar", "regex", "chat_template", "stop"}
+)
 # As lenient parsers read them: with control characters, backslashes, and no slashes where the scheme tells enough.
 # `data:` has no slashes behind it.
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\t\r\n-]*:[\t\r\n]*"
@@ -58,6 +63,7 @@ def has_address(request: ChatRequest) -> bool:
         or any(_message_has_address(message) for message in request.messages)
         or any(_open_has_address(tool, _OF_TOOL) for tool in request.tools or ())
         or (isinstance(request.tool_choice, OpenPart) and _open_has_address(request.tool_choice))
+        or _holds_address(request.extra_body or {}, _OF_TOOL | _OF_BODY)
     )
 
 

@@ -49,10 +49,11 @@ def refused(
     prompt: Any = PROMPT,
     *,
     rule: LocalOnlyRule = "connection",
+    **params: Any,
 ) -> LocalOnlyError:
     """Asks, and is refused by that rule, which the error and its only attempt say; returns the error."""
     with pytest.raises(LocalOnlyError) as caught:
-        ask(mode, config, model, prompt)
+        ask(mode, config, model, prompt, **params)
     error = caught.value
     assert error.rule == rule
     assert f"rule: {rule}" in str(error)

@@ -62,6 +62,37 @@ def test_images_that_are_here_are_sent(kind: str, image: object, mode: str, ther
     assert ask(mode, local(kind, base_url=base), f"{kind}/{MODEL}", picture(image)).text == "Hello"
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [{"documents": [{"url": IMAGE_URL}]}, {"mm": {"source": "//far.test/a"}}, {"plugins": ["https://far.test/mcp"]}],
+    ids=["object", "no-scheme", "list"],
+)
+@calls
+def test_addresses_in_fields_of_the_providers_own_are_refused(
+    extra: dict[str, Any], mode: str, there: ReplayServer
+) -> None:
+    config = local("openai", base_url=there.url + "/v1")
+    refused(mode, config, f"openai/{MODEL}", rule="remote_image", extra_body=extra)
+    assert there.requests == []
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"guided_json": {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"}},
+        {"chat_template": "//far.test/ {{ messages }}"},
+        {"repeat_penalty": 1.1, "grammar": "root ::= 'http://far.test'"},
+    ],
+    ids=["schema", "template", "grammar"],
+)
+@calls
+def test_schemas_and_templates_in_fields_of_the_providers_own_are_sent(
+    extra: dict[str, Any], mode: str, there: ReplayServer
+) -> None:
+    config = local("openai", base_url=there.url + "/v1")
+    assert ask(mode, config, f"openai/{MODEL}", extra_body=extra).text == "Hello"
+
+
 # Models that Ollama hands on.
 
 
