@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from llama_client.types.server_fields import CONTENT_PARTS
+from llama_client.types.server_fields import CONTENT_PARTS, REASONING_NAMES
 
 # Texts that come whole, and maybe again with each piece: the last one counts. All others are joined.
 _LABELS = frozenset(
@@ -20,6 +20,10 @@ _LISTS_OF_PIECES = frozenset({"reasoning_details", "thinking_blocks", "thinking"
 _DETAILS = frozenset({"reasoning_details", "thinking_blocks"})
 # What comes in pieces of such an item, and what comes last of it.
 _PIECES, _LAST = ("text", "thinking", "summary"), "signature"
+# Known to come in pieces, which may be the same one after the other: a sound's silence.
+_STREAMED = frozenset({*REASONING_NAMES, *_PIECES, "data", "b64_json", "transcript", "arguments", "input", "output"})
+# Shorter ones may well be pieces that are the same by chance.
+_MIN_WHOLE_CHARS = 4
 # Deeper values are kept as they came last. No server is known to nest pieces deeper than four times.
 _MAX_DEPTH = 32
 
@@ -31,12 +35,19 @@ def put_together(name: str, pieces: Sequence[Any], labels: frozenset[str] = _LAB
         return known[-1] if known else None
     kinds = {*map(type, known)}
     if kinds == {str}:
-        return (next((text for text in reversed(known) if text), "")) if name in labels else "".join(known)
+        if name in labels or _is_said_again(name, known):
+            return next((text for text in reversed(known) if text), "")
+        return "".join(known)
     if kinds == {dict}:
         return merged(known, labels, depth)
     if kinds == {list}:
         return _joined(name, known, labels | {"data"} if name in _DETAILS else labels, depth)
     return known[-1]
+
+
+def _is_said_again(name: str, texts: Sequence[str]) -> bool:
+    """Whether it is one whole text under a name that we do not know, and comes with each piece of the answer."""
+    return name not in _STREAMED and len(texts[0]) >= _MIN_WHOLE_CHARS and all(text == texts[0] for text in texts)
 
 
 def merged(pieces: Sequence[Mapping[str, Any]], labels: frozenset[str] = _LABELS, depth: int = 0) -> dict[str, Any]:

@@ -83,6 +83,10 @@ def test_any_values_become_a_value_of_json(name: str, values: list[Any]) -> None
     [
         ("note", ["a", "b", "a"], "aba"),
         ("channel", ["final", "final"], "final"),
+        ("region", ["eu-west", "eu-west", "eu-west"], "eu-west"),
+        ("region", ["eu-west", "eu-east"], "eu-westeu-east"),
+        ("reasoning_content", ["llama ", "llama "], "llama llama "),
+        ("audio", [{"data": "AAAA"}, {"data": "AAAA"}], {"data": "AAAAAAAA"}),
         ("id", ["rs_1", "", "rs_1"], "rs_1"),
         ("done", [False, True], True),
         ("mixed", ["a", ["b"]], ["b"]),
