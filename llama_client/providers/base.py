@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from llama_client.clock import Clock, Deadline
 from llama_client.errors import ProviderError, UnsupportedFeatureError
 from llama_client.types.completion import ChatCompletionChunk, Source
 
@@ -166,14 +165,6 @@ class ProviderCall:
     is_lone: bool = False
     needs_new_connection: bool = False
     whole_timeout_s: float | None = None
-
-    def deadline(self, clock: Clock) -> Deadline:
-        """The time of the attempt, which begins now.
-
-        Args:
-            clock: Where the time comes from.
-        """
-        return Deadline(self.timeout_s, clock, self.whole_timeout_s)
 
     @property
     def target(self) -> str:

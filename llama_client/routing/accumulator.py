@@ -62,7 +62,7 @@ class Accumulator:
             self._choices[0] = _ChoiceParts(content=content, reasoning=reasoning, made_by=self._made_by)
         self._beginning = beginning
         self._inherited_bytes = 0 if beginning is None else self._bytes()
-        self._discarded_bytes = 0
+        self._withheld_bytes = 0
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         if self.first is None:
@@ -98,10 +98,9 @@ class Accumulator:
             if delta.__pydantic_extra__:
                 parts.kept.append(Kept(delta.__pydantic_extra__, texts, len(parts.content)))
 
-    def discard(self, text: str) -> None:
-        """Counts a text that was generated, and is no part of the answer."""
-        self.has_content = True
-        self._discarded_bytes += len(text.encode("utf-8", "replace"))
+    def withhold(self, size_bytes: int) -> None:
+        """Counts a text that was generated, and is no part of the answer, or not yet: then it is taken back here."""
+        self._withheld_bytes += size_bytes
 
     @property
     def is_complete(self) -> bool:
@@ -139,7 +138,7 @@ class Accumulator:
     @property
     def answer_bytes(self) -> int:
         """The bytes generated here: text, reasoning and tool calls, without the answer that is continued."""
-        return self._bytes() - self._inherited_bytes + self._discarded_bytes
+        return self._bytes() - self._inherited_bytes + self._withheld_bytes
 
     def _bytes(self) -> int:
         size = 0

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from llama_client.types.completion import Attempt, AttemptOutcome, Choice, Usage
 
 
+def _text_bytes(chunk: ChatCompletionChunk) -> int:
+    return sum(len((choice.delta.content or "").encode("utf-8", "replace")) for choice in chunk.choices)
+
+
 def whole_number(value: object) -> int | None:
     """An integer, also from another type that means one; None: it is none."""
     with contextlib.suppress(TypeError, ValueError, ArithmeticError):
@@ -154,11 +158,13 @@ class RunningAttempt:
                 self.span.gaps_s.append(self.last_content_at - before)
 
     def _remove_repetition(self, chunk: ChatCompletionChunk, repetition: Repetition) -> None:
+        came_bytes = _text_bytes(chunk)
         try:
             if repetition.remove(chunk):
                 self.facts.warn(f"{self.target.name} said the beginning again, which was taken out of its answer")
-        except BeganAnewError as error:
-            self.answer.discard(str(error))
+            self.answer.withhold(came_bytes - _text_bytes(chunk))
+        except BeganAnewError:
+            self.answer.withhold(came_bytes)
             raise self.call.unsupported("messages", "it began the answer anew instead of continuing it") from None
 
     @property

@@ -128,7 +128,8 @@ class Billing:
 
 def _was_worked_on(attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None) -> bool:
     """Whether an attempt that was sent is charged for: all are, except refusals."""
-    if outcome != "error" or attempt.answer.usage is not None or attempt.answer.has_content:
+    answer = attempt.answer
+    if outcome != "error" or answer.usage is not None or answer.has_content or answer.answer_bytes:
         return outcome != "skipped"
     if isinstance(error, GenerationFailedError):
         return True

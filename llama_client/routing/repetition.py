@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 class BeganAnewError(Exception):
-    """The model has begun its answer anew instead of going on; its argument is what it has said."""
+    """The model has begun its answer anew instead of going on."""
 
 
 @dataclass(slots=True)
@@ -104,15 +104,14 @@ class Repetition:
             state.held.append(piece)
             choice.delta.content = ""
             return False
-        text = "".join([*state.held, piece])
         if may_repeat and self._is_continuation:
             pairs = zip(said, self._beginning[state.said_chars :][: len(said)], strict=False)
             more = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(said), left))
             if state.said_chars + more >= _AGAIN_CHARS:
-                raise BeganAnewError(text)
+                raise BeganAnewError
         state.is_decided = True
         if state.held:
-            choice.delta.content = text
+            choice.delta.content = "".join([*state.held, piece])
             state.held.clear()
         return False
 

@@ -191,6 +191,13 @@ def each_deed() -> Trace:
     return Trace(calls=tuple(calls), retries=0, hedges=False, continues=False)
 
 
+def said_again() -> Trace:
+    """A target that is to continue a text says it again, which is held back, and breaks off too."""
+    broken = Deed("error later", 0, 0, None, 3)
+    call = Call(("a/m", "groq/m"), ((broken,),), leaves_after=None, by_cancelling=False, day=0, team=None)
+    return Trace(calls=(call,), retries=0, hedges=False, continues=True)
+
+
 class NoWaits(random.Random):
     """A target that failed is asked again at once."""
 
@@ -618,6 +625,7 @@ def test_the_ledger_holds_what_a_recount_of_what_was_handed_out_comes_to(
         seen.update(recount.seen)
 
     check(each_deed())
+    check(said_again())
     for seed in range(EXAMPLES):
         check(random_trace(seed))
     # That it has really happened.

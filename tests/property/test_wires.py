@@ -192,7 +192,8 @@ def test_half_an_answer_is_a_failure_on_each_wire(
     server, wires = replay
     part = http.content[: min(at, max(len(http.content) - 1, 0))]
     script = Answer(cut(part) if part else (), "reset" if reset else "close")
-    server.answer(script, script, script)
+    # Where its end comes as a reset, the bytes before it may be lost.
+    server.answer(*[script] * 6)
     sync, asynchronous, over_httpx = wires.results()
     assert sync == asynchronous
     if isinstance(sync, Received):

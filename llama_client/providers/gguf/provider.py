@@ -98,7 +98,7 @@ class GgufProvider(Provider):
             self._running.discard(call.facts)
 
     def _chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
-        deadline = call.deadline(self._clock)
+        deadline = Deadline(call.timeout_s, self._clock, call.whole_timeout_s)
         model = self._known(call.model)
         if model is None:
             with self._timed_loading(call):
@@ -117,7 +117,7 @@ class GgufProvider(Provider):
             yield usage
 
     async def _achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
-        deadline = call.deadline(self._clock)
+        deadline = Deadline(call.timeout_s, self._clock, call.whole_timeout_s)
         model = self._known(call.model)
         if model is None:
             with self._timed_loading(call):

@@ -150,7 +150,7 @@ class Exchange:
         self.clock = clock
         self.silence_s = silence_s
         self._started_at = now = clock.monotonic()
-        self.deadline = call.deadline(clock)
+        self.deadline = Deadline(call.timeout_s, clock, call.whole_timeout_s)
         self._end_at = self.deadline.at
         if call.first_content_s is not None:
             self._limit(now + call.first_content_s)
