@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -112,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except OSError as error:
         # Only errors of writing get here: a full disk, say. Click handles a closed pipe (`| head`).
-        click.echo(f"llama-client: {error.strerror or error}", err=True)
+        with contextlib.suppress(OSError):
+            click.echo(f"llama-client: {error.strerror or error}", err=True)
+        _leave_unwritten()
         return EXIT_FAILED
     except LlamaClientError as error:
         failures.show(error)
@@ -120,6 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_error(error, str(error), [attempt.model_dump(mode="json") for attempt in error.attempts])
         is_usage = isinstance(error, ConfigError | InvalidRequestError | MissingExtraError)
         return EXIT_USAGE if is_usage else EXIT_FAILED
+
+
+def _leave_unwritten() -> None:
+    """What could not be written is not tried again when the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or none of the system's.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _print_error(error: Exception, message: str, attempts: list[dict[str, object]]) -> None:

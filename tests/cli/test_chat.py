@@ -386,10 +386,13 @@ def test_a_pipe_that_begins_late_is_waited_for(model: ModelStore) -> None:
     ("redirection", "code"),
     [(">&-", 0), ("--no-stream >&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 1)],
 )
-def test_a_closed_or_full_stream_gives_no_traceback(model: ModelStore, redirection: str, code: int) -> None:
+def test_a_closed_or_full_stream_gives_no_traceback(
+    model: ModelStore, redirection: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "/dev/full" in redirection and not Path("/dev/full").exists():
         pytest.skip("this platform has no /dev/full")
     command = f'"{sys.executable}" -m llama_client chat --temperature 0 "{JAPAN}" {redirection}'
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     done = subprocess.run(
         command, shell=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False
     )
