@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from tests.cli.forks import forks
 from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
 
 TIMEOUT_S = 120
@@ -50,17 +51,20 @@ class Ran:
 
 def run(*arguments: str, stdin: str | bytes = b"", env: dict[str, str] | None = None) -> Ran:
     """Runs the command to its end, with an empty standard input where none is given. No run may show a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "llama_client", *arguments],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        env={**os.environ, "PYTHONUTF8": "1", **(env or {})},
-    )
-    ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    content = stdin.encode() if isinstance(stdin, str) else stdin
+    whole_env = {**os.environ, "PYTHONUTF8": "1", **(env or {})}
+    forking = forks()
+    forked = None if forking is None else forking.run(arguments, content, whole_env, TIMEOUT_S)
+    code, out, err = _spawned(arguments, content, whole_env) if forked is None else forked
+    ran = Ran(code, out.decode(), err.decode())
     require_no_traceback(ran.err)
     return ran
+
+
+def _spawned(arguments: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+    command = [sys.executable, "-m", "llama_client", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=TIMEOUT_S, check=False, env=env)
+    return done.returncode, done.stdout, done.stderr
 
 
 def require_no_traceback(err: str) -> None:

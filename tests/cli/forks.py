@@ -1,0 +1,152 @@
+"""Commands that begin in no time: forks of one process that has imported what most of them need.
+
+A fork is a process of its own, with its own arguments, environment, folder and streams; what it lacks of `python -m
+llama_client` is the start of the interpreter, and an empty `sys.modules`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import locale
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+# What a pipe takes at once.
+_MOST_INPUT_BYTES = 4096
+# Beside the package's own modules; none reads the environment when it is imported.
+_MODULES = ("asyncio", "email.message", "rich.console", "rich.table", "sqlalchemy.dialects.sqlite", "stringprep")
+# What only some processes import.
+_LEFT_OUT = frozenset({"llama_client.__main__", "llama_client.providers.http.httpx_wire"})
+_REQUEST_BYTES = 1 << 20
+
+
+class Forks:
+    """The process that forks, from the view of the tests."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with theirs:
+            command = [sys.executable, "-m", "tests.cli.forks", str(theirs.fileno())]
+            env = {**os.environ, "PYTHONUTF8": "1"}
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env)
+
+    def run(
+        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, bytes, bytes] | None:
+        """Exit code, stdout and stderr of a command; None: it must be started in the usual way."""
+        if len(stdin) > _MOST_INPUT_BYTES or _needs_an_interpreter(env) or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._run(arguments, stdin, env, timeout_s)
+        finally:
+            self._lock.release()
+
+    def _run(
+        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, bytes, bytes]:
+        reads, writes = os.pipe()
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd()}
+                os.write(writes, stdin)
+                fds = [reads, out.fileno(), err.fileno()]
+                socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
+            finally:
+                os.close(writes)
+                os.close(reads)
+            self._ours.settimeout(10)
+            pid = int(self._ours.recv(64))
+            self._ours.settimeout(timeout_s)
+            try:
+                code = int(self._ours.recv(64))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                self._ours.settimeout(10)
+                self._ours.recv(64)
+                raise subprocess.TimeoutExpired([*arguments], timeout_s) from None
+            out.seek(0)
+            err.seek(0)
+            return code, out.read(), err.read()
+
+
+def _needs_an_interpreter(env: Mapping[str, str]) -> bool:
+    """Whether the environment differs in what an interpreter or its loader reads when it starts."""
+    names = {name for name in {*env, *os.environ} if name.startswith(("PYTHON", "LD_"))} - {"PYTHONUTF8"}
+    return env.get("PYTHONUTF8") != "1" or any(env.get(name) != _begun().get(name) for name in names)
+
+
+@cache
+def _begun() -> dict[str, str]:
+    return dict(os.environ)
+
+
+@cache
+def forks() -> Forks | None:
+    """One for each process of the tests; None: this system does not fork."""
+    _begun()
+    return Forks() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
+
+
+def _serve(ours: socket.socket) -> dict[str, Any] | None:
+    """Forks for each request; what it returns in a child is the child's request, and None the end of the tests."""
+    while True:
+        content, fds, _, _ = socket.recv_fds(ours, _REQUEST_BYTES, 3)
+        if not content:
+            return None
+        pid = os.fork()
+        if pid == 0:
+            for at, fd in enumerate(fds):
+                os.dup2(fd, at)
+                os.close(fd)
+            ours.close()
+            request: dict[str, Any] = json.loads(content)
+            return request
+        for fd in fds:
+            os.close(fd)
+        ours.send(str(pid).encode())
+        _, status = os.waitpid(pid, 0)
+        ours.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _import_all() -> None:
+    import llama_client
+
+    own = {module.name for module in pkgutil.walk_packages(llama_client.__path__, "llama_client.")}
+    for name in [*_MODULES, *sorted(own - _LEFT_OUT)]:
+        importlib.import_module(name)
+
+
+def _become(request: dict[str, Any]) -> None:
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["folder"])
+    time.tzset()
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "")
+    sys.argv[1:] = request["arguments"]
+
+
+if __name__ == "__main__":
+    _import_all()
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as theirs:
+        begun = _serve(theirs)
+    if begun is not None:
+        _become(begun)
+        runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
