@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
@@ -19,6 +20,9 @@ from llama_client.providers.services import SERVICES
 # OpenMP reads it when the engine is loaded.
 os.environ["OMP_WAIT_POLICY"] = "passive"
 
+# matplotlib looks for fonts once, and not once for each test's home.
+os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "llama-client-tests-matplotlib")
+
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 _LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
@@ -27,6 +31,16 @@ _USER_STORE = ModelStore.of_user()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--over-httpx", action="store_true", help='run with [http] wire = "httpx"')
+    parser.addoption("--long", action="store_true", help="run the tests marked `long` too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,12 @@ from llama_client.providers.gguf.store import ModelStore
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
-each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+_LONG = ("lora_adapter",)
+each = pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, marks=pytest.mark.long if path.stem in _LONG else []) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 
 
 def top_of(example: Path) -> str:

@@ -18,6 +18,16 @@ from tests.wire.server import ReplayServer
 # Of some hundreds in each scenario; the long form takes all of them.
 _PLACES = 10
 _MOST_AWAITS = 40
+_IN_SHORT = (
+    "call",
+    "stream",
+    "stream that is dropped",
+    "fallback",
+    "hedge",
+    "over httpx",
+    "in a loop",
+    "hedged in a loop",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +38,9 @@ def _with_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
 # What an interrupt cuts off between two steps, Python tells of: sockets, and coroutines that nothing awaits.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:coroutine:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in _IN_SHORT else pytest.mark.long) for name in SCENARIOS]
+)
 def test_an_interrupt_anywhere_leaves_nothing_in_flight_and_all_of_it_in_the_books(name: str) -> None:
     result = run(name, most=_PLACES)
     assert result.problems == []
@@ -78,8 +90,15 @@ async def _read(client: AsyncLlamaClient, model: list[str]) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", [asyncio.CancelledError, KeyboardInterrupt, None])
-@pytest.mark.parametrize("work", [_ask, _read])
-@pytest.mark.parametrize("is_hedged", [False, True])
+@pytest.mark.parametrize(
+    ("work", "is_hedged"),
+    [
+        (_ask, True),
+        (_read, False),
+        pytest.param(_ask, False, marks=pytest.mark.long),
+        pytest.param(_read, True, marks=pytest.mark.long),
+    ],
+)
 def test_a_coroutine_that_ends_at_any_of_its_awaits_leaves_nothing(
     how: type[BaseException] | None, work: Any, is_hedged: bool, tmp_path: Path
 ) -> None:

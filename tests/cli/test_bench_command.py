@@ -309,6 +309,7 @@ def test_its_calls_are_nobodys_traffic(clean_home: Path, server: ReplayServer, m
         assert client.costs.traffic().calls == 0
 
 
+@pytest.mark.long
 def test_a_model_in_this_process_needs_no_word_and_tells_its_limits(config_file: Path) -> None:
     ran: Ran = run("bench", "laptop/default", *BRIEF[:-1], "3", "--ignore-eos", "--model", "llama-3.2-1b", "--json")
     assert ran.code == 0

@@ -25,11 +25,9 @@ HOSTILE = "\x1b]0;owned\x07[red]x\u202e:cat:"
 
 
 @pytest.fixture(autouse=True)
-def ledger(clean_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ledger(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a ledger that is switched on and empty, which the configuration in the working folder names."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
-    # matplotlib looks for fonts once, and not once for each test's home.
-    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
     file = clean_home / "work" / "ledger.db"
     (clean_home / "work" / "llama-client.toml").write_text(
         "[ledger]\nurl = 'sqlite:///ledger.db'\n[providers.a]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n",

@@ -18,12 +18,6 @@ PRICED = ("--api-input", "0.88", "--api-output", "0.88")
 WORKED = ("--tokens-per-second", "4205", "--slo-derate", "0.6", "--max-utilisation", "0.85", "--output-share", "0.5")
 
 
-@pytest.fixture(autouse=True)
-def _nobody(clean_home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    # matplotlib looks for fonts once, and not once for each test's home.
-    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
-
-
 def document(*arguments: str) -> Any:
     done = run("crossover", *arguments, "--json")
     assert (done.code, done.err) == (0, "")

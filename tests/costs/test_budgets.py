@@ -109,7 +109,7 @@ def test_what_was_not_needed_is_there_for_others(ledger_url: str) -> None:
     assert Counter(type(each).__name__ for each in outcomes) == {"ChatCompletion": 9, "BudgetExceededError": 3}
 
 
-@pytest.mark.parametrize("usd", [0.001, 0.035])
+@pytest.mark.parametrize("usd", [pytest.param(0.001, marks=pytest.mark.long), 0.035])
 def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid: ReplayServer) -> None:
     config = configuration(ledger_url, paid, budgets=[budget(usd)])
     outcomes = Counter(in_processes(config, processes=8, calls=5, threads=5))

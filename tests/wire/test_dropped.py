@@ -109,7 +109,7 @@ def in_time(work: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", ["builtin", pytest.param("httpx", marks=pytest.mark.long)])
 def test_a_stream_that_is_collected_where_a_lock_is_held_hangs_nothing(
     wire: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
