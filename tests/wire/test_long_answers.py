@@ -247,7 +247,10 @@ HOSTILE = {
 }
 
 
-@each_mode
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=pytest.mark.long if mode in ("call-async", "stream-sync") else []) for mode in MODES],
+)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_bodies_stay_within_the_bound_of_memory(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = 4 * MIB
