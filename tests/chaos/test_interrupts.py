@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,11 @@ _IN_SHORT = (
 
 
 @pytest.fixture(autouse=True)
-def _with_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_a_ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
+    yield
+    # What was cut off complains here, and not in another test.
+    gc.collect()
 
 
 # What an interrupt cuts off between two steps, Python tells of: sockets, and coroutines that nothing awaits.

@@ -171,7 +171,7 @@ def test_a_legal_answer_is_the_same_on_each_wire(
     server, wires = replay
     for http in answers:
         script = Answer(cut(http.content), "close" if http.ends else "keep")
-        server.answer(script, script, script)
+        server.always(script)
         sync, asynchronous, over_httpx = wires.results()
         assert sync == asynchronous
         assert isinstance(sync, Received)
@@ -192,8 +192,7 @@ def test_half_an_answer_is_a_failure_on_each_wire(
     server, wires = replay
     part = http.content[: min(at, max(len(http.content) - 1, 0))]
     script = Answer(cut(part) if part else (), "reset" if reset else "close")
-    # Where its end comes as a reset, the bytes before it may be lost.
-    server.answer(*[script] * 6)
+    server.always(script)
     sync, asynchronous, over_httpx = wires.results()
     assert sync == asynchronous
     if isinstance(sync, Received):

@@ -237,6 +237,10 @@ class ReplayServer:
         """Puts answers at the end of the queue."""
         self._queue.extend(answers)
 
+    def always(self, answer: Answer) -> None:
+        """Gives this answer from now on, however often it is asked."""
+        self._answers = lambda _: answer
+
     @property
     def open_connections(self) -> int:
         """The connections that neither side has closed."""
