@@ -189,9 +189,24 @@ async def _within(result: Awaitable[T], waits: AsyncWaits) -> T:
                 waits.sending()
                 if task.done() or not await waits.akeeps_waiting():
                     raise
+    except Exception as error:
+        # The frames of aiohttp hold the headers, and with them the key.
+        _leave_frames(error)
+        raise
     finally:
         if not is_handed_over:
             await _drop(task)
+
+
+def _leave_frames(error: BaseException) -> None:
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            left += [each.__cause__, each.__context__]
 
 
 async def _drop(task: asyncio.Future[Any]) -> None:
