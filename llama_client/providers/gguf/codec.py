@@ -8,6 +8,9 @@ from typing import Any
 
 from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
+from llama_client.providers.gguf.call_arguments import repaired_arguments
+from llama_client.providers.gguf.chat_template import SHAPING_FIELDS, is_refusal, said_by
+from llama_client.providers.gguf.tool_calling import ToolCalling, demand
 from llama_client.providers.services import Quirks
 from llama_client.providers.wire.errors import error_from_llama_cpp
 from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
@@ -15,6 +18,7 @@ from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAME
 from llama_client.providers.wire.openai_codec import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
+from llama_client.types.messages import AssistantMessage
 from llama_client.types.request import ChatRequest
 
 _NOT_HERE = {"max_completion_tokens", "service_tier", "user", "stream_options", "extra_headers"}
@@ -54,6 +58,8 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
 def require_messages(call: ProviderCall) -> None:
     """Checks what depends neither on the model nor on its template."""
     require_known(call, _QUIRKS)
+    if any(isinstance(message, AssistantMessage) and message.tool_calls for message in call.request.messages):
+        messages_to(call)
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
@@ -75,7 +81,13 @@ def messages_to(call: ProviderCall) -> list[dict[str, Any]]:
     for message in messages:
         if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
             message["role"] = "system"
+    repaired_arguments(call, messages)
     return messages
+
+
+def shaping_of(body: dict[str, Any]) -> dict[str, Any]:
+    """What decides, beside the messages, which prompt the model's template makes."""
+    return {name: body[name] for name in SHAPING_FIELDS if name in body}
 
 
 def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -84,11 +96,14 @@ def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, An
     It has no messages; see `messages_to`.
     """
     wanted = request.n or 1
-    for done in range(0, wanted, n_parallel):
-        size = min(wanted - done, n_parallel)
+    # An answer that is not of the expected form ends all of its group.
+    most = 1 if request.tools else n_parallel
+    for done in range(0, wanted, most):
+        size = min(wanted - done, most)
         body = {**(request.extra_body or {}), **body_of(request, _SAME_NAME)}
         if "tools" in body:
             body["tools"] = tools_of(body["tools"], _QUIRKS)
+            demand(body, request)
         if request.seed is not None:
             body["seed"] = (request.seed + done) % _SEEDS
         if request.logprobs:
@@ -109,6 +124,8 @@ class Decoder:
     def __init__(self, call: ProviderCall, model_name: str) -> None:
         self._call = call
         self._model_name = model_name
+        self._tools = ToolCalling(call)
+        self._progress: dict[str, Any] = {}
         self.begin_group(0, 1)
         self._usages: list[Usage] = []
         self._last: ChatCompletionChunk | None = None
@@ -116,27 +133,58 @@ class Decoder:
     def begin_group(self, first_index: int, choices: int) -> None:
         """`first_index`: of the group's choices, each group of which the engine counts from 0."""
         self._first_index = first_index
+        self._tools.begin_group()
         answer = HttpAnswer(200, {}, b"", 0.0)
         self._reader = ChunkReader(answer, self._call, lambda choice, _: choice.get("logprobs"), choices=choices)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a part of the answer has come that cannot be passed on yet."""
+        return self._tools.is_holding
+
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
-        """None for a chunk with only progress or only usage."""
+        """None for a chunk with only progress or only usage, and where all of it is held."""
         if "error" in body:
-            raise error_from_llama_cpp(body["error"])
+            raise self._failure(body["error"])
         if "prompt_progress" in body:
+            self._progress = body["prompt_progress"]
             return None
+        if "unparsed" in body:
+            body = self._unparsed(body["unparsed"])
         self._call.facts.bodies.append(body)
         chunk = self._reader.chunk({**body, "model": self._model_name})
         self._last = chunk
         if chunk.usage is not None:
             self._usages.append(chunk.usage)
             chunk.usage = None
+        is_shown = self._tools.take(chunk)
         for choice in chunk.choices:
             choice.index += self._first_index
             if choice.logprobs:
                 for token in choice.logprobs.content or ():
                     token.top_logprobs = token.top_logprobs[: self._call.request.top_logprobs or 0]
-        return chunk if chunk.choices else None
+        return chunk if chunk.choices and is_shown else None
+
+    def _failure(self, error: dict[str, Any]) -> ProviderError:
+        message = str(error.get("message", ""))
+        if self._call.request.tools and message.startswith(NO_SAMPLERS):
+            return self._call.unsupported("tools", f"llama.cpp makes no grammar of them with this model ({message})")
+        return error_from_llama_cpp(error)
+
+    def _unparsed(self, unparsed: dict[str, Any]) -> dict[str, Any]:
+        """An answer that is not of the form which the template has for answers, as a chunk with its text."""
+        prompt, cached, most = self._progress.get("total"), self._progress.get("cache"), self._call.request.max_tokens
+        usage: dict[str, Any] | None = None
+        is_cut = unparsed["is_full"]
+        if isinstance(prompt, int):
+            # The slot has the prompt and all of the answer but its last token.
+            written = unparsed["slot_tokens"] - prompt + 1
+            is_cut = is_cut or (most is not None and written >= most)
+            usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+            if isinstance(cached, int):
+                usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        choice = self._tools.as_answer(unparsed["text"], 0, "length" if is_cut else "stop")
+        return {"choices": [choice], "usage": usage}
 
     def usage_chunk(self) -> ChatCompletionChunk | None:
         """The last chunk of the answer: the usage of all choices, the prompt counted once."""
@@ -145,8 +193,21 @@ class Decoder:
         return self._last.model_copy(update={"choices": [], "usage": _sum(self._usages)})
 
 
+# How llama.cpp's message begins where it cannot use the grammar that it made itself.
+NO_SAMPLERS = "Failed to initialize samplers"
+
+
+def is_refused_beginning(body: dict[str, Any]) -> bool:
+    """Whether an answer cannot go on from the beginning that it was given."""
+    return "error" in body and str(body["error"].get("message", "")).startswith(NO_SAMPLERS)
+
+
 def library_failure(error: Exception) -> ProviderError:
     """Our error for an exception of xllamacpp: ValueError for a bad request, RuntimeError for everything else."""
+    if is_refusal(str(error)):
+        return UnsupportedFeatureError(
+            f"the model's chat template refuses the messages: {said_by(str(error))}", param="messages"
+        )
     if isinstance(error, ValueError | TypeError):
         return BadRequestError(f"llama.cpp refused the request: {error}")
     if "image input is not supported" in str(error):

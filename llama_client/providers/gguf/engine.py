@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import queue
@@ -26,6 +27,7 @@ from pydantic import TypeAdapter
 from llama_client.clock import Deadline
 from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoadError, OverloadedError
 from llama_client.providers.base import AttemptFacts
+from llama_client.providers.gguf.chat_template import ChatTemplate
 from llama_client.providers.gguf.header import GgufHeader, read_header, unusable
 
 # The context without `n_ctx`: enough for a long chat, and 1 GiB of cache for an 8B model.
@@ -58,11 +60,43 @@ def _load_server(options: EngineOptions, api_key: str) -> Any:
     parameters = _parameters(xllamacpp, options, n_ctx, verbosity=_SILENT)
     parameters.api_keys = [api_key]
     try:
-        return xllamacpp.Server(parameters)
+        with _TEXTS_OF_SLOTS:
+            return xllamacpp.Server(parameters)
     except Exception as error:
         # The library's message is the same in all cases: "Failed to init server, please check the input params."
         reason = _diagnose(options, n_ctx) or "llama.cpp refused it without a reason"
         raise unusable(options.model_path, reason) from error
+
+
+class _TextsOfSlots:
+    """While a server is made: it then tells what its slots have written, of which it has no other parameter."""
+
+    _VARIABLE = "LLAMA_SERVER_SLOTS_DEBUG"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: str | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before = os.environ.get(self._VARIABLE)
+                os.environ[self._VARIABLE] = "1"
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            if self._before is None:
+                os.environ.pop(self._VARIABLE, None)
+            else:
+                os.environ[self._VARIABLE] = self._before
+
+
+_TEXTS_OF_SLOTS = _TextsOfSlots()
 
 
 def _library() -> Any:
@@ -162,6 +196,11 @@ _CLOSE_WAIT_S = 10.0
 # Chunks that come more than twice as quickly reach the reader together, after so long: too soon for people to see.
 _GATHERING_S = 0.03
 _LOOPBACK_TIMEOUT_S = 10.0
+# Words of llama.cpp's error where an answer is not of the form that the template has for answers.
+_UNPARSED = "does not match the expected"
+# A parameter that has no effect here, as the context is never shifted. `/slots` tells it, and so which slot is whose.
+_TAG = "n_discard"
+_tags = itertools.count(1)
 
 Body = dict[str, Any]
 
@@ -205,6 +244,8 @@ class Engine:
         self.n_ctx = int(properties["default_generation_settings"]["n_ctx"])
         self.template_abilities: dict[str, bool] = properties.get("chat_template_caps", {})
         self.sees_images = bool(properties.get("modalities", {}).get("vision"))
+        render = partial(self.request_server, "POST", "/apply-template")
+        self.template = ChatTemplate(render, self.template_abilities)
 
     def request_server(self, method: str, path: str, body: Body | None = None) -> Any:
         """Requests what the library offers only through its loopback server; only this process has the key."""
@@ -214,6 +255,22 @@ class Engine:
             headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             return json.loads(connection.getresponse().read())
+
+    def count_tokens(self, body: Body) -> int | None:
+        """The tokens of a body's prompt, by the model's own template and tokenizer; None: it is refused."""
+        counted = self.request_server("POST", "/chat/completions/input_tokens", body)
+        tokens = counted.get("input_tokens")
+        return tokens if isinstance(tokens, int) else None
+
+    def _written(self, tag: int) -> Body | None:
+        """What the slot of a generation has written; None: unknown."""
+        try:
+            slots = self.request_server("GET", "/slots")
+            slot = next(each for each in slots if each.get("params", {}).get(_TAG) == tag)
+            tokens = slot["n_prompt_tokens"]
+            return {"text": slot["generated"], "slot_tokens": tokens, "is_full": tokens + 1 >= slot["n_ctx"]}
+        except (OSError, ValueError, KeyError, StopIteration, http.client.HTTPException):
+            return None
 
     def start(self, generation: Generation) -> None:
         """Queues a generation; it starts when its slots are free, in the order of arrival."""
@@ -278,7 +335,12 @@ class Engine:
                 generation.deliver(OverloadedError(f"cannot start a thread for the request: {error}"))
 
     def _run(self, generation: Generation, server: Any) -> None:
+        tag, unparsed = next(_tags), list[Body]()
+
         def receive(chunk: Body) -> bool:
+            if "error" in chunk and _UNPARSED in str(chunk["error"].get("message")):
+                unparsed.append(chunk)
+                return True
             if generation.held_back is not None:
                 generation.held_back.append(chunk)
             elif not generation.cancelled:
@@ -292,12 +354,16 @@ class Engine:
         failure: Exception | None = None
         try:
             if not generation.cancelled:
-                server.handle_chat_completions(generation.body, receive)
+                server.handle_chat_completions({**generation.body, _TAG: tag}, receive)
         except Exception as error:  # noqa: BLE001 - raised in the reader's thread
             failure = error
         del server
         if generation.held_back:
             generation.deliver(generation.held_back)
+        if unparsed and not generation.cancelled:
+            # While the slot is still its own.
+            written = self._written(tag)
+            generation.deliver(unparsed[0] if written is None else {"unparsed": written})
         with self._lock:
             self._running.discard(generation)
             if not self._closed:
