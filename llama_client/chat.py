@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llama_client.costs.api import CostSource
     from llama_client.providers.registry import Providers
     from llama_client.routing.billing import Reserver
+    from llama_client.routing.candidate import Candidate
     from llama_client.routing.concurrency import ClosingEvent
     from llama_client.routing.drive import Call
     from llama_client.routing.plan import Backoff
@@ -133,24 +134,24 @@ class CallContext(OfThisProcess):
         return await asyncio.to_thread(check, *arguments)
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
-        from llama_client.routing.request_size import RequestSize
         from llama_client.types.report import TokenCount
 
         params = {"messages": _as_messages(messages), "model": model}
-        size = RequestSize(self._checked(params, stream=False, form=None)[0])
+        candidate = self._first_able(*self._checked(params, stream=False, form=None))
+        counted, size = candidate.counted_tokens, candidate.size
+        if counted is not None:
+            return TokenCount(tokens=counted, most_tokens=counted, status="exact")
         return TokenCount(tokens=round(size.input_tokens), most_tokens=size.most_input_tokens)
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
         """What the call would cost at the first target of its list that can take it."""
-        from llama_client.routing.billing import longest_answer, worst_case
+        from llama_client.routing.billing import longest_answer, most_prompt_tokens, worst_case
         from llama_client.types.report import CostEstimate
 
         params = {"messages": _as_messages(messages), "model": model, "max_tokens": max_tokens}
         request, choices = self._checked(params, stream=False, form=None)
         router, providers, rules = self.router, self.providers, self.config.routing
-        candidates = router.candidates(choices, request)
-        able = (each for each in candidates if each.is_supported(may_drop=rules.drop_unsupported))
-        candidate = next(able, candidates[0])
+        candidate = self._first_able(request, choices)
         target, size = candidate.target, candidate.size
         now = self.clock.wall()
         price = router.prices.price(
@@ -159,7 +160,8 @@ class CallContext(OfThisProcess):
         longest = longest_answer(candidate, providers)
         timeout_s = rules.deadline_s if request.timeout is None else request.timeout
         context = providers.context_tokens(target.provider_name, target.model)
-        worst = worst_case(price, candidate.request, size, longest, timeout_s, context)
+        prompt = candidate.counted_tokens or most_prompt_tokens(size, context)
+        worst = worst_case(price, candidate.request, prompt, longest, timeout_s)
         known: dict[str, Any] = {}
         if price is not None and price.is_nothing:
             known = {"usd": Decimal(0), "most_usd": Decimal(0), "status": "free"}
@@ -168,11 +170,20 @@ class CallContext(OfThisProcess):
             known = {"usd": router.expected_usd(candidate), "most_usd": most_usd, "status": "estimated"}
         return CostEstimate(
             target=target.name,
-            input_tokens=round(size.input_tokens),
+            input_tokens=candidate.counted_tokens or round(size.input_tokens),
             output_tokens=round(size.output_tokens(candidate.health.usual_output_tokens)),
             source=None if price is None else price.origin.source,
             **known,
         )
+
+    def _first_able(self, request: ChatRequest, choices: list[TargetList]) -> Candidate:
+        """The first target that can take a call, which has counted its prompt where it can."""
+        candidates = self.router.candidates(choices, request)
+        may_drop = self.config.routing.drop_unsupported
+        candidate = next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
+        if candidate.counts_tokens:
+            candidate.count_tokens()
+        return candidate
 
     def _checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None

@@ -455,7 +455,7 @@ class LlamaClient(_BaseClient):
     def count_tokens(
         self, messages: str | Sequence[Mapping[str, object] | Message], model: str | Sequence[str] | None = None
     ) -> TokenCount:
-        """How many tokens a prompt has, estimated by its bytes before anything is sent.
+        """How many tokens a prompt has, before anything is sent: exact for a loaded GGUF model, else by its bytes.
 
         Args:
             messages: A text, or a list of messages.

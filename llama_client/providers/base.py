@@ -220,6 +220,22 @@ class Provider(Protocol):
         """
         return False
 
+    def counts_tokens(self, model: str) -> bool:
+        """Whether `count_tokens` can tell the number of a prompt's tokens now, which takes it a moment.
+
+        Args:
+            model: The provider's own model id.
+        """
+        return False
+
+    def count_tokens(self, call: ProviderCall) -> int | None:
+        """The exact number of a prompt's tokens, as this machine can tell it; None: unknown. Blocks for a moment.
+
+        Args:
+            call: The request.
+        """
+        return None
+
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         """The answer, blocking.
 

@@ -172,7 +172,8 @@ class Reserver(NamedTuple):
             most = None
         context = self.providers.context_tokens(target.provider_name, target.model)
         prices = self._prices(candidate, at)
-        cases = [worst_case(price, request, size, most, step.timeout_s, context) for price in prices]
+        prompt = candidate.counted_tokens or most_prompt_tokens(size, context)
+        cases = [worst_case(price, request, prompt, most, step.timeout_s) for price in prices]
         known = [case for case in cases if case is not None]
         worst = max(known, key=lambda case: case.usd) if len(known) == len(cases) else None
         limits = self.budgets.limits(target.provider_name, tags, at)
@@ -200,19 +201,18 @@ def longest_answer(candidate: Candidate, providers: Providers) -> int | None:
     return max(limit, overrun) if most is None and limit is not None else most
 
 
+def most_prompt_tokens(size: RequestSize, context_tokens: int | None) -> int | None:
+    """The upper bound of a prompt's tokens; None: unknown."""
+    return size.most_input_tokens if size.is_bounded else context_tokens
+
+
 @exactly
 def worst_case(
-    price: Price | None,
-    request: ChatRequest,
-    size: RequestSize,
-    most_output_tokens: int | None,
-    timeout_s: float,
-    context_tokens: int | None,
+    price: Price | None, request: ChatRequest, tokens: int | None, most_output_tokens: int | None, timeout_s: float
 ) -> WorstCase | None:
-    """The most that an attempt can cost; None: unknown."""
+    """The most that an attempt with so many tokens of its prompt can cost; None: unknown."""
     if isinstance(price, HourPrice):
         return WorstCase(price.usd(timeout_s), Decimal(0), None) if timeout_s < float("inf") else None
-    tokens = size.most_input_tokens if size.is_bounded else context_tokens
     if price is None or most_output_tokens is None or tokens is None:
         return None
     choices = request.n or 1

@@ -48,6 +48,8 @@ class Candidate:
         self.warnings: list[str] = []
         # Of the fields that the package chooses, those that the target's server refuses.
         self.refused: frozenset[str] = frozenset()
+        # Of its prompt, by the target's own count; None: it does not tell.
+        self.counted_tokens: int | None = None
         self.is_budgeted = False
         self.is_free = False
         self.tries = 0
@@ -73,6 +75,17 @@ class Candidate:
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         following.refused = self.refused
         return following
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether `count_tokens` has more to tell than what is known, which takes it a moment."""
+        return self.counted_tokens is None and self.target.provider.counts_tokens(self.target.model)
+
+    def count_tokens(self) -> None:
+        """Asks the target how many tokens its prompt has."""
+        target = self.target
+        call = ProviderCall(self.request, target.provider_name, target.model, "", None, AttemptFacts())
+        self.counted_tokens = target.provider.count_tokens(call)
 
     def exclude(self, error: LlamaClientError) -> None:
         self.error = error

@@ -153,6 +153,8 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
         case Wait(seconds, event) if event is not None:
             wait_for_event(event, seconds)
         case Reserve():
+            if step.candidate.counts_tokens:
+                step.candidate.count_tokens()
             return record.reserve(step).wait()
         case Skip():
             record.skipped(step)
@@ -173,6 +175,10 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
         case Wait(seconds, event) if event is not None:
             await await_event(event, seconds)
         case Reserve():
+            if step.candidate.counts_tokens:
+                import asyncio
+
+                await asyncio.to_thread(step.candidate.count_tokens)
             return await record.reserve(step).wait_async()
         case Skip():
             record.skipped(step)

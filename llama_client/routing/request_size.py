@@ -49,8 +49,24 @@ class RequestSize:
     @property
     def _text_bytes(self) -> int:
         # Not a `cached_property`, which takes a lock in Python 3.11.
-        if self._known_text_bytes is not None:
-            return self._known_text_bytes
+        if self._known_text_bytes is None:
+            text = self._text()
+            self._known_text_bytes = len(text) if text.isascii() else len(text.encode())
+        return self._known_text_bytes
+
+    @property
+    def _most_text_bytes(self) -> int:
+        """The bytes of the text, or of its longest normal form: vocabularies may normalise first (Qwen's to NFC)."""
+        text = self._text()
+        if text.isascii():
+            return len(text)
+        import unicodedata
+
+        # NFC and NFKC are never longer: no composed character has more bytes than its parts.
+        return max(self._text_bytes, *(len(unicodedata.normalize(form, text).encode()) for form in ("NFD", "NFKD")))
+
+    def _text(self) -> str:
+        """All texts of the prompt."""
         request = self._request
         texts = []
         for message in request.messages:
@@ -71,9 +87,7 @@ class RequestSize:
                         texts += [call.function.name, call.function.arguments]
         if request.tools:
             texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
-        text = "".join(texts)
-        self._known_text_bytes = len(text) if text.isascii() else len(text.encode())
-        return self._known_text_bytes
+        return "".join(texts)
 
     @property
     def plain_parameters(self) -> frozenset[str] | None:
@@ -106,7 +120,7 @@ class RequestSize:
         form = self._request.response_format
         schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
         own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
-        return self._text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._media
+        return self._most_text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._media
 
     @property
     def least_input_tokens(self) -> float:

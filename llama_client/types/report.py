@@ -16,15 +16,17 @@ class TokenCount(AnswerModel):
     """The number of tokens of a prompt.
 
     Attributes:
-        tokens: The estimate.
-        most_tokens: The upper bound, which budgets use: a token has at least one byte. Files, videos and sounds, which
-            have no known bound, count in it as images do; a budget takes the model's context for them.
-        status: `estimated`: from the prompt's bytes, without a tokenizer.
+        tokens: The number, or the estimate.
+        most_tokens: The upper bound, which budgets use: a token has at least one byte, of the text or of the longest of
+            its Unicode normal forms, which some vocabularies use. Files, videos and sounds, which have no known bound,
+            count in it as images do; a budget takes the model's context for them. Where the count is exact, the same.
+        status: `exact`: by the model's own chat template and tokenizer, for a GGUF model that is loaded; `estimated`:
+            from the prompt's bytes, without a tokenizer.
     """
 
     tokens: int
     most_tokens: int
-    status: Literal["estimated"] = "estimated"
+    status: Literal["exact", "estimated"] = "estimated"
 
 
 class CostEstimate(AnswerModel):

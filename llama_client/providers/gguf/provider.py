@@ -17,23 +17,19 @@ from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
-from llama_client.providers.gguf.chat_template import Plan
 from llama_client.providers.gguf.codec import (
     PARAMETERS,
     Decoder,
-    bodies,
     capabilities,
     is_refused_beginning,
     library_failure,
-    messages_to,
     require_messages,
     require_values,
-    shaping_of,
 )
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
+from llama_client.providers.gguf.prompt import Prompt
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
-from llama_client.providers.gguf.tool_calling import demands_a_call
 from llama_client.providers.wire.openai_codec import has_remote_images
 from llama_client.reaper import Hold, Reaper
 from llama_client.types.completion import ChatCompletionChunk
@@ -85,6 +81,14 @@ class GgufProvider(Provider):
     def continues(self, model: str) -> bool:
         return True
 
+    def counts_tokens(self, model: str) -> bool:
+        return self._known(model) is not None
+
+    def count_tokens(self, call: ProviderCall) -> int | None:
+        """By the model's own template and tokenizer, where it is loaded: it is not loaded for that."""
+        model = self._known(call.model)
+        return None if model is None else Prompt(call, model.lease.engine).count()
+
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         try:
             self._running.add(call.facts)
@@ -109,8 +113,8 @@ class GgufProvider(Provider):
                 model = self._wait(self._load(call.model), deadline, call)
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
-            if answer.has_new_form:
-                answer.learn()
+            if answer.prompt.has_new_form:
+                answer.prompt.learn()
             for body, slots in answer.groups():
                 with contextlib.closing(answer.run(body, slots)) as raw_chunks:
                     for raw in raw_chunks:
@@ -130,8 +134,8 @@ class GgufProvider(Provider):
                 model = await self._await(self._load(call.model), deadline)
         answer = _Answer(call, model, deadline, self._clock)
         with answer.translated_failures():
-            if answer.has_new_form:
-                await asyncio.to_thread(answer.learn)
+            if answer.prompt.has_new_form:
+                await asyncio.to_thread(answer.prompt.learn)
             for body, slots in answer.groups():
                 async with contextlib.aclosing(answer.arun(body, slots)) as raw_chunks:
                     async for raw in raw_chunks:
@@ -297,62 +301,30 @@ class _Answer:
             deadline.restart(first_content_s)
         capabilities(self._engine.template_abilities).require(call)
         require_values(call, sees_images=self._engine.sees_images)
-        self._messages = messages_to(call)
-        self._bodies = list(bodies(call.request, self._engine.n_parallel))
-        self._shaping = shaping_of(self._bodies[0][0])
-        self._demands_call = demands_a_call(call.request) and call.request.response_format is None
-        self._plan: Plan | None = None
+        self.prompt = Prompt(call, self._engine)
         # Whether the answer was begun for the model, and whether llama.cpp did not take that.
         self._is_begun = self._cannot_begin = False
 
-    @property
-    def has_new_form(self) -> bool:
-        """Whether `learn` must be called first: it is not known yet what the template does with such a conversation."""
-        template = self._engine.template
-        if self._demands_call and not template.knows_beginning(self._shaping):
-            return True
-        return template.plan(self._messages, self._shaping) is None
-
-    def learn(self) -> None:
-        """Blocks for some milliseconds."""
-        template = self._engine.template
-        self._plan = template.learn(self._messages, self._shaping)
-        if self._demands_call and not template.knows_beginning(self._shaping):
-            template.learn_beginning(self._shaping)
-
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
-        messages = self._written_messages()
-        for body, choices in self._bodies:
+        messages = self.prompt.messages()
+        for body, choices in self.prompt.bodies:
             for begun in self._beginnings():
                 self.decoder.begin_group(first_index, choices)
                 self._asked_at = self._clock.monotonic()
                 yield {**body, "messages": [*messages, *begun]}, choices
             first_index += choices
 
-    def _written_messages(self) -> list[Body]:
-        """The messages as the template takes them."""
-        plan = self._plan or self._engine.template.plan(self._messages, self._shaping)
-        if plan is None:
-            return self._messages
-        if plan.refusal is not None:
-            raise self._call.unsupported("messages", f"{plan.refusal}; write them otherwise, or list another target")
-        for rewrite in plan.rewrites:
-            if rewrite.warning is not None:
-                self._call.facts.warn(rewrite.warning)
-        return plan.apply(self._messages)
-
     def _beginnings(self) -> Iterator[list[Body]]:
-        """With what the answer begins: where a call is demanded, with that of a call, so that nothing precedes it."""
-        template, is_new = self._engine.template, self._messages[-1]["role"] != "assistant"
-        beginning = template.call_beginning(self._shaping) if self._demands_call and is_new else None
-        if beginning is not None:
+        """With what the answer begins; again with nothing where llama.cpp does not take that."""
+        begun = self.prompt.beginning()
+        if begun:
             self._is_begun, self._cannot_begin = True, False
-            yield [{"role": "assistant", "content": beginning}]
+            yield begun
             self._is_begun = False
             if not self._cannot_begin:
                 return
-            template.forget_beginning(self._shaping)
+            self.prompt.forget_beginning()
         yield []
 
     def run(self, body: Body, slots: int) -> Generator[Body | Generation]:
