@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_client.types.media import is_medium, texts_in, texts_in_extra
 from llama_client.types.messages import ImagePart
@@ -51,22 +51,24 @@ class RequestSize:
         # Not a `cached_property`, which takes a lock in Python 3.11.
         if self._known_text_bytes is None:
             text = self._text()
-            self._known_text_bytes = len(text) if text.isascii() else len(text.encode())
+            tools = len(json.dumps(self._tools())) if self._request.tools else 0
+            self._known_text_bytes = tools + (len(text) if text.isascii() else len(text.encode()))
         return self._known_text_bytes
 
     @property
     def _most_text_bytes(self) -> int:
-        """The bytes of the text, or of its longest normal form: vocabularies may normalise first (Qwen's to NFC)."""
-        text = self._text()
-        if text.isascii():
-            return len(text)
-        import unicodedata
+        form, most = self._request.response_format, _most_bytes(self._text())
+        forms = [] if form is None else [form.model_dump(mode="json")]
+        # Templates write other letters as they are, or as JSON's escapes.
+        for shown in (*([self._tools()] if self._request.tools else []), *forms):
+            most += max(len(json.dumps(shown)), _most_bytes(json.dumps(shown, ensure_ascii=False)))
+        return most
 
-        # NFC and NFKC are never longer: no composed character has more bytes than its parts.
-        return max(self._text_bytes, *(len(unicodedata.normalize(form, text).encode()) for form in ("NFD", "NFKD")))
+    def _tools(self) -> list[dict[str, Any]]:
+        return [tool.model_dump(exclude_none=True) for tool in self._request.tools or ()]
 
     def _text(self) -> str:
-        """All texts of the prompt."""
+        """All texts of the messages."""
         request = self._request
         texts = []
         for message in request.messages:
@@ -85,8 +87,6 @@ class RequestSize:
                     texts += [call.id, *texts_in_extra(call)]
                     if call.function is not None:
                         texts += [call.function.name, call.function.arguments]
-        if request.tools:
-            texts.append(json.dumps([tool.model_dump(exclude_none=True) for tool in request.tools]))
         return "".join(texts)
 
     @property
@@ -117,10 +117,8 @@ class RequestSize:
     @property
     def most_input_tokens(self) -> int:
         """The upper bound of the prompt's tokens, where it `is_bounded`: a token has a byte or more."""
-        form = self._request.response_format
-        schema_bytes = len(json.dumps(form.model_dump(mode="json"))) if form is not None else 0
         own = _MOST_TOKENS_A_MESSAGE * len(self._request.messages) + _MOST_TOKENS_A_TEMPLATE
-        return self._most_text_bytes + schema_bytes + own + _MOST_TOKENS_AN_IMAGE * self._media
+        return self._most_text_bytes + own + _MOST_TOKENS_AN_IMAGE * self._media
 
     @property
     def least_input_tokens(self) -> float:
@@ -136,3 +134,13 @@ class RequestSize:
         if usual is None:
             usual = _USUAL_OUTPUT_TOKENS if most is None else float(most)
         return choices * (usual if most is None else min(usual, float(most)))
+
+
+def _most_bytes(text: str) -> int:
+    """The bytes of a text, or of its longest normal form: vocabularies may normalise first, as Qwen's do to NFC."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    # NFC and NFKC are never longer: no composed character has more bytes than its parts.
+    return max(len(each.encode()) for each in (text, *(unicodedata.normalize(form, text) for form in ("NFD", "NFKD"))))

@@ -151,13 +151,14 @@ class Decoder:
             return None
         if "unparsed" in body:
             body = self._unparsed(body["unparsed"])
+        written = body.pop("written", None)
         self._call.facts.bodies.append(body)
         chunk = self._reader.chunk({**body, "model": self._model_name})
         self._last = chunk
         if chunk.usage is not None:
             self._usages.append(chunk.usage)
             chunk.usage = None
-        is_shown = self._tools.take(chunk)
+        is_shown = self._tools.take(chunk, None if written is None else written["text"])
         for choice in chunk.choices:
             choice.index += self._first_index
             if choice.logprobs:

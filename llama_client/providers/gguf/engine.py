@@ -266,10 +266,11 @@ class Engine:
         """What the slot of a generation has written; None: unknown."""
         try:
             slots = self.request_server("GET", "/slots")
+            # One that was never used has no parameters.
             slot = next(each for each in slots if each.get("params", {}).get(_TAG) == tag)
             tokens = slot["n_prompt_tokens"]
             return {"text": slot["generated"], "slot_tokens": tokens, "is_full": tokens + 1 >= slot["n_ctx"]}
-        except (OSError, ValueError, KeyError, StopIteration, http.client.HTTPException):
+        except (OSError, ValueError, AttributeError, LookupError, StopIteration, http.client.HTTPException):
             return None
 
     def start(self, generation: Generation) -> None:
@@ -341,6 +342,8 @@ class Engine:
             if "error" in chunk and _UNPARSED in str(chunk["error"].get("message")):
                 unparsed.append(chunk)
                 return True
+            if "tools" in generation.body and _is_cut(chunk):
+                chunk["written"] = self._written(tag)
             if generation.held_back is not None:
                 generation.held_back.append(chunk)
             elif not generation.cancelled:
@@ -371,6 +374,11 @@ class Engine:
         if failure is not None:
             generation.deliver(failure)
         generation.deliver(None)
+
+
+def _is_cut(chunk: Body) -> bool:
+    """Whether a chunk ends an answer at its longest: what might have become a call is not told then."""
+    return any(choice.get("finish_reason") == "length" for choice in chunk.get("choices") or ())
 
 
 class _Inbox:

@@ -84,8 +84,10 @@ class ToolCalling:
     def begin_group(self) -> None:
         self._answers.clear()
 
-    def take(self, chunk: ChatCompletionChunk) -> bool:
+    def take(self, chunk: ChatCompletionChunk, written: str | None = None) -> bool:
         """Takes what is held out of a chunk, and adds what is complete; returns whether anything is left in it.
+
+        `written`: all that the model wrote, where an answer was cut off.
 
         Raises:
             GenerationFailedError: The answer has ended without the call that was demanded.
@@ -100,7 +102,7 @@ class ToolCalling:
             if delta.tool_calls:
                 delta.tool_calls = self._complete(answer, delta.tool_calls) or None
             if choice.finish_reason is not None:
-                self._end(answer, choice)
+                self._end(answer, choice, written)
         has_content = chunk.has_content
         self._has_passed_on = self._has_passed_on or has_content
         return has_content or any(choice.delta.role or choice.finish_reason for choice in chunk.choices)
@@ -141,14 +143,18 @@ class ToolCalling:
                 answer.complete.add(delta.index)
         return complete
 
-    def _end(self, answer: _Answer, choice: ChunkChoice) -> None:
+    def _end(self, answer: _Answer, choice: ChunkChoice, written: str | None) -> None:
+        if written is not None and not (answer.held or answer.complete or answer.reasoning):
+            rest = _rest(written, "", "".join(answer.content))
+            choice.delta.content = (choice.delta.content or "") + rest
+            answer.content.append(rest)
         if self._demands and not answer.complete:
             self._miss(answer, choice.finish_reason)
         # Cut off, which the finish reason tells.
-        rest = [delta for held in answer.held.values() for delta in held.deltas]
+        cut = [delta for held in answer.held.values() for delta in held.deltas]
         answer.held.clear()
-        if rest:
-            choice.delta.tool_calls = [*(choice.delta.tool_calls or ()), *rest]
+        if cut:
+            choice.delta.tool_calls = [*(choice.delta.tool_calls or ()), *cut]
 
     def _miss(self, answer: _Answer, finish_reason: str | None) -> None:
         """The answer has no complete call though one was demanded: told beside what was shown, else instead of it."""

