@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from llama_client.errors import BadRequestError, ProviderError, ServerError, UnsupportedFeatureError
+from llama_client.errors import (
+    BadRequestError,
+    GenerationFailedError,
+    ProviderError,
+    ServerError,
+    UnsupportedFeatureError,
+)
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
 from llama_client.providers.gguf.call_arguments import repaired_arguments
 from llama_client.providers.gguf.chat_template import SHAPING_FIELDS, is_refusal, said_by
-from llama_client.providers.gguf.tool_calling import ToolCalling, demand
+from llama_client.providers.gguf.tool_calling import UNPARSED, ToolCalling, demand
 from llama_client.providers.services import Quirks
 from llama_client.providers.wire.errors import error_from_llama_cpp
 from llama_client.providers.wire.handed_back import messages_of, require_known, tools_of
@@ -170,6 +176,10 @@ class Decoder:
         message = str(error.get("message", ""))
         if self._call.request.tools and message.startswith(NO_SAMPLERS):
             return self._call.unsupported("tools", f"llama.cpp makes no grammar of them with this model ({message})")
+        if UNPARSED in message:
+            # Its text is unknown but for what was passed on.
+            text = self._tools.passed_on
+            return GenerationFailedError(f"llama.cpp failed: {message}", failed_generation=text, retryable=False)
         return error_from_llama_cpp(error)
 
     def _unparsed(self, unparsed: dict[str, Any]) -> dict[str, Any]:

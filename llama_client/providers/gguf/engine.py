@@ -29,6 +29,7 @@ from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoad
 from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.chat_template import ChatTemplate
 from llama_client.providers.gguf.header import GgufHeader, read_header, unusable
+from llama_client.providers.gguf.tool_calling import UNPARSED
 
 # The context without `n_ctx`: enough for a long chat, and 1 GiB of cache for an 8B model.
 DEFAULT_CONTEXT_TOKENS = 8192
@@ -196,8 +197,6 @@ _CLOSE_WAIT_S = 10.0
 # Chunks that come more than twice as quickly reach the reader together, after so long: too soon for people to see.
 _GATHERING_S = 0.03
 _LOOPBACK_TIMEOUT_S = 10.0
-# Words of llama.cpp's error where an answer is not of the form that the template has for answers.
-_UNPARSED = "does not match the expected"
 # A parameter that has no effect here, as the context is never shifted. `/slots` tells it, and so which slot is whose.
 _TAG = "n_discard"
 _tags = itertools.count(1)
@@ -339,7 +338,7 @@ class Engine:
         tag, unparsed = next(_tags), list[Body]()
 
         def receive(chunk: Body) -> bool:
-            if "error" in chunk and _UNPARSED in str(chunk["error"].get("message")):
+            if "error" in chunk and UNPARSED in str(chunk["error"].get("message")):
                 unparsed.append(chunk)
                 return True
             if "tools" in generation.body and _is_cut(chunk):

@@ -10,6 +10,9 @@ from llama_client.providers.base import ProviderCall
 from llama_client.types.completion import ChatCompletionChunk, ChunkChoice, ToolCallDelta
 from llama_client.types.request import ChatRequest, NamedToolChoice
 
+# Words of llama.cpp's error where an answer is not of the form that the template has for answers.
+UNPARSED = "does not match the expected"
+
 
 def demands_a_call(request: ChatRequest) -> bool:
     return request.tool_choice == "required" or isinstance(request.tool_choice, NamedToolChoice)
@@ -80,6 +83,11 @@ class ToolCalling:
     @property
     def is_holding(self) -> bool:
         return any(answer.held for answer in self._answers.values())
+
+    @property
+    def passed_on(self) -> str:
+        """The texts of the current group."""
+        return "".join(part for answer in self._answers.values() for part in answer.content)
 
     def begin_group(self) -> None:
         self._answers.clear()

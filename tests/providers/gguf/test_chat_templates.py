@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,3 +244,19 @@ def test_what_a_model_refuses_is_estimated(models_with_templates: dict[str, Any]
     with LlamaClient(models_with_templates) as client:
         client.ask(ASKED, model="strict/default", max_tokens=1)
         assert client.count_tokens([assistant(SAID), user(ASKED)], "strict/default").status == "estimated"
+
+
+def test_a_budget_sets_aside_what_a_loaded_models_prompt_costs(
+    models_with_templates: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
+    config = {
+        **models_with_templates,
+        "ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}"},
+        "prices": [{"target": "any/default", "input_usd_per_mtok": 1000.0, "output_usd_per_mtok": 1000.0}],
+        # Enough for the bound of the first call's tokens, and then for what the second call really has.
+        "budgets": [{"usd": 0.57, "window": "total"}],
+    }
+    with LlamaClient(config) as client:
+        costs = [client.ask(ASKED, model="any/default", max_tokens=1).cost.usd for _ in range(2)]
+    assert all(usd is not None and 0.01 < usd < 0.03 for usd in costs)

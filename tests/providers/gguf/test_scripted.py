@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import threading
 import time
@@ -26,10 +27,12 @@ from llama_client import (
     AsyncLlamaClient,
     ChatCompletionChunk,
     ContextLengthError,
+    GenerationFailedError,
     InvalidResponseError,
     LlamaClient,
     ServerError,
     StreamInterruptedError,
+    UnsupportedFeatureError,
 )
 from tests.asking import MODES, Asker
 
@@ -144,6 +147,86 @@ def test_tool_calls_in_pieces_become_whole(ask: Asker, script: Script) -> None:
     assert script.asked[0]["tools"] == [WEATHER]
     assert OpenAICompletion.model_validate(reply.to_openai()).choices[0].message.tool_calls
     assert all(OpenAIChunk.model_validate(piece.to_openai()) for piece in ask.chunks)
+
+
+WEATHER_TWICE = [
+    PREAMBLE,
+    tool_call(0, id="a", type="function", function={"name": "weather", "arguments": '{"city": '}),
+    tool_call(0, function={"arguments": '"{Paris}"}'}),
+    tool_call(1, id="b", type="function", function={"name": "weather", "arguments": "{}"}),
+    chunk(finish="tool_calls"),
+]
+
+
+def test_without_parallel_calls_the_first_one_counts(ask: Asker, script: Script) -> None:
+    script.steps = [*WEATHER_TWICE]
+    reply = ask("What is the weather in Paris?", tools=[WEATHER], parallel_tool_calls=False)
+    calls = reply.choices[0].message.tool_calls or []
+    assert [(call.id, call.function.arguments) for call in calls] == [("a", '{"city": "{Paris}"}')]
+    assert [warning.startswith("the model called more than one tool") for warning in reply.warnings] == [True]
+
+
+def test_a_call_is_passed_on_when_it_is_complete(scripted: dict[str, Any], script: Script) -> None:
+    script.steps = [*WEATHER_TWICE]
+    ask = Asker("stream-sync", scripted, [])
+    ask("What is the weather in Paris?", tools=[WEATHER])
+    calls = [call for piece in ask.chunks for call in piece.choices[0].delta.tool_calls or ()]
+    assert [len(piece.choices[0].delta.tool_calls or ()) for piece in ask.chunks] == [0, 2, 1, 0]
+    assert "".join(call.function.arguments or "" for call in calls[:2] if call.function) == '{"city": "{Paris}"}'
+
+
+def test_a_demanded_call_that_is_cut_off_within_a_shown_answer_is_told(ask: Asker, script: Script) -> None:
+    begun = tool_call(0, id="a", type="function", function={"name": "weather", "arguments": '{"city": "Pa'})
+    script.steps = [PREAMBLE, chunk({"content": "Let me see."}), begun, chunk(finish="length")]
+    what = "tool_choice demands a call, and the model completed none within max_tokens=9 (finish reason 'length')"
+    if not ask.streams:
+        with pytest.raises(GenerationFailedError, match=re.escape(what)) as told:
+            ask("What is the weather in Paris?", tools=[WEATHER], tool_choice="required", max_tokens=9)
+        assert told.value.failed_generation == 'Let me see.weather{"city": "Pa'
+        return
+    reply = ask("What is the weather in Paris?", tools=[WEATHER], tool_choice="required", max_tokens=9)
+    assert (reply.text, reply.choices[0].finish_reason, reply.warnings) == ("Let me see.", "length", [what])
+
+
+NO_FORM = "The model produced output that does not match the expected peg-native format"
+UNPARSED = {"error": {"code": 500, "message": NO_FORM, "type": "server_error"}}
+NO_GRAMMAR = {"error": {"code": 400, "message": "Failed to initialize samplers: x", "type": "invalid_request_error"}}
+
+
+def test_an_answer_of_another_form_whose_text_is_unknown_is_a_failed_generation(
+    scripted: dict[str, Any], script: Script
+) -> None:
+    script.steps = [PREAMBLE, chunk({"content": "Once"}), UNPARSED]
+    with LlamaClient({**scripted, "routing": {"retries": 2}}) as client:
+        with pytest.raises(GenerationFailedError, match="expected peg-native") as told:
+            client.ask("Tell me a story.", tools=[WEATHER])
+        assert (told.value.failed_generation, len(told.value.attempts)) == ("Once", 1)
+        assert client.health()["gguf/default"].failures_in_row == 0
+
+
+def test_tools_that_llama_cpp_makes_no_grammar_of_are_not_supported(ask: Asker, script: Script) -> None:
+    script.steps = [NO_GRAMMAR]
+    with pytest.raises(UnsupportedFeatureError, match="no grammar of them") as told:
+        ask("What is the weather in Paris?", tools=[WEATHER])
+    assert (told.value.param, len(told.value.attempts)) == ("tools", 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to generate parser for this template.\n-----\nError: Jinja Exception: roles must alternate",
+        "Cannot have 2 or more assistant messages at the end of the list.",
+    ],
+    ids=["template", "server"],
+)
+def test_messages_that_a_template_refuses_go_to_the_next_target(ask: Asker, script: Script, said: str) -> None:
+    script.steps = [ValueError(said)]
+    with pytest.raises(AllTargetsFailedError) as told:
+        ask("hi", model=["gguf/default", "other/default"])
+    assert [(type(error), getattr(error, "param", None)) for error in told.value.errors] == [
+        (UnsupportedFeatureError, "messages")
+    ] * 2
+    assert said.rpartition("Exception: ")[2] in str(told.value)
 
 
 def test_thinking_is_kept_apart_from_the_answer(ask: Asker, script: Script) -> None:
