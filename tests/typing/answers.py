@@ -223,7 +223,7 @@ def of_timing(it: Timing) -> None:
 def of_token_count(it: TokenCount) -> None:
     assert_type(it.tokens, int)
     assert_type(it.most_tokens, int)
-    assert_type(it.status, Literal["estimated"])
+    assert_type(it.status, Literal["exact", "estimated"])
 
 
 def of_tool_call(it: ToolCall) -> None:

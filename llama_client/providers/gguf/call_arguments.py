@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from llama_client.providers.base import ProviderCall
+from llama_client.types.messages import AssistantMessage
 from llama_client.validation import quoted
 
 # Python's own parser needs much more memory than text.
@@ -21,7 +22,15 @@ _ODD_ESCAPE = re.compile(r"\\[^\"\\/bfnrtu']|\\/")
 _JSON_NAMES: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
-def repaired_arguments(call: ProviderCall, messages: list[dict[str, Any]]) -> None:
+def require_arguments(call: ProviderCall) -> None:
+    """Raises `UnsupportedFeatureError` where the arguments of an earlier call mean no single object."""
+    for number, message in enumerate(call.request.messages):
+        for index, tool_call in enumerate((isinstance(message, AssistantMessage) and message.tool_calls) or ()):
+            if tool_call.function is not None:
+                _read(call, _place(number, index), tool_call.function.arguments)
+
+
+def repair_arguments(call: ProviderCall, messages: list[dict[str, Any]]) -> None:
     """Makes the arguments of all earlier calls JSON objects, with a warning where that was needed.
 
     Raises:
@@ -29,19 +38,26 @@ def repaired_arguments(call: ProviderCall, messages: list[dict[str, Any]]) -> No
     """
     for number, message in enumerate(messages):
         for index, tool_call in enumerate(message.get("tool_calls") or ()):
-            given = tool_call["function"]["arguments"]
-            if _as_object(given) is not None:
-                continue
-            place = f"messages[{number}].tool_calls[{index}].function.arguments"
-            meant = _meant(given)
-            if meant is None:
-                raise call.unsupported(
-                    "messages",
-                    f"{place} is no JSON object, which chat templates need, but {quoted(given)}; correct it, or list "
-                    "another target that takes it",
-                )
-            tool_call["function"]["arguments"] = json.dumps(meant, ensure_ascii=False)
-            call.facts.warn(f"{place} was no JSON object; it was read as one")
+            given, place = tool_call["function"]["arguments"], _place(number, index)
+            read = _read(call, place, given)
+            if read is not given:
+                tool_call["function"]["arguments"] = read
+                call.facts.warn(f"{place} was no JSON object; it was read as one")
+
+
+def _place(message: int, tool_call: int) -> str:
+    return f"messages[{message}].tool_calls[{tool_call}].function.arguments"
+
+
+def _read(call: ProviderCall, place: str, given: str) -> str:
+    """The same text where it is an object, else what it means."""
+    if _as_object(given) is not None:
+        return given
+    meant = _meant(given)
+    if meant is None:
+        why = f"{place} is no JSON object, which chat templates need, but {quoted(given)}"
+        raise call.unsupported("messages", f"{why}; correct it, or list another target that takes it")
+    return json.dumps(meant, ensure_ascii=False)
 
 
 def _as_object(text: str) -> dict[str, Any] | None:

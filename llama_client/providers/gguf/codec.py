@@ -14,7 +14,7 @@ from llama_client.errors import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.base import Capabilities, HttpAnswer, ProviderCall
-from llama_client.providers.gguf.call_arguments import repaired_arguments
+from llama_client.providers.gguf.call_arguments import repair_arguments, require_arguments
 from llama_client.providers.gguf.chat_template import SHAPING_FIELDS, is_refusal, said_by
 from llama_client.providers.gguf.tool_calling import UNPARSED, ToolCalling, demand
 from llama_client.providers.services import Quirks
@@ -24,7 +24,6 @@ from llama_client.providers.wire.openai_codec import PARAMETERS as OPENAI_PARAME
 from llama_client.providers.wire.openai_codec import TOOL_PARAMETERS, body_of, has_remote_images
 from llama_client.providers.wire.openai_response import ChunkReader
 from llama_client.types.completion import ChatCompletionChunk, PromptTokensDetails, Usage
-from llama_client.types.messages import AssistantMessage
 from llama_client.types.request import ChatRequest
 
 _NOT_HERE = {"max_completion_tokens", "service_tier", "user", "stream_options", "extra_headers"}
@@ -64,13 +63,14 @@ def capabilities(template_abilities: dict[str, bool]) -> Capabilities:
 def require_messages(call: ProviderCall) -> None:
     """Checks what depends neither on the model nor on its template."""
     require_known(call, _QUIRKS)
-    if any(isinstance(message, AssistantMessage) and message.tool_calls for message in call.request.messages):
-        messages_to(call)
+    require_arguments(call)
 
 
 def require_values(call: ProviderCall, *, sees_images: bool) -> None:
     if call.request.reasoning_format not in (None, *_REASONING_FORMATS):
         raise call.unsupported("reasoning_format", "only 'parsed' and 'raw' are supported")
+    if call.request.logprobs and call.request.tools:
+        raise call.unsupported("logprobs", "llama.cpp gives none beside tools")
     if not call.request.has_images:
         return
     if not sees_images:
@@ -87,7 +87,7 @@ def messages_to(call: ProviderCall) -> list[dict[str, Any]]:
     for message in messages:
         if message["role"] == "developer":  # OpenAI's newer name; templates use the older one
             message["role"] = "system"
-    repaired_arguments(call, messages)
+    repair_arguments(call, messages)
     return messages
 
 
@@ -151,11 +151,11 @@ class Decoder:
     def feed(self, body: dict[str, Any]) -> ChatCompletionChunk | None:
         """None for a chunk with only progress or only usage, and where all of it is held."""
         if "error" in body:
-            raise self._failure(body["error"])
-        if "prompt_progress" in body:
+            body = self._failed(body["error"])
+        elif "prompt_progress" in body:
             self._progress = body["prompt_progress"]
             return None
-        if "unparsed" in body:
+        elif "unparsed" in body:
             body = self._unparsed(body["unparsed"])
         written = body.pop("written", None)
         self._call.facts.bodies.append(body)
@@ -172,15 +172,23 @@ class Decoder:
                     token.top_logprobs = token.top_logprobs[: self._call.request.top_logprobs or 0]
         return chunk if chunk.choices and is_shown else None
 
-    def _failure(self, error: dict[str, Any]) -> ProviderError:
+    def _failed(self, error: dict[str, Any]) -> dict[str, Any]:
+        """Raises our error, except for an answer of another form that the reader has a part of: that part is all."""
         message = str(error.get("message", ""))
         if self._call.request.tools and message.startswith(NO_SAMPLERS):
-            return self._call.unsupported("tools", f"llama.cpp makes no grammar of them with this model ({message})")
-        if UNPARSED in message:
-            # Its text is unknown but for what was passed on.
-            text = self._tools.passed_on
-            return GenerationFailedError(f"llama.cpp failed: {message}", failed_generation=text, retryable=False)
-        return error_from_llama_cpp(error)
+            raise self._call.unsupported("tools", f"llama.cpp makes no grammar of them with this model ({message})")
+        if UNPARSED not in message:
+            raise error_from_llama_cpp(error)
+        text = self._tools.passed_on
+        if not (self._call.request.stream and self._tools.has_passed_on):
+            raise GenerationFailedError(f"llama.cpp failed: {message}", failed_generation=text, retryable=False)
+        self._call.facts.warn("the rest of the answer is not of the expected form, and unknown")
+        return self._ending(self._tools.as_answer(text, "stop"), None)
+
+    def _ending(self, choice: dict[str, Any], usage: dict[str, Any] | None) -> dict[str, Any]:
+        last = self._last
+        named = {} if last is None else {"id": last.id, "created": last.created}
+        return {**named, "choices": [choice], "usage": usage}
 
     def _unparsed(self, unparsed: dict[str, Any]) -> dict[str, Any]:
         """An answer that is not of the form which the template has for answers, as a chunk with its text."""
@@ -194,8 +202,7 @@ class Decoder:
             usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
             if isinstance(cached, int):
                 usage["prompt_tokens_details"] = {"cached_tokens": cached}
-        choice = self._tools.as_answer(unparsed["text"], 0, "length" if is_cut else "stop")
-        return {"choices": [choice], "usage": usage}
+        return self._ending(self._tools.as_answer(unparsed["text"], "length" if is_cut else "stop"), usage)
 
     def usage_chunk(self) -> ChatCompletionChunk | None:
         """The last chunk of the answer: the usage of all choices, the prompt counted once."""

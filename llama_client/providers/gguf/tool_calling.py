@@ -77,7 +77,8 @@ class ToolCalling:
     def __init__(self, call: ProviderCall) -> None:
         self._call = call
         self._demands = demands_a_call(call.request)
-        self._has_passed_on = False
+        # Whether the reader has any part of an answer.
+        self.has_passed_on = False
         self._answers: dict[int, _Answer] = {}
 
     @property
@@ -101,8 +102,7 @@ class ToolCalling:
             GenerationFailedError: The answer has ended without the call that was demanded.
         """
         for choice in chunk.choices:
-            answer = self._answers.setdefault(choice.index, _Answer())
-            delta = choice.delta
+            answer, delta = self._answer(choice.index), choice.delta
             if delta.content:
                 answer.content.append(delta.content)
             if delta.reasoning:
@@ -112,21 +112,27 @@ class ToolCalling:
             if choice.finish_reason is not None:
                 self._end(answer, choice, written)
         has_content = chunk.has_content
-        self._has_passed_on = self._has_passed_on or has_content
+        self.has_passed_on = self.has_passed_on or has_content
         return has_content or any(choice.delta.role or choice.finish_reason for choice in chunk.choices)
 
-    def as_answer(self, text: str, index: int, finish_reason: str) -> dict[str, Any]:
+    def as_answer(self, text: str, finish_reason: str) -> dict[str, Any]:
         """A choice of a chunk with the rest of a text in which the engine found no answer of the expected form."""
-        answer = self._answers.setdefault(index, _Answer())
+        answer = self._answer(0)
         if answer.complete:
             self._call.facts.warn(
                 "what the model wrote after its tool calls is not of the expected form; it is left out"
             )
-            return {"index": index, "delta": {}, "finish_reason": "tool_calls"}
+            return {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
         answer.dropped.update(answer.held)
         answer.held.clear()
         rest = _rest(text, "".join(answer.reasoning), "".join(answer.content))
-        return {"index": index, "delta": {"content": rest}, "finish_reason": finish_reason}
+        return {"index": 0, "delta": {"content": rest}, "finish_reason": finish_reason}
+
+    def _answer(self, index: int) -> _Answer:
+        answer = self._answers.get(index)
+        if answer is None:
+            answer = self._answers[index] = _Answer()
+        return answer
 
     def _complete(self, answer: _Answer, deltas: list[ToolCallDelta]) -> list[ToolCallDelta]:
         complete = []
@@ -169,7 +175,7 @@ class ToolCalling:
         request = self._call.request
         limit = f" within max_tokens={request.max_tokens}" if finish_reason == "length" and request.max_tokens else ""
         what = f"tool_choice demands a call, and the model completed none{limit} (finish reason {finish_reason!r})"
-        if request.stream and self._has_passed_on:
+        if request.stream and self.has_passed_on:
             self._call.facts.warn(what)
             return
         text = "".join([*answer.content, *(held.text for held in answer.held.values())])

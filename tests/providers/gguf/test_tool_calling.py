@@ -169,3 +169,9 @@ def test_good_arguments_stay_as_they_are(models_with_templates: dict[str, Any]) 
     with LlamaClient(models_with_templates) as client:
         for arguments in ("{}", '{"tone": "low"}', {"tone": "low"}, '{"n": 1e3, "m": [1, {"a": null}]}'):
             assert client.ask(history(arguments), model="single/default", tools=TOOLS, max_tokens=1).warnings == []
+
+
+def test_log_probabilities_beside_tools_are_not_supported(models_with_templates: dict[str, Any]) -> None:
+    with LlamaClient(models_with_templates) as client, pytest.raises(UnsupportedFeatureError) as told:
+        client.ask(ASKED, model="single/default", tools=TOOLS, logprobs=True)
+    assert told.value.param == "logprobs"
