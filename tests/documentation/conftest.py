@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_client.providers.gguf import provider
+from llama_client.providers.gguf import prompt, provider
 from llama_client.providers.gguf.codec import bodies
 from llama_client.providers.gguf.engine import EngineOptions
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
@@ -61,7 +61,7 @@ def engines() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provider, "lease", keeping)
-        patch.setattr(provider, "bodies", bounded)
+        patch.setattr(prompt, "bodies", bounded)
         yield
     for one in kept.values():
         one.release()
