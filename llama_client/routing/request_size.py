@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from llama_client.types.media import is_medium, texts_in, texts_in_extra
@@ -136,11 +137,21 @@ class RequestSize:
         return choices * (usual if most is None else min(usual, float(most)))
 
 
+# Where marks follow a letter, the order of normal forms may put another of them into one character with it.
+_MOST_BYTES_OF_A_MARK = 3
+
+
 def _most_bytes(text: str) -> int:
-    """The bytes of a text, or of its longest normal form: vocabularies may normalise first, as Qwen's do to NFC."""
+    """An upper bound of a text's bytes, as it is and in NFC or NFKC, as vocabularies normalise it (Qwen's: NFC).
+
+    By letters, since Python's own normalising of a long text takes too long for an event loop.
+    """
     if text.isascii():
         return len(text)
-    import unicodedata
+    from unicodedata import combining, normalize
 
-    # NFC and NFKC are never longer: no composed character has more bytes than its parts.
-    return max(len(each.encode()) for each in (text, *(unicodedata.normalize(form, text) for form in ("NFD", "NFKD"))))
+    most = 0
+    for letter, count in Counter(text).items():
+        longest = max(len(form.encode()) for form in (letter, normalize("NFC", letter), normalize("NFKC", letter)))
+        most += count * (longest + (_MOST_BYTES_OF_A_MARK if combining(letter) else 0))
+    return most

@@ -17,9 +17,10 @@ class TokenCount(AnswerModel):
 
     Attributes:
         tokens: The number, or the estimate.
-        most_tokens: The upper bound, which budgets use: a token has at least one byte, of the text or of the longest of
-            its Unicode normal forms, which some vocabularies use. Files, videos and sounds, which have no known bound,
-            count in it as images do; a budget takes the model's context for them. Where the count is exact, the same.
+        most_tokens: The upper bound, which budgets use: a token has at least one byte of the text, or of its Unicode
+            normal form (NFC or NFKC), as some vocabularies normalise first. Files, videos and sounds, which have no
+            known bound, count in it as images do; a budget takes the model's context for them. The same as `tokens`
+            where these are exact.
         status: `exact`: by the model's own chat template and tokenizer, for a GGUF model that is loaded; `estimated`:
             from the prompt's bytes, without a tokenizer.
     """

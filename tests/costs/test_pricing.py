@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, localcontext
@@ -20,6 +21,8 @@ from llama_client import AsyncLlamaClient, ChatCompletion, InvalidRequestError, 
 from llama_client.catalog.prices import ListPrices
 from llama_client.costs.money import Calendar
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
+from llama_client.routing.request_size import RequestSize
+from llama_client.types.request import check_request
 from tests.routing.asking import MODES, ask, ask_all, broken_after, failing, timed
 from tests.routing.faketime import FakeTime
 from tests.wire.dialects import GROQ, OLLAMA, OPENAI
@@ -588,6 +591,27 @@ def test_what_a_call_will_cost_is_estimated_before_it_is_sent() -> None:
     assert estimate.most_usd == Decimal(count.most_tokens + 2 * 1000) / 1_000_000
     assert (str(free.usd), str(free.most_usd), free.status) == ("0", "0", "free")
     assert (unknown.usd, unknown.most_usd, unknown.status) == (None, None, "unknown")
+
+
+# Longer in NFC or NFKC, one by the order of its marks; or shorter.
+NORMALISED = ["\U0001d160", "\u0344", "\u0958", "\ufdfa", "\u00e4\u0323", "\u1100\u1161\u11a8", "\uff21\u3300"]
+
+
+@pytest.mark.parametrize("text", NORMALISED, ids=[text.encode("unicode_escape").decode() for text in NORMALISED])
+def test_the_bound_holds_for_vocabularies_that_normalise_first(text: str) -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": text * 500}}
+    bytes_at_most = max(len(unicodedata.normalize(form, text * 500).encode()) for form in ("NFC", "NFKC"))
+    with LlamaClient({"default_model": "ollama/m"}) as client:
+        assert client.count_tokens(text * 500).most_tokens >= bytes_at_most
+    size = RequestSize(check_request({"messages": [{"role": "user", "content": "hi"}], "tools": [tool]}, stream=False))
+    assert size.most_input_tokens >= bytes_at_most
+
+
+def test_the_bound_of_other_texts_is_their_bytes() -> None:
+    with LlamaClient({"default_model": "ollama/m"}) as client:
+        empty = client.count_tokens(" ").most_tokens - 1
+        for text in ("ü" * 100, "안녕하세요" * 100, "你好" * 100, "Tiếng Việt" * 100, "👩‍🚀" * 100):
+            assert client.count_tokens(text).most_tokens == empty + len(text.encode())
 
 
 def test_an_asynchronous_client_estimates_too() -> None:
