@@ -255,7 +255,7 @@ def test_a_budget_sets_aside_what_a_loaded_models_prompt_costs(
         "ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}"},
         "prices": [{"target": "any/default", "input_usd_per_mtok": 1000.0, "output_usd_per_mtok": 1000.0}],
         # Enough for the bound of the first call's tokens, and then for what the second call really has.
-        "budgets": [{"usd": 0.57, "window": "total"}],
+        "budgets": [{"usd": 0.555, "window": "total"}],
     }
     with LlamaClient(config) as client:
         costs = [client.ask(ASKED, model="any/default", max_tokens=1).cost.usd for _ in range(2)]
