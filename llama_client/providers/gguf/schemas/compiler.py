@@ -1,0 +1,645 @@
+"""From a JSON schema to a grammar of llama.cpp. All that the grammar lets through is valid, but for what `not_held` names.
+
+What no text can satisfy is refused. Recursion, white space and free names are bounded, so that every text can end.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from llama_client.providers.gguf.schemas import formats
+from llama_client.providers.gguf.schemas.characters import ASCII, NESTED, WRITABLE, in_string, literal
+from llama_client.providers.gguf.schemas.grammar import Grammar, choices, repeat, tree
+from llama_client.providers.gguf.schemas.merging import Schema, SchemaError, merged, same, types_of
+from llama_client.providers.gguf.schemas.numbers import NumberRules, numbers
+from llama_client.providers.gguf.schemas.texts import TextRules, Texts, texts
+from llama_client.schema_keywords import FORMATS, NOT_ENFORCED
+
+_MAX_RECURSION = 6
+# Of values of any kind.
+_MAX_FREE_DEPTH = 3
+_MAX_FREE_NAMES = 64
+_MAX_UNIQUE = 64
+# Of all rules: the engine reads so many in 60 ms.
+_MAX_DEPTH = 100
+_MAX_PARTS = 20_000
+
+
+class NoTextError(Exception):
+    """No text satisfies the schema; says which field, and why."""
+
+
+class Compiled(NamedTuple):
+    grammar: Grammar
+    root: str
+    # `field: keyword`, for what the grammar does not hold.
+    not_held: tuple[str, ...]
+
+
+def compiled(schema: Any, *, of_class: bool) -> Compiled:
+    """The grammar of a schema; `of_class`: one of `classes`, whose patterns are those of Rust or Python.
+
+    Raises:
+        SchemaError: It is no JSON schema.
+        NoTextError: No text satisfies it.
+    """
+    return _Compiler(schema, of_class=of_class).compiled()
+
+
+class _Place(NamedTuple):
+    """Where in the schema: for messages, and to end recursion."""
+
+    path: str = ""
+    references: frozenset[str] = frozenset()
+    level: int = 0
+    depth: int = 0
+
+    def below(self, step: str) -> _Place:
+        path = f"{self.path}{step}" if step.startswith("[") or not self.path else f"{self.path}.{step}"
+        return self._replace(path=path, depth=self.depth + 1)
+
+
+class _Compiler:
+    def __init__(self, schema: Any, *, of_class: bool) -> None:
+        self._root = schema
+        self._of_class = of_class
+        self._grammar = Grammar()
+        self._not_held: dict[str, None] = {}
+        # Why what cannot be written cannot, the first cause first.
+        self._why: list[str] = []
+        self._by_reference: dict[tuple[str, int], str | None] = {}
+        self._free_values: dict[tuple[int, int], str] = {}
+        self._parts = 0
+        self._nesting = 0
+        self._space = '" "?'
+
+    def compiled(self) -> Compiled:
+        root = self._value(self._root, _Place())
+        if root is None:
+            raise NoTextError(self._why[0] if self._why else "it has no end")
+        return Compiled(self._grammar, root, tuple(self._not_held))
+
+    # Each of these gives a term of the grammar; None: there is no such text.
+
+    def _value(self, schema: Any, place: _Place) -> str | None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS or place.depth > _MAX_DEPTH:
+            raise SchemaError("it is too large, or nested too deeply")
+        if schema is True:
+            return self._anything(_MAX_FREE_DEPTH)
+        if schema is False:
+            return self._nothing(place, "nothing is allowed")
+        if not isinstance(schema, Mapping):
+            raise SchemaError(f"{place.path or 'schema'}: must be an object, got {type(schema).__name__}")
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and not _restricting(schema):
+            return self._reference(reference, place)
+        flat = self._flat(schema, place, frozenset())
+        groups: list[tuple[str, Sequence[Any]]] = flat.pop("anyOf groups", [])
+        if groups:
+            return self._union(flat, groups, place)
+        return self._plain(flat, place)
+
+    def _reference(self, reference: str, place: _Place) -> str | None:
+        level = place.level + (reference in place.references)
+        if level > _MAX_RECURSION:
+            return None
+        key = (reference, level)
+        if key not in self._by_reference or self._nesting:
+            inner = place._replace(references=place.references | {reference}, level=level, depth=place.depth + 1)
+            made = self._value(self._target(reference), inner)
+            if self._nesting:
+                return made
+            self._by_reference[key] = made if made is None else self._grammar.rule(made)
+        return self._by_reference[key]
+
+    def _target(self, reference: str) -> Any:
+        if not reference.startswith("#"):
+            raise SchemaError(f"$ref: must begin with '#', got {reference:.60}")
+        found = self._root
+        for step in urllib.parse.unquote(reference[1:]).split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(name)] if isinstance(found, list) else found[name]
+            except (KeyError, ValueError, IndexError, TypeError):
+                raise SchemaError(f"$ref: {reference:.60} is nowhere in the schema") from None
+        return found
+
+    def _flat(self, schema: Mapping[str, Any], place: _Place, seen: frozenset[str]) -> Schema:
+        """Without `$ref` and `allOf`; unions as `anyOf groups`."""
+        flat: Schema = {}
+        for key, value in schema.items():
+            if key in NOT_ENFORCED and value not in ({}, [], False if key == "not" else {}):
+                self._note(place, key)
+            elif key in ("anyOf", "oneOf"):
+                flat["anyOf groups"] = [*flat.get("anyOf groups", []), (key, value)]
+            elif key == "const":
+                flat = merged(flat, {"enum": [value]})
+            elif key not in ("$ref", "allOf"):
+                flat = merged(flat, {key: value})
+        for part in [*([{"$ref": schema["$ref"]}] if "$ref" in schema else []), *schema.get("allOf", ())]:
+            if part is True:
+                continue
+            if part is False:
+                return {"enum": []}
+            if not isinstance(part, Mapping):
+                raise SchemaError(f"{place.path or 'schema'}.allOf: must hold objects")
+            if isinstance(part.get("$ref"), str) and not _restricting(part):
+                if part["$ref"] in seen:
+                    raise SchemaError(f"$ref: {part['$ref']:.60} refers to itself")
+                inner, known = self._target(part["$ref"]), seen | {part["$ref"]}
+                part = {} if inner is True else {"enum": []} if inner is False else inner
+            else:
+                known = seen
+            other = self._flat(part, place, known)
+            if "additionalProperties" in flat or "additionalProperties" in other:
+                names = [set(each.get("properties", ())) for each in (flat, other)]
+                if names[0] != names[1] and all(names):
+                    self._note(place, "additionalProperties")
+            flat = merged(flat, other)
+        return flat
+
+    def _union(self, flat: Schema, groups: list[tuple[str, Sequence[Any]]], place: _Place) -> str | None:
+        (kind, options), *rest = groups
+        if kind == "oneOf" and not self._differ(options, place):
+            self._note(place, "oneOf")
+        is_restricted = _restricting(flat) or rest
+        ways: list[str] = []
+        before = len(self._why)
+        for option in options:
+            if is_restricted:
+                parts = [option, {key: value for key, value in flat.items()}]
+                parts += [{key_: options_} for key_, options_ in rest]
+                way = self._value({"allOf": parts}, place)
+            else:
+                way = self._value(option, place)
+            if way is not None and way not in ways:
+                ways.append(way)
+        if ways:
+            del self._why[before:]
+        return _one_of(ways)
+
+    def _differ(self, options: Sequence[Any], place: _Place) -> bool:
+        """Whether no value fits two of these: by their types, or by a property that tells them apart."""
+        flats = [self._flat(each, place, frozenset()) if isinstance(each, Mapping) else {} for each in options]
+        kinds = [types_of(each) for each in flats]
+        named = [kind for each in kinds for kind in (each or ("?",))]
+        if "?" not in named and len(set(named)) == len(named) and not {"integer", "number"} <= set(named):
+            return True
+        shared = set.intersection(*(set(each.get("required", ())) for each in flats)) if flats else set()
+        for name in shared:
+            told = [_told(each.get("properties", {}).get(name)) for each in flats]
+            values = [value for each in told for value in (each or ())]
+            if all(told) and not any(same(a, b) for i, a in enumerate(values) for b in values[:i]):
+                return True
+        return False
+
+    def _plain(self, flat: Schema, place: _Place) -> str | None:
+        if "+note" in flat:
+            self._note(place, flat["+note"])
+        if "enum" in flat:
+            return self._listed(flat, place)
+        kinds = types_of(flat)
+        if kinds is None:
+            kinds = _implied(flat)
+            if kinds is None:
+                return self._anything(_MAX_FREE_DEPTH)
+        ways, before = [], len(self._why)
+        for kind in kinds:
+            if kind == "integer" and "number" in kinds:
+                continue
+            way = self._of_type(kind, flat, place)
+            if way is not None:
+                ways.append(way)
+        if ways:
+            del self._why[before:]
+        elif not kinds:
+            self._nothing(place, "its types exclude each other")
+        return _one_of(ways)
+
+    def _of_type(self, kind: str, flat: Schema, place: _Place) -> str | None:
+        match kind:
+            case "null":
+                return literal("null")
+            case "boolean":
+                return '("true" | "false")'
+            case "string":
+                return self._string(flat, place)
+            case "array":
+                return self._array(flat, place)
+            case "object":
+                return self._object(flat, place)
+        return self._number(flat, place, is_integer=kind == "integer")
+
+    def _listed(self, flat: Schema, place: _Place) -> str | None:
+        given = flat["enum"]
+        if not isinstance(given, list):
+            raise SchemaError(f"{place.path or 'schema'}.enum: must be a list")
+        values = [value for value in given if _allows(value, flat)]
+        if not values:
+            return self._nothing(place, "no value of its list is allowed")
+        return choices([self._as_text(_dumped(value)) for value in values])
+
+    def _number(self, flat: Schema, place: _Place, *, is_integer: bool) -> str | None:
+        least, most = _decimal(flat, "minimum", place), _decimal(flat, "maximum", place)
+        above, below = flat.get("exclusiveMinimum"), flat.get("exclusiveMaximum")
+        is_above, is_below = above is True, below is True
+        if not isinstance(above, bool) and above is not None:
+            bound = _decimal(flat, "exclusiveMinimum", place)
+            is_above = least is None or (bound is not None and bound >= least)
+            least = bound if is_above else least
+        if not isinstance(below, bool) and below is not None:
+            bound = _decimal(flat, "exclusiveMaximum", place)
+            is_below = most is None or (bound is not None and bound <= most)
+            most = bound if is_below else most
+        multiple = _decimal(flat, "multipleOf", place)
+        digits = flat.get("+digits", (None, None))
+        if digits[1] is not None and multiple is not None:
+            digits = (digits[0], max(digits[1], 0))
+        found = numbers(NumberRules(is_integer, least, most, is_above, is_below, multiple, tuple(digits)))
+        for keyword in found.not_held:
+            if keyword in flat:
+                self._note(place, keyword)
+        if found.node is not None:
+            return self._grammar.rule(tree(found.node))
+        if found.automaton is not None and not found.automaton.is_empty:
+            return self._grammar.automaton(found.automaton, '""')
+        return self._nothing(place, "no number is within its bounds")
+
+    def _string(self, flat: Schema, place: _Place) -> str | None:
+        media, inner = flat.get("contentMediaType"), flat.get("contentSchema")
+        if inner is not None and media in (None, "application/json") and not self._nesting:
+            return self._nested(inner, place)
+        found = self._texts(flat, place)
+        return self._quoted(found, place)
+
+    def _quoted(self, found: Texts, place: _Place) -> str | None:
+        quote = self._quote
+        if found.node is not None:
+            return self._grammar.rule(f"{quote} {tree(found.node)} {quote}")
+        if found.automaton is not None:
+            return self._grammar.rule(f"{quote} {self._grammar.automaton(found.automaton, quote)}")
+        return self._nothing(place, "no text has its pattern, format and lengths")
+
+    @property
+    def _quote(self) -> str:
+        return literal(self._as_text('"'))
+
+    def _as_text(self, text: str) -> str:
+        return in_string(text) if self._nesting else text
+
+    def _nested(self, schema: Any, place: _Place) -> str | None:
+        """JSON within a string."""
+        self._nesting += 1
+        try:
+            inner = self._value(schema, place)
+        finally:
+            self._nesting -= 1
+        return None if inner is None else f'("\\"" {inner} "\\"")'
+
+    def _texts(self, flat: Schema, place: _Place) -> Texts:
+        patterns = _strings(flat, "pattern", place)
+        forms: list[str] = []
+        alphabet = NESTED if self._nesting else WRITABLE
+        for name in _strings(flat, "format", place):
+            form = self._form(name, flat, place)
+            if form is not None:
+                forms.append(form)
+            if name == "binary" and flat.get("maxLength") is not None:
+                # Its length is that of its bytes.
+                alphabet = ASCII
+        least = _count(flat, "minLength", place)
+        rules = TextRules(
+            tuple(dict.fromkeys(patterns)),
+            tuple(dict.fromkeys(forms)),
+            least or 0,
+            _count(flat, "maxLength", place),
+            bool(flat.get("+stripped")),
+            self._of_class,
+            alphabet,
+        )
+        found = texts(rules)
+        for keyword, why in found.not_held:
+            self._note(place, keyword, why)
+        return found
+
+    def _form(self, name: str, flat: Schema, place: _Place) -> str | None:
+        days = flat.get("+days")
+        zone = flat.get("+zone")
+        if name in ("date", "date-time") and days is not None:
+            date = formats.days_between(*days)
+            clock = formats.NAIVE_TIME if zone == "none" else formats.TIME
+            return date if name == "date" else f"{date}T{clock}"
+        if zone == "none" and name in ("date-time", "time"):
+            return formats.NAIVE_DATE_TIME if name == "date-time" else formats.NAIVE_TIME
+        if "+schemes" in flat and name in ("uri", "multi-host-uri"):
+            return formats.url_of(flat["+schemes"])
+        if "+seconds" in flat and name == "duration":
+            return formats.seconds_between(*flat["+seconds"])
+        if name in formats.PATTERNS:
+            return formats.PATTERNS[name]
+        row = FORMATS.get(name)
+        if row is None or row.outcome == "not enforced":
+            self._note(place, f"format {name:.40}")
+        return None
+
+    def _array(self, flat: Schema, place: _Place) -> str | None:
+        least, most = _count(flat, "minItems", place) or 0, _count(flat, "maxItems", place)
+        first = flat.get("prefixItems", ())
+        rest = flat.get("items", True)
+        if isinstance(rest, list):  # of older drafts
+            first, rest = rest, flat.get("additionalItems", True)
+        if most is not None and least > most:
+            return self._nothing(place, "minItems is greater than maxItems")
+        if flat.get("uniqueItems"):
+            return self._unique(flat, rest, least, most, place)
+        comma = f'"," {self._space}'
+        parts: list[str] = []
+        for at, each in enumerate(first):
+            if most is not None and at >= most:
+                break
+            item = self._value(each, place.below(f"[{at}]"))
+            if item is None:
+                if at < least:
+                    return None
+                most = at
+                break
+            parts.append(item)
+        left = None if most is None else most - len(parts)
+        item = None if left == 0 or rest is False else self._value(rest, place.below("[]"))
+        if item is None:
+            if least > len(parts):
+                return self._nothing(place, "it has too few items") if not self._why else None
+            left = 0
+        # Those that may be left out, from the last one on; then the rest.
+        needed = min(least, len(parts))
+        tail = self._more(item, max(least - len(parts), 0), left, comma) if item is not None else ""
+        if not parts:
+            body = self._items(item, least, left, comma) if item is not None else ""
+        else:
+            body = tail
+            for at in range(len(parts) - 1, -1, -1):
+                body = f"{parts[at]} {body}" if at == 0 else f"{comma} {parts[at]} {body}"
+                if at >= needed:
+                    body = f"({body})?"
+        return self._grammar.rule(f'"[" {body} "]"')
+
+    @staticmethod
+    def _more(item: str, least: int, most: int | None, comma: str) -> str:
+        return "" if most == 0 else repeat(f"({comma} {item})", least, most)
+
+    def _items(self, item: str, least: int, most: int | None, comma: str) -> str:
+        if most == 0:
+            return ""
+        more = self._more(item, max(least - 1, 0), None if most is None else most - 1, comma)
+        body = f"{item} {more}".rstrip()
+        return body if least else f"({body})?"
+
+    def _unique(self, flat: Schema, items: Any, least: int, most: int | None, place: _Place) -> str | None:
+        values = self._values(items, place)
+        if values is None or len(values) > _MAX_UNIQUE:
+            self._note(place, "uniqueItems")
+            return self._array({**flat, "uniqueItems": False}, place)
+        top = len(values) if most is None else min(most, len(values))
+        if least > top:
+            return self._nothing(place, "it asks for more different items than there are")
+        texts_ = [literal(self._as_text(_dumped(value))) for value in values]
+        body = self._chosen(texts_, [False] * len(texts_), least, top)
+        return self._grammar.rule(f'"[" {body} "]"')
+
+    def _values(self, schema: Any, place: _Place) -> list[Any] | None:
+        """All values of a schema, where they are few; None: they are not."""
+        if not isinstance(schema, Mapping):
+            return None
+        flat = self._flat(schema, place, frozenset())
+        if "enum" in flat and "anyOf groups" not in flat:
+            found: list[Any] = []
+            for value in flat["enum"] if isinstance(flat["enum"], list) else ():
+                if _allows(value, flat) and not any(same(value, each) for each in found):
+                    found.append(value)
+            return found
+        return [False, True] if types_of(flat) == ("boolean",) else None
+
+    def _object(self, flat: Schema, place: _Place) -> str | None:
+        properties = flat.get("properties", {})
+        required = flat.get("required", ())
+        if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
+            raise SchemaError(f"{place.path or 'schema'}: properties must be an object, required a list")
+        least, most = _count(flat, "minProperties", place) or 0, _count(flat, "maxProperties", place)
+        if most is not None and least > most:
+            return self._nothing(place, "minProperties is greater than maxProperties")
+        names = flat.get("propertyNames")
+        listed = self._values(names, place) if names is not None else None
+        if not properties and not required and listed is None:
+            return self._free(flat, least, most, place)
+        fields: list[tuple[str, Any]] = list(properties.items())
+        if listed is not None:
+            listed = [name for name in listed if isinstance(name, str)]
+            fields += [(name, self._additional(flat, name)) for name in listed if name not in properties]
+        fields += [(name, self._additional(flat, name)) for name in required if name not in dict(fields)]
+        if names is not None and listed is None and properties:
+            self._note(place, "propertyNames")
+        return self._fields(fields, frozenset(required), least, most, place)
+
+    @staticmethod
+    def _additional(flat: Schema, name: str) -> Any:
+        if "patternProperties" in flat:
+            return {"allOf": [*flat["patternProperties"].values()]} if len(flat["patternProperties"]) == 1 else True
+        return flat.get("additionalProperties", True)
+
+    def _fields(
+        self, fields: list[tuple[str, Any]], required: frozenset[str], least: int, most: int | None, place: _Place
+    ) -> str | None:
+        terms: list[str] = []
+        is_required: list[bool] = []
+        for name, schema in fields:
+            before = len(self._why)
+            value = self._value(schema, place.below(name))
+            if value is None:
+                if name in required:
+                    return None
+                # It is not written.
+                del self._why[before:]
+                continue
+            key = literal(self._as_text(_dumped(name)) + ":")
+            terms.append(f"{key} {self._space} {value}")
+            # A class gets all its fields written, as strict servers do it.
+            is_required.append(name in required or self._of_class)
+        top = len(terms) if most is None else min(most, len(terms))
+        if sum(is_required) > top or least > top:
+            return self._nothing(place, "it has too few properties")
+        return self._grammar.rule(f'"{{" {self._chosen(terms, is_required, least, top)} "}}"')
+
+    def _chosen(self, terms: list[str], is_required: list[bool], least: int, most: int) -> str:
+        """Some of these in their order, the required ones always, with commas between them."""
+        if all(is_required):
+            return f' "," {self._space} '.join(terms)
+        # From the end: what may follow where so many have been written. Only the bounds of the count matter.
+        counts = least > sum(is_required) or most < len(terms)
+        rules: dict[int, str | None] = {
+            count: '""' if not counts or least <= count <= most else None for count in range(len(terms) + 1)
+        }
+        for at in range(len(terms) - 1, -1, -1):
+            earlier: dict[int, str | None] = {}
+            for count in range(at + 1):
+                comma = f'"," {self._space} ' if count else ""
+                # Without bounds only whether it is the first makes a difference.
+                following = rules[count + 1] if counts or count == 0 else rules[min(count, at + 1)]
+                ways = [] if following is None else [f"{comma}{terms[at]} {following}"]
+                if not is_required[at] and (skipped := rules[count]) is not None:
+                    ways.append(skipped)
+                if not counts and count > 1:
+                    earlier[count] = earlier[1]
+                else:
+                    earlier[count] = self._grammar.rule(" | ".join(ways)) if ways else None
+            rules = earlier
+        return rules[0] or '""'
+
+    def _free(self, flat: Schema, least: int, most: int | None, place: _Place) -> str | None:
+        """An object with names of the model's own choice."""
+        schema: Any = flat.get("additionalProperties", True)
+        name_rules: Schema = {"type": "string"}
+        patterns = flat.get("patternProperties")
+        if patterns:
+            (pattern, schema), *others = patterns.items()
+            name_rules["pattern"] = [pattern]
+            if others:
+                self._note(place, "patternProperties")
+        names = flat.get("propertyNames")
+        if isinstance(names, Mapping):
+            name_rules = merged(name_rules, self._flat(names, place, frozenset()))
+        value = None if schema is False or most == 0 else self._value(schema, place.below("*"))
+        key = self._string(name_rules, place) if value is not None else None
+        if value is None or key is None:
+            return '"{}"' if least == 0 else self._nothing(place, "it has too few properties")
+        if most != 1:
+            self._note(place, "different names")
+        entry = self._grammar.rule(f'{key} ":" {self._space} {value}')
+        body = self._items(entry, least, max(_MAX_FREE_NAMES, least) if most is None else most, f'"," {self._space}')
+        return self._grammar.rule(f'"{{" {body} "}}"')
+
+    def _anything(self, depth: int) -> str:
+        key = (depth, self._nesting)
+        if key not in self._free_values:
+            self._free_values[key] = self._free_value(depth)
+        return self._free_values[key]
+
+    def _free_value(self, depth: int) -> str:
+        ways = ['"null"', '"true"', '"false"']
+        number, text = self._of_type("number", {}, _Place()), self._of_type("string", {}, _Place())
+        ways += [each for each in (number, text) if each is not None]
+        if depth:
+            inner = self._anything(depth - 1)
+            comma = f'"," {self._space}'
+            ways.append(self._grammar.rule(f'"[" {self._items(inner, 0, _MAX_FREE_NAMES, comma)} "]"'))
+            entry = self._grammar.rule(f'{text} ":" {self._space} {inner}')
+            ways.append(self._grammar.rule(f'"{{" {self._items(entry, 0, _MAX_FREE_NAMES, comma)} "}}"'))
+        return self._grammar.rule(" | ".join(ways))
+
+    def _nothing(self, place: _Place, why: str) -> None:
+        self._why.append(f"{place.path}: {why}" if place.path else why)
+
+    def _note(self, place: _Place, keyword: str, why: str = "") -> None:
+        where = f"{place.path}: " if place.path else ""
+        self._not_held.setdefault(f"{where}{keyword}" + (f" ({why})" if why else ""))
+
+
+def _one_of(ways: Sequence[str]) -> str | None:
+    if not ways:
+        return None
+    return ways[0] if len(ways) == 1 else "(" + " | ".join(ways) + ")"
+
+
+# What does not change which values are valid, or is looked at where it stands.
+_BESIDE = frozenset({"$ref", "$defs", "definitions", "title", "description", "default", "examples", "deprecated", "$comment", "$schema", "$id", "readOnly", "writeOnly", "discriminator"})
+
+
+def _restricting(schema: Mapping[str, Any]) -> bool:
+    return any(key not in _BESIDE for key in schema)
+
+
+def _told(schema: Any) -> list[Any] | None:
+    """The values that a property may have, where they are listed."""
+    if not isinstance(schema, Mapping):
+        return None
+    listed = schema.get("enum")
+    if "const" in schema:
+        return [schema["const"]]
+    return list(listed) if isinstance(listed, list) else None
+
+
+_IMPLIED = (
+    ("object", ("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties", "maxProperties")),
+    ("array", ("items", "prefixItems", "minItems", "maxItems", "uniqueItems")),
+    ("string", ("pattern", "format", "minLength", "maxLength", "contentSchema")),
+    ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
+)  # fmt: skip
+
+
+def _implied(flat: Schema) -> tuple[str, ...] | None:
+    """Without a type, that of the keywords; None: they say nothing of one."""
+    found = tuple(kind for kind, keywords in _IMPLIED if any(keyword in flat for keyword in keywords))
+    return found or None
+
+
+def _decimal(flat: Schema, key: str, place: _Place) -> Decimal | None:
+    value = flat.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SchemaError(f"{place.path or 'schema'}.{key}: must be a number, got {type(value).__name__}")
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not number.is_finite():
+        return None
+    return number
+
+
+def _count(flat: Schema, key: str, place: _Place) -> int | None:
+    value = flat.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 0:
+        raise SchemaError(f"{place.path or 'schema'}.{key}: must be a whole number that is not negative")
+    return int(value)
+
+
+def _strings(flat: Schema, key: str, place: _Place) -> list[str]:
+    value = flat.get(key, [])
+    given = value if isinstance(value, list) else [value]
+    for each in given:
+        if not isinstance(each, str):
+            raise SchemaError(f"{place.path or 'schema'}.{key}: must be text, got {type(each).__name__}")
+    return given
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "integer" if value == int(value) else "number"
+    return {str: "string", list: "array", dict: "object"}[type(value)]
+
+
+def _allows(value: Any, flat: Schema) -> bool:
+    """Whether a listed value has the type and the bounds beside the list."""
+    kinds = types_of(flat)
+    kind = _kind(value)
+    if kinds is not None and kind not in kinds and not (kind == "integer" and "number" in kinds):
+        return False
+    if isinstance(value, str):
+        low, high = flat.get("minLength", 0), flat.get("maxLength")
+        return len(value) >= low and (high is None or len(value) <= high)
+    if kind in ("integer", "number"):
+        low, high = flat.get("minimum"), flat.get("maximum")
+        return (low is None or value >= low) and (high is None or value <= high)
+    return True
