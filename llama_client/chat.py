@@ -195,7 +195,7 @@ class CallContext(OfThisProcess):
         model = given.pop("model", None)
         if given.get("timeout") is None:
             given["timeout"] = self.timeout
-        request = check_request(given, stream=stream, schema_in_words=form is not None)
+        request = check_request(given, stream=stream, answer_class=None if form is None else form.model)
         if model is None:
             model = self.model if self.model is not None else self.default.name()
         return request, self.resolver.choices(model)

@@ -30,13 +30,13 @@ class AnswerForm:
                 f"response_format: {model.__name__} has no JSON schema ({type(error).__name__})",
                 param="response_format",
             ) from error
-        self._model = model
+        self.model: type[BaseModel] = model
         self._names = frozenset(self._schema.get("properties", ()))
 
     @property
     def response_format(self) -> dict[str, Any]:
         """The request parameter; strict where the schema allows it, so that servers enforce all of it."""
-        name = _NOT_IN_NAMES.sub("_", self._model.__name__)[:_MAX_NAME_CHARS]
+        name = _NOT_IN_NAMES.sub("_", self.model.__name__)[:_MAX_NAME_CHARS]
         strict = strict_schema(self._schema)
         described = {"name": name, "schema": self._schema if strict is None else strict}
         return {"type": "json_schema", "json_schema": described | ({} if strict is None else {"strict": True})}
@@ -65,25 +65,25 @@ class AnswerForm:
                 ) from None
             why = first_problem(error, show_values=False).sentence if _is_json(error) else "it is not JSON"
             raise GenerationFailedError(
-                f"the answer does not fit {self._model.__name__} ({why})", failed_generation=text
+                f"the answer does not fit {self.model.__name__} ({why})", failed_generation=text
             ) from None
         except Exception as error:
             # A validator of the user's own may raise anything.
             raise GenerationFailedError(
-                f"the answer does not fit {self._model.__name__} (its validation raised {type(error).__name__})",
+                f"the answer does not fit {self.model.__name__} (its validation raised {type(error).__name__})",
                 failed_generation=text,
             ) from error
 
     def _validated(self, text: str) -> BaseModel:
         try:
-            return self._model.model_validate_json(text)
+            return self.model.model_validate_json(text)
         except ValidationError as error:
             if _is_json(error):
                 raise
             told = error
         for part in _candidates(text, self._names):
             try:
-                return self._model.model_validate_json(part)
+                return self.model.model_validate_json(part)
             except ValidationError as error:
                 told = error if _is_json(error) and not _is_json(told) else told
         raise told

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 # Never refused: the package's own, a second name of one that is checked, or (`user`, for a provider without abuse
 # checks) without effect on the answer.
 _ALWAYS_HONOURED = frozenset(
-    {"messages", "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "schema_in_words"}
+    {
+        "messages",
+        "stream",
+        "stream_options",
+        "timeout",
+        "tags",
+        "user",
+        "max_completion_tokens",
+        "schema_in_words",
+        "answer_class",
+    }
 )
 
 
@@ -149,6 +159,8 @@ class ProviderCall:
         is_lone: Whether no other target could answer, so that to give up is to start anew at the same one.
         needs_new_connection: Whether the last attempt was lost with a connection that was used before.
         whole_timeout_s: Seconds for the whole call, of which `timeout_s` is a part; None: no limit.
+        misfit: What the last attempt at this target wrote, and why it is not the answer that `parse` asked for; None:
+            there was none.
     """
 
     request: ChatRequest
@@ -165,6 +177,7 @@ class ProviderCall:
     is_lone: bool = False
     needs_new_connection: bool = False
     whole_timeout_s: float | None = None
+    misfit: tuple[str, str] | None = None
 
     @property
     def target(self) -> str:

@@ -60,6 +60,8 @@ class Candidate:
         self.is_reported = False
         # Whether its last attempt was lost with a connection that was used before.
         self.needs_new_connection = False
+        # What its last attempt wrote for `parse`, and why it does not fit.
+        self.misfit: tuple[str, str] | None = None
         self._is_checked = False
 
     def continuing(self, interrupted: Interrupted) -> Candidate:

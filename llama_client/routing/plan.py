@@ -289,6 +289,9 @@ class Plan(Generic[T]):
                     # As above: neither by the frame nor by what it refers to.
                     candidate.error = None
                     del error
+            if isinstance(error, GenerationFailedError) and candidate.request.schema_in_words:
+                text = error.failed_generation
+                candidate.misfit = (text, str(error)) if isinstance(text, str) and text else None
             if isinstance(error, UnsupportedFeatureError):
                 candidate.remember(error)
                 may_drop = self._rules.drop_unsupported

@@ -158,6 +158,7 @@ class CallRecord:
             is_lone=step.is_lone,
             needs_new_connection=candidate.needs_new_connection,
             whole_timeout_s=self.request.timeout or self._rules.deadline_s,
+            misfit=candidate.misfit,
         )
         self._facts = facts
         attempt = RunningAttempt(step, call, self.clock, self._form)

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    SkipValidation,
     StrictBool,
     StrictStr,
     Tag,
@@ -241,6 +242,8 @@ class ChatRequest(RequestPart):
     extra_headers: dict[HeaderName, HeaderValue] | None = None
     # Allows sending a schema as text, since the caller validates the answer.
     schema_in_words: StrictBool = False
+    # Set with it: the Pydantic class of the answer, for a target that can be held to all that the class checks.
+    answer_class: SkipValidation[Any] = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ChatRequest:
@@ -296,17 +299,20 @@ class ChatRequest(RequestPart):
 _OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
-def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words: bool = False) -> ChatRequest:
+def check_request(
+    params: Mapping[str, object], *, stream: bool, answer_class: type[object] | None = None
+) -> ChatRequest:
     given = {name: value for name, value in params.items() if value is not None}
     alias = given.get("max_completion_tokens")
     if alias is not None and given.setdefault("max_tokens", alias) != alias:
         message = "max_tokens and max_completion_tokens are the same limit, but differ; give only one of them"
         raise InvalidRequestError(message, param="max_tokens")
-    if "schema_in_words" in given:
-        raise InvalidRequestError("schema_in_words: unknown name", param="schema_in_words")
+    for name in _OURS:
+        if name in given:
+            raise InvalidRequestError(f"{name}: unknown name", param=name)
     given["stream"] = stream
-    if schema_in_words:
-        given["schema_in_words"] = True
+    if answer_class is not None:
+        given |= {"schema_in_words": True, "answer_class": answer_class}
     try:
         request = ChatRequest.model_validate(given)
         # OpenAI, vLLM and others refuse an empty list, and what is said of tools where there are none.
@@ -319,7 +325,9 @@ def check_request(params: Mapping[str, object], *, stream: bool, schema_in_words
         raise InvalidRequestError(sentence, param=problem.field or None) from None
 
 
-_NAMES = (*(name for name in ChatRequest.model_fields if name != "schema_in_words"), "model")
+# Set by the package alone.
+_OURS = ("schema_in_words", "answer_class")
+_NAMES = (*(name for name in ChatRequest.model_fields if name not in _OURS), "model")
 # Keyword arguments of other packages, and what does the same here.
 _INSTEAD = {
     **dict.fromkeys(("deadline_s", "request_timeout", "timeout_s"), "use timeout, in seconds"),

@@ -30,6 +30,7 @@ _NOT_HERE = {"max_completion_tokens", "service_tier", "user", "stream_options", 
 PARAMETERS = OPENAI_PARAMETERS - _NOT_HERE | {"reasoning_format"}
 _SAME_NAME = PARAMETERS - {
     "messages",
+    "response_format",
     "n",
     "seed",
     "top_logprobs",
@@ -47,6 +48,7 @@ _QUIRKS = Quirks(
     part_types=frozenset({"text", "image_url"}),
     tool_types=frozenset({"function"}),
 )
+# Words of llama.cpp's error where an answer is not of the form that the template has for answers.
 # llama.cpp's names for our formats. It cannot leave reasoning out (`hidden`).
 _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 
@@ -99,7 +101,7 @@ def shaping_of(body: dict[str, Any]) -> dict[str, Any]:
 def bodies(request: ChatRequest, n_parallel: int) -> Iterator[tuple[dict[str, Any], int]]:
     """One body for each group of at most `n_parallel` choices (the engine's slots), with the group's size.
 
-    It has no messages; see `messages_to`.
+    It has no messages, see `messages_to`, and no `response_format`, see `answer_grammar`.
     """
     wanted = request.n or 1
     # An answer that is not of the expected form ends all of its group.
@@ -202,6 +204,10 @@ class Decoder:
             usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
             if isinstance(cached, int):
                 usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        if not is_cut and self._call.request.response_format is not None:
+            raise GenerationFailedError(
+                "the model wrote what is no answer by its template", failed_generation=unparsed["text"]
+            )
         return self._ending(self._tools.as_answer(unparsed["text"], "length" if is_cut else "stop"), usage)
 
     def usage_chunk(self) -> ChatCompletionChunk | None:

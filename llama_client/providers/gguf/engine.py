@@ -29,6 +29,7 @@ from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoad
 from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.chat_template import ChatTemplate
 from llama_client.providers.gguf.header import GgufHeader, read_header, unusable
+from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.tool_calling import UNPARSED
 
 # The context without `n_ctx`: enough for a long chat, and 1 GiB of cache for an 8B model.
@@ -245,6 +246,8 @@ class Engine:
         self.sees_images = bool(properties.get("modalities", {}).get("vision"))
         render = partial(self.request_server, "POST", "/apply-template")
         self.template = ChatTemplate(render, self.template_abilities)
+        made = render({"messages": [{"role": "user", "content": "."}]})
+        self.answer_frame = frame_of(str(properties.get("chat_template")), str(made.get("prompt")))
 
     def request_server(self, method: str, path: str, body: Body | None = None) -> Any:
         """Requests what the library offers only through its loopback server; only this process has the key."""

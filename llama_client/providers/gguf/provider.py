@@ -17,6 +17,7 @@ from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
+from llama_client.providers.gguf.answer_grammar import answer_grammar, require_some_text, with_misfit
 from llama_client.providers.gguf.codec import (
     PARAMETERS,
     Decoder,
@@ -77,6 +78,7 @@ class GgufProvider(Provider):
             self._guard.refuse("remote_image", "images behind addresses")
         Capabilities(PARAMETERS).require(call)
         require_messages(call)
+        require_some_text(call, self._clock.wall())
 
     def continues(self, model: str) -> bool:
         return True
@@ -307,12 +309,13 @@ class _Answer:
 
     def groups(self) -> Iterator[tuple[Body, int]]:
         first_index = 0
-        messages = self.prompt.messages()
+        messages = with_misfit(self._call, self.prompt.messages())
+        form = answer_grammar(self._call, self._clock.wall(), self._engine.answer_frame)
         for body, choices in self.prompt.bodies:
             for begun in self._beginnings():
                 self.decoder.begin_group(first_index, choices)
                 self._asked_at = self._clock.monotonic()
-                yield {**body, "messages": [*messages, *begun]}, choices
+                yield {**body, **form, "messages": [*messages, *begun]}, choices
             first_index += choices
 
     def _beginnings(self) -> Iterator[list[Body]]:

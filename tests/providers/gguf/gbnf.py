@@ -24,7 +24,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 class _Reader:
-    """A body as nested tuples: ("alt", ...), ("seq", ...), ("set", ranges), ("rule", name), ("repeat", x, low, high)."""
+    """A body as tuples: ("alt", ...), ("seq", ...), ("set", ranges), ("rule", name), ("repeat", part, low, high)."""
 
     def __init__(self, text: str) -> None:
         self._tokens = []
@@ -66,7 +66,7 @@ class _Reader:
                 if token["repeat"]:
                     low = int(token[6])
                     high = low if token[7] is None else int(token[8]) if token[8] else None
-                    assert low <= 2000 and (high or 0) <= 2000
+                    assert max(low, high or 0) <= 2000
                 parts[-1] = ("repeat", parts[-1], low, high)
         return ("seq", *parts)
 

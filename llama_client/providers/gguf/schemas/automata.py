@@ -132,7 +132,9 @@ class _Subsets:
         # What is a part of a word in one dialect and none in another is not written beside `\\b`.
         clear = union(word, NOT_WORD)
         self._atoms = [intersection(atom, clear) for atom in atoms] if self._tracks_words else atoms
-        self._members = {each: frozenset(i for i, atom in enumerate(self._atoms) if intersection(atom, each)) for each in sets}
+        self._members = {
+            each: frozenset(i for i, atom in enumerate(self._atoms) if intersection(atom, each)) for each in sets
+        }
         self._word_atoms = frozenset(i for i, atom in enumerate(self._atoms) if intersection(atom, word))
         self._steps = 0
 
@@ -324,7 +326,9 @@ def bounded(automaton: Automaton, least: int, most: int | None) -> Automaton:
                 queue.append(pair)
             found.append((chars, numbers[pair]))
         moves.append(tuple(found))
-    final = frozenset(number for (state, count), number in numbers.items() if state in automaton.final and count >= least)
+    final = frozenset(
+        number for (state, count), number in numbers.items() if state in automaton.final and count >= least
+    )
     return trimmed(Automaton(tuple(moves), final))
 
 
@@ -352,9 +356,7 @@ def found_within(automaton: Automaton, before: int, after: int | None) -> Automa
     A state that is final and leads only to itself is where it has been found.
     """
     found = {
-        state
-        for state in automaton.final
-        if len(automaton.moves[state]) == 1 and automaton.moves[state][0][1] == state
+        state for state in automaton.final if len(automaton.moves[state]) == 1 and automaton.moves[state][0][1] == state
     }
     shortest = distances(automaton)
     numbers: dict[tuple[int, int], int] = {(0, 0): 0}

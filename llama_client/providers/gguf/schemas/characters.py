@@ -80,12 +80,14 @@ _ANY_SPACE = of_ranges(
 )
 NOT_SPACE = difference(WRITABLE, _ANY_SPACE)
 # Of what lies beyond ASCII, only what is certainly no digit, or no part of a word, in every dialect.
-NOT_DIGITS = union(difference(ASCII, DIGITS), of_ranges([(0xA1, 0x5FF), (0x2010, 0x2027), (0x3001, 0x9FEF), (0xAC00, 0xD7A3)]))
+NOT_DIGITS = union(
+    difference(ASCII, DIGITS), of_ranges([(0xA1, 0x5FF), (0x2010, 0x2027), (0x3001, 0x9FEF), (0xAC00, 0xD7A3)])
+)
 NOT_WORD = union(difference(ASCII, WORD), of_ranges([(0x2010, 0x2027), (0x3001, 0x3003)]))
 # What ends a line, and so is not matched by `.` in any dialect.
 LINE_ENDS = of_text("\n\r\u2028\u2029")
 
-_ESCAPES = {0x22: r'\"', 0x5C: r"\\", 0x0A: r"\n", 0x0D: r"\r", 0x09: r"\t"}
+_ESCAPES = {0x22: r"\"", 0x5C: r"\\", 0x0A: r"\n", 0x0D: r"\r", 0x09: r"\t"}
 _BARE = difference(WRITABLE, of_ranges((code, code) for code in _ESCAPES))
 # Within JSON text that is itself in a string: what needs no escape at either level.
 NESTED = difference(WRITABLE, of_text('"\\\n\r\t'))

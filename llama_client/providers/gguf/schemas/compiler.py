@@ -34,8 +34,9 @@ class NoTextError(Exception):
 
 
 class Compiled(NamedTuple):
-    grammar: Grammar
-    root: str
+    # The rules of the grammar but for `root`, and the term for the whole text.
+    rules: str
+    term: str
     # `field: keyword`, for what the grammar does not hold.
     not_held: tuple[str, ...]
 
@@ -81,7 +82,7 @@ class _Compiler:
         root = self._value(self._root, _Place())
         if root is None:
             raise NoTextError(self._why[0] if self._why else "it has no end")
-        return Compiled(self._grammar, root, tuple(self._not_held))
+        return Compiled(self._grammar.rules(), root, tuple(self._not_held))
 
     # Each of these gives a term of the grammar; None: there is no such text.
 
@@ -555,7 +556,24 @@ def _one_of(ways: Sequence[str]) -> str | None:
 
 
 # What does not change which values are valid, or is looked at where it stands.
-_BESIDE = frozenset({"$ref", "$defs", "definitions", "title", "description", "default", "examples", "deprecated", "$comment", "$schema", "$id", "readOnly", "writeOnly", "discriminator"})
+_BESIDE = frozenset(
+    {
+        "$ref",
+        "$defs",
+        "definitions",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "$comment",
+        "$schema",
+        "$id",
+        "readOnly",
+        "writeOnly",
+        "discriminator",
+    }
+)
 
 
 def _restricting(schema: Mapping[str, Any]) -> bool:

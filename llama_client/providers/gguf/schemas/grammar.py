@@ -48,10 +48,8 @@ class Grammar:
             self._rules[names[state]] = " | ".join(ways) or '""'
         return names[0]
 
-    def text(self, root: str) -> str:
-        lines = [f"root ::= {root}"]
-        lines += [f"{name} ::= {body}" for name, body in self._rules.items()]
-        return "\n".join(lines) + "\n"
+    def rules(self) -> str:
+        return "".join(f"{name} ::= {body}\n" for name, body in self._rules.items())
 
 
 def tree(node: Node) -> str:
@@ -157,5 +155,3 @@ def _choices(texts: list[str], start: int) -> str:
             ways.append(f"{literal(group[0][start:shared])} {_choices(group, shared)}")
         at = end
     return "(" + " | ".join(ways) + ")"
-
-

@@ -23,7 +23,7 @@ def types_of(schema: Mapping[str, Any]) -> tuple[str, ...] | None:
     named = tuple(given) if isinstance(given, list | tuple) else (given,)
     for each in named:
         if each not in _TYPES:
-            raise SchemaError(f"type: must be one of {', '.join(_TYPES)}, got {str(each):.40}")
+            raise SchemaError(f"type: must be one of {', '.join(_TYPES)}, got {each!s:.40}")
     return named
 
 

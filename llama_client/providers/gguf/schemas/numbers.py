@@ -102,7 +102,9 @@ def _places(rules: NumberRules) -> int:
         return min(rules.digits[1], _MOST_FRACTION_DIGITS)
     bounds = [bound for bound in (rules.least, rules.most) if bound is not None]
     whole = max((len(str(abs(int(bound)))) for bound in bounds), default=1)
-    needed = max((_decimals(bound) for bound in (*bounds, *((rules.multiple_of,) if rules.multiple_of else ()))), default=0)
+    needed = max(
+        (_decimals(bound) for bound in (*bounds, *((rules.multiple_of,) if rules.multiple_of else ()))), default=0
+    )
     return min(max(min(_FRACTION_DIGITS, _FLOAT_DIGITS - whole), needed, 0), _MOST_FRACTION_DIGITS)
 
 

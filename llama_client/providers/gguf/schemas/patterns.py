@@ -404,7 +404,11 @@ class _Parser:
                 return _POSIX[name]
             return self._class()
         low = self._member(char)
-        if not self._text.startswith("-", self._at) or self._text.startswith(("-]", "--"), self._at) or not _is_one(low):
+        if (
+            not self._text.startswith("-", self._at)
+            or self._text.startswith(("-]", "--"), self._at)
+            or not _is_one(low)
+        ):
             return low
         self._at += 1
         high = self._member(self._next())

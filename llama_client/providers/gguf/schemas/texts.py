@@ -37,6 +37,9 @@ from llama_client.providers.gguf.schemas.patterns import (
 # and ends. One character that must be somewhere (`\S`) is the mark of a text that may be as long as it likes.
 _AROUND = 40
 _BEFORE_ONE = 200
+# A pattern of so many characters with classes among them describes a value, and not what a text must have somewhere.
+_VALUE_CHARS = 4
+_NEARLY_ALL = 0x20000
 # A text with a most length of this is short enough by itself.
 _SHORT = 200
 # Of the choices of a tree, nested ones multiplied: the engine follows each that is open.
@@ -111,7 +114,7 @@ def _tree(patterns: list[Pattern], forms: list[Node], rules: TextRules) -> Node 
     """Where one thing alone is asked for, a tree will do. None: not so."""
     whole = [*forms]
     for pattern in patterns:
-        core = _anchored(pattern.node)
+        core = _whole(pattern.node, rules)
         if core is None or pattern.looks or _has_assertion(core):
             return None
         whole.append(core)
@@ -215,6 +218,18 @@ def _between(node: Node, *, begins: bool, ends: bool) -> Node:
     return node
 
 
+def _whole(node: Node, rules: TextRules) -> Node | None:
+    """What a pattern says of a whole text: between both anchors, or where it describes a value, though it has no anchor
+    at its beginning. None: other text may be around it."""
+    if _begins(node):
+        return _anchored(node)
+    core = _between(node, begins=True, ends=_ends(node))
+    low, high = lengths(core)
+    # Where more is asked for, there must be other text.
+    has_room = high is None or high >= rules.least
+    return core if low >= _VALUE_CHARS and has_room and _has_class(core) else None
+
+
 def _anchored(node: Node) -> Node | None:
     """What stands between both anchors; None: a part of the text is enough."""
     return _between(node, begins=True, ends=True) if _begins(node) and _ends(node) else None
@@ -278,7 +293,7 @@ def _within(node: Node, alphabet: Chars) -> Node | None:
 def _automaton(patterns: list[Pattern], forms: list[Node], rules: TextRules) -> Automaton:
     parts: list[Automaton] = [automaton_of(form) for form in forms]
     for pattern in patterns:
-        core = _anchored(pattern.node)
+        core = _whole(pattern.node, rules)
         if core is not None and not _has_assertion(core):
             found = automaton_of(core)
         else:
@@ -324,10 +339,29 @@ def _limited(automaton: Automaton, alphabet: Chars) -> Automaton:
 
 def _around(automaton: Automaton, node: Node, rules: TextRules) -> Automaton:
     """Bounds the text around a pattern, where nothing else does."""
-    if automaton.is_empty or _begins(node) or (rules.most is not None and rules.most <= _SHORT):
+    if automaton.is_empty or (rules.most is not None and rules.most <= _SHORT):
         return automaton
     shortest = distances(automaton)[0]
-    around = max(_AROUND if shortest > 1 else _BEFORE_ONE, rules.least)
-    if _ends(node):
+    is_value = shortest >= _VALUE_CHARS and _has_class(node)
+    begins, ends = _begins(node), _ends(node)
+    if begins:
+        return found_within(automaton, MAX_STATES, max(_AROUND, rules.least)) if is_value and not ends else automaton
+    if ends:
         return automaton if shortest <= 1 else bounded(automaton, 0, max(_BEFORE_ONE, rules.least) + shortest)
-    return found_within(automaton, around, around if shortest > 1 else None)
+    if shortest <= 1:
+        return found_within(automaton, max(_BEFORE_ONE, rules.least), None)
+    around = max(_AROUND, rules.least)
+    return found_within(automaton, around, around)
+
+
+def _has_class(node: Node) -> bool:
+    """Whether a part of it is one of some characters, but not of nearly all."""
+    match node:
+        case Set(chars):
+            size = sum(high - low + 1 for low, high in chars)
+            return 2 < size < _NEARLY_ALL
+        case Seq(parts) | Alt(parts):
+            return any(map(_has_class, parts))
+        case Repeat(inner):
+            return _has_class(inner)
+    return False
