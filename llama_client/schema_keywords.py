@@ -51,10 +51,10 @@ _KEYWORDS = (
     Keyword("maxLength", "enforced", "looser", "together with `pattern` and `format`; beside a pattern maybe shorter"),
     Keyword(
         "pattern", "rewritten", "kept",
-        "`.`, negated classes, `\\d`, `\\w`, `\\s`, `\\b`, lazy quantifiers, look-ahead at the beginning; without anchors, "
-        "one that describes a value (four characters or more, with classes) is the whole text, and of another at most "
-        "40 characters stand before and after it; not enforced: other look-around, references to groups, and what "
-        "needs too many rules",
+        "`.`, negated classes, `\\d`, `\\w`, `\\s`, `\\b`, lazy quantifiers, look-ahead at the beginning; without "
+        "anchors, one that describes a value (four characters or more, with classes) is the whole text, and of others "
+        "at most 40 characters stand before and after it; not enforced: other look-around, references to groups, and "
+        "what needs too many rules",
     ),
     Keyword("format", "rewritten", "kept", "see the next table"),
     Keyword("minimum", "enforced", "kept"),

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llama_client.errors import GenerationFailedError, InvalidRequestError
+from llama_client.schema_keywords import FORMATS, KEYWORDS
 from llama_client.types.completion import Choice
 from llama_client.validation import first_problem
 
@@ -32,6 +33,8 @@ class AnswerForm:
             ) from error
         self.model: type[BaseModel] = model
         self._names = frozenset(self._schema.get("properties", ()))
+        # Whether the model chooses names of its own, of which the last of two alike would win.
+        self._has_free_names = _has_free_names(self._schema)
 
     @property
     def response_format(self) -> dict[str, Any]:
@@ -67,6 +70,11 @@ class AnswerForm:
             raise GenerationFailedError(
                 f"the answer does not fit {self.model.__name__} ({why})", failed_generation=text
             ) from None
+        except _TwiceError as error:
+            raise GenerationFailedError(
+                f"the answer does not fit {self.model.__name__} (a name is there twice: {error!s:.60})",
+                failed_generation=text,
+            ) from None
         except Exception as error:
             # A validator of the user's own may raise anything.
             raise GenerationFailedError(
@@ -76,17 +84,42 @@ class AnswerForm:
 
     def _validated(self, text: str) -> BaseModel:
         try:
-            return self.model.model_validate_json(text)
+            return self._instance(text)
         except ValidationError as error:
             if _is_json(error):
                 raise
             told = error
         for part in _candidates(text, self._names):
             try:
-                return self.model.model_validate_json(part)
+                return self._instance(part)
             except ValidationError as error:
                 told = error if _is_json(error) and not _is_json(told) else told
         raise told
+
+    def _instance(self, text: str) -> BaseModel:
+        made = self.model.model_validate_json(text)
+        if self._has_free_names:
+            json.loads(text, object_pairs_hook=_require_different)
+        return made
+
+
+class _TwiceError(ValueError):
+    """A name that is there twice."""
+
+
+def _require_different(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+
+
+def _has_free_names(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return any(map(_has_free_names, schema))
+    if not isinstance(schema, Mapping):
+        return False
+    is_free = schema.get("additionalProperties") not in (None, False) or "patternProperties" in schema
+    return is_free or any(map(_has_free_names, schema.values()))
 
 
 def _is_json(error: ValidationError) -> bool:
@@ -138,18 +171,6 @@ def _values(text: str) -> list[tuple[str, Any]]:
     return values
 
 
-# The keywords that OpenAI documents for strict schemas (2026-11), whose rules Groq, Cerebras and others share. Any
-# other is refused, such as `uniqueItems` of a set.
-_STRICT = frozenset(
-    {
-        "type", "title", "description", "properties", "required", "additionalProperties", "items", "anyOf", "enum",
-        "const", "$ref", "$defs", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
-        "exclusiveMaximum", "minItems", "maxItems",
-    }
-)  # fmt: skip
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-# What says nothing of which values are valid, and is left out.
-_NOTES = frozenset({"default", "examples", "deprecated", "$comment"})
 # Their patterns are those of engines without these: pydantic writes one for a Decimal.
 _LOOK_AROUND = re.compile(r"\(\?<?[=!]")
 # One of these must define the value.
@@ -175,9 +196,14 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     is_object = schema.get("type") == "object"
-    if not schema.keys() & _SAYS_WHAT or schema.keys() - _STRICT - _NOTES:
+    rows = {key: KEYWORDS[key] for key in schema if key in KEYWORDS}
+    if (
+        not schema.keys() & _SAYS_WHAT
+        or len(rows) < len(schema)
+        or any(row.strict == "looser" for row in rows.values())
+    ):
         raise _NotStrictError
-    if schema.get("format", "date") not in _FORMATS or _LOOK_AROUND.search(str(schema.get("pattern", ""))):
+    if _LOOK_AROUND.search(str(schema.get("pattern", ""))):
         raise _NotStrictError
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
@@ -190,8 +216,27 @@ def _strict(schema: Any) -> Any:
             strict[key] = {name: _strict(inner) for name, inner in value.items()}
         elif key in ("items", "anyOf"):
             strict[key] = _strict(value)
-        elif key not in _NOTES:
+        elif rows[key].strict == "kept" and key != "format":
             strict[key] = value
+    if "format" in schema:
+        strict = _with_format(strict, str(schema["format"]))
     if is_object:
         strict |= {"additionalProperties": False, "required": list(strict["properties"])}
     return strict
+
+
+def _with_format(strict: dict[str, Any], name: str) -> dict[str, Any]:
+    """With a format as strict schemas have it."""
+    row = FORMATS.get(name)
+    if row is None or row.strict == "looser":
+        raise _NotStrictError
+    match row.strict:
+        case "left out":
+            return strict
+        case "kept":
+            return {**strict, "format": name}
+        case "uuid":
+            return {**strict, "format": "uuid"}
+    kept = {key: value for key, value in strict.items() if key in ("title", "description")}
+    value = {key: value for key, value in strict.items() if key not in kept}
+    return {**kept, "anyOf": [{**value, "format": each} for each in ("ipv4", "ipv6")]}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field, HttpUrl, Json, RootModel, SecretStr
+from pydantic import UUID4, BaseModel, Field, FilePath, HttpUrl, IPvAnyAddress, Json, RootModel, SecretStr
 
 from llama_client import InvalidRequestError
 from llama_client.structured import AnswerForm
@@ -82,6 +82,15 @@ class Text(BaseModel):
     document: Json[list[int]]
 
 
+class Exists(BaseModel):
+    path: FilePath
+
+
+class Versions(BaseModel):
+    id: UUID4
+    host: IPvAnyAddress
+
+
 class Short(BaseModel):
     name: str = Field(max_length=5)
 
@@ -124,7 +133,23 @@ def test_what_is_documented_for_strict_schemas_is_kept() -> None:
     assert (properties["words"]["minItems"], properties["words"]["maxItems"]) == (1, 3)
 
 
-NOT_STRICT = [Node, Table, Anything, Pair, Numbers, Pet, Tags, Page, Blob, Key, Text, Short, Amount]
+@pytest.mark.parametrize("model", [Blob, Key, Text], ids=lambda model: model.__name__)
+def test_what_restricts_no_value_is_left_out_of_a_strict_schema(model: type[BaseModel]) -> None:
+    described = sent(model)
+    assert described["strict"] is True
+    (field,) = described["schema"]["properties"].values()
+    assert field.keys() == {"type", "title"}
+
+
+def test_formats_that_strict_schemas_have_under_another_name_are_sent_under_that() -> None:
+    described = sent(Versions)
+    assert described["strict"] is True
+    properties = described["schema"]["properties"]
+    assert properties["id"] == {"title": "Id", "type": "string", "format": "uuid"}
+    assert [each["format"] for each in properties["host"]["anyOf"]] == ["ipv4", "ipv6"]
+
+
+NOT_STRICT = [Node, Table, Anything, Pair, Numbers, Pet, Tags, Page, Short, Amount, Exists]
 
 
 @pytest.mark.parametrize("model", NOT_STRICT, ids=lambda model: model.__name__)

@@ -32,7 +32,7 @@ _HELD = (
 
 
 # Of the checked request, what only the package sets.
-_SET_BY_US = {"schema_in_words"}
+_SET_BY_US = {"schema_in_words", "answer_class"}
 _CALLS: dict[Callable[..., Any], set[str]] = {
     chat.Completions.create: set(),
     chat.AsyncCompletions.create: set(),

@@ -226,6 +226,8 @@ class RunningAttempt:
                 parsed = self._form.parsed(self.choices)
             except GenerationFailedError as error:
                 error.http_status = self.facts.http_status
+                # What the target was not held to, for one: nobody sees the warnings of an answer that is none.
+                error.args = ("; ".join([str(error), *self.facts.warnings]),)
                 raise
             for choice, value in zip(self.choices, parsed, strict=True):
                 choice.message.parsed = value

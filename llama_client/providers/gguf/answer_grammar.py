@@ -113,6 +113,8 @@ def with_misfit(call: ProviderCall, messages: list[dict[str, Any]]) -> list[dict
     if call.misfit is None or messages[-1]["role"] == "assistant":
         return messages
     text, why = call.misfit
+    # Of the warnings, which follow, it can make nothing.
+    why = why.partition(f"; {call.target} ")[0]
     shown = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
     told = {"role": "user", "content": f"That will not do: {why}. Write all of it again, so that it fits."}
     return [*messages, {"role": "assistant", "content": shown}, told]

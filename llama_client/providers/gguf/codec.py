@@ -48,7 +48,6 @@ _QUIRKS = Quirks(
     part_types=frozenset({"text", "image_url"}),
     tool_types=frozenset({"function"}),
 )
-# Words of llama.cpp's error where an answer is not of the form that the template has for answers.
 # llama.cpp's names for our formats. It cannot leave reasoning out (`hidden`).
 _REASONING_FORMATS = {"parsed": "deepseek", "raw": "none"}
 

@@ -87,6 +87,12 @@ def _characters(text: str) -> list[tuple[str, bool]]:
 
 def _ranges(text: str) -> tuple[tuple[int, int], ...]:
     chars, ranges, at = _characters(text), [], 0
+    if chars[0] == ("^", False):
+        others, low = sorted(_ranges(text[1:])), 0
+        for first, last in others:
+            ranges.append((low, first - 1))
+            low = last + 1
+        return tuple(pair for pair in (*ranges, (low, 0x10FFFF)) if pair[0] <= pair[1])
     while at < len(chars):
         if at + 2 < len(chars) and chars[at + 1] == ("-", False):
             ranges.append((ord(chars[at][0]), ord(chars[at + 2][0])))

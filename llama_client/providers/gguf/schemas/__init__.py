@@ -1,1 +1,1 @@
-"""JSON schemas as grammars for llama.cpp: `compiler` is the way in, `classes` the schema with all that a class checks."""
+"""JSON schemas as grammars for llama.cpp. `compiler` is the way in; `classes`: all that a class checks, as a schema."""

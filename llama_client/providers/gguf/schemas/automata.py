@@ -141,7 +141,7 @@ class _Subsets:
     def automaton(self, start: int) -> Automaton:
         first = self._closure([(start, _ANY)], _START)
         numbers: dict[tuple[frozenset[_Item], int], int] = {}
-        queue: list[tuple[frozenset[_Item], int]] = []
+        queue: list[frozenset[_Item]] = []
         moves: list[tuple[tuple[Chars, int], ...]] = []
         final: set[int] = set()
 
@@ -154,13 +154,13 @@ class _Subsets:
                 if len(numbers) >= MAX_STATES:
                     raise TooLargeError
                 numbers[key] = len(numbers)
-                queue.append((items, before))
+                queue.append(items)
             return numbers[key]
 
         number(first, _START)
         at = 0
         while at < len(queue):
-            items, before = queue[at]
+            items = queue[at]
             if any(state == self._end and need != _WORD for state, need in items):
                 final.add(at)
             at += 1
@@ -221,7 +221,7 @@ def _allowed(kind: str, need: int, before: int) -> list[int]:
 
 
 def _both(one: int, other: int) -> int | None:
-    if one == _ANY or one == other:
+    if one in (_ANY, other):
         return other
     if other == _ANY:
         return one

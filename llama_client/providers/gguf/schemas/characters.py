@@ -58,7 +58,7 @@ def difference(one: Chars, other: Chars) -> Chars:
     return intersection(one, complement(other))
 
 
-# What a string may hold: tab, line feed, carriage return, and all but controls and surrogates, half of which is no text.
+# What a string may hold: tab, line feed, carriage return, and all but controls and surrogates, which are no text.
 WRITABLE = of_ranges([(0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, _LAST)])
 ASCII = of_ranges([(0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x7E)])
 DIGITS = of_text("0123456789")
@@ -75,9 +75,11 @@ UNICODE_WORD = union(WORD, LETTERS)
 SPACE = of_text("\t\n\r ")
 # All that any dialect calls white space.
 _ANY_SPACE = of_ranges(
-    [(0x09, 0x0D), (0x1C, 0x20), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x180E, 0x180E), (0x2000, 0x200A)]
-    + [(0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF)]
-)
+    (
+        (0x09, 0x0D), (0x1C, 0x20), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x180E, 0x180E), (0x2000, 0x200A),
+        (0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF),
+    )
+)  # fmt: skip
 NOT_SPACE = difference(WRITABLE, _ANY_SPACE)
 # Of what lies beyond ASCII, only what is certainly no digit, or no part of a word, in every dialect.
 NOT_DIGITS = union(
@@ -105,7 +107,7 @@ def in_string(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def alternatives(chars: Chars) -> tuple[str, ...]:
-    """The ways to write one of these characters in a JSON string, as terms of the grammar. None: it cannot be written."""
+    """The ways to write one of these characters in a JSON string, as terms of the grammar."""
     ways = []
     bare = intersection(chars, _BARE)
     if bare:

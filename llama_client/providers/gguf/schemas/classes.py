@@ -59,7 +59,7 @@ class _Generator(GenerateJsonSchema):
             "minimum": schema.get("ge"), "exclusiveMinimum": schema.get("gt"), "maximum": schema.get("le"),
             "exclusiveMaximum": schema.get("lt"), "multipleOf": schema.get("multiple_of"),
         }  # fmt: skip
-        made = {key: _number(value) for key, value in bounds.items() if value is not None}
+        made: dict[str, Any] = {key: _number(value) for key, value in bounds.items() if value is not None}
         digits, places = schema.get("max_digits"), schema.get("decimal_places")
         if digits is not None:
             # Both together have no more: a number that needs all before the point has none after it.

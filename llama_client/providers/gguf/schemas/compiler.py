@@ -1,4 +1,4 @@
-"""From a JSON schema to a grammar of llama.cpp. All that the grammar lets through is valid, but for what `not_held` names.
+"""From a JSON schema to a grammar of llama.cpp. All that it lets through is valid, but for what `not_held` names.
 
 What no text can satisfy is refused. Recursion, white space and free names are bounded, so that every text can end.
 """
@@ -173,7 +173,7 @@ class _Compiler:
         before = len(self._why)
         for option in options:
             if is_restricted:
-                parts = [option, {key: value for key, value in flat.items()}]
+                parts = [option, flat]
                 parts += [{key_: options_} for key_, options_ in rest]
                 way = self._value({"allOf": parts}, place)
             else:
@@ -541,8 +541,9 @@ class _Compiler:
             ways.append(self._grammar.rule(f'"{{" {self._items(entry, 0, _MAX_FREE_NAMES, comma)} "}}"'))
         return self._grammar.rule(" | ".join(ways))
 
-    def _nothing(self, place: _Place, why: str) -> None:
+    def _nothing(self, place: _Place, why: str) -> str | None:
         self._why.append(f"{place.path}: {why}" if place.path else why)
+        return None
 
     def _note(self, place: _Place, keyword: str, why: str = "") -> None:
         where = f"{place.path}: " if place.path else ""
@@ -590,17 +591,20 @@ def _told(schema: Any) -> list[Any] | None:
     return list(listed) if isinstance(listed, list) else None
 
 
-_IMPLIED = (
-    ("object", ("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties", "maxProperties")),
-    ("array", ("items", "prefixItems", "minItems", "maxItems", "uniqueItems")),
-    ("string", ("pattern", "format", "minLength", "maxLength", "contentSchema")),
-    ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
-)  # fmt: skip
+_IMPLIED = {
+    "object": (
+        "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
+        "maxProperties",
+    ),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
+    "string": ("pattern", "format", "minLength", "maxLength", "contentSchema"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}  # fmt: skip
 
 
 def _implied(flat: Schema) -> tuple[str, ...] | None:
     """Without a type, that of the keywords; None: they say nothing of one."""
-    found = tuple(kind for kind, keywords in _IMPLIED if any(keyword in flat for keyword in keywords))
+    found = tuple(kind for kind, keywords in _IMPLIED.items() if any(keyword in flat for keyword in keywords))
     return found or None
 
 
@@ -645,7 +649,9 @@ def _kind(value: Any) -> str:
         return "boolean"
     if isinstance(value, int | float):
         return "integer" if value == int(value) else "number"
-    return {str: "string", list: "array", dict: "object"}[type(value)]
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
 
 
 def _allows(value: Any, flat: Schema) -> bool:

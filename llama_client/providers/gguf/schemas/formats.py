@@ -42,7 +42,7 @@ def _base64(high: str) -> str:
 
     first = some(range(32))
     second, last_second = some([i for i in range(64) if not i & 8]), some([0, 16, 32, 48])
-    third, last_third = some([i for i in range(64) if not i & 2]), some([i for i in range(0, 64, 4)])
+    third, last_third = some([i for i in range(64) if not i & 2]), some(range(0, 64, 4))
     fourth = some(range(64))
     return f"({first}{second}{third}{fourth})*({first}{last_second}==|{first}{second}{last_third}=)?"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from llama_client.providers.gguf.schemas.automata import Automaton
@@ -148,10 +147,18 @@ def _choices(texts: list[str], start: int) -> str:
         while end < len(texts) and texts[end][start] == first:
             end += 1
         group = texts[at:end]
-        shared = len(os.path.commonprefix(group))
+        shared = _shared(group[0], group[-1])
         if len(group) == 1:
             ways.append(literal(group[0][start:]))
         else:
             ways.append(f"{literal(group[0][start:shared])} {_choices(group, shared)}")
         at = end
     return "(" + " | ".join(ways) + ")"
+
+
+def _shared(first: str, last: str) -> int:
+    """How many characters both begin with, and so all between them in their order."""
+    at = 0
+    while at < min(len(first), len(last)) and first[at] == last[at]:
+        at += 1
+    return at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -94,7 +94,7 @@ def _common_multiple(one: Any, other: Any) -> Any:
 
 
 _GROW = frozenset({"pattern", "format", "anyOf groups"})
-_BY_KEY = {
+_BY_KEY: dict[str, Callable[[Any, Any], Any]] = {
     "type": _types,
     "enum": _shared,
     "minimum": max, "exclusiveMinimum": max, "minLength": max, "minItems": max, "minProperties": max,

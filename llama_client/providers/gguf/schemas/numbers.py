@@ -143,7 +143,7 @@ def _multiples(node: Node, low: Decimal, high: Decimal, step: Decimal | None, pl
         return Numbers()
     if last - first < _MAX_LISTED:
         listed = [step * factor for factor in range(first, last + 1)]
-        return Numbers(Alt(tuple(text_node(f"{each:f}") for each in listed)))
+        return Numbers(Alt(tuple(text_node(f"{each.normalize():f}") for each in listed)))
     whole = int(step.scaleb(places))
     if step.scaleb(places) != whole or whole > _MAX_REMAINDERS:
         return Numbers(node, not_held=("multipleOf",))

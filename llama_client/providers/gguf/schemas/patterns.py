@@ -223,10 +223,10 @@ class _Parser:
                 self._at += 1
             elif self._peek() == "+":
                 raise UnsupportedPatternError("a possessive quantifier")
-            if isinstance(node, Assertion):
-                node = EMPTY if bounds[0] == 0 else node
-            else:
+            if not isinstance(node, Assertion):
                 node = Repeat(node, *bounds)
+            elif bounds[0] == 0:
+                node = EMPTY
 
     def _bounds(self) -> tuple[int, int | None] | None:
         """None: the brace stands for itself."""
@@ -247,7 +247,8 @@ class _Parser:
             return self._inner()
         for opening in ("?=", "?!"):
             if rest.startswith(opening):
-                return self._look(is_first=is_first, is_negative=opening == "?!")
+                self._look(is_first=is_first, is_negative=opening == "?!")
+                return None
         if rest.startswith(("?<=", "?<!", "?>", "?(", "?P=", "?P>", "?&", "?R", "?|")):
             raise UnsupportedPatternError("look-around and references" if rest.startswith("?<") else "(" + rest[:3])
         if rest.startswith(("?<", "?P<", "?'")):

@@ -276,18 +276,21 @@ def _within(node: Node, alphabet: Chars) -> Node | None:
             shared = intersection(chars, alphabet)
             return Set(shared) if shared else None
         case Seq(parts):
-            made = [_within(part, alphabet) for part in parts]
-            found = tuple(part for part in made if part is not None)
-            return Seq(found) if len(found) == len(made) else None
+            kept = _all_within(parts, alphabet)
+            return Seq(kept) if len(kept) == len(parts) else None
         case Alt(options):
-            found = tuple(made for option in options if (made := _within(option, alphabet)) is not None)
-            return Alt(found) if found else None
+            kept = _all_within(options, alphabet)
+            return Alt(kept) if kept else None
         case Repeat(inner, least, most):
             part = _within(inner, alphabet)
             if part is None:
                 return EMPTY if least == 0 else None
             return Repeat(part, least, most)
     return node
+
+
+def _all_within(nodes: tuple[Node, ...], alphabet: Chars) -> tuple[Node, ...]:
+    return tuple(made for node in nodes if (made := _within(node, alphabet)) is not None)
 
 
 def _automaton(patterns: list[Pattern], forms: list[Node], rules: TextRules) -> Automaton:
