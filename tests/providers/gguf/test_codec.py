@@ -10,6 +10,7 @@ from llama_client import (
     AuthenticationError,
     BadRequestError,
     ContextLengthError,
+    GenerationFailedError,
     InvalidResponseError,
     OverloadedError,
     ProviderError,
@@ -94,6 +95,18 @@ def test_what_the_library_raises_is_one_of_our_errors(raised: Exception, kind: t
 def test_an_error_among_the_chunks_is_raised() -> None:
     with pytest.raises(ContextLengthError):
         Decoder(call(), "m").feed({"error": TOO_LONG})
+
+
+def test_an_answer_that_the_template_does_not_know_is_a_failed_generation_with_its_text() -> None:
+    decoder = Decoder(call(), "m")
+    for text in ('{"a": "', 'b"c"'):
+        choice = {"index": 0, "finish_reason": None, "delta": {"content": text}}
+        decoder.feed({**chunk(), "choices": [choice]})
+    message = "The model produced output that does not match the expected peg-native format"
+    with pytest.raises(GenerationFailedError) as caught:
+        decoder.feed({"error": {"code": 500, "message": message, "type": "server_error"}})
+    assert caught.value.failed_generation == '{"a": "b"c"'
+    assert caught.value.blames_target is False
 
 
 def test_a_chunk_that_is_none_is_an_invalid_response() -> None:

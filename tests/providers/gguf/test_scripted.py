@@ -83,6 +83,12 @@ class _Loopback(BaseHTTPRequestHandler):
             "chat_template_caps": abilities,
             "modalities": {"vision": True},
         }
+        self._answer(answer)
+
+    def do_POST(self) -> None:
+        self._answer({"prompt": "Hello\n"})
+
+    def _answer(self, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
