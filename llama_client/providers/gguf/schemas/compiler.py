@@ -16,7 +16,7 @@ from llama_client.providers.gguf.schemas.characters import ASCII, NESTED, WRITAB
 from llama_client.providers.gguf.schemas.grammar import Grammar, choices, repeat, tree
 from llama_client.providers.gguf.schemas.merging import Schema, SchemaError, merged, same, types_of
 from llama_client.providers.gguf.schemas.numbers import NumberRules, numbers
-from llama_client.providers.gguf.schemas.texts import TextRules, Texts, texts
+from llama_client.providers.gguf.schemas.texts import TextRules, texts
 from llama_client.schema_keywords import FORMATS, NOT_ENFORCED
 
 _MAX_RECURSION = 6
@@ -73,6 +73,8 @@ class _Compiler:
         # Why what cannot be written cannot, the first cause first.
         self._why: list[str] = []
         self._by_reference: dict[tuple[str, int], str | None] = {}
+        # Terms for numbers and strings of the same rules.
+        self._by_rules: dict[NumberRules | TextRules, str] = {}
         self._free_values: dict[tuple[int, int], str] = {}
         self._parts = 0
         self._nesting = 0
@@ -99,6 +101,8 @@ class _Compiler:
         reference = schema.get("$ref")
         if isinstance(reference, str) and not _restricting(schema):
             return self._reference(reference, place)
+        if _JOINED.isdisjoint(schema):
+            return self._plain(schema, place)
         flat = self._flat(schema, place, frozenset())
         groups: list[tuple[str, Sequence[Any]]] = flat.pop("anyOf groups", [])
         if groups:
@@ -199,7 +203,7 @@ class _Compiler:
                 return True
         return False
 
-    def _plain(self, flat: Schema, place: _Place) -> str | None:
+    def _plain(self, flat: Mapping[str, Any], place: _Place) -> str | None:
         if "+note" in flat:
             self._note(place, flat["+note"])
         if "enum" in flat:
@@ -222,7 +226,7 @@ class _Compiler:
             self._nothing(place, "its types exclude each other")
         return _one_of(ways)
 
-    def _of_type(self, kind: str, flat: Schema, place: _Place) -> str | None:
+    def _of_type(self, kind: str, flat: Mapping[str, Any], place: _Place) -> str | None:
         match kind:
             case "null":
                 return literal("null")
@@ -236,7 +240,7 @@ class _Compiler:
                 return self._object(flat, place)
         return self._number(flat, place, is_integer=kind == "integer")
 
-    def _listed(self, flat: Schema, place: _Place) -> str | None:
+    def _listed(self, flat: Mapping[str, Any], place: _Place) -> str | None:
         given = flat["enum"]
         if not isinstance(given, list):
             raise SchemaError(f"{place.path or 'schema'}.enum: must be a list")
@@ -245,7 +249,7 @@ class _Compiler:
             return self._nothing(place, "no value of its list is allowed")
         return choices([self._as_text(_dumped(value)) for value in values])
 
-    def _number(self, flat: Schema, place: _Place, *, is_integer: bool) -> str | None:
+    def _number(self, flat: Mapping[str, Any], place: _Place, *, is_integer: bool) -> str | None:
         least, most = _decimal(flat, "minimum", place), _decimal(flat, "maximum", place)
         above, below = flat.get("exclusiveMinimum"), flat.get("exclusiveMaximum")
         is_above, is_below = above is True, below is True
@@ -261,34 +265,38 @@ class _Compiler:
         digits = flat.get("+digits", (None, None))
         if digits[1] is not None and multiple is not None:
             digits = (digits[0], max(digits[1], 0))
-        found = numbers(NumberRules(is_integer, least, most, is_above, is_below, multiple, tuple(digits)))
+        rules = NumberRules(is_integer, least, most, is_above, is_below, multiple, tuple(digits))
+        found = numbers(rules)
         for keyword in found.not_held:
             if keyword in flat:
                 self._note(place, keyword)
-        if found.node is not None:
-            return self._grammar.rule(tree(found.node))
-        if found.automaton is not None and not found.automaton.is_empty:
-            return self._grammar.automaton(found.automaton, '""')
-        return self._nothing(place, "no number is within its bounds")
+        if rules not in self._by_rules:
+            if found.node is not None:
+                self._by_rules[rules] = self._grammar.rule(tree(found.node))
+            elif found.automaton is not None and not found.automaton.is_empty:
+                self._by_rules[rules] = self._grammar.automaton(found.automaton, '""')
+            else:
+                return self._nothing(place, "no number is within its bounds")
+        return self._by_rules[rules]
 
-    def _string(self, flat: Schema, place: _Place) -> str | None:
+    def _string(self, flat: Mapping[str, Any], place: _Place) -> str | None:
         media, inner = flat.get("contentMediaType"), flat.get("contentSchema")
         if inner is not None and media in (None, "application/json") and not self._nesting:
             return self._nested(inner, place)
-        found = self._texts(flat, place)
-        return self._quoted(found, place)
-
-    def _quoted(self, found: Texts, place: _Place) -> str | None:
-        quote = self._quote
-        if found.node is not None:
-            return self._grammar.rule(f"{quote} {tree(found.node)} {quote}")
-        if found.automaton is not None:
-            return self._grammar.rule(f"{quote} {self._grammar.automaton(found.automaton, quote)}")
-        return self._nothing(place, "no text has its pattern, format and lengths")
-
-    @property
-    def _quote(self) -> str:
-        return literal(self._as_text('"'))
+        rules = self._text_rules(flat, place)
+        found = texts(rules)
+        for keyword, why in found.not_held:
+            self._note(place, keyword, why)
+        if rules not in self._by_rules:
+            # The rules of what is within a string have an alphabet of their own.
+            quote = literal(self._as_text('"'))
+            if found.node is not None:
+                self._by_rules[rules] = self._grammar.rule(f"{quote} {tree(found.node)} {quote}")
+            elif found.automaton is not None:
+                self._by_rules[rules] = self._grammar.rule(f"{quote} {self._grammar.automaton(found.automaton, quote)}")
+            else:
+                return self._nothing(place, "no text has its pattern, format and lengths")
+        return self._by_rules[rules]
 
     def _as_text(self, text: str) -> str:
         return in_string(text) if self._nesting else text
@@ -302,7 +310,7 @@ class _Compiler:
             self._nesting -= 1
         return None if inner is None else f'("\\"" {inner} "\\"")'
 
-    def _texts(self, flat: Schema, place: _Place) -> Texts:
+    def _text_rules(self, flat: Mapping[str, Any], place: _Place) -> TextRules:
         patterns = _strings(flat, "pattern", place)
         forms: list[str] = []
         alphabet = NESTED if self._nesting else WRITABLE
@@ -310,11 +318,11 @@ class _Compiler:
             form = self._form(name, flat, place)
             if form is not None:
                 forms.append(form)
-            if name == "binary" and flat.get("maxLength") is not None:
+            if name == "binary" and flat.get("maxLength") is not None and not self._nesting:
                 # Its length is that of its bytes.
                 alphabet = ASCII
         least = _count(flat, "minLength", place)
-        rules = TextRules(
+        return TextRules(
             tuple(dict.fromkeys(patterns)),
             tuple(dict.fromkeys(forms)),
             least or 0,
@@ -323,12 +331,8 @@ class _Compiler:
             self._of_class,
             alphabet,
         )
-        found = texts(rules)
-        for keyword, why in found.not_held:
-            self._note(place, keyword, why)
-        return found
 
-    def _form(self, name: str, flat: Schema, place: _Place) -> str | None:
+    def _form(self, name: str, flat: Mapping[str, Any], place: _Place) -> str | None:
         days = flat.get("+days")
         zone = flat.get("+zone")
         if name in ("date", "date-time") and days is not None:
@@ -348,7 +352,7 @@ class _Compiler:
             self._note(place, f"format {name:.40}")
         return None
 
-    def _array(self, flat: Schema, place: _Place) -> str | None:
+    def _array(self, flat: Mapping[str, Any], place: _Place) -> str | None:
         least, most = _count(flat, "minItems", place) or 0, _count(flat, "maxItems", place)
         first = flat.get("prefixItems", ())
         rest = flat.get("items", True)
@@ -400,7 +404,7 @@ class _Compiler:
         body = f"{item} {more}".rstrip()
         return body if least else f"({body})?"
 
-    def _unique(self, flat: Schema, items: Any, least: int, most: int | None, place: _Place) -> str | None:
+    def _unique(self, flat: Mapping[str, Any], items: Any, least: int, most: int | None, place: _Place) -> str | None:
         values = self._values(items, place)
         if values is None or len(values) > _MAX_UNIQUE:
             self._note(place, "uniqueItems")
@@ -425,7 +429,7 @@ class _Compiler:
             return found
         return [False, True] if types_of(flat) == ("boolean",) else None
 
-    def _object(self, flat: Schema, place: _Place) -> str | None:
+    def _object(self, flat: Mapping[str, Any], place: _Place) -> str | None:
         properties = flat.get("properties", {})
         required = flat.get("required", ())
         if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
@@ -447,7 +451,7 @@ class _Compiler:
         return self._fields(fields, frozenset(required), least, most, place)
 
     @staticmethod
-    def _additional(flat: Schema, name: str) -> Any:
+    def _additional(flat: Mapping[str, Any], name: str) -> Any:
         if "patternProperties" in flat:
             return {"allOf": [*flat["patternProperties"].values()]} if len(flat["patternProperties"]) == 1 else True
         return flat.get("additionalProperties", True)
@@ -500,7 +504,7 @@ class _Compiler:
             rules = earlier
         return rules[0] or '""'
 
-    def _free(self, flat: Schema, least: int, most: int | None, place: _Place) -> str | None:
+    def _free(self, flat: Mapping[str, Any], least: int, most: int | None, place: _Place) -> str | None:
         """An object with names of the model's own choice."""
         schema: Any = flat.get("additionalProperties", True)
         name_rules: Schema = {"type": "string"}
@@ -577,6 +581,10 @@ _BESIDE = frozenset(
 )
 
 
+# A schema without one of these is looked at as it stands.
+_JOINED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "const"}) | NOT_ENFORCED
+
+
 def _restricting(schema: Mapping[str, Any]) -> bool:
     return any(key not in _BESIDE for key in schema)
 
@@ -602,13 +610,13 @@ _IMPLIED = {
 }  # fmt: skip
 
 
-def _implied(flat: Schema) -> tuple[str, ...] | None:
+def _implied(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Without a type, that of the keywords; None: they say nothing of one."""
     found = tuple(kind for kind, keywords in _IMPLIED.items() if any(keyword in flat for keyword in keywords))
     return found or None
 
 
-def _decimal(flat: Schema, key: str, place: _Place) -> Decimal | None:
+def _decimal(flat: Mapping[str, Any], key: str, place: _Place) -> Decimal | None:
     value = flat.get(key)
     if value is None:
         return None
@@ -620,7 +628,7 @@ def _decimal(flat: Schema, key: str, place: _Place) -> Decimal | None:
     return number
 
 
-def _count(flat: Schema, key: str, place: _Place) -> int | None:
+def _count(flat: Mapping[str, Any], key: str, place: _Place) -> int | None:
     value = flat.get(key)
     if value is None:
         return None
@@ -629,7 +637,7 @@ def _count(flat: Schema, key: str, place: _Place) -> int | None:
     return int(value)
 
 
-def _strings(flat: Schema, key: str, place: _Place) -> list[str]:
+def _strings(flat: Mapping[str, Any], key: str, place: _Place) -> list[str]:
     value = flat.get(key, [])
     given = value if isinstance(value, list) else [value]
     for each in given:
@@ -654,7 +662,7 @@ def _kind(value: Any) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
-def _allows(value: Any, flat: Schema) -> bool:
+def _allows(value: Any, flat: Mapping[str, Any]) -> bool:
     """Whether a listed value has the type and the bounds beside the list."""
     kinds = types_of(flat)
     kind = _kind(value)

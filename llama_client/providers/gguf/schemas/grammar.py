@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from llama_client.providers.gguf.schemas.automata import Automaton
 from llama_client.providers.gguf.schemas.characters import alternatives, in_string, literal, term
@@ -11,6 +12,7 @@ from llama_client.providers.gguf.schemas.patterns import Alt, Node, Repeat, Seq,
 # llama.cpp repeats at most 2000 times.
 _MAX_REPEAT = 1000
 _CHUNK = 100
+_LONG = 40
 
 
 class Grammar:
@@ -43,14 +45,19 @@ class Grammar:
         for state, moves in enumerate(automaton.moves):
             ways = [end] if state in automaton.final else []
             for chars, target in moves:
-                ways += [f"{way} {names[target]}".rstrip() for way in alternatives(chars)]
+                ways += [f"{self._short(way)} {names[target]}" for way in alternatives(chars)]
             self._rules[names[state]] = " | ".join(ways) or '""'
         return names[0]
+
+    def _short(self, term_: str) -> str:
+        """A term, or the name of a rule where it is long: automata repeat the same sets of characters."""
+        return term_ if len(term_) <= _LONG else self.rule(term_)
 
     def rules(self) -> str:
         return "".join(f"{name} ::= {body}\n" for name, body in self._rules.items())
 
 
+@lru_cache(maxsize=2048)
 def tree(node: Node) -> str:
     """A tree as one term; an empty one as an empty literal."""
     match node:
