@@ -26,6 +26,8 @@ _MAX_FREE_NAMES = 64
 _MAX_UNIQUE = 64
 # Of all rules: the engine reads so many in 60 ms.
 _MAX_DEPTH = 100
+# White space is bounded: a small model would fill the whole answer with it.
+_BREAK = '" "? | "\\n" " "{0,16}'
 _MAX_PARTS = 20_000
 
 
@@ -78,13 +80,21 @@ class _Compiler:
         self._free_values: dict[tuple[int, int], str] = {}
         self._parts = 0
         self._nesting = 0
-        self._space = '" "?'
 
     def compiled(self) -> Compiled:
         root = self._value(self._root, _Place())
         if root is None:
             raise NoTextError(self._why[0] if self._why else "it has no end")
         return Compiled(self._grammar.rules(), root, tuple(self._not_held))
+
+    @property
+    def _break(self) -> str:
+        """Between the parts of a list or an object: nothing, a space, or a new line with its indentation."""
+        return '" "?' if self._nesting else self._grammar.rule(_BREAK)
+
+    @property
+    def _comma(self) -> str:
+        return f'"," {self._break}'
 
     # Each of these gives a term of the grammar; None: there is no such text.
 
@@ -362,7 +372,7 @@ class _Compiler:
             return self._nothing(place, "minItems is greater than maxItems")
         if flat.get("uniqueItems"):
             return self._unique(flat, rest, least, most, place)
-        comma = f'"," {self._space}'
+        comma = self._comma
         parts: list[str] = []
         for at, each in enumerate(first):
             if most is not None and at >= most:
@@ -391,7 +401,7 @@ class _Compiler:
                 body = f"{parts[at]} {body}" if at == 0 else f"{comma} {parts[at]} {body}"
                 if at >= needed:
                     body = f"({body})?"
-        return self._grammar.rule(f'"[" {body} "]"')
+        return self._grammar.rule(f'"[" {self._break} {body} {self._break} "]"')
 
     @staticmethod
     def _more(item: str, least: int, most: int | None, comma: str) -> str:
@@ -414,7 +424,7 @@ class _Compiler:
             return self._nothing(place, "it asks for more different items than there are")
         texts_ = [literal(self._as_text(_dumped(value))) for value in values]
         body = self._chosen(texts_, [False] * len(texts_), least, top)
-        return self._grammar.rule(f'"[" {body} "]"')
+        return self._grammar.rule(f'"[" {self._break} {body} {self._break} "]"')
 
     def _values(self, schema: Any, place: _Place) -> list[Any] | None:
         """All values of a schema, where they are few; None: they are not."""
@@ -471,18 +481,20 @@ class _Compiler:
                 del self._why[before:]
                 continue
             key = literal(self._as_text(_dumped(name)) + ":")
-            terms.append(f"{key} {self._space} {value}")
+            terms.append(f'{key} " "? {value}')
             # A class gets all its fields written, as strict servers do it.
             is_required.append(name in required or self._of_class)
         top = len(terms) if most is None else min(most, len(terms))
         if sum(is_required) > top or least > top:
             return self._nothing(place, "it has too few properties")
-        return self._grammar.rule(f'"{{" {self._chosen(terms, is_required, least, top)} "}}"')
+        return self._grammar.rule(
+            f'"{{" {self._break} {self._chosen(terms, is_required, least, top)} {self._break} "}}"'
+        )
 
     def _chosen(self, terms: list[str], is_required: list[bool], least: int, most: int) -> str:
         """Some of these in their order, the required ones always, with commas between them."""
         if all(is_required):
-            return f' "," {self._space} '.join(terms)
+            return f" {self._comma} ".join(terms)
         # From the end: what may follow where so many have been written. Only the bounds of the count matter.
         counts = least > sum(is_required) or most < len(terms)
         rules: dict[int, str | None] = {
@@ -491,7 +503,7 @@ class _Compiler:
         for at in range(len(terms) - 1, -1, -1):
             earlier: dict[int, str | None] = {}
             for count in range(at + 1):
-                comma = f'"," {self._space} ' if count else ""
+                comma = f"{self._comma} " if count else ""
                 # Without bounds only whether it is the first makes a difference.
                 following = rules[count + 1] if counts or count == 0 else rules[min(count, at + 1)]
                 ways = [] if following is None else [f"{comma}{terms[at]} {following}"]
@@ -523,9 +535,9 @@ class _Compiler:
             return '"{}"' if least == 0 else self._nothing(place, "it has too few properties")
         if most != 1:
             self._note(place, "different names")
-        entry = self._grammar.rule(f'{key} ":" {self._space} {value}')
-        body = self._items(entry, least, max(_MAX_FREE_NAMES, least) if most is None else most, f'"," {self._space}')
-        return self._grammar.rule(f'"{{" {body} "}}"')
+        entry = self._grammar.rule(f'{key} ":" " "? {value}')
+        body = self._items(entry, least, max(_MAX_FREE_NAMES, least) if most is None else most, self._comma)
+        return self._grammar.rule(f'"{{" {self._break} {body} {self._break} "}}"')
 
     def _anything(self, depth: int) -> str:
         key = (depth, self._nesting)
@@ -539,9 +551,9 @@ class _Compiler:
         ways += [each for each in (number, text) if each is not None]
         if depth:
             inner = self._anything(depth - 1)
-            comma = f'"," {self._space}'
+            comma = self._comma
             ways.append(self._grammar.rule(f'"[" {self._items(inner, 0, _MAX_FREE_NAMES, comma)} "]"'))
-            entry = self._grammar.rule(f'{text} ":" {self._space} {inner}')
+            entry = self._grammar.rule(f'{text} ":" " "? {inner}')
             ways.append(self._grammar.rule(f'"{{" {self._items(entry, 0, _MAX_FREE_NAMES, comma)} "}}"'))
         return self._grammar.rule(" | ".join(ways))
 
