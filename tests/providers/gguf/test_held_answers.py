@@ -26,17 +26,16 @@ def parsed(config: dict[str, Any], model: type[BaseModel], **params: Any) -> Any
 
 
 class Note(BaseModel):
-    text: str = Field(pattern=r"^.{10,40}$")
+    text: str = Field(pattern=r"^.{10,20}$")
     at: NaiveDatetime
     code: str = Field(pattern=r"[A-Z]{3}-\d{4}", max_length=12)
     share: float = Field(gt=0, lt=1)
     key: SecretStr = Field(max_length=10)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_each_answer_is_valid_whatever_the_temperature(n: int, config: dict[str, Any], warm_engine: None) -> None:
-    reply = parsed(config, Note, n=n, max_tokens=200)
-    assert len({choice.message.parsed.model_dump_json() for choice in reply.choices}) == n
+def test_each_answer_is_valid_whatever_the_temperature(config: dict[str, Any], warm_engine: None) -> None:
+    reply = parsed(config, Note, n=2, max_tokens=150)
+    assert len({choice.message.parsed.model_dump_json() for choice in reply.choices}) == 2
     assert reply.warnings == []
 
 
@@ -70,11 +69,11 @@ def test_what_does_not_hold_is_named_in_the_error_and_each_try_is_asked_anew(
     config: dict[str, Any], warm_engine: None
 ) -> None:
     with pytest.raises(GenerationFailedError, match="word: pattern") as caught:
-        parsed({**config, "routing": {"retries": 2}}, Twice, temperature=0)
+        parsed({**config, "routing": {"retries": 1}}, Twice, temperature=0, max_tokens=40)
     assert "checked after" in str(caught.value)
     prompts = [attempt.usage.prompt_tokens for attempt in caught.value.attempts if attempt.usage is not None]
-    assert len(prompts) == 3
-    # The second and the third are told what did not fit.
+    assert len(prompts) == 2
+    # The second is told what did not fit.
     assert prompts[0] is not None
     assert prompts[1] is not None
     assert prompts[1] > prompts[0]
@@ -105,7 +104,7 @@ class Counts(BaseModel):
 
 
 def test_names_that_are_listed_come_once(config: dict[str, Any], warm_engine: None) -> None:
-    reply = parsed(config, Counts, max_tokens=200)
+    reply = parsed(config, Counts, max_tokens=150)
     assert list(json.loads(reply.text)["counts"]) in (["a"], ["b"], ["a", "b"], [])
     assert reply.warnings == [
         "laptop/default is not held to all of the schema: free: different names. The answer was checked after."
