@@ -108,6 +108,7 @@ class _Compiler:
             return self._nothing(place, "nothing is allowed")
         if not isinstance(schema, Mapping):
             raise SchemaError(f"{place.path or 'schema'}: must be an object, got {type(schema).__name__}")
+        _require_shapes(schema, place)
         reference = schema.get("$ref")
         if isinstance(reference, str) and not _restricting(schema):
             return self._reference(reference, place)
@@ -146,6 +147,7 @@ class _Compiler:
 
     def _flat(self, schema: Mapping[str, Any], place: _Place, seen: frozenset[str]) -> Schema:
         """Without `$ref` and `allOf`; unions as `anyOf groups`."""
+        _require_shapes(schema, place)
         flat: Schema = {}
         for key, value in schema.items():
             if key in NOT_ENFORCED and value not in ({}, [], False if key == "not" else {}):
@@ -168,6 +170,8 @@ class _Compiler:
                     raise SchemaError(f"$ref: {part['$ref']:.60} refers to itself")
                 inner, known = self._target(part["$ref"]), seen | {part["$ref"]}
                 part = {} if inner is True else {"enum": []} if inner is False else inner
+                if not isinstance(part, Mapping):
+                    raise SchemaError(f"{place.path or 'schema'}.$ref: must lead to an object")
             else:
                 known = seen
             other = self._flat(part, place, known)
@@ -564,6 +568,27 @@ class _Compiler:
     def _note(self, place: _Place, keyword: str, why: str = "") -> None:
         where = f"{place.path}: " if place.path else ""
         self._not_held.setdefault(f"{where}{keyword}" + (f" ({why})" if why else ""))
+
+
+# What the values of keywords must be, where they are joined or counted.
+_NUMBERS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
+            "maxProperties")  # fmt: skip
+_SHAPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems", "required", "enum"), (list, tuple)),
+    **dict.fromkeys(("properties", "patternProperties"), (dict,)),
+    **dict.fromkeys(_NUMBERS, (int, float)),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), (int, float, bool)),
+    "$ref": (str,),
+}
+
+
+def _require_shapes(schema: Mapping[str, Any], place: _Place) -> None:
+    for key, value in schema.items():
+        shapes = _SHAPES.get(key)
+        if shapes is not None and (not isinstance(value, shapes) or (isinstance(value, bool) and bool not in shapes)):
+            raise SchemaError(f"{place.path or 'schema'}.{key}: must be no value of type {type(value).__name__}")
+    if not all(isinstance(name, str) for name in schema.get("required", ())):
+        raise SchemaError(f"{place.path or 'schema'}.required: must hold texts")
 
 
 def _one_of(ways: Sequence[str]) -> str | None:
