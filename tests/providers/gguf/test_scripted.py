@@ -86,7 +86,9 @@ class _Loopback(BaseHTTPRequestHandler):
         self._answer(answer)
 
     def do_POST(self) -> None:
-        self._answer({"prompt": "Hello\n"})
+        # A template that shows whatever it is given.
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self._answer({"prompt": body, "tokens": []})
 
     def _answer(self, answer: dict[str, Any]) -> None:
         body = json.dumps(answer).encode()
