@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,27 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, d
     with pytest.raises(MissingExtraError, match=r'pip install "llama-client\[gguf\]"') as caught:
         ask(model_path=demo_model, n_parallel=3)
     assert caught.value.extra == "gguf"
+
+
+@pytest.mark.parametrize(
+    ("set_before", "seen"), [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    ids=["nothing", "the count", "the policy"],
+)  # fmt: skip
+def test_threads_wait_for_each_other_shortly_unless_the_user_has_said_how(
+    set_before: dict[str, str], seen: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_model: Path
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_before.items():
+        monkeypatch.setenv(name, value)
+    library = 'import os\nfrom pathlib import Path\nPath("seen").write_text(str(os.environ.get("GOMP_SPINCOUNT")))\n'
+    (tmp_path / "xllamacpp.py").write_text(f"{library}raise ImportError", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    with pytest.raises(MissingExtraError):
+        ask(model_path=demo_model)
+    assert Path("seen").read_text(encoding="utf-8") == seen
+    assert os.environ.get("GOMP_SPINCOUNT") == set_before.get("GOMP_SPINCOUNT")
 
 
 def test_the_default_context_is_the_models_own_up_to_a_bound(demo_model: Path) -> None:
