@@ -5,15 +5,26 @@ What no text can satisfy is refused. Recursion, white space and free names are b
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from llama_client.providers.gguf.schemas import formats
 from llama_client.providers.gguf.schemas.characters import ASCII, NESTED, WRITABLE, in_string, literal
 from llama_client.providers.gguf.schemas.grammar import Grammar, choices, repeat, tree
+from llama_client.providers.gguf.schemas.keywords import (
+    JOINED,
+    allows,
+    count_of,
+    decimal_of,
+    dumped,
+    implied,
+    one_of,
+    require_shapes,
+    restricts,
+    texts_of,
+    told,
+)
 from llama_client.providers.gguf.schemas.merging import Schema, SchemaError, merged, same, types_of
 from llama_client.providers.gguf.schemas.numbers import NumberRules, numbers
 from llama_client.providers.gguf.schemas.texts import TextRules, texts
@@ -108,11 +119,11 @@ class _Compiler:
             return self._nothing(place, "nothing is allowed")
         if not isinstance(schema, Mapping):
             raise SchemaError(f"{place.path or 'schema'}: must be an object, got {type(schema).__name__}")
-        _require_shapes(schema, place)
+        require_shapes(schema, place.path)
         reference = schema.get("$ref")
-        if isinstance(reference, str) and not _restricting(schema):
+        if isinstance(reference, str) and not restricts(schema):
             return self._reference(reference, place)
-        if _JOINED.isdisjoint(schema):
+        if JOINED.isdisjoint(schema):
             return self._plain(schema, place)
         flat = self._flat(schema, place, frozenset())
         groups: list[tuple[str, Sequence[Any]]] = flat.pop("anyOf groups", [])
@@ -147,7 +158,7 @@ class _Compiler:
 
     def _flat(self, schema: Mapping[str, Any], place: _Place, seen: frozenset[str]) -> Schema:
         """Without `$ref` and `allOf`; unions as `anyOf groups`."""
-        _require_shapes(schema, place)
+        require_shapes(schema, place.path)
         flat: Schema = {}
         for key, value in schema.items():
             if key in NOT_ENFORCED and value not in ({}, [], False if key == "not" else {}):
@@ -165,7 +176,7 @@ class _Compiler:
                 return {"enum": []}
             if not isinstance(part, Mapping):
                 raise SchemaError(f"{place.path or 'schema'}.allOf: must hold objects")
-            if isinstance(part.get("$ref"), str) and not _restricting(part):
+            if isinstance(part.get("$ref"), str) and not restricts(part):
                 if part["$ref"] in seen:
                     raise SchemaError(f"$ref: {part['$ref']:.60} refers to itself")
                 inner, known = self._target(part["$ref"]), seen | {part["$ref"]}
@@ -186,7 +197,7 @@ class _Compiler:
         (kind, options), *rest = groups
         if kind == "oneOf" and not self._differ(options, place):
             self._note(place, "oneOf")
-        is_restricted = _restricting(flat) or rest
+        is_restricted = restricts(flat) or rest
         ways: list[str] = []
         before = len(self._why)
         for option in options:
@@ -200,7 +211,7 @@ class _Compiler:
                 ways.append(way)
         if ways:
             del self._why[before:]
-        return _one_of(ways)
+        return one_of(ways)
 
     def _differ(self, options: Sequence[Any], place: _Place) -> bool:
         """Whether no value fits two of these: by their types, or by a property that tells them apart."""
@@ -211,9 +222,9 @@ class _Compiler:
             return True
         shared = set.intersection(*(set(each.get("required", ())) for each in flats)) if flats else set()
         for name in shared:
-            told = [_told(each.get("properties", {}).get(name)) for each in flats]
-            values = [value for each in told for value in (each or ())]
-            if all(told) and not any(same(a, b) for i, a in enumerate(values) for b in values[:i]):
+            listed = [told(each.get("properties", {}).get(name)) for each in flats]
+            values = [value for each in listed for value in (each or ())]
+            if all(listed) and not any(same(a, b) for i, a in enumerate(values) for b in values[:i]):
                 return True
         return False
 
@@ -224,7 +235,7 @@ class _Compiler:
             return self._listed(flat, place)
         kinds = types_of(flat)
         if kinds is None:
-            kinds = _implied(flat)
+            kinds = implied(flat)
             if kinds is None:
                 return self._anything(_MAX_FREE_DEPTH)
         ways, before = [], len(self._why)
@@ -238,7 +249,7 @@ class _Compiler:
             del self._why[before:]
         elif not kinds:
             self._nothing(place, "its types exclude each other")
-        return _one_of(ways)
+        return one_of(ways)
 
     def _of_type(self, kind: str, flat: Mapping[str, Any], place: _Place) -> str | None:
         match kind:
@@ -258,24 +269,24 @@ class _Compiler:
         given = flat["enum"]
         if not isinstance(given, list):
             raise SchemaError(f"{place.path or 'schema'}.enum: must be a list")
-        values = [value for value in given if _allows(value, flat)]
+        values = [value for value in given if allows(value, flat)]
         if not values:
             return self._nothing(place, "no value of its list is allowed")
-        return choices([self._as_text(_dumped(value)) for value in values])
+        return choices([self._as_text(dumped(value)) for value in values])
 
     def _number(self, flat: Mapping[str, Any], place: _Place, *, is_integer: bool) -> str | None:
-        least, most = _decimal(flat, "minimum", place), _decimal(flat, "maximum", place)
+        least, most = decimal_of(flat, "minimum", place.path), decimal_of(flat, "maximum", place.path)
         above, below = flat.get("exclusiveMinimum"), flat.get("exclusiveMaximum")
         is_above, is_below = above is True, below is True
         if not isinstance(above, bool) and above is not None:
-            bound = _decimal(flat, "exclusiveMinimum", place)
+            bound = decimal_of(flat, "exclusiveMinimum", place.path)
             is_above = least is None or (bound is not None and bound >= least)
             least = bound if is_above else least
         if not isinstance(below, bool) and below is not None:
-            bound = _decimal(flat, "exclusiveMaximum", place)
+            bound = decimal_of(flat, "exclusiveMaximum", place.path)
             is_below = most is None or (bound is not None and bound <= most)
             most = bound if is_below else most
-        multiple = _decimal(flat, "multipleOf", place)
+        multiple = decimal_of(flat, "multipleOf", place.path)
         digits = flat.get("+digits", (None, None))
         if digits[1] is not None and multiple is not None:
             digits = (digits[0], max(digits[1], 0))
@@ -325,22 +336,22 @@ class _Compiler:
         return None if inner is None else f'("\\"" {inner} "\\"")'
 
     def _text_rules(self, flat: Mapping[str, Any], place: _Place) -> TextRules:
-        patterns = _strings(flat, "pattern", place)
+        patterns = texts_of(flat, "pattern", place.path)
         forms: list[str] = []
         alphabet = NESTED if self._nesting else WRITABLE
-        for name in _strings(flat, "format", place):
+        for name in texts_of(flat, "format", place.path):
             form = self._form(name, flat, place)
             if form is not None:
                 forms.append(form)
             if name == "binary" and flat.get("maxLength") is not None and not self._nesting:
                 # Its length is that of its bytes.
                 alphabet = ASCII
-        least = _count(flat, "minLength", place)
+        least = count_of(flat, "minLength", place.path)
         return TextRules(
             tuple(dict.fromkeys(patterns)),
             tuple(dict.fromkeys(forms)),
             least or 0,
-            _count(flat, "maxLength", place),
+            count_of(flat, "maxLength", place.path),
             bool(flat.get("+stripped")),
             self._of_class,
             alphabet,
@@ -367,7 +378,7 @@ class _Compiler:
         return None
 
     def _array(self, flat: Mapping[str, Any], place: _Place) -> str | None:
-        least, most = _count(flat, "minItems", place) or 0, _count(flat, "maxItems", place)
+        least, most = count_of(flat, "minItems", place.path) or 0, count_of(flat, "maxItems", place.path)
         first = flat.get("prefixItems", ())
         rest = flat.get("items", True)
         if isinstance(rest, list):  # of older drafts
@@ -426,7 +437,7 @@ class _Compiler:
         top = len(values) if most is None else min(most, len(values))
         if least > top:
             return self._nothing(place, "it asks for more different items than there are")
-        texts_ = [literal(self._as_text(_dumped(value))) for value in values]
+        texts_ = [literal(self._as_text(dumped(value))) for value in values]
         body = self._chosen(texts_, [False] * len(texts_), least, top)
         return self._grammar.rule(f'"[" {self._break} {body} {self._break} "]"')
 
@@ -438,7 +449,7 @@ class _Compiler:
         if "enum" in flat and "anyOf groups" not in flat:
             found: list[Any] = []
             for value in flat["enum"] if isinstance(flat["enum"], list) else ():
-                if _allows(value, flat) and not any(same(value, each) for each in found):
+                if allows(value, flat) and not any(same(value, each) for each in found):
                     found.append(value)
             return found
         return [False, True] if types_of(flat) == ("boolean",) else None
@@ -448,7 +459,7 @@ class _Compiler:
         required = flat.get("required", ())
         if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
             raise SchemaError(f"{place.path or 'schema'}: properties must be an object, required a list")
-        least, most = _count(flat, "minProperties", place) or 0, _count(flat, "maxProperties", place)
+        least, most = count_of(flat, "minProperties", place.path) or 0, count_of(flat, "maxProperties", place.path)
         if most is not None and least > most:
             return self._nothing(place, "minProperties is greater than maxProperties")
         names = flat.get("propertyNames")
@@ -484,7 +495,7 @@ class _Compiler:
                 # It is not written.
                 del self._why[before:]
                 continue
-            key = literal(self._as_text(_dumped(name)) + ":")
+            key = literal(self._as_text(dumped(name)) + ":")
             terms.append(f'{key} " "? {value}')
             # A class gets all its fields written, as strict servers do it.
             is_required.append(name in required or self._of_class)
@@ -568,147 +579,3 @@ class _Compiler:
     def _note(self, place: _Place, keyword: str, why: str = "") -> None:
         where = f"{place.path}: " if place.path else ""
         self._not_held.setdefault(f"{where}{keyword}" + (f" ({why})" if why else ""))
-
-
-# What the values of keywords must be, where they are joined or counted.
-_NUMBERS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
-            "maxProperties")  # fmt: skip
-_SHAPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems", "required", "enum"), (list, tuple)),
-    **dict.fromkeys(("properties", "patternProperties"), (dict,)),
-    **dict.fromkeys(_NUMBERS, (int, float)),
-    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), (int, float, bool)),
-    "$ref": (str,),
-}
-
-
-def _require_shapes(schema: Mapping[str, Any], place: _Place) -> None:
-    for key, value in schema.items():
-        shapes = _SHAPES.get(key)
-        if shapes is not None and (not isinstance(value, shapes) or (isinstance(value, bool) and bool not in shapes)):
-            raise SchemaError(f"{place.path or 'schema'}.{key}: must be no value of type {type(value).__name__}")
-    if not all(isinstance(name, str) for name in schema.get("required", ())):
-        raise SchemaError(f"{place.path or 'schema'}.required: must hold texts")
-
-
-def _one_of(ways: Sequence[str]) -> str | None:
-    if not ways:
-        return None
-    return ways[0] if len(ways) == 1 else "(" + " | ".join(ways) + ")"
-
-
-# What does not change which values are valid, or is looked at where it stands.
-_BESIDE = frozenset(
-    {
-        "$ref",
-        "$defs",
-        "definitions",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "deprecated",
-        "$comment",
-        "$schema",
-        "$id",
-        "readOnly",
-        "writeOnly",
-        "discriminator",
-    }
-)
-
-
-# A schema without one of these is looked at as it stands.
-_JOINED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "const"}) | NOT_ENFORCED
-
-
-def _restricting(schema: Mapping[str, Any]) -> bool:
-    return any(key not in _BESIDE for key in schema)
-
-
-def _told(schema: Any) -> list[Any] | None:
-    """The values that a property may have, where they are listed."""
-    if not isinstance(schema, Mapping):
-        return None
-    listed = schema.get("enum")
-    if "const" in schema:
-        return [schema["const"]]
-    return list(listed) if isinstance(listed, list) else None
-
-
-_IMPLIED = {
-    "object": (
-        "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
-        "maxProperties",
-    ),
-    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
-    "string": ("pattern", "format", "minLength", "maxLength", "contentSchema"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-}  # fmt: skip
-
-
-def _implied(flat: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Without a type, that of the keywords; None: they say nothing of one."""
-    found = tuple(kind for kind, keywords in _IMPLIED.items() if any(keyword in flat for keyword in keywords))
-    return found or None
-
-
-def _decimal(flat: Mapping[str, Any], key: str, place: _Place) -> Decimal | None:
-    value = flat.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SchemaError(f"{place.path or 'schema'}.{key}: must be a number, got {type(value).__name__}")
-    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if not number.is_finite():
-        return None
-    return number
-
-
-def _count(flat: Mapping[str, Any], key: str, place: _Place) -> int | None:
-    value = flat.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 0:
-        raise SchemaError(f"{place.path or 'schema'}.{key}: must be a whole number that is not negative")
-    return int(value)
-
-
-def _strings(flat: Mapping[str, Any], key: str, place: _Place) -> list[str]:
-    value = flat.get(key, [])
-    given = value if isinstance(value, list) else [value]
-    for each in given:
-        if not isinstance(each, str):
-            raise SchemaError(f"{place.path or 'schema'}.{key}: must be text, got {type(each).__name__}")
-    return given
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int | float):
-        return "integer" if value == int(value) else "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
-
-
-def _allows(value: Any, flat: Mapping[str, Any]) -> bool:
-    """Whether a listed value has the type and the bounds beside the list."""
-    kinds = types_of(flat)
-    kind = _kind(value)
-    if kinds is not None and kind not in kinds and not (kind == "integer" and "number" in kinds):
-        return False
-    if isinstance(value, str):
-        low, high = flat.get("minLength", 0), flat.get("maxLength")
-        return len(value) >= low and (high is None or len(value) <= high)
-    if kind in ("integer", "number"):
-        low, high = flat.get("minimum"), flat.get("maximum")
-        return (low is None or value >= low) and (high is None or value <= high)
-    return True
