@@ -1,4 +1,4 @@
-"""Ten thousand calls over three targets that fail three times in ten: each ends as the rules say, is written down and
+"""Four thousand calls over three targets that fail three times in ten: each ends as the rules say, is written down and
 leaves nothing.
 
 `python -m tests.chaos --calls 100000 --seed 7` is the long form.
@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.calls import MODES, run, said
 from tests.chaos.faults import FAULTS, GOOD, LATER
 
-CALLS = 6_000
+CALLS = 4_000
 SEED = 1
 
 

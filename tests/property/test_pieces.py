@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client.routing.pieces import Kept, content_of, merged, put_together
@@ -73,6 +73,7 @@ def test_a_value_that_comes_whole_stays_as_it_is(name: str, value: Any) -> None:
     assert put_together(name, [None, value, None]) == value
 
 
+@settings(max_examples=30, deadline=None)
 @given(TEXT, st.lists(JSON, max_size=5))
 def test_any_values_become_a_value_of_json(name: str, values: list[Any]) -> None:
     json.dumps(put_together(name, values))

@@ -205,8 +205,8 @@ def test_a_factory_makes_a_provider_that_is_none_behind_http(site: Path, server:
     ("text", "value", "why"),
     [
         ("import a_package_that_is_not_there", "X", "cannot be imported (ModuleNotFoundError"),
-        ("X = 5", "X", "must be a Service or a provider factory, got a int"),
-        ("", "X", "cannot be imported (AttributeError"),
+        pytest.param("X = 5", "X", "must be a Service or a provider factory, got a int", marks=pytest.mark.long),
+        pytest.param("", "X", "cannot be imported (AttributeError", marks=pytest.mark.long),
     ],
 )
 def test_a_broken_package_is_named_and_spares_the_rest(
@@ -256,7 +256,7 @@ def refuse(setup):
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("ROW", "could not make the provider wrong (TypeError"),
+        pytest.param("ROW", "could not make the provider wrong (TypeError", marks=pytest.mark.long),
         ("number", "could not make the provider wrong (its factory gave a int, not a Provider)"),
         ("refuse", "could not make the provider wrong (ValueError: key"),
     ],

@@ -776,7 +776,7 @@ def test_the_most_that_a_file_can_cost_is_the_models_context(context: int | None
     assert estimate.most_usd == (None if context is None else Decimal("0.006"))
 
 
-@pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
+@pytest.mark.parametrize("mode", [pytest.param("stream-sync", marks=pytest.mark.long), "stream-async"])
 def test_a_stream_that_adds_fields_without_end_is_given_up(mode: str) -> None:
     nested: dict[str, Any] = {"a": [[[]] * 500] * 40}
     choice = {"index": 0, "delta": {"content": "x", "more": [nested]}}

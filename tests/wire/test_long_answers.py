@@ -385,7 +385,13 @@ def test_a_long_answer_is_decoded_where_no_thread_is_left(held: Held, monkeypatc
     assert held.threads == ["MainThread"]
 
 
-@pytest.mark.parametrize("what", THINGS)
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=pytest.mark.long if what in ("citations", "log probabilities") else [])
+        for what in THINGS
+    ],
+)
 def test_twice_as_much_takes_twice_as_many_steps(what: str) -> None:
     assert steps(what, 2000) < 2.2 * steps(what, 1000)
 
