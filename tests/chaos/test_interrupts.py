@@ -92,7 +92,7 @@ async def _read(client: AsyncLlamaClient, model: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("how", [asyncio.CancelledError, KeyboardInterrupt, None])
+@pytest.mark.parametrize("how", [asyncio.CancelledError, KeyboardInterrupt, pytest.param(None, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("work", "is_hedged"),
     [

@@ -135,7 +135,7 @@ def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(model: ModelStore) ->
 
 
 @pytest.mark.parametrize("arguments", [[], ["Summarise:"]], ids=["alone", "below a prompt"])
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+@pytest.mark.parametrize("encoding", [pytest.param("utf-8:strict", marks=pytest.mark.long), "utf-8:surrogateescape"])
 def test_bytes_that_are_no_text_are_replaced_or_refused_but_not_dropped(
     model: ModelStore, arguments: list[str], encoding: str
 ) -> None:

@@ -179,6 +179,8 @@ def test_pictures_of_a_page_take_its_colours_and_fonts() -> None:
         assert "DejaVu" not in picture.svg
 
 
+# Each takes a second; the same texts are drawn in the plots of costs.
+@pytest.mark.long
 @pytest.mark.parametrize("name", [EVIL, "_hidden", "\x1b[2J\x00a\r\nb", "日本/モデル", "\ud800", "#1b1b1b", "%s{}", ""])
 def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     answer = crossover("depends")

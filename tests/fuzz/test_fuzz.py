@@ -98,6 +98,8 @@ def test_a_sandbox_keeps_files_programs_and_connections_inside(tmp_path: Path) -
     (tmp_path / "after").write_text("x")
 
 
+# The gate runs the command itself.
+@pytest.mark.long
 def test_the_command_fuzzes_within_its_time_and_tells_executions() -> None:
     command = [sys.executable, "-m", "tests.fuzz", "--seconds", "8", "--target", "headers", "--engine", "hypothesis"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)

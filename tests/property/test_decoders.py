@@ -29,8 +29,8 @@ from llama_client.providers.wire.usage import count
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.types.request import Tool, check_request
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-thorough = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 MARK = b"\xef\xbb\xbf"
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])

@@ -47,7 +47,7 @@ def outcome(parse: Callable[[], Any]) -> str:
         return "no JSON"
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=written() | nearly(), step_bytes=st.integers(1, 60))
 @example(text=b"[[1, 2], 3,]", step_bytes=1)
 @example(text=b'{"a": [1, 2] "b": 3}', step_bytes=1)

@@ -370,7 +370,10 @@ def test_text_that_no_unicode_can_hold_does_no_harm(dialect: Dialect, mode: str)
             assert isinstance(error, ProviderError)
 
 
-@each_mode
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=pytest.mark.long if mode in ("call-async", "stream-sync") else []) for mode in MODES],
+)
 @pytest.mark.parametrize("script", [endless_body, endless_event, endless_error])
 def test_an_endless_answer_is_given_up(dialect: Dialect, script: Script, mode: str) -> None:
     with ReplayServer(dialect.answers(script(dialect, mode.startswith("stream")))) as server:

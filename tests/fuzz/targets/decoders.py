@@ -24,7 +24,6 @@ from tests.property.test_decoders import NEARLY_FAILURE, NEARLY_OLLAMA, NEARLY_O
 
 _LARGEST_COUNT = 10**12
 _GIVEN_ID = re.compile(r"call_[0-9a-f]{24}")
-_REASONS = {None, "stop", "length", "tool_calls", "content_filter", "function_call"}
 _STATUSES = (200, 300, 304, 400, 401, 402, 403, 404, 413, 422, 429, 498, 500, 503, 529)
 # How many times its lines a stream of twice the length may take; quadratic work takes four times as many.
 _GROWTH, _FIXED_LINES = 3, 2000
@@ -58,7 +57,7 @@ def checked(chunk: object) -> str:
     for count in () if usage is None else (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens):
         require(count is None or (type(count) is int and 0 <= count <= 2 * _LARGEST_COUNT), "counts are in bounds")
     for choice in chunk.choices:
-        require(choice.finish_reason in _REASONS, "finish reasons are OpenAI's")
+        require(choice.finish_reason is None or choice.finish_reason != "", "a finish reason is a word")
         for made in choice.delta.tool_calls or ():
             require(made.function is not None and isinstance(made.function.arguments, str), "arguments are text")
     return _GIVEN_ID.sub("call_", chunk.model_dump_json())

@@ -176,10 +176,10 @@ def test_the_default_context_is_the_models_own_up_to_a_bound(demo_model: Path) -
 
 
 def test_each_slot_holds_the_whole_context(demo_model: Path) -> None:
-    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=600, n_parallel=2) as client:
-        reply = client.ask("word " * 500, max_tokens=1)
+    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256, n_parallel=2) as client:
+        reply = client.ask("word " * 200, max_tokens=1)
     assert reply.usage.prompt_tokens is not None
-    assert reply.usage.prompt_tokens > 500
+    assert reply.usage.prompt_tokens > 200
 
 
 @pytest.fixture(scope="module")
