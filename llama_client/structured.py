@@ -108,9 +108,11 @@ class _TwiceError(ValueError):
 
 
 def _require_different(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _TwiceError(name)
+        seen.add(name)
 
 
 def _has_free_names(schema: Any) -> bool:

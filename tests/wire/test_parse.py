@@ -151,6 +151,15 @@ def test_an_answer_of_another_form_is_a_failed_generation(dialect: Dialect, colo
 
 
 @each_colour
+def test_a_name_that_is_there_twice_is_a_failed_generation(colour: str) -> None:
+    # Many names, as a server may send them: they are compared in one go.
+    names = ", ".join(f'"n{number}": 1' for number in range(50_000))
+    answer = answering(OPENAI, f'{{"rows": {{{names}, "n7": 2}}}}')
+    with pytest.raises(GenerationFailedError, match=r"a name is there twice: n7"):
+        ask(OPENAI, colour, answer, response_format=Table)
+
+
+@each_colour
 @each_dialect
 def test_an_answer_that_was_cut_is_not_tried_again(dialect: Dialect, colour: str) -> None:
     error = failure(dialect, colour, answering(dialect, GOOD[:-5], "length"))
