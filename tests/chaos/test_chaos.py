@@ -32,5 +32,5 @@ def test_every_call_ends_as_the_rules_say_and_leaves_nothing(
     assert wanted | {GOOD} <= set(chaos.faults)
     if answers == "stream":
         assert chaos.results["StreamInterruptedError"] > 10
-    assert chaos.results["AllTargetsFailedError"] > 10
+    assert chaos.results["AllTargetsFailedError"] > 4
     assert chaos.results["ChatCompletion"] > 0.9 * chaos.calls

@@ -187,7 +187,11 @@ def test_a_reader_who_leaves_ends_it_without_a_word(model: ModelStore) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-@pytest.mark.parametrize("mode", [[], ["--no-stream"], ["--json"]], ids=["stream", "no-stream", "json"])
+@pytest.mark.parametrize(
+    "mode",
+    [[], pytest.param(["--no-stream"], marks=pytest.mark.long), pytest.param(["--json"], marks=pytest.mark.long)],
+    ids=["stream", "no-stream", "json"],
+)
 def test_ctrl_c_ends_an_answer_with_130(model: ModelStore, mode: list[str]) -> None:
     with running("chat", *mode, *LONG) as process:
         assert process.stdout is not None
@@ -384,7 +388,13 @@ def test_a_pipe_that_begins_late_is_waited_for(model: ModelStore) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell's way of closing a stream is not Windows'")
 @pytest.mark.parametrize(
     ("redirection", "code"),
-    [(">&-", 0), ("--no-stream >&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 1)],
+    [
+        (">&-", 0),
+        pytest.param("--no-stream >&-", 0, marks=pytest.mark.long),
+        pytest.param("2>&-", 0, marks=pytest.mark.long),
+        ("<&-", 0),
+        ("> /dev/full", 1),
+    ],
 )
 def test_a_closed_or_full_stream_gives_no_traceback(
     model: ModelStore, redirection: str, code: int, monkeypatch: pytest.MonkeyPatch

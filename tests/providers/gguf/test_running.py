@@ -75,6 +75,7 @@ def test_eight_questions_at_once_on_two_slots_are_all_answered_right(config: dic
     assert [answer in reply.text for reply, (_, answer) in zip(replies, QUESTIONS, strict=True)] == [True] * 8
 
 
+@pytest.mark.long
 def test_eight_tasks_at_once_on_two_slots_are_all_answered_right(config: dict[str, Any], warm_engine: None) -> None:
     async def main() -> list[str]:
         async with AsyncLlamaClient(config) as client:
