@@ -53,7 +53,7 @@ SERVERS = (
     Server("llama.cpp's server", ("llama.cpp",), "`llamacpp`", "the real server on loopback, b11549", "llamacpp-"),
     Server("Ollama, its own API", ("Ollama",), "`ollama`", "bytes that the real server sent, 0.34.2", "ollama-"),
     Server("Ollama's `/v1`", ("Ollama /v1",), "`openai` with a `base_url`", "bytes that the real server sent, 0.34.2"),
-    Server("LiteLLM's proxy", ("LiteLLM",), "`litellm`", "bytes that the real proxy sent, 1.108.7"),
+    Server("LiteLLM's proxy", ("LiteLLM",), "`litellm`", "the real proxy on loopback, 1.108.7"),
 )
 
 
