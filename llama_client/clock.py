@@ -32,7 +32,7 @@ class Clock:
         return datetime.fromtimestamp(self.wall(), tz=UTC).date()
 
 
-# What an attempt is left of a call's time, when it is all of it but what it took to begin.
+# An attempt with this share of the call's time or more is said to have had all of it.
 _WHOLE = 0.95
 
 

@@ -17,17 +17,10 @@ if TYPE_CHECKING:
 # checks) without effect on the answer.
 _ALWAYS_HONOURED = frozenset(
     {
-        "messages",
-        "stream",
-        "stream_options",
-        "timeout",
-        "tags",
-        "user",
-        "max_completion_tokens",
-        "schema_in_words",
+        "messages", "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "schema_in_words",
         "answer_class",
     }
-)
+)  # fmt: skip
 
 
 class Charge(NamedTuple):

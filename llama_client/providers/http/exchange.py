@@ -277,12 +277,11 @@ class Exchange:
 
     def _limit(self, until: float | None) -> None:
         """Sets the deadline: this time, or the end of the attempt where that is earlier."""
+        deadline, call = self.deadline, self.call
         if until is None or (self._end_at is not None and self._end_at <= until):
-            timeout_s, self.deadline.whole_s = self.call.timeout_s, self.call.whole_timeout_s
-            self.deadline.at, self.deadline.timeout_s = self._end_at, timeout_s
+            deadline.at, deadline.timeout_s, deadline.whole_s = self._end_at, call.timeout_s, call.whole_timeout_s
         else:
-            self.deadline.whole_s = None
-            self.deadline.at, self.deadline.timeout_s = until, until - self._started_at
+            deadline.at, deadline.timeout_s, deadline.whole_s = until, until - self._started_at, None
 
     def receive_head(self, answer: _Head) -> None:
         if answer.status < 200:

@@ -5,7 +5,7 @@ Each has at most `MAX_STATES` states; `TooLargeError` says that more would be ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from llama_client.providers.gguf.schemas.characters import (
@@ -308,15 +308,28 @@ def opposite(automaton: Automaton) -> Automaton:
 
 def bounded(automaton: Automaton, least: int, most: int | None) -> Automaton:
     """The texts of so many characters."""
-    top = least if most is None else most
+    shortest = distances(automaton)
+
+    def counted(_: int, count: int, target: int) -> int | None:
+        if most is None:
+            return min(count + 1, least)
+        return None if count + 1 + shortest[target] > most else count + 1
+
+    return _counting(automaton, counted, least)
+
+
+def _counting(automaton: Automaton, counted: Callable[[int, int, int], int | None], least: int) -> Automaton:
+    """With a count beside each state, which begins at 0 and is at least so much at the end.
+
+    `counted`: the count behind a move, by the state, the count and the target of the move; None: it is left out.
+    """
     numbers: dict[tuple[int, int], int] = {(0, 0): 0}
     queue, moves = [(0, 0)], []
-    shortest = distances(automaton)
     for state, count in queue:
-        found = []
-        following = count + 1 if most is not None else min(count + 1, top)
+        moved = []
         for chars, target in automaton.moves[state]:
-            if most is not None and following + shortest[target] > most:
+            following = counted(state, count, target)
+            if following is None:
                 continue
             pair = (target, following)
             if pair not in numbers:
@@ -324,8 +337,8 @@ def bounded(automaton: Automaton, least: int, most: int | None) -> Automaton:
                     raise TooLargeError
                 numbers[pair] = len(numbers)
                 queue.append(pair)
-            found.append((chars, numbers[pair]))
-        moves.append(tuple(found))
+            moved.append((chars, numbers[pair]))
+        moves.append(tuple(moved))
     final = frozenset(
         number for (state, count), number in numbers.items() if state in automaton.final and count >= least
     )
@@ -359,26 +372,13 @@ def found_within(automaton: Automaton, before: int, after: int | None) -> Automa
         state for state in automaton.final if len(automaton.moves[state]) == 1 and automaton.moves[state][0][1] == state
     }
     shortest = distances(automaton)
-    numbers: dict[tuple[int, int], int] = {(0, 0): 0}
-    queue, moves = [(0, 0)], []
-    for state, count in queue:
-        moved = []
-        for chars, target in automaton.moves[state]:
-            if target in found:
-                following = count + 1 if state in found and after is not None else 1
-                if after is not None and following > after + 1:
-                    continue
-            else:
-                following = count + 1
-                if following + shortest[target] > before + shortest[0]:
-                    continue
-            pair = (target, following)
-            if pair not in numbers:
-                if len(numbers) >= MAX_STATES:
-                    raise TooLargeError
-                numbers[pair] = len(numbers)
-                queue.append(pair)
-            moved.append((chars, numbers[pair]))
-        moves.append(tuple(moved))
-    final = frozenset(number for (state, _), number in numbers.items() if state in automaton.final)
-    return trimmed(Automaton(tuple(moves), final))
+
+    def counted(state: int, count: int, target: int) -> int | None:
+        if target not in found:
+            return None if count + 1 + shortest[target] > before + shortest[0] else count + 1
+        if after is None:
+            return 1
+        following = count + 1 if state in found else 1
+        return None if following > after + 1 else following
+
+    return _counting(automaton, counted, 0)

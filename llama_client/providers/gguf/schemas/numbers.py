@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
@@ -224,21 +225,27 @@ def integers(low: int, high: int) -> Node:
 
 
 def _same_length(low: str, high: str) -> Node:
+    return _between(low, high, _same_length, fewest=len(low) - 1) if low else EMPTY
+
+
+def _between(low: str, high: str, rest_of: Callable[[str, str], Node], *, fewest: int) -> Node:
+    """A digit and what may follow it, between two rows of as many digits.
+
+    `rest_of`: what follows where the first digit is that of a bound; `fewest`: the digits that follow elsewhere.
+    """
     rest = len(low) - 1
-    if rest < 0:
-        return EMPTY
     if low[0] == high[0]:
-        return Seq((_digits_from(low[0], low[0]), _same_length(low[1:], high[1:])))
+        return Seq((_digits_from(low[0], low[0]), rest_of(low[1:], high[1:])))
     options: list[Node] = []
     first, last = int(low[0]), int(high[0])
     if low[1:] != "0" * rest:
-        options.append(Seq((_digits_from(low[0], low[0]), _same_length(low[1:], "9" * rest))))
+        options.append(Seq((_digits_from(low[0], low[0]), rest_of(low[1:], "9" * rest))))
         first += 1
     if high[1:] != "9" * rest:
-        options.append(Seq((_digits_from(high[0], high[0]), _same_length("0" * rest, high[1:]))))
+        options.append(Seq((_digits_from(high[0], high[0]), rest_of("0" * rest, high[1:]))))
         last -= 1
     if first <= last:
-        options.append(Seq((_digits_from(str(first), str(last)), Repeat(_DIGIT, rest, rest))))
+        options.append(Seq((_digits_from(str(first), str(last)), Repeat(_DIGIT, fewest, rest))))
     return options[0] if len(options) == 1 else Alt(tuple(options))
 
 
@@ -256,20 +263,7 @@ def _fraction(low: str, high: str) -> Node:
 
 def _part(low: str, high: str) -> Node:
     """At least one digit, such that what is written lies between these."""
-    rest = len(low) - 1
-    if low[0] == high[0]:
-        return Seq((_digits_from(low[0], low[0]), _rest_of(low[1:], high[1:])))
-    options: list[Node] = []
-    first, last = int(low[0]), int(high[0])
-    if low[1:] != "0" * rest:
-        options.append(Seq((_digits_from(low[0], low[0]), _rest_of(low[1:], "9" * rest))))
-        first += 1
-    if high[1:] != "9" * rest:
-        options.append(Seq((_digits_from(high[0], high[0]), _rest_of("0" * rest, high[1:]))))
-        last -= 1
-    if first <= last:
-        options.append(Seq((_digits_from(str(first), str(last)), Repeat(_DIGIT, 0, rest))))
-    return options[0] if len(options) == 1 else Alt(tuple(options))
+    return _between(low, high, _rest_of, fewest=0)
 
 
 def _rest_of(low: str, high: str) -> Node:
