@@ -13,13 +13,13 @@ import platformdirs
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from tests.lengths import values
 
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
-_LONG = ("lora_adapter",)
 each = pytest.mark.parametrize(
     "example",
-    [pytest.param(path, marks=pytest.mark.long if path.stem in _LONG else []) for path in EXAMPLES],
+    values(EXAMPLES, long=[FOLDER / "lora_adapter.py"]),
     ids=lambda path: path.stem,
 )
 

@@ -13,6 +13,7 @@ import pytest
 from llama_client import AsyncLlamaClient
 from tests.chaos.dropped import MESSAGES
 from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
+from tests.lengths import values
 from tests.wire.server import ReplayServer
 
 # Of some hundreds in each scenario; the long form takes all of them.
@@ -41,9 +42,7 @@ def _with_a_ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # What an interrupt cuts off between two steps, Python tells of: sockets, and coroutines that nothing awaits.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:coroutine:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in _IN_SHORT else pytest.mark.long) for name in SCENARIOS]
-)
+@pytest.mark.parametrize("name", values(SCENARIOS, long=SCENARIOS.keys() - _IN_SHORT))
 def test_an_interrupt_anywhere_leaves_nothing_in_flight_and_all_of_it_in_the_books(name: str) -> None:
     result = run(name, most=_PLACES)
     assert result.problems == []
@@ -92,7 +91,7 @@ async def _read(client: AsyncLlamaClient, model: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("how", [asyncio.CancelledError, KeyboardInterrupt, pytest.param(None, marks=pytest.mark.long)])
+@pytest.mark.parametrize("how", values([asyncio.CancelledError, KeyboardInterrupt, None], long=[None]))
 @pytest.mark.parametrize(
     ("work", "is_hedged"),
     [

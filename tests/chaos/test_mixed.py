@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.chaos.mixed import Figures, standing
+from tests.lengths import values
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 CALLS = {
@@ -26,7 +27,7 @@ def run() -> Iterator[Callable[[str, int, bool], Figures]]:
             yield phase
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else []) for name in CALLS])
+@pytest.mark.parametrize("name", values(CALLS, long=LONG))
 def test_each_call_ends_typed_the_books_balance_and_nothing_leaks(
     name: str, run: Callable[[str, int, bool], Figures], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ from llama_client.providers.wire.openai_codec import CompatibleCodec
 from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS
 from llama_client.types.completion import MAX_CHOICES
 from tests.asking import MODES, Asker
+from tests.lengths import two_modes, values
 from tests.wire.asking import KEY, PLENTY_S
 from tests.wire.dialects import OLLAMA, OPENAI, Dialect
 from tests.wire.server import Answer, ReplayServer, as_json, streamed, whole
@@ -247,10 +248,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [pytest.param(mode, marks=pytest.mark.long if mode in ("call-async", "stream-sync") else []) for mode in MODES],
-)
+@two_modes
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_bodies_stay_within_the_bound_of_memory(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = 4 * MIB
@@ -385,13 +383,7 @@ def test_a_long_answer_is_decoded_where_no_thread_is_left(held: Held, monkeypatc
     assert held.threads == ["MainThread"]
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(what, marks=pytest.mark.long if what in ("citations", "log probabilities") else [])
-        for what in THINGS
-    ],
-)
+@pytest.mark.parametrize("what", values(THINGS, long=("citations", "log probabilities")))
 def test_twice_as_much_takes_twice_as_many_steps(what: str) -> None:
     assert steps(what, 2000) < 2.2 * steps(what, 1000)
 

@@ -23,6 +23,7 @@ from llama_client import (
     StreamInterruptedError,
 )
 from tests.asking import MODES
+from tests.lengths import two_modes
 from tests.wire.asking import KEY, PROMPT, SOON_S, ask, check_no_key, failure
 from tests.wire.dialects import DIALECTS, JSON, Dialect
 from tests.wire.scripts import (
@@ -370,10 +371,7 @@ def test_text_that_no_unicode_can_hold_does_no_harm(dialect: Dialect, mode: str)
             assert isinstance(error, ProviderError)
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [pytest.param(mode, marks=pytest.mark.long if mode in ("call-async", "stream-sync") else []) for mode in MODES],
-)
+@two_modes
 @pytest.mark.parametrize("script", [endless_body, endless_event, endless_error])
 def test_an_endless_answer_is_given_up(dialect: Dialect, script: Script, mode: str) -> None:
     with ReplayServer(dialect.answers(script(dialect, mode.startswith("stream")))) as server:

@@ -16,6 +16,7 @@ import pytest
 from gguf import GGUFReader
 
 from llama_client import LlamaClient
+from tests.lengths import values
 
 FOLDER = Path(__file__).parents[3] / "examples" / "lora"
 SHIPPED = FOLDER / "support-desk.gguf"
@@ -82,7 +83,7 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return values, {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
 
 
-@pytest.mark.parametrize("dtype", ["BF16", *(pytest.param(dtype, marks=pytest.mark.long) for dtype in ("F32", "F16"))])
+@pytest.mark.parametrize("dtype", values(["F32", "F16", "BF16"], long=["F32", "F16"]))
 def test_what_peft_saves_becomes_an_adapter_of_llama_cpp(
     recipe: ModuleType, base: Any, tmp_path: Path, dtype: str
 ) -> None:

@@ -31,6 +31,7 @@ from llama_client import (
     OverloadedError,
     StreamInterruptedError,
 )
+from tests.lengths import values
 
 # Each is answered in a few words, with the word that follows.
 CAPITALS = {
@@ -557,7 +558,7 @@ print("done", reply.usage.completion_tokens)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
-@pytest.mark.parametrize("delay_s", [0.2, *(pytest.param(delay_s, marks=pytest.mark.long) for delay_s in (0.3, 0.4))])
+@pytest.mark.parametrize("delay_s", values([0.2, 0.3, 0.4], long=[0.3, 0.4]))
 def test_ctrl_c_while_a_model_loads_neither_hangs_nor_spoils_it(demo_model: Any, delay_s: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _INTERRUPTED_LOAD, str(demo_model)],
