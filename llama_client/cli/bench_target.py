@@ -21,6 +21,8 @@ from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_pe
 from llama_client.crossover.user_tables import tables_of
 from llama_client.errors import InvalidRequestError, LlamaClientError
 from llama_client.local_only import leads_here
+from llama_client.providers.gguf.adapters import base_of
+from llama_client.providers.gguf.header import stem_of
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 
 if TYPE_CHECKING:
@@ -127,6 +129,9 @@ def bench_target(
     provider, _, model_id = target.partition("/")
     table = config.providers.get(provider)
     kind = provider if table is None else table.kind
+    if kind == "gguf":
+        # An adapter changes what is answered, not what that takes.
+        model_id = base_of(model_id)
     file = _file_of(getattr(table, "model_path", None), model_id, store) if kind == "gguf" else None
     n_gpus = 1 if given.n_gpus is None else given.n_gpus
     if not 1 <= n_gpus <= MAX_GPUS:
@@ -179,7 +184,8 @@ def _names(config: Config, provider: str, kind: str, model_id: str, file: Path |
     names = [model_id] if offer is None else [offer.name, model_id]
     if file is not None:
         # The precision follows the name, as in `Llama-3.2-3B-Instruct-Q4_K_M`.
-        names += [re.split(r"[.-](?=[A-Za-z0-9_]+$)", file.stem)[0], file.stem]
+        stem = stem_of(file)
+        names += [re.split(r"[.-](?=[A-Za-z0-9_]+$)", stem)[0], stem]
     return names
 
 
@@ -191,7 +197,7 @@ def _precisions(model_id: str, file: Path | None) -> list[str]:
         # A broken file is reported where it is loaded.
         with suppress(LlamaClientError):
             return [read_gguf(file).precision]
-    return _WORD.findall(model_id if file is None else file.stem)[::-1]
+    return _WORD.findall(model_id if file is None else stem_of(file))[::-1]
 
 
 def _first(canonical_name: Callable[[str], str], names: Sequence[str]) -> str | None:

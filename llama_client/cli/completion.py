@@ -75,6 +75,9 @@ def _engines(_ctx: click.Context) -> Candidates:
 
 
 def _targets(config: Config) -> Iterator[tuple[str, str]]:
+    from llama_client.config.provider_tables import GgufConfig
+    from llama_client.providers.gguf.adapters import variants
+
     if config.default_model is not None:
         yield config.default_model, "default_model"
     for name, route in config.routes.items():
@@ -82,8 +85,8 @@ def _targets(config: Config) -> Iterator[tuple[str, str]]:
     for name in _pulled():
         yield f"gguf/{name}", "pulled"
     for name, table in config.providers.items():
-        if table.kind == "gguf":
-            yield f"{name}/default", "configured"
+        if isinstance(table, GgufConfig):
+            yield from ((f"{name}/{model}", "configured") for model in variants("default", table.lora))
     written = [row.target for route in config.routes.values() for row in route.targets]
     written += [model.target for model in config.models] + [price.target for price in config.prices]
     yield from ((target, "configured") for target in written if "/" in target and "*" not in target)

@@ -195,16 +195,27 @@ class OllamaConfig(HttpProviderConfig, OwnMachine):
     allow_truncation: StrictBool = False
 
 
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _adapter_name(name: str) -> str:
+    if not _ADAPTER_NAME.fullmatch(name):
+        raise broken_rule("", "must be at most 64 letters, digits, '.', '_' and '-', starting with a letter or digit")
+    return name
+
+
 class LoraAdapter(ConfigTable):
     """A fine-tuned adapter that changes a model's answers.
 
     Attributes:
         path: Its GGUF file.
         scale: Its strength.
+        name: It is on where the model is `MODEL+NAME` (or `MODEL+NAME+OTHER`), and off elsewhere; absent: always on.
     """
 
     path: FilePath
     scale: Annotated[float, Field(strict=True, allow_inf_nan=False)] = 1.0
+    name: Annotated[StrictStr, AfterValidator(_adapter_name)] | None = None
 
 
 class GgufConfig(OwnMachine):
@@ -219,7 +230,12 @@ class GgufConfig(OwnMachine):
         n_gpu_layers: Layers on the GPU; absent: as many as fit.
         n_threads: CPU threads; absent: llama.cpp's choice.
         mmproj: The projector file that lets the model see images.
-        lora: Adapters.
+        lora: Adapters: always on, or chosen in the name of the model.
+        draft_model_path: A smaller model with the same vocabulary, which proposes tokens that this one checks several
+            at a time: the same answers, faster where the two often agree.
+        draft_tokens: The most tokens that it proposes at once.
+        prompt_cache_mib: Memory in MiB for what was read in slots that others have taken since, so that it is not
+            read again; 0: a slot keeps its own last prompt alone.
     """
 
     kind: Literal["gguf"] = "gguf"
@@ -230,6 +246,20 @@ class GgufConfig(OwnMachine):
     n_threads: Threads | None = None
     mmproj: FilePath | None = None
     lora: tuple[LoraAdapter, ...] = ()
+    draft_model_path: FilePath | None = None
+    draft_tokens: Annotated[int, Field(strict=True, ge=1, le=64)] = 3
+    prompt_cache_mib: Annotated[int, Field(strict=True, ge=0, le=1 << 20)] = 0
+
+    @model_validator(mode="after")
+    def _adapters_can_be_told_apart(self) -> GgufConfig:
+        names = [adapter.name for adapter in self.lora if adapter.name is not None]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise broken_rule("lora", f"must have different names, got {twice!r} twice")
+        if names and self.prompt_cache_mib:
+            # llama.cpp finds a prompt by its tokens alone.
+            raise broken_rule("prompt_cache_mib", "must be 0 beside adapters with names: they read prompts differently")
+        return self
 
     @model_validator(mode="after")
     def _slots_can_be_counted(self) -> GgufConfig:

@@ -15,6 +15,7 @@ from llama_client.costs.prices import PriceBook
 from llama_client.diagnostics.finding import Finding, Status
 from llama_client.diagnostics.machine import Environment
 from llama_client.errors import LlamaClientError
+from llama_client.providers.gguf.adapters import base_of, problem_of
 from llama_client.providers.gguf.store import DEMO_NAME
 from llama_client.providers.http.sdk import http_service_of
 from llama_client.providers.registry import Providers
@@ -134,17 +135,20 @@ class Rules:
 
     def _not_pulled(self, named: _Named) -> str | None:
         table = self._config.providers.get(named.provider)
-        pulled = sorted(self._store.names())
-        if named.model == "default":
+        problem = problem_of(named.model, table.lora if isinstance(table, GgufConfig) else ())
+        if problem is not None:
+            return problem
+        model, pulled = base_of(named.model), sorted(self._store.names())
+        if model == "default":
             has_file = isinstance(table, GgufConfig) and table.model_path is not None
             if has_file or DEMO_NAME in pulled:
                 return None
             return f"is the demo model, which has not been pulled: {_PULL_DEMO} gets it"
-        if named.model in pulled:
+        if model in pulled:
             return None
-        get = _PULL_DEMO if named.model == DEMO_NAME else "`llama-client pull`"
-        hint = suggestion(named.model, pulled) or f": {get} gets it"
-        return f"no model named {quoted(named.model)} has been pulled (pulled: {', '.join(pulled) or 'none'}){hint}"
+        get = _PULL_DEMO if model == DEMO_NAME else "`llama-client pull`"
+        hint = suggestion(model, pulled) or f": {get} gets it"
+        return f"no model named {quoted(model)} has been pulled (pulled: {', '.join(pulled) or 'none'}){hint}"
 
     def _forbidden(self, named: _Named) -> str | None:
         row = None if self._has_address(named.provider) else service_of(self._providers.kind(named.provider))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,8 +14,9 @@ from llama_client.crossover.tables import Architecture
 from llama_client.diagnostics.finding import Fact, Facts, Finding, Status
 from llama_client.diagnostics.machine import MachineFacts, gib
 from llama_client.errors import LlamaClientError
+from llama_client.providers.gguf.adapters import base_of, problem_of
 from llama_client.providers.gguf.engine import DEFAULT_CONTEXT_TOKENS
-from llama_client.providers.gguf.header import GgufHeader, read_header
+from llama_client.providers.gguf.header import GgufHeader, read_header, read_model, real_path
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 
 _DEFAULT = "default"
@@ -24,7 +24,6 @@ _INSTALL = 'Run `pip install "llama-client[gguf]"`.'
 _GPU_BUILDS = "Install a build of xllamacpp for your GPU: its page on PyPI lists those for CUDA, ROCm and Vulkan."
 # For a file that does not say how many tokens its model knows: as many as Llama 3.
 _VOCAB = 131_072
-_SHARD = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _MAX_NAMED = 5
 
 
@@ -39,6 +38,9 @@ class GgufView:
         """Why a model of it cannot answer, and a remedy; None: it can."""
         if find_spec("xllamacpp") is None:
             return "the extra gguf is not installed, so no file runs in this process", _INSTALL
+        adapter_problem, model = problem_of(model, self.table.lora), base_of(model)
+        if adapter_problem is not None:
+            return adapter_problem, f"Give an adapter of providers.{self.name}.lora that name, or correct the target."
         if model != _DEFAULT or self.table.model_path is None:
             name = DEMO_NAME if model == _DEFAULT else model
             stored = self.store.find(name)
@@ -113,8 +115,6 @@ def _model(
         yield _file(subject, "problem", checked, remedy)
         return
     size = checked.size_bytes
-    if (shard := _SHARD.fullmatch(path.name)) is not None:
-        size = sum(part.stat().st_size for part in path.parent.glob(f"{shard['stem']}-*-of-{shard['count']}.gguf"))
     facts: dict[str, Fact] = {"size_bytes": size, "architecture": checked.architecture, "path": str(path)}
     context = checked.context_tokens
     if context is not None:
@@ -128,7 +128,7 @@ def _model(
 def _checked(path: Path, *, is_adapter: bool = False) -> GgufHeader | str:
     """The header of a file, or why it cannot be used."""
     try:
-        header = read_header(path)
+        header = read_header(path) if is_adapter else read_model(real_path(path))
     except LlamaClientError as error:
         return str(error)
     if header.is_adapter and not is_adapter:

@@ -119,6 +119,14 @@ def test_what_was_pulled_is_offered(
     assert offered("llama-client fit smol", capfd, monkeypatch) == ["smollm2-135m"]
 
 
+def test_the_adapters_of_a_configured_model_are_offered(
+    clean_home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = "lora = [{ path = 'a.gguf', name = 'formal' }, { path = 'b.gguf' }]\n"
+    (clean_home / "work" / "llama-client.toml").write_text(f"[providers.desk]\nkind = 'gguf'\n{lora}", encoding="utf-8")
+    assert offered("llama-client chat -m desk/", capfd, monkeypatch) == ["desk/default", "desk/default+formal"]
+
+
 @pytest.mark.parametrize("text", ["default_model = ", "no_such_key = 1", "[[crossover.gpu_prices]]\ngpu = 'x'\n"])
 def test_a_wrong_configuration_costs_only_its_own_names(
     clean_home: Path, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

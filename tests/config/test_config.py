@@ -126,6 +126,19 @@ def test_a_tables_kind_is_its_name() -> None:
             "providers.gguf.lora[0].scale",
             "finite",
         ),
+        *(
+            (
+                {"providers": {"gguf": {"lora": [{"path": "x", "name": name}]}}},
+                "providers.gguf.lora[0].name",
+                "64 letters",
+            )
+            for name in ("", " ", "a+b", "a/b", "a b", "+", ".a", "a" * 65, "\u00e9", "a\n")
+        ),
+        (
+            {"providers": {"gguf": {"lora": [{"path": "x", "name": "a"}, {"path": "y", "name": "a"}]}}},
+            "providers.gguf.lora",
+            "must have different names, got 'a' twice",
+        ),
         ({"providers": {"laptop": {}}}, "providers.laptop.kind", "'llamacpp', 'litellm', got 'laptop'"),
         ({"providers": {"laptop": {"kind": "gguff"}}}, "providers.laptop.kind", "did you mean 'gguf'"),
         ({"providers": {"a/b": {"kind": "gguf"}}}, "providers", "must not be empty or contain '/'"),

@@ -12,6 +12,7 @@ from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.providers.gguf.store import ModelStore
 from tests.crossover.gguf_writing import write_model
 from tests.diagnostics.conftest import GIB, Doctor, of, probe
+from tests.providers.gguf.conftest import TEMPLATES, ModelFile
 
 CARD = MachineGpu("NVIDIA GeForce RTX 4090", 24 * GIB, 24 * GIB, free_bytes=20 * GIB)
 GPU_DEVICES = '[["GGML_BACKEND_DEVICE_TYPE_GPU", "RTX 4090", 25769803776]]'
@@ -107,6 +108,16 @@ def test_a_split_model_counts_all_its_parts(doctor: Doctor, tmp_path: Path) -> N
     first = tmp_path / "m-00001-of-00002.gguf"
     file = of(doctor.says(laptop(first)), "gguf_model", "laptop")
     assert file.facts["size_bytes"] == 2 * first.stat().st_size
+
+
+def test_a_part_of_a_split_model_that_is_missing_is_named(doctor: Doctor, tmp_path: Path, demo_model: Path) -> None:
+    parts = ModelFile(demo_model).write_split(tmp_path, "tiny", TEMPLATES["any"], 3)
+    whole = of(doctor.says(laptop(parts[0])), "gguf_model", "laptop")
+    assert (whole.status, whole.facts["size_bytes"]) == ("ok", sum(part.stat().st_size for part in parts))
+    parts[1].unlink()
+    missing = of(doctor.says(laptop(parts[0])), "gguf_model", "laptop")
+    assert missing.status == "problem"
+    assert f"{parts[1]}: there is no such file (part 2 of 3 of {parts[0].name})" in missing.message
 
 
 def test_a_disk_that_is_nearly_full_is_told_with_the_variable_that_moves_it(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
 from tests.diagnostics.conftest import KEY, Doctor, compatible, listing, of
+from tests.providers.gguf.conftest import write_gguf
 from tests.wire.server import ReplayServer, as_json
 
 GROQ = {"GROQ_API_KEY": KEY}
@@ -111,3 +114,22 @@ def test_an_ollama_model_is_found_with_or_without_its_latest(doctor: Doctor) -> 
     with ReplayServer(lambda asked: as_json({"models": [{"name": "qwen:latest"}], "version": "1"})) as server:
         report = doctor.says(f'default_model = "ollama/qwen"\n[providers.ollama]\nbase_url = "{server.url}"\n')
     assert of(report, "target").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("adapters", "why"),
+    [
+        ("+formal", None),
+        ("+formel", "no adapter is named 'formel'; did you mean 'formal'?"),
+        ("+b", "(there are formal)"),
+    ],
+)
+def test_a_target_with_an_adapter_is_examined(
+    doctor: Doctor, demo_pulled: ModelStore, tmp_path: Path, adapters: str, why: str | None
+) -> None:
+    files = [write_gguf(tmp_path / f"{name}.gguf", file_type="adapter") for name in "ab"]
+    lora = f"lora = [{{ path = '{files[0]}', name = 'formal' }}, {{ path = '{files[1]}' }}]\n"
+    report = doctor.says(f"default_model = 'desk/default{adapters}'\n[providers.desk]\nkind = 'gguf'\n{lora}")
+    target = of(report, "target")
+    assert (target.status, target.subject) == ("ok" if why is None else "problem", f"desk/default{adapters}")
+    assert why is None or (why in target.message and "providers.desk.lora" in str(target.remedy))

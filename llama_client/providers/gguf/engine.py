@@ -28,7 +28,7 @@ from llama_client.clock import Deadline
 from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoadError, OverloadedError
 from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.chat_template import ChatTemplate
-from llama_client.providers.gguf.header import GgufHeader, read_header, unusable
+from llama_client.providers.gguf.header import GgufHeader, read_header, read_model, unusable
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.tool_calling import UNPARSED
 
@@ -52,11 +52,14 @@ class EngineOptions:
     n_threads: int | None = None
     mmproj: Path | None = None
     lora: tuple[tuple[Path, float], ...] = ()
+    draft_model_path: Path | None = None
+    draft_tokens: int = 3
+    prompt_cache_mib: int = 0
 
 
 def _load_server(options: EngineOptions, api_key: str) -> Any:
     xllamacpp = _library()
-    header = read_header(options.model_path)
+    header = read_model(options.model_path)
     _check_kinds(options, header)
     n_ctx = options.n_ctx or min(header.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
     parameters = _parameters(xllamacpp, options, n_ctx, verbosity=_SILENT)
@@ -136,7 +139,9 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
     on_gpu = any("GPU" in device["type"].name for device in xllamacpp.get_device_info())
     parameters.n_batch = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
     # The default keeps up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
-    parameters.cache_ram_mib = 0
+    parameters.cache_ram_mib = options.prompt_cache_mib
+    # Those of slots that are about to be taken, not of all idle ones before each request.
+    parameters.cache_idle_slots = False
     parameters.ui = False
     if options.n_gpu_layers is not None:
         parameters.n_gpu_layers = options.n_gpu_layers
@@ -147,7 +152,19 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
         parameters.mmproj.path = str(options.mmproj)
     if options.lora:
         parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), scale) for path, scale in options.lora]
+    if options.draft_model_path is not None:
+        _set_draft(xllamacpp, parameters, options)
     return parameters
+
+
+def _set_draft(xllamacpp: Any, parameters: Any, options: EngineOptions) -> None:
+    parameters.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+    draft = parameters.speculative.draft
+    draft.mparams.path = str(options.draft_model_path)
+    draft.n_max = options.draft_tokens
+    draft.n_gpu_layers = parameters.n_gpu_layers
+    draft.cpuparams.n_threads = parameters.cpuparams.n_threads
+    draft.cpuparams_batch.n_threads = parameters.cpuparams_batch.n_threads
 
 
 def _diagnose(options: EngineOptions, n_ctx: int) -> str | None:

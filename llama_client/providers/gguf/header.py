@@ -6,10 +6,12 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import mmap
+import re
 import stat
 import struct
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from llama_client.errors import ModelLoadError
 
@@ -39,9 +41,89 @@ class GgufHeader:
         return self.values.get("general.type") == "adapter"
 
     @property
+    def parts(self) -> int:
+        """Into how many files the model is split."""
+        count = self.values.get("split.count")
+        return count if isinstance(count, int) else 1
+
+    @property
+    def part(self) -> int:
+        """Which of these it is, the first being 1."""
+        number = self.values.get("split.no")
+        return number + 1 if isinstance(number, int) else 1
+
+    @property
     def context_tokens(self) -> int | None:
         value = self.values.get(f"{self.architecture}.context_length")
         return value if isinstance(value, int) else None
+
+
+# Far above any real model; more would only be looked for.
+_MAX_PARTS = 1000
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+
+
+def parts_of(path: AnyPath) -> tuple[AnyPath, ...]:
+    """The files of a model that is split into several, by the name of one of them; any other file is alone."""
+    part = _PART.fullmatch(path.name)
+    count = 1 if part is None else int(part["count"])
+    if part is None or not 1 < count <= _MAX_PARTS:
+        return (path,)
+    return tuple(path.with_name(_part_name(part["stem"], number, count)) for number in range(1, count + 1))
+
+
+def _part_name(stem: str, number: int, count: int) -> str:
+    return f"{stem}-{number:05}-of-{count:05}.gguf"
+
+
+def stem_of(path: Path) -> str:
+    """The name of a model's file, without what tells its part."""
+    part = _PART.fullmatch(path.name)
+    return path.stem if part is None else part["stem"]
+
+
+def real_path(path: Path) -> Path:
+    """Without links, but for those of the parts of a model, which are found by their names."""
+    return path.resolve() if len(parts_of(path)) == 1 else path.parent.resolve() / path.name
+
+
+def present_parts(path: Path) -> list[Path]:
+    """A file, and the other parts of the model that are there, in their order."""
+    return [part for part in parts_of(path) if part == path or part.is_file()]
+
+
+def size_of(path: Path) -> int:
+    return sum(part.stat().st_size for part in present_parts(path))
+
+
+def read_model(path: Path) -> GgufHeader:
+    """The header of a model, whose size is that of all its parts."""
+    header = read_header(path)
+    count = header.parts
+    if count > 1:
+        paths = parts_of(path)
+        if header.part > 1:
+            first = f", {paths[0].name}" if len(paths) == count else ""
+            raise unusable(path, f"it is part {header.part} of {count}: name the first part{first}")
+        if len(paths) != count or paths[0] != path:
+            ending = _part_name("", 1, count)
+            raise unusable(
+                path, f"it is part 1 of {count}, and its name must end in {ending}, to tell those of the others"
+            )
+        for number, part in enumerate(paths[1:], start=2):
+            _require_part(part, number, count, path)
+    return replace(header, size_bytes=size_of(path))
+
+
+def _require_part(path: Path, number: int, count: int, first: Path) -> None:
+    which = f"part {number} of {count} of {first.name}"
+    try:
+        header = read_header(path)
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{error} ({which})", path=str(path)) from error
+    if (header.part, header.parts) != (number, count):
+        raise unusable(path, f"it is not {which}")
 
 
 def read_header(path: Path) -> GgufHeader:

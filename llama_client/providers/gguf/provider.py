@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llama_client.clock import Clock, Deadline
@@ -17,6 +17,7 @@ from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
+from llama_client.providers.gguf.adapters import Chosen, base_of, chosen, require_chosen_by_name, variants
 from llama_client.providers.gguf.answer_grammar import answer_grammar, require_some_text, with_misfit
 from llama_client.providers.gguf.codec import (
     PARAMETERS,
@@ -29,6 +30,7 @@ from llama_client.providers.gguf.codec import (
 )
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
+from llama_client.providers.gguf.header import real_path, size_of, stem_of
 from llama_client.providers.gguf.prompt import Prompt
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.wire.openai_codec import has_remote_images
@@ -65,9 +67,13 @@ class GgufProvider(Provider):
 
     def served_models(self) -> Sequence[ServedModel]:
         default = self._config.model_path
-        models = [ServedModel(DEFAULT_MODEL, size_bytes=_size(default))] if default is not None else []
-        models += [ServedModel(stored.name, size_bytes=stored.bytes) for stored in self._store.all()]
-        return [replace(model, is_loaded=self._known(model.id) is not None) for model in models]
+        sizes = {DEFAULT_MODEL: _size(default)} if default is not None else {}
+        sizes |= {stored.name: stored.bytes for stored in self._store.all()}
+        return [
+            ServedModel(id_, size_bytes=size, is_loaded=self._known(model) is not None)
+            for model, size in sizes.items()
+            for id_ in variants(model, self._config.lora)
+        ]
 
     async def aserved_models(self) -> Sequence[ServedModel]:
         return await asyncio.to_thread(self.served_models)
@@ -78,17 +84,18 @@ class GgufProvider(Provider):
             self._guard.refuse("remote_image", "images behind addresses")
         Capabilities(PARAMETERS).require(call)
         require_messages(call)
+        require_chosen_by_name(call)
         require_some_text(call, self._clock.wall())
 
     def continues(self, model: str) -> bool:
         return True
 
     def counts_tokens(self, model: str) -> bool:
-        return self._known(model) is not None
+        return self._known(base_of(model)) is not None
 
     def count_tokens(self, call: ProviderCall) -> int | None:
         """By the model's own template and tokenizer, where it is loaded: it is not loaded for that."""
-        model = self._known(call.model)
+        model = self._known(base_of(call.model))
         return None if model is None else Prompt(call, model.lease.engine).count()
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
@@ -109,11 +116,12 @@ class GgufProvider(Provider):
 
     def _chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         deadline = Deadline(call.timeout_s, self._clock, call.whole_timeout_s)
-        model = self._known(call.model)
+        wanted = chosen(call.model, self._config.lora)
+        model = self._known(wanted.base)
         if model is None:
             with self._timed_loading(call):
-                model = self._wait(self._load(call.model), deadline, call)
-        answer = _Answer(call, model, deadline, self._clock)
+                model = self._wait(self._load(wanted.base), deadline, call)
+        answer = _Answer(call, model, wanted, deadline, self._clock)
         with answer.translated_failures():
             if answer.prompt.has_new_form:
                 answer.prompt.learn()
@@ -130,11 +138,12 @@ class GgufProvider(Provider):
 
     async def _achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         deadline = Deadline(call.timeout_s, self._clock, call.whole_timeout_s)
-        model = self._known(call.model)
+        wanted = chosen(call.model, self._config.lora)
+        model = self._known(wanted.base)
         if model is None:
             with self._timed_loading(call):
-                model = await self._await(self._load(call.model), deadline)
-        answer = _Answer(call, model, deadline, self._clock)
+                model = await self._await(self._load(wanted.base), deadline)
+        answer = _Answer(call, model, wanted, deadline, self._clock)
         with answer.translated_failures():
             if answer.prompt.has_new_form:
                 await asyncio.to_thread(answer.prompt.learn)
@@ -230,7 +239,7 @@ class GgufProvider(Provider):
         new = lease(self._options(path))
         with self._lock:
             if not self._closed:
-                opened = self._models.loaded[model] = _Model(new, path.stem if model == DEFAULT_MODEL else model)
+                opened = self._models.loaded[model] = _Model(new, stem_of(path) if model == DEFAULT_MODEL else model)
                 if self._hold is None:
                     self._hold = self._reaper.hold(self, self._models)
                 return opened
@@ -240,13 +249,17 @@ class GgufProvider(Provider):
     def _options(self, path: Path) -> EngineOptions:
         config = self._config
         return EngineOptions(
-            model_path=path.resolve(),
+            model_path=real_path(path),
             n_ctx=config.n_ctx,
             n_parallel=config.n_parallel,
             n_gpu_layers=config.n_gpu_layers,
             n_threads=config.n_threads,
             mmproj=config.mmproj.resolve() if config.mmproj else None,
-            lora=tuple((adapter.path.resolve(), adapter.scale) for adapter in config.lora),
+            # One with a name is off unless a request switches it on, so that all requests share the engine.
+            lora=tuple((each.path.resolve(), each.scale if each.name is None else 0.0) for each in config.lora),
+            draft_model_path=real_path(config.draft_model_path) if config.draft_model_path else None,
+            draft_tokens=config.draft_tokens,
+            prompt_cache_mib=config.prompt_cache_mib,
         )
 
     def _path_of(self, model: str) -> Path:
@@ -287,7 +300,7 @@ class _Loading(Event):
 
 
 class _Answer:
-    def __init__(self, call: ProviderCall, model: _Model, deadline: Deadline, clock: Clock) -> None:
+    def __init__(self, call: ProviderCall, model: _Model, wanted: Chosen, deadline: Deadline, clock: Clock) -> None:
         self._lease = model.lease
         self._engine: Engine = model.lease.engine
         self._call = call
@@ -296,7 +309,8 @@ class _Answer:
         self._asked_at: float | None = None
         self._generation: Generation | None = None
         self._has_content = False
-        self.decoder = Decoder(call, model.name)
+        self._adapters = wanted.fields
+        self.decoder = Decoder(call, model.name + wanted.suffix)
         first_content_s, left = call.first_content_s, deadline.left_s()
         if first_content_s is not None and (left is None or first_content_s < left):
             # Only now: the whole attempt's time is available for loading the model.
@@ -315,7 +329,7 @@ class _Answer:
             for begun in self._beginnings():
                 self.decoder.begin_group(first_index, choices)
                 self._asked_at = self._clock.monotonic()
-                yield {**body, **form, "messages": [*messages, *begun]}, choices
+                yield {**body, **form, **self._adapters, "messages": [*messages, *begun]}, choices
             first_index += choices
 
     def _beginnings(self) -> Iterator[list[Body]]:
@@ -374,7 +388,7 @@ class _Answer:
 
 def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size
+        return size_of(path)
     except OSError:
         return None
 

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from llama_client.config.load import expanded
@@ -31,7 +31,7 @@ from llama_client.errors import (
     ServerError,
 )
 from llama_client.local_only import ConnectionGuard
-from llama_client.providers.gguf.header import read_header
+from llama_client.providers.gguf.header import parts_of, read_model, real_path
 from llama_client.providers.gguf.store import (
     BLOCK_BYTES,
     DEMO_NAME,
@@ -40,6 +40,7 @@ from llama_client.providers.gguf.store import (
     StoredModel,
     checked_name,
     checksum,
+    checksums,
     name_from,
 )
 from llama_client.validation import suggestion
@@ -175,29 +176,51 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def download(reference: str, progress: Progress) -> tuple[Path, str]:
-    """Downloads `ORG/REPO/FILE.gguf` from the hub; returns its path and SHA-256."""
+    """Downloads `ORG/REPO/FILE.gguf` from the hub, all parts of a split model; returns its path and SHA-256."""
     import huggingface_hub as hub
 
     named = re.fullmatch(r"([^/]+/[^/]+)/(.*\.gguf)", reference, re.DOTALL)
     if named is None:
         raise InvalidRequestError(f"name: must be hf:ORG/REPO/FILE.gguf, got {'hf:' + reference!r}", param="name")
     repo_id, file = named.groups()
+    parts = parts_of(PurePosixPath(file))
+    files = [part.as_posix() for part in parts] if len(parts) > 1 else [file]
+    if file != files[0]:
+        raise InvalidRequestError(
+            f"name: is one part of {len(files)}: pull the first, hf:{repo_id}/{files[0]}", param="name"
+        )
     try:
         progress("downloading", 0, None)
-        expected = hub.get_hf_file_metadata(hub.hf_hub_url(repo_id, file)).etag or ""
-        path = Path(hub.hf_hub_download(repo_id, file, tqdm_class=_reporting(progress)))
-        found = checksum(path, progress)
+        expected, sizes = list[str](), list[int | None]()
+        for file in files:
+            stated = hub.get_hf_file_metadata(hub.hf_hub_url(repo_id, file))
+            expected.append(stated.etag or "")
+            sizes.append(stated.size)
+        paths = list[Path]()
+        for number, file in enumerate(files):
+            reporter = _reporting(_within(progress, sizes, number))
+            paths.append(Path(hub.hf_hub_download(repo_id, file, tqdm_class=reporter)))
+        digest, found = checksums(paths, progress)
     except Exception as error:
         raise _translated(error, repo_id, file) from error
-    # The ETag of a large file is its SHA-256; that of another file is a git hash.
-    if _SHA256.fullmatch(expected) and found != expected:
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise ModelLoadError(
-            f"the downloaded {file} is damaged (SHA-256 {found}, expected {expected}) and was removed: pull it again",
-            path=str(path),
-        )
-    return path, found
+    for file, path, wanted, own in zip(files, paths, expected, found, strict=True):
+        # The ETag of a large file is its SHA-256; that of another file is a git hash.
+        if _SHA256.fullmatch(wanted) and own != wanted:
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise ModelLoadError(
+                f"the downloaded {file} is damaged (SHA-256 {own}, expected {wanted}) and was removed: pull it again",
+                path=str(path),
+            )
+    return paths[0], digest
+
+
+def _within(progress: Progress, sizes: list[int | None], number: int) -> Progress:
+    """The progress of one of several files as that of all of them."""
+    known = [size for size in sizes if size is not None]
+    if len(sizes) == 1 or len(known) < len(sizes):
+        return progress
+    return lambda step, done, _: progress(step, sum(known[:number]) + done, sum(known))
 
 
 def _reporting(progress: Progress) -> Any:
@@ -317,7 +340,7 @@ def pull(
         found_name = rest
     elif (path := expanded(source)).suffix == ".gguf" or path.name != source or path.is_file():
         _require_model(path)
-        found_name, path, digest = path.name, path.resolve(), checksum(path, progress)
+        found_name, path, digest = path.name, real_path(path), checksum(path, progress)
         source = str(path)
     else:
         known = store.find(source)
@@ -341,7 +364,7 @@ def _unwritable(store: ModelStore, error: OSError) -> ModelLoadError:
 
 
 def _require_model(path: Path) -> None:
-    header = read_header(path)
+    header = read_model(real_path(path))
     if header.is_adapter or header.architecture == "clip":
         what, key = ("a LoRA adapter", "lora") if header.is_adapter else ("an image projector", "mmproj")
         raise ModelLoadError(f"{path} is {what}, not a model: set {key} of the provider to its path", path=str(path))

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from llama_client.config.environment import CACHE_VARIABLE
 from llama_client.config.files import atomic_file
 from llama_client.config.load import APP_NAME, expanded
 from llama_client.errors import InvalidRequestError, ModelLoadError
+from llama_client.providers.gguf.header import present_parts, size_of
 
 # Reports progress: the step, the bytes done, and all bytes (None: unknown).
 Progress = Callable[[str, int, int | None], None]
@@ -26,21 +27,35 @@ BLOCK_BYTES = 1 << 20
 
 
 def checksum(path: Path, progress: Progress) -> str:
-    digest, done = hashlib.sha256(), 0
+    """The SHA-256 of a model's file; of a split model, that of its parts one after another."""
+    return checksums(present_parts(path), progress)[0]
+
+
+def checksums(paths: Sequence[Path], progress: Progress) -> tuple[str, list[str]]:
+    """The SHA-256 of files one after another, and that of each."""
+    whole, each, done = hashlib.sha256(), list[str](), 0
+    path = paths[0]
     try:
-        with path.open("rb") as file:
-            total = path.stat().st_size
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-                done += len(block)
-                progress("checking", done, total)
+        total = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            own = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    own.update(block)
+                    if len(paths) > 1:
+                        whole.update(block)
+                    done += len(block)
+                    progress("checking", done, total)
+            each.append(own.hexdigest())
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from error
-    return digest.hexdigest()
+    return (whole.hexdigest() if len(paths) > 1 else each[0]), each
 
 
 DEMO_NAME = "smollm2-135m"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+# Of a file, and of the first part of a model.
+_ENDING = re.compile(r"(-\d{5}-of-\d{5})?\.gguf\Z")
 # Reserved by Windows for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
@@ -88,7 +103,7 @@ class ModelStore:
 
     def add(self, name: str, path: Path, *, sha256: str, source: str) -> StoredModel:
         """Records a model under a name, and replaces an earlier one of that name."""
-        model = StoredModel(checked_name(name), path, sha256, path.stat().st_size, source, time.time())
+        model = StoredModel(checked_name(name), path, sha256, size_of(path), source, time.time())
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(self._record(name)) as file:
             file.write(json.dumps(asdict(model), default=str).encode())
@@ -121,5 +136,6 @@ def checked_name(name: str) -> str:
 
 def name_from(text: str) -> str:
     """A valid name, derived from a file's or a model's own."""
-    name = re.sub(r"[^a-z0-9._-]+", "-", text.lower().removesuffix(".gguf")).strip("-._")[:128]
+    name = _ENDING.sub("", text.lower())
+    name = re.sub(r"[^a-z0-9._-]+", "-", name).strip("-._")[:128]
     return checked_name(f"model-{name}" if _RESERVED.fullmatch(name) else name or "model")

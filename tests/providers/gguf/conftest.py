@@ -306,7 +306,7 @@ def demo_wheel_with(install_from: Callable[[Path], None], tmp_path: Path) -> Cal
     return put
 
 
-class _ModelFile:
+class ModelFile:
     """The demo model with the first of its blocks alone, and another template: small and fast, and it answers nonsense.
 
     Its bytes are put together anew, since reading all of its vocabulary takes seconds.
@@ -335,10 +335,28 @@ class _ModelFile:
             b"llama.block_count": struct.pack("<II", 4, 1),
             b"tokenizer.chat_template": struct.pack("<I", 8) + self._text(template.encode()),
         }
-        head = b"GGUF" + struct.pack("<IQQ", 3, len(self._tensors), len(self._values))
-        head += b"".join(self._text(name) + replaced.get(name, value) for name, value in self._values)
+        return self._write(path, [(name, replaced.get(name, value)) for name, value in self._values], self._tensors)
+
+    def write_split(self, folder: Path, stem: str, template: str, count: int) -> list[Path]:
+        """The same model as `count` files, as `gguf-split` makes them: the first has all values."""
+        whole = ModelFile(self.write(folder / f"{stem}.gguf", template))
+        size = -(-len(whole._tensors) // count)
+        paths = [folder / f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+        for number, path in enumerate(paths):
+            own = [
+                (b"split.no", struct.pack("<IH", 2, number)),
+                (b"split.count", struct.pack("<IH", 2, count)),
+                (b"split.tensors.count", struct.pack("<Ii", 5, len(whole._tensors))),
+            ]
+            tensors = whole._tensors[number * size : (number + 1) * size]
+            self._write(path, own if number else [*whole._values, *own], tensors)
+        return paths
+
+    def _write(self, path: Path, values: list[tuple[bytes, bytes]], tensors: list[tuple[bytes, bytes, bytes]]) -> Path:
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
+        head += b"".join(self._text(name) + value for name, value in values)
         body = bytearray()
-        for name, form, data in self._tensors:
+        for name, form, data in tensors:
             head += self._text(name) + form + struct.pack("<Q", len(body))
             body += data + bytes(-len(data) % self._ALIGNMENT)
         path.write_bytes(head + bytes(-len(head) % self._ALIGNMENT) + body)
@@ -386,7 +404,7 @@ def models_with_templates(demo_model: Path, tmp_path_factory: pytest.TempPathFac
     """A configuration with a provider for each of `TEMPLATES`, whose engines stay loaded once they are."""
     from llama_client import LlamaClient
 
-    folder, file = tmp_path_factory.mktemp("templates"), _ModelFile(demo_model)
+    folder, file = tmp_path_factory.mktemp("templates"), ModelFile(demo_model)
     providers = {}
     for name, template in TEMPLATES.items():
         path = file.write(folder / f"{name}.gguf", template)
