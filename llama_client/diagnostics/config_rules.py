@@ -214,6 +214,7 @@ class Rules:
         for name, table in self._config.providers.items():
             if isinstance(table, GgufConfig):
                 files = [("gguf_model", "model_path", table.model_path), ("gguf_model", "mmproj", table.mmproj)]
+                files.append(("gguf_model", "draft_model_path", table.draft_model_path))
                 files += [("gguf_model", f"lora[{number}].path", lora.path) for number, lora in enumerate(table.lora)]
             else:
                 own = ("provider_key", "api_key_file", table.api_key_file)

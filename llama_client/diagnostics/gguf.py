@@ -99,6 +99,8 @@ def file_findings(name: str, table: GgufConfig, store: ModelStore, hardware: Mac
             yield from _model(f"{name}/{stored.name}", stored.path, remedy, table, hardware)
     parts = [("projector", table.mmproj, f"providers.{name}.mmproj")] if table.mmproj is not None else []
     parts += [("adapter", lora.path, f"providers.{name}.lora") for lora in table.lora]
+    if table.draft_model_path is not None:
+        parts.append(("draft model", table.draft_model_path, f"providers.{name}.draft_model_path"))
     for what, path, key in parts:
         checked = _checked(path, is_adapter=what == "adapter")
         if isinstance(checked, str):
@@ -153,6 +155,7 @@ def _memory(
     context = table.n_ctx or min(trained, DEFAULT_CONTEXT_TOKENS)
     # The precision only decides the engine; the size is the file's own.
     needed = need(model, "Q4_K_M", context_tokens=context, sequences=table.n_parallel, weights_bytes=size).total_bytes
+    needed += table.prompt_cache_mib << 20
     gpu_bytes = hardware.machine.usable_gpu_bytes if hardware.gpu_devices and table.n_gpu_layers != 0 else 0
     slots = f" in each of {table.n_parallel} slots" if table.n_parallel > 1 else ""
     message = f"it needs about {gib(needed)} with {context:,} tokens of context{slots}"

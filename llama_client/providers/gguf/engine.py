@@ -28,7 +28,13 @@ from llama_client.clock import Deadline
 from llama_client.errors import APIConnectionError, MissingExtraError, ModelLoadError, OverloadedError
 from llama_client.providers.base import AttemptFacts
 from llama_client.providers.gguf.chat_template import ChatTemplate
-from llama_client.providers.gguf.header import GgufHeader, read_header, read_model, unusable
+from llama_client.providers.gguf.header import (
+    GgufHeader,
+    read_header,
+    read_model,
+    require_same_vocabulary,
+    unusable,
+)
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.tool_calling import UNPARSED
 
@@ -125,6 +131,10 @@ def _check_kinds(options: EngineOptions, header: GgufHeader) -> None:
     for path, _ in options.lora:
         if not read_header(path).is_adapter:
             raise ModelLoadError(f"cannot load {path} as a LoRA adapter: it is not one", path=str(path))
+    if options.draft_model_path is not None:
+        if read_model(options.draft_model_path).is_adapter:
+            raise unusable(options.draft_model_path, "it is a LoRA adapter, not a model that could draft")
+        require_same_vocabulary(options.model_path, options.draft_model_path)
 
 
 def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity: int) -> Any:

@@ -5,13 +5,15 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import re
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from llama_client.errors import ModelLoadError
 
@@ -20,6 +22,7 @@ _VERSIONS = (2, 3)
 # Far above any real file; a larger count means a damaged header.
 _MAX_COUNT = 10_000_000
 _STRING, _ARRAY = 8, 9
+_TOKENS = "tokenizer.ggml.tokens"
 # Value type -> struct format, for the types of fixed size.
 _FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
@@ -127,6 +130,12 @@ def _require_part(path: Path, number: int, count: int, first: Path) -> None:
 
 
 def read_header(path: Path) -> GgufHeader:
+    with _reader(path) as reader:
+        return reader.header()
+
+
+@contextlib.contextmanager
+def _reader(path: Path) -> Iterator[_Reader]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -136,12 +145,48 @@ def read_header(path: Path) -> GgufHeader:
             if status.st_size == 0:
                 raise unusable(path, "the file is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                return _Reader(view, path, status.st_size).header()
+                yield _Reader(view, path, status.st_size)
     except FileNotFoundError:
         raise unusable(path, "there is no such file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise unusable(path, f"it cannot be read ({reason})") from error
+
+
+# llama.cpp lets the vocabularies of a model and its draft model differ by as much: some are padded, and the first
+# tokens are special ones.
+_MOST_PADDING, _FIRST_COMPARED = 128, 5
+
+
+def require_same_vocabulary(model: Path, draft: Path) -> None:
+    """Raises `ModelLoadError` where a model could not check the tokens that another proposes.
+
+    llama.cpp does not tell it: it computes the proposals and takes none.
+    """
+    with _reader(model) as reader:
+        own = reader.vocabulary()
+    with _reader(draft) as reader:
+        other = reader.vocabulary()
+    why = None
+    if own.kind != other.kind:
+        why = f"of the kind {other.kind!r}, not {own.kind!r}"
+    elif abs(len(own.tokens) - len(other.tokens)) > _MOST_PADDING:
+        why = f"of {len(other.tokens)} tokens, not {len(own.tokens)}"
+    else:
+        pairs = enumerate(zip(own.tokens, other.tokens, strict=False))
+        differing = next((number for number, (a, b) in pairs if number >= _FIRST_COMPARED and a != b), None)
+        if differing is not None:
+            why = f"another from its token {differing} on"
+    if why is not None:
+        raise ModelLoadError(
+            f"cannot load {draft} as the draft model of {model}: its vocabulary is {why}; it must be the same",
+            path=str(draft),
+        )
+
+
+class Vocabulary(NamedTuple):
+    kind: Value | None
+    tokens: list[bytes]
 
 
 def unusable(path: Path, why: str) -> ModelLoadError:
@@ -153,8 +198,14 @@ def unusable(path: Path, why: str) -> ModelLoadError:
 class _Reader:
     def __init__(self, view: mmap.mmap, path: Path, size: int) -> None:
         self._view, self._path, self._size, self._at = view, path, size, 0
+        self._texts: list[bytes] = []
 
-    def header(self) -> GgufHeader:
+    def vocabulary(self) -> Vocabulary:
+        header = self.header(_TOKENS)
+        return Vocabulary(header.values.get("tokenizer.ggml.model"), self._texts)
+
+    def header(self, wanted: str | None = None) -> GgufHeader:
+        """`wanted`: the key of a list of texts to keep."""
         if self._view[:4] != _MAGIC:
             raise unusable(self._path, "it is not a GGUF file (its first bytes are not 'GGUF')")
         self._at = 4
@@ -166,7 +217,7 @@ class _Reader:
             values = {}
             for _ in range(value_count):
                 key = self._text()
-                value = self._value(self._number("I"))
+                value = self._value(self._number("I"), is_wanted=key == wanted)
                 if value is not None:
                     values[key] = value
             self._check_tensors(tensor_count)
@@ -203,7 +254,7 @@ class _Reader:
         self._skip(length)
         return self._view[start : self._at].decode()
 
-    def _value(self, kind: int) -> Value | None:
+    def _value(self, kind: int, *, is_wanted: bool) -> Value | None:
         if kind == _STRING:
             return self._text()
         if kind != _ARRAY:
@@ -211,7 +262,10 @@ class _Reader:
         kind, count = self._number("I"), self._number("Q")
         if kind == _STRING:  # llama.cpp has no arrays of arrays; _FIXED refuses them here
             for _ in range(count):
-                self._skip(self._number("Q"))
+                length = self._number("Q")
+                self._skip(length)
+                if is_wanted:
+                    self._texts.append(self._view[self._at - length : self._at])
         else:
             self._skip(count * struct.calcsize(f"<{_FIXED[kind]}"))
         return None

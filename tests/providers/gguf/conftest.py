@@ -330,6 +330,10 @@ class ModelFile:
             if not name.startswith(b"blk.") or name.startswith(b"blk.0.")
         ]
 
+    def replace(self, key: bytes, before: bytes, after: bytes) -> None:
+        """Changes the bytes of a value; those of a text or a list begin with lengths."""
+        self._values = [(name, value.replace(before, after) if name == key else value) for name, value in self._values]
+
     def write(self, path: Path, template: str) -> Path:
         replaced = {
             b"llama.block_count": struct.pack("<II", 4, 1),
