@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import logging
 import math
 import os
 import threading
@@ -40,6 +41,9 @@ from llama_client.validation import suggestion
 from llama_client.waiting import Event, await_event, wait_for_event
 
 DEFAULT_MODEL = "default"
+_log = logging.getLogger("llama_client.progress")
+# A prompt that takes an hour to read, and one of a second, are each told in so many parts.
+_PARTS_TOLD = 10
 
 
 class GgufProvider(Provider):
@@ -310,6 +314,7 @@ class _Answer:
         self._generation: Generation | None = None
         self._has_content = False
         self._adapters = wanted.fields
+        self._parts_told = 0
         self.decoder = Decoder(call, model.name + wanted.suffix)
         first_content_s, left = call.first_content_s, deadline.left_s()
         if first_content_s is not None and (left is None or first_content_s < left):
@@ -358,6 +363,8 @@ class _Answer:
             if facts.queue_s is None and self._asked_at is not None:
                 facts.queue_s = self._clock.monotonic() - self._asked_at
             return None
+        if "prompt_progress" in raw:
+            self._log_progress(raw["prompt_progress"])
         if self._is_begun and is_refused_beginning(raw):
             self._cannot_begin = True
             return None
@@ -370,6 +377,19 @@ class _Answer:
             elif self._generation is not None and self._generation.held_back is None:
                 self._generation.held_back = []
         return chunk
+
+    def _log_progress(self, progress: Body) -> None:
+        """Logs each tenth of a prompt that is read, until all of it is."""
+        total, done, cached = (progress.get(name) for name in ("total", "processed", "cache"))
+        if not (isinstance(total, int) and isinstance(done, int) and done < total):
+            return
+        parts = done * _PARTS_TOLD // total
+        # The first report is of what was read before.
+        if parts > self._parts_told and done != cached:
+            self._parts_told = parts
+            shown = {"request_id": self._call.request_id, "target": self._call.target}
+            extra = {**shown, "read_tokens": done, "prompt_tokens": total, "cached_tokens": cached}
+            _log.debug("%s %s has read %d of %d tokens of the prompt", *shown.values(), done, total, extra=extra)
 
     def next_requested(self) -> None:
         """The reader asks for the next chunk: the stall timeout begins."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, LlamaClient
+from tests.asking import MODES, Asker
 from tests.providers.gguf.conftest import TEMPLATES, ModelFile
 
 SHELVES = " ".join(f"Books of shelf {number} may be lent for {number % 7 + 1} weeks." for number in range(20))
@@ -29,6 +30,7 @@ def models(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "narrow": {**options, "prompt_cache_mib": 1},
         "two": {**options, "n_parallel": 2},
         "three": {**options, "n_parallel": 3},
+        "wide": {**options, "n_ctx": 8192},
         "tools": {**options, "n_parallel": 2, "model_path": calling},
     }
     yield {"providers": providers, "ledger": {"enabled": False}, "routing": {"retries": 0}}
@@ -113,3 +115,38 @@ def test_choices_with_tools_share_one_reading_too(client: LlamaClient) -> None:
     assert len(reply.choices) == 3
     assert computed(reply)[0] == read(reply) > 200
     assert max(computed(reply)[1:]) < 50
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int, int]]:
+    records = [vars(record) for record in caplog.records if record.name == "llama_client.progress"]
+    return [(record["read_tokens"], record["prompt_tokens"], record["cached_tokens"]) for record in records]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_progress_of_a_long_prompt_is_logged_in_tenths(
+    models: dict[str, Any], client: LlamaClient, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    asked(client, "wide", "Rome", "?")  # which keeps it loaded
+    with caplog.at_level("DEBUG", "llama_client"):
+        prompt = f"By {mode}: {SHELVES * 12}"
+        reply = Asker(mode, models, [])(prompt, model="wide/default", temperature=0, max_tokens=1)
+    total = reply.usage.prompt_tokens
+    assert total is not None
+    lines = told(caplog)
+    assert {line[1:] for line in lines} == {(total, reply.usage.cached_tokens)}
+    tenths = [10 * read // total for read, *_ in lines]
+    assert 5 <= len(tenths) == len(set(tenths)) < 10
+    assert tenths == sorted(tenths)
+    assert all(0 < read < total for read, *_ in lines)
+    (line,) = {vars(record)["request_id"] for record in caplog.records if record.name == "llama_client.progress"}
+    assert line == reply.request_id
+    assert prompt[:20] not in caplog.text
+
+
+def test_a_prompt_that_was_read_or_is_short_has_no_progress(
+    client: LlamaClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "llama_client"):
+        for _ in range(2):
+            client.ask("Hello.", model="wide/default", temperature=0, max_tokens=1)
+    assert told(caplog) == []
