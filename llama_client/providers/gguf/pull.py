@@ -195,7 +195,7 @@ def download(reference: str, progress: Progress) -> tuple[Path, str]:
         for file in files:
             stated = hub.get_hf_file_metadata(hub.hf_hub_url(repo_id, file))
             expected.append(stated.etag or "")
-            sizes.append(stated.size)
+            sizes.append(stated.size if len(files) > 1 else None)
         paths = list[Path]()
         for number, file in enumerate(files):
             reporter = _reporting(_within(progress, sizes, number))
@@ -218,7 +218,7 @@ def download(reference: str, progress: Progress) -> tuple[Path, str]:
 def _within(progress: Progress, sizes: list[int | None], number: int) -> Progress:
     """The progress of one of several files as that of all of them."""
     known = [size for size in sizes if size is not None]
-    if len(sizes) == 1 or len(known) < len(sizes):
+    if len(known) < len(sizes):
         return progress
     return lambda step, done, _: progress(step, sum(known[:number]) + done, sum(known))
 
