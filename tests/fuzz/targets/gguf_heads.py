@@ -17,7 +17,7 @@ from llama_client.crossover.fitting.gguf_files import read_gguf
 from llama_client.crossover.fitting.machines import Machine, named
 from llama_client.diagnostics.gguf import file_findings
 from llama_client.diagnostics.machine import MachineFacts
-from llama_client.providers.gguf.header import read_header
+from llama_client.providers.gguf.header import read_header, require_same_vocabulary
 from llama_client.providers.gguf.store import ModelStore
 from tests.fuzz.sandbox import sandbox
 from tests.fuzz.target import Target, require
@@ -38,6 +38,7 @@ class _Reader:
         described = None
         try:
             described = read_header(self._file)
+            require_same_vocabulary(self._file, self._file)
         except LlamaClientError as error:
             require(str(self._file) in str(error), "an error names the file")
         if described is not None:
