@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
 import sys
 from collections.abc import Coroutine, Generator, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from llama_client import AsyncLlamaClient
 from llama_client.waiting import Event, await_event
 from tests.chaos.dropped import MESSAGES
+from tests.chaos.importing import HOW, KINDS
 from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
 from tests.lengths import values
 from tests.wire.server import ReplayServer
@@ -21,6 +24,7 @@ from tests.wire.server import ReplayServer
 # Of some hundreds in each scenario; the long form takes all of them.
 _PLACES = 10
 _MOST_AWAITS = 40
+ROOT = Path(__file__).parents[2]
 _IN_SHORT = (
     "call",
     "stream",
@@ -177,3 +181,15 @@ def test_a_signal_that_cancels_a_task_while_it_is_woken_is_no_error_of_the_loop(
     with ReplayServer(good) as first, ReplayServer(good) as second:
         assert asyncio.run(main(first.url, second.url))
     assert complaints == []
+
+
+@pytest.mark.parametrize("kind", values(KINDS, long=["together", "openai"]))
+@pytest.mark.parametrize("how", values(HOW, long=["fallback"]))
+def test_the_main_thread_imports_nothing_where_an_interrupt_would_leave_the_import_half_done(
+    kind: str, how: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.chaos.importing", kind, how]
+    database = f"sqlite:///{tmp_path / 'ledger.db'}"
+    environment = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "LLAMA_CLIENT_LEDGER__URL": database}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said.stdout.split() == []
