@@ -201,14 +201,8 @@ class CallContext(OfThisProcess):
         return request, self.resolver.choices(model)
 
     def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
-        # So does what only a call needs.
-        try:
-            from llama_client.routing.drive import Call
-            from llama_client.routing.recorder import CallRecord
-        except ImportError:
-            # An interrupt in the thread that was importing it leaves half of a module to those that wait for it.
-            from llama_client.routing.drive import Call
-            from llama_client.routing.recorder import CallRecord
+        from llama_client.routing.drive import Call
+        from llama_client.routing.recorder import CallRecord
 
         ledger = self.accounting.ledger
         if ledger is not None and ledger.thread is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
 from llama_client.errors import ConfigError
+from llama_client.imports import ready
 from llama_client.models import AsyncModels, AsyncProviderDirectory, Models, ProviderDirectory
 from llama_client.streams import OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message, TargetHealth
@@ -34,6 +35,26 @@ if TYPE_CHECKING:
 
 ClientT = TypeVar("ClientT", bound="_BaseClient")
 
+# What only an open client needs, so that importing the package stays cheap.
+_PARTS = (
+    "llama_client.config.load",
+    "llama_client.costs.accounting",
+    "llama_client.costs.api",
+    "llama_client.costs.budgets",
+    "llama_client.providers.gguf.store",
+    "llama_client.providers.registry",
+    "llama_client.routing.drive",
+    "llama_client.routing.router",
+    "llama_client.routing.targets",
+    "llama_client.types.request",
+    # By pydantic, when it makes its first schema.
+    "pydantic.plugin._loader",
+    # By Python: for an event loop's threads, files of the package, and hosts.
+    "concurrent.futures.thread",
+    "importlib.readers",
+    "encodings.idna",
+)
+
 
 def _for_provider(
     cls: type[ClientT],
@@ -45,6 +66,7 @@ def _for_provider(
     timeout: float | None = None,
     **options: Any,
 ) -> ClientT:
+    ready(*_PARTS)
     from llama_client.config.schema import read_config
 
     if "timeout_s" in options:
@@ -70,6 +92,7 @@ class _BaseClient(OfThisProcess):
     def _open(
         self, config: Source, tags: Mapping[str, str] | None, http_client: AnyHttpClient | None, local_only: bool | None
     ) -> None:
+        ready(*_PARTS)
         from llama_client.config.load import load_config
 
         self._context = self._context_of(load_config(config), tags, http_client, local_only)
@@ -213,7 +236,6 @@ class _BaseClient(OfThisProcess):
         *,
         only_provider: str | None = None,
     ) -> CallContext:
-        # What only an open client needs is imported here, so that importing the package stays cheap.
         from llama_client.config.load import local_only_source
         from llama_client.costs.accounting import Database, open_accounting
         from llama_client.costs.api import CostSource

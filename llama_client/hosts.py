@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from llama_client.imports import ready
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # What resolvers take, although not each of it may be registered: underscores, and hyphens at either end.
@@ -212,6 +214,7 @@ def _unescaped(host: str) -> str:
 
 def _in_ascii(name: str) -> str:
     # Imported here: it takes 20 ms, and most names are plain.
+    ready("idna")
     import idna
 
     if len(name) > _MAX_MAPPED_CHARS:

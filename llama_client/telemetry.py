@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from llama_client.errors import MissingExtraError
 from llama_client.hosts import name_in
+from llama_client.imports import ready
 from llama_client.types.completion import Usage
 from llama_client.types.messages import ImagePart, TextPart
 from llama_client.types.request import FunctionSpec
@@ -187,6 +188,7 @@ class Instrumentation:
     """Creates one client's spans and metrics; shared by all of its views."""
 
     def __init__(self, *, content: bool, kind: Callable[[str], str], url: Callable[[str], str | None]) -> None:
+        ready("opentelemetry.metrics", "opentelemetry.trace")
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:

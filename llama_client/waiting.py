@@ -13,7 +13,10 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 # A blocking wait cannot be interrupted by Ctrl-C on Windows; so wait in steps.
 POLL_S = 0.25
@@ -73,6 +76,15 @@ def get_within(items: queue.SimpleQueue[T], seconds: float | None) -> T:
     raise queue.Empty
 
 
+def awaken(happened: asyncio.Event) -> None:
+    """Sets an event of the running loop that one task waits for."""
+    from asyncio import InvalidStateError
+
+    # A signal may cancel the task between asyncio's look at it and its waking, so that nobody waits any more.
+    with contextlib.suppress(InvalidStateError):
+        happened.set()
+
+
 async def await_event(event: Event, seconds: float | None) -> None:
     import asyncio
 
@@ -86,7 +98,7 @@ async def await_event(event: Event, seconds: float | None) -> None:
         # The loop may be closed, and then nothing waits.
         with contextlib.suppress(RuntimeError):
             if waits is not None:
-                loop.call_soon_threadsafe(waits.set)
+                loop.call_soon_threadsafe(awaken, waits)
 
     event.add_callback(wake)
     try:

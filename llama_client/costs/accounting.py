@@ -15,6 +15,7 @@ from llama_client.costs.bills import MachineTime, MachineUse
 from llama_client.costs.ledger import Ledger, RequestIds
 from llama_client.costs.prices import PriceBook, Sellers
 from llama_client.errors import MissingExtraError
+from llama_client.imports import ready
 from llama_client.local_only import is_this_machine
 from llama_client.process import at_fork
 from llama_client.reaper import Reaper
@@ -145,6 +146,7 @@ class Database:
 
     def open(self) -> Storage:
         """The database. Imports SQLAlchemy, which takes a third of a second: not for an event loop."""
+        ready("llama_client.costs.database")
         from llama_client.costs.database import Storage
 
         return Storage(self.place())

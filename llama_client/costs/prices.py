@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.costs.money import added, exact, exactly, per_million
 from llama_client.hosts import is_nearby
+from llama_client.imports import ready
 from llama_client.providers.services import SERVICES, service_of
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class PriceBook:
 
     def load_package(self) -> None:
         """Imports genai-prices: not for an event loop."""
+        ready("genai_prices.data")
         import genai_prices  # noqa: F401
 
     def _found(self, provider: str, model: str, tier: str | None, is_free: bool, day: date, at: float) -> Price | None:
@@ -264,6 +266,7 @@ def doubt_of_tier(tier: str | None) -> str | None:
 
 
 def _genai_price(kind: str, url: str | None, model: str, at: datetime, tier: str | None) -> GenaiPrice | None:
+    ready("genai_prices.data")
     import genai_prices
 
     service = service_of(kind)

@@ -14,6 +14,7 @@ from llama_client.clock import Clock
 from llama_client.config.provider_tables import GgufConfig, PluginConfig
 from llama_client.config.schema import Config, is_kind, provider_kinds, table_of
 from llama_client.config.tables import OwnMachine
+from llama_client.imports import ready
 from llama_client.local_only import ConnectionGuard
 from llama_client.process import at_fork, computed_once
 from llama_client.providers.base import Codec, Provider, ServedModel
@@ -61,6 +62,7 @@ class Providers:
         self._connections: ClientPool | None = None
         if http_client is not None:
             self.guard.refuse("http_client", "an HTTP client of your own (http_client), which it cannot check")
+            ready("llama_client.providers.http.client_pool")
             from llama_client.providers.http.client_pool import ClientPool
 
             self._connections = ClientPool(self.guard, http_client, is_async=is_async)
@@ -118,6 +120,7 @@ class Providers:
 
     @computed_once
     def list_prices(self) -> ListPrices:
+        ready("llama_client.catalog.prices")
         from llama_client.catalog.prices import ListPrices
 
         return ListPrices.bundled()
@@ -220,9 +223,11 @@ class Providers:
             raise errors.ConfigError(f"no provider is named {name!r} {known}")
         table = self._config.providers.get(name) or table_of(name)
         if isinstance(table, GgufConfig):
+            ready("llama_client.providers.gguf.provider")
             from llama_client.providers.gguf.provider import GgufProvider
 
             return GgufProvider(table, self._store, self.clock, guard=self.guard)
+        ready("llama_client.providers.http.sdk", "llama_client.providers.http.provider")
         from llama_client.providers.http.sdk import http_service_of
 
         row = service_of(table.kind)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llama_client.errors import PluginError
 from llama_client.hosts import name_in
+from llama_client.imports import ready
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -431,6 +432,7 @@ def plugin_problems() -> tuple[PluginError, ...]:
 @cache
 def _entry_points() -> Mapping[str, EntryPoint]:
     # 3 ms, once, and only for a name that is not built in or for all names.
+    ready("importlib.metadata")
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

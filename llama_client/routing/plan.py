@@ -32,9 +32,9 @@ from llama_client.waiting import Event
 if TYPE_CHECKING:
     from llama_client.config.tables import RoutingConfig
 
-# The limit of a wait doubles from the first to the last of these.
+# The limit of a wait doubles from the first of these, so often.
 _FIRST_S = 0.5
-_LAST_S = 8.0
+_DOUBLINGS = 4
 # Jitter may come out as 0; a target that has failed still lets the others go first.
 _LEAST_WAIT_S = 0.01
 
@@ -45,12 +45,7 @@ class Backoff(NamedTuple):
     uniform: Callable[[float, float], float]
 
     def wait_s(self, tries: int) -> float:
-        # Imported by the first wait: it takes 30 ms.
-        from tenacity import RetryCallState, Retrying, wait_exponential
-
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = tries
-        return self.uniform(0.0, wait_exponential(multiplier=_FIRST_S, max=_LAST_S)(state))
+        return self.uniform(0.0, _FIRST_S * 2 ** min(tries - 1, _DOUBLINGS))
 
 
 T = TypeVar("T")

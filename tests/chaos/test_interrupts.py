@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient
+from llama_client.waiting import Event, await_event
 from tests.chaos.dropped import MESSAGES
+from tests.chaos.importing import HOW, KINDS
 from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
 from tests.lengths import values
 from tests.wire.server import ReplayServer
@@ -19,6 +24,7 @@ from tests.wire.server import ReplayServer
 # Of some hundreds in each scenario; the long form takes all of them.
 _PLACES = 10
 _MOST_AWAITS = 40
+ROOT = Path(__file__).parents[2]
 _IN_SHORT = (
     "call",
     "stream",
@@ -136,3 +142,54 @@ async def _until_nothing_is_in_flight(client: AsyncLlamaClient, at: int) -> None
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"after the end at await {at}: {held}")
+
+
+async def _wait_for_an_event(_client: AsyncLlamaClient, _model: list[str]) -> None:
+    event = Event()
+    asyncio.get_running_loop().call_later(0.01, event.set)
+    await await_event(event, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("work", "waker"), [(_wait_for_an_event, "Event.set"), (_ask, "_LoopConnection._wake")], ids=["event", "connection"]
+)
+def test_a_signal_that_cancels_a_task_while_it_is_woken_is_no_error_of_the_loop(
+    work: Any, waker: str, tmp_path: Path
+) -> None:
+    complaints: list[dict[str, Any]] = []
+
+    async def main(first: str, second: str) -> bool:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        cancelled = False
+        async with AsyncLlamaClient(config([first, second], str(tmp_path))) as client:
+            task = asyncio.create_task(work(client, ["a/m", "b/m"]))
+
+            def at_each_step(frame: Any, event: str, function: Any) -> None:
+                nonlocal cancelled
+                has_looked = event == "c_return" and function.__name__ == "done"
+                if has_looked and frame.f_code.co_qualname == waker and not cancelled:
+                    # As a signal's handler does, between the look at who waits and its waking.
+                    cancelled = task.cancel()
+
+            sys.setprofile(at_each_step)
+            try:
+                await asyncio.wait([task])
+            finally:
+                sys.setprofile(None)
+            return cancelled and task.cancelled()
+
+    with ReplayServer(good) as first, ReplayServer(good) as second:
+        assert asyncio.run(main(first.url, second.url))
+    assert complaints == []
+
+
+@pytest.mark.parametrize("kind", values(KINDS, long=["together", "openai"]))
+@pytest.mark.parametrize("how", values(HOW, long=["fallback"]))
+def test_the_main_thread_imports_nothing_where_an_interrupt_would_leave_the_import_half_done(
+    kind: str, how: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.chaos.importing", kind, how]
+    database = f"sqlite:///{tmp_path / 'ledger.db'}"
+    environment = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "LLAMA_CLIENT_LEDGER__URL": database}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert said.stdout.split() == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import sys
 import threading
 import time
 from email.utils import formatdate
@@ -525,19 +524,6 @@ def _held_or_good(request: Received) -> Answer:
     if request.json.get("stream"):
         return streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
     return good()(request)
-
-
-@each_mode
-def test_a_module_that_cannot_be_imported_within_a_call_is_a_typed_error(
-    mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As where no descriptor is left to open its file with: the first wait imports it.
-    monkeypatch.setitem(sys.modules, "tenacity", None)
-    with ReplayServer(in_turn(failing(500))) as server:
-        outcome = ask_all(config(server), mode, 1)[0]
-    assert isinstance(outcome, APIConnectionError)
-    assert [(each.target, each.error) for each in outcome.attempts] == [("a/m", "ServerError")]
-    assert isinstance(outcome.__cause__, ImportError)
 
 
 @pytest.mark.parametrize("mode", [each for each in MODES if each.endswith("-sync")])

@@ -50,6 +50,13 @@ def test_a_lone_target_is_asked_again_after_waits_that_double() -> None:
     assert [step.waited_s for step in play.tries] == [0.0, 0.5, 1.0]
 
 
+def test_waits_double_up_to_8_s() -> None:
+    from llama_client.routing.plan import Backoff
+
+    backoff = Backoff(lambda low, high: high)
+    assert [backoff.wait_s(tries) for tries in (1, 2, 3, 4, 5, 6, 10_000)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
 def test_a_lone_targets_last_error_is_raised_itself() -> None:
     errors = [ServerError("1"), ServerError("2"), OverloadedError("3")]
     play = Play({"a": errors})

@@ -37,6 +37,7 @@ from llama_client.providers.gguf.header import (
 )
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.tool_calling import UNPARSED
+from llama_client.waiting import awaken
 
 # The context without `n_ctx`: enough for a long chat, and 1 GiB of cache for an 8B model.
 DEFAULT_CONTEXT_TOKENS = 8192
@@ -480,7 +481,7 @@ async def arun(
 
     def wake() -> None:
         try:
-            loop.call_soon_threadsafe(woken.set)
+            loop.call_soon_threadsafe(awaken, woken)
         except RuntimeError:  # the loop is closed, so nothing reads the inbox
             generation.cancelled = True
 

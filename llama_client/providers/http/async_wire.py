@@ -215,7 +215,11 @@ class _LoopConnection(asyncio.Protocol):
         self._events += is_news and not is_late
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(is_late)
+            # Without `suppress`, which is a call of Python.
+            try:
+                waiter.set_result(is_late)
+            except asyncio.InvalidStateError:  # cancelled since by a signal
+                return
 
     def _arm(self, wait_s: float) -> None:
         self._wake_at = self._loop.time() + wait_s

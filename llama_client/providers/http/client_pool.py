@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from llama_client.config.provider_tables import proxy_address
 from llama_client.errors import ConfigError, InvalidRequestError
 from llama_client.hosts import bare, in_own_script, name_of, plain_url
+from llama_client.imports import ready
 from llama_client.local_only import ConnectionGuard, is_this_machine
 from llama_client.process import at_fork
 from llama_client.providers.http.http1 import RequestHeads
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _OF_SYSTEM = "the system's proxy"
+_HTTPX_WIRE = "llama_client.providers.http.httpx_wire"
 # As OpenSSL looks them up in a folder.
 _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 T = TypeVar("T")
@@ -50,6 +52,7 @@ class ClientPool:
         self, guard: ConnectionGuard, injected: object = None, *, is_async: bool = False, over_httpx: bool = False
     ) -> None:
         if injected is not None:
+            ready("httpx")
             import httpx
 
             expected = httpx.AsyncClient if is_async else httpx.Client
@@ -94,9 +97,11 @@ class ClientPool:
     ) -> Endpoint:
         """An address, reached over the user's own client where there is one; `is_foreign`: without what that adds."""
         if self._over_httpx or settings.proxy is not None:
+            ready(_HTTPX_WIRE)
             from llama_client.providers.http.httpx_wire import HttpxEndpoint
 
             return HttpxEndpoint(self.client(settings, url, is_async=False), url, headers, is_foreign=is_foreign)
+        ready("llama_client.providers.http.sync_wire")
         from llama_client.providers.http import sync_wire
 
         def opened() -> sync_wire.SyncWire:
@@ -109,9 +114,11 @@ class ClientPool:
     ) -> AsyncEndpoint:
         """The same on the event loop; may be called in any thread."""
         if self._over_httpx or settings.proxy is not None:
+            ready(_HTTPX_WIRE)
             from llama_client.providers.http.httpx_wire import AsyncHttpxEndpoint
 
             return AsyncHttpxEndpoint(self.client(settings, url, is_async=True), url, headers, is_foreign=is_foreign)
+        ready("llama_client.providers.http.async_wire")
         from llama_client.providers.http import async_wire
 
         def opened() -> async_wire.AsyncWire:
@@ -123,6 +130,7 @@ class ClientPool:
         """The user's own HTTPX client, else one with the guard for an address; may be called in any thread."""
         if self._injected is not None:
             return self._injected
+        ready("httpx", "httpx_aiohttp", "llama_client.providers.http.transport")
         import httpx
 
         from llama_client.providers.http.transport import GuardedTransport, aiohttp_transport
@@ -184,6 +192,7 @@ class ClientPool:
 
 
 def _new_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    ready("certifi")
     import certifi
 
     # As HTTPX does, so that the official clients trust the same.
@@ -219,6 +228,7 @@ def trusted_by() -> str | None:
 
 
 def _checked_proxy(proxy: str, source: str) -> str:
+    ready("httpx")
     import httpx
 
     try:
@@ -238,6 +248,7 @@ def _proxy_of_environment(url: str) -> str | None:
     if is_this_machine(host) or not (has_system_proxies or any(name.lower().endswith("_proxy") for name in os.environ)):
         return None
     # Imported only where there may be a proxy: it takes 5 ms.
+    ready("urllib.request")
     import urllib.request
 
     proxies = urllib.request.getproxies()

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from llama_client.config.provider_tables import HttpProviderConfig
 from llama_client.errors import AuthenticationError, ConfigError, ProviderError
 from llama_client.hosts import from_httpx, is_nearby, name_in, plain_url
+from llama_client.imports import ready
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import Codec, ProviderCall, ServedModel
 from llama_client.providers.http.error_mapping import is_refused, is_unresolved
@@ -269,11 +270,13 @@ def is_cloud_model(model: str) -> bool:
 
 def _named_class(path: str) -> Any:
     module, _, name = path.partition(":")
+    ready(module)
     return getattr(import_module(module), name)
 
 
 def _compatible_options(options: Mapping[str, Any], url: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """OpenAI's client for another server, without what its environment adds: organisation, project, keys, headers."""
+    ready("openai")
     import openai
 
     # The package requires a key; `client.sdk` of a server without one sends this word.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 # Years of four digits; 29 February in leap years alone.
 _LEAP = r"([1-9]\d(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26])00)"
@@ -100,6 +101,7 @@ def url_of(schemes: Sequence[str]) -> str:
     return f"({names})://{rest}"
 
 
+@lru_cache(maxsize=1024)
 def seconds_between(first: int, last: int) -> str:
     """Durations of so many whole seconds, both included, neither negative."""
     options = []
@@ -109,6 +111,7 @@ def seconds_between(first: int, last: int) -> str:
     return f"PT({'|'.join(options)})S"
 
 
+@lru_cache(maxsize=1024)
 def days_between(first: tuple[int, int, int], last: tuple[int, int, int]) -> str:
     """The days from one to another, both included, but 29 February."""
     options = []
