@@ -153,15 +153,21 @@ def _memory(
         return
     trained = header.context_tokens or DEFAULT_CONTEXT_TOKENS
     context = table.n_ctx or min(trained, DEFAULT_CONTEXT_TOKENS)
-    # The precision only decides the engine; the size is the file's own.
-    needed = need(model, "Q4_K_M", context_tokens=context, sequences=table.n_parallel, weights_bytes=size).total_bytes
-    needed += table.prompt_cache_mib << 20
+    needed = _bytes_of(model, size, context, table) + (table.prompt_cache_mib << 20)
+    draft = None if table.draft_model_path is None else _checked(table.draft_model_path)
+    if isinstance(draft, GgufHeader) and (shape := _shape(draft)) is not None:
+        needed += _bytes_of(shape, draft.size_bytes, context, table)
     gpu_bytes = hardware.machine.usable_gpu_bytes if hardware.gpu_devices and table.n_gpu_layers != 0 else 0
     slots = f" in each of {table.n_parallel} slots" if table.n_parallel > 1 else ""
     message = f"it needs about {gib(needed)} with {context:,} tokens of context{slots}"
     facts: dict[str, Fact] = {"needed_bytes": needed, "gpu_bytes": gpu_bytes, "context_tokens": context}
     status, memory, remedy = _room(needed, gpu_bytes, hardware, f"providers.{subject.partition('/')[0]}")
     yield Finding("gguf_memory", "local engines", subject, status, f"{message}; {memory}", remedy, facts)
+
+
+def _bytes_of(model: Architecture, size: int, context: int, table: GgufConfig) -> int:
+    # The precision only decides the engine; the size is the file's own.
+    return need(model, "Q4_K_M", context_tokens=context, sequences=table.n_parallel, weights_bytes=size).total_bytes
 
 
 def _room(needed: int, gpu_bytes: int, hardware: MachineFacts, where: str) -> tuple[Status, str, str | None]:

@@ -110,6 +110,24 @@ def test_a_split_model_counts_all_its_parts(doctor: Doctor, tmp_path: Path) -> N
     assert file.facts["size_bytes"] == 2 * first.stat().st_size
 
 
+def test_a_draft_model_and_the_cache_of_prompts_need_memory_too(doctor: Doctor, demo_model: Path) -> None:
+    def needed(*keys: str) -> int:
+        memory = of(doctor.says(laptop(demo_model, "\n".join(keys))), "gguf_memory", "laptop")
+        return int(str(memory.facts["needed_bytes"]))
+
+    cache, draft = "prompt_cache_mib = 512", f"draft_model_path = '{demo_model}'"
+    assert needed(cache) == needed() + (512 << 20)
+    assert needed(draft, cache) == 2 * needed() + (512 << 20)
+
+
+def test_a_draft_model_that_is_no_model_is_told(doctor: Doctor, demo_model: Path, tmp_path: Path) -> None:
+    report = doctor.says(laptop(demo_model, f"draft_model_path = '{tmp_path / 'none.gguf'}'\n"))
+    (wrong,) = [f for f in report.findings if f.check == "gguf_model" and f.status == "problem"]
+    assert ("none.gguf: there is no such file" in wrong.message, wrong.remedy) == (
+        True, "Correct providers.laptop.draft_model_path."
+    )  # fmt: skip
+
+
 def test_a_part_of_a_split_model_that_is_missing_is_named(doctor: Doctor, tmp_path: Path, demo_model: Path) -> None:
     parts = ModelFile(demo_model).write_split(tmp_path, "tiny", TEMPLATES["any"], 3)
     whole = of(doctor.says(laptop(parts[0])), "gguf_model", "laptop")
