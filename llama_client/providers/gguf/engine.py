@@ -36,6 +36,7 @@ from llama_client.providers.gguf.header import (
     unusable,
 )
 from llama_client.providers.gguf.schemas.frames import frame_of
+from llama_client.providers.gguf.slots import Slots
 from llama_client.providers.gguf.tool_calling import UNPARSED
 from llama_client.waiting import awaken
 
@@ -247,6 +248,8 @@ class Generation:
     # A list: all further chunks are delivered at the end, so that the reader of a whole answer wakes up once.
     held_back: list[Body] | None = None
     thread: threading.Thread | None = None
+    # None: llama.cpp chooses it.
+    slot: int | None = None
 
 
 # What an inbox holds; None: the end of the chunks.
@@ -265,6 +268,7 @@ class Engine:
         self._lock = threading.Lock()
         self._waiting: deque[Generation] = deque()
         self._running: set[Generation] = set()
+        self._slots = Slots(options.n_parallel)
         self._closed = False
         self._main_thread = threading.main_thread()
         # Destroying a server before its own loop runs deadlocks in the library (the stop signal is lost). This request
@@ -351,6 +355,7 @@ class Engine:
             generation = self._waiting[0]
             if generation.slots > self.n_parallel - sum(each.slots for each in self._running):
                 return
+            generation.slot = self._slots.choose(generation.body, {each.slot for each in self._running})
             # First, so that an interrupt finds it there, with or without a thread.
             self._running.add(generation)
             self._waiting.popleft()
@@ -389,7 +394,8 @@ class Engine:
         failure: Exception | None = None
         try:
             if not generation.cancelled:
-                server.handle_chat_completions({**generation.body, _TAG: tag}, receive)
+                chosen = {} if generation.slot is None else {"id_slot": generation.slot}
+                server.handle_chat_completions({**generation.body, **chosen, _TAG: tag}, receive)
         except Exception as error:  # noqa: BLE001 - raised in the reader's thread
             failure = error
         del server

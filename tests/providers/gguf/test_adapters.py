@@ -14,7 +14,8 @@ import pytest
 from gguf import GGUFWriter
 
 from llama_client import ChatCompletion, LlamaClient, ModelNotFoundError, UnsupportedFeatureError
-from tests.asking import MODES, Asker
+from tests.asking import Asker
+from tests.lengths import two_modes
 from tests.providers.gguf.conftest import TEMPLATES, ModelFile
 
 WIDTH, INNER, RANK = 576, 1536, 8
@@ -45,14 +46,17 @@ def configuration(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     model = ModelFile(demo_model).write(folder / "tiny.gguf", TEMPLATES["any"])
     formal, short = (write_adapter(folder / f"{seed}.gguf", seed) for seed in (1, 2))
 
-    def provider(*lora: dict[str, Any], n_parallel: int = 1) -> dict[str, Any]:
-        options = {"n_ctx": 512, "n_threads": 1, "n_parallel": n_parallel}
+    def provider(*lora: dict[str, Any], n_parallel: int = 1, n_ctx: int = 512) -> dict[str, Any]:
+        options = {"n_ctx": n_ctx, "n_threads": 1, "n_parallel": n_parallel}
         return {"kind": "gguf", "model_path": str(model), "lora": list(lora), **options}
 
     named = ({"path": str(formal), "name": "formal"}, {"path": str(short), "name": "short", "scale": 1.5})
     providers = {
         "desk": provider(*named),
         "busy": provider(*named, n_parallel=2),
+        "turns": provider(*named, n_parallel=2, n_ctx=256),
+        "talks": provider(*named, n_parallel=2, n_ctx=768),
+        "chosen": provider(*named, n_parallel=2, n_ctx=1024),
         "plain": provider(),
         "formal": provider({"path": str(formal)}),
         "short": provider({"path": str(short), "scale": 1.5}),
@@ -83,7 +87,7 @@ def test_each_adapter_answers_otherwise(alone: dict[str, str]) -> None:
     assert len({alone[chosen] for chosen in ("", "+formal", "+short", "+formal+short")}) == 4
 
 
-@pytest.mark.parametrize("mode", MODES)
+@two_modes
 @pytest.mark.parametrize("chosen", ALONE)
 def test_an_adapter_that_is_named_answers_as_one_that_is_always_on(
     configuration: dict[str, Any], client: LlamaClient, alone: dict[str, str], mode: str, chosen: str
@@ -106,6 +110,39 @@ def test_what_one_adapter_has_read_is_read_again_for_another(client: LlamaClient
     assert [reply.text for reply in replies] == [alone[chosen] for chosen in order]
     changed = [before != chosen for before, chosen in zip(["?", *order], order, strict=False)]
     assert [not reply.usage.cached_tokens for reply in replies[1:]] == changed[1:]
+
+
+def test_adapters_that_take_turns_each_keep_what_a_slot_has_read(client: LlamaClient, alone: dict[str, str]) -> None:
+    order = ["+formal", "+short"] * 3
+    replies = [answer(client, f"turns/default{chosen}") for chosen in order]
+    assert [reply.text for reply in replies] == [alone[chosen] for chosen in order]
+    assert [bool(reply.usage.cached_tokens) for reply in replies] == [False, False, True, True, True, True]
+    # One more takes the slot that was used the longest time ago.
+    last = [answer(client, f"turns/default{chosen}").usage.cached_tokens for chosen in ("", "+short", "", "+formal")]
+    assert [bool(tokens) for tokens in last] == [False, True, True, False]
+
+
+def test_conversations_with_one_adapter_each_keep_their_slot(client: LlamaClient) -> None:
+    def said(*texts: str) -> int | None:
+        roles = ("user", "assistant")
+        messages: Any = [{"role": roles[number % 2], "content": text} for number, text in enumerate(texts)]
+        params: Any = {"model": "talks/default+short", "temperature": 0, "max_tokens": 2}
+        reply: ChatCompletion = client.chat.completions.create(messages=messages, **params)
+        return reply.usage.cached_tokens
+
+    first, second = "What of the sea? " * 9, "And the sky? " * 9
+    said(first)
+    said(second)
+    assert (said(first, "Blue.", "Why?") or 0) > 30
+    assert (said(second, "Grey.", "Why?") or 0) > 30
+
+
+def test_a_slot_that_the_user_names_is_taken(client: LlamaClient) -> None:
+    read = [
+        answer(client, "chosen/default+short", extra_body={"id_slot": number}).usage.cached_tokens
+        for number in (1, 0, 1)
+    ]
+    assert [bool(tokens) for tokens in read] == [False, False, True]
 
 
 def test_requests_at_once_each_have_their_own_adapters(client: LlamaClient, alone: dict[str, str]) -> None:
