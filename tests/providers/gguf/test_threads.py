@@ -7,7 +7,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,21 @@ CPUS = "/sys/devices/system/cpu"
 
 
 def linux(
-    cpus: int, *, per_core: int = 1, usable: set[int] | None = None, told: int | None = None, **files: str | None
+    cpus: int,
+    files: Mapping[str, str] | None = None,
+    *,
+    per_core: int = 1,
+    usable: set[int] | None = None,
+    told: int | None = None,
 ) -> SystemProbe:
-    """A machine with so many logical processors; the names of files have `__` for each `/`."""
+    """A machine with so many logical processors, and with these files."""
     found: dict[str, str] = {f"{CPUS}/online": f"0-{cpus - 1}\n"}
     for cpu in range(cpus):
         # As Linux numbers them: the second threads of the cores after the first ones.
         core = cpu % (cpus // per_core)
         siblings = ",".join(str(core + number * cpus // per_core) for number in range(per_core))
         found[f"{CPUS}/cpu{cpu}/topology/thread_siblings_list"] = f"{siblings}\n"
-    for name, text in files.items():
-        path = f"/{name.replace('__', '/')}"
-        found.pop(path, None)
-        if text is not None:
-            found[path] = text
+    found.update(files or {})
     mine = set(range(cpus)) if usable is None else usable
     return probe("Linux", found, cpu_count=cpus, usable=mine, told=told)
 
@@ -82,14 +83,15 @@ def said(machine: SystemProbe) -> str:
         (linux(8, told=8), "8 threads: one for each physical core"),
         # Of 4 fast cores with two threads each and 8 slow ones, the fast.
         (
-            linux(16, sys__devices__cpu_core__cpus="0-7\n", **{
-                f"sys__devices__system__cpu__cpu{cpu}__topology__thread_siblings_list": f"the {cpu // 2}th core's\n"
-                for cpu in range(8)
-            }),
+            linux(
+                16,
+                {"/sys/devices/cpu_core/cpus": "0-7\n"}
+                | {f"{CPUS}/cpu{cpu}/topology/thread_siblings_list": f"the {cpu // 2}th core's\n" for cpu in range(8)},
+            ),
             "4 threads: one for each physical core",
         ),
         (
-            linux(16, usable={8, 9}, sys__devices__cpu_core__cpus="0-7\n"),
+            linux(16, {"/sys/devices/cpu_core/cpus": "0-7\n"}, usable={8, 9}),
             "2 threads: this process may use 2 of 8 cores (CPU affinity)",
         ),
     ],
@@ -170,16 +172,16 @@ V1 = "4:memory:/docker/1\n3:cpu,cpuacct:/docker/1\n0::/\n"
     ],
 )  # fmt: skip
 def test_a_control_groups_quota_bounds_them(groups: str, files: dict[str, str], allowed: str | None) -> None:
-    named = {f"sys__fs__cgroup__{path.replace('/', '__')}": text for path, text in files.items()}
-    machine = linux(64, proc__self__cgroup=groups, **named)
+    named = {f"/sys/fs/cgroup/{path}": text for path, text in files.items()}
+    machine = linux(64, {"/proc/self/cgroup": groups, **named})
     assert said(machine) == (f"{allowed} (cgroup quota)" if allowed else "64 threads: one for each physical core")
 
 
 def test_the_smallest_bound_counts() -> None:
-    limits = {"proc__self__cgroup": "0::/\n", "sys__fs__cgroup__cpu.max": "300000 100000\n"}
-    assert "3 of 64 cores (cgroup quota)" in said(linux(64, usable=set(range(4)), **limits))
-    assert "2 of 64 cores (CPU affinity)" in said(linux(64, usable={7, 9}, **limits))
-    assert "1 of 64 cores (PYTHON_CPU_COUNT)" in said(linux(64, usable={7, 9}, told=1, **limits))
+    limits = {"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "300000 100000\n"}
+    assert "3 of 64 cores (cgroup quota)" in said(linux(64, limits, usable=set(range(4))))
+    assert "2 of 64 cores (CPU affinity)" in said(linux(64, limits, usable={7, 9}))
+    assert "1 of 64 cores (PYTHON_CPU_COUNT)" in said(linux(64, limits, usable={7, 9}, told=1))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_what_this_system_tells_is_a_number_of_threads() -> None:
 
 
 @pytest.fixture
-def asked_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The threads of each engine that is loaded: for tokens, for prompts."""
     import xllamacpp
 
