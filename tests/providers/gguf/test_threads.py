@@ -91,13 +91,18 @@ def said(machine: SystemProbe) -> str:
             "4 threads: one for each physical core",
         ),
         (
+            linux(16, {"/sys/devices/cpu_core/cpus": "0-3\n"}, usable={0, 2, 8, 9}),
+            "2 threads: this process may use 2 of 4 cores (CPU affinity)",
+        ),
+        (
             linux(16, {"/sys/devices/cpu_core/cpus": "0-7\n"}, usable={8, 9}),
             "2 threads: this process may use 2 of 8 cores (CPU affinity)",
         ),
     ],
     ids=[
         "cores alone", "two threads a core", "one", "more than the engine has room for", "two of 64", "whole cores",
-        "one core", "some are off", "python was told", "python was told all", "fast and slow", "slow ones alone",
+        "one core", "some are off", "python was told", "python was told all", "fast and slow",
+        "two fast and two slow", "slow ones alone",
     ],
 )  # fmt: skip
 def test_as_many_threads_as_there_are_cores_that_may_be_used(machine: SystemProbe, says: str) -> None:
