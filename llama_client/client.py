@@ -188,7 +188,7 @@ class _BaseClient(OfThisProcess):
             n_ctx: The context of one request in tokens.
             n_parallel: How many requests a model in this process works on at once.
             n_gpu_layers: Layers on the GPU.
-            n_threads: CPU threads.
+            n_threads: CPU threads; None: one for each physical core that this process may use.
             mmproj: The projector file that lets the model see images.
             lora: Adapters, as mappings of `path` and `scale`.
             usd_per_hour: The price of an hour of the machine.

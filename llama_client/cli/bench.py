@@ -84,7 +84,8 @@ def show(run: BenchRun, subject: BenchTarget, stored: StoredAs) -> None:
     if any(level.answered for level in run.levels):
         console.print()
         console.print(_table(run.levels, console.width))
-    for line in (*notes(run, subject, stored), _cost(run), *_storage(run, subject, stored)):
+    threads = [] if subject.threads is None else [f"The CPU computes with {subject.threads}."]
+    for line in (*threads, *notes(run, subject, stored), _cost(run), *_storage(run, subject, stored)):
         console.print()
         console.print(Text(one_line(line)))
 
@@ -96,6 +97,7 @@ def document(run: BenchRun, subject: BenchTarget, stored: StoredAs, day: date) -
         "target": plan.target,
         "measured_on": day.isoformat(),
         **{name: getattr(subject, name) for name in _OF_TARGET},
+        "threads": None if subject.threads is None else asdict(subject.threads),
         "asked": {"input_tokens": plan.input_tokens, "output_tokens": plan.output_tokens},
         "levels": [_level(level) for level in run.levels],
         "usd": None if run.unpriced_requests and not run.is_free else f"{run.usd:f}",

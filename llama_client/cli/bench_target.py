@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from llama_client.local_only import leads_here
 from llama_client.providers.gguf.adapters import base_of
 from llama_client.providers.gguf.header import stem_of
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.gguf.threads import ThreadChoice, choose_threads
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -53,6 +54,7 @@ class BenchTarget:
     precision: str | None
     engine: str | None
     at_once: int | None = None  # the most requests that this client lets through
+    threads: ThreadChoice | None = field(default=None, compare=False)  # of a model in this process
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -153,7 +155,8 @@ def bench_target(
         precision: str | None = canonical(given.precision)
     else:
         precision = _first(canonical, _precisions(model_id, file))
-    return BenchTarget(model, gpu, n_gpus, precision, engine, limit)
+    threads = choose_threads(getattr(table, "n_threads", None)) if kind == "gguf" else None
+    return BenchTarget(model, gpu, n_gpus, precision, engine, limit, threads)
 
 
 def is_loopback(url: str) -> bool:

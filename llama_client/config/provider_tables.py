@@ -228,7 +228,7 @@ class GgufConfig(OwnMachine):
             own, at most 8192. Each of the `n_parallel` slots has as much.
         n_parallel: The most requests in progress at once; more wait.
         n_gpu_layers: Layers on the GPU; absent: as many as fit.
-        n_threads: CPU threads; absent: llama.cpp's choice.
+        n_threads: CPU threads; absent: one for each physical core that this process may use.
         mmproj: The projector file that lets the model see images.
         lora: Adapters: always on, or chosen in the name of the model.
         draft_model_path: A smaller model with the same vocabulary, which proposes tokens that this one checks several

@@ -18,6 +18,7 @@ from llama_client.providers.gguf.adapters import base_of, problem_of
 from llama_client.providers.gguf.engine import DEFAULT_CONTEXT_TOKENS
 from llama_client.providers.gguf.header import GgufHeader, read_header, read_model, real_path
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.gguf.threads import Cores, configured_threads, threads_for
 
 _DEFAULT = "default"
 _INSTALL = 'Run `pip install "llama-client[gguf]"`.'
@@ -107,6 +108,8 @@ def file_findings(name: str, table: GgufConfig, store: ModelStore, hardware: Mac
             yield _file(name, "problem", checked, f"Correct {key}.")
         else:
             yield _file(name, "ok", f"{what} {path.name}, {gib(checked.size_bytes)}")
+    if hardware is not None and hardware.has_library:
+        yield _threads(name, table.n_threads, hardware.cores)
 
 
 def _model(
@@ -125,6 +128,24 @@ def _model(
     message = f"{path.name}: {gib(size)}, {checked.architecture or 'unknown architecture'}{trained}"
     yield _file(subject, "ok", message, facts=facts)
     yield from _memory(subject, checked, size, table, hardware)
+
+
+def _threads(name: str, wanted: int | None, cores: Cores) -> Finding:
+    ours = threads_for(cores)
+    choice = ours if wanted is None else configured_threads(wanted)
+    facts: dict[str, Fact] = {
+        "n_threads": choice.n_threads,
+        "cores": cores.all,
+        "usable_cores": cores.usable,
+        "quota_cpus": cores.quota_cpus,
+    }
+    status: Status = "info" if cores.all is None else "ok"
+    message, remedy = str(choice), None
+    if cores.all is not None and choice.n_threads > ours.n_threads:
+        limit = ours.reason if ours.n_threads < cores.all else f"this machine has {cores.all} cores"
+        status, message = "warning", f"{choice}; {limit}"
+        remedy = f"Remove providers.{name}.n_threads, or lower it to {ours.n_threads}."
+    return Finding("gguf_threads", "local engines", name, status, message, remedy, facts)
 
 
 def _checked(path: Path, *, is_adapter: bool = False) -> GgufHeader | str:

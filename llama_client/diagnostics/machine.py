@@ -16,9 +16,11 @@ from pathlib import Path
 from llama_client.clock import Clock
 from llama_client.config.load import Source
 from llama_client.config.schema import Config
-from llama_client.crossover.fitting.machines import Machine, SystemProbe, this_machine
+from llama_client.crossover.fitting.machines import Machine, this_machine
 from llama_client.diagnostics.finding import Fact, Finding, Status
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.gguf.threads import Cores, cores_of
+from llama_client.system_probe import SystemProbe
 from llama_client.version import __version__
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -62,17 +64,18 @@ class MachineFacts:
     # The titles of the GPUs that the library uses; None: it cannot be loaded.
     gpu_devices: Sequence[str] | None
     has_library: bool
+    cores: Cores = field(default_factory=Cores)
 
 
 def examine_hardware(environment: Environment) -> MachineFacts:
-    """Reads memory and devices. Takes some seconds with slow drivers."""
+    """Reads memory, devices and cores. Takes some seconds with slow drivers."""
     probe = environment.probe
     has_library = find_spec("xllamacpp") is not None
     gpu_devices = _gpu_devices(probe) if has_library else None
     memory = (probe.read("/proc/meminfo") or "") if probe.system == "Linux" else ""
     found = re.search(r"^MemAvailable:\s*(\d+) kB$", memory, re.MULTILINE)
     available = int(found[1]) * 1024 if found else None
-    return MachineFacts(environment.machine(probe), available, gpu_devices, has_library)
+    return MachineFacts(environment.machine(probe), available, gpu_devices, has_library, cores_of(probe))
 
 
 def hardware_findings(hardware: MachineFacts) -> Iterator[Finding]:

@@ -85,6 +85,7 @@ def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
     assert document["asked"] == {"input_tokens": 64, "output_tokens": 6}
     assert (document["stored_in"], document["stored_levels"]) == (str(Measurements.of_user().file), 2)
     assert (document["stopped"], document["usd"], document["unpriced_requests"]) == (None, None, 17)
+    assert document["threads"] is None
     first, second = document["levels"]
     assert (first["concurrency"], second["concurrency"]) == (1, 2)
     point = Measurements.of_user().read().points[0]
@@ -307,6 +308,13 @@ def test_its_calls_are_nobodys_traffic(clean_home: Path, server: ReplayServer, m
     with LlamaClient() as client:
         assert client.costs.report().calls == 17
         assert client.costs.traffic().calls == 0
+
+
+def test_of_a_model_in_this_process_it_says_with_how_many_threads_and_why(config_file: Path) -> None:
+    brief = ("--concurrency", "1", "--input-tokens", "8", "--output-tokens", "2", "--requests", "1", "--no-store")
+    assert "The CPU computes with 1 thread: n_threads in the configuration." in words(
+        run("bench", "laptop/default", *brief).out
+    )
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from llama_client import InvalidRequestError, load_config
+from llama_client.cli.bench import StoredAs, document
 from llama_client.cli.bench_target import BenchTarget, UserInput, bench_target, what_is_possible
 from llama_client.crossover.bench.levels import Level, Spread
+from llama_client.crossover.bench.measure import BenchPlan, BenchRun
 from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.crossover.tables import Tables
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.providers.gguf.threads import choose_threads
 from tests.providers.gguf.conftest import write_gguf
 
 DAY = date(2026, 11, 26)
@@ -37,6 +40,17 @@ def test_a_model_file_tells_its_name_and_precision(tmp_path: Path) -> None:
     found = subject("laptop/default", tmp_path, providers={"laptop": laptop})
     assert found == BenchTarget("llama-3.2-3b", "cpu", 1, "Q4_K_M", "llama.cpp", at_once=4)
     assert found.missing == ()
+
+
+def test_of_a_model_in_this_process_the_threads_are_told_and_why(tmp_path: Path) -> None:
+    def threads(**table: Any) -> Any:
+        found = subject("laptop/default", tmp_path, providers={"laptop": {"kind": "gguf", **table}})
+        return document(BenchRun(BenchPlan("laptop/default")), found, StoredAs(wanted=False), DAY)["threads"]
+
+    assert threads(n_threads=3) == {"n_threads": 3, "reason": "n_threads in the configuration"}
+    assert threads() == asdict(choose_threads(None))
+    assert subject("gguf/default", tmp_path).threads == choose_threads(None)
+    assert subject("ollama/llama3.1:8b", tmp_path).threads is None
 
 
 def test_what_the_user_says_wins(tmp_path: Path) -> None:

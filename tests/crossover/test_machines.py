@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.fitting.machines import Machine, SystemProbe, named, row_name, this_machine
+from llama_client.crossover.fitting.machines import Machine, named, row_name, this_machine
 from llama_client.crossover.fitting.memory import GIB
 from llama_client.crossover.tables import Gpu, Tables
 from llama_client.errors import InvalidRequestError
+from llama_client.system_probe import SystemProbe
 
 MIB = 2**20
 MEMINFO = "MemTotal:       65807200 kB\nMemFree:         1234567 kB\nMemAvailable:   60000000 kB\n"

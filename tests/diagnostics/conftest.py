@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from llama_client.clock import Clock
-from llama_client.crossover.fitting.machines import Machine, SystemProbe
+from llama_client.crossover.fitting.machines import Machine
 from llama_client.diagnostics.finding import DiagnosticsReport, Finding
 from llama_client.diagnostics.machine import DiagnosticsOptions, Environment
 from llama_client.diagnostics.run import examine
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.system_probe import SystemProbe
 from tests.wire.server import Answer, Received, as_json
 
 KEY = "gsk_planted_1234567890"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,59 @@ def test_a_part_of_a_split_model_that_is_missing_is_named(doctor: Doctor, tmp_pa
     missing = of(doctor.says(laptop(parts[0])), "gguf_model", "laptop")
     assert missing.status == "problem"
     assert f"{parts[1]}: there is no such file (part 2 of 3 of {parts[0].name})" in missing.message
+
+
+def in_a_container(doctor: Doctor, cpu_max: str, *, cpus: int = 64) -> None:
+    """Bounds the processors of the machine that the doctor sees, whose cores have one thread each."""
+    files = {"/sys/devices/system/cpu/online": f"0-{cpus - 1}", "/proc/self/cgroup": "0::/\n"}
+    files |= {f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": f"{cpu}" for cpu in range(cpus)}
+    files["/sys/fs/cgroup/cpu.max"] = f"{cpu_max} 100000\n"
+    doctor.probe = replace(doctor.probe, read=files.get, cpu_count=lambda: cpus, usable_cpus=lambda: range(cpus))
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "more", "status", "says", "n_threads"),
+    [
+        ("max", "", "ok", "64 threads: one for each physical core", 64),
+        ("200000", "", "ok", "2 threads: this process may use 2 of 64 cores (cgroup quota)", 2),
+        ("200000", "n_threads = 1\n", "ok", "1 thread: n_threads in the configuration", 1),
+        ("200000", "n_threads = 2\n", "ok", "2 threads: n_threads in the configuration", 2),
+        (
+            "200000",
+            "n_threads = 8\n",
+            "warning",
+            "8 threads: n_threads in the configuration; this process may use 2 of 64 cores (cgroup quota)",
+            8,
+        ),
+        (
+            "max",
+            "n_threads = 65\n",
+            "warning",
+            "65 threads: n_threads in the configuration; this machine has 64 cores",
+            65,
+        ),
+    ],
+    ids=["no limit", "a quota", "fewer", "as many", "more", "more than cores"],
+)
+def test_the_threads_that_compute_are_told_with_the_reason(
+    doctor: Doctor, demo_model: Path, cpu_max: str, more: str, status: str, says: str, n_threads: int
+) -> None:
+    in_a_container(doctor, cpu_max)
+    threads = of(doctor.says(laptop(demo_model, more)), "gguf_threads", "laptop")
+    assert (threads.status, threads.message) == (status, says)
+    quota = None if cpu_max == "max" else 2.0
+    facts = {"n_threads": n_threads, "cores": 64, "usable_cores": 64, "quota_cpus": quota}
+    assert threads.facts == facts
+    right = 64 if quota is None else 2
+    remedy = f"Remove providers.laptop.n_threads, or lower it to {right}."
+    assert threads.remedy == (remedy if status == "warning" else None)
+
+
+def test_the_threads_of_an_unknown_machine_are_told_as_that(doctor: Doctor, demo_model: Path) -> None:
+    threads = of(doctor.says(laptop(demo_model)), "gguf_threads", "laptop")
+    assert (threads.status, threads.message) == ("info", "4 threads: the number of cores is unknown")
+    asked = of(doctor.says(laptop(demo_model, "n_threads = 3\n")), "gguf_threads", "laptop")
+    assert (asked.status, asked.message) == ("info", "3 threads: n_threads in the configuration")
 
 
 def test_a_disk_that_is_nearly_full_is_told_with_the_variable_that_moves_it(

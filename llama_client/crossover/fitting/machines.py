@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import platform
-import posixpath
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
@@ -20,6 +13,7 @@ from llama_client.crossover.fitting.memory import MAX_GPUS, require_positive, sy
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
+from llama_client.system_probe import SystemProbe, group_limits
 
 # What drivers put around a name, without telling cards apart.
 _NOISE = re.compile(r"\b(?:nvidia|amd|geforce|instinct|apple|tesla|oam)\b|\((?:r|tm)\)|[®™]", re.IGNORECASE)
@@ -47,25 +41,11 @@ def row_name(title: str, tables: Tables) -> str | None:
         return None
 
 
-# A driver that hangs must not hang the command; a cold nvidia-smi takes two seconds.
-_COMMAND_S = 10.0
 _MIB = 2**20
 SMI_COMMAND = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 ROCM_COMMAND = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
 # A title, the memory and its free part, in bytes; None: unknown.
 SeenGpu = tuple[str, int | None, int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SystemProbe:
-    system: str
-    read: Callable[[str], str | None]
-    run: Callable[[Sequence[str]], str | None]
-    windows_ram_bytes: Callable[[], int | None]
-
-    @classmethod
-    def real(cls) -> SystemProbe:
-        return cls(platform.system(), _read, _run, _windows_ram_bytes)
 
 
 def ram_bytes(probe: SystemProbe) -> int | None:
@@ -114,65 +94,10 @@ def _whole(text: str | None) -> int | None:
 
 
 def _cgroup_limits(probe: SystemProbe) -> list[int]:
-    """The memory limits of this process's control groups and their parents, up to the root of the mount."""
-    # To the root, as inside a container the paths may be the host's.
-    limits: list[int] = []
-    for line in (probe.read("/proc/self/cgroup") or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":
-            root, file = "/sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            root, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folders = (path, *PurePosixPath(path).parents)
-        read = (_whole(probe.read(posixpath.normpath(f"{root}/{folder}/{file}"))) for folder in folders)
-        # `max` is no limit; neither is version 1's 2^63 less a page, which is more than any machine has.
-        limits += filter(None, read)
-    return limits
-
-
-def _read(path: str) -> str | None:
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return None
-
-
-def _run(command: Sequence[str]) -> str | None:
-    program = shutil.which(command[0])
-    if program is None:
-        return None
-    try:
-        # S603: the commands are constants of this file.
-        done = subprocess.run(  # noqa: S603
-            [program, *command[1:]], capture_output=True, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
-
-
-def _windows_ram_bytes() -> int | None:
-    """GlobalMemoryStatusEx: https://learn.microsoft.com/windows/win32/api/sysinfoapi/ns-sysinfoapi-memorystatusex."""
-    import ctypes
-
-    class Status(ctypes.Structure):
-        _fields_ = (
-            ("length", ctypes.c_uint32),
-            ("load_percent", ctypes.c_uint32),
-            *((name, ctypes.c_uint64) for name in ("total", "free", "page_total", "page_free", "virtual_total")),
-            ("virtual_free", ctypes.c_uint64),
-            ("extended_free", ctypes.c_uint64),
-        )
-
-    status = Status(length=ctypes.sizeof(Status))
-    try:
-        kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - other systems' type stubs lack it
-        answered = kernel.GlobalMemoryStatusEx(ctypes.byref(status))
-    except (AttributeError, OSError):
-        return None
-    return int(status.total) if answered else None
+    """The memory limits of this process's control groups and their parents."""
+    texts = group_limits(probe.read, "memory", version_2="memory.max", version_1=("memory.limit_in_bytes",))
+    # `max` is no limit; neither is version 1's 2^63 less a page, which is more than any machine has.
+    return list(filter(None, map(_whole, texts)))
 
 
 @dataclass(frozen=True, slots=True)

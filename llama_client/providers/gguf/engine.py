@@ -37,6 +37,7 @@ from llama_client.providers.gguf.header import (
 )
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.slots import Slots
+from llama_client.providers.gguf.threads import choose_threads
 from llama_client.providers.gguf.tool_calling import UNPARSED
 from llama_client.waiting import awaken
 
@@ -157,9 +158,8 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
     parameters.ui = False
     if options.n_gpu_layers is not None:
         parameters.n_gpu_layers = options.n_gpu_layers
-    if options.n_threads is not None:
-        parameters.cpuparams.n_threads = options.n_threads
-        parameters.cpuparams_batch.n_threads = options.n_threads
+    n_threads = choose_threads(options.n_threads).n_threads
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = n_threads
     if options.mmproj is not None:
         parameters.mmproj.path = str(options.mmproj)
     if options.lora:
