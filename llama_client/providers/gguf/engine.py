@@ -109,9 +109,9 @@ class _Variable:
 # A server that is made with it tells what its slots have written, of which it has no other parameter.
 _TEXTS_OF_SLOTS = _Variable("LLAMA_SERVER_SLOTS_DEBUG", "1")
 # OpenMP's threads wait for each other by spinning, for milliseconds: where other programs want the cores, that takes
-# them from the thread that is waited for. With a tenth of GNU OpenMP's own count an idle machine is as fast as before,
-# and one with six busy programs on two cores three times as fast (measured, 135M model).
-_SHORT_SPINS = _Variable("GOMP_SPINCOUNT", "30000", "OMP_WAIT_POLICY")
+# them from the thread that is waited for. So shortly an idle machine is as fast as ever, and one with six busy programs
+# on two cores six times as fast as with 30,000 (measured, 135M model).
+_SHORT_SPINS = _Variable("GOMP_SPINCOUNT", "1000", "OMP_WAIT_POLICY")
 
 
 def _library() -> Any:

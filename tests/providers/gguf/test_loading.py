@@ -149,7 +149,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, d
 
 
 @pytest.mark.parametrize(
-    ("set_before", "seen"), [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    ("set_before", "seen"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
     ids=["nothing", "the count", "the policy"],
 )  # fmt: skip
 def test_threads_wait_for_each_other_shortly_unless_the_user_has_said_how(
