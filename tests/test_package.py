@@ -39,8 +39,8 @@ def test_importing_loads_no_provider_library_and_touches_neither_network_nor_hom
     assert not heavy & set(seen["modules"])
     assert seen["sockets"] == []
     assert [path for path in seen["files"] if "llama_client" not in path] == []
-    at_once = ["chat", "client", "clock", "errors", "models", "process", "streams", "types", "types.completion"]
-    at_once += ["types.deferred", "version"]
+    at_once = ["chat", "client", "clock", "errors", "imports", "models", "process", "streams", "types"]
+    at_once += ["types.completion", "types.deferred", "version", "waiting"]
     assert seen["ours"] == [f"llama_client.{name}" for name in at_once]
 
 
