@@ -92,6 +92,42 @@ def test_the_system_is_asked_of_an_exception_alone_and_each_address_is_tried_onc
     assert [(host, port, more["type"]) for host, port, more in asked] == [("far.test", 443, socket.SOCK_STREAM)]
 
 
+@pytest.mark.parametrize(
+    ("found", "connected_to"),
+    [
+        (("fe80::1", 443, 0, 3), "fe80::1%3"),
+        (("fe80::1%3", 443, 0, 3), "fe80::1%3"),
+        (("2001:db8::1", 443, 0, 0), "2001:db8::1"),
+        (("198.51.100.1", 443), "198.51.100.1"),
+    ],
+)
+def test_an_address_keeps_the_zone_that_the_system_tells_beside_it(
+    found: tuple[Any, ...], connected_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", found)])
+    assert guard("far.test").addresses("far.test", 443) == [connected_to]
+
+
+@pytest.mark.parametrize("allowed", [("far.test",), None])
+def test_what_was_judged_is_not_looked_up_again(allowed: tuple[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    asked: list[tuple[Any, ...]] = []
+
+    def resolve(host: str, port: int, **more: int) -> list[Any]:
+        asked.append((host, port, more["type"], more.get("flags", 0)))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("198.51.100.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    judge = ConnectionGuard() if allowed is None else guard(*allowed)
+    assert [found[-1] for found in judge.resolve("far.test", 443)] == [("198.51.100.1", 443)]
+    by_name = ("far.test", 443, socket.SOCK_STREAM, 0)
+    by_number = ("198.51.100.1", 443, socket.SOCK_STREAM, socket.AI_NUMERICHOST)
+    assert asked == ([by_name] if allowed is None else [by_name, by_number])
+
+
 def test_localhost_is_this_machine_whatever_the_hosts_file_says(hosts_file: Path) -> None:
     hosts_file.write_text(f"{FAR_ADDRESS} localhost vllm.localhost\n", encoding="utf-8")
     for name in ("localhost", "vllm.localhost", "LOCALHOST."):
@@ -287,6 +323,11 @@ def test_what_only_looks_like_a_line_of_a_name_is_none(content: str, hosts_file:
 def test_a_name_on_several_lines_has_each_address_once_in_order(hosts_file: Path) -> None:
     hosts_file.write_text("::1 one.test\n127.0.0.2\tx One.Test.\n::1 one.test\n127.0.0.1 one.test", encoding="utf-8")
     assert guard().addresses("one.test", 80) == ["::1", "127.0.0.2", "127.0.0.1"]
+
+
+def test_a_line_that_is_no_text_hides_no_other(hosts_file: Path) -> None:
+    hosts_file.write_bytes(b"# caf\xe9\n127.0.0.3 one.test\n")
+    assert guard().addresses("one.test", 80) == ["127.0.0.3"]
 
 
 @pytest.mark.parametrize("name", ["m\u00fcnchen.test", "xn--mnchen-3ya.test"])
