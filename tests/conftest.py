@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
@@ -22,6 +23,10 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # matplotlib looks for fonts once, and not once for each test's home.
 os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "llama-client-tests-matplotlib")
+
+# How long an example takes depends on what else this machine does.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 _LOOPBACK = ("127.", "::1", "localhost")
