@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
@@ -24,8 +24,8 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 # matplotlib looks for fonts once, and not once for each test's home.
 os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "llama-client-tests-matplotlib")
 
-# How long an example takes depends on what else this machine does.
-settings.register_profile("any machine", deadline=None)
+# How long an example takes, and how long it takes to make, depends on what else this machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)

@@ -23,8 +23,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+_ROOT = Path(__file__).parents[2]
 # What a pipe takes at once.
 _MOST_INPUT_BYTES = 4096
 # Beside the package's own modules; none reads the environment when it is imported.
@@ -43,7 +45,8 @@ class Forks:
         with theirs:
             command = [sys.executable, "-m", "tests.cli.forks", str(theirs.fileno())]
             env = {**os.environ, "PYTHONUTF8": "1"}
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env)
+            # A test may be in another folder, and these tests are not installed.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, cwd=_ROOT)
 
     def run(
         self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
