@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from llama_client.costs.database import Storage
 
-# How long closing waits for the thread to finish what is left.
+# How long others wait for what is left.
 CLOSING_S = 5.0
+# How long closing waits for the thread's end. One whose database refuses ends sooner; to import SQLAlchemy and to connect
+# may take many seconds where much else runs.
+_ENDING_S = 20.0
 # How long a fork waits for a thread that is using the database, which itself may wait for another process, and then
 # try again. A child that is forked in the middle of it can use no database.
 _FORK_S = 15.0
@@ -101,7 +104,7 @@ class DatabaseThread(ABC, Generic[T]):
         thread = self.thread
         self.leave()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSING_S)
+            thread.join(_ENDING_S)
         not_before_exit(self.close)
         return thread is None or not thread.is_alive()
 
