@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from llama_client.clock import Clock, Deadline, EventLoop
 from llama_client.errors import InvalidRequestError
+from llama_client.imports import ready
 from llama_client.streams import AsyncChatStream, ChatStream, OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
+
+_REPORT = "llama_client.types.report"
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,6 +137,7 @@ class CallContext(OfThisProcess):
         return await asyncio.to_thread(check, *arguments)
 
     def count_tokens(self, messages: object, model: object) -> TokenCount:
+        ready(_REPORT)
         from llama_client.types.report import TokenCount
 
         params = {"messages": _as_messages(messages), "model": model}
@@ -145,6 +149,7 @@ class CallContext(OfThisProcess):
 
     def estimate_cost(self, messages: object, model: object, max_tokens: int | None) -> CostEstimate:
         """What the call would cost at the first target of its list that can take it."""
+        ready(_REPORT)
         from llama_client.routing.billing import longest_answer, most_prompt_tokens, worst_case
         from llama_client.types.report import CostEstimate
 
@@ -750,6 +755,7 @@ def _require_no_stream(params: Mapping[str, object], what: str) -> None:
 
 def _with_form(params: dict[str, Any], model: object) -> tuple[dict[str, Any], AnswerForm]:
     # Imported here to keep `import llama_client` fast.
+    ready("llama_client.structured")
     from llama_client.structured import AnswerForm
 
     _require_no_stream(params, "parse")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
+from llama_client.imports import ready
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -115,6 +117,7 @@ def quoted(value: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     # Imported only to help: it takes time.
+    ready("difflib")
     import difflib
 
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from llama_client.errors import ConfigError, InvalidRequestError
+from llama_client.imports import ready
 
 if TYPE_CHECKING:
     from llama_client.clock import Clock, EventLoop
@@ -37,6 +38,7 @@ class CostSource(NamedTuple):
 
     def report(self, ask: Callable[[Reports], R], *, creates: bool = False) -> R | None:
         """Asks the database, after what this process has to write; None: there is none yet."""
+        ready("llama_client.costs.queries", "llama_client.types.report")
         from llama_client.costs.database import StorageError
         from llama_client.costs.queries import Reports
 

@@ -193,3 +193,43 @@ def test_the_main_thread_imports_nothing_where_an_interrupt_would_leave_the_impo
     environment = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "LLAMA_CLIENT_LEDGER__URL": database}
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
     assert said.stdout.split() == []
+
+
+# A handler of logging is made under a lock that modules take for their loggers; a module may end its thread.
+_IN_A_HANDLER = """
+import logging.config
+from llama_client import LlamaClient
+
+class Handler(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.client = LlamaClient({})
+
+handlers = {"h": {"()": Handler}}
+logging.config.dictConfig({"version": 1, "handlers": handlers, "root": {"handlers": ["h"]}})
+"""
+_AT_EXIT = """
+import sys
+from llama_client import LlamaClient
+
+class Late:
+    def __del__(self):
+        try:
+            LlamaClient({})
+        except ImportError:
+            pass
+
+sys.late = Late()
+"""
+_ENDING = """
+import sys
+sys.path.insert(0, "")
+open("ending.py", "w").write("raise SystemExit(3)")
+from llama_client.imports import ready
+ready("ending")
+"""
+
+
+@pytest.mark.parametrize("program", [_IN_A_HANDLER, _AT_EXIT, _ENDING], ids=["in a handler", "at exit", "that ends"])
+def test_what_is_imported_for_a_call_is_waited_for_in_vain_nowhere(program: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)

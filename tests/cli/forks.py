@@ -72,7 +72,8 @@ class Forks:
             finally:
                 os.close(writes)
                 os.close(reads)
-            self._ours.settimeout(10)
+            # It may still be importing, where much else runs.
+            self._ours.settimeout(60)
             pid = int(self._ours.recv(64))
             self._ours.settimeout(timeout_s)
             try:

@@ -47,7 +47,9 @@ def chosen(model: str, adapters: Sequence[LoraAdapter]) -> Chosen:
         {"id": number, "scale": adapter.scale if adapter.name in wanted else 0.0}
         for number, adapter in enumerate(adapters)
     ]
-    return Chosen(base, separator + names, {_FIELD: listed} if listed else {})
+    # Without names, those of the start are on in all requests.
+    can_choose = any(adapter.name is not None for adapter in adapters)
+    return Chosen(base, separator + names, {_FIELD: listed} if can_choose else {})
 
 
 def problem_of(model: str, adapters: Sequence[LoraAdapter]) -> str | None:

@@ -355,6 +355,10 @@ class Engine:
             generation = self._waiting[0]
             if generation.slots > self.n_parallel - sum(each.slots for each in self._running):
                 return
+            # llama.cpp works on requests with the same adapters only at once: the others would wait within it, out of
+            # turn and of the time that they may take.
+            if any(each.body.get("lora") != generation.body.get("lora") for each in self._running):
+                return
             generation.slot = self._slots.choose(generation.body, {each.slot for each in self._running})
             # First, so that an interrupt finds it there, with or without a thread.
             self._running.add(generation)

@@ -27,6 +27,7 @@ from llama_client.version import __version__
 
 _TELEMETRY_PREFIX = "x-stainless-"
 _AGENT = f"llama-client/{__version__}"
+_PACKAGE = __name__.partition(".")[0]
 _OWN_HEADERS = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": _AGENT}
 # What belongs behind `base_url`, and is added to it.
 _TOO_LONG_PATHS = ("/chat/completions", "/chat", "/completions", "/models")
@@ -270,7 +271,9 @@ def is_cloud_model(model: str) -> bool:
 
 def _named_class(path: str) -> Any:
     module, _, name = path.partition(":")
-    ready(module)
+    if module.startswith(f"{_PACKAGE}."):
+        # A package of someone else's may be asking while it is imported itself.
+        ready(module)
     return getattr(import_module(module), name)
 
 

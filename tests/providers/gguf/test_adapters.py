@@ -220,3 +220,20 @@ def test_tokens_are_counted_whatever_the_adapter(client: LlamaClient) -> None:
     reply = answer(client, "desk/default+formal")
     counted = client.count_tokens([{"role": "user", "content": QUESTION}], model="desk/default+formal")
     assert (counted.tokens, counted.status) == (reply.usage.prompt_tokens, "exact")
+
+
+def test_a_call_with_other_adapters_waits_for_its_turn_in_the_queue(configuration: dict[str, Any]) -> None:
+    messages = [{"role": "user", "content": QUESTION}]
+    with LlamaClient(configuration) as client, ThreadPoolExecutor(1) as threads:
+        stream = client.chat.completions.create(messages=messages, model="busy/default", max_tokens=200, stream=True)
+        next(stream)
+        other = threads.submit(client.ask, QUESTION, model="busy/default+short", max_tokens=2)
+        for _ in range(2):
+            client.ask(QUESTION, model="busy/default", max_tokens=1)
+        assert other.done(), "what came later overtook it"
+        list(stream)
+    timing = other.result().timing
+    assert timing.queue_s is not None
+    assert timing.ttft_s is not None
+    # Nearly all of the wait for its two tokens was for the turn.
+    assert timing.queue_s > timing.ttft_s / 2
