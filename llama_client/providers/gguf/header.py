@@ -73,7 +73,9 @@ def parts_of(path: AnyPath) -> tuple[AnyPath, ...]:
     count = 1 if part is None else int(part["count"])
     if part is None or not 1 < count <= _MAX_PARTS:
         return (path,)
-    return tuple(path.with_name(_part_name(part["stem"], number, count)) for number in range(1, count + 1))
+    parts = tuple(path.with_name(_part_name(part["stem"], number, count)) for number in range(1, count + 1))
+    # Not so where the number is 0 or above the count, or the name is not written as llama.cpp writes it.
+    return parts if path in parts else (path,)
 
 
 def _part_name(stem: str, number: int, count: int) -> str:

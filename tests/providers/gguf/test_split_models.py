@@ -19,6 +19,8 @@ from tests.providers.gguf.conftest import TEMPLATES, Hub, ModelFile, pull_in_pro
 
 PARTS = 3
 NAMES = [f"Tiny-Model-{number:05}-of-{PARTS:05}.gguf" for number in range(1, PARTS + 1)]
+# Nearly the names of parts.
+NO_PARTS = ["x-00000-of-00003.gguf", "x-00004-of-00003.gguf", "x-00001-OF-00003.gguf"]
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +148,11 @@ def test_a_first_part_of_another_name_is_told_what_its_name_must_be(
     [
         {"count": 65535, "no": 0}, {"count": 65535, "no": 65534}, {"count": 1 << 40, "no": 1 << 40}, {"count": -3},
         {"count": "three", "no": "one"}, {"count": 2.5, "no": 0.5}, {"count": True, "no": True}, {"no": 7}, {},
+        {"count": 3, "no": 2},
     ],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("name", [NAMES[0], "alone.gguf", "x-00000-of-00000.gguf", "x-99999-of-99999.gguf"])
+@pytest.mark.parametrize("name", [NAMES[0], "alone.gguf", "x-00000-of-00000.gguf", "x-99999-of-99999.gguf", *NO_PARTS])
 def test_odd_values_and_names_break_nothing(
     store: ModelStore, tmp_path: Path, values: dict[str, Any], name: str
 ) -> None:
