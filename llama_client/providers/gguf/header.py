@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import re
 import stat
 import struct
@@ -63,6 +64,8 @@ class GgufHeader:
 
 # Far above any real model; more would only be looked for.
 _MAX_PARTS = 1000
+# As many as Linux follows.
+_MAX_LINKS = 40
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 
@@ -90,7 +93,20 @@ def stem_of(path: Path) -> str:
 
 def real_path(path: Path) -> Path:
     """Without links, but for those of the parts of a model, which are found by their names."""
-    return path.resolve() if len(parts_of(path)) == 1 else path.parent.resolve() / path.name
+    place = path
+    for _ in range(_MAX_LINKS):
+        if len(parts_of(place)) > 1:
+            return _resolved(place.parent) / place.name
+        if not place.is_symlink():
+            break
+        # Step by step: the name of a part may be that of a link itself, as in the cache of the hub.
+        place = _resolved(place.parent) / place.readlink()
+    return _resolved(path)
+
+
+def _resolved(path: Path) -> Path:
+    # Not `Path.resolve`, which up to Python 3.12 raises a RuntimeError for links in a circle.
+    return Path(os.path.realpath(path))
 
 
 def present_parts(path: Path) -> list[Path]:

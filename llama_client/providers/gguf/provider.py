@@ -258,9 +258,9 @@ class GgufProvider(Provider):
             n_parallel=config.n_parallel,
             n_gpu_layers=config.n_gpu_layers,
             n_threads=config.n_threads,
-            mmproj=config.mmproj.resolve() if config.mmproj else None,
+            mmproj=real_path(config.mmproj) if config.mmproj else None,
             # One with a name is off unless a request switches it on, so that all requests share the engine.
-            lora=tuple((each.path.resolve(), each.scale if each.name is None else 0.0) for each in config.lora),
+            lora=tuple((real_path(each.path), each.scale if each.name is None else 0.0) for each in config.lora),
             draft_model_path=real_path(config.draft_model_path) if config.draft_model_path else None,
             draft_tokens=config.draft_tokens,
             prompt_cache_mib=config.prompt_cache_mib,
@@ -408,7 +408,7 @@ class _Answer:
 
 def _size(path: Path) -> int | None:
     try:
-        return size_of(path)
+        return size_of(real_path(path))
     except OSError:
         return None
 

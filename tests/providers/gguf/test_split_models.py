@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,35 @@ def test_a_pulled_model_is_all_of_its_parts(store: ModelStore, parts: list[Path]
         assert asked(client, model="gguf/tiny-model").text
         (listed,) = client.models.list()
     assert (listed.target, listed.size_bytes) == ("gguf/tiny-model", len(content))
+
+
+@pytest.mark.parametrize("links", [["sym.gguf"], ["one.gguf", "far/two.gguf"], ["far/part-00001-of-00001.gguf"]])
+def test_a_link_of_another_name_is_all_of_the_parts_too(
+    store: ModelStore, parts: list[Path], tmp_path: Path, links: list[str]
+) -> None:
+    # The parts are links as well, to files elsewhere, as the cache of the hub has them.
+    path = parts[0]
+    for link in links:
+        there = tmp_path / link
+        there.parent.mkdir(exist_ok=True)
+        there.symlink_to(os.path.relpath(path, there.parent))
+        path = there
+    content = b"".join(part.read_bytes() for part in parts)
+    stored = pull(str(path), store, progress=lambda *_: None)
+    assert (stored.path, stored.bytes, stored.sha256) == (parts[0], len(content), sha256_of(content))
+    with client_of(path) as client:
+        assert asked(client).text
+        sizes = {model.target: model.size_bytes for model in client.models.list()}
+    assert sizes["gguf/default"] == len(content)
+
+
+def test_links_in_a_circle_have_no_size(tmp_path: Path) -> None:
+    for name, other in (("one.gguf", "two.gguf"), ("two.gguf", "one.gguf")):
+        (tmp_path / name).symlink_to(other)
+    with client_of(tmp_path / "one.gguf") as client:
+        assert [model.size_bytes for model in client.models.list()] == [None]
+        with pytest.raises(ModelLoadError):
+            asked(client)
 
 
 def test_progress_counts_all_parts(store: ModelStore, parts: list[Path]) -> None:
