@@ -155,6 +155,9 @@ class _BaseClient(OfThisProcess):
         n_threads: int | None = None,
         mmproj: str | Path | None = None,
         lora: Sequence[Mapping[str, object]] | None = None,
+        draft_model_path: str | Path | None = None,
+        draft_tokens: int | None = None,
+        prompt_cache_mib: int | None = None,
         usd_per_hour: float | Decimal | None = None,
         watts: float | None = None,
         usd_per_kwh: float | Decimal | None = None,
@@ -190,7 +193,11 @@ class _BaseClient(OfThisProcess):
             n_gpu_layers: Layers on the GPU.
             n_threads: CPU threads; None: one for each physical core that this process may use.
             mmproj: The projector file that lets the model see images.
-            lora: Adapters, as mappings of `path` and `scale`.
+            lora: Adapters, as mappings of `path`, `scale` and `name`; one with a name is on where the model has it
+                (`default+NAME`).
+            draft_model_path: A smaller model with the same vocabulary, which proposes tokens.
+            draft_tokens: The most tokens that it proposes at once.
+            prompt_cache_mib: Memory in MiB for what was read in slots that others have taken since.
             usd_per_hour: The price of an hour of the machine.
             watts: The power it draws while it answers.
             usd_per_kwh: The price of electricity.

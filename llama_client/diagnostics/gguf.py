@@ -17,7 +17,7 @@ from llama_client.errors import LlamaClientError
 from llama_client.providers.gguf.adapters import base_of, problem_of
 from llama_client.providers.gguf.engine import DEFAULT_CONTEXT_TOKENS
 from llama_client.providers.gguf.header import GgufHeader, read_header, read_model, real_path
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, not_pulled
 from llama_client.providers.gguf.threads import Cores, configured_threads, threads_for
 
 _DEFAULT = "default"
@@ -46,7 +46,8 @@ class GgufView:
             name = DEMO_NAME if model == _DEFAULT else model
             stored = self.store.find(name)
             if stored is None:
-                return f"no model named {name!r} has been pulled", f"Run `llama-client pull {name}`."
+                message, remedy = not_pulled(name, [_DEFAULT, *self.store.names()])
+                return message, f"{remedy[0].upper()}{remedy[1:]}."
             checked = _checked(stored.path)
             if isinstance(checked, str):
                 return checked, f"Run `llama-client pull {name}` again."

@@ -144,8 +144,8 @@ def type_words(schema: dict[str, Any], below: dict[str, Any]) -> str:
 def _bounds(schema: dict[str, Any]) -> str:
     least, most = schema.get("minimum"), schema.get("maximum")
     above = f" above {schema['exclusiveMinimum']:g}" if "exclusiveMinimum" in schema else ""
-    # What is only there to catch a slip of the pen says nothing.
-    if most is not None and most <= 100_000:
+    # What is only there to catch a slip of the pen, a large power of ten, says nothing.
+    if most is not None and (most <= 100_000 or str(int(most)).strip("0") != "1"):
         return f", {least:,} to {most:,}" if least is not None else f"{above}, at most {most:,}"
     return f" from {least:,} on" if least is not None else above
 

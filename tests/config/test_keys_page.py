@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, get_args
 
+import pytest
 from pydantic import BaseModel
 
 from llama_client.config.schema import Config
-from tests.config.keys_page import PAGE, TABLES, filled
+from tests.config.keys_page import PAGE, TABLES, filled, type_words
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
@@ -41,3 +42,17 @@ def test_the_tables_of_keys_are_those_of_the_schema() -> None:
 
 def test_every_table_of_keys_has_its_place() -> None:
     assert [name for name in TABLES if f"<!-- keys: {name} -->" not in TEXT] == []
+
+
+@pytest.mark.parametrize(
+    ("most", "told"),
+    [
+        (64, ", 1 to 64"),
+        (100_000, ", 1 to 100,000"),
+        (1 << 20, ", 1 to 1,048,576"),
+        (10**6, " from 1 on"),
+        (1e9, " from 1 on"),
+    ],
+)
+def test_a_bound_is_told_unless_it_only_catches_a_slip_of_the_pen(most: float, told: str) -> None:
+    assert type_words({"type": "integer", "minimum": 1, "maximum": most}, {}) == f"whole number{told}"

@@ -111,6 +111,13 @@ def test_a_split_model_counts_all_its_parts(doctor: Doctor, tmp_path: Path) -> N
     assert file.facts["size_bytes"] == 2 * first.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["m-00000-of-00002.gguf", "m-00003-of-00002.gguf", "m-00001-OF-00002.gguf"])
+def test_a_file_that_is_only_named_nearly_as_a_part_has_its_own_size(doctor: Doctor, tmp_path: Path, name: str) -> None:
+    write_model(tmp_path / name)
+    file = of(doctor.says(laptop(tmp_path / name)), "gguf_model", "laptop")
+    assert (file.status, file.facts["size_bytes"]) == ("ok", (tmp_path / name).stat().st_size)
+
+
 def test_a_draft_model_and_the_cache_of_prompts_need_memory_too(doctor: Doctor, demo_model: Path) -> None:
     def needed(*keys: str) -> int:
         memory = of(doctor.says(laptop(demo_model, "\n".join(keys))), "gguf_memory", "laptop")

@@ -133,3 +133,25 @@ def test_a_target_with_an_adapter_is_examined(
     target = of(report, "target")
     assert (target.status, target.subject) == ("ok" if why is None else "problem", f"desk/default{adapters}")
     assert why is None or (why in target.message and "providers.desk.lora" in str(target.remedy))
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "remedy"),
+    [
+        ("+formal", "the name of the model is empty", "Name one of default, smollm2-135m."),
+        (
+            "default +formal",
+            "no model is named 'default '; did you mean 'default'?",
+            "Name one of default, smollm2-135m.",
+        ),
+        ("other+formal", "no model named 'other' has been pulled", "Run `llama-client pull other`."),
+    ],
+)
+def test_a_target_without_a_model_is_told(
+    doctor: Doctor, demo_pulled: ModelStore, tmp_path: Path, model: str, message: str, remedy: str
+) -> None:
+    path = write_gguf(tmp_path / "a.gguf", file_type="adapter")
+    lora = f"lora = [{{ path = '{path}', name = 'formal' }}]\n"
+    report = doctor.says(f"default_model = 'desk/{model}'\n[providers.desk]\nkind = 'gguf'\n{lora}")
+    target = of(report, "target")
+    assert (target.status, message in target.message, target.remedy) == ("problem", True, remedy)

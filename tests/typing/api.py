@@ -193,6 +193,10 @@ def opening(flag: bool | None) -> None:
     LlamaClient.for_provider("box", kind="openai", base_url="http://127.0.0.1:8000/v1", local_only=True)
     LlamaClient.for_provider("ollama", options={"num_ctx": 8192}, keep_alive="10m", allow_truncation=True)
     LlamaClient.for_provider("gguf", lora=[{"path": "x.gguf", "scale": 1.0}], n_parallel=4, mmproj="m.gguf")
+    LlamaClient.for_provider(
+        "gguf", lora=[{"path": "x.gguf", "name": "short"}], draft_model_path="d.gguf", draft_tokens=4
+    )
+    LlamaClient.for_provider("gguf", model_path="x.gguf", n_parallel=4, prompt_cache_mib=512)
 
 
 def configuration() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import re
 import stat
 import struct
@@ -63,6 +64,8 @@ class GgufHeader:
 
 # Far above any real model; more would only be looked for.
 _MAX_PARTS = 1000
+# As many as Linux follows.
+_MAX_LINKS = 40
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 
@@ -73,7 +76,9 @@ def parts_of(path: AnyPath) -> tuple[AnyPath, ...]:
     count = 1 if part is None else int(part["count"])
     if part is None or not 1 < count <= _MAX_PARTS:
         return (path,)
-    return tuple(path.with_name(_part_name(part["stem"], number, count)) for number in range(1, count + 1))
+    parts = tuple(path.with_name(_part_name(part["stem"], number, count)) for number in range(1, count + 1))
+    # Not so where the number is 0 or above the count, or the name is not written as llama.cpp writes it.
+    return parts if path in parts else (path,)
 
 
 def _part_name(stem: str, number: int, count: int) -> str:
@@ -88,7 +93,20 @@ def stem_of(path: Path) -> str:
 
 def real_path(path: Path) -> Path:
     """Without links, but for those of the parts of a model, which are found by their names."""
-    return path.resolve() if len(parts_of(path)) == 1 else path.parent.resolve() / path.name
+    place = path
+    for _ in range(_MAX_LINKS):
+        if len(parts_of(place)) > 1:
+            return _resolved(place.parent) / place.name
+        if not place.is_symlink():
+            break
+        # Step by step: the name of a part may be that of a link itself, as in the cache of the hub.
+        place = _resolved(place.parent) / place.readlink()
+    return _resolved(path)
+
+
+def _resolved(path: Path) -> Path:
+    # Not `Path.resolve`, which up to Python 3.12 raises a RuntimeError for links in a circle.
+    return Path(os.path.realpath(path))
 
 
 def present_parts(path: Path) -> list[Path]:
@@ -169,17 +187,19 @@ def require_same_vocabulary(model: Path, draft: Path) -> None:
         other = reader.vocabulary()
     why = None
     if own.kind != other.kind:
-        why = f"of the kind {other.kind!r}, not {own.kind!r}"
+        why = f"vocabulary is of the kind {other.kind!r}, not {own.kind!r}"
+    elif (key := next((key for key in own.ends if own.ends[key] != other.ends[key]), None)) is not None:
+        why = f"{key} is {_shown(other.ends[key])}, not {_shown(own.ends[key])}"
     elif abs(len(own.tokens) - len(other.tokens)) > _MOST_PADDING:
-        why = f"of {len(other.tokens)} tokens, not {len(own.tokens)}"
+        why = f"vocabulary is of {len(other.tokens)} tokens, not {len(own.tokens)}"
     else:
         pairs = enumerate(zip(own.tokens, other.tokens, strict=False))
         differing = next((number for number, (a, b) in pairs if number >= _FIRST_COMPARED and a != b), None)
         if differing is not None:
-            why = f"another from its token {differing} on"
+            why = f"vocabulary is another from its token {differing} on"
     if why is not None:
         raise ModelLoadError(
-            f"cannot load {draft} as the draft model of {model}: its vocabulary is {why}; it must be the same",
+            f"cannot load {draft} as the draft model of {model}: its {why}; it must be the same",
             path=str(draft),
         )
 
@@ -187,6 +207,50 @@ def require_same_vocabulary(model: Path, draft: Path) -> None:
 class Vocabulary(NamedTuple):
     kind: Value | None
     tokens: list[bytes]
+    ends: dict[str, Value | None]  # what of it begins and ends a prompt, by the keys of the file
+
+
+# What llama.cpp takes where a file does not tell it, by the kind of the vocabulary: whether a special token begins a
+# prompt and which, and the same of its end (llama_vocab::impl::load in llama-vocab.cpp).
+_USUAL_ENDS: dict[Value | None, tuple[bool, int | None, bool, int | None]] = {
+    "llama": (True, 1, False, 2),
+    "bert": (True, 101, False, None),
+    "gpt2": (False, 11, False, 11),
+    "t5": (False, None, True, 1),
+    "plamo2": (False, 1, False, 2),
+    "gemma4": (True, None, False, None),
+}
+_NO_ENDS = (False, None, False, None)
+# Where the kind is "gpt2", those of `tokenizer.ggml.pre` that begin a prompt so, and those that have no such token.
+_PRE_WITH_BOS = frozenset(
+    {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}
+    | {"tekken", "chameleon"}
+)
+_PRE_WITHOUT_BOS = frozenset({"glm4", "chatglm-bpe"})
+
+
+def _ends(values: dict[str, Value], token_count: int) -> dict[str, Value | None]:
+    """Whether tokens begin and end a prompt, and which, where they do; as llama.cpp takes it."""
+    kind, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
+    usual_adds_bos, usual_bos, usual_adds_eos, usual_eos = _USUAL_ENDS.get(kind, _NO_ENDS)
+    if kind == "gpt2":
+        usual_adds_bos = pre in _PRE_WITH_BOS
+        usual_bos = None if pre in _PRE_WITHOUT_BOS else usual_bos
+    usual = {"bos": (usual_adds_bos, usual_bos), "eos": (usual_adds_eos, usual_eos)}
+    ends = dict[str, Value | None]()
+    for end, (usual_adds, usual_id) in usual.items():
+        adds_key, id_key = f"tokenizer.ggml.add_{end}_token", f"tokenizer.ggml.{end}_token_id"
+        # llama.cpp overrules files of Gemma 4 that say otherwise.
+        is_overruled = end == "bos" and "gemma4" in (kind, pre)
+        ends[adds_key] = is_overruled or bool(values.get(adds_key, usual_adds))
+        own = values.get(id_key)
+        is_token = isinstance(own, int) and 0 <= own < token_count
+        ends[id_key] = (own if is_token else usual_id) if ends[adds_key] else None
+    return ends
+
+
+def _shown(value: Value | None) -> str:
+    return "none" if value is None else str(value).lower()
 
 
 def unusable(path: Path, why: str) -> ModelLoadError:
@@ -202,7 +266,9 @@ class _Reader:
 
     def vocabulary(self) -> Vocabulary:
         header = self.header(_TOKENS)
-        return Vocabulary(header.values.get("tokenizer.ggml.model"), self._texts)
+        return Vocabulary(
+            header.values.get("tokenizer.ggml.model"), self._texts, _ends(header.values, len(self._texts))
+        )
 
     def header(self, wanted: str | None = None) -> GgufHeader:
         """`wanted`: the key of a list of texts to keep."""

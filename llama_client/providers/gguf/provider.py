@@ -18,7 +18,7 @@ from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import APITimeoutError, LlamaClientError, ModelNotFoundError, ProviderError
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.base import AttemptFacts, Capabilities, Provider, ProviderCall, ServedModel
-from llama_client.providers.gguf.adapters import Chosen, base_of, chosen, require_chosen_by_name, variants
+from llama_client.providers.gguf.adapters import Chosen, base_of, chosen, problem_of, require_chosen_by_name, variants
 from llama_client.providers.gguf.answer_grammar import answer_grammar, require_some_text, with_misfit
 from llama_client.providers.gguf.codec import (
     PARAMETERS,
@@ -33,11 +33,10 @@ from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptio
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.header import real_path, size_of, stem_of
 from llama_client.providers.gguf.prompt import Prompt
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
+from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, not_pulled
 from llama_client.providers.wire.openai_codec import has_remote_images
 from llama_client.reaper import Hold, Reaper
 from llama_client.types.completion import ChatCompletionChunk
-from llama_client.validation import suggestion
 from llama_client.waiting import Event, await_event, wait_for_event
 
 DEFAULT_MODEL = "default"
@@ -95,12 +94,16 @@ class GgufProvider(Provider):
         return True
 
     def counts_tokens(self, model: str) -> bool:
-        return self._known(base_of(model)) is not None
+        return self._counting(model) is not None
 
     def count_tokens(self, call: ProviderCall) -> int | None:
         """By the model's own template and tokenizer, where it is loaded: it is not loaded for that."""
-        model = self._known(base_of(call.model))
+        model = self._counting(call.model)
         return None if model is None else Prompt(call, model.lease.engine).count()
+
+    def _counting(self, model: str) -> _Model | None:
+        """The loaded model that counts for an id; none for adapters that are not there, which no call takes."""
+        return None if problem_of(model, self._config.lora) is not None else self._known(base_of(model))
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         try:
@@ -258,9 +261,9 @@ class GgufProvider(Provider):
             n_parallel=config.n_parallel,
             n_gpu_layers=config.n_gpu_layers,
             n_threads=config.n_threads,
-            mmproj=config.mmproj.resolve() if config.mmproj else None,
+            mmproj=real_path(config.mmproj) if config.mmproj else None,
             # One with a name is off unless a request switches it on, so that all requests share the engine.
-            lora=tuple((each.path.resolve(), each.scale if each.name is None else 0.0) for each in config.lora),
+            lora=tuple((real_path(each.path), each.scale if each.name is None else 0.0) for each in config.lora),
             draft_model_path=real_path(config.draft_model_path) if config.draft_model_path else None,
             draft_tokens=config.draft_tokens,
             prompt_cache_mib=config.prompt_cache_mib,
@@ -272,10 +275,7 @@ class GgufProvider(Provider):
         name = DEMO_NAME if model == DEFAULT_MODEL else model
         stored = self._store.find(name)
         if stored is None:
-            raise ModelNotFoundError(
-                f"no model named {name!r} has been pulled{suggestion(name, self._store.names())}: "
-                f"run `llama-client pull {name}`"
-            )
+            raise ModelNotFoundError(": ".join(not_pulled(name, [DEFAULT_MODEL, *self._store.names()])))
         return stored.path
 
 
@@ -408,7 +408,7 @@ class _Answer:
 
 def _size(path: Path) -> int | None:
     try:
-        return size_of(path)
+        return size_of(real_path(path))
     except OSError:
         return None
 

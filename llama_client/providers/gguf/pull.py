@@ -340,8 +340,8 @@ def pull(
         found_name = rest
     elif (path := expanded(source)).suffix == ".gguf" or path.name != source or path.is_file():
         _require_model(path)
-        found_name, path, digest = path.name, real_path(path), checksum(path, progress)
-        source = str(path)
+        found_name, path = path.name, real_path(path)
+        source, digest = str(path), checksum(path, progress)
     else:
         known = store.find(source)
         if known is None:

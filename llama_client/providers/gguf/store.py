@@ -20,6 +20,7 @@ from llama_client.config.files import atomic_file
 from llama_client.config.load import APP_NAME, expanded
 from llama_client.errors import InvalidRequestError, ModelLoadError
 from llama_client.providers.gguf.header import present_parts, size_of
+from llama_client.validation import quoted, suggestion
 
 # Reports progress: the step, the bytes done, and all bytes (None: unknown).
 Progress = Callable[[str, int, int | None], None]
@@ -123,6 +124,16 @@ class ModelStore:
 def _record_adapter() -> TypeAdapter[StoredModel]:
     # Built when the first record is read: it takes a moment.
     return TypeAdapter(StoredModel)
+
+
+def not_pulled(name: str, known: Sequence[str]) -> tuple[str, str]:
+    """What is told of a model that the store does not have, and what to do; `known`: what may be meant."""
+    near = suggestion(name.strip(), known) if name.strip() else ""
+    if name and not re.search(r"\s", name):
+        return f"no model named {name!r} has been pulled{near}", f"run `llama-client pull {name}`"
+    # What no model can be named needs no pulling.
+    said = f"no model is named {quoted(name)}{near}" if name.strip() else "the name of the model is empty"
+    return said, f"name one of {', '.join(known)}"
 
 
 def checked_name(name: str) -> str:

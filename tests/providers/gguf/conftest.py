@@ -334,6 +334,12 @@ class ModelFile:
         """Changes the bytes of a value; those of a text or a list begin with lengths."""
         self._values = [(name, value.replace(before, after) if name == key else value) for name, value in self._values]
 
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Sets a value, which begins with its type; None: the file does not have it."""
+        self._values = [(name, other) for name, other in self._values if name != key]
+        if value is not None:
+            self._values.append((key, value))
+
     def write(self, path: Path, template: str) -> Path:
         replaced = {
             b"llama.block_count": struct.pack("<II", 4, 1),

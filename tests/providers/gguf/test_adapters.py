@@ -181,6 +181,9 @@ def test_all_adapters_share_one_loaded_model(configuration: dict[str, Any]) -> N
         ("desk/default+short+short", r"'short' is named more than once; once is default\+short"),
         ("formal/default+formal", "no adapter is named 'formal': none has a name"),
         ("desk/nothing+short", "no model named 'nothing' has been pulled"),
+        ("desk/+short", "the name of the model is empty: name one of default$"),
+        ("desk/ +short", "the name of the model is empty: name one of default$"),
+        ("desk/default +short", "no model is named 'default '; did you mean 'default'[?]: name one of default$"),
     ],
 )
 def test_an_adapter_that_is_not_there_is_told_before_anything_is_loaded(
@@ -214,6 +217,13 @@ def test_llama_cpps_own_field_is_refused_by_its_name(client: LlamaClient, provid
     with pytest.raises(UnsupportedFeatureError, match=why) as told:
         answer(client, f"{provider}/default", extra_body={"lora": field})
     assert told.value.param == "extra_body"
+
+
+@pytest.mark.parametrize("chosen", ["+nobody", "+", "+short+short"])
+def test_tokens_are_not_counted_for_an_adapter_that_is_not_there(client: LlamaClient, chosen: str) -> None:
+    answer(client, "desk/default")
+    assert client.count_tokens(QUESTION, model="desk/default").status == "exact"
+    assert client.count_tokens(QUESTION, model=f"desk/default{chosen}").status == "estimated"
 
 
 def test_tokens_are_counted_whatever_the_adapter(client: LlamaClient) -> None:

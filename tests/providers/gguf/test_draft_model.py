@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, LlamaClient, ModelLoadError
+from llama_client.providers.gguf import engine
 from tests.asking import Asker
 from tests.lengths import two_modes, values
 from tests.providers.gguf.conftest import TEMPLATES, ModelFile
 from tests.providers.gguf.test_adapters import write_adapter
 
 QUESTION = "Tell me of the sea."
+Ends = dict[str, bool | int | str | None]
 
 
 def with_tokens(file: ModelFile, path: Path, *replaced: tuple[bytes, bytes]) -> Path:
@@ -119,3 +121,58 @@ def test_a_draft_model_that_cannot_serve_is_told(folder: Path, draft: str, why: 
         with pytest.raises(ModelLoadError, match=why) as told:
             client.ask(QUESTION)
     assert told.value.path == str(folder / draft)
+
+
+def with_ends(file: Path, path: Path, values: Ends) -> Path:
+    """The model with other values of what begins and ends a prompt; None: it does not tell it."""
+    model = ModelFile(file)
+    for name, value in values.items():
+        packed: bytes | None = None
+        match value:
+            case bool():
+                packed = struct.pack("<I?", 7, value)
+            case int():
+                packed = struct.pack("<II", 4, value)
+            case str():
+                packed = struct.pack("<IQ", 8, len(value)) + value.encode()
+        model.put(f"tokenizer.ggml.{name}".encode(), packed)
+    return model.write(path, TEMPLATES["any"])
+
+
+BOS: Ends = {"add_bos_token": True}
+EOS: Ends = {"add_eos_token": True}
+
+
+# What one file says, what that of the draft model says, and what is told of it.
+SAME_ENDS: list[tuple[Ends, Ends, str | None]] = [
+    ({}, BOS, "add_bos_token is true, not false"),
+    ({"add_bos_token": None, "pre": "llama-bpe"}, {}, "add_bos_token is false, not true"),
+    (BOS, {**BOS, "bos_token_id": 5}, "bos_token_id is 5, not 1"),
+    ({**BOS, "bos_token_id": 11}, {**BOS, "bos_token_id": 10**6}, None),
+    (EOS, {**EOS, "eos_token_id": 7}, "eos_token_id is 7, not 2"),
+    ({}, {"add_bos_token": None, "bos_token_id": 5, "eos_token_id": 7}, None),
+]
+MORE_ENDS: list[tuple[Ends, Ends, str | None]] = [
+    (BOS, {"add_bos_token": None}, "add_bos_token is false, not true"),
+    (BOS, {**BOS, "bos_token_id": None, "pre": "glm4"}, "bos_token_id is none, not 1"),
+    ({**BOS, "bos_token_id": 11}, {**BOS, "bos_token_id": None}, None),
+    ({}, EOS, "add_eos_token is true, not false"),
+    ({**EOS, "eos_token_id": 11}, {**EOS, "eos_token_id": None}, None),
+]
+
+
+@pytest.mark.parametrize("case", values([*SAME_ENDS, *MORE_ENDS], long=MORE_ENDS), ids=str)
+def test_what_begins_and_ends_a_prompt_must_be_the_same(
+    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[Ends, Ends, str | None]
+) -> None:
+    own, draft, why = case
+    files = with_ends(demo_model, tmp_path / "own.gguf", own), with_ends(demo_model, tmp_path / "draft.gguf", draft)
+    if why is not None:
+        with LlamaClient(configuration(*files)) as client, pytest.raises(ModelLoadError, match=f"its .*{why};") as told:
+            client.ask(QUESTION)
+        assert told.value.path == str(files[1])
+        monkeypatch.setattr(engine, "require_same_vocabulary", lambda *_: None)
+    # llama.cpp itself decides the same.
+    with LlamaClient(configuration(*files)) as client:
+        ((proposed, _),) = drafted(client.ask(QUESTION, temperature=0, max_tokens=12))
+    assert (proposed is None) == (why is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.providers.gguf.conftest import TEMPLATES, Hub, ModelFile, pull_in_pro
 
 PARTS = 3
 NAMES = [f"Tiny-Model-{number:05}-of-{PARTS:05}.gguf" for number in range(1, PARTS + 1)]
+# Nearly the names of parts.
+NO_PARTS = ["x-00000-of-00003.gguf", "x-00004-of-00003.gguf", "x-00001-OF-00003.gguf"]
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +149,11 @@ def test_a_first_part_of_another_name_is_told_what_its_name_must_be(
     [
         {"count": 65535, "no": 0}, {"count": 65535, "no": 65534}, {"count": 1 << 40, "no": 1 << 40}, {"count": -3},
         {"count": "three", "no": "one"}, {"count": 2.5, "no": 0.5}, {"count": True, "no": True}, {"no": 7}, {},
+        {"count": 3, "no": 2},
     ],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("name", [NAMES[0], "alone.gguf", "x-00000-of-00000.gguf", "x-99999-of-99999.gguf"])
+@pytest.mark.parametrize("name", [NAMES[0], "alone.gguf", "x-00000-of-00000.gguf", "x-99999-of-99999.gguf", *NO_PARTS])
 def test_odd_values_and_names_break_nothing(
     store: ModelStore, tmp_path: Path, values: dict[str, Any], name: str
 ) -> None:
@@ -174,6 +178,35 @@ def test_a_pulled_model_is_all_of_its_parts(store: ModelStore, parts: list[Path]
         assert asked(client, model="gguf/tiny-model").text
         (listed,) = client.models.list()
     assert (listed.target, listed.size_bytes) == ("gguf/tiny-model", len(content))
+
+
+@pytest.mark.parametrize("links", [["sym.gguf"], ["one.gguf", "far/two.gguf"], ["far/part-00001-of-00001.gguf"]])
+def test_a_link_of_another_name_is_all_of_the_parts_too(
+    store: ModelStore, parts: list[Path], tmp_path: Path, links: list[str]
+) -> None:
+    # The parts are links as well, to files elsewhere, as the cache of the hub has them.
+    path = parts[0]
+    for link in links:
+        there = tmp_path / link
+        there.parent.mkdir(exist_ok=True)
+        there.symlink_to(os.path.relpath(path, there.parent))
+        path = there
+    content = b"".join(part.read_bytes() for part in parts)
+    stored = pull(str(path), store, progress=lambda *_: None)
+    assert (stored.path, stored.bytes, stored.sha256) == (parts[0], len(content), sha256_of(content))
+    with client_of(path) as client:
+        assert asked(client).text
+        sizes = {model.target: model.size_bytes for model in client.models.list()}
+    assert sizes["gguf/default"] == len(content)
+
+
+def test_links_in_a_circle_have_no_size(tmp_path: Path) -> None:
+    for name, other in (("one.gguf", "two.gguf"), ("two.gguf", "one.gguf")):
+        (tmp_path / name).symlink_to(other)
+    with client_of(tmp_path / "one.gguf") as client:
+        assert [model.size_bytes for model in client.models.list()] == [None]
+        with pytest.raises(ModelLoadError):
+            asked(client)
 
 
 def test_progress_counts_all_parts(store: ModelStore, parts: list[Path]) -> None:
