@@ -775,6 +775,176 @@ ROWS: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
     ("Ollama, a line that is a list", "ollama", {},
      ["[1]"],
      {"error": "InvalidResponseError", "message": "the provider sent JSON that is not an object: '[1]'"}),
+    ("Ollama, counts before the end", "ollama", {},
+     [{"message": {"role": "assistant", "content": "a"}, "prompt_eval_count": 1, "eval_count": 2,
+      "total_duration": 5, "done": "yes"}, {"message": {"content": ""}, "done": True, "prompt_eval_count": 3,
+      "prompt_eval_cached_count": 0, "eval_count": 0, "eval_duration": 5, "total_duration": "5"}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]},
+      {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": "stop"}],
+      "usage": {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3,
+      "prompt_tokens_details": {"cached_tokens": 0}}}]}),
+    ("Ollama, a text that is held until the end", "ollama", {},
+     [{"message": {"content": None}}, {"message": {"content": "<th"}}, {"message": {}, "done": True}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}, {"choices": [{"index": 0,
+      "delta": {"role": "assistant", "content": ""}}]}, {"choices": [{"index": 0, "delta": {"role": "assistant",
+      "content": "<th"}, "finish_reason": "stop"}]}]}),
+    ("Ollama, log probabilities that are none", "ollama", {},
+     [{"message": {"content": "a"}, "logprobs": []}, {"message": {"content": "b"}, "logprobs": {"a": 1}},
+      {"message": {"content": "b"}, "logprobs": [{"token": "b", "logprob": -1, "top_logprobs": [{"token": "b",
+      "logprob": -1}]}], "done": True}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]},
+      {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "b"}}]}, {"choices": [{"index": 0,
+      "delta": {"role": "assistant", "content": "b"}, "finish_reason": "stop",
+      "logprobs": {"content": [{"token": "b", "logprob": -1.0, "top_logprobs": []}]}}]}]}),
+    ("Ollama, no arguments and an empty id", "ollama", {},
+     [{"message": {"content": "a", "tool_calls": [{"id": "", "type": "x", "function": {"name": "bash"}},
+      {"function": {"name": "bash", "arguments": ""}}]}, "done": True}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a",
+      "tool_calls": [{"index": 0, "id": "made up", "type": "function", "function": {"name": "bash",
+      "arguments": "{}"}, "tool_type": "x"}, {"index": 1, "id": "made up", "type": "function",
+      "function": {"name": "bash", "arguments": ""}}]}, "finish_reason": "tool_calls"}]}]}),
+    ("Ollama, an error of a request", "ollama", {},
+     {"error": "model is broken", "message": {"content": "a"}},
+     {"error": "ServerError", "message": "model is broken", "body": {"error": "model is broken",
+      "message": {"content": "a"}}}),
+    ("Ollama, another model", "ollama", {},
+     {"model": "", "message": {"content": "a", "reasoning": "own", "refusal": "no"}, "done": True,
+      "done_reason": "load"},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a", "reasoning": "own",
+      "refusal": "no"}, "finish_reason": "stop"}]}]}),
+    ("a reason for each word that servers have", "openai", {"n": 2},
+     {"choices": [{"message": {"content": "a"}, "finish_reason": "eos"}, {"message": {"content": "a"},
+      "finish_reason": "eos_token"}, {"message": {"content": "a"}, "finish_reason": "stop_sequence"},
+      {"message": {"content": "a"}, "finish_reason": "end_turn"}, {"message": {"content": "a"},
+      "finish_reason": "COMPLETED"}, {"message": {"content": "a"}, "finish_reason": "done"},
+      {"message": {"content": "a"}, "finish_reason": "max_tokens"}, {"message": {"content": "a"},
+      "finish_reason": "model_length"}, {"message": {"content": "a"}, "finish_reason": "max_output_tokens"},
+      {"message": {"content": "a"}, "finish_reason": "max_length"}, {"message": {"content": "a"},
+      "finish_reason": "tool_use"}, {"message": {"content": "a"}, "finish_reason": "tool_call"},
+      {"message": {"content": "a"}, "finish_reason": "safety"}, {"message": {"content": "a"},
+      "finish_reason": "recitation"}, {"message": {"content": "a"}, "finish_reason": "prohibited_content"},
+      {"message": {"content": "a"}, "finish_reason": "blocklist"}, {"message": {"content": "a"},
+      "finish_reason": "function_call"}, {"message": {"content": "a"}, "finish_reason": "content_filter"},
+      {"message": {"content": "a"}, "finish_reason": "tool_calls"}]},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 1,
+      "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 2, "delta": {"content": "a"},
+      "finish_reason": "stop"}, {"index": 3, "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 4,
+      "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 5, "delta": {"content": "a"},
+      "finish_reason": "stop"}, {"index": 6, "delta": {"content": "a"}, "finish_reason": "length"}, {"index": 7,
+      "delta": {"content": "a"}, "finish_reason": "length"}, {"index": 8, "delta": {"content": "a"},
+      "finish_reason": "length"}, {"index": 9, "delta": {"content": "a"}, "finish_reason": "length"},
+      {"index": 10, "delta": {"content": "a"}, "finish_reason": "tool_calls"}, {"index": 11,
+      "delta": {"content": "a"}, "finish_reason": "tool_calls"}, {"index": 12, "delta": {"content": "a"},
+      "finish_reason": "content_filter"}, {"index": 13, "delta": {"content": "a"},
+      "finish_reason": "content_filter"}, {"index": 14, "delta": {"content": "a"},
+      "finish_reason": "content_filter"}, {"index": 15, "delta": {"content": "a"},
+      "finish_reason": "content_filter"}, {"index": 16, "delta": {"content": "a"},
+      "finish_reason": "function_call"}, {"index": 17, "delta": {"content": "a"},
+      "finish_reason": "content_filter"}, {"index": 18, "delta": {"content": "a"},
+      "finish_reason": "tool_calls"}]}]}),
+    ("an index of a part of a call that is null", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": None, "id": "c1", "function": {"name": "bash",
+      "arguments": "{"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": None,
+      "function": {"name": None, "arguments": "}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": "}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("an id without a type, and a kept field in a later part", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "",
+      "function": {"name": "bash", "arguments": "{", "thought": "t"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "extra": 5, "function": {"arguments": "}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{", "thought": "t"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": "}"}, "extra": 5}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("a role and kept fields beside it", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a", "audio": {"id": "x"}}}]},
+      {"choices": [{"index": 0, "delta": {"content": "b", "audio": None, "refusal": "no"},
+      "finish_reason": "length"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": "a",
+      "audio": {"id": "x"}}}]}, {"choices": [{"index": 0, "delta": {"content": "b", "refusal": "no"},
+      "finish_reason": "length"}]}]}),
+    ("a function that is null, in a whole answer", "openai", {},
+     {"choices": [{"message": {"content": None, "tool_calls": [{"id": 5, "function": None}]},
+      "finish_reason": "stop"}]},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "made up",
+      "type": "function", "function": {"arguments": ""}}]}, "finish_reason": "stop"}]}]}),
+    ("more text behind a whole message with parts", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"content": [{"type": "text", "text": "<think>h</think>a"}]}}]},
+      {"choices": [{"index": 0, "delta": {"content": []}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "reasoning": "h"}}]},
+      {"choices": [{"index": 0, "delta": {"content": ""}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}]}]}),
+    ("usage of Groq in x_groq alone, with a charge", "groq", {},
+     [{"choices": [{"index": 0, "delta": {"content": "a"}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}], "x_groq": {"id": "r", "usage": {"prompt_tokens": 1, "cost": 2}}}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}], "provider_request_id": "r", "charge": ["2",
+      "usage.cost", False]}),
+    ("log probabilities of a stream", "openai", {"logprobs": True},
+     [{"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [{"token": "a",
+      "logprob": -1}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [{"token": "a",
+      "logprob": -1.0, "top_logprobs": []}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}]}]}),
+    ("a plain whole answer with an error in it", "openai", {},
+     {"object": "chat.completion", "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
+      "error": {"message": "broken", "code": 500}},
+     {"error": "ServerError", "message": "broken", "body": {"object": "chat.completion",
+      "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "error": {"message": "broken",
+      "code": 500}}}),
+    ("tools of one type, told again in another order", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"content": "a", "executed_tools": [{"index": 1, "type": "search",
+      "arguments": {"q": 1}}, {"index": 0, "type": "run"}]}}]}, {"choices": [{"index": 0,
+      "delta": {"executed_tools": [{"index": 0, "type": "run", "output": "o"}, {"index": 1, "type": "search",
+      "output": "p"}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "executed_tools": [{"index": 1,
+      "type": "search", "arguments": {"q": 1}}, {"index": 0, "type": "run"}]}}]}, {"choices": [{"index": 0,
+      "delta": {"executed_tools": [{"index": 0, "type": "run", "output": "o"}, {"index": 1, "type": "search",
+      "output": "p"}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}],
+      "sources": [{"kind": "tool", "choice": 0, "text": "p", "name": "search", "arguments": "{\"q\": 1}"},
+      {"kind": "tool", "choice": 0, "text": "o", "name": "run"}]}),
+    ("tools without an index", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"content": "a", "executed_tools": [{"index": "x", "type": "search"},
+      {"type": "run", "name": ""}]}}]}, {"choices": [{"index": 0, "delta": {"executed_tools": [{"output": "o"},
+      {"output": "p", "name": "named"}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "executed_tools": [{"index": "x",
+      "type": "search"}, {"type": "run", "name": ""}]}}]}, {"choices": [{"index": 0,
+      "delta": {"executed_tools": [{"output": "o"}, {"output": "p", "name": "named"}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}], "sources": [{"kind": "tool",
+      "choice": 0, "text": "o", "name": "search"}, {"kind": "tool", "choice": 0, "text": "p", "name": "named"}]}),
+    ("one address at several places", "openai", {},
+     {"choices": [{"message": {"content": "a", "citations": ["u", {"url": "u", "start": 1}, {"url": "u",
+      "end": 1, "file_id": "f"}, {"url": "u", "start_index": 1, "start": 2}, {"url": "u", "start_index": 0}]},
+      "finish_reason": "stop"}]},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "citations": ["u", {"url": "u", "start": 1},
+      {"url": "u", "end": 1, "file_id": "f"}, {"url": "u", "start_index": 1, "start": 2}, {"url": "u",
+      "start_index": 0}]}, "finish_reason": "stop"}]}], "sources": [{"kind": "citation", "choice": 0,
+      "url": "u"}, {"kind": "citation", "choice": 0, "url": "u", "start_index": 1}, {"kind": "citation",
+      "choice": 0, "url": "u", "name": "f", "end_index": 1}, {"kind": "citation", "choice": 0, "url": "u",
+      "start_index": 0}]}),
+    ("a source by its title, its text and its file alone", "openai", {},
+     {"choices": [{"message": {"content": "a", "citations": [{"title": "t"}, {"title": "t", "text": "e"},
+      {"text": "e"}, {"file_id": "f"}, {"file_id": "f", "url": ""}], "search_results": [{"title": "t"}]},
+      "finish_reason": "stop"}]},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "citations": [{"title": "t"}, {"title": "t",
+      "text": "e"}, {"text": "e"}, {"file_id": "f"}, {"file_id": "f", "url": ""}],
+      "search_results": [{"title": "t"}]}, "finish_reason": "stop"}]}], "sources": [{"kind": "citation",
+      "choice": 0, "title": "t", "text": "e"}, {"kind": "citation", "choice": 0, "text": "e"},
+      {"kind": "citation", "choice": 0, "name": "f"}, {"kind": "search_result", "choice": 0, "title": "t"}]}),
+    ("reasoning under another name that is like its last part alone", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"reasoning": "A "}}]}, {"choices": [{"index": 0,
+      "delta": {"reasoning": "B"}}]}, {"choices": [{"index": 0, "delta": {"reasoning_content": "B2 "}}]},
+      {"choices": [{"index": 0, "delta": {"thinking": "A B"}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"reasoning": "A "}}]}, {"choices": [{"index": 0,
+      "delta": {"reasoning": "B"}}]}, {"choices": [{"index": 0, "delta": {"reasoning": "B2 ",
+      "reasoning_content": "B2 "}}]}, {"choices": [{"index": 0, "delta": {"thinking": "A B"}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]}),
 ]  # fmt: skip
 
 
@@ -1302,6 +1472,41 @@ def test_what_is_no_json_is_shown_up_to_80_bytes() -> None:
     with pytest.raises(InvalidResponseError) as caught:
         decoders.json_value(b"[" + b"1," * 3000 + b"}")
     assert str(caught.value).startswith(f"{invalid}'[{'1,' * 39}1…' (")
+
+
+def test_log_probabilities_of_a_long_body_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.wire.openai_codec.is_long", lambda _body: True)
+    monkeypatch.setattr(openai_response, "_AT_ONCE", 2)
+    tops = [{"token": name, "logprob": -place} for place, name in enumerate("xyz")]
+    token = {"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": tops[:2]}
+    tokens = [token, token | {"top_logprobs": tops}, token | {"top_logprobs": []}]
+
+    def logprobs_in(logprobs: Any) -> Any:
+        body = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop", "logprobs": logprobs}]}
+        call = a_call(stream=False)
+        data = json.dumps(body).encode() + b" " * 5000
+        (chunk,), _ = chunks_of(CODECS["openai"], data, call)
+        assert call.facts.body == data
+        return chunk.choices[0].logprobs and chunk.choices[0].logprobs.model_dump(exclude_none=True)
+
+    def why(logprobs: Any) -> tuple[str, Any]:
+        with pytest.raises(InvalidResponseError) as caught:
+            logprobs_in(logprobs)
+        assert caught.value.target == "x/some/model"
+        return str(caught.value), caught.value.body
+
+    assert logprobs_in({"content": tokens, "refusal": tokens[:1]}) == {"content": tokens, "refusal": tokens[:1]}
+    assert logprobs_in({"content": None, "refusal": []}) == {"refusal": []}
+    assert logprobs_in(None) is None
+    wanted = [token, token | {"logprob": []}]
+    number = "must be a number, got a value of type list"
+    assert why({"content": wanted}) == (invalid(f"logprobs.content[1]: logprob: {number}"), {})
+    assert why({"refusal": wanted}) == (invalid(f"logprobs.refusal[1]: logprob: {number}"), {})
+    wanted = [token | {"top_logprobs": [*tops, {"token": "w", "logprob": []}]}]
+    place = "logprobs.content[0].top_logprobs[3]"
+    assert why({"content": wanted}) == (invalid(f"{place}: logprob: {number}"), {})
+    assert why({"content": ["a"]})[0].startswith("x/some/model sent an invalid response (logprobs.content[0]: ")
+    assert "logprobs.content" in why({"content": 5})[0]
 
 
 def test_the_name_of_an_event_is_its_own() -> None:
