@@ -945,6 +945,23 @@ ROWS: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
       "delta": {"reasoning": "B"}}]}, {"choices": [{"index": 0, "delta": {"reasoning": "B2 ",
       "reasoning_content": "B2 "}}]}, {"choices": [{"index": 0, "delta": {"thinking": "A B"}}]},
       {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]}),
+    ("the same source of two choices, and of the whole answer", "openai", {"n": 2},
+     {"choices": [{"message": {"content": "a", "citations": ["u"]}, "finish_reason": "stop"},
+      {"message": {"content": "b", "citations": ["u", {"url": "u", "title": "t"}]}, "finish_reason": "stop"}],
+      "citations": [{"url": "u", "text": "e"}, "v"]},
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a", "citations": ["u"]},
+      "finish_reason": "stop"}, {"index": 1, "delta": {"content": "b", "citations": ["u", {"url": "u",
+      "title": "t"}]}, "finish_reason": "stop"}]}], "sources": [{"kind": "citation", "choice": 0, "url": "u",
+      "text": "e"}, {"kind": "citation", "choice": 1, "url": "u", "title": "t"}, {"kind": "citation",
+      "url": "v"}]}),
+    ("a source of the whole answer, then of its choices", "openai", {"n": 2},
+     [{"choices": [{"index": 0, "delta": {"content": "a"}}], "citations": ["u"]}, {"choices": [{"index": 0,
+      "delta": {"content": "b", "citations": ["u"]}, "finish_reason": "stop"}, {"index": 1,
+      "delta": {"content": "b", "citations": [{"url": "u", "title": "t"}]}, "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}}]}, {"choices": [{"index": 0,
+      "delta": {"content": "b", "citations": ["u"]}, "finish_reason": "stop"}, {"index": 1,
+      "delta": {"content": "b", "citations": [{"url": "u", "title": "t"}]}, "finish_reason": "stop"}]}],
+      "sources": [{"kind": "citation", "url": "u", "title": "t"}]}),
 ]  # fmt: skip
 
 
