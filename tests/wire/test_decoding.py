@@ -20,13 +20,14 @@ from llama_client.providers.groq_together import GroqCodec, TogetherCodec
 from llama_client.providers.services import SERVICES
 from llama_client.providers.wire import decoders, openai_response, sources, tool_calls
 from llama_client.providers.wire.decoders import NdjsonDecoder, ServerSentEvent, SseDecoder
+from llama_client.providers.wire.kept_fields import bytes_in
 from llama_client.providers.wire.ollama_request import OllamaCodec
 from llama_client.providers.wire.openai_codec import CompatibleCodec, abilities_unknown
 from llama_client.providers.wire.thinking import TagReader
 from llama_client.providers.wire.tool_calls_in_text import tool_calls_in
 from llama_client.providers.wire.usage import charge_in, usage_of
 from llama_client.routing.accumulator import Accumulator
-from llama_client.types.completion import MAX_CHOICES
+from llama_client.types.completion import MAX_CHOICES, ChunkChoice
 from llama_client.types.request import Tool, check_request
 from tests.wire.test_answers import ROWS as ANSWERS
 from tests.wire.test_answers import TOOLS, bytes_of, name_of
@@ -962,6 +963,96 @@ ROWS: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
       "delta": {"content": "b", "citations": ["u"]}, "finish_reason": "stop"}, {"index": 1,
       "delta": {"content": "b", "citations": [{"url": "u", "title": "t"}]}, "finish_reason": "stop"}]}],
       "sources": [{"kind": "citation", "url": "u", "title": "t"}]}),
+    ("an id told again behind whole arguments", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "bash",
+      "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1",
+      "function": {"name": None, "arguments": " "}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{}"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": " "}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("another id and another name amid the arguments", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "bash",
+      "arguments": "{\"a\""}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c2",
+      "function": {"name": "look", "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{\"a\""}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "look",
+      "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("another id and the same name before any arguments", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "bash",
+      "arguments": ""}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c2",
+      "function": {"name": "bash", "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": ""}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 1, "id": "c2", "type": "function", "function": {"name": "bash",
+      "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("another id behind a call without a name", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "",
+      "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c2",
+      "function": {"name": "bash", "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1,
+      "id": "c2", "type": "function", "function": {"name": "bash", "arguments": "{}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("no other id, and the name behind the arguments", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "",
+      "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c2",
+      "function": {"name": "bash", "arguments": ""}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "made up",
+      "type": "function", "function": {"arguments": "{}"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"name": "bash",
+      "arguments": ""}}]}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}]}),
+    ("one id for parts without a name amid the arguments", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "bash",
+      "arguments": "{\"a\":"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c2",
+      "function": {"name": "", "arguments": "1}"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "id": "c3", "function": {"name": "", "arguments": "{}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{\"a\":"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": "1}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "c3", "type": "function",
+      "function": {"arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}]}),
+    ("one id, other indexes, whole and not", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "bash",
+      "arguments": "{\"a\":"}}]}}]}, {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "c1",
+      "function": {"name": "bash", "arguments": "1}"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 2, "id": "c1", "function": {"name": "bash", "arguments": "{}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "type": "function",
+      "function": {"name": "bash", "arguments": "{\"a\":"}}]}}]}, {"choices": [{"index": 0,
+      "delta": {"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": "1}"}}]}}]},
+      {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "made up", "type": "function",
+      "function": {"name": "bash", "arguments": "{}"}}]}}]}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "tool_calls"}]}]}),
+    ("the same reasoning under another name, raw", "openai", {"reasoning_format": "raw"},
+     [{"choices": [{"index": 0, "delta": {"reasoning_content": "A"}}]}, {"choices": [{"index": 0,
+      "delta": {"reasoning": "A", "content": "<think>"}}]}, {"choices": [{"index": 0,
+      "delta": {"content": "x"}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"reasoning": "A", "reasoning_content": "A"}}]},
+      {"choices": [{"index": 0, "delta": {"content": "<think>"}}]}, {"choices": [{"index": 0,
+      "delta": {"content": "x"}}]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]}),
+    ("reasoning alone, raw", "openai", {"reasoning_format": "raw"},
+     [{"choices": [{"index": 0, "delta": {"reasoning": "A"}}]}, {"choices": [{"index": 0,
+      "delta": {"reasoning": "B"}}]}, {"choices": [{"index": 0, "delta": {"reasoning": "C",
+      "reasoning_content": "C"}}]}, {"choices": [{"index": 0, "delta": {"content": "x"}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"reasoning": "A"}}]}, {"choices": [{"index": 0,
+      "delta": {"reasoning": "B"}}]}, {"choices": [{"index": 0, "delta": {"reasoning": "C",
+      "reasoning_content": "C"}}]}, {"choices": [{"index": 0, "delta": {"content": "x"}}]},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]}),
+    ("whole reasoning beside the text, raw", "openai", {"reasoning_format": "raw"},
+     {"choices": [{"message": {"role": "assistant", "content": "x", "reasoning": "A"}, "index": 1,
+      "finish_reason": "stop"}]},
+     {"chunks": [{"choices": [{"index": 1, "delta": {"role": "assistant", "content": "x", "reasoning": "A"},
+      "finish_reason": "stop"}]}]}),
 ]  # fmt: skip
 
 
@@ -1524,6 +1615,24 @@ def test_log_probabilities_of_a_long_body_are_read_one_by_one(monkeypatch: pytes
     assert why({"content": wanted}) == (invalid(f"{place}: logprob: {number}"), {})
     assert why({"content": ["a"]})[0].startswith("x/some/model sent an invalid response (logprobs.content[0]: ")
     assert "logprobs.content" in why({"content": 5})[0]
+
+
+def test_the_memory_of_kept_fields_is_counted() -> None:
+    def size(**delta: Any) -> int:
+        return bytes_in(ChunkChoice.model_validate({"index": 0, "delta": delta}))
+
+    def size_of_call(**told: Any) -> int:
+        return size(tool_calls=[{"index": 0, **told}, {"index": 1}])
+
+    # An object: a value, what it has beside that, and a place and the name of each of its fields.
+    kept = 64 + 160 + 100 + len("kept")
+    assert size(content="a" * 1000, reasoning="b") == size_of_call(id="c", function={"name": "f"}) == 0
+    assert size(kept=None) == size(kept=5) == kept + 64
+    assert size(kept="abc") == kept + 64 + 3
+    assert size(kept=[1, "ab"]) == kept + 64 + 2 * 100 + 64 + 64 + 2
+    assert size(kept={"n": [], "on": {}}) == kept + (64 + 160 + 101 + 102) + 64 + (64 + 160)
+    assert size_of_call(kept=5) == size_of_call(function={"kept": 5}) == kept + 64
+    assert size(kept=5, tool_calls=[{"index": 0, "kept": 5, "function": {"kept": 5}}] * 2) == 5 * (kept + 64)
 
 
 def test_the_name_of_an_event_is_its_own() -> None:
