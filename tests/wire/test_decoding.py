@@ -1053,6 +1053,19 @@ ROWS: list[tuple[str, str, dict[str, Any], Any, dict[str, Any]]] = [
       "finish_reason": "stop"}]},
      {"chunks": [{"choices": [{"index": 1, "delta": {"role": "assistant", "content": "x", "reasoning": "A"},
       "finish_reason": "stop"}]}]}),
+    ("a total of the prompt alone, then the answer", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 10, "total_tokens": 10}},
+      {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 10,
+      "total_tokens": 10}}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+      "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}}]}),
+    ("a total that is larger than its parts, then less", "openai", {},
+     [{"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 10,
+      "completion_tokens": 1, "total_tokens": 20}}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}],
+     {"chunks": [{"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 10,
+      "completion_tokens": 1, "total_tokens": 20}}, {"choices": [{"index": 0, "delta": {},
+      "finish_reason": "stop"}], "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 20}}]}),
 ]  # fmt: skip
 
 
@@ -1501,6 +1514,7 @@ TEXTS: list[tuple[str, Any]] = [
     ('<tool_call>{"name": "f", "arguments": "oh"}</tool_call>', None),
     ('<tool_call>{"name": "f", "arguments": "[1]"}</tool_call>', None),
     ('<tool_call>{"name": "f", "arguments": 5}</tool_call>', None),
+    ("<tool_call>f>{}</tool_call>", None),
     ('<tool_call>{"name": 5, "arguments": {}}</tool_call>', None),
     ('<tool_call>{"name": "f"}</tool_call>', None),
     ('<tool_call>{"name": "f", "arguments": {}}</function>', None),
