@@ -1272,6 +1272,8 @@ EVENTS: list[tuple[bytes, list[tuple[str, bytes]]]] = [
     (b"event: \xff\ndata: 1\n\n", [("\ufffd", b"1")]),
     (b"\xef\xbb\xbfdata: 1\r\n\r\n\xef\xbb\xbfdata: 2\r\r", [("message", b"1")]),
     (b"\xef\xbb\xbf{}", [("bare", b"{}")]),
+    (b"data: 1\r\rdata: 2\ndata: 3\n\n", [("message", b"1"), ("message", b"2\n3")]),
+    (b"data: 1\r\n\r\ndata: 2\r\ndata: 3\r\n\r\n", [("message", b"1"), ("message", b"2\n3")]),
 ]
 
 
