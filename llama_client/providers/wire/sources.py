@@ -35,12 +35,17 @@ class Sources:
             return
         self._last[choice] = told
         for key, told in _sources(said, choice):
-            index = self._index_of.get(key)
+            index = self._index_of.get((choice, key))
+            if index is None and (first := self._index_of.get(key)) is not None:
+                # Two choices may have the same source; that of the whole answer is the same as a choice's.
+                index = first if choice is None or self._found[first].choice is None else None
             if index is not None:
-                values = {name: told.get(name) or getattr(self._found[index], name) for name in _FIELDS}
-                self._found[index] = unchecked(Source, values)
+                before = self._found[index]
+                values = {name: told.get(name) or getattr(before, name) for name in _FIELDS}
+                self._found[index] = unchecked(Source, {**values, "choice": before.choice})
             elif len(self._found) < MAX_SOURCES:
-                self._index_of[key] = len(self._found)
+                self._index_of[choice, key] = len(self._found)
+                self._index_of.setdefault(key, len(self._found))
                 self._found.append(unchecked(Source, {name: told.get(name) for name in _FIELDS}))
 
 
