@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLOSING_S = 5.0
 # How long closing waits for the thread's end. One whose database refuses ends sooner; to import SQLAlchemy and to
 # connect may take many seconds where much else runs.
-_ENDING_S = 20.0
+_ENDING_S = 10.0
 # How long a fork waits for a thread that is using the database, which itself may wait for another process, and then
 # try again. A child that is forked in the middle of it can use no database.
 _FORK_S = 15.0

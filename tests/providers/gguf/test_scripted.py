@@ -118,7 +118,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     vars(module).update(
         Server=Server,
         get_device_info=list,
-        CommonParams=lambda: SimpleNamespace(model=SimpleNamespace(), mmproj=SimpleNamespace()),
+        CommonParams=lambda: SimpleNamespace(
+            model=SimpleNamespace(),
+            mmproj=SimpleNamespace(),
+            cpuparams=SimpleNamespace(),
+            cpuparams_batch=SimpleNamespace(),
+        ),
     )
     monkeypatch.setitem(sys.modules, "xllamacpp", module)
     yield script
