@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-# Before the package: callbacks come in reverse order, and `logging` lets one thread fork at a time.
+# Before the package: callbacks come in reverse order, and these let one thread fork at a time.
+import concurrent.futures.thread  # noqa: F401
 import logging  # noqa: F401
 import os
 import sqlite3

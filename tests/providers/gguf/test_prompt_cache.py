@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, LlamaClient
-from tests.asking import MODES, Asker
+from tests.asking import Asker
+from tests.lengths import two_modes
 from tests.providers.gguf.conftest import TEMPLATES, ModelFile
 
 SHELVES = " ".join(f"Books of shelf {number} may be lent for {number % 7 + 1} weeks." for number in range(20))
@@ -122,7 +123,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int, int]]:
     return [(record["read_tokens"], record["prompt_tokens"], record["cached_tokens"]) for record in records]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@two_modes
 def test_progress_of_a_long_prompt_is_logged_in_tenths(
     models: dict[str, Any], client: LlamaClient, caplog: pytest.LogCaptureFixture, mode: str
 ) -> None:
