@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,15 @@ from llama_client.providers.gguf.schemas.merging import SchemaError
 _MAX_KEPT = 64
 # So much of an answer that did not fit is shown to the model.
 _MAX_SHOWN_CHARS = 1500
+
+
+# What llama.cpp's own grammar leaves out in part or as a whole; patterns are taken out, as it refuses some.
+_DOUBTFUL = frozenset(
+    {"pattern", "format", "multipleOf", "uniqueItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+    | {"minProperties", "maxProperties", "patternProperties", "propertyNames", "contains", "not", "if"}
+    | {"dependentRequired", "dependentSchemas"}
+)
+_NAMED = frozenset({"properties", "$defs", "definitions"})
 
 
 class _ByClass:
@@ -74,8 +83,13 @@ def answer_grammar(call: ProviderCall, now: float, frame: Frame) -> dict[str, An
         raise BadRequestError(f"response_format: not a JSON schema: {error}") from None
     if made is None:
         form = wanted.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        if call.request.tools and "pattern" in str(form):
-            call.facts.warn(f"{call.target} is held to no pattern of the schema beside tools.{_checked(call)}")
+        doubtful = sorted(set(_rules_in(form.get("json_schema"))) & _DOUBTFUL) if call.request.tools else []
+        if doubtful:
+            rules = ", ".join(doubtful)
+            call.facts.warn(
+                f"{call.target} may not be held to all of the schema beside tools, where llama.cpp makes the grammar "
+                f"({rules}).{_checked(call)}"
+            )
             form = _without_patterns(form)
         return {"response_format": form}
     if made.not_held:
@@ -97,6 +111,19 @@ def _grammar(call: ProviderCall, now: float) -> Compiled | None:
 
 def _checked(call: ProviderCall) -> str:
     return " The answer was checked after." if call.request.answer_class is not None else " Nothing checks that."
+
+
+def _rules_in(schema: Any) -> Iterator[str]:
+    """The keywords of a schema and of those within it."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _rules_in(each)
+    elif isinstance(schema, Mapping):
+        for key, value in schema.items():
+            yield key
+            # Their keys are names.
+            is_named = key in _NAMED and isinstance(value, Mapping)
+            yield from _rules_in(list(value.values()) if is_named else value)
 
 
 def _without_patterns(schema: Any) -> Any:

@@ -171,6 +171,28 @@ WEATHER_TWICE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("field", "rules"),
+    [
+        ({"type": "string", "pattern": "^a"}, "pattern"),
+        ({"type": "number", "multipleOf": 5, "exclusiveMaximum": 9}, "exclusiveMaximum, multipleOf"),
+        ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "uniqueItems"),
+        ({"type": "object", "properties": {"format": {"type": "string"}}, "required": ["format"]}, None),
+    ],
+)
+def test_rules_of_a_schema_that_the_engine_may_leave_out_beside_tools_are_told(
+    field: dict[str, Any], rules: str | None, scripted: dict[str, Any], script: Script
+) -> None:
+    script.steps = [PREAMBLE, chunk({"content": "{}"}), chunk(finish="stop")]
+    schema = {"type": "object", "properties": {"pattern": field}, "required": ["pattern"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    reply = Asker("call-sync", scripted, [])("Go", tools=[WEATHER], response_format=wanted)
+    told = [warning for warning in reply.warnings if "beside tools" in warning]
+    assert [f"({rules})" in warning for warning in told] == ([] if rules is None else [True])
+    sent = script.asked[0]["response_format"]["json_schema"]["schema"]["properties"]
+    assert sent["pattern"] == {name: value for name, value in field.items() if name != "pattern"}
+
+
 def test_without_parallel_calls_the_first_one_counts(ask: Asker, script: Script) -> None:
     script.steps = [*WEATHER_TWICE]
     reply = ask("What is the weather in Paris?", tools=[WEATHER], parallel_tool_calls=False)
