@@ -80,7 +80,7 @@ def awaken(happened: asyncio.Event) -> None:
     """Sets an event of the running loop that one task waits for."""
     from asyncio import InvalidStateError
 
-    # A signal may cancel the task between asyncio's look at it and its waking, so that nobody waits any more.
+    # A signal may cancel the task between asyncio's look at it and its waking, so that no task waits any more.
     with contextlib.suppress(InvalidStateError):
         happened.set()
 

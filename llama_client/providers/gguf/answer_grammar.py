@@ -16,6 +16,7 @@ from llama_client.providers.gguf.schemas.classes import class_schema
 from llama_client.providers.gguf.schemas.compiler import Compiled, NoTextError, compiled
 from llama_client.providers.gguf.schemas.frames import Frame
 from llama_client.providers.gguf.schemas.merging import SchemaError
+from llama_client.schema_keywords import NOT_ENFORCED
 
 # A grammar has 1 kB to 300 kB.
 _MAX_KEPT = 64
@@ -23,13 +24,15 @@ _MAX_KEPT = 64
 _MAX_SHOWN_CHARS = 1500
 
 
-# What llama.cpp's own grammar leaves out in part or as a whole; patterns are taken out, as it refuses some.
-_DOUBTFUL = frozenset(
-    {"pattern", "format", "multipleOf", "uniqueItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
-    | {"minProperties", "maxProperties", "patternProperties", "propertyNames", "contains", "not", "if"}
-    | {"dependentRequired", "dependentSchemas"}
-)
+# What llama.cpp's own grammar leaves out in part or as a whole, beside what ours does; patterns are taken out, as it
+# refuses some.
+_DOUBTFUL = NOT_ENFORCED | {
+    *("pattern", "format", "multipleOf", "uniqueItems", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minProperties", "maxProperties", "patternProperties", "propertyNames", "contentSchema", "contentMediaType"),
+}
+# Keywords whose values have names for keys, and those whose values are no schemas.
 _NAMED = frozenset({"properties", "$defs", "definitions"})
+_DATA = frozenset({"enum", "const", "default", "examples"})
 
 
 class _ByClass:
@@ -121,9 +124,9 @@ def _rules_in(schema: Any) -> Iterator[str]:
     elif isinstance(schema, Mapping):
         for key, value in schema.items():
             yield key
-            # Their keys are names.
-            is_named = key in _NAMED and isinstance(value, Mapping)
-            yield from _rules_in(list(value.values()) if is_named else value)
+            if key not in _DATA:
+                is_named = key in _NAMED and isinstance(value, Mapping)
+                yield from _rules_in(list(value.values()) if is_named else value)
 
 
 def _without_patterns(schema: Any) -> Any:
@@ -132,7 +135,11 @@ def _without_patterns(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     is_pattern = isinstance(schema.get("pattern"), str)
-    return {key: _without_patterns(value) for key, value in schema.items() if key != "pattern" or not is_pattern}
+    return {
+        key: value if key in _DATA else _without_patterns(value)
+        for key, value in schema.items()
+        if key != "pattern" or not is_pattern
+    }
 
 
 def with_misfit(call: ProviderCall, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

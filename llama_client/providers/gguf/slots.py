@@ -1,7 +1,7 @@
 """Which slot of an engine reads a prompt: one that has read the same beginning with the same adapters.
 
-llama.cpp chooses by the beginning alone, and then reads the whole prompt again where the slot had other adapters. So it
-is told the slot where requests choose adapters; elsewhere its own choice, by tokens, is better.
+llama.cpp chooses by the beginning alone, and then reads the whole prompt again where the slot had other adapters. So
+where requests choose adapters the slot is set here; elsewhere its own choice, by tokens, is better.
 """
 
 from __future__ import annotations

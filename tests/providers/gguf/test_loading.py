@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llama_client import LlamaClient, LlamaClientError, MissingExtraError, ModelLoadError
 from llama_client.providers.gguf.engine import reason_in_log
 from llama_client.providers.gguf.header import read_header
+from tests.providers.gguf.conftest import written
 
 STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 24}
 # The demo model's shape.
@@ -38,11 +39,7 @@ def write_adapter(path: Path, architecture: str = "llama", width: int = WIDTH) -
         for half, shape in (("lora_a", (RANK, width)), ("lora_b", (width, RANK))):
             values = 0.1 * random.normal(size=shape).astype(np.float32)
             writer.add_tensor(f"blk.{layer}.attn_q.weight.{half}", values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return written(writer, path)
 
 
 @pytest.fixture(scope="session")

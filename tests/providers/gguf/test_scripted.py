@@ -177,7 +177,9 @@ WEATHER_TWICE = [
         ({"type": "string", "pattern": "^a"}, "pattern"),
         ({"type": "number", "multipleOf": 5, "exclusiveMaximum": 9}, "exclusiveMaximum, multipleOf"),
         ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "uniqueItems"),
+        ({"type": "array", "contains": {"type": "string"}, "minContains": 2}, "contains, minContains"),
         ({"type": "object", "properties": {"format": {"type": "string"}}, "required": ["format"]}, None),
+        ({"const": {"pattern": "^a", "format": "b"}, "minimum": 0}, "minimum"),
     ],
 )
 def test_rules_of_a_schema_that_the_engine_may_leave_out_beside_tools_are_told(

@@ -16,7 +16,7 @@ import pytest
 from llama_client import LlamaClient, ModelLoadError
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import ModelStore
-from tests.providers.gguf.conftest import TEMPLATES, Hub, ModelFile, pull_in_process, sha256_of
+from tests.providers.gguf.conftest import TEMPLATES, Hub, ModelFile, pull_in_process, sha256_of, written
 
 PARTS = 3
 NAMES = [f"Tiny-Model-{number:05}-of-{PARTS:05}.gguf" for number in range(1, PARTS + 1)]
@@ -67,11 +67,7 @@ def small_part(path: Path, **values: Any) -> Path:
             case _:
                 writer.add_string(key, value)
     writer.add_tensor("output_norm.weight", np.zeros(64, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return written(writer, path)
 
 
 def test_a_split_model_is_loaded_by_its_first_part(whole: Path, parts: list[Path]) -> None:
