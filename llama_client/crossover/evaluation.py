@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal
 
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
+from llama_client.crossover.draws import OPEN_FROM, OPEN_TO, CrossingBand, Draws, ProbabilityBand, Spread, draw
 from llama_client.crossover.economics import CostInputs, Hybrid, Investment, cheapest_mix, investment, line, staircase
 from llama_client.crossover.format import share, tokens, usd
 from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
 from llama_client.crossover.scenario import ApiPrice, Scenario, invalid
-from llama_client.crossover.sensitivity import ProbabilityBand, Swing, band, swings
+from llama_client.crossover.sensitivity import Swing, swings
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
@@ -24,12 +25,25 @@ if TYPE_CHECKING:
 
 
 Verdict = Literal["never", "self-host", "api", "depends", "no-api"]
-# Between these probabilities the verdict is open.
-_UNSURE_FROM, _UNSURE_TO = 0.2, 0.8
 # The volumes of a chart or a band, spread evenly over orders of magnitude.
 _VOLUMES = 61
 # The middle of a step that is small against the whole.
 _MANY_REPLICAS = 19.5
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The answer if one assumed figure were stated as it is assumed.
+
+    Attributes:
+        name: The figure.
+        probability: The share of draws in which self-hosting is cheaper then.
+        saving: What it saves then, in US dollars a month.
+    """
+
+    name: str
+    probability: float
+    saving: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +56,30 @@ class Crossover:
         scenario: The question.
         resolved: The same in numbers, with their sources.
         today: The day for which it holds.
-        crossings: The intervals, and whether all of them are listed.
+        crossings: The intervals with every figure at its assumed value, and whether all of them are listed.
+        crossing_band: The volumes between which the draws leave the answer open; None: nothing drawn, or no API.
         band: The spread of the draws; None: nothing was drawn.
-        verdict: `never`, `no-api`, `self-host` or `api` at the scenario's volume, or `depends`.
+        verdict: `self-host` at the scenario's volume in more than 80% of the draws, `api` in less than 20%, `depends`
+            between these and without a volume; `never` where no volume reaches 20%; `no-api` where none sells it.
+            Without draws, what the figures give at their assumed values.
     """
 
     scenario: Scenario
     resolved: Resolved
     today: date
     crossings: Crossings
+    crossing_band: CrossingBand | None
     band: ProbabilityBand | None
     verdict: Verdict
     _stairs: Staircase = field(repr=False)
     _lines: tuple[Line, ...] = field(repr=False)
+    _draws: Draws | None = field(repr=False, compare=False)
 
     def _repr_html_(self) -> str:
         from llama_client.types.report import html_table
 
-        volume, likely = self.reference_volume, self.probability
+        volume = self.reference_volume
+        likely = self.probability_at(volume)
         api = self.api_usd_per_month(volume)
         cheaper = [
             f"{tokens(low)} to {tokens(high)}" if high else f"over {tokens(low)}" for low, high in self.intervals
@@ -106,8 +126,53 @@ class Crossover:
 
     @property
     def probability(self) -> float | None:
-        """The probability that self-hosting is cheaper at that volume; None: nothing was drawn, or no volume given."""
-        return None if self.band is None else self.band.at_volume
+        """The share of draws in which self-hosting is cheaper at that volume; None: nothing was drawn, or no volume."""
+        return None if self.volume is None else self.probability_at(self.volume)
+
+    def probability_at(self, tokens_per_day: float) -> float | None:
+        """The share of draws in which self-hosting is cheaper at a volume.
+
+        Args:
+            tokens_per_day: The volume, input and output together.
+
+        Returns:
+            None: nothing was drawn, or no API sells the model.
+        """
+        drawn = self._compared
+        return None if drawn is None else drawn.probability(_volume(tokens_per_day))
+
+    def saving(self, tokens_per_day: float | None = None) -> Spread | None:
+        """What self-hosting saves against the cheapest API, in US dollars a month, over all draws; below 0: a loss.
+
+        Args:
+            tokens_per_day: The volume; None: the reference volume.
+
+        Returns:
+            None: nothing was drawn, or no API sells the model.
+        """
+        volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
+        drawn = self._compared
+        return None if drawn is None else drawn.saving(volume)
+
+    def if_stated(self) -> tuple[Stated, ...]:
+        """For each assumed figure that is drawn, the spread that is left where it is stated, the narrowest first."""
+        drawn, volume = self._compared, self.reference_volume
+        if drawn is None:
+            return ()
+        found = []
+        for name in drawn.varied:
+            others = drawn.given(name)
+            found.append(Stated(name, others.probability(volume), others.saving(volume)))
+        return tuple(sorted(found, key=lambda each: each.saving.high - each.saving.low))
+
+    @property
+    def full_usd_per_mtok(self) -> Spread | None:
+        """What a million tokens of a full replica costs, without staff, over all draws; None: nothing was drawn."""
+        return None if self._draws is None else self._draws.full_usd_per_mtok()
+
+    @property
+    def _compared(self) -> Draws | None:
+        return self._draws if self.plan.apis else None
 
     def replicas(self, tokens_per_day: float) -> int:
         """Replicas that are paid for at a volume, spare ones included.
@@ -168,11 +233,16 @@ class Crossover:
         """
         if self.verdict == "never" and self.volume is None:
             return _MANY_REPLICAS * self.replica_tokens_per_day
+        if self.crossing_band is not None:
+            band = self.crossing_band
+            return self.volume or band.likely or band.high or band.low or self.replica_tokens_per_day
         return self.volume or self.permanent_crossing or self.first_crossing or self.replica_tokens_per_day
 
     def volumes(self) -> tuple[float, ...]:
         """Volumes for a chart, evenly over orders of magnitude, around reference volume and crossings."""
-        places = (self.reference_volume, self.replica_tokens_per_day, self.first_crossing, self.permanent_crossing)
+        places = [self.reference_volume, self.replica_tokens_per_day, self.first_crossing, self.permanent_crossing]
+        if self.crossing_band is not None:
+            places[2:] = self.crossing_band.low, self.crossing_band.likely, self.crossing_band.high
         of_interest = [place for place in places if place]
         low, high = math.log10(min(of_interest) / 30), math.log10(max(of_interest) * 10)
         return tuple(10 ** (low + (high - low) * place / (_VOLUMES - 1)) for place in range(_VOLUMES))
@@ -252,24 +322,28 @@ def evaluate(
     resolved = resolve(scenario, tables=tables or Tables.bundled(), today=today, measured=measured, offers=offers)
     plan = resolved.plan
     stairs, lines = staircase(plan), tuple(line(api, plan) for api in plan.apis)
-    found = Crossover(scenario, resolved, today, crossings(stairs, lines), None, "depends", stairs, lines)
-    if draws:
-        drawn = band(plan, resolved.assumptions, found.volumes(), draws=draws, seed=seed, at=found.volume)
-        found = replace(found, band=drawn)
-    return replace(found, verdict=_verdict(found))
+    exact = crossings(stairs, lines)
+    drawn = draw(plan, resolved.assumptions, draws=draws, seed=seed) if draws else None
+    between = drawn.crossing(exact) if drawn is not None and plan.apis else None
+    found = Crossover(scenario, resolved, today, exact, between, None, "depends", stairs, lines, drawn)
+    found = replace(found, verdict=_verdict(found))
+    return found if drawn is None else replace(found, band=drawn.band(found.volumes()))
 
 
 def _verdict(found: Crossover) -> Verdict:
     if not found.plan.apis:
         return "no-api"
-    if not found.intervals:
+    band = found.crossing_band
+    if band.is_never if band is not None else not found.intervals:
         return "never"
-    volume, likely = found.volume, found.probability
-    if volume is None or (likely is not None and _UNSURE_FROM < likely < _UNSURE_TO):
+    if found.volume is None:
         return "depends"
-    api = found.api_usd_per_month(volume)
+    likely = found.probability
+    if likely is not None:
+        return "self-host" if likely > OPEN_TO else "api" if likely < OPEN_FROM else "depends"
+    api = found.api_usd_per_month(found.volume)
     assert api is not None
-    return "self-host" if found.self_host_usd_per_month(volume) < api else "api"
+    return "self-host" if found.self_host_usd_per_month(found.volume) < api else "api"
 
 
 def _volume(tokens_per_day: float) -> float:

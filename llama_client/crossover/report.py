@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 _MAX_INTERVALS_SHOWN = 6
 _MAX_MACHINES_SHOWN = 5
-# A "never" mentions the probability of the opposite from here on.
-_WORTH_SAYING = 0.1
-# The volume of the band at which a probability is taken may differ by this share.
-_NEAR = 0.2
+# A share of draws that rounds to none or all is not said.
+_CERTAIN = 0.0005
 _LIMITS = {
     "memory": "by its memory: more requests at once do not fit",
     "bandwidth": "by the bandwidth of its memory",
@@ -31,6 +29,14 @@ _BREAK_EVENS = {
     "api price": "an API price of {} per million tokens",
     "ops_usd_per_month": "staff for {} a month",
     "tokens_per_second": "{} tokens/s from a replica",
+}
+# What a headline calls the rows that an answer rests on. Of these, prices get old.
+_PRICES = {"gpu_usd_per_hour": "the rent", "usd_per_gpu": "the price of the GPU"}
+_ROWS = {
+    **_PRICES,
+    "tokens_per_second": "the speed",
+    "gpu": "the data sheet of the GPU",
+    "model": "the dimensions of the model",
 }
 
 
@@ -118,7 +124,7 @@ def sentence_of(found: BreakEven) -> str:
 
 def as_document(crossover: Crossover) -> dict[str, Any]:
     text = report(crossover)
-    volume, rate, band = crossover.volume, crossover.resolved.rate, crossover.band
+    volume, rate, band, saving = crossover.volume, crossover.resolved.rate, crossover.band, crossover.saving()
     api = None if volume is None else crossover.cheapest_api(volume)
     mix, investment = crossover.hybrid(), crossover.investment()
     return {
@@ -139,6 +145,9 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "replica_tokens_per_day": crossover.replica_tokens_per_day,
         "break_even_utilisation": crossover.break_even_utilisation,
         "probability": crossover.probability,
+        "crossing_band": None if crossover.crossing_band is None else asdict(crossover.crossing_band),
+        "saving_usd_per_month": None if saving is None else asdict(saving),
+        "if_stated": [asdict(each) for each in crossover.if_stated()],
         "reference_volume": crossover.reference_volume,
         "hybrid": None if mix is None else asdict(mix),
         "investment": None if investment is None else asdict(investment),
@@ -170,36 +179,122 @@ def _model(crossover: Crossover) -> str:
     return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or "A model")
 
 
+def crossing_in_words(crossover: Crossover) -> str:
+    """The volumes from which on either is cheaper: as a band where figures were drawn."""
+    band = crossover.crossing_band
+    if band is None or band.low == band.high:
+        return f"your own is cheaper {where_cheaper(crossover)}"
+    assert band.low is not None
+    parts = [f"an API is cheaper up to {tokens(band.low)} tokens a day"] if band.low else []
+    between = "between them" if band.low else "below that"
+    if band.high is not None:
+        parts.append(f"your own from {tokens(band.high)} on")
+    else:
+        between = "above that" if band.low else "at every volume"
+    likely = "" if band.likely is None or band.likely == 0 else f", most likely from {tokens(band.likely)}"
+    most = (
+        "" if band.high is not None else f" (your own wins in at most {share(band.highest_probability)} of the draws)"
+    )
+    return f"{', '.join(parts)}{'; ' if parts else ''}{between} it is open{likely}{most}"
+
+
 def _sentence(crossover: Crossover) -> str:
+    return " ".join(filter(None, (_verdict_sentence(crossover), _doubts(crossover))))
+
+
+def _verdict_sentence(crossover: Crossover) -> str:
     what, at = machine(crossover), crossover.reference_volume
     own, api = crossover.self_host_usd_per_month(at), crossover.api_usd_per_month(at)
-    cheapest, probability = crossover.cheapest_api(at), crossover.probability
+    cheapest = crossover.cheapest_api(at)
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
         return f"No API sells {_model(crossover)} today, so there is nothing to compare with; {costs}."
+    if crossover.verdict == "never":
+        return _never(crossover, what, cheapest.provider)
     replicas = counted(crossover.replicas(at), "replica")
     costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
+    likely, saving = crossover.probability, _saving_in_words(crossover)
     match crossover.verdict:
-        case "never":
-            price = min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis)
-            doubt = ""
-            if probability is not None and probability >= _WORTH_SAYING:
-                cases = f"in {share(probability)} of all cases your own is cheaper"
-                doubt = f" But that depends on uncertain figures: {cases}."
-            return (
-                f"Never: a full replica of {what} costs {usd(_usd_per_full_mtok(crossover))} per million tokens, and "
-                f"{cheapest.provider} sells them for {usd(price)}; no volume changes that.{doubt}"
-            )
         case _ if crossover.volume is None:
-            return f"It depends on the volume: your own, {what}, is cheaper {where_cheaper(crossover)}."
+            return f"It depends on the volume, for {what}: {crossing_in_words(crossover)}."
         case "self-host":
-            return f"Your own machine is cheaper at {tokens(at)} tokens a day: {costs}."
+            cases = _in_draws(likely)
+            return f"Your own machine is cheaper at {tokens(at)} tokens a day{cases}{saving} ({costs})."
         case "api":
-            where = where_cheaper(crossover)
-            return f"An API is cheaper at {tokens(at)} tokens a day: {costs}. Your own is cheaper {where}."
+            cases = _in_draws(None if likely is None else 1 - likely)
+            where = crossing_in_words(crossover)
+            where = f"{where[0].upper()}{where[1:]}"
+            return f"An API is cheaper at {tokens(at)} tokens a day{cases}{saving} ({costs}). {where}."
         case _:
-            cases = f"your own is cheaper in {share(probability or 0.0)} of all cases"
-            return f"Too close to call at {tokens(at)} tokens a day: {cases} ({costs})."
+            cases = f"your own is cheaper in {share(likely or 0.0)} of the draws"
+            return f"Too close to call at {tokens(at)} tokens a day: {cases}{saving} ({costs})."
+
+
+def _never(crossover: Crossover, what: str, provider: str) -> str:
+    price = usd(min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis))
+    band, full = crossover.crossing_band, crossover.full_usd_per_mtok
+    costs = usd(_usd_per_full_mtok(crossover))
+    if band is None or full is None or full.low == full.high:
+        return (
+            f"Never: a full replica of {what} costs {costs} per million tokens, and {provider} sells them for {price}; "
+            "no volume changes that."
+        )
+    cases = f"in {share(band.highest_probability)} of the draws at most"
+    if band.highest_probability < _CERTAIN:
+        cases = "in no draw"
+    return (
+        f"Never: at no volume is your own cheaper, but {cases}. A full replica of {what} costs {usd(full.median)} per "
+        f"million tokens, in 8 of 10 draws {usd(full.low)} to {usd(full.high)}, and {provider} sells them for {price}."
+    ).replace(", but in no draw.", " in any draw.")
+
+
+def _in_draws(probability: float | None) -> str:
+    """How many draws say so; nothing where all do."""
+    return "" if probability is None or probability > 1 - _CERTAIN else f" in {share(probability)} of the draws"
+
+
+def _saving_in_words(crossover: Crossover) -> str:
+    """The difference a month over the draws: at the median, and within which bounds 8 of 10 lie."""
+    saving = crossover.saving()
+    if saving is None:
+        return ""
+    median = f"{usd(abs(saving.median))} a month"
+    if saving.low == saving.high:
+        return f", by {median}"
+    side = "cheaper" if saving.median >= 0 else "dearer"
+    least, most = sorted((saving.low, saving.high), key=abs)
+    if saving.low < 0 < saving.high:
+        within = f"from {usd(-saving.low)} dearer to {usd(saving.high)} cheaper in 8 of 10"
+    else:
+        within = f"{usd(abs(least))} to {usd(abs(most))} in 8 of 10"
+    if crossover.verdict == "depends":
+        return f", by the median {median} {side}, {within}"
+    return f", by {median} at the median; {'your own is ' if saving.low < 0 < saving.high else ''}{within}"
+
+
+def _doubts(crossover: Crossover) -> str:
+    """The rows that the answer rests on and that are unverified, or old."""
+    at = crossover.reference_volume
+    cheapest = crossover.cheapest_api(at)
+    unverified, stale = [], []
+    for each in crossover.assumptions:
+        name = _ROWS.get(each.name)
+        if cheapest is not None and each.name == f"api: {cheapest.name}":
+            name = f"the price of {cheapest.provider}"
+        if name is None or each.is_given:
+            continue
+        if each.unverified:
+            unverified.append(name)
+        if each.is_stale(crossover.today) and (each.name in _PRICES or each.name not in _ROWS):
+            stale.append(name)
+    parts = [f"unverified: {_listed(unverified)}"] if unverified else []
+    parts += [f"older than 60 days: {_listed(stale)}"] if stale else []
+    return f"That rests on figures in doubt ({'; '.join(parts)})." if parts else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    return " and ".join(filter(None, (", ".join(unique[:-1]), unique[-1])))
 
 
 def _usd_per_full_mtok(crossover: Crossover) -> float:
@@ -227,10 +322,14 @@ def _binding(crossover: Crossover) -> str:
 
 
 def _volumes(crossover: Crossover) -> Iterator[VolumeRow]:
-    first, permanent, volume = crossover.first_crossing, crossover.permanent_crossing, crossover.volume
+    band, volume = crossover.crossing_band, crossover.volume
     wanted: dict[float | None, str] = {crossover.replica_tokens_per_day: "one full replica"}
-    wanted |= {low: "crossing" for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]}
-    wanted |= {first: "first crossing"} | {permanent: "for good from here"}
+    if band is None or band.low == band.high:
+        first, permanent = crossover.first_crossing, crossover.permanent_crossing
+        wanted |= {low: "crossing" for low, _ in crossover.intervals[:_MAX_INTERVALS_SHOWN]}
+        wanted |= {first: "first crossing"} | {permanent: "for good from here"}
+    else:
+        wanted |= {band.low: "open from here", band.likely: "as likely as not", band.high: "your own from here"}
     if volume is not None:
         wanted |= {volume / 10: "a tenth of yours", volume * 10: "ten times yours", volume: "yours"}
     for volume in sorted(each for each in wanted if each):
@@ -242,21 +341,8 @@ def _volumes(crossover: Crossover) -> Iterator[VolumeRow]:
             self_host_usd=crossover.self_host_usd_per_month(volume),
             api_usd=crossover.api_usd_per_month(volume),
             hybrid_usd=None if mix is None else mix.usd_per_month,
-            probability=_probability(crossover, volume),
+            probability=crossover.probability_at(volume),
         )
-
-
-def _probability(crossover: Crossover, volume: float) -> float | None:
-    """The drawn probability at the nearest volume of the band; None: nothing was drawn, or that is too far away."""
-    band = crossover.band
-    if band is None or not crossover.plan.apis:
-        return None
-    if volume == crossover.volume:
-        return band.at_volume
-    distance, probability = min(
-        (abs(each / volume - 1), found) for each, found in zip(band.tokens_per_day, band.probability, strict=True)
-    )
-    return probability if distance < _NEAR else None
 
 
 def _break_evens(crossover: Crossover) -> tuple[BreakEven, ...]:
@@ -269,6 +355,7 @@ def _break_evens(crossover: Crossover) -> tuple[BreakEven, ...]:
 def _notes(crossover: Crossover) -> Iterator[str]:
     found, at = crossover.resolved, tokens(crossover.reference_volume)
     yield from crossover.scenario.traffic.notes
+    yield from _stated(crossover)
     if found.rate is not None:
         yield from found.rate.skipped
     mix, investment = crossover.hybrid(), crossover.investment()
@@ -296,12 +383,32 @@ def _notes(crossover: Crossover) -> Iterator[str]:
         yield "The winner changes more often than is listed; the first and the last change are exact."
 
 
+def _stated(crossover: Crossover) -> Iterator[str]:
+    """What was stated and what varies, and that stating a figure narrows the band."""
+    if_stated, saving = crossover.if_stated(), crossover.saving()
+    if not if_stated or saving is None:
+        return
+    of_prices = [each.name for each in crossover.assumptions if each.is_given and not each.name.startswith("api: ")]
+    given = ", ".join(name.replace("_", " ") for name in of_prices)
+    varied = ", ".join(sorted(each.name.replace("_", " ") for each in if_stated))
+    best = if_stated[0]
+    narrows = (
+        f"each that you state narrows the band, most of all {best.name.replace('_', ' ')} (8 in 10 draws then lie "
+        f"within {usd(best.saving.high - best.saving.low)} instead of {usd(saving.high - saving.low)} a month)"
+    )
+    yield f"{f'Stated, and fixed: {given}. ' if given else ''}Assumed, and drawn: {varied}; {narrows}."
+
+
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:
     rests_on = [_row(each, crossover) for each in crossover.assumptions]
     found = [
         _volumes_table(text),
         _machines_table(others),
-        Table("What would change the answer", ["each on its own"], [[sentence_of(each)] for each in text.break_evens]),
+        Table(
+            "Where both would cost the same",
+            ["each figure on its own"],
+            [[sentence_of(each)] for each in text.break_evens],
+        ),
         _swings_table(crossover),
         Table("What it rests on", ["figure", "value", "source"], rests_on),
     ]
@@ -340,16 +447,19 @@ def _machines_table(others: Sequence[Crossover]) -> Table:
 
 def _swings_table(crossover: Crossover) -> Table:
     at = tokens(crossover.reference_volume)
+    stated = {each.name: share(each.probability) for each in crossover.if_stated()}
     rows = [
         [
             swing.name.replace("_", " "),
             *(figure(bound) for bound in (swing.low, swing.high)),
             *(usd(cost) for cost in (swing.usd_per_mtok_at_low, swing.usd_per_mtok_at_high)),
+            *([stated.get(swing.name, "")] if stated else []),
         ]
         for swing in crossover.swings()
     ]
-    heading = f"What matters at {at} tokens a day, and what a million of your own costs then"
-    return Table(heading, ["figure", "from", "to", "own costs", "to"], rows)
+    heading = f"What is assumed, and what a million of your own costs then at {at} tokens a day"
+    columns = ["figure", "from", "to", "own costs", "to", *(["own wins if stated"] if stated else [])]
+    return Table(heading, columns, rows)
 
 
 def _row(each: Assumption, crossover: Crossover) -> list[str]:

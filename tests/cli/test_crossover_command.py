@@ -67,7 +67,7 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
     lines = done.out.splitlines()
     assert "at 1 G tokens a day" in lines[0]
     assert all(len(line.rstrip()) <= 80 for line in lines)
-    for heading in ("What would change the answer, each on its own", "What it rests on"):
+    for heading in ("Where both would cost the same, each figure on its own", "What it rests on"):
         assert heading in lines
 
 

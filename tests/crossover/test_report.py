@@ -38,17 +38,17 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(price(0.88, provider="Acme"), **B200),
-            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M tokens a day, "
+            "It depends on the volume, for 1 x GPU of your own: your own is cheaper from 440 M tokens a day, "
             "for good from 805 M; the winner changes 5 times.",
         ),
         (
             asked(price(0.88, provider="Acme"), volume=450e6, **B200),
-            "Your own machine is cheaper at 450 M tokens a day: 2 replicas of 1 x GPU of your own: $11,767 a month; "
-            "Acme: $12,045.",
+            "Your own machine is cheaper at 450 M tokens a day (2 replicas of 1 x GPU of your own: $11,767 a month; "
+            "Acme: $12,045).",
         ),
         (
             asked(price(0.88, provider="Acme"), volume=50e6, **B200),
-            "An API is cheaper at 50 M tokens a day: 1 replica of 1 x GPU of your own: $6,884 a month; Acme: $1,338. "
+            "An API is cheaper at 50 M tokens a day (1 replica of 1 x GPU of your own: $6,884 a month; Acme: $1,338). "
             "Your own is cheaper from 440 M tokens a day, for good from 805 M; the winner changes 5 times.",
         ),
         (
@@ -58,7 +58,7 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(price(0.88), price(0.2, fees_usd_per_month=14_000), **B200),
-            "It depends on the volume: your own, 1 x GPU of your own, is cheaper from 440 M to 741 M tokens a day "
+            "It depends on the volume, for 1 x GPU of your own: your own is cheaper from 440 M to 741 M tokens a day "
             "in 2 intervals, and never for good.",
         ),
     ],

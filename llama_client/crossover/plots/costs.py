@@ -13,12 +13,13 @@ from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
 from llama_client.crossover.plots import style
-from llama_client.crossover.report import where_cheaper
+from llama_client.crossover.report import crossing_in_words
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from llama_client.crossover.draws import CrossingBand
     from llama_client.crossover.economics import Investment
     from llama_client.crossover.evaluation import Crossover
 
@@ -133,6 +134,9 @@ def _verdict(found: Curves) -> tuple[str, str]:
     match crossover.verdict:
         case "no-api":
             return "No API sells this model: there is nothing to compare with", style.INK
+        case "never" if crossover.crossing_band is not None and crossover.crossing_band.highest_probability > 0:
+            most = share(crossover.crossing_band.highest_probability)
+            return f"Never: self-hosting is cheaper in {most} of the draws at most, at any volume", style.LOST
         case "never":
             least = times(found.least_ratio())
             return f"Never: self-hosting costs at least {least} times the cheapest API, at any volume", style.LOST
@@ -143,7 +147,7 @@ def _verdict(found: Curves) -> tuple[str, str]:
         case _ if at and draws:
             return f"Too close to call{at}: self-hosting is cheaper {draws}", style.INK
         case _:
-            return f"It depends: self-hosting is cheaper {where_cheaper(crossover)}", style.INK
+            return f"It depends: {crossing_in_words(crossover)}", style.INK
 
 
 def _ratio(own: float, api: float) -> float:
@@ -271,10 +275,27 @@ def _draw_stairs(axes: Axes, found: Curves) -> list[Artist]:
 
 def _draw_wins(axes: Axes, found: Curves) -> list[Artist]:
     """The ranges where self-hosting is cheaper, from top to bottom; the smaller their share, the fainter."""
+    band = found.crossover.crossing_band
+    if band is not None and band.low != band.high:
+        return _draw_zones(axes, found, band)
     for start, end, part in shades(found.crossover, found.low, found.high):
         axes.axvspan(start, end, color=style.WINS, alpha=round(_WINS_OPACITY * part, 3), linewidth=0, zorder=0)
     is_any = bool(found.crossover.intervals)
     return [style.patch(style.WINS, "self-hosting is cheaper", alpha=_WINS_OPACITY)] if is_any else []
+
+
+def _draw_zones(axes: Axes, found: Curves, band: CrossingBand) -> list[Artist]:
+    """Where the draws leave it open, and where self-hosting is cheaper in more than 80% of them."""
+    assert band.low is not None
+    handles: list[Artist] = []
+    sure = found.high if band.high is None else band.high
+    for start, end, part, word in ((band.low, sure, 0.5, "open"), (sure, found.high, 1.0, "self-hosting is cheaper")):
+        if max(start, found.low) < min(end, found.high):
+            opacity = _WINS_OPACITY * part
+            axes.axvspan(max(start, found.low), end, color=style.WINS, alpha=opacity, linewidth=0, zorder=0)
+            begins = f" from {tokens(start)} tokens a day" if start else ""
+            handles.append(style.patch(style.WINS, f"{word}{begins}", alpha=opacity))
+    return handles
 
 
 def _draw_band(axes: Axes, found: Curves) -> list[Artist]:
@@ -288,7 +309,15 @@ def _draw_band(axes: Axes, found: Curves) -> list[Artist]:
 
 def _draw_places(axes: Axes, found: Curves) -> list[Artist]:
     """The scenario's own volume, and the first and the last change of the winner."""
-    crossover = found.crossover
+    crossover, band = found.crossover, found.crossover.crossing_band
+    if band is not None and band.low != band.high:
+        handles = _draw_volume(axes, found)
+        if band.likely:
+            label = f"as likely as not at {tokens(band.likely)} tokens a day"
+            handles += axes.plot(
+                [band.likely], [found.stairs.usd(band.likely)], label=label, **style.dot(style.WON, "o")
+            )
+        return handles
     first, permanent = crossover.first_crossing, crossover.permanent_crossing
     places = [(first, "o", "cheaper for good" if first == permanent else "first cheaper"), (permanent, "D", "for good")]
     handles = _draw_volume(axes, found)

@@ -6,6 +6,7 @@ import bisect
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
 from llama_client.crossover.format import share, short_usd, tokens
 from llama_client.crossover.plots import style
 from llama_client.crossover.plots.costs import Curves, ratios
@@ -40,7 +41,6 @@ _SHARES = frozenset({"slo_derate", "max_utilisation", "residual_share"})
 _PEAKS = 24
 _LEVELS = (0.5, 0.8, 1.0, 1.25, 2.0)
 _LEVEL_NAMES = ("under 0.5", "0.5 to 0.8", "0.8 to 1", "1 to 1.25", "1.25 to 2", "over 2")
-_UNSURE = (20, 80)
 
 
 def widest_swings(found: Curves) -> list[Swing]:
@@ -87,15 +87,16 @@ def draw_likelihood(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     assert band is not None
     style.quieten(axes)
     shares = [part * 100 for part in band.probability]
-    axes.axhspan(*_UNSURE, color=style.GRID, alpha=0.5, linewidth=0, zorder=0)
+    axes.axhspan(OPEN_FROM * 100, OPEN_TO * 100, color=style.GRID, alpha=0.5, linewidth=0, zorder=0)
     axes.fill_between(band.tokens_per_day, shares, color=style.OWN, alpha=0.15, linewidth=0, zorder=1)
     handles: list[Artist] = list(
         axes.plot(band.tokens_per_day, shares, color=style.OWN, linewidth=2, label="cheaper in so many draws", zorder=3)
     )
-    if crossover.volume is not None and band.at_volume is not None:
-        label = f"your volume, {tokens(crossover.volume)} tokens a day: {share(band.at_volume)}"
+    likely = crossover.probability
+    if crossover.volume is not None and likely is not None:
+        label = f"your volume, {tokens(crossover.volume)} tokens a day: {share(likely)}"
         style.mark_volume(axes, crossover.volume)
-        handles += axes.plot([crossover.volume], [band.at_volume * 100], label=label, **style.dot(style.INK))
+        handles += axes.plot([crossover.volume], [likely * 100], label=label, **style.dot(style.INK))
     style.scale_tokens(axes, look, found.low, found.high)
     axes.set_ylim(-2, 102)
     axes.set_yticks([0, 20, 50, 80, 100], ["0%", "20%", "50%", "80%", "100%"])
