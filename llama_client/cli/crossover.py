@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ import click
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
-from llama_client.cli.terminal import answer_console, one_line, printable, table_of
+from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
@@ -122,7 +123,7 @@ class _Known:
 
 
 @click.command("crossover", cls=HelpPage, sections=SECTIONS, exits={0: "whatever the answer is", 2: EXITS[2]})
-@click.argument("model", shell_complete=suggestions.architectures)
+@click.argument("model", required=False, shell_complete=suggestions.architectures)
 @click.option(
     "--volume", "tokens_per_day", type=_tokens, metavar="N", help="Tokens a day, in and out: 500M, 1.2G. [default: any]"
 )
@@ -194,10 +195,11 @@ def command(
 
     Compares the price of MODEL by the token with the cost of your own machines: whole replicas, sized for the busiest
     hour, with staff. The answer: the volumes at which either is cheaper, the reasons, all assumptions, and what would
-    change it. "Never" and "no API sells this" are answers.
+    change it. "Never" and "no API sells this" are answers. Without a MODEL, on a terminal, it asks for what it needs.
 
     \b
     Examples:
+      llama-client crossover
       llama-client crossover llama-3.3-70b
       llama-client crossover llama-3.3-70b --gpu b200_sxm --volume 500M
       llama-client crossover llama-3.1-8b --gpu h100_sxm \\
@@ -208,6 +210,8 @@ def command(
     """
     _check(options, plot, html)
     known = _known(config)
+    if options["model"] is None:
+        options |= _answers(known, as_json=as_json)
     try:
         machines = _evaluated(_scenario(options, known), known, draws, seed)
     except InvalidRequestError as error:
@@ -224,6 +228,16 @@ def command(
         click.echo(json.dumps(as_document(machines.best) | {"other_machines": others}, default=str))
     else:
         show(machines)
+
+
+def _answers(known: _Known, *, as_json: bool) -> dict[str, Any]:
+    """What the user answers on a terminal; an error where there is nobody to ask."""
+    if as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        raise click.UsageError("MODEL: is missing, as in llama-3.3-70b; on a terminal it would be asked for")
+    from llama_client.cli.crossover_questions import ask
+    from llama_client.crossover.fitting.machines import this_machine
+
+    return ask(known.tables, _tokens, this_machine(tables=known.tables))
 
 
 def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> None:

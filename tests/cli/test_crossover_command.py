@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClient
-from tests.cli.conftest import run
+from tests.cli.conftest import on_terminal, run
 from tests.routing.asking import MESSAGES, config, good
 from tests.wire.server import ReplayServer
 
@@ -184,3 +184,42 @@ def test_the_users_own_tables_are_known(clean_home: Path) -> None:
     found = document("llama-3.1-8b", "--gpu", "own_card", *PRICED)
     rent = next(each for each in found["assumptions"] if each["name"] == "gpu_usd_per_hour")
     assert (rent["value"], rent["source"].split(":")[0]) == (1.25, "us")
+
+
+def test_without_a_model_it_asks_on_a_terminal_for_what_it_needs() -> None:
+    with on_terminal("crossover", "--draws", "0") as terminal:
+        for question, answer in (
+            ("Which model [llama-3.3-70b]: ", "lama-3.3-70b"),
+            ("did you mean 'llama-3.3-70b'?", ""),
+            ("Tokens a day", "many"),
+            ("is no number of tokens", "2G"),
+            ("busiest hour", "0.5"),
+            ("must be a number from 1 to 10,000", "1.3"),
+            ("Which GPUs", "2 x H100"),
+            ("did you mean", "2 x h100 sxm"),
+        ):
+            terminal.read_until(question)
+            terminal.type(f"{answer}\n")
+        shown = " ".join(terminal.read_to_the_end().split())
+        assert terminal.end() == 0
+    same = "llama-client crossover llama-3.3-70b --volume 2G --peak-to-mean 1.3 --gpu h100_sxm --gpus 2"
+    assert f"The same without questions: {same}" in shown
+    asked = run(*same.split()[1:], "--draws", "0")
+    assert asked.out.split()[:12] == shown.partition(same)[2].split()[:12]
+
+
+def test_no_answer_takes_what_is_usual() -> None:
+    with on_terminal("crossover", "--draws", "0") as terminal:
+        for question in ("Which model", "Tokens a day", "busiest hour", "Which GPUs"):
+            terminal.read_until(question)
+            terminal.type("\n")
+        shown = terminal.read_to_the_end()
+        assert terminal.end() == 0
+    assert "The same without questions: llama-client crossover llama-3.3-70b\r" in shown
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_where_nobody_can_be_asked_a_missing_model_is_an_error(more: tuple[str, ...]) -> None:
+    done = run("crossover", *more)
+    assert done.code == 2
+    assert "MODEL: is missing, as in llama-3.3-70b" in (done.out if more else done.err)
