@@ -19,6 +19,7 @@ from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
 from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
+from llama_client.crossover.format import in_words
 from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
@@ -68,7 +69,7 @@ def _figure(flag: str, metavar: str, text: str, *field: str) -> Callable[..., An
 
 
 # Columns of words; all others hold figures, and are aligned right.
-_WORDS = frozenset({"", "figure", "replica", "value", "source"})
+_WORDS = frozenset({"", "figure", "replica", "value", "source", "age"})
 
 
 def show(machines: RankedMachines) -> None:
@@ -92,7 +93,7 @@ def show(machines: RankedMachines) -> None:
             console.print(table_of(columns, table.rows, width=console.width))
     if text.stale:
         console.print()
-        names = ", ".join(each.name.replace("_", " ") for each in text.stale)
+        names = ", ".join(in_words(each.name) for each in text.stale)
         console.print(Text(f"Older than 60 days, check again: {names}."))
 
 

@@ -84,9 +84,8 @@ def in_options(
     error: errors.InvalidRequestError, command: click.Command, *, names: Mapping[str, str] | None = None
 ) -> errors.InvalidRequestError:
     names = names or {}
-    context = click.Context(command)
     options = {
-        each.name: each.opts[0] if isinstance(each, click.Option) else each.make_metavar(context)
+        each.name: each.opts[0] if isinstance(each, click.Option) else (each.name or "").upper()
         for each in command.params
         if each.name
     }

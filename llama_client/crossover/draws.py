@@ -116,8 +116,7 @@ class Draws:
         """The share of draws in which self-hosting is cheaper than every API at a volume."""
         import numpy as np
 
-        wins = np.count_nonzero(self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day))
-        return int(wins) / self.count
+        return float(np.mean(self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day)))
 
     def saving(self, tokens_per_day: float) -> Spread:
         """US dollars a month that self-hosting saves against the cheapest API; below 0: that it costs more."""

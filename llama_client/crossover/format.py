@@ -7,6 +7,25 @@ from decimal import Decimal
 _TOKEN_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _USD_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
+_NAMES = {
+    "tokens_per_second": "tokens a second",
+    "slo_derate": "rate left by the limits of waiting",
+    "max_utilisation": "planned utilisation",
+    "peak_to_mean": "peak to mean",
+    "gpu_usd_per_hour": "rent of a GPU-hour",
+    "ops_usd_per_month": "staff a month",
+    "spare": "spare replicas",
+    "usd_per_gpu": "price of a GPU",
+    "residual_share": "worth at the end",
+    "pue": "power usage effectiveness",
+    "usd_per_kwh": "a kilowatt-hour",
+}
+
+
+def in_words(name: str) -> str:
+    """A figure's name for people."""
+    return _NAMES.get(name, name.replace("_", " "))
+
 
 def tokens(number: float) -> str:
     """Tokens in three digits: `440 M`, `7.41 G`."""

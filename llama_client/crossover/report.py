@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
-from llama_client.crossover.format import counted, figure, share, tokens, usd
+from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def sentence_of(found: BreakEven) -> str:
     at, now = (usd(value) if found.unit.startswith("USD") else figure(value) for value in (found.at, found.now))
     if found.name == "tokens_per_second":
         at, now = figure(round(found.at)), figure(round(found.now))
-    template = _BREAK_EVENS.get(found.name, f"{found.name.replace('_', ' ')} of {{}}")
+    template = _BREAK_EVENS.get(found.name, f"{in_words(found.name)} of {{}}")
     return f"{template.format(at)} (now {now})"
 
 
@@ -389,11 +389,11 @@ def _stated(crossover: Crossover) -> Iterator[str]:
     if not if_stated or saving is None:
         return
     of_prices = [each.name for each in crossover.assumptions if each.is_given and not each.name.startswith("api: ")]
-    given = ", ".join(name.replace("_", " ") for name in of_prices)
-    varied = ", ".join(sorted(each.name.replace("_", " ") for each in if_stated))
+    given = ", ".join(in_words(name) for name in of_prices)
+    varied = ", ".join(sorted(in_words(each.name) for each in if_stated))
     best = if_stated[0]
     narrows = (
-        f"each that you state narrows the band, most of all {best.name.replace('_', ' ')} (8 in 10 draws then lie "
+        f"each that you state narrows the band, most of all {in_words(best.name)} (8 in 10 draws then lie "
         f"within {usd(best.saving.high - best.saving.low)} instead of {usd(saving.high - saving.low)} a month)"
     )
     yield f"{f'Stated, and fixed: {given}. ' if given else ''}Assumed, and drawn: {varied}; {narrows}."
@@ -410,7 +410,7 @@ def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossov
             [[sentence_of(each)] for each in text.break_evens],
         ),
         _swings_table(crossover),
-        Table("What it rests on", ["figure", "value", "source"], rests_on),
+        Table("What it rests on", ["figure", "value", "source", "age"], rests_on),
     ]
     return [table for table in found if table.rows]
 
@@ -450,7 +450,7 @@ def _swings_table(crossover: Crossover) -> Table:
     stated = {each.name: share(each.probability) for each in crossover.if_stated()}
     rows = [
         [
-            swing.name.replace("_", " "),
+            in_words(swing.name),
             *(figure(bound) for bound in (swing.low, swing.high)),
             *(usd(cost) for cost in (swing.usd_per_mtok_at_low, swing.usd_per_mtok_at_high)),
             *([stated.get(swing.name, "")] if stated else []),
@@ -463,10 +463,15 @@ def _swings_table(crossover: Crossover) -> Table:
 
 
 def _row(each: Assumption, crossover: Crossover) -> list[str]:
-    name = each.name if each.name.startswith("api: ") else each.name.replace("_", " ")
-    sources = [each.source, each.rung or ""]
-    if each.as_of is not None:
-        sources.append(f"{each.as_of}{', older than 60 days' if each.is_stale(crossover.today) else ''}")
-    if each.unverified:
-        sources.append(f"unverified: {each.unverified}")
-    return [name, f"{figure(each.value)} {each.unit}".strip(), "; ".join(filter(None, sources))]
+    name = each.name if each.name.startswith("api: ") else in_words(each.name)
+    sources = [each.source, each.rung or "", f"unverified: {each.unverified}" if each.unverified else ""]
+    return [name, f"{figure(each.value)} {each.unit}".strip(), "; ".join(filter(None, sources)), _age(each, crossover)]
+
+
+def _age(each: Assumption, crossover: Crossover) -> str:
+    if each.is_given:
+        return "stated"
+    days = each.age_days(crossover.today)
+    if days is None:
+        return "assumed" if each.is_judgement else "undated"
+    return f"{counted(days, 'day')}{', old' if each.is_stale(crossover.today) else ''}"

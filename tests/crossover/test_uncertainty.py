@@ -231,7 +231,7 @@ def test_what_is_stated_is_told_and_that_stating_narrows_the_band() -> None:
     by_name = {each.name: each for each in found.if_stated()}
     assert set(by_name) == {"peak_to_mean", "tokens_per_second", "max_utilisation", "ops_usd_per_month"}
     note = next(note for note in report(found).notes if note.startswith("Stated, and fixed:"))
-    assert "gpu usd per hour" in note
+    assert "rent of a GPU-hour" in note
     assert "most of all peak to mean" in note
     # Stating it does what was told.
     stated = _at(2e9, peak_to_mean=2.5)

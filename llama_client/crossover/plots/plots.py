@@ -51,12 +51,16 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML: for phones, screens and paper, in light and dark mode; the same page gives the same text."""
     template = resources.files("llama_client.crossover.data").joinpath("page.html").read_text(encoding="utf-8")
+    plots, tables = list(map(_figure, page.plots, count(1))), list(map(_table, page.tables, count(1)))
     return Template(template).substitute(
         title=_text(page.title),
         sentence=f'<p class="verdict">{_text(page.sentence)}</p>' if page.sentence else "",
+        # What is looked at first: one picture and its figures.
+        lead=_block('<div class="plots">', [*plots[:1], *tables[:1]], "</div>"),
         notes=_block('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
-        plots=_block('<div class="plots">', list(map(_figure, page.plots, count(1))), "</div>"),
-        tables="\n".join(map(_table, page.tables, count(1))),
+        tables="\n".join(tables[1:-1]),
+        plots=_block('<div class="plots">', plots[1:], "</div>"),
+        sources="\n".join(tables[1:][-1:]),
     )
 
 

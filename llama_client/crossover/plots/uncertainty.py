@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
-from llama_client.crossover.format import share, short_usd, tokens
+from llama_client.crossover.format import in_words, share, short_usd, tokens
 from llama_client.crossover.plots import style
 from llama_client.crossover.plots.costs import Curves, ratios
 
@@ -24,19 +24,6 @@ PEAK_HEADING = "The winner by volume and peak"
 # More bars would be too small to matter.
 _MAX_SWINGS = 9
 _AT_LEAST, _AT_MOST = "#0f6cbd", "#e08a00"
-_NAMES = {
-    "tokens_per_second": "tokens a second",
-    "slo_derate": "rate left by the limits of waiting",
-    "max_utilisation": "planned utilisation",
-    "peak_to_mean": "peak to mean",
-    "gpu_usd_per_hour": "rent of a GPU-hour",
-    "ops_usd_per_month": "staff a month",
-    "spare": "spare replicas",
-    "usd_per_gpu": "price of a GPU",
-    "residual_share": "worth at the end",
-    "pue": "power usage effectiveness",
-    "usd_per_kwh": "a kilowatt-hour",
-}
 _SHARES = frozenset({"slo_derate", "max_utilisation", "residual_share"})
 _PEAKS = 24
 _LEVELS = (0.5, 0.8, 1.0, 1.25, 2.0)
@@ -132,7 +119,7 @@ def _swing_label(swing: Swing) -> str:
             return short_usd(value)
         return share(value) if swing.name in _SHARES else tokens(value) if value >= 1000 else f"{value:.3g}"
 
-    return f"{_NAMES.get(swing.name, swing.name)}: {bound(swing.low)} to {bound(swing.high)}"
+    return f"{in_words(swing.name)}: {bound(swing.low)} to {bound(swing.high)}"
 
 
 def _runs(volumes: tuple[float, ...], row: list[float], step: float) -> dict[int, list[tuple[float, float]]]:
