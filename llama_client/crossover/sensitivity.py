@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.crossings import is_ever_below
-from llama_client.crossover.economics import CostInputs, line, staircase, usd_per_mtok
+from llama_client.crossover.economics import CostInputs, cheapest_somewhere, line, staircase, usd_per_mtok
 from llama_client.crossover.scenario import ApiPrice, whole
 from llama_client.errors import MissingExtraError
 
@@ -96,6 +96,8 @@ def break_evens(plan: CostInputs, volume: float | None, reference_volume: float)
         changed = _with_prices(plan, value / now) if name == "api price" else _with(plan, name, value)
         return wins(changed) != wins_now
 
+    # Dearer APIs stay dearer, whichever figure changes.
+    plan = replace(plan, apis=cheapest_somewhere(plan))
     wins_now = wins(plan)
     cheapest = min(plan.apis, key=lambda api: line(api, plan).usd(reference_volume))
     found = []
