@@ -23,12 +23,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class MarketOffer:
-    """One row of the table."""
+    """One row of the table: a model, and a seller's price of it."""
 
     model: str
     price: ApiPrice
-    max_output_tokens: int | None
-    first_seen: date
 
 
 def models() -> tuple[str, ...]:
@@ -100,14 +98,12 @@ def _offer(row: Mapping[str, str]) -> MarketOffer:
         available_until=_day(row["retires"]),
         precision=row["precision"] or None,
         region=row["region"] or None,
-        context_tokens=_count(row["context_tokens"]),
+        context_tokens=int(row["context_tokens"]) if row["context_tokens"] else None,
         source=row["source"],
         as_of=_day(row["last_confirmed"]),
         unverified=row["unverified"] or None,
     )
-    return MarketOffer(
-        row["model"], price, _count(row["max_output_tokens"]), date.fromisoformat(row["first_seen"])
-    )
+    return MarketOffer(row["model"], price)
 
 
 def _tiers(row: Mapping[str, str]) -> Iterator[PriceTier]:
@@ -126,10 +122,6 @@ def _tiers(row: Mapping[str, str]) -> Iterator[PriceTier]:
 
 def _number(text: str) -> float | None:
     return float(text) if text else None
-
-
-def _count(text: str) -> int | None:
-    return int(text) if text else None
 
 
 def _day(text: str) -> date | None:

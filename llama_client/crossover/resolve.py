@@ -199,7 +199,8 @@ def _served_as(
         is_gguf = precision is not None and family(precision) == "gguf"
         engine = "llama.cpp" if is_desktop or is_gguf else "trtllm"
     if precision is None:
-        precision = "Q4_K_M" if engine == "llama.cpp" else "fp8" if gpu.fp8_tflops else "bf16"
+        served = model.published_precision or ("fp8" if gpu.fp8_tflops else "bf16")
+        precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served)
     return precision, engine
 
 

@@ -18,6 +18,7 @@ from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
+from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.report import Table, report, tables
 from llama_client.figures import drawing, form_of, form_settings
 
@@ -104,7 +105,7 @@ def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] =
     page = Page(
         title=text.title,
         sentence=text.sentence,
-        notes=(text.binding, *text.notes, f"Prices and sellers as of {crossover.today}."),
+        notes=(text.binding, *text.notes, prices_as_of(crossover)),
         plots=page_plots(crossover),
         tables=tables(text, crossover, others),
     )
