@@ -10,16 +10,6 @@ from importlib import resources
 
 from llama_client.crossover.scenario import ApiPrice, PriceTier
 
-PRICE_COLUMNS = (
-    *("input", "output", "cached", "cache_write", "batch_input", "batch_output"),
-    *("flex_input", "flex_output", "off_peak_input", "off_peak_output"),
-)
-COLUMNS = (
-    *("model", "seller", "id", "precision", "region", "context_tokens", "max_output_tokens"),
-    *PRICE_COLUMNS,
-    *("off_peak_utc", "first_seen", "last_confirmed", "retires", "source", "unverified"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class MarketOffer:

@@ -72,9 +72,7 @@ def as_documents(crossover: Crossover) -> dict[str, Any]:
     apis = sorted(crossover.plan.apis, key=lambda api: usd_per_mtok(api, crossover.plan))
     return {
         "apis": [_document(api, crossover) for api in apis],
-        "apart_apis": [
-            _document(each.price, crossover) | {"reason": each.reason} for each in crossover.resolved.apart
-        ],
+        "apart_apis": [_document(each.price, crossover) | {"reason": each.reason} for each in crossover.resolved.apart],
     }
 
 

@@ -12,7 +12,18 @@ from llama_client.errors import InvalidRequestError
 
 Family = Literal["bf16", "fp8", "fp4", "int4", "gguf"]
 # Bits a weight of what sellers name, scales apart; GGUF's names have them in the name.
-_BITS = {"bf16": 16, "fp8": 8, "fp8_block": 8, "int8": 8, "nvfp4": 4, "mxfp4": 4, "int4": 4, "F32": 32, "F16": 16, "BF16": 16}
+_BITS = {
+    "bf16": 16,
+    "fp8": 8,
+    "fp8_block": 8,
+    "int8": 8,
+    "nvfp4": 4,
+    "mxfp4": 4,
+    "int4": 4,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+}
 _GGUF_BITS = re.compile(r"I?Q(\d)_")
 _SPELLINGS = {"fp16": "bf16", "float16": "bf16", "bfloat16": "bf16", "fp4": "nvfp4", "awq": "int4", "gptq": "int4"}
 # Bytes a weight of a layer's matrices, scales included: NVFP4 keeps an 8-bit scale for 16 values, AWQ and GPTQ a 16-bit

@@ -184,7 +184,7 @@ class ApiPrice:
         unverified: What could not be checked.
 
     Raises:
-        InvalidRequestError: A figure is out of its range, or two of them exclude each other; the message names the field.
+        InvalidRequestError: A figure is out of its range, or excludes another; the message names the field.
     """
 
     input_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]

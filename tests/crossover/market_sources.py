@@ -1,4 +1,4 @@
-"""Compares the market table with newer price maps and rewrites it: `python -m tests.crossover.market_sources --help`."""
+"""Compares the market table with newer price maps: `python -m tests.crossover.market_sources --help`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from typing import Any
 from urllib.request import urlopen
 
 from llama_client.crossover.assumptions import STALE_AFTER_DAYS
-from llama_client.crossover.market import COLUMNS, PRICE_COLUMNS
 
 Row = dict[str, str]
+PRICE_COLUMNS = (
+    *("input", "output", "cached", "cache_write", "batch_input", "batch_output"),
+    *("flex_input", "flex_output", "off_peak_input", "off_peak_output"),
+)
+COLUMNS = (
+    *("model", "seller", "id", "precision", "region", "context_tokens", "max_output_tokens"),
+    *PRICE_COLUMNS,
+    *("off_peak_utc", "first_seen", "last_confirmed", "retires", "source", "unverified"),
+)
 TABLE = Path(str(resources.files("llama_client.crossover.data").joinpath("market.csv")))
 # One map rounds to a tenth of a cent, another converts from a currency of the seller's own.
 _ROUNDING = Decimal("0.015")
@@ -65,8 +73,10 @@ _GATEWAY = "passes calls on to other sellers"
 _STOPPED = "sells no open model by the token any more"
 # Keys that sell nothing of their own, or nothing any more.
 NO_SELLERS = {
-    **dict.fromkeys(("vercel_ai_gateway", "vercel", "openrouter", "clf_ai_gateway", "aihubmix", "opencode_go"), _GATEWAY),
-    # Portkey-AI/gateway#1600, howardpen9/awesome-ai-api-proxy#52, theopenco/llmgateway#1404: each calls itself a gateway.
+    **dict.fromkeys(
+        ("vercel_ai_gateway", "vercel", "openrouter", "clf_ai_gateway", "aihubmix", "opencode_go"), _GATEWAY
+    ),
+    # Portkey-AI/gateway#1600, howardpen9/awesome-ai-api-proxy#52, theopenco/llmgateway#1404: gateways, they say.
     **dict.fromkeys(("kyma", "quicksilverpro", "llamagate"), _GATEWAY),
     **dict.fromkeys(("anyscale", "perplexity", "avian", "meta_llama", "sagemaker"), _STOPPED),
     # huggingface/huggingface_hub#4447 of 2026-06-29 takes it out as dead; one price for each size from 3B to 405B.
@@ -84,16 +94,28 @@ _IN_EUROS = frozenset({"ovhcloud"})
 PASSED_OVER = (
     # The map has a price by size for each model of its library; those that are sold by the token name its own list.
     ("Fireworks", r"code-llama|llama-v2|llama-v3-|llama-v3p[12]|llama4-", "needs a dedicated machine"),
-    ("Together", r"Llama-2-|CodeLlama|chat-hf$|Lite$|Llama-3-8B-Instruct-Turbo|Llama-3\.1-405B-Instruct$|3\.1-8B$|Meta-Llama-3\.3", "ended, or needs a dedicated machine"),
+    (
+        "Together",
+        r"Llama-2-|CodeLlama|chat-hf$|Lite$|Llama-3-8B-Instruct-Turbo|Llama-3\.1-405B-Instruct$|3\.1-8B$|Meta-Llama-3\.3",
+        "ended, or needs a dedicated machine",
+    ),
     ("Groq", r"preview$|llama2-70b-4096|specdec", "a preview that ended in 2025"),
     ("Replicate", r".", "billed by the second, or a price whose page is not named"),
     ("Google Vertex AI", r"maverick-17b-16e|scout-17b-128e|llama3-", "another name of a row, with a slip"),
     ("Google Vertex AI", r"llama-3\.[12]-", "a preview, or a price that the seller's page does not name"),
-    ("Cloudflare", r"thebloke|-lora$|llama-3\.1-8b-instruct-fp8-fast", "needs weights of the user's own, or is in one list alone"),
+    (
+        "Cloudflare",
+        r"thebloke|-lora$|llama-3\.1-8b-instruct-fp8-fast",
+        "needs weights of the user's own, or is in one list alone",
+    ),
     ("Cerebras", r"^llama-3\.1-(8b|70b)$", "an older name, or ended in 2024"),
     ("AWS Bedrock", r"us-gov-east-1/meta", "an output price that belongs to another model"),
     # Not on its list of prices any more: rows that the map carries along without a page.
-    ("DeepInfra", r"Llama-3\.2-|Meta-Llama-3-8B|Llama-3\.1-(8B|70B)-Instruct$|Llama-3\.3-70B-Instruct$", "not on its list"),
+    (
+        "DeepInfra",
+        r"Llama-3\.2-|Meta-Llama-3-8B|Llama-3\.1-(8B|70B)-Instruct$|Llama-3\.3-70B-Instruct$",
+        "not on its list",
+    ),
     ("Novita", r"llama-3\.1-70b|llama-3\.2-11b|-bf16$", "in one list alone, not in the seller's own"),
     ("Nscale", r".", "not confirmed since 2025, and a price of either kind of token read as one of both"),
     ("Nebius", r"Llama-3\.1-70B", "ended at an unknown day"),
@@ -191,7 +213,12 @@ _OF_LITELLM = {
     "flex_input": "input_cost_per_token_flex",
     "flex_output": "output_cost_per_token_flex",
 }
-_OF_GENAI = {"input": "input_mtok", "output": "output_mtok", "cached": "cache_read_mtok", "cache_write": "cache_write_mtok"}
+_OF_GENAI = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+}
 _OF_MODELS_DEV = {"input": "input", "output": "output", "cached": "cache_read", "cache_write": "cache_write"}
 
 
@@ -202,7 +229,9 @@ def of_litellm(document: Mapping[str, Any], source: str) -> Reading:
         key = str(row.get("litellm_provider", ""))
         if key in _IN_EUROS or row.get("mode", "chat") not in ("chat", "completion", "responses"):
             continue
-        prices = {column: _usd(row[theirs], 10**6) for column, theirs in _OF_LITELLM.items() if row.get(theirs) is not None}
+        prices = {
+            column: _usd(row[theirs], 10**6) for column, theirs in _OF_LITELLM.items() if row.get(theirs) is not None
+        }
         prices |= _off_peak(row.get("off_peak_pricing"))
         region = next((match["region"] for match in (_REGION.match(name), _PROFILE.match(name)) if match), "")
         bare = _REGION.sub("", name).removeprefix(f"{key}/")
@@ -235,7 +264,9 @@ def of_genai_prices(document: Sequence[Mapping[str, Any]], source: str, day: dat
             if isinstance(theirs, list):
                 held = [each for each in theirs if _start(each) <= day]
                 theirs = max(held, key=_start)["prices"] if held else {}
-            prices = {column: _usd(_base(theirs[name])) for column, name in _OF_GENAI.items() if theirs.get(name) is not None}
+            prices = {
+                column: _usd(_base(theirs[name])) for column, name in _OF_GENAI.items() if theirs.get(name) is not None
+            }
             if not row.get("deprecated"):
                 context = _text(row.get("context_window"))
                 _add(reading, str(provider["id"]), str(row["id"]), prices, context_tokens=context, source=source)
@@ -248,7 +279,9 @@ def of_models_dev(document: Mapping[str, Any], source: str) -> Reading:
     for key, provider in document.items():
         for name, row in provider["models"].items():
             cost, limit = row.get("cost") or {}, row.get("limit") or {}
-            prices = {column: _usd(cost[theirs]) for column, theirs in _OF_MODELS_DEV.items() if cost.get(theirs) is not None}
+            prices = {
+                column: _usd(cost[theirs]) for column, theirs in _OF_MODELS_DEV.items() if cost.get(theirs) is not None
+            }
             if row.get("status") != "deprecated":
                 context, output = _text(limit.get("context")), _text(limit.get("output"))
                 _add(reading, key, name, prices, context_tokens=context, max_output_tokens=output, source=source)
@@ -366,7 +399,9 @@ def compare(rows: Sequence[Row], readings: Iterable[Reading], day: date) -> Comp
             result.disputed += [(row, each) for each in others]
         else:
             result.changed.append((row, _changed(row, found[0], day)))
-    result.gone = [row for key, row in known.items() if key not in offers and _kind(row["source"]) in kinds and not row["retires"]]
+    result.gone = [
+        row for key, row in known.items() if key not in offers and _kind(row["source"]) in kinds and not row["retires"]
+    ]
     return result
 
 

@@ -1,4 +1,4 @@
-"""The table of the market: complete, sane, in agreement with the catalogue, and said as what it is where it is silent."""
+"""The table of the market: complete, sane, in agreement with the catalogue; where it is silent, that is said."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.report import report
 from llama_client.errors import LlamaClientError
-from tests.crossover.market_sources import TABLE, read_table
+from tests.crossover.market_sources import COLUMNS, PRICE_COLUMNS, TABLE, read_table
 
 TABLES, CATALOG = Tables.bundled(), Catalog.bundled()
 TODAY = date(2026, 11, 30)
@@ -103,16 +103,14 @@ def test_the_number_of_sellers_is_that_of_the_day() -> None:
 def test_columns_are_those_of_the_readers() -> None:
     with TABLE.open(encoding="utf-8", newline="") as file:
         header = next(csv.reader(line for line in file if not line.startswith("#")))
-    assert tuple(header) == market.COLUMNS
+    assert tuple(header) == COLUMNS
 
 
 def test_no_offer_is_listed_twice() -> None:
     names = Counter((row["seller"].lower(), row["id"].lower(), row["region"]) for row in ROWS)
     assert [name for name, count in names.items() if count > 1] == []
     # Two names of one offer at one price; ended ones may have been two.
-    prices = Counter(
-        (row["model"], row["seller"], row["input"], row["output"]) for row in ROWS if not row["retires"]
-    )
+    prices = Counter((row["model"], row["seller"], row["input"], row["output"]) for row in ROWS if not row["retires"])
     assert [price for price, count in prices.items() if count > 1] == []
 
 
@@ -123,8 +121,8 @@ def test_gateways_are_no_sellers() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row['seller']}-{row['id']}-{row['region']}" for row in ROWS])
 def test_a_row_is_sane(row: dict[str, str]) -> None:
-    prices = {name: Decimal(row[name]) for name in market.PRICE_COLUMNS if row[name]}
-    assert all(text == f"{Decimal(text).normalize():f}" for name in market.PRICE_COLUMNS if (text := row[name]))
+    prices = {name: Decimal(row[name]) for name in PRICE_COLUMNS if row[name]}
+    assert all(text == f"{Decimal(text).normalize():f}" for name in PRICE_COLUMNS if (text := row[name]))
     usual = prices["input"], prices["output"]
     assert all(Decimal(0) < price < Decimal(100) for price in usual)
     assert prices["output"] <= 15 * prices["input"]
@@ -225,7 +223,10 @@ def test_batch_prices_of_their_own_and_a_discount_cost_the_same() -> None:
     ("more", "wanted"),
     [
         ({"batch_input_usd_per_mtok": 1}, "api.batch_output_usd_per_mtok: is required beside batch_input_usd_per_mtok"),
-        ({"batch_output_usd_per_mtok": 1}, "api.batch_input_usd_per_mtok: is required beside batch_output_usd_per_mtok"),
+        (
+            {"batch_output_usd_per_mtok": 1},
+            "api.batch_input_usd_per_mtok: is required beside batch_output_usd_per_mtok",
+        ),
         (
             {"batch_input_usd_per_mtok": 1, "batch_output_usd_per_mtok": 1, "batch_discount": 0.5},
             "api.batch_discount: give either this or the prices of the batch API",

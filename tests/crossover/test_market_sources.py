@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover.market import COLUMNS
 from tests.crossover.market_sources import (
+    COLUMNS,
     NO_SELLERS,
     PASSED_OVER,
     SELLERS,
@@ -39,7 +39,13 @@ def litellm_row(seller: str, usd_in: float, usd_out: float, **more: Any) -> dict
 
 def table_row(**facts: str) -> Row:
     usual = {
-        **{"model": "gpt-oss-20b", "seller": "DeepInfra", "id": "openai/gpt-oss-20b", "input": "0.03", "output": "0.14"},
+        **{
+            "model": "gpt-oss-20b",
+            "seller": "DeepInfra",
+            "id": "openai/gpt-oss-20b",
+            "input": "0.03",
+            "output": "0.14",
+        },
         **{"first_seen": "2026-01-01", "last_confirmed": "2026-11-20", "source": "litellm 1.110.2: a page"},
     }
     return dict.fromkeys(COLUMNS, "") | usual | facts
@@ -123,7 +129,9 @@ def test_litellms_map_is_read_by_the_token_with_its_tiers() -> None:
             ),
             "baseten/openai/gpt-oss-20b": litellm_row("baseten", 0.1, 0.4, mode="embedding"),
             "kyma/gpt-oss-20b": litellm_row("kyma", 0.01, 0.02),
-            "fireworks_ai/accounts/fireworks/models/llama-v3p1-405b-instruct-long": litellm_row("fireworks_ai", 0.1, 0.1),
+            "fireworks_ai/accounts/fireworks/models/llama-v3p1-405b-instruct-long": litellm_row(
+                "fireworks_ai", 0.1, 0.1
+            ),
             "newcomer/gpt-oss-20b": litellm_row("newcomer", 0.01, 0.02),
             "wandb/openai/gpt-oss-20b": litellm_row("wandb", 0, 0),
         },
@@ -189,7 +197,12 @@ def test_what_is_new_changed_confirmed_disputed_and_gone_is_told(table: Path) ->
             "litellm 9",
         ),
         of_genai_prices(
-            [{"id": "novita", "models": [{"id": "gpt-oss-20b", "prices": {"input_mtok": "0.05", "output_mtok": "0.15"}}]}],
+            [
+                {
+                    "id": "novita",
+                    "models": [{"id": "gpt-oss-20b", "prices": {"input_mtok": "0.05", "output_mtok": "0.15"}}],
+                }
+            ],
             "genai-prices 9",
             DAY,
         ),
@@ -200,7 +213,10 @@ def test_what_is_new_changed_confirmed_disputed_and_gone_is_told(table: Path) ->
     assert found.changed == []
     confirmed = {before["seller"]: after for before, after in found.confirmed}
     assert set(confirmed) == {"DeepInfra", "Novita"}
-    assert (confirmed["DeepInfra"]["last_confirmed"], confirmed["DeepInfra"]["context_tokens"]) == ("2027-01-31", "131072")
+    assert (confirmed["DeepInfra"]["last_confirmed"], confirmed["DeepInfra"]["context_tokens"]) == (
+        "2027-01-31",
+        "131072",
+    )
     assert confirmed["DeepInfra"]["first_seen"] == "2026-01-01"
     assert [(row["seller"], other.source) for row, other in found.disputed] == [
         ("Novita", "litellm 9: https://example.org/prices")
@@ -243,8 +259,11 @@ def test_the_command_writes_only_when_asked(table: Path, tmp_path: Path, capsys:
 
 def test_prices_stay_decimal(tmp_path: Path) -> None:
     place = tmp_path / "map.json"
-    place.write_text('{"wandb/gpt-oss-20b": {"litellm_provider": "wandb", "input_cost_per_token": 1.45e-8, '
-                     '"output_cost_per_token": 7e-08}}', "utf-8")
+    place.write_text(
+        '{"wandb/gpt-oss-20b": {"litellm_provider": "wandb", "input_cost_per_token": 1.45e-8, '
+        '"output_cost_per_token": 7e-08}}',
+        "utf-8",
+    )
     (found,) = of_litellm(read_map(str(place)), "litellm 9").offers
     assert found.prices == {"input": "0.0145", "output": "0.07"}
 

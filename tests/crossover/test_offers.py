@@ -135,7 +135,9 @@ def test_where_all_offers_are_apart_the_sentence_says_so() -> None:
     scenario = Scenario(model="llama-3.3-70b", self_host=SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8"))
     found = evaluate(scenario, offers=Offers((api("Tiny", 0.1, precision="int4"),), (), ()), today=TODAY)
     assert found.verdict == "no-api"
-    expected = "No like-for-like offer of llama-3.3-70b is known: 1 offer is listed apart, so there is nothing to compare"
+    expected = (
+        "No like-for-like offer of llama-3.3-70b is known: 1 offer is listed apart, so there is nothing to compare"
+    )
     assert report(found).sentence.startswith(expected)
 
 

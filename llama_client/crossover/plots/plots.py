@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
+from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
-from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.report import Table, report, tables
 from llama_client.figures import drawing, form_of, form_settings
 
