@@ -200,7 +200,7 @@ def _served_as(
         engine = "llama.cpp" if is_desktop or is_gguf else "trtllm"
     if precision is None:
         served = model.published_precision or ("fp8" if gpu.fp8_tflops else "bf16")
-        precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served)
+        precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served, param="published_precision")
     return precision, engine
 
 

@@ -56,13 +56,10 @@ def test_without_an_api_there_is_nothing_to_compare_with() -> None:
 
 def test_a_model_that_is_sold_no_more_is_a_result_and_says_who_sold_it() -> None:
     host = SelfHost(gpu="h100_sxm", n_gpus=2)
-    found = evaluate(Scenario(model="llama-3.1-70b", self_host=host), today=TODAY)
+    found = evaluate(Scenario(model="llama-2-70b", self_host=host), today=TODAY)
     assert found.verdict == "no-api"
-    assert [(api.provider, api.available_until) for api in found.resolved.ended] == [
-        ("Groq", date(2025, 1, 26)),
-        ("Together", date(2026, 2, 25)),
-    ]
-    before = evaluate(Scenario(model="llama-3.1-70b", self_host=host), today=date(2025, 1, 1))
+    assert [(api.provider, api.available_until) for api in found.resolved.ended] == [("AWS Bedrock", date(2024, 8, 12))]
+    before = evaluate(Scenario(model="llama-2-70b", self_host=host), today=date(2024, 8, 11))
     assert before.verdict != "no-api"
 
 

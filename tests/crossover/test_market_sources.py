@@ -29,11 +29,15 @@ from tests.crossover.market_sources import (
 )
 
 DAY = date(2027, 1, 31)
-MTOK = 1e-6
+
+
+def a_token(usd_per_mtok: float) -> float:
+    """The price of one, as a map writes it."""
+    return float(f"{usd_per_mtok}e-6")
 
 
 def litellm_row(seller: str, usd_in: float, usd_out: float, **more: Any) -> dict[str, Any]:
-    costs = {"input_cost_per_token": usd_in * MTOK, "output_cost_per_token": usd_out * MTOK}
+    costs = {"input_cost_per_token": a_token(usd_in), "output_cost_per_token": a_token(usd_out)}
     return {"litellm_provider": seller, "mode": "chat", "source": "https://example.org/prices"} | costs | more
 
 
@@ -108,19 +112,19 @@ def test_litellms_map_is_read_by_the_token_with_its_tiers() -> None:
         {
             "bedrock/eu-west-1/openai.gpt-oss-20b-1:0": litellm_row(
                 *("bedrock", 0.08, 0.32),
-                input_cost_per_token_batches=0.04 * MTOK,
-                output_cost_per_token_batches=0.16 * MTOK,
-                input_cost_per_token_flex=0.05 * MTOK,
-                output_cost_per_token_flex=0.2 * MTOK,
-                cache_read_input_token_cost=0.008 * MTOK,
+                input_cost_per_token_batches=a_token(0.04),
+                output_cost_per_token_batches=a_token(0.16),
+                input_cost_per_token_flex=a_token(0.05),
+                output_cost_per_token_flex=a_token(0.2),
+                cache_read_input_token_cost=a_token(0.008),
                 max_input_tokens=131072,
                 deprecation_date="2027-09-15",
             ),
             "deepinfra/openai/gpt-oss-120b": litellm_row(
                 *("deepinfra", 0.04, 0.2),
                 off_peak_pricing={
-                    "input_cost_per_token": 0.02 * MTOK,
-                    "output_cost_per_token": 0.1 * MTOK,
+                    "input_cost_per_token": a_token(0.02),
+                    "output_cost_per_token": a_token(0.1),
                     "windows": [
                         {"hours_utc": ["16:30-00:30", "04:00-06:00"]},
                         {"hours_utc": "00:00-00:00", "weekdays": [6, 7]},
