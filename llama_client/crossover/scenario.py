@@ -142,10 +142,11 @@ class PriceTier:
         _check(self, "api.tiers")
         if self.kind not in get_args(TierKind):
             raise _wrong("api.tiers.kind", f"must be one of {', '.join(get_args(TierKind))}", self.kind)
-        place, windows = "api.tiers.utc_windows", self.utc_windows
+        place = "api.tiers.utc_windows"
+        windows: object = self.utc_windows
         if not isinstance(windows, tuple) or not all(isinstance(each, str) for each in windows):
             raise _wrong(place, "must be a tuple of texts, as in ('16:30-00:30',)", windows)
-        for window in windows:
+        for window in self.utc_windows:
             if not _WINDOW.fullmatch(window):
                 raise _wrong(place, "must be hours as in 16:30-00:30 or 67@00:00-00:00", window)
         if (self.kind == "off_peak") != bool(windows):
@@ -213,8 +214,9 @@ class ApiPrice:
 
     def __post_init__(self) -> None:
         _check(self, "api")
-        if not isinstance(self.tiers, tuple) or not all(isinstance(each, PriceTier) for each in self.tiers):
-            raise _wrong("api.tiers", "must be a tuple of PriceTier", self.tiers)
+        tiers: object = self.tiers
+        if not isinstance(tiers, tuple) or not all(isinstance(each, PriceTier) for each in tiers):
+            raise _wrong("api.tiers", "must be a tuple of PriceTier", tiers)
         given, needed = "batch_input_usd_per_mtok", "batch_output_usd_per_mtok"
         if (self.batch_input_usd_per_mtok is None) != (self.batch_output_usd_per_mtok is None):
             given, needed = (given, needed) if self.batch_output_usd_per_mtok is None else (needed, given)

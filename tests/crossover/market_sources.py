@@ -384,8 +384,8 @@ def compare(rows: Sequence[Row], readings: Iterable[Reading], day: date) -> Comp
             offers.setdefault(each.key, []).append(each)
     known = {_key(row): row for row in rows}
     kinds = {_kind(each.source) for found in offers.values() for each in found}
-    for key, found in offers.items():
-        row = known.get(key)
+    for place, found in offers.items():
+        row = known.get(place)
         if row is None:
             result.new.append(_new(found[0], day))
             continue

@@ -330,6 +330,14 @@ def test_a_precision_of_gguf_is_served_by_llama_cpp() -> None:
     assert found.resolved.precision == "Q4_K_M"
 
 
+@pytest.mark.parametrize(
+    ("model", "precision"), [("gpt-oss-120b", "mxfp4"), ("llama-3.3-70b", "fp8"), ("muse-glimmer-30b", "fp8")]
+)
+def test_a_model_is_served_as_it_was_published_where_that_is_narrow(model: str, precision: str) -> None:
+    found = evaluate(Scenario(model=model, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)), today=TODAY)
+    assert found.resolved.precision == precision
+
+
 def test_spot_costs_what_interruptions_add() -> None:
     plain, spot = (asked(price(0.88), spot_overhead=share, **B200) for share in (0.0, 0.25))
     assert spot.self_host_usd_per_month(1e8) - 2000 == pytest.approx(1.25 * (plain.self_host_usd_per_month(1e8) - 2000))

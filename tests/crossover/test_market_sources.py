@@ -154,7 +154,7 @@ def test_litellms_map_is_read_by_the_token_with_its_tiers() -> None:
 
 
 def test_genai_prices_map_is_read_by_the_day() -> None:
-    prices = [
+    prices: list[dict[str, Any]] = [
         {"prices": {"input_mtok": "0.3", "output_mtok": "0.5"}},
         {"constraint": {"start_date": "2027-01-15"}, "prices": {"input_mtok": {"base": "0.2"}, "output_mtok": "0.4"}},
         {"constraint": {"start_date": "2027-03-01"}, "prices": {"input_mtok": "0.1", "output_mtok": "0.3"}},
