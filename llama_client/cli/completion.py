@@ -29,7 +29,7 @@ Candidates = Iterable[tuple[str, str]]
 # What click calls to complete a parameter.
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
-_SERVER_PRECISIONS = ("bf16", "fp16", "fp8", "fp8_block", "nvfp4", "int4")
+_SERVER_PRECISIONS = ("bf16", "fp16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4")
 _GROUPS = (
     ("provider", "of the attempt"),
     ("target", "provider and model"),

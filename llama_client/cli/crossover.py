@@ -20,7 +20,7 @@ from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_opt
 from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.format import in_words
-from llama_client.crossover.offers import OwnPrice, offer_named, offers_of
+from llama_client.crossover.offers import Offers, OwnPrice, offer_named, offers_of
 from llama_client.crossover.report import as_document, machine, report, tables, title_of
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, MissingExtraError
@@ -69,7 +69,7 @@ def _figure(flag: str, metavar: str, text: str, *field: str) -> Callable[..., An
 
 
 # Columns of words; all others hold figures, and are aligned right.
-_WORDS = frozenset({"", "figure", "replica", "value", "source", "age"})
+_WORDS = frozenset({"", "figure", "replica", "value", "source", "age", "seller", "why"})
 
 
 def show(machines: RankedMachines) -> None:
@@ -338,7 +338,7 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
     """The scenario on its machine, or on the cheapest; with draws where numpy is installed or they were asked for."""
     offers = None
     if scenario.apis is None and scenario.model is not None:
-        offers = offers_of(known.tables.model(scenario.model), **known.of_offers())
+        offers = _offers(scenario.model, known)
     run: Callable[..., Crossover] = partial(
         evaluate, tables=known.tables, offers=offers, measured=known.measured, seed=seed, today=known.today
     )
@@ -356,6 +356,12 @@ def _evaluated(scenario: Scenario, known: _Known, draws: int | None, seed: int) 
         click.echo('No band of uncertainty: pip install "llama-client[crossover]" for it', err=True)
         return machines
     return replace(machines, best=drawn)
+
+
+def _offers(model: str, known: _Known) -> Offers | None:
+    """Who sells a model; None: neither the tables nor the market know it, and a comparison says so."""
+    found = offers_of(model, **known.of_offers())
+    return found if found.current or found.ended or found.unpriced else None
 
 
 def _write(write: Callable[[Path], None], path: Path, option: str) -> None:

@@ -65,6 +65,7 @@ class Architecture:
         attention_chunk_tokens: Most layers attend within chunks of so many tokens; unset: to the whole context.
         global_attention_every_n_layers: In models with such chunks, every n-th layer attends to everything.
         cross_attention_layers: Further layers, which attend to images.
+        published_precision: The precision of its published weights, as in `mxfp4`; unset: 16 bits.
         licence: The name of its licence.
         released_on: The day of the release; unset: never released.
         monthly_users_clause: Above 700 million monthly users on that day, Meta's permission is needed.
@@ -92,6 +93,7 @@ class Architecture:
     attention_chunk_tokens: Dimension | None = None
     global_attention_every_n_layers: Dimension | None = None
     cross_attention_layers: Extra = 0
+    published_precision: Name | None = None
     licence: Name = "unknown"
     released_on: date | None = None
     monthly_users_clause: StrictBool = False

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
     from llama_client.crossover.evaluation import Crossover, evaluate
     from llama_client.crossover.fitting.fit import Fit, fit
-    from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
+    from llama_client.crossover.scenario import ApiPrice, PriceTier, Purchase, Scenario, SelfHost, Traffic
     from llama_client.crossover.tables import Architecture, Gpu, GpuPrice, Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
     from llama_client.crossover.throughput.rates import decode_tpot_ms, max_throughput
@@ -18,7 +18,7 @@ _NAMES = {
     "assumptions": ("Assumption",),
     "evaluation": ("Crossover", "evaluate"),
     "fitting.fit": ("Fit", "fit"),
-    "scenario": ("ApiPrice", "Purchase", "Scenario", "SelfHost", "Traffic"),
+    "scenario": ("ApiPrice", "PriceTier", "Purchase", "Scenario", "SelfHost", "Traffic"),
     "tables": ("Architecture", "Gpu", "GpuPrice", "Tables"),
     "throughput.points": ("MeasuredPoint",),
     "throughput.rates": ("decode_tpot_ms", "max_throughput"),
@@ -34,6 +34,7 @@ __all__ = [
     "Gpu",
     "GpuPrice",
     "MeasuredPoint",
+    "PriceTier",
     "Purchase",
     "Scenario",
     "SelfHost",

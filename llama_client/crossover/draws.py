@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.crossings import Crossings
-from llama_client.crossover.economics import MTOK, CostInputs, line, staircase
+from llama_client.crossover.economics import MTOK, CostInputs, cheapest_somewhere, line, staircase
 from llama_client.crossover.scenario import whole
 from llama_client.crossover.sensitivity import OF_PURCHASES, VARYING, changed
 from llama_client.errors import MissingExtraError
@@ -81,7 +81,7 @@ class Draws:
     def __init__(self, plan: CostInputs, drawn: Mapping[str, Any], *, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
         self._plan, self._drawn = plan, drawn
-        self._lines = [line(api, plan) for api in plan.apis]
+        self._lines = [line(api, plan) for api in cheapest_somewhere(plan)]
         stairs = staircase(plan)
         # A replica's volume is proportional to its rate and to the shares that are left of it.
         size: Any = stairs.tokens_per_day_per_replica

@@ -96,10 +96,39 @@ def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
     """An API's price of a million of the traffic's tokens, monthly fees apart."""
     cached = api.input_usd_per_mtok if api.cached_usd_per_mtok is None else api.cached_usd_per_mtok
     share = plan.cached_share
-    of_input = (1 - share) * (api.input_usd_per_mtok + api.cache_write_usd_per_mtok) + share * cached
+    # Who reads nothing from the cache writes nothing to it.
+    written = api.cache_write_usd_per_mtok if share else 0.0
+    of_input = (1 - share) * (api.input_usd_per_mtok + written) + share * cached
     tokens = (1 - plan.output_share) * of_input + plan.output_share * api.output_usd_per_mtok
-    tokens *= api.token_ratio * (1 - plan.batch_share * api.batch_discount)
+    tokens = (1 - plan.batch_share) * tokens + plan.batch_share * _batch_usd_per_mtok(api, plan, tokens)
+    tokens *= api.token_ratio
     return (tokens + api.usd_per_request * MTOK / plan.tokens_per_request) * (1 + plan.retry_share)
+
+
+def _batch_usd_per_mtok(api: ApiPrice, plan: CostInputs, usual: float) -> float:
+    """The price of a million tokens that wait for the batch API: its own, else the usual one less the discount."""
+    if api.batch_input_usd_per_mtok is None or api.batch_output_usd_per_mtok is None:
+        return usual * (1 - api.batch_discount)
+    own = (1 - plan.output_share) * api.batch_input_usd_per_mtok + plan.output_share * api.batch_output_usd_per_mtok
+    # Nobody has to use it: with much of the input cached, the usual price may be lower.
+    return min(usual, own)
+
+
+def cheapest_somewhere(plan: CostInputs) -> tuple[ApiPrice, ...]:
+    """The APIs of which no other has both the lower price by the token and the lower fees."""
+    lines = sorted(((line(api, plan), place) for place, api in enumerate(plan.apis)), key=_by_price)
+    kept: list[int] = []
+    fees = math.inf
+    for each, place in lines:
+        if each.fixed_usd < fees:
+            kept.append(place)
+            fees = each.fixed_usd
+    return tuple(plan.apis[place] for place in sorted(kept))
+
+
+def _by_price(found: tuple[Line, int]) -> tuple[float, float, int]:
+    each, place = found
+    return each.usd_per_daily_token, each.fixed_usd, place
 
 
 def line(api: ApiPrice, plan: CostInputs) -> Line:
@@ -181,7 +210,7 @@ def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_da
     """The cheapest number of replicas for the base of the load, with one API for what is above them; None: no API."""
     if not plan.apis:
         return None
-    stairs, apis = staircase(plan), [line(api, plan) for api in plan.apis]
+    stairs, apis = staircase(plan), [line(api, plan) for api in cheapest_somewhere(plan)]
     curve = LoadCurve(peak_to_mean=plan.peak_to_mean, hourly_tokens=hourly_tokens)
     least, needed = stairs.min_replicas, curve.peak_to_mean * tokens_per_day / plan.usable_tokens_per_day
     most = max(least, math.ceil(min(needed, MAX_REPLICAS)))

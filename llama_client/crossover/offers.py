@@ -1,20 +1,34 @@
-"""The APIs that sell a model by the token: the offers and prices of the catalogue, and those of other providers."""
+"""The APIs that sell a model by the token: the offers of the catalogue with the user's own prices, and the market's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
 from llama_client.catalog.catalog import Catalog, Offer
 from llama_client.catalog.prices import ListPrices
+from llama_client.crossover import market
+from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.scenario import ApiPrice, invalid
-from llama_client.crossover.tables import Architecture, Tables, rows, unknown
+from llama_client.crossover.tables import Architecture, Tables, unknown
 from llama_client.errors import InvalidRequestError
+from llama_client.validation import nearest
 
 # Providers on the user's own machine.
 _LOCAL_KINDS = frozenset({"ollama", "gguf"})
+# Weights of fewer bits answer measurably worse than those of the published checkpoints.
+_FULL_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """An offer that is no like for like, and why."""
+
+    price: ApiPrice
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +36,7 @@ class Offers:
     current: tuple[ApiPrice, ...]  # cheapest sum of input and output price first
     ended: tuple[ApiPrice, ...]
     unpriced: tuple[str, ...]  # targets without a known price
+    apart: tuple[Apart, ...] = ()  # sold today, on other terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +52,57 @@ def is_sold(price: ApiPrice, day: date) -> bool:
 
 
 def offers_of(
-    model: Architecture,
+    model: Architecture | str,
     *,
     tables: Tables,
     today: date,
     catalog: Catalog | None = None,
     own_prices: Iterable[OwnPrice] = (),
 ) -> Offers:
-    own_prices = tuple(own_prices)
-    offers = [offer for offer in _hosted(catalog or Catalog.bundled()) if _shape(offer.name, tables) == model.name]
-    priced = [(offer.target, _priced(offer, own_prices, today)) for offer in offers]
-    found = [price for _, price in priced if price is not None]
-    found += [price for price, name in _other_offers() if _shape(name, tables) == model.name]
-    current = [price for price in found if is_sold(price, today)]
-    return Offers(
-        tuple(sorted(current, key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok)),
-        tuple(price for price in found if not is_sold(price, today)),
-        tuple(target for target, price in priced if price is None),
+    """All that is known to sell a model: a row of the tables, or a name of the catalogue that they do not have."""
+    catalog, own_prices = catalog or Catalog.bundled(), tuple(own_prices)
+    name = _name(model, catalog, tables) if isinstance(model, str) else model.name
+    rows = _market_rows(name, catalog, tables)
+    hosted = [offer for offer in _hosted(catalog) if _name(offer.name, catalog, tables) == name]
+    priced = [(offer, _priced(offer, own_prices, today)) for offer in hosted]
+    found = [_completed(price, rows.pop(_place(offer), None)) for offer, price in priced if price is not None]
+    known = {_place(offer) for offer in hosted}
+    found += [row for place, row in rows.items() if place not in known]
+    sold = sorted(
+        (price for price in found if is_sold(price, today)),
+        key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok,
     )
+    everywhere = {price.provider for price in sold if price.region is None}
+    # The dearer regions of a seller: a price for those who must have their data there.
+    regional = [price for price in sold if price.region is not None and price.provider in everywhere]
+    return Offers(
+        tuple(price for price in sold if price not in regional),
+        tuple(price for price in found if not is_sold(price, today)),
+        tuple(offer.target for offer, price in priced if price is None),
+        tuple(Apart(price, f"in {price.region} alone") for price in regional),
+    )
+
+
+def like_for_like(offers: Offers, *, precision: str | None, tokens_per_request: float) -> Offers:
+    """The same with offers set apart that do less than a machine of that precision, or do not hold a request."""
+    kept, apart = [], []
+    for price in offers.current:
+        reason = _difference(price, precision, tokens_per_request)
+        if reason is None:
+            kept.append(price)
+        else:
+            apart.append(Apart(price, reason))
+    return replace(offers, current=tuple(kept), apart=(*apart, *offers.apart))
+
+
+def _difference(price: ApiPrice, precision: str | None, tokens_per_request: float) -> str | None:
+    if price.context_tokens is not None and price.context_tokens < tokens_per_request:
+        return f"up to {price.context_tokens:,} tokens a request, yours have {tokens_per_request:,.0f}"
+    theirs, own = bits_of(price.precision), bits_of(precision)
+    # More bits than one's own do no less for the price: such an offer stays.
+    if theirs is not None and own is not None and theirs < _FULL_BITS <= own:
+        return f"weights in {price.precision}, yours in {precision}"
+    return None
 
 
 def offer_named(
@@ -67,29 +115,65 @@ def offer_named(
     own_prices: Iterable[OwnPrice] = (),
 ) -> ApiPrice:
     """The price of one target, of whichever model; it is marked where that is not the given one."""
-    catalog = catalog or Catalog.bundled()
+    catalog, own_prices = catalog or Catalog.bundled(), tuple(own_prices)
     provider, _, model_id = target.partition("/")
-    others = [(price, name) for price, name in _other_offers() if is_sold(price, today)]
     offer = catalog.offer(provider, model_id)
     if offer is not None:
         if not offer.is_served(today):
             retired = catalog.explain_retirement(provider, model_id, today)
             raise invalid("api", f"{retired}; give api_input and api_output to calculate with its old price")
-        price, name = _priced(offer, own_prices, today), _shape(offer.name, tables)
+        price, name = _priced(offer, own_prices, today), _name(offer.name, catalog, tables)
         if price is None:
             raise invalid("api", f"no price known for {target}; give api_input and api_output")
+        row = _market_rows(name, catalog, tables).get(_place(offer))
+        price = _completed(price, row)
     else:
-        named = {f"{price.provider}/{price.model}": (price, name) for price, name in others}
-        match = next((each for each in named if each.lower() == target.lower()), None)
-        if match is None:
-            served = [offer.target for offer in _hosted(catalog) if offer.is_served(today)]
-            raise unknown("api", target, [*served, *named])
-        price, name = named[match]
+        price, name = _market_price(target, model, catalog, tables, today)
     return price if model is not None and name == model.name else replace(price, is_same_model=False)
+
+
+def _market_price(
+    target: str, model: Architecture | None, catalog: Catalog, tables: Tables, today: date
+) -> tuple[ApiPrice, str]:
+    """The market's price of a `seller/id`, and the name of its model."""
+    seller, _, model_id = target.partition("/")
+    place = _plain(seller), model_id.lower()
+    rows = [(row.price, _name(row.model, catalog, tables)) for row in market.all_offers()]
+    named = {f"{price.provider}/{price.model}": (price, name) for price, name in rows if is_sold(price, today)}
+    for price, name in named.values():
+        if (_plain(price.provider), price.model.lower()) == place:
+            return price, name
+    ended = [price for price, _ in rows if (_plain(price.provider), price.model.lower()) == place]
+    if ended:
+        gone = f"{ended[0].provider} does not sell {ended[0].model} since {ended[0].available_until}"
+        raise invalid("api", f"{gone}; give api_input and api_output to calculate with its old price")
+    served = [offer.target for offer in _hosted(catalog) if offer.is_served(today)]
+    # Without a near one, a list of all would be no help.
+    few = served if model is None else [known for known, (_, name) in named.items() if name == model.name]
+    everything = [*served, *named]
+    raise unknown("api", target, everything if nearest(target.lower(), everything) else few or served)
 
 
 def _hosted(catalog: Catalog) -> list[Offer]:
     return [offer for offer in catalog.all_offers if offer.provider_kind not in _LOCAL_KINDS]
+
+
+def _market_rows(name: str, catalog: Catalog, tables: Tables) -> dict[tuple[str, ...], ApiPrice]:
+    """The market's prices of a model, by seller and id, under whichever of its names it is listed."""
+    return {
+        (_plain(row.price.provider), row.price.model.lower(), *filter(None, [row.price.region])): row.price
+        for listed in market.models()
+        if _name(listed, catalog, tables) == name
+        for row in market.offers(listed)
+    }
+
+
+def _place(offer: Offer) -> tuple[str, ...]:
+    return _plain(offer.provider_kind), offer.id.lower()
+
+
+def _plain(seller: str) -> str:
+    return re.sub(r"[\W_]", "", seller).lower()
 
 
 def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPrice | None:
@@ -109,31 +193,33 @@ def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPri
         output_usd_per_mtok=float(price.output_usd_per_mtok),
         cached_usd_per_mtok=None if price.cached_usd_per_mtok is None else float(price.cached_usd_per_mtok),
         available_until=offer.deprecated_on,
+        context_tokens=offer.context_tokens,
         source=listed.source if listed else "the configuration",
         as_of=listed.checked_on if listed else None,
         unverified="; ".join(doubts) or None,
     )
 
 
-def _other_offers() -> Iterator[tuple[ApiPrice, str]]:
-    """Prices of providers without a row in the catalogue, each with the canonical name of its model."""
-    for row in rows("api_offers.toml", "offers"):
-        price = ApiPrice(
-            provider=row["provider"],
-            model=row["id"],
-            input_usd_per_mtok=float(row["input_usd_per_mtok"]),
-            output_usd_per_mtok=float(row["output_usd_per_mtok"]),
-            available_until=row.get("available_until"),
-            source=row["source"],
-            as_of=row["checked_on"],
-            unverified=row.get("unverified"),
-        )
-        yield price, row["model"]
+def _completed(price: ApiPrice, row: ApiPrice | None) -> ApiPrice:
+    """The catalogue's price with what the market knows beside it; the user's own price keeps its terms."""
+    if row is None:
+        return price
+    context = price.context_tokens or row.context_tokens
+    facts = replace(price, precision=row.precision, region=row.region, context_tokens=context)
+    if price.as_of is None:
+        return facts
+    return replace(
+        facts,
+        tiers=row.tiers,
+        batch_input_usd_per_mtok=row.batch_input_usd_per_mtok,
+        batch_output_usd_per_mtok=row.batch_output_usd_per_mtok,
+    )
 
 
-def _shape(name: str, tables: Tables) -> str | None:
-    """The name in the tables of a model of the catalogue; None: they do not have it."""
+def _name(name: str, catalog: Catalog, tables: Tables) -> str:
+    """The name in the tables of a model of the catalogue or the market, else the canonical name of the catalogue."""
     try:
         return tables.model(name).name
     except InvalidRequestError:
-        return None
+        found = catalog.find(name)
+        return name.lower() if found is None else found.name

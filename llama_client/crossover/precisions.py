@@ -11,12 +11,30 @@ from llama_client.crossover.tables import Architecture, data_of, unknown
 from llama_client.errors import InvalidRequestError
 
 Family = Literal["bf16", "fp8", "fp4", "int4", "gguf"]
+# Bits a weight of what sellers name, scales apart; GGUF's names have them in the name.
+_BITS = {
+    "bf16": 16,
+    "fp8": 8,
+    "fp8_block": 8,
+    "int8": 8,
+    "nvfp4": 4,
+    "mxfp4": 4,
+    "int4": 4,
+    "F32": 32,
+    "F16": 16,
+    "BF16": 16,
+}
+_GGUF_BITS = re.compile(r"I?Q(\d)_")
 _SPELLINGS = {"fp16": "bf16", "float16": "bf16", "bfloat16": "bf16", "fp4": "nvfp4", "awq": "int4", "gptq": "int4"}
 # Bytes a weight of a layer's matrices, scales included: NVFP4 keeps an 8-bit scale for 16 values, AWQ and GPTQ a 16-bit
-# scale and a 4-bit zero for 128. Embeddings and the head stay at 16 bits in both 4-bit forms.
-_BYTES_A_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625, "int4": 0.52}
-_WIDE_EMBEDDINGS = frozenset({"fp8", "fp8_block", "nvfp4", "int4"})
-_FAMILIES: dict[str, Family] = {"bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4", "int4": "int4"}
+# scale and a 4-bit zero for 128; MXFP4 an 8-bit scale for 32. Embeddings and the head stay at 16 bits in all 4-bit
+# forms; with MXFP4 all but the experts of a mixture do (modules_to_not_convert in gpt-oss' config.json).
+_BYTES_A_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625, "mxfp4": 0.53125, "int4": 0.52}
+_WIDE_EMBEDDINGS = frozenset({"fp8", "fp8_block", "nvfp4", "mxfp4", "int4"})
+_FAMILIES: dict[str, Family] = {
+    **{"bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8"},
+    **{"nvfp4": "fp4", "mxfp4": "fp4", "int4": "int4"},
+}
 # NVIDIA's checkpoints of 8 and 4 bits cache keys and values in 8 bits; vLLM's and llama.cpp's default is 16.
 _BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "int4": 2.0}
 # Bits a weight of GGUF's plain formats, which have one kind of block throughout: ggml's structs of blocks
@@ -27,7 +45,7 @@ _PLAIN_OUTPUT_BITS = 210 * 8 / 256
 
 
 def canonical(precision: str, *, param: str = "precision") -> str:
-    """The name of a precision: `bf16`, `fp8`, `fp8_block`, `nvfp4`, `int4`, or GGUF's, as in `Q4_K_M`."""
+    """The name of a precision: `bf16`, `fp8`, `fp8_block`, `nvfp4`, `mxfp4`, `int4`, or GGUF's, as in `Q4_K_M`."""
     if not isinstance(precision, str):
         kind = type(precision).__name__
         raise InvalidRequestError(f"{param}: must be a name, as in 'fp8' or 'Q4_K_M', not {kind}", param=param)
@@ -50,6 +68,14 @@ def family(precision: str) -> Family:
     return _FAMILIES.get(precision, "gguf")
 
 
+def bits_of(precision: str | None) -> int | None:
+    """The bits of a weight, as in 4 for `Q4_K_M`; None: not known."""
+    if precision is None:
+        return None
+    match = _GGUF_BITS.match(precision)
+    return int(match[1]) if match else _BITS.get(precision)
+
+
 def weight_bytes(model: Architecture, precision: str) -> float:
     """The bytes of a model's weights, all experts and embeddings included."""
     if precision in all_gguf_names():
@@ -58,6 +84,8 @@ def weight_bytes(model: Architecture, precision: str) -> float:
     if precision not in _WIDE_EMBEDDINGS:
         return model.all_parameters * narrow
     wide = embedding_parameters(model)
+    if precision == "mxfp4" and model.moe is not None:
+        wide = model.all_parameters - expert_parameters(model)
     return (model.all_parameters - wide) * narrow + wide * 2
 
 
@@ -66,6 +94,13 @@ def layer_weight_bytes(model: Architecture, precision: str) -> float:
     if precision in all_gguf_names():
         return _gguf_bits(model, precision) / 8
     return _BYTES_A_WEIGHT[precision]
+
+
+def expert_parameters(model: Architecture) -> int:
+    """The weights of all experts that tokens are routed to; 0: a dense model."""
+    if model.moe is None:
+        return 0
+    return model.layers // model.moe.every_n_layers * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
 
 
 def embedding_parameters(model: Architecture) -> int:

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
+from llama_client.crossover.offers_report import (
+    SOLD_OTHERWISE,
+    absence,
+    apart_rows,
+    as_documents,
+    dearer_row,
+    no_longer_sold_by,
+    shown_assumptions,
+)
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -160,6 +169,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "notes": list(text.notes),
         "swings": [asdict(swing) for swing in crossover.swings()],
         "band": None if band is None else asdict(band),
+        **as_documents(crossover),
         "ended_apis": [
             {"name": api.name, "available_until": str(api.available_until)} for api in crossover.resolved.ended
         ],
@@ -208,7 +218,7 @@ def _verdict_sentence(crossover: Crossover) -> str:
     cheapest = crossover.cheapest_api(at)
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
-        return f"No API sells {_model(crossover)} today, so there is nothing to compare with; {costs}."
+        return f"{absence(crossover, _model(crossover))}, so there is nothing to compare with; {costs}."
     if crossover.verdict == "never":
         return _never(crossover, what, cheapest.provider)
     replicas = counted(crossover.replicas(at), "replica")
@@ -375,8 +385,8 @@ def _notes(crossover: Crossover) -> Iterator[str]:
     others = ", ".join(api.name for api in crossover.plan.apis if not api.is_same_model)
     if others:
         yield f"{others} is another model: this is no comparison of like with like."
-    if found.ended:
-        yield f"No longer sold by {', '.join(f'{api.provider} ({api.available_until})' for api in found.ended)}."
+    if gone := no_longer_sold_by(crossover):
+        yield f"No longer sold by {', '.join(gone)}."
     if found.unpriced:
         yield f"Also sold, without a known price: {', '.join(found.unpriced)}."
     if not crossover.crossings.is_complete:
@@ -400,10 +410,11 @@ def _stated(crossover: Crossover) -> Iterator[str]:
 
 
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:
-    rests_on = [_row(each, crossover) for each in crossover.assumptions]
+    rests_on = [_row(each, crossover) for each in shown_assumptions(crossover)] + dearer_row(crossover)
     found = [
         _volumes_table(text),
         _machines_table(others),
+        Table(*SOLD_OTHERWISE, apart_rows(crossover)),
         Table(
             "Where both would cost the same",
             ["each figure on its own"],

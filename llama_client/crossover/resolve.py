@@ -10,7 +10,7 @@ from datetime import date
 
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
 from llama_client.crossover.economics import CostInputs, Owned, line
-from llama_client.crossover.offers import Offers, is_sold, offers_of
+from llama_client.crossover.offers import Apart, Offers, is_sold, like_for_like, offers_of
 from llama_client.crossover.precisions import canonical, family
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
@@ -32,6 +32,7 @@ class Resolved:
     rate: Rate | None  # None: the rate is known from the user alone
     ended: tuple[ApiPrice, ...]
     unpriced: tuple[str, ...]
+    apart: tuple[Apart, ...] = ()  # sold otherwise: of another precision, context or region
 
     def assumption(self, name: str) -> Assumption | None:
         """The assumption about a figure; None: the scenario has no such figure."""
@@ -58,6 +59,8 @@ def resolve(
     isl = max(1, round(tokens) - osl)
     precision, rate = _rate(host, model, gpu, isl=isl, osl=osl, measured=measured, log=log)
     apis = _apis(scenario, model, tables, today, offers)
+    if scenario.apis is None:
+        apis = like_for_like(apis, precision=precision, tokens_per_request=tokens)
     tokens_per_second, counts_input = _full_rate(host, rate, log)
     owned = _owned(host.purchase, gpu, tables, log) if host.purchase else None
     staff = "ops_usd_per_month_owned" if host.purchase else "ops_usd_per_month_rented"
@@ -88,7 +91,7 @@ def resolve(
     if host.escalated_share:
         plan = replace(plan, escalation=_escalation(plan, traffic.tokens_per_day))
     log.add_unusual(scenario)
-    return Resolved(plan, log.all(apis.current), model, gpu, precision, rate, apis.ended, apis.unpriced)
+    return Resolved(plan, log.all(apis.current), model, gpu, precision, rate, apis.ended, apis.unpriced, apis.apart)
 
 
 def _has_own_rate(host: SelfHost) -> bool:
@@ -196,7 +199,8 @@ def _served_as(
         is_gguf = precision is not None and family(precision) == "gguf"
         engine = "llama.cpp" if is_desktop or is_gguf else "trtllm"
     if precision is None:
-        precision = "Q4_K_M" if engine == "llama.cpp" else "fp8" if gpu.fp8_tflops else "bf16"
+        served = model.published_precision or ("fp8" if gpu.fp8_tflops else "bf16")
+        precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served, param="published_precision")
     return precision, engine
 
 
@@ -205,11 +209,16 @@ def _apis(scenario: Scenario, model: Architecture | None, tables: Tables, today:
     if scenario.apis is not None:
         current = tuple(api for api in scenario.apis if is_sold(api, today))
         return Offers(current, tuple(api for api in scenario.apis if not is_sold(api, today)), ())
-    if model is None:
-        if scenario.model is not None:
-            tables.model(scenario.model)  # its error has the nearest name
+    if offers is not None:
+        return offers
+    if model is not None:
+        return offers_of(model, tables=tables, today=today)
+    if scenario.model is None:
         raise invalid("apis", "is required where the model is not one of the tables")
-    return offers or offers_of(model, tables=tables, today=today)
+    found = offers_of(scenario.model, tables=tables, today=today)
+    if not (found.current or found.ended or found.unpriced):
+        tables.model(scenario.model)  # its error has the nearest name
+    return found
 
 
 def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[float, bool]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_type_hints
 
 from llama_client.errors import InvalidRequestError
 
@@ -113,6 +113,47 @@ class Traffic:
         object.__setattr__(self, "hourly_tokens", hours)
 
 
+# One window of UTC hours, on all days or on those before the `@`: 1 is Monday.
+_WINDOW = re.compile(r"(?:[1-7]{1,7}@)?(?:[01]\d|2[0-3]):[0-5]\d-(?:[01]\d|2[0-3]):[0-5]\d")
+TierKind: TypeAlias = Literal["flex", "off_peak"]
+
+
+@_readable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceTier:
+    """A lower price of the same model on other terms.
+
+    Attributes:
+        kind: `flex`: answers may take longer; `off_peak`: within some hours of the day.
+        input_usd_per_mtok: US dollars per million input tokens.
+        output_usd_per_mtok: The same for output.
+        utc_windows: The hours of `off_peak`, as in `16:30-00:30`, or `67@00:00-00:00` for Saturday and Sunday.
+
+    Raises:
+        InvalidRequestError: A figure is out of its range, or a window is missing or not written so.
+    """
+
+    kind: TierKind
+    input_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
+    output_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
+    utc_windows: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self, "api.tiers")
+        if self.kind not in get_args(TierKind):
+            raise _wrong("api.tiers.kind", f"must be one of {', '.join(get_args(TierKind))}", self.kind)
+        place = "api.tiers.utc_windows"
+        windows: object = self.utc_windows
+        if not isinstance(windows, tuple) or not all(isinstance(each, str) for each in windows):
+            raise _wrong(place, "must be a tuple of texts, as in ('16:30-00:30',)", windows)
+        for window in self.utc_windows:
+            if not _WINDOW.fullmatch(window):
+                raise _wrong(place, "must be hours as in 16:30-00:30 or 67@00:00-00:00", window)
+        if (self.kind == "off_peak") != bool(windows):
+            wanted = "must have hours" if self.kind == "off_peak" else "must be empty beside flex"
+            raise _wrong(place, wanted, windows)
+
+
 @_readable
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiPrice:
@@ -122,8 +163,11 @@ class ApiPrice:
         input_usd_per_mtok: US dollars per million input tokens.
         output_usd_per_mtok: The same for output.
         cached_usd_per_mtok: For input that is read from the provider's cache; None: as other input.
-        cache_write_usd_per_mtok: On top, for input that is written to its cache.
-        batch_discount: The discount of the batch API, as a share.
+        cache_write_usd_per_mtok: On top, for input that is written to its cache, where some is read from it.
+        batch_discount: The discount of the batch API, as a share of all its prices.
+        batch_input_usd_per_mtok: The batch API's own price of input, cached or not; None: by the discount.
+        batch_output_usd_per_mtok: The same for output. Both or neither, and no discount beside them.
+        tiers: Lower prices on other terms, as a report lists them; the comparison uses the usual price.
         usd_per_request: The fee of each call beside its tokens.
         fees_usd_per_month: Fixed fees, whatever the volume.
         yearly_decline: The share by which the same model gets cheaper a year; matters to purchases alone.
@@ -133,9 +177,15 @@ class ApiPrice:
         migration_usd: The cost of moving away once it is no longer sold.
         provider: The provider's name.
         model: The provider's own id.
+        precision: Of the weights that it serves, as in `fp8`; None: not told.
+        region: Where it is served, if the price holds there alone; None: no such limit.
+        context_tokens: The longest request, with its answer; None: not told.
         source: Where the price comes from.
         as_of: When it was last compared with that; None: given by hand.
         unverified: What could not be checked.
+
+    Raises:
+        InvalidRequestError: A figure is out of its range, or excludes another; the message names the field.
     """
 
     input_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)]
@@ -143,6 +193,9 @@ class ApiPrice:
     cached_usd_per_mtok: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
     cache_write_usd_per_mtok: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
     batch_discount: Annotated[float, _number(at_least=0, up_to=1)] = 0.0
+    batch_input_usd_per_mtok: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    batch_output_usd_per_mtok: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
+    tiers: tuple[PriceTier, ...] = ()
     usd_per_request: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
     fees_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
     yearly_decline: Annotated[float, _number(at_least=-1, up_to=0.999)] = 0.0
@@ -152,12 +205,24 @@ class ApiPrice:
     migration_usd: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
     provider: str = "an API"
     model: str = ""
+    precision: Annotated[str | None, _name] = None
+    region: Annotated[str | None, _name] = None
+    context_tokens: Annotated[int | None, whole(1, 10**12)] = None
     source: str = "given"
     as_of: date | None = None
     unverified: str | None = None
 
     def __post_init__(self) -> None:
         _check(self, "api")
+        tiers: object = self.tiers
+        if not isinstance(tiers, tuple) or not all(isinstance(each, PriceTier) for each in tiers):
+            raise _wrong("api.tiers", "must be a tuple of PriceTier", tiers)
+        given, needed = "batch_input_usd_per_mtok", "batch_output_usd_per_mtok"
+        if (self.batch_input_usd_per_mtok is None) != (self.batch_output_usd_per_mtok is None):
+            given, needed = (given, needed) if self.batch_output_usd_per_mtok is None else (needed, given)
+            raise invalid(f"api.{needed}", f"is required beside {given}")
+        if self.batch_input_usd_per_mtok is not None and self.batch_discount:
+            raise invalid("api.batch_discount", "give either this or the prices of the batch API")
 
     @property
     def name(self) -> str:

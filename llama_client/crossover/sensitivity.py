@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.crossings import is_ever_below
-from llama_client.crossover.economics import CostInputs, line, staircase, usd_per_mtok
+from llama_client.crossover.economics import CostInputs, cheapest_somewhere, line, staircase, usd_per_mtok
 from llama_client.crossover.scenario import ApiPrice
 
 # A break-even that is this many times larger or smaller than the figure is out of reach.
@@ -77,6 +77,8 @@ def break_evens(plan: CostInputs, volume: float | None, reference_volume: float)
         other = _with_prices(plan, value / now) if name == "api price" else changed(plan, name, value)
         return wins(other) != wins_now
 
+    # Dearer APIs stay dearer, whichever figure changes.
+    plan = replace(plan, apis=cheapest_somewhere(plan))
     wins_now = wins(plan)
     cheapest = min(plan.apis, key=lambda api: line(api, plan).usd(reference_volume))
     found = []

@@ -49,9 +49,12 @@ def test_a_volume_may_be_written_as_people_do_and_gets_a_verdict_of_its_own() ->
 
 def test_never_and_no_api_are_answers() -> None:
     assert document(*PAIR, "--api-input", "0.01", "--api-output", "0.01")["verdict"] == "never"
-    gone = document("llama-3.1-70b", "--gpu", "h100_sxm", "--gpus", "2")
+    gone = document("llama-2-7b", "--gpu", "h100_sxm")
     assert gone["verdict"] == "no-api"
-    assert {each["name"].split()[0] for each in gone["ended_apis"]} == {"Groq", "Together"}
+    assert gone["sentence"].startswith("None of the ")
+    assert {each["name"].split()[0] for each in gone["ended_apis"]} == {"Cloudflare"}
+    # Sold by others than those of the catalogue, and said so.
+    assert document("llama-4-scout", "--draws", "0")["apis"][0]["provider"] == "DeepInfra"
 
 
 def test_without_a_gpu_the_cheapest_machine_is_compared_and_the_others_are_named() -> None:

@@ -56,13 +56,10 @@ def test_without_an_api_there_is_nothing_to_compare_with() -> None:
 
 def test_a_model_that_is_sold_no_more_is_a_result_and_says_who_sold_it() -> None:
     host = SelfHost(gpu="h100_sxm", n_gpus=2)
-    found = evaluate(Scenario(model="llama-3.1-70b", self_host=host), today=TODAY)
+    found = evaluate(Scenario(model="llama-2-70b", self_host=host), today=TODAY)
     assert found.verdict == "no-api"
-    assert [(api.provider, api.available_until) for api in found.resolved.ended] == [
-        ("Groq", date(2025, 1, 26)),
-        ("Together", date(2026, 2, 25)),
-    ]
-    before = evaluate(Scenario(model="llama-3.1-70b", self_host=host), today=date(2025, 1, 1))
+    assert [(api.provider, api.available_until) for api in found.resolved.ended] == [("AWS Bedrock", date(2024, 8, 12))]
+    before = evaluate(Scenario(model="llama-2-70b", self_host=host), today=date(2024, 8, 11))
     assert before.verdict != "no-api"
 
 
@@ -331,6 +328,14 @@ def test_a_precision_of_gguf_is_served_by_llama_cpp() -> None:
     host = SelfHost(gpu="rtx_4090", precision="Q4_K_M")
     found = evaluate(Scenario(model="llama-3.1-8b", self_host=host, apis=[price(0.88)]), today=TODAY)
     assert found.resolved.precision == "Q4_K_M"
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"), [("gpt-oss-120b", "mxfp4"), ("llama-3.3-70b", "fp8"), ("muse-glimmer-30b", "fp8")]
+)
+def test_a_model_is_served_as_it_was_published_where_that_is_narrow(model: str, precision: str) -> None:
+    found = evaluate(Scenario(model=model, self_host=SelfHost(gpu="h100_sxm", n_gpus=2)), today=TODAY)
+    assert found.resolved.precision == precision
 
 
 def test_spot_costs_what_interruptions_add() -> None:

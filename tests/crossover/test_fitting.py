@@ -151,6 +151,8 @@ def test_four_bits_of_nvidia_are_offered_where_a_gpu_computes_in_them() -> None:
     assert "nvfp4" in names
     assert "nvfp4" not in {each.precision for each in asked("llama-3.3-70b", named("h100_sxm")).options}
     assert asked("llama-3.3-70b", named("h100_sxm"), precision="nvfp4").answer.precision == "nvfp4"
+    assert "mxfp4" not in {each.precision for each in asked("llama-3.3-70b", named("h100_sxm")).options}
+    assert "mxfp4" in {each.precision for each in asked("gpt-oss-20b", named("h100_sxm")).options}
 
 
 def test_chunks_let_llama_4_look_back_further() -> None:

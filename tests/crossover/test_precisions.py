@@ -6,7 +6,7 @@ import gguf
 import pytest
 
 from llama_client.crossover import Tables, decode_tpot_ms
-from llama_client.crossover.precisions import all_gguf_names, canonical, gguf_names, weight_bytes
+from llama_client.crossover.precisions import all_gguf_names, bits_of, canonical, gguf_names, weight_bytes
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()
@@ -85,3 +85,52 @@ def test_the_licence_of_the_measured_rows_comes_with_them() -> None:
     assert "4. Redistribution." in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert "LICENSE-Apache-2.0.txt" in folder.joinpath("NOTICE").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "gib"), [("gpt-oss-120b", 60.8), ("gpt-oss-20b", 12.8)])
+def test_mxfp4_has_the_size_of_the_published_checkpoints(name: str, gib: float) -> None:
+    """OpenAI's model card of gpt-oss: 60.8 and 12.8 GiB, with 4.25 bits a weight of the experts and 16 of all else."""
+    model = TABLES.model(name)
+    assert model.published_precision == "mxfp4"
+    assert weight_bytes(model, "mxfp4") / 2**30 == pytest.approx(gib, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "published_b", "active_b"),
+    [("gpt-oss-120b", 116.83, 5.13), ("gpt-oss-20b", 20.91, 3.61)],
+)
+def test_parameters_of_gpt_oss_are_those_of_its_model_card(name: str, published_b: float, active_b: float) -> None:
+    model = TABLES.model(name)
+    assert model.parameters / 1e9 == pytest.approx(published_b, abs=0.006)
+    # The card counts the head and not the embeddings.
+    without = model.parameters_per_token - model.vocab * model.hidden
+    assert without / 1e9 == pytest.approx(active_b, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gpt-oss-120b", "muse-glimmer-30b", "qwen3.8-27b"])
+def test_parameters_are_those_of_the_dimensions(name: str) -> None:
+    model = TABLES.model(name)
+    attention = 2 * model.hidden * model.head_dim * (model.heads + model.kv_heads)
+    ffn = 3 * model.hidden * model.ffn * (1 if model.moe is None else model.moe.experts)
+    found = model.layers * (attention + ffn) + 2 * model.vocab * model.hidden
+    # What is not in the dimensions: biases, routers, gates of attention, the projections of linear attention.
+    assert found == pytest.approx(model.parameters, rel=0.12)
+    assert found <= model.parameters
+
+
+@pytest.mark.parametrize(
+    ("precision", "bits"),
+    [
+        ("bf16", 16),
+        ("fp8_block", 8),
+        ("int8", 8),
+        ("mxfp4", 4),
+        ("Q4_K_M", 4),
+        ("IQ2_XXS", 2),
+        ("F16", 16),
+        ("own", None),
+        (None, None),
+    ],
+)
+def test_bits_are_known_of_a_name(precision: str | None, bits: int | None) -> None:
+    assert bits_of(precision) == bits

@@ -53,8 +53,8 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(volume=50e6, **B200),
-            "No API sells A model today, so there is nothing to compare with; your own, 1 x GPU of your own, would "
-            "cost $6,884 a month at 50 M tokens a day.",
+            "None of the given APIs sells A model today, so there is nothing to compare with; your own, 1 x GPU of "
+            "your own, would cost $6,884 a month at 50 M tokens a day.",
         ),
         (
             asked(price(0.88), price(0.2, fees_usd_per_month=14_000), **B200),

@@ -77,7 +77,7 @@ def test_a_wrong_figure_names_its_field_and_what_would_be_right(
     ("changed", "field", "wanted"),
     [
         ({"model": "lama-3.3-70b"}, "model", "did you mean 'llama-3.3-70b'?"),
-        ({"model": "mistral-large"}, "model", "known are llama-1-13b"),
+        ({"model": "mistral-large"}, "model", "known are gpt-oss-120b, gpt-oss-20b, llama-1-13b"),
         ({"gpu": "h100-sxmm"}, "self_host.gpu", "did you mean 'h100_sxm'?"),
         ({"precision": "fp9"}, "self_host.precision", "did you mean 'fp8'?"),
         ({"n_gpus": 1}, "model", "so 4.0 GB are missing; would fit: 2 GPUs"),

@@ -16,6 +16,7 @@ from llama_client.crossover import (
     Gpu,
     GpuPrice,
     MeasuredPoint,
+    PriceTier,
     Purchase,
     Scenario,
     SelfHost,
@@ -39,6 +40,9 @@ def of_api_price(it: ApiPrice) -> None:
     assert_type(it.cached_usd_per_mtok, float | None)
     assert_type(it.cache_write_usd_per_mtok, float)
     assert_type(it.batch_discount, float)
+    assert_type(it.batch_input_usd_per_mtok, float | None)
+    assert_type(it.batch_output_usd_per_mtok, float | None)
+    assert_type(it.tiers, tuple[PriceTier, ...])
     assert_type(it.usd_per_request, float)
     assert_type(it.fees_usd_per_month, float)
     assert_type(it.yearly_decline, float)
@@ -48,10 +52,20 @@ def of_api_price(it: ApiPrice) -> None:
     assert_type(it.migration_usd, float)
     assert_type(it.provider, str)
     assert_type(it.model, str)
+    assert_type(it.precision, str | None)
+    assert_type(it.region, str | None)
+    assert_type(it.context_tokens, int | None)
     assert_type(it.source, str)
     assert_type(it.as_of, date | None)
     assert_type(it.unverified, str | None)
     assert_type(it.name, str)
+
+
+def of_price_tier(it: PriceTier) -> None:
+    assert_type(it.kind, Literal["flex", "off_peak"])
+    assert_type(it.input_usd_per_mtok, float)
+    assert_type(it.output_usd_per_mtok, float)
+    assert_type(it.utc_windows, tuple[str, ...])
 
 
 def of_architecture(it: Architecture) -> None:
@@ -72,6 +86,7 @@ def of_architecture(it: Architecture) -> None:
     assert_type(it.attention_chunk_tokens, int | None)
     assert_type(it.global_attention_every_n_layers, int | None)
     assert_type(it.cross_attention_layers, int)
+    assert_type(it.published_precision, str | None)
     assert_type(it.licence, str)
     assert_type(it.released_on, date | None)
     assert_type(it.monthly_users_clause, bool)

@@ -296,6 +296,7 @@ def _loads(load: PlacementRequest, machine: Machine) -> list[PlacementRequest]:
     if can_serve(machine):
         with_fp4 = all(gpu.has_fp4 for gpu in machine.gpus)
         names += [name for name in _SERVED_PRECISIONS if name != "nvfp4" or with_fp4]
+        names += [name for name in ("mxfp4",) if load.model.published_precision == name]
     # Of two equal to a thousandth, the server's comes first: it answers many at once.
     sizes = {name: round(weight_bytes(load.model, name) / load.model.all_parameters, 3) for name in names}
     names.sort(key=lambda name: (-sizes[name], engine_of(name) != "server"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.config.files import atomic_file
 from llama_client.crossover.format import cut, tokens
+from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
 from llama_client.crossover.report import Table, report, tables
@@ -108,7 +109,7 @@ def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] =
     page = Page(
         title=text.title,
         sentence=text.sentence,
-        notes=(text.binding, *text.notes, f"Prices and sellers as of {crossover.today}."),
+        notes=(text.binding, *text.notes, prices_as_of(crossover)),
         plots=page_plots(crossover),
         tables=tables(text, crossover, others),
     )

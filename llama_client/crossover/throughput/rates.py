@@ -240,7 +240,7 @@ def decode_tpot_ms(
         model: A name of the tables, as in `llama-3.1-70b`.
         gpu: The same, as in `h100_sxm`.
         n_gpus: Over how many GPUs the model is split.
-        precision: `bf16`, `fp16`, `fp8`, `fp8_block`, `nvfp4` or `int4`; with llama.cpp GGUF's names, as in `Q4_K_M`.
+        precision: `bf16`, `fp16`, `fp8`, `fp8_block`, `nvfp4`, `mxfp4`, `int4`; with llama.cpp GGUF's, as in `Q4_K_M`.
         isl: Tokens of a prompt.
         osl: Tokens of an answer.
         batch: Requests in flight at once. For llama.cpp the constants are fitted for 1; more of them read the weights
