@@ -25,7 +25,7 @@ _API_PRICES = (
     *("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok", "cache_write_usd_per_mtok"),
     "usd_per_request",
 )
-_OF_PURCHASES = ("usd_per_gpu", "residual_share", "pue", "usd_per_kwh")
+_OF_PURCHASES = ("usd_per_gpu", "computer_usd", "colocation_usd_per_kw", "residual_share", "pue", "usd_per_kwh")
 _VARYING = (
     *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
     *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *_OF_PURCHASES),
@@ -224,14 +224,18 @@ def _costs(plan: CostInputs, drawn: dict[str, Any], volumes: Any, count: int) ->
     if "peak_to_mean" in drawn:
         size = size * plan.peak_to_mean / drawn["peak_to_mean"]
     # Its cost is linear in the rent and in each figure of a purchase, so two points give the slope.
-    usd = np.full(count, stairs.usd_per_replica)
+    usd, block = np.full(count, stairs.usd_per_replica), np.full(count, stairs.usd_per_block)
     slope = np.full(count, stairs.usd_per_daily_token)
     for name in ("gpu_usd_per_hour", *_OF_PURCHASES):
         if name in drawn:
             low, high = (staircase(_with(plan, name, value)) for value in (1.0, 2.0))
             at = drawn[name] - getattr(plan.owned if name in _OF_PURCHASES else plan, name)
             usd = usd + (high.usd_per_replica - low.usd_per_replica) * at
+            block = block + (high.usd_per_block - low.usd_per_block) * at
             slope = slope + (high.usd_per_daily_token - low.usd_per_daily_token) * at
     fixed = stairs.fixed_usd + drawn.get("ops_usd_per_month", plan.ops_usd_per_month) - plan.ops_usd_per_month
     replicas = plan.spare + np.maximum(plan.min_replicas, np.ceil(volumes[None, :] / size[:, None]))
-    return np.reshape(fixed, (-1, 1)) + usd[:, None] * replicas + slope[:, None] * volumes[None, :]
+    own = np.reshape(fixed, (-1, 1)) + usd[:, None] * replicas + slope[:, None] * volumes[None, :]
+    if stairs.usd_per_block:
+        own += block[:, None] * np.ceil(replicas / stairs.replicas_per_block)
+    return own
