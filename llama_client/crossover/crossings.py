@@ -144,7 +144,7 @@ def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
 
 
 def _telling(stairs: Staircase, low: float, high: float) -> set[int]:
-    """The steps between two volumes of which one is below a line if any is: the gain is linear within and over blocks."""
+    """The steps between two volumes of which one is below a line if any is: gains are linear within and over blocks."""
     if not stairs.usd_per_block:
         return set()
     steps, size = _steps(stairs, low, high), stairs.replicas_per_block

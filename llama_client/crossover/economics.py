@@ -181,7 +181,8 @@ def bought_hardware(plan: CostInputs, replicas: int) -> BoughtHardware | None:
     owned = plan.owned
     if owned is None:
         return None
-    computers = owned.computers_per_replica(plan.n_gpus) * math.ceil(replicas / owned.replicas_per_computer(plan.n_gpus))
+    groups = math.ceil(replicas / owned.replicas_per_computer(plan.n_gpus))
+    computers = groups * owned.computers_per_replica(plan.n_gpus)
     gpus = computers * owned.gpus_per_computer if owned.is_sold_full else replicas * plan.n_gpus
     usd = gpus * owned.usd_per_gpu + computers * owned.computer_usd
     known = computers if owned.computer is not None else None

@@ -18,9 +18,8 @@ _ENGINES = {"trtllm": "TensorRT-LLM", "vllm": "vLLM", "sglang": "SGLang"}
 
 def machine_notes(found: Resolved, tokens_per_day: float) -> Iterator[str]:
     """What is to be said of the machine at a volume."""
-    bought = hardware_of(found.plan, tokens_per_day)
-    if bought is not None:
-        yield f"To buy for {tokens(tokens_per_day)} tokens a day: {in_words(bought)}, {usd(bought.usd)}."
+    if found.plan.owned is not None and not found.plan.apis:
+        yield f"{purchase_of(found, tokens_per_day)} serves {tokens(tokens_per_day)} tokens a day."
     gpu, precision, engine = found.gpu, found.precision, found.engine
     if gpu is not None and precision is not None and engine is not None and is_weight_only(precision, engine, gpu):
         yield (
@@ -31,17 +30,24 @@ def machine_notes(found: Resolved, tokens_per_day: float) -> Iterator[str]:
         yield _why_so_many(found, found.rate.alone, tokens_per_day)
 
 
+def purchase_of(found: Resolved, tokens_per_day: float) -> str:
+    """The purchase for a volume, as in `The purchase of $930,000 (24 GPUs in 3 servers of 8)`."""
+    bought = hardware_of(found.plan, tokens_per_day)
+    assert bought is not None
+    return f"The purchase of {usd(bought.usd)} ({in_words(bought)})"
+
+
 def slowness(found: Resolved) -> str | None:
     """What a user would feel of a machine that is slower than the limits; None: it keeps them."""
     parts = slow_document(found)
     if parts is None:
         return None
+    pace, wanted, first, latest = parts.values()
     felt = []
-    if parts["tokens_per_s"] < parts["asked_tokens_per_s"]:
-        felt.append(f"come at {_few(parts['tokens_per_s'])} tokens a second instead of {_few(parts['asked_tokens_per_s'])}")
-    first = parts["first_token_s"]
-    if first is not None and first > parts["asked_first_token_s"]:
-        felt.append(f"begin after {_few(first)} s instead of {_few(parts['asked_first_token_s'])} s")
+    if pace is not None and wanted is not None and pace < wanted:
+        felt.append(f"come at {_few(pace, wanted)} tokens a second instead of {_few(wanted, pace)}")
+    if first is not None and latest is not None and first > latest:
+        felt.append(f"begin after {_few(first, latest)} s instead of {_few(latest, first)} s")
     return f"The machine is slower than asked: answers would {' and '.join(felt)}; the cost is that at its own speed."
 
 
@@ -83,6 +89,7 @@ def _why_so_many(found: Resolved, alone: Saturation, tokens_per_day: float) -> s
     )
 
 
-def _few(value: float) -> str:
-    """Two or three digits, as people say them."""
-    return figure(round(value)) if value >= 10 else f"{value:.2g}"
+def _few(value: float, other: float | None = None) -> str:
+    """Two digits or whole, as people say them; four where another figure would look the same."""
+    short = figure(round(value)) if value >= 10 else f"{value:.2g}"
+    return f"{value:.4g}" if other is not None and short == _few(other) else short

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, share, tokens, usd
-from llama_client.crossover.machine_notes import hardware_document, machine_notes, slow_document, slowness
+from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -287,10 +287,8 @@ def _notes(crossover: Crossover) -> Iterator[str]:
     if investment is not None:
         months = investment.payback_months
         payback = "never pays for itself" if months is None else f"is paid back after {months:.1f} months"
-        yield (
-            f"This purchase {payback} at {at} tokens a day; its net present value is "
-            f"{usd(investment.npv_usd)}."
-        )
+        what = purchase_of(found, crossover.reference_volume)
+        yield f"{what} {payback} at {at} tokens a day; its net present value is {usd(investment.npv_usd)}."
     others = ", ".join(api.name for api in crossover.plan.apis if not api.is_same_model)
     if others:
         yield f"{others} is another model: this is no comparison of like with like."

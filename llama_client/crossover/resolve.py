@@ -125,7 +125,7 @@ def _rate(
     measured: Sequence[MeasuredPoint],
     log: AssumptionLog,
 ) -> tuple[str | None, str | None, Rate | None]:
-    """Precision, engine and rate of one replica: measured, published or estimated; None where the tables don't suffice."""
+    """Precision, engine and rate of one replica: measured, published or estimated; None where the tables lack it."""
     if (model is None or gpu is None) and has_own_rate(host):
         return host.precision, host.engine, None
     if model is None or (gpu is None and host.gpu != CPU):
@@ -252,7 +252,7 @@ def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[f
 
 
 def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
-    """The share of the full rate that is left within the latency limits; of a machine too slow for them, of one request."""
+    """The share of the full rate that is left within the latency limits; of one request where that is too slow."""
     if host.slo_derate is not None or rate is None:
         return log.figure("slo_derate", host.slo_derate)
     held, source = rate.within_limits, f"the same curve at {rate.within_limits.batch} requests at once"

@@ -215,8 +215,8 @@ class SelfHost:
 
     Attributes:
         gpu: A GPU of the tables; None: a machine that they do not have, with its rate and price given.
-        n_gpus: GPUs of one replica; None: as many as it needs, the fewest that hold the model within the latency limits,
-            or twice as many where that is cheaper.
+        n_gpus: GPUs of one replica; None: as many as it needs, which is the fewest that hold the model and keep the
+            latency limits, or twice as many where that is cheaper.
         precision: As in `fp8` or `Q4_K_M`; None: the widest common one that the GPU computes in.
         engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
         gpu_usd_per_hour: The rent of one GPU; None: the median of the quotes in the tables.

@@ -52,6 +52,7 @@ def smallest(
     cost: Callable[[_Answer], float],
 ) -> _Answer:
     """The scenario on the fewest GPUs that hold the model in time, or on twice as many if that is cheaper."""
+
     def at(size: int) -> _Answer:
         return evaluate(replace(scenario, self_host=replace(scenario.self_host, n_gpus=size)))
 

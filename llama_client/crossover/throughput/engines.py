@@ -60,6 +60,11 @@ def is_weight_only(precision: str, engine: str, gpu: Gpu) -> bool:
     return not is_native(precision, gpu) and engine in _WEIGHT_ONLY_ENGINES and gpu.vendor == "nvidia"
 
 
+def runs(precision: str, engine: str, gpu: Gpu) -> bool:
+    """Whether an engine runs a canonical precision on a GPU; llama.cpp unpacks all that it knows."""
+    return engine == "llama.cpp" or is_native(precision, gpu) or is_weight_only(precision, engine, gpu)
+
+
 def usual_server(precision: str | None, gpu: Gpu) -> str:
     """The server for a GPU where none is asked for: TensorRT-LLM where it runs, else vLLM."""
     is_for_nvidia = gpu.vendor == "nvidia" and (precision is None or is_native(precision, gpu))
@@ -68,7 +73,7 @@ def usual_server(precision: str | None, gpu: Gpu) -> str:
 
 def require_native(precision: str, engine: str, gpu: Gpu) -> None:
     """Refuses a precision that an engine does not run on a GPU, with what it has instead."""
-    if engine == "llama.cpp" or is_native(precision, gpu) or is_weight_only(precision, engine, gpu):
+    if runs(precision, engine, gpu):
         return
     has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), "int4"]
     others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * (gpu.vendor == "nvidia")

@@ -17,10 +17,9 @@ from llama_client.crossover.throughput.engines import (
     Constants,
     canonical_engine,
     fitted,
-    is_native,
-    is_weight_only,
     precision_for,
     require_native,
+    runs,
 )
 from llama_client.crossover.throughput.work import (
     ServingHardware,
@@ -244,7 +243,7 @@ def _require_room(replica: Replica, tokens: int) -> None:
     if enough is not None and enough <= _MOST_GPUS_OFFERED:
         offers.append(f"{enough} GPUs")
     for narrower in _NARROWER["llama.cpp" if replica.is_llama_cpp else "server"]:
-        if not (replica.is_llama_cpp or is_native(narrower, replica.gpu) or is_weight_only(narrower, engine, replica.gpu)):
+        if not runs(narrower, engine, replica.gpu):
             continue
         least = weight_bytes(model, narrower) + model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
         if least <= usable * n_gpus:
