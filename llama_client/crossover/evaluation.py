@@ -254,7 +254,10 @@ def evaluate(
     if scenario.self_host.n_gpus is None:
         run = partial(evaluate, tables=tables, offers=offers, measured=measured, today=today)
         sizes = possible_sizes(scenario, tables, measured)
-        scenario = smallest(sizes, scenario, run, is_in_time=_is_in_time, cost=_cost).scenario
+        picked = smallest(sizes, scenario, run, is_in_time=_is_in_time, cost=_cost)
+        if not draws:
+            return picked
+        scenario = picked.scenario
     resolved = resolve(scenario, tables=tables, today=today, measured=measured, offers=offers)
     plan = resolved.plan
     stairs, lines = staircase(plan), tuple(line(api, plan) for api in plan.apis)

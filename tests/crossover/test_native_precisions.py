@@ -10,6 +10,7 @@ import pytest
 from llama_client.crossover import Crossover, Scenario, SelfHost, Tables, evaluate, max_throughput
 from llama_client.crossover.fitting.fit import fit
 from llama_client.crossover.fitting.machines import named
+from llama_client.crossover.fitting.report import verdict
 from llama_client.crossover.report import as_document, report
 from llama_client.errors import InvalidRequestError
 from tests.crossover.asking import price
@@ -111,7 +112,10 @@ def test_fit_refuses_four_bits_where_no_engine_runs_them() -> None:
     ) as caught:
         fit(TABLES.model("llama-3.1-8b"), named("mi300x"), precision="nvfp4")
     assert caught.value.param == "precision"
-    assert fit(TABLES.model("llama-3.1-8b"), named("h100_sxm"), precision="nvfp4").fits
+    for gpu, is_unpacked in (("h100_sxm", True), ("b200_sxm", False)):
+        answer = fit(TABLES.model("llama-3.1-8b"), named(gpu), precision="nvfp4")
+        assert answer.fits
+        assert ("unpack the weights, and compute in 16 bits" in verdict(answer)) == is_unpacked
 
 
 def test_a_gpu_of_ones_own_without_flops_is_not_said_to_lack_arithmetic() -> None:
