@@ -12,6 +12,9 @@ from llama_client.crossover.format import counted
 from llama_client.crossover.scenario import Purchase
 from llama_client.crossover.tables import Gpu, data_of, rows
 
+# What a chip that shares its memory with the processor is bought as.
+_WHOLE = "whole computer"
+
 
 @dataclass(frozen=True, slots=True)
 class Computer:
@@ -90,7 +93,7 @@ def _cheapest(
 
 def _around(owned: Owned, purchase: Purchase, row: Computer | None, gpu: Gpu | None) -> Owned:
     is_computer = gpu is not None and gpu.memory_kind == "unified"
-    title = row.title if row is not None else "computer"
+    title = row.title if row is not None else _WHOLE if is_computer else "computer"
     is_known = row is not None or is_computer or purchase.gpus_per_computer is not None
     needs_place = row is not None and row.in_rack and purchase.colocation_usd_per_month is None
     watts = owned.load_w if gpu is None or gpu.tdp_w is None else max(gpu.tdp_w, owned.load_w)
@@ -106,12 +109,13 @@ def _around(owned: Owned, purchase: Purchase, row: Computer | None, gpu: Gpu | N
 
 def in_words(bought: BoughtHardware) -> str:
     """The hardware, as in `22 GPUs in 3 servers of 8`."""
-    if bought.computers is None:
+    if bought.computers is None or bought.computer is None:
         return counted(bought.gpus, "GPU")
-    if bought.gpus_per_computer == 1 and bought.gpus == bought.computers:
-        return counted(bought.computers, bought.computer or "computer")
+    computers = counted(bought.computers, bought.computer)
+    if bought.computer == _WHOLE:
+        return computers
     room = f" of {bought.gpus_per_computer}" if bought.gpus_per_computer > 1 else ""
-    return f"{counted(bought.gpus, 'GPU')} in {counted(bought.computers, bought.computer or 'computer')}{room}"
+    return f"{counted(bought.gpus, 'GPU')} in {computers}{room}"
 
 
 def hardware_of(plan: CostInputs, tokens_per_day: float) -> BoughtHardware | None:

@@ -44,11 +44,16 @@ class Owned:
 
     @property
     def capital_share_per_month(self) -> float:
-        """The even monthly charge (annuity) that pays off a dollar of the price less its residual value."""
+        """The even monthly charge (annuity) that pays off a dollar of a price less its residual value."""
         if self.monthly_interest == 0:
             return (1 - self.residual_share) / self.months
         left = (1 + self.monthly_interest) ** -self.months
         return float((1 - self.residual_share * left) * self.monthly_interest / (1 - left))
+
+    @property
+    def capital_usd_per_month(self) -> float:
+        """The same of a GPU's price."""
+        return self.usd_per_gpu * self.capital_share_per_month
 
     @property
     def charge_share_per_month(self) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
-from llama_client.crossover.computers import computers_for
+from llama_client.crossover.computers import computers_for, hardware_of
 from llama_client.crossover.crossings import Line, Staircase, crossings, is_ever_below
 from llama_client.crossover.report import as_document, report
 from llama_client.errors import InvalidRequestError
@@ -54,11 +54,11 @@ def bought(
             1,
             22,
             {"gpus_per_computer": 8, "computer_usd": 5000},
-            "22 GPUs in 3 computers of 8",
+            "22 GPUs in 3 workstations of 8",
             22 * 2500 + 15_000,
         ),
         ("rtx_4090", 1, 22, {"usd_per_gpu": 2000}, "22 GPUs in 11 workstations of 2", 22 * 2000 + 11 * 2000),
-        ("rtx_4090", 1, 1, {}, "1 GPU in 1 workstation of 1", 2500 + 1500),
+        ("rtx_4090", 1, 1, {}, "1 GPU in 1 workstation", 2500 + 1500),
         ("rtx_4090", 4, 3, {}, "12 GPUs in 3 workstations of 4", 12 * 2500 + 3 * 10_000),
         ("rtx_4090", 8, 2, {}, "16 GPUs in 4 workstations of 4", 16 * 2500 + 4 * 10_000),
         ("h100_sxm", 2, 1, {}, "8 GPUs in 1 server of 8", 8 * 30_000 + 70_000),
@@ -67,8 +67,8 @@ def bought(
         ("l40s", 1, 3, {}, "3 GPUs in 1 server of 4", 3 * 8000 + 10_000),
         ("l40s", 1, 8, {}, "8 GPUs in 2 servers of 4", 8 * 8000 + 20_000),
         ("l40s", 8, 1, {}, "8 GPUs in 1 server of 8", 8 * 8000 + 26_000),
-        ("m3_ultra", 1, 41, {}, "41 computers", 41 * 9499),
-        ("gb10", 1, 1, {}, "1 computer", 4699),
+        ("m3_ultra", 1, 41, {}, "41 whole computers", 41 * 9499),
+        ("gb10", 1, 1, {}, "1 whole computer", 4699),
         (None, 2, 3, {"usd_per_gpu": 30_000}, "6 GPUs", 6 * 30_000),
         (
             None,
@@ -206,8 +206,11 @@ def test_a_fleet_never_costs_less_than_a_smaller_one(
     costs = [found.self_host_usd_per_month(8e6 * count) for count in range(1, 20)]
     assert costs == sorted(costs)
     for count in range(1, 20):
-        document = as_document(bought(gpu, n_gpus=n_gpus, volume=8e6 * count, gpus_per_computer=room))["hardware"]
-        assert document["computers"] * room >= document["gpus"] >= count * n_gpus
+        hardware = hardware_of(found.plan, 8e6 * count)
+        assert hardware is not None
+        assert hardware.computers is not None
+        assert hardware.computers * room >= hardware.gpus >= (count + spare) * n_gpus
+        assert hardware.computers >= math.ceil((count + spare) * n_gpus / room)
 
 
 steps = st.builds(
