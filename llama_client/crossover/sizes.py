@@ -12,7 +12,7 @@ from llama_client.crossover.resolve import has_own_rate, served_as
 from llama_client.crossover.scenario import Scenario
 from llama_client.crossover.tables import Tables
 from llama_client.crossover.throughput.engines import canonical_engine
-from llama_client.crossover.throughput.points import CPU, MeasuredPoint
+from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.replica import Replica
 from llama_client.errors import InvalidRequestError
 
@@ -30,15 +30,23 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
     except InvalidRequestError:
         # Resolving says what is wrong; a measured rate needs no row.
         return [1]
-    precision = None if host.precision is None else canonical(host.precision, param="self_host.precision")
-    precision, engine = served_as(host, precision, model, gpu, 1, ())
+    precision_given = None if host.precision is None else canonical(host.precision, param="self_host.precision")
+    precision, engine = served_as(host, precision_given, model, gpu, 1, ())
     engine = canonical_engine(engine, param="self_host.engine")
     # A chip with the memory of its computer is alone there.
     sizes = [1] if gpu.memory_kind == "unified" else proposed(model, engine)
     if not has_own_rate(host):
-        own = (point.n_gpus for point in measured if (point.model, point.gpu) == (model.name, gpu.name))
-        return sorted({*sizes, *own})
-    # A measured rate is proof that it ran: on as few as hold the model.
+        own = {
+            point.n_gpus
+            for point in measured
+            if (point.model, point.gpu) == (model.name, gpu.name)
+            and precision_given in (None, point.precision)
+            and host.engine in (None, point.engine)
+            and is_usable(point, model, gpu)
+        }
+        # Who has measured asks about that machine.
+        return sorted(own or sizes)
+    # A given rate is proof that it ran: on as few as hold the model.
     held = (size for size in sizes if _holds(Replica(model, gpu, size, precision, engine)))
     return [next(held, 1)]
 
