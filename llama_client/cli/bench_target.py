@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.bench.levels import Level
 from llama_client.crossover.fitting.machines import Machine, this_machine
-from llama_client.crossover.fitting.memory import MAX_GPUS
+from llama_client.crossover.parallelism import MAX_GPUS
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.throughput.engines import ENGINES, canonical_engine
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint

@@ -37,7 +37,10 @@ _FILE = click.Path(path_type=Path)
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:e\d+)?)\s*(?P<unit>[kmgbt]?)", re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _OF_MACHINE = ("gpu", "n_gpus", "precision", "engine", "gpu_usd_per_hour", "tokens_per_second")
-_OF_PURCHASE = ("months", "usd_per_kwh", "load_w", "idle_w")
+_OF_PURCHASE = (
+    *("computer_usd", "gpus_per_computer", "colocation_usd_per_month"),
+    *("months", "usd_per_kwh", "load_w", "idle_w"),
+)
 _OF_OPERATION = (
     *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation"),
     *("min_replicas", "spare", "ops_usd_per_month"),
@@ -140,8 +143,8 @@ class _Known:
 @_figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]")
 @_figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]")
 @_figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]")
-@name_option("--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest to rent that holds the model]")
-@click.option("--gpus", "n_gpus", type=int, metavar="N", default=1, show_default=True, help="Of one replica.")
+@name_option("--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest that holds the model]")
+@click.option("--gpus", "n_gpus", type=int, metavar="N", help="Of one replica. [default: as many as it needs]")
 @name_option(
     "--precision",
     suggestions.precisions,
@@ -154,7 +157,12 @@ class _Known:
     "N",
     "Output tokens a second of one replica, as you measured it (`llama-client bench`). [default: estimated]",
 )
-@_figure("--buy", "USD", "Price of one GPU; 0: the known one. [default: rent]", "usd_per_gpu")
+@_figure("--buy", "USD", "Price of one GPU, or of a Mac; 0: the known one. [default: rent]", "usd_per_gpu")
+@_figure("--computer-usd", "USD", "A computer around the GPUs, without them; 0: none. [default: of a table]")
+@click.option(
+    "--gpus-per-computer", type=int, metavar="N", help="It has room for. [default: of the computer that costs least]"
+)
+@_figure("--colocation-usd-per-month", "USD", "A replica's place in a data centre. [default: by power, for servers]")
 @_figure("--months", "N", "Period of depreciation. [default: 36]")
 @_figure("--usd-per-kwh", "USD", "Electricity. [default: 0.13]")
 @_figure("--load-w", "W", "One GPU under full load. [default: its data sheet's]")
@@ -265,11 +273,11 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
     of_purchase = [name for name in _OF_PURCHASE if options[name] is not None]
     if price is None and of_purchase:
         raise click.UsageError(f"--{of_purchase[0].replace('_', '-')}: goes with --buy")
-    if options["gpu"] is None and (options["n_gpus"] != 1 or options["tokens_per_second"] is not None):
-        given = "--gpus" if options["n_gpus"] != 1 else "--tokens-per-second"
+    if options["gpu"] is None and (options["n_gpus"] is not None or options["tokens_per_second"] is not None):
+        given = "--gpus" if options["n_gpus"] is not None else "--tokens-per-second"
         raise click.UsageError(f"{given}: needs --gpu: it holds for one kind of machine")
-    if options["gpu"] is None and price is not None:
-        raise click.UsageError("--buy: needs --gpu")
+    if options["gpu"] is None and price:
+        raise click.UsageError("--buy: a price needs --gpu, whose price it is; 0 takes the known ones")
 
 
 def _known(config: str | None) -> _Known:

@@ -17,8 +17,9 @@ from llama_client.clock import Clock
 from llama_client.crossover.fitting.fit import Fit, Option, fit
 from llama_client.crossover.fitting.gguf_files import read_gguf
 from llama_client.crossover.fitting.machines import Machine, named, this_machine
-from llama_client.crossover.fitting.memory import MAX_GPUS, METHODS, TrainingNeed, training_need
+from llama_client.crossover.fitting.memory import METHODS, TrainingNeed, training_need
 from llama_client.crossover.fitting.report import LicenceNote, Source, document, gib, licence_notes, sources, verdict
+from llama_client.crossover.parallelism import MAX_GPUS
 from llama_client.crossover.tables import Architecture, Tables, unknown
 from llama_client.crossover.user_tables import tables_of
 from llama_client.errors import InvalidRequestError

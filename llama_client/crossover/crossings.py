@@ -23,6 +23,13 @@ class Staircase:
     usd_per_daily_token: float = 0.0  # beside the steps
     min_replicas: int = 1
     spare: int = 0
+    usd_per_block: float = 0.0  # of what several replicas share, such as a bought computer
+    replicas_per_block: int = 1
+
+    @property
+    def usd_per_full_replica(self) -> float:
+        """With its part of what full blocks share."""
+        return self.usd_per_replica + self.usd_per_block / self.replicas_per_block
 
     def needed(self, tokens_per_day: float) -> int:
         """Without the spare ones."""
@@ -39,7 +46,12 @@ class Staircase:
         return self.step_usd(self.needed(tokens_per_day)) + self.usd_per_daily_token * tokens_per_day
 
     def step_usd(self, needed: int) -> float:
-        return self.fixed_usd + self.usd_per_replica * (needed + self.spare)
+        count = needed + self.spare
+        return self.fixed_usd + self.usd_per_replica * count + self.usd_per_block * self.blocks(count)
+
+    def blocks(self, count: int) -> int:
+        """The blocks that a number of replicas fills, the last one perhaps in part."""
+        return -(-count // self.replicas_per_block)
 
     def edge(self, needed: int) -> float:
         """The volume that fills a number of replicas."""
@@ -100,8 +112,13 @@ def crossings(stairs: Staircase, lines: Sequence[Line]) -> Crossings:
 
 def is_ever_below(stairs: Staircase, lines: Sequence[Line]) -> bool:
     """Whether the staircase lies below every line anywhere; much faster than all the intervals."""
-    # All steps that may be below are so, except perhaps the first two: their bound is taken wide.
-    return any(_wins(stairs, line, low, high, room=4)[0] for line, low, high in _cheapest(lines))
+    # All steps that may be below are so, except perhaps the first two: their bound is taken wide. Where replicas share
+    # blocks, steps below and above alternate in between, and those at the ends of blocks tell.
+    return any(
+        _wins(stairs, line, low, high, room=4)[0]
+        or any(_win_on(stairs, line, step, low, high) for step in _telling(stairs, low, high))
+        for line, low, high in _cheapest(lines)
+    )
 
 
 def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
@@ -126,12 +143,30 @@ def _cheapest(lines: Sequence[Line]) -> list[tuple[Line, float, float]]:
     return pieces
 
 
+def _telling(stairs: Staircase, low: float, high: float) -> set[int]:
+    """The steps between two volumes of which one is below a line if any is: gains are linear within and over blocks."""
+    if not stairs.usd_per_block:
+        return set()
+    steps, size = _steps(stairs, low, high), stairs.replicas_per_block
+    if not steps:
+        return set()
+    # The outermost steps may be cut by the volumes; between them, the ends of the outermost blocks.
+    first, last = min(steps[0] + 1, steps[-1]), max(steps[0], steps[-1] - 1)
+    ends = {stairs.blocks(step + stairs.spare) * size - stairs.spare for step in (first, last)}
+    around = {end + off for end in ends for off in (0, 1, -size, 1 - size)}
+    return {steps[0], steps[-1], first, last, *(step for step in around if first <= step <= last)}
+
+
+def _steps(stairs: Staircase, low: float, high: float) -> range:
+    """The steps between two volumes."""
+    size, lowest = stairs.tokens_per_day_per_replica, stairs.min_replicas
+    return range(max(lowest, _floor(low / size) + 1), max(lowest, _ceil(high / size)) + 1)
+
+
 def _wins(stairs: Staircase, line: Line, low: float, high: float, *, room: int) -> tuple[list[Interval], bool]:
     """The intervals between two volumes at which the staircase is below a line, and whether these are all."""
-    size = stairs.tokens_per_day_per_replica
     some, whole = _winning_steps(stairs, line)
-    lowest = stairs.min_replicas
-    within = range(max(lowest, _floor(low / size) + 1), max(lowest, _ceil(high / size)) + 1)
+    within = _steps(stairs, low, high)
     some, whole = _both(some, within), _both(whole, within)
     if not whole:
         whole = range(some.stop, some.stop)
@@ -152,18 +187,20 @@ def _winning_steps(stairs: Staircase, line: Line) -> tuple[range, range]:
     # Step n reaches from n - 1 to n times a replica's volume and costs n x usd + rest more than the line's fixed part:
     # it is below somewhere where n x gain > rest, and throughout where n x gain >= rest + slope x size. Because of
     # rounding, the first bound is a step wide, the second a step narrow. The lowest begins at 0: it is never whole.
-    size, usd, lowest = stairs.tokens_per_day_per_replica, stairs.usd_per_replica, stairs.min_replicas
+    # A block that is not full costs up to `unused` more than its replicas' part of it: the first bound leaves that out.
+    size, usd, lowest = stairs.tokens_per_day_per_replica, stairs.usd_per_full_replica, stairs.min_replicas
     slope = line.usd_per_daily_token - stairs.usd_per_daily_token
     rest = stairs.fixed_usd + usd * stairs.spare - line.fixed_usd
+    unused = stairs.usd_per_block * (1 - 1 / stairs.replicas_per_block)
     gain = slope * size - usd  # what a further full replica saves against the API
     every, none = range(lowest, MAX_REPLICAS + 1), range(0)
     if gain > 0:
         some = range(_floor(rest / gain), every.stop)
-        return some, range(max(lowest + 1, _ceil((rest + slope * size) / gain) + 1), every.stop)
+        return some, range(max(lowest + 1, _ceil((rest + unused + slope * size) / gain) + 1), every.stop)
     if gain < 0:
         some = range(lowest, max(lowest, _ceil((rest + min(0.0, slope) * size) / gain) + 1) + 1)
-        return some, range(lowest + 1, _floor((rest + max(0.0, slope) * size) / gain))
-    return (every if rest < 0 else none), (range(lowest + 1, every.stop) if rest + usd <= 0 else none)
+        return some, range(lowest + 1, _floor((rest + unused + max(0.0, slope) * size) / gain))
+    return (every if rest < 0 else none), (range(lowest + 1, every.stop) if rest + unused + usd <= 0 else none)
 
 
 def _win_on(stairs: Staircase, line: Line, needed: int, low: float, high: float) -> Interval | None:

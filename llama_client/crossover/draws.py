@@ -92,14 +92,17 @@ class Draws:
             size = size * (plan.peak_to_mean / drawn["peak_to_mean"])
         # Its cost is linear in the rent and in each figure of a purchase, so two points give the slope.
         usd: Any = stairs.usd_per_replica
+        block: Any = stairs.usd_per_block
         slope: Any = stairs.usd_per_daily_token
         for name in ("gpu_usd_per_hour", *OF_PURCHASES):
             if name in drawn:
                 low, high = (staircase(changed(plan, name, value)) for value in (1.0, 2.0))
                 at = drawn[name] - getattr(plan.owned if name in OF_PURCHASES else plan, name)
                 usd = usd + (high.usd_per_replica - low.usd_per_replica) * at
+                block = block + (high.usd_per_block - low.usd_per_block) * at
                 slope = slope + (high.usd_per_daily_token - low.usd_per_daily_token) * at
-        self._size, self._usd, self._slope = size, usd, slope
+        self._size, self._usd, self._block, self._slope = size, usd, block, slope
+        self._replicas_per_block = stairs.replicas_per_block
         self._fixed = stairs.fixed_usd + drawn.get("ops_usd_per_month", plan.ops_usd_per_month) - plan.ops_usd_per_month
 
     @property
@@ -124,7 +127,7 @@ class Draws:
 
     def full_usd_per_mtok(self) -> Spread:
         """A million tokens of a full replica, without staff."""
-        return _spread((self._usd / self._size + self._slope) / self._plan.days_per_month * MTOK)
+        return _spread(self._usd_per_full_daily_token / self._plan.days_per_month * MTOK)
 
     def band(self, volumes: Sequence[float]) -> ProbabilityBand:
         import numpy as np
@@ -178,7 +181,16 @@ class Draws:
         import numpy as np
 
         needed = np.maximum(self._plan.min_replicas, np.ceil(tokens_per_day / self._size))
-        return self._fixed + self._usd * (self._plan.spare + needed) + self._slope * tokens_per_day
+        replicas = self._plan.spare + needed
+        own = self._fixed + self._usd * replicas + self._slope * tokens_per_day
+        if np.any(self._block):
+            own = own + self._block * np.ceil(replicas / self._replicas_per_block)
+        return own
+
+    @property
+    def _usd_per_full_daily_token(self) -> Any:
+        """The cost of a token a day in a full fleet."""
+        return (self._usd + self._block / self._replicas_per_block) / self._size + self._slope
 
     def _api_usd_per_month(self, tokens_per_day: float) -> float:
         return min((each.usd(tokens_per_day) for each in self._lines), default=math.nan)
@@ -188,7 +200,7 @@ class Draws:
         import numpy as np
 
         price = min(each.usd_per_daily_token for each in self._lines)
-        return float(np.mean(self._usd / self._size + self._slope < price))
+        return float(np.mean(self._usd_per_full_daily_token < price))
 
     def _grid(self, exact: Crossings) -> list[float]:
         """Volumes by orders of magnitude, and just above those at which the plan's own winner changes."""

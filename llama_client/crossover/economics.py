@@ -30,18 +30,42 @@ class Owned:
     usd_per_kwh: float
     colocation_usd_per_month: float  # for each replica
     support_share_per_year: float
+    # What stands around the GPUs; of a chip that is a computer of its own: nothing.
+    computer: str | None = None
+    gpus_per_computer: int = 1
+    computer_usd: float = 0.0  # without its GPUs
+    is_sold_full: bool = False  # its GPUs are on one board, and are bought together
+    kw_per_gpu: float = 0.0  # the power that a place in a rack must have for each slot; 0: it stands elsewhere
+    colocation_usd_per_kw: float = 0.0  # a month
 
     @property
     def monthly_interest(self) -> float:
         return float((1 + self.yearly_interest) ** (1 / 12) - 1)
 
     @property
-    def capital_usd_per_month(self) -> float:
-        """The even monthly charge (annuity) that pays off the price less the residual value."""
+    def capital_share_per_month(self) -> float:
+        """The even monthly charge (annuity) that pays off a dollar of a price less its residual value."""
         if self.monthly_interest == 0:
-            return self.usd_per_gpu * (1 - self.residual_share) / self.months
+            return (1 - self.residual_share) / self.months
         left = (1 + self.monthly_interest) ** -self.months
-        return float(self.usd_per_gpu * (1 - self.residual_share * left) * self.monthly_interest / (1 - left))
+        return float((1 - self.residual_share * left) * self.monthly_interest / (1 - left))
+
+    @property
+    def capital_usd_per_month(self) -> float:
+        """The same of a GPU's price."""
+        return self.usd_per_gpu * self.capital_share_per_month
+
+    @property
+    def charge_share_per_month(self) -> float:
+        """What a dollar of the price costs a month: its capital, and support."""
+        return self.capital_share_per_month + self.support_share_per_year / 12
+
+    def replicas_per_computer(self, n_gpus: int) -> int:
+        """Whole replicas of so many GPUs; 1 where a replica needs a computer or more."""
+        return max(1, self.gpus_per_computer // n_gpus)
+
+    def computers_per_replica(self, n_gpus: int) -> int:
+        return math.ceil(n_gpus / self.gpus_per_computer)
 
     def usd_per_hour(self, watts: float) -> float:
         """The price of an hour at a GPU's power, with its node and building."""
@@ -138,11 +162,15 @@ def line(api: ApiPrice, plan: CostInputs) -> Line:
 def staircase(plan: CostInputs) -> Staircase:
     """The machines' cost a month over tokens a day."""
     escalated = Line(0.0) if plan.escalation is None else line(plan.escalation, plan)
+    usd_per_block, replicas_per_block = 0.0, 1
     if plan.owned is None:
         rent = plan.gpu_usd_per_hour * (1 + plan.spot_overhead) * plan.powered_hours_per_month
         usd_per_replica, energy = plan.n_gpus * rent, 0.0
     else:
-        usd_per_replica = plan.n_gpus * plan.owned.capital_usd_per_month + _running_usd_per_replica(plan, plan.owned)
+        usd_per_replica, usd_per_block = _owned_usd(plan, plan.owned)
+        replicas_per_block = plan.owned.replicas_per_computer(plan.n_gpus)
+        if replicas_per_block == 1:
+            usd_per_replica, usd_per_block = usd_per_replica + usd_per_block, 0.0
         # The power that load adds to idle power: proportional to the tokens, up to full power at the full rate.
         full = plan.n_gpus * plan.owned.usd_per_hour(plan.owned.load_w - plan.owned.idle_w)
         energy = full * plan.powered_hours_per_month / plan.full_tokens_per_day
@@ -154,14 +182,45 @@ def staircase(plan: CostInputs) -> Staircase:
         usd_per_daily_token=energy + plan.escalated_share * escalated.usd_per_daily_token,
         min_replicas=plan.min_replicas,
         spare=plan.spare,
+        usd_per_block=usd_per_block,
+        replicas_per_block=replicas_per_block,
     )
 
 
-def _running_usd_per_replica(plan: CostInputs, owned: Owned) -> float:
-    """A bought replica's cost a month beside its price: idle power, support, colocation."""
-    power = owned.usd_per_hour(owned.idle_w) * plan.powered_hours_per_month
-    support = owned.usd_per_gpu * owned.support_share_per_year / 12
-    return plan.n_gpus * (power + support) + owned.colocation_usd_per_month
+def _owned_usd(plan: CostInputs, owned: Owned) -> tuple[float, float]:
+    """What a bought replica costs a month, and each group of computers that it or several of them fill."""
+    computers = owned.computers_per_replica(plan.n_gpus)
+    a_gpu = owned.usd_per_gpu * owned.charge_share_per_month
+    a_gpu += owned.usd_per_hour(owned.idle_w) * plan.powered_hours_per_month
+    place = owned.gpus_per_computer * owned.kw_per_gpu * owned.colocation_usd_per_kw
+    a_computer = owned.computer_usd * owned.charge_share_per_month + place
+    if owned.is_sold_full:
+        return owned.colocation_usd_per_month, computers * (a_computer + owned.gpus_per_computer * a_gpu)
+    return owned.colocation_usd_per_month + plan.n_gpus * a_gpu, computers * a_computer
+
+
+@dataclass(frozen=True, slots=True)
+class BoughtHardware:
+    """What is bought for a number of replicas: whole computers."""
+
+    gpus: int
+    computers: int | None  # None: it is not known what stands around the GPUs
+    gpus_per_computer: int
+    computer: str | None
+    usd: float
+
+
+def bought_hardware(plan: CostInputs, replicas: int) -> BoughtHardware | None:
+    """The hardware of a number of replicas; None: it is rented."""
+    owned = plan.owned
+    if owned is None:
+        return None
+    groups = math.ceil(replicas / owned.replicas_per_computer(plan.n_gpus))
+    computers = groups * owned.computers_per_replica(plan.n_gpus)
+    gpus = computers * owned.gpus_per_computer if owned.is_sold_full else replicas * plan.n_gpus
+    usd = gpus * owned.usd_per_gpu + computers * owned.computer_usd
+    known = computers if owned.computer is not None else None
+    return BoughtHardware(gpus, known, owned.gpus_per_computer, owned.computer, usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +284,22 @@ def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_da
 
     def lowest(api: Line) -> int:
         # While an API takes some load, each further machine saves less than the one before: costs fall, then rise.
+        def alone(base: int) -> float:
+            return usd(base, api) - stairs.usd_per_block * stairs.blocks(base + stairs.spare)
+
         bases = range(least, most - 1)
-        return least + bisect.bisect_left(bases, True, key=lambda base: usd(base, api) <= usd(base + 1, api))
+        best = least + bisect.bisect_left(bases, True, key=lambda base: alone(base) <= alone(base + 1))
+        if not stairs.usd_per_block:
+            return best
+        # The same holds of blocks, each filled, but the last one only as far as that saves.
+        first, last = (stairs.blocks(base + stairs.spare) for base in (least, best))
+
+        def filled(block: int) -> int:
+            return min(best, block * stairs.replicas_per_block - stairs.spare)
+
+        blocks = range(first, last)
+        fewer = bisect.bisect_left(blocks, True, key=lambda n: usd(filled(n), api) <= usd(filled(n + 1), api))
+        return filled(first + fewer)
 
     cost, base = min((usd(base, api), base) for api in apis for base in (0, lowest(api), most))
     pure = min(stairs.usd(tokens_per_day), *(api.usd(tokens_per_day) for api in apis))
@@ -242,7 +315,7 @@ class Investment:
     """The return on buying machines instead of paying an API, at one volume."""
 
     replicas: int
-    price_usd: float  # of all replicas
+    price_usd: float  # of whole computers for all replicas
     running_usd_per_month: float  # power, colocation, support and staff
     api_usd_per_month: float  # in the first month
     payback_months: float | None  # None: not within a hundred years
@@ -260,9 +333,10 @@ def investment(plan: CostInputs, tokens_per_day: float, today: date) -> Investme
         return None
     stairs = staircase(plan)
     replicas = stairs.replicas(tokens_per_day)
-    price = replicas * plan.n_gpus * owned.usd_per_gpu
-    running = replicas * _running_usd_per_replica(plan, owned)
-    running += stairs.fixed_usd + stairs.usd_per_daily_token * tokens_per_day
+    hardware = bought_hardware(plan, replicas)
+    assert hardware is not None
+    price = hardware.usd
+    running = stairs.usd(tokens_per_day) - price * owned.capital_share_per_month
     savings = [api - running for api in _api_usd_by_month(plan, tokens_per_day, today)]
     flows = [-price, *savings[: math.ceil(owned.months)]]
     sold = [*flows[:-1], flows[-1] + price * owned.residual_share]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
@@ -16,6 +17,7 @@ from llama_client.crossover.offers import Offers
 from llama_client.crossover.resolve import Resolved, resolve
 from llama_client.crossover.scenario import ApiPrice, Scenario, invalid
 from llama_client.crossover.sensitivity import Swing, swings
+from llama_client.crossover.sizes import possible_sizes, smallest
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError
 
@@ -53,7 +55,7 @@ class Crossover:
     Volumes are tokens a day, input and output together; costs are US dollars a month.
 
     Attributes:
-        scenario: The question.
+        scenario: The question, with the number of GPUs that was picked where it left that out.
         resolved: The same in numbers, with their sources.
         today: The day for which it holds.
         crossings: The intervals with every figure at its assumed value, and whether all of them are listed.
@@ -223,7 +225,7 @@ class Crossover:
         price = min((each.usd_per_daily_token for each in self._lines), default=0.0) - self._stairs.usd_per_daily_token
         if price <= 0:
             return None
-        return self._stairs.usd_per_replica / (self.plan.full_tokens_per_day * self.plan.slo_derate * price)
+        return self._stairs.usd_per_full_replica / (self.plan.full_tokens_per_day * self.plan.slo_derate * price)
 
     @property
     def reference_volume(self) -> float:
@@ -318,8 +320,15 @@ def evaluate(
         >>> crossover.replicas(1e9)
         1
     """
-    today = today or datetime.now(UTC).date()
-    resolved = resolve(scenario, tables=tables or Tables.bundled(), today=today, measured=measured, offers=offers)
+    today, tables = today or datetime.now(UTC).date(), tables or Tables.bundled()
+    if scenario.self_host.n_gpus is None:
+        run = partial(evaluate, tables=tables, offers=offers, measured=measured, today=today)
+        sizes = possible_sizes(scenario, tables, measured)
+        picked = smallest(sizes, scenario, run, is_in_time=_is_in_time, cost=_cost)
+        if not draws:
+            return picked
+        scenario = picked.scenario
+    resolved = resolve(scenario, tables=tables, today=today, measured=measured, offers=offers)
     plan = resolved.plan
     stairs, lines = staircase(plan), tuple(line(api, plan) for api in plan.apis)
     exact = crossings(stairs, lines)
@@ -352,11 +361,6 @@ def _volume(tokens_per_day: float) -> float:
     return float(tokens_per_day)
 
 
-# The GPUs of common servers; a replica is never split over several.
-_GPUS_OF_A_REPLICA = (1, 2, 4, 8)
-_SIZES_TRIED = 2
-
-
 @dataclass(frozen=True, slots=True)
 class RankedMachines:
     """A scenario on several machines, cheapest first."""
@@ -368,34 +372,26 @@ class RankedMachines:
 def cheapest_machine(
     scenario: Scenario, evaluate: Callable[[Scenario], Crossover], *, tables: Tables
 ) -> RankedMachines:
-    """Evaluates a scenario without a GPU on each machine that can be rented and holds the model."""
+    """Evaluates a scenario without a GPU on each machine that has a known price and holds the model."""
     found: list[Crossover] = []
-    error = invalid("gpu", "no GPU of the tables can be rented; name one")
+    is_bought = scenario.self_host.purchase is not None
+    error = invalid("gpu", f"no GPU of the tables can be {'bought' if is_bought else 'rented'}; name one")
     for gpu in tables.gpus:
-        if tables.rents(gpu.name):
+        if tables.purchase(gpu.name) if is_bought else tables.rents(gpu.name):
             try:
-                found.append(_cheapest_size(scenario, gpu.name, evaluate))
+                found.append(evaluate(replace(scenario, self_host=replace(scenario.self_host, gpu=gpu.name))))
             except InvalidRequestError as refusal:
                 error = refusal
     if not found:
         raise error
+    in_time = [each for each in found if _is_in_time(each)]
     # Rents without a date come last, however low they are.
-    ranked = sorted(found, key=lambda each: (_is_undated(each), _cost(each)))
+    ranked = sorted(in_time or found, key=lambda each: (_is_undated(each), _cost(each)))
     return RankedMachines(ranked[0], tuple(ranked[1:]))
 
 
-def _cheapest_size(scenario: Scenario, gpu: str, evaluate: Callable[[Scenario], Crossover]) -> Crossover:
-    """The scenario on the fewest GPUs of a kind that hold the model in time, or on twice as many if that is cheaper."""
-    found: list[Crossover] = []
-    for count in _GPUS_OF_A_REPLICA:
-        try:
-            found.append(evaluate(replace(scenario, self_host=replace(scenario.self_host, gpu=gpu, n_gpus=count))))
-        except InvalidRequestError:
-            if not found and count == _GPUS_OF_A_REPLICA[-1]:
-                raise
-        if len(found) == _SIZES_TRIED:
-            break
-    return min(found, key=_cost)
+def _is_in_time(crossover: Crossover) -> bool:
+    return not crossover.resolved.is_too_slow
 
 
 def _is_undated(crossover: Crossover) -> bool:
@@ -405,8 +401,7 @@ def _is_undated(crossover: Crossover) -> bool:
 
 def _cost(crossover: Crossover) -> float:
     """The cost of a month at the scenario's volume; without one, of a token in a further full replica."""
-    volume = crossover.volume
+    volume, stairs = crossover.volume, staircase(crossover.plan)
     if volume is not None:
-        return crossover.self_host_usd_per_month(volume)
-    full = crossover.replica_tokens_per_day
-    return (crossover.self_host_usd_per_month(2 * full) - crossover.self_host_usd_per_month(full)) / full
+        return stairs.usd(volume)
+    return stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token

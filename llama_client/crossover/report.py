@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
+from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
 from llama_client.crossover.offers_report import (
     SOLD_OTHERWISE,
     absence,
@@ -84,7 +85,7 @@ class Table:
 def report(crossover: Crossover) -> CrossoverReport:
     return CrossoverReport(
         title=title_of(crossover),
-        sentence=_sentence(crossover),
+        sentence=f"{_sentence(crossover)} {slowness(crossover.resolved) or ''}".rstrip(),
         binding=_binding(crossover),
         volumes=tuple(_volumes(crossover)),
         notes=tuple(_notes(crossover)),
@@ -160,6 +161,8 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "reference_volume": crossover.reference_volume,
         "hybrid": None if mix is None else asdict(mix),
         "investment": None if investment is None else asdict(investment),
+        "hardware": hardware_document(crossover.resolved, crossover.reference_volume),
+        "too_slow": slow_document(crossover.resolved),
         "binding": text.binding,
         "rung": None if rate is None else rate.rung,
         "is_scaled": None if rate is None else rate.is_scaled,
@@ -310,7 +313,7 @@ def _listed(names: Sequence[str]) -> str:
 def _usd_per_full_mtok(crossover: Crossover) -> float:
     """A full replica's cost of a million tokens, without staff."""
     stairs, days = staircase(crossover.plan), crossover.plan.days_per_month
-    per_daily_token = stairs.usd_per_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
+    per_daily_token = stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
     return per_daily_token / days * 1e6
 
 
@@ -328,6 +331,8 @@ def _binding(crossover: Crossover) -> str:
         source = "as you measured"
     limit = "" if rate.binding is None else f", limited {_LIMITS[rate.binding]}"
     left = f"; within the latency limits, {share(plan.slo_derate)} of that is left" if plan.slo_derate < 1 else ""
+    if crossover.resolved.is_too_slow:
+        left = f"; one request at a time gives {share(plan.slo_derate)} of that"
     return f"{gives} ({source}){limit}{left}; {idle}."
 
 
@@ -364,6 +369,7 @@ def _break_evens(crossover: Crossover) -> tuple[BreakEven, ...]:
 
 def _notes(crossover: Crossover) -> Iterator[str]:
     found, at = crossover.resolved, tokens(crossover.reference_volume)
+    yield from machine_notes(found, crossover.reference_volume)
     yield from crossover.scenario.traffic.notes
     yield from _stated(crossover)
     if found.rate is not None:
@@ -378,10 +384,8 @@ def _notes(crossover: Crossover) -> Iterator[str]:
     if investment is not None:
         months = investment.payback_months
         payback = "never pays for itself" if months is None else f"is paid back after {months:.1f} months"
-        yield (
-            f"The purchase of {usd(investment.price_usd)} {payback} at {at} tokens a day; its net present value is "
-            f"{usd(investment.npv_usd)}."
-        )
+        what = purchase_of(found, crossover.reference_volume)
+        yield f"{what} {payback} at {at} tokens a day; its net present value is {usd(investment.npv_usd)}."
     others = ", ".join(api.name for api in crossover.plan.apis if not api.is_same_model)
     if others:
         yield f"{others} is another model: this is no comparison of like with like."
@@ -448,12 +452,13 @@ def _machines_table(others: Sequence[Crossover]) -> Table:
         [
             machine(each),
             figure(round(each.plan.tokens_per_second)),
-            usd(each.plan.gpu_usd_per_hour),
+            usd(each.plan.gpu_usd_per_hour if each.plan.owned is None else each.plan.owned.usd_per_gpu),
             "never" if each.first_crossing is None else f"{tokens(each.first_crossing)} a day",
         ]
         for each in others[:_MAX_MACHINES_SHOWN]
     ]
-    return Table("Other machines, next cheapest first", ["replica", "tokens/s", "a GPU-hour", "cheaper from"], rows)
+    price = "a GPU" if others and others[0].plan.owned is not None else "a GPU-hour"
+    return Table("Other machines, next cheapest first", ["replica", "tokens/s", price, "cheaper from"], rows)
 
 
 def _swings_table(crossover: Crossover) -> Table:

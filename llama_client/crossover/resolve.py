@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
+from llama_client.crossover.computers import is_on_desk, with_computer
 from llama_client.crossover.economics import CostInputs, Owned, line
 from llama_client.crossover.offers import Apart, Offers, is_sold, like_for_like, offers_of
 from llama_client.crossover.precisions import canonical, family
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
+from llama_client.crossover.throughput.engines import canonical_engine, usual_server
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
 from llama_client.crossover.throughput.replica import Replica, require_possible
@@ -30,6 +32,8 @@ class Resolved:
     gpu: Gpu | None  # None: not in the tables
     precision: str | None
     rate: Rate | None  # None: the rate is known from the user alone
+    engine: str | None  # None: it does not matter, as the rate is known from the user alone
+    is_too_slow: bool  # even a single request is not answered within the latency limits
     ended: tuple[ApiPrice, ...]
     unpriced: tuple[str, ...]
     apart: tuple[Apart, ...] = ()  # sold otherwise: of another precision, context or region
@@ -57,19 +61,21 @@ def resolve(
     log.add_rows(model, gpu)
     osl = max(1, round(tokens * output_share))
     isl = max(1, round(tokens) - osl)
-    precision, rate = _rate(host, model, gpu, isl=isl, osl=osl, measured=measured, log=log)
+    n_gpus = host.n_gpus or 1
+    precision, engine, rate = _rate(host, model, gpu, n_gpus, isl=isl, osl=osl, measured=measured, log=log)
     apis = _apis(scenario, model, tables, today, offers)
     if scenario.apis is None:
         apis = like_for_like(apis, precision=precision, tokens_per_request=tokens)
     tokens_per_second, counts_input = _full_rate(host, rate, log)
     owned = _owned(host.purchase, gpu, tables, log) if host.purchase else None
+    is_too_slow = host.slo_derate is None and rate is not None and rate.within_limits.output_tokens_per_s <= 0
     staff = "ops_usd_per_month_owned" if host.purchase else "ops_usd_per_month_rented"
     plan = CostInputs(
         tokens_per_second=tokens_per_second,
         counts_input=counts_input,
         slo_derate=_derate(host, rate, log),
         max_utilisation=log.figure("max_utilisation", host.max_utilisation),
-        n_gpus=host.n_gpus,
+        n_gpus=n_gpus,
         gpu_usd_per_hour=0.0 if owned else _rent(host, gpu, tables, log),
         spot_overhead=host.spot_overhead,
         owned=owned,
@@ -88,13 +94,16 @@ def resolve(
         tokens_per_request=tokens,
         apis=apis.current,
     )
+    if host.purchase:
+        plan = with_computer(plan, host.purchase, gpu, traffic.tokens_per_day, log)
     if host.escalated_share:
         plan = replace(plan, escalation=_escalation(plan, traffic.tokens_per_day))
     log.add_unusual(scenario)
-    return Resolved(plan, log.all(apis.current), model, gpu, precision, rate, apis.ended, apis.unpriced, apis.apart)
+    found = (model, gpu, precision, rate, engine, is_too_slow)
+    return Resolved(plan, log.all(apis.current), *found, apis.ended, apis.unpriced, apis.apart)
 
 
-def _has_own_rate(host: SelfHost) -> bool:
+def has_own_rate(host: SelfHost) -> bool:
     return host.tokens_per_second is not None or host.total_tokens_per_second is not None
 
 
@@ -103,7 +112,7 @@ def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
     try:
         return tables.model(name)
     except InvalidRequestError:
-        if not _has_own_rate(host):
+        if not has_own_rate(host):
             raise
         return None
 
@@ -112,15 +121,16 @@ def _rate(
     host: SelfHost,
     model: Architecture | None,
     gpu: Gpu | None,
+    n_gpus: int,
     *,
     isl: int,
     osl: int,
     measured: Sequence[MeasuredPoint],
     log: AssumptionLog,
-) -> tuple[str | None, Rate | None]:
-    """Precision and rate of one replica: measured, published or estimated; None where the tables do not suffice."""
-    if (model is None or gpu is None) and _has_own_rate(host):
-        return host.precision, None
+) -> tuple[str | None, str | None, Rate | None]:
+    """Precision, engine and rate of one replica: measured, published or estimated; None where the tables lack it."""
+    if (model is None or gpu is None) and has_own_rate(host):
+        return host.precision, host.engine, None
     if model is None or (gpu is None and host.gpu != CPU):
         field = "model" if model is None else "self_host.gpu"
         raise invalid(field, "is required where no tokens_per_second was measured")
@@ -132,14 +142,15 @@ def _rate(
     if gpu is None:
         points = _measured_on_cpu(model, given, measured)
         precisions = {point.precision for point in points}
-        return precisions.pop() if len(precisions) == 1 else None, measured_rate(points, isl, osl, **limits)
-    precision, engine = _served_as(host, given, model, gpu, measured)
+        only = precisions.pop() if len(precisions) == 1 else None
+        return only, host.engine, measured_rate(points, isl, osl, **limits)
+    precision, engine = served_as(host, given, model, gpu, n_gpus, measured)
     rate = None
     try:
         rate = replica_rate(
             model,
             gpu,
-            n_gpus=host.n_gpus,
+            n_gpus=n_gpus,
             precision=precision,
             engine=engine,
             measured=measured,
@@ -149,15 +160,15 @@ def _rate(
         )
     except InvalidRequestError:
         # A measured rate proves that it runs, whatever the estimate says.
-        if not _has_own_rate(host):
+        if not has_own_rate(host):
             raise
     own = host.tokens_per_second
     if host.total_tokens_per_second is not None:
         own = host.total_tokens_per_second * osl / (isl + osl)
     if own is not None:
-        replica = Replica(model, gpu, host.n_gpus, precision, engine)
+        replica = Replica(model, gpu, n_gpus, precision, engine)
         require_possible(own, replica, isl=isl, osl=osl, param="self_host.tokens_per_second")
-    return precision, rate
+    return precision, engine, rate
 
 
 def _measured_on_cpu(
@@ -178,15 +189,20 @@ def _measured_on_cpu(
     return points
 
 
-def _served_as(
-    host: SelfHost, precision: str | None, model: Architecture, gpu: Gpu, measured: Sequence[MeasuredPoint]
+def served_as(
+    host: SelfHost,
+    precision: str | None,
+    model: Architecture,
+    gpu: Gpu,
+    n_gpus: int,
+    measured: Sequence[MeasuredPoint],
 ) -> tuple[str, str]:
     """Precision and engine: as given, else those of the best own measurement on this machine, else the usual ones."""
     engine = host.engine
     own = [
         point
         for point in measured
-        if (point.model, point.gpu, point.n_gpus) == (model.name, gpu.name, host.n_gpus)
+        if (point.model, point.gpu, point.n_gpus) == (model.name, gpu.name, n_gpus)
         and precision in (None, point.precision)
         and engine in (None, point.engine)
         and is_usable(point, model, gpu)
@@ -197,7 +213,9 @@ def _served_as(
     if engine is None:
         is_desktop = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
         is_gguf = precision is not None and family(precision) == "gguf"
-        engine = "llama.cpp" if is_desktop or is_gguf else "trtllm"
+        engine = "llama.cpp" if is_desktop or is_gguf else usual_server(precision, gpu)
+    elif gpu.vendor == "amd" and canonical_engine(engine, param="self_host.engine") == "trtllm":
+        raise invalid("self_host.engine", f"TensorRT-LLM runs on GPUs of NVIDIA, and {gpu.title} is none; give 'vllm'")
     if precision is None:
         served = model.published_precision or ("fp8" if gpu.fp8_tflops else "bf16")
         precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served, param="published_precision")
@@ -243,22 +261,19 @@ def _full_rate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> tuple[f
 
 
 def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
-    """The share of the full rate that is left within the latency limits."""
+    """The share of the full rate that is left within the latency limits; of one request where that is too slow."""
     if host.slo_derate is not None or rate is None:
         return log.figure("slo_derate", host.slo_derate)
-    if rate.within_limits.output_tokens_per_s <= 0:
-        limit = host.tpot_limit_ms or float(default("tpot_limit_ms").value)
-        if rate.alone.tpot_ms > limit or rate.alone.ttft_ms is None:
-            field, takes = "self_host.tpot_limit_ms", f"{rate.alone.tpot_ms:.3g} ms a token"
-        else:
-            field, takes = "self_host.ttft_limit_s", f"{rate.alone.ttft_ms / 1e3:.3g} s to the first token"
-        raise invalid(field, f"even a single request takes {takes} on this machine; allow more, or give slo_derate")
-    share = min(1.0, rate.within_limits.output_tokens_per_s / rate.output_tokens_per_s)
+    held, source = rate.within_limits, f"the same curve at {rate.within_limits.batch} requests at once"
+    source = f"{source}, the most within both limits"
+    if held.output_tokens_per_s <= 0:
+        held, source = rate.alone, "one request at a time, as the machine is slower than the limits"
+    share = min(1.0, held.output_tokens_per_s / rate.output_tokens_per_s)
     return log.add(
         Assumption(
             name="slo_derate",
             value=share,
-            source=f"the same curve at {rate.within_limits.batch} requests at once, the most within both limits",
+            source=source,
             rung=rate.rung,
             low=max(0.05, share * 0.75),
             high=min(1.0, share * 1.25),
@@ -306,7 +321,9 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
         known = Assumption("usd_per_gpu", usd, "USD", quote.source, quote.as_of, unverified=quote.unverified)
         price = log.add(replace(known, low=usd * 0.7, high=usd * 1.3))
     else:
-        raise invalid("purchase.usd_per_gpu", "no price known for this machine; give its price")
+        what = "this machine" if gpu is None else f"a {gpu.title}"
+        raise invalid("purchase.usd_per_gpu", f"no price is known for {what}; give its price")
+    is_computer = gpu is not None and gpu.memory_kind == "unified"
     idle = _watts("idle_w", purchase.idle_w, "idle_share_of_tdp", gpu, log)
     load = _watts("load_w", purchase.load_w, "load_share_of_tdp", gpu, log)
     return Owned(
@@ -316,10 +333,12 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
         yearly_interest=log.figure("yearly_interest", purchase.yearly_interest),
         idle_w=min(idle, load),
         load_w=max(idle, load),
-        node_factor=log.figure("node_factor", purchase.node_factor),
-        pue=log.figure("pue", purchase.pue),
+        node_factor=log.figure(
+            "node_factor", purchase.node_factor, row="node_factor_of_computers" if is_computer else None
+        ),
+        pue=log.figure("pue", purchase.pue, row="pue_of_desks" if gpu is not None and is_on_desk(gpu) else None),
         usd_per_kwh=log.figure("usd_per_kwh", purchase.usd_per_kwh, unit="USD"),
-        colocation_usd_per_month=purchase.colocation_usd_per_month,
+        colocation_usd_per_month=purchase.colocation_usd_per_month or 0.0,
         support_share_per_year=purchase.support_share_per_year,
     )
 

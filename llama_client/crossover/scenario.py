@@ -236,7 +236,11 @@ class Purchase:
     """A machine that is bought: its price, its worth at the end, and its power.
 
     Attributes:
-        usd_per_gpu: With its part of chassis, network and rack; None: the price of the tables, where there is one.
+        usd_per_gpu: One GPU, or the whole computer where the chip is one (a Mac, a DGX Spark); None: the price of the
+            tables, where there is one.
+        computer_usd: What stands around its GPUs, without them: chassis, processors, memory, disks, network. 0: it is
+            there already, or in `usd_per_gpu`; None: the price of the tables, 0 where the GPU is not one of them.
+        gpus_per_computer: The GPUs that one computer has room for; None: of the computer that costs the fleet least.
         months: The period of depreciation; None: assumed.
         residual_share: The worth at its end, as a share of the price; None: assumed.
         yearly_interest: The interest rate of the capital; None: assumed.
@@ -245,11 +249,13 @@ class Purchase:
         node_factor: The node's power for each watt of its GPUs; None: assumed.
         pue: Power usage effectiveness: the building's power for each watt of the node; None: assumed.
         usd_per_kwh: The price of electricity; None: assumed.
-        colocation_usd_per_month: For each replica.
+        colocation_usd_per_month: For each replica; None: assumed by power for servers, 0 for workstations and the like.
         support_share_per_year: Support and spare parts, as a share of the price.
     """
 
     usd_per_gpu: Annotated[float | None, _number(above=0, up_to=1e9)] = None
+    computer_usd: Annotated[float | None, _number(at_least=0, up_to=1e9)] = None
+    gpus_per_computer: Annotated[int | None, whole(1, 1024)] = None
     months: Annotated[float | None, _number(above=0, up_to=600)] = None
     residual_share: Annotated[float | None, _number(at_least=0, up_to=1)] = None
     yearly_interest: Annotated[float | None, _number(at_least=0, up_to=10)] = None
@@ -258,7 +264,7 @@ class Purchase:
     node_factor: Annotated[float | None, _number(at_least=1, up_to=100)] = None
     pue: Annotated[float | None, _number(at_least=1, up_to=100)] = None
     usd_per_kwh: Annotated[float | None, _number(at_least=0, up_to=1e6)] = None
-    colocation_usd_per_month: Annotated[float, _number(at_least=0, up_to=1e12)] = 0.0
+    colocation_usd_per_month: Annotated[float | None, _number(at_least=0, up_to=1e12)] = None
     support_share_per_year: Annotated[float, _number(at_least=0, up_to=1e6)] = 0.0
 
     def __post_init__(self) -> None:
@@ -274,7 +280,8 @@ class SelfHost:
 
     Attributes:
         gpu: A GPU of the tables; None: a machine that they do not have, with its rate and price given.
-        n_gpus: GPUs of one replica.
+        n_gpus: GPUs of one replica; None: as many as it needs, which is the fewest that hold the model and keep the
+            latency limits, or twice as many where that is cheaper.
         precision: As in `fp8` or `Q4_K_M`; None: the widest common one that the GPU computes in.
         engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
         gpu_usd_per_hour: The rent of one GPU; None: the median of the quotes in the tables.
@@ -295,7 +302,7 @@ class SelfHost:
     """
 
     gpu: Annotated[str | None, _name] = None
-    n_gpus: Annotated[int, whole(1, 100_000)] = 1
+    n_gpus: Annotated[int | None, whole(1, 100_000)] = None
     precision: Annotated[str | None, _name] = None
     engine: Annotated[str | None, _name] = None
     gpu_usd_per_hour: Annotated[float | None, _number(above=0, up_to=1e6)] = None

@@ -20,7 +20,7 @@ _API_PRICES = (
     *("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok", "cache_write_usd_per_mtok"),
     "usd_per_request",
 )
-OF_PURCHASES = ("usd_per_gpu", "residual_share", "pue", "usd_per_kwh")
+OF_PURCHASES = ("usd_per_gpu", "computer_usd", "colocation_usd_per_kw", "residual_share", "pue", "usd_per_kwh")
 VARYING = (
     *("tokens_per_second", "slo_derate", "max_utilisation", "peak_to_mean"),
     *("gpu_usd_per_hour", "ops_usd_per_month", "spare", *OF_PURCHASES),

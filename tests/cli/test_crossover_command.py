@@ -79,7 +79,20 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
     [
         (("lama-3.3-70b",), "MODEL: 'lama-3.3-70b' is not in the tables; did you mean 'llama-3.3-70b'?"),
         (("llama-3.3-70b", "--gpu", "h100"), "--gpu: 'h100' is not in the tables; did you mean"),
-        (("llama-3.3-70b", "--gpu", "h100_sxm"), "so 4.0 GB are missing; would fit: 2 GPUs"),
+        (("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "1"), "so 4.0 GB are missing; would fit: 2 GPUs"),
+        (
+            ("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "6"),
+            "--gpus: the 64 attention heads of llama-3.3-70b cannot be split by 6; the nearest that can be: 4 or 8",
+        ),
+        (
+            (*PAIR, "--precision", "nvfp4", "--engine", "trtllm"),
+            "--precision: H100 SXM has no arithmetic of 4 bits, which trtllm needs for 'nvfp4'; give 'bf16' or 'fp8'",
+        ),
+        ((*PAIR, "--computer-usd", "5000"), "--computer-usd: goes with --buy"),
+        ((*PAIR, "--buy", "0", "--computer-usd", "-5"), "--computer-usd: must be a number of at least 0, got -5"),
+        ((*PAIR, "--buy", "0", "--gpus-per-computer", "0"), "--gpus-per-computer: must be a whole number from 1 to"),
+        (("llama-3.3-70b", "--buy", "2000"), "--buy: a price needs --gpu, whose price it is; 0 takes the known ones"),
+        (("llama-3.1-8b", "--gpu", "m1_max", "--buy", "0"), "--buy: no price is known for a M1 Max; give its price"),
         ((*PAIR, "--gpu-usd-per-hour", "-2"), "--gpu-usd-per-hour: must be a number above 0, got -2"),
         ((*PAIR, "--api-input", "-0.1", "--api-output", "1"), "--api-input: must be a number of at least 0, got -0.1"),
         ((*PAIR, "--api-input", "1"), "--api-output: is required beside the other price"),
@@ -96,8 +109,6 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         ((*PAIR, "--seed", "-1"), "--seed: must be a whole number from 0 to"),
         (("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "2000"), "--gpus: must be from 1 to 1024, got 2000"),
         ((*PAIR, "--api", "foo"), "--api: 'foo' is not in the tables"),
-        ((*PAIR, "--ttft-limit-s", "1e-9"), "--ttft-limit-s: even a single request takes"),
-        ((*PAIR, "--tpot-limit-ms", "1e-9"), "allow more, or give --slo-derate"),
         ((*PAIR, "--tokens-per-request", "1e9"), "--tokens-per-request: "),
         ((*PAIR, "--ops-usd-per-month", "1e308"), "--ops-usd-per-month: must be a number up to 1e+12"),
         (("llama-3.3-70b", "--gpu", ""), "--gpu: must not be empty"),
@@ -123,9 +134,49 @@ def test_wrong_use_names_the_option_and_what_would_be_right(arguments: tuple[str
 
 def test_a_purchase_tells_when_it_has_paid_for_itself() -> None:
     found = document(*PAIR, *PRICED, "--buy", "0", "--volume", "2G", "--peak-to-mean", "1.3")
-    assert found["investment"]["price_usd"] == 30_000 * 2 * found["replicas"]
+    servers = -(-2 * found["replicas"] // 8)
+    assert found["hardware"]["words"] == f"{8 * servers} GPUs in {servers} servers of 8".replace(
+        "1 servers", "1 server"
+    )
+    assert found["investment"]["price_usd"] == servers * (8 * 30_000 + 70_000)
     assert found["investment"]["payback_months"] > 0
     assert found["investment"]["cash_usd"][0] == -found["investment"]["price_usd"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("llama-3.3-70b", "--gpu", "h100_sxm"), ("of 2 x H100 SXM, fp8",)),
+        (
+            ("llama-3.3-70b", "--gpu", "h100_sxm", "--precision", "nvfp4"),
+            ("A H100 SXM has no arithmetic for nvfp4: vLLM keeps the weights in it and computes in 16 bits.",),
+        ),
+        (
+            ("llama-3.3-70b", "--gpu", "m3_ultra", "--buy", "0"),
+            (
+                "The machine is slower than asked: answers would come at 14 tokens a second instead of 20 and begin",
+                "after 16 s instead of 2 s; the cost is that at its own speed.",
+                "Why ",
+                "The purchase of $",
+            ),
+        ),
+        (
+            ("llama-3.1-8b", "--gpu", "rtx_4090", "--buy", "2000", "--volume", "2G", "--gpus-per-computer", "8"),
+            ("The purchase of $38,000 (9 GPUs in 2 workstations of 8)",),
+        ),
+        (
+            ("llama-3.1-8b", "--gpu", "rtx_4090", "--buy", "2000", "--volume", "2G", "--computer-usd", "0"),
+            ("The purchase of $18,000 (9 GPUs in ",),
+        ),
+        (("llama-3.1-8b", "--buy", "0", "--volume", "1G"), ("Other machines, next cheapest first", "a GPU ")),
+    ],
+    ids=["gpu alone", "four bits on Hopper", "a bought Mac", "computers around", "none around", "any machine"],
+)
+def test_a_machine_that_exists_is_answered_plainly(arguments: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    done = run("crossover", *arguments, "--draws", "0", env={"COLUMNS": "400"})
+    assert (done.code, done.err) == (0, "")
+    for each in wanted:
+        assert each in done.out
 
 
 def test_pictures_and_the_page_are_written_whole(clean_home: Path) -> None:

@@ -250,10 +250,10 @@ def test_the_document_is_json_and_says_where_it_is_from_and_how_old() -> None:
     assert by_what["rtx_4090"] | {"source": ""} == {
         "what": "rtx_4090",
         "source": "",
-        "checked_on": "2026-11-23",
-        "age_days": 8,
+        "checked_on": "2026-11-30",
+        "age_days": 1,
         "freshness": "fresh",
-        "unverified": "from memory, not looked up again",
+        "unverified": None,
     }
 
 

@@ -177,9 +177,9 @@ def test_what_is_wrong_is_named_with_what_would_be_right(changed: dict[str, obje
 @pytest.mark.parametrize(
     ("model", "gpu", "n_gpus", "precision", "missing", "fits"),
     [
-        ("llama-3.1-70b", "h100_sxm", 1, "fp8", "4.0 GB are missing", "2 GPUs or nvfp4 on what there is"),
-        ("llama-3.1-70b", "h100_sxm", 1, "bf16", "72.8 GB are missing", "3 GPUs or nvfp4 on what there is"),
-        ("llama-3.1-405b", "l4", 1, "fp8", "GB are missing", "would fit: 23 GPUs"),
+        ("llama-3.1-70b", "h100_sxm", 1, "fp8", "4.0 GB are missing", "2 GPUs or int4 on what there is"),
+        ("llama-3.1-70b", "h100_sxm", 1, "bf16", "72.8 GB are missing", "4 GPUs or int4 on what there is"),
+        ("llama-3.1-405b", "l4", 1, "fp8", "GB are missing", "would fit: 32 GPUs"),
     ],
 )
 def test_a_model_that_does_not_fit_is_told_by_how_much_and_what_would(
@@ -195,9 +195,9 @@ def test_a_model_that_does_not_fit_is_told_by_how_much_and_what_would(
 
 def test_what_it_says_would_fit_does() -> None:
     assert max_throughput("llama-3.1-70b", "h100_sxm", n_gpus=2, isl=1000, osl=1000) > 0
-    assert max_throughput("llama-3.1-70b", "h100_sxm", precision="nvfp4", isl=1000, osl=1000) > 0
-    assert max_throughput("llama-3.1-70b", "h100_sxm", n_gpus=3, precision="bf16", isl=1000, osl=1000) > 0
-    assert max_throughput("llama-3.1-405b", "l4", n_gpus=23, isl=1000, osl=1000) > 0
+    assert max_throughput("llama-3.1-70b", "h100_sxm", precision="int4", isl=1000, osl=1000) > 0
+    assert max_throughput("llama-3.1-70b", "h100_sxm", n_gpus=4, precision="bf16", isl=1000, osl=1000) > 0
+    assert max_throughput("llama-3.1-405b", "l4", n_gpus=32, isl=1000, osl=1000) > 0
 
 
 def test_a_rate_above_the_ceiling_is_refused_with_the_ceiling() -> None:

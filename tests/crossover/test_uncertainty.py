@@ -79,14 +79,20 @@ def test_a_draw_of_a_purchase_costs_what_the_model_says_too() -> None:
     from llama_client.crossover.draws import draw
     from llama_client.crossover.economics import staircase
 
-    plan = asked(
-        price(0.88), purchase=Purchase(usd_per_gpu=30_000, idle_w=80, load_w=400), n_gpus=2, tokens_per_second=4205
-    ).plan
+    purchase = Purchase(usd_per_gpu=30_000, idle_w=80, load_w=400, computer_usd=50_000, gpus_per_computer=8)
+    plan = asked(price(0.88), purchase=purchase, n_gpus=2, tokens_per_second=4205).plan
     assert plan.owned is not None
-    for name, value in (("usd_per_gpu", 21_000.0), ("residual_share", 0.1), ("pue", 1.1), ("usd_per_kwh", 0.3)):
+    assert staircase(plan).usd_per_block > 0
+    owned = replace(plan.owned, kw_per_gpu=1.0, colocation_usd_per_kw=200)
+    plan = replace(plan, owned=owned)
+    values: dict[str, Any] = {
+        **{"usd_per_gpu": 21_000.0, "residual_share": 0.1, "pue": 1.1, "usd_per_kwh": 0.3},
+        **{"computer_usd": 90_000.0, "colocation_usd_per_kw": 120.0},
+    }
+    for name, value in values.items():
         fixed = Assumption(name, value, low=value * (1 - 1e-12), high=value, spread="quotes", quotes=(value,))
         drawn = draw(plan, [fixed], draws=2, seed=0).band([1e8, 7e9])
-        stairs = staircase(replace(plan, owned=replace(plan.owned, **{name: value})))
+        stairs = staircase(replace(plan, owned=replace(owned, **{name: value})))
         assert drawn.low_usd_per_month == pytest.approx([stairs.usd(volume) for volume in (1e8, 7e9)])
 
 

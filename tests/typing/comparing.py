@@ -194,6 +194,8 @@ def of_measured_point(it: MeasuredPoint) -> None:
 
 def of_purchase(it: Purchase) -> None:
     assert_type(it.usd_per_gpu, float | None)
+    assert_type(it.computer_usd, float | None)
+    assert_type(it.gpus_per_computer, int | None)
     assert_type(it.months, float | None)
     assert_type(it.residual_share, float | None)
     assert_type(it.yearly_interest, float | None)
@@ -202,7 +204,7 @@ def of_purchase(it: Purchase) -> None:
     assert_type(it.node_factor, float | None)
     assert_type(it.pue, float | None)
     assert_type(it.usd_per_kwh, float | None)
-    assert_type(it.colocation_usd_per_month, float)
+    assert_type(it.colocation_usd_per_month, float | None)
     assert_type(it.support_share_per_year, float)
 
 
@@ -216,7 +218,7 @@ def of_scenario(it: Scenario) -> None:
 
 def of_self_host(it: SelfHost) -> None:
     assert_type(it.gpu, str | None)
-    assert_type(it.n_gpus, int)
+    assert_type(it.n_gpus, int | None)
     assert_type(it.precision, str | None)
     assert_type(it.engine, str | None)
     assert_type(it.gpu_usd_per_hour, float | None)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from llama_client.crossover.fitting.machines import Machine, MachineGpu
 from llama_client.crossover.fitting.memory import Engine, Need, engine_of, need, require_positive, value_bytes_of_cache
-from llama_client.crossover.precisions import canonical, embedding_parameters, gguf_names, weight_bytes
+from llama_client.crossover.parallelism import degrees
+from llama_client.crossover.precisions import canonical, embedding_parameters, family, gguf_names, weight_bytes
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture
 
@@ -84,7 +85,7 @@ def shortage(load: PlacementRequest, machine: Machine) -> tuple[Need, int | None
         return needed, None if ram is None or load.is_served else max(needed.total_bytes - ram, 0)
     if load.is_served:
         memory = min(gpu.usable_bytes for gpu in machine.gpus)
-        count = max(_parallel(load.model, count))
+        count = max(degrees(load.model, "server", count))
         needed = load.need(count, memory)
         return needed, max(needed.total_bytes - memory * count, 0)
     needed = load.need(count)
@@ -98,7 +99,7 @@ def _sharded(load: PlacementRequest, machine: Machine) -> Placement | None:
     if not can_serve(machine):
         return None
     memory = min(gpu.usable_bytes for gpu in machine.gpus)
-    for count in _parallel(load.model, len(machine.gpus)):
+    for count in degrees(load.model, "server", len(machine.gpus)):
         needed = load.need(count, memory)
         if needed.total_bytes <= memory * count:
             return _on_gpus(load, needed, count)
@@ -112,11 +113,6 @@ def _on_gpus(load: PlacementRequest, needed: Need, gpus: int) -> Placement:
 def can_serve(machine: Machine) -> bool:
     """Whether vLLM, TensorRT-LLM or SGLang run there: on GPUs of NVIDIA or AMD."""
     return bool(machine.gpus) and all(gpu.vendor in ("nvidia", "amd") for gpu in machine.gpus)
-
-
-def _parallel(model: Architecture, gpus: int) -> list[int]:
-    """The numbers of GPUs that tensor parallelism can use: those that divide the heads."""
-    return [count for count in range(1, min(gpus, model.heads) + 1) if model.heads % count == 0]
 
 
 def _layers_on(load: PlacementRequest, needed: Need, gpus: tuple[MachineGpu, ...] | list[MachineGpu]) -> int:
@@ -285,6 +281,10 @@ def _check(load: PlacementRequest, machine: Machine) -> None:
             f"{load.precision!r} is run by vLLM, TensorRT-LLM and SGLang, on GPUs of NVIDIA or AMD, and "
             f"{machine.name} has none; give one of GGUF, such as 'Q8_0' or 'F16'",
         )
+    lacks_fp4 = any(gpu.vendor == "amd" and gpu.has_fp4 is False for gpu in machine.gpus)
+    if family(load.precision) == "fp4" and lacks_fp4:
+        lacks = f"{machine.name} has no arithmetic of 4 bits, and no engine unpacks {load.precision!r} on GPUs of AMD"
+        raise invalid("precision", f"{lacks}; give 'fp8' or 'bf16', or one of GGUF, such as 'Q4_K_M'")
     value_bytes_of_cache(load.cache_precision, load.precision)
 
 

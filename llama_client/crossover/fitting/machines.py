@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llama_client.config.crossover_tables import MemoryKind
-from llama_client.crossover.fitting.memory import MAX_GPUS, require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.fitting.memory import require_positive, system_reserve_bytes, wired_limit_bytes
+from llama_client.crossover.parallelism import MAX_GPUS
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Tables
 from llama_client.errors import InvalidRequestError

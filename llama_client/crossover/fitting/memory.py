@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from llama_client.crossover.parallelism import kv_copies
 from llama_client.crossover.precisions import cached_value_bytes, embedding_parameters, family, weight_bytes
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, unknown
@@ -13,7 +14,7 @@ from llama_client.crossover.tables import Architecture, unknown
 Engine = Literal["llama.cpp", "server"]
 """`server`: vLLM, TensorRT-LLM and SGLang, which set memory aside in the same way."""
 
-GIB, MAX_GPUS = 2**30, 1024
+GIB = 2**30
 # llama.cpp's `-ub`: so many tokens of a prompt go through the model at once. Its default.
 BATCH_TOKENS = 512
 # Of 32 values with one or two 16-bit scales (ggml-common.h: block_q8_0, block_q5_1, ...).
@@ -73,8 +74,7 @@ def need(
     if engine_of(precision) == "llama.cpp":
         compute = llama_cpp_compute_bytes(model, context_tokens)
         return Need(weights, cache_bytes, compute * gpus, _LLAMA_CPP_RUNTIME_BYTES * gpus)
-    # With fewer than one KV head per GPU, tensor parallelism keeps copies.
-    copies = max(1.0, gpus / model.kv_heads)
+    copies = kv_copies(model, "server", gpus)
     spared = 0 if gpu_memory_bytes is None else round(gpu_memory_bytes * (1 - SERVER_SHARE))
     return Need(weights, math.ceil(cache_bytes * copies), 0, (spared + SERVER_RESERVE_BYTES) * gpus)
 

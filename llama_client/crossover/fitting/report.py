@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llama_client.crossover.assumptions import STALE_AFTER_DAYS
 from llama_client.crossover.fitting.fit import Fit
 from llama_client.crossover.fitting.memory import GIB, TrainingNeed
+from llama_client.crossover.precisions import family
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 
 _REPOSITORY = "meta-llama/llama-models: models"
@@ -85,6 +86,12 @@ class Source:
 
 
 def verdict(fit: Fit) -> str:
+    lacks_fp4 = family(fit.answer.precision) == "fp4" and any(gpu.has_fp4 is False for gpu in fit.machine.gpus)
+    unpacked = " The GPU has no arithmetic of 4 bits: vLLM and SGLang unpack the weights, and compute in 16 bits."
+    return f"{_verdict(fit)}{unpacked if lacks_fp4 else ''}"
+
+
+def _verdict(fit: Fit) -> str:
     question = f"{fit.model.name} on {fit.machine.name}?"
     answer = fit.answer
     length = f"{fit.context_tokens:,} tokens"

@@ -39,6 +39,51 @@ def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
     return "bf16" if is_gguf else name
 
 
+# The engines that keep weights of 8 or 4 bits on GPUs of NVIDIA without arithmetic of that width, and compute in 16
+# (weight-only, by Marlin's kernels): docs.vllm.ai/en/v0.32.0/features/quantization/llm_compressor/fp8 and
+# vllm-project/vllm PR 49376 (2026-07); sgl-project/sglang PR 19652. TensorRT-LLM computes FP8 on Ada and later, FP4 on
+# Blackwell and later alone (nvidia.github.io/Model-Optimizer/guides/0_support_matrix.html). Checked on 2026-11-30.
+_WEIGHT_ONLY_ENGINES = ("vllm", "sglang")
+_BITS = {"fp8": "8", "fp4": "4"}
+
+
+def is_native(precision: str, gpu: Gpu) -> bool:
+    """Whether a GPU has arithmetic for a canonical precision; True where its FLOPS are unknown altogether."""
+    if gpu.bf16_tflops is None:
+        return True
+    known = {"fp8": gpu.fp8_tflops, "fp4": gpu.fp4_tflops}
+    return known.get(family(precision), gpu.bf16_tflops) is not None
+
+
+def is_weight_only(precision: str, engine: str, gpu: Gpu) -> bool:
+    """Whether an engine keeps the weights in a precision and computes in 16 bits, as the GPU lacks its arithmetic."""
+    return not is_native(precision, gpu) and engine in _WEIGHT_ONLY_ENGINES and gpu.vendor == "nvidia"
+
+
+def runs(precision: str, engine: str, gpu: Gpu) -> bool:
+    """Whether an engine runs a canonical precision on a GPU; llama.cpp unpacks all that it knows."""
+    return engine == "llama.cpp" or is_native(precision, gpu) or is_weight_only(precision, engine, gpu)
+
+
+def usual_server(precision: str | None, gpu: Gpu) -> str:
+    """The server for a GPU where none is asked for: TensorRT-LLM where it runs, else vLLM."""
+    is_for_nvidia = gpu.vendor == "nvidia" and (precision is None or is_native(precision, gpu))
+    return "trtllm" if is_for_nvidia else "vllm"
+
+
+def require_native(precision: str, engine: str, gpu: Gpu) -> None:
+    """Refuses a precision that an engine does not run on a GPU, with what it has instead."""
+    if runs(precision, engine, gpu):
+        return
+    has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), "int4"]
+    others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * (gpu.vendor == "nvidia")
+    raise invalid(
+        "precision",
+        f"{gpu.title} has no arithmetic of {_BITS[family(precision)]} bits, which {engine} needs for {precision!r}; "
+        f"give {' or '.join(map(repr, has))}{others}",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Constants:
     """What a tuned server reaches of a data sheet. None belongs to one GPU or model."""

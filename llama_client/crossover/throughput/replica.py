@@ -8,12 +8,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from llama_client.crossover.fitting.memory import MAX_GPUS
+from llama_client.crossover.parallelism import MAX_GPUS, at_least, kv_copies, require_degree
 from llama_client.crossover.precisions import cached_value_bytes, family, weight_bytes
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu
 from llama_client.crossover.throughput import llama_cpp
-from llama_client.crossover.throughput.engines import Constants, canonical_engine, fitted, precision_for
+from llama_client.crossover.throughput.engines import (
+    Constants,
+    canonical_engine,
+    fitted,
+    precision_for,
+    require_native,
+    runs,
+)
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
@@ -88,15 +95,23 @@ class Replica:
         native = {"fp8": self.gpu.fp8_tflops, "fp4": self.gpu.fp4_tflops}.get(family(self.precision), 0.0)
         return 2.0 if native is None else cached_value_bytes(self.precision)
 
+    @cached_property
+    def kv_bytes_per_token(self) -> float:
+        """Bytes of one token in the KV cache over all GPUs, copies included."""
+        copies = kv_copies(self.model, self.engine, self.n_gpus)
+        return self.model.kv_bytes_per_token(self.kv_value_bytes) * copies
+
     def room_for(self, isl: int, osl: int) -> float:
         """How many requests' caches the memory holds on average; below 1: not even one."""
         room = usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
         # A request in flight holds half of its answer on average, and needs some room to grow.
-        each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
+        each = self.kv_bytes_per_token * (isl + 0.75 * osl)
         return min(LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH, room / each)
 
     def largest_batch(self, isl: int, osl: int) -> int:
         require_lengths(self.model, isl, osl)
+        require_degree(self.model, self.engine, self.n_gpus)
+        require_native(self.precision, self.engine, self.gpu)
         _require_room(self, isl + osl)
         return math.floor(self.room_for(isl, osl))
 
@@ -182,7 +197,7 @@ class Replica:
                 raise invalid("batch", f"{known}; give 1, or a row of your own with bf16_tflops")
             prompts = batch if own_prompt else batch - 1
             return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
-        kv_bytes = self.kv_value_bytes
+        kv_bytes = self.kv_value_bytes * kv_copies(self.model, self.engine, self.n_gpus)
         work = work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
@@ -216,7 +231,7 @@ _MOST_GPUS_OFFERED = 64
 
 def _require_room(replica: Replica, tokens: int) -> None:
     model, n_gpus, precision, engine = replica.model, replica.n_gpus, replica.precision, replica.engine
-    cache = model.kv_bytes_per_token(replica.kv_value_bytes) * tokens
+    cache = replica.kv_bytes_per_token * tokens
     usable = usable_bytes(replica.gpu, engine)
     weights = weight_bytes(model, precision)
     missing = weights + cache - usable * n_gpus
@@ -224,9 +239,12 @@ def _require_room(replica: Replica, tokens: int) -> None:
         return
     offers = []
     more = math.ceil((weights + cache) / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
-    if n_gpus < more <= _MOST_GPUS_OFFERED:
-        offers.append(f"{more} GPUs")
+    enough = at_least(model, engine, max(more, n_gpus + 1))
+    if enough is not None and enough <= _MOST_GPUS_OFFERED:
+        offers.append(f"{enough} GPUs")
     for narrower in _NARROWER["llama.cpp" if replica.is_llama_cpp else "server"]:
+        if not runs(narrower, engine, replica.gpu):
+            continue
         least = weight_bytes(model, narrower) + model.kv_bytes_per_token(cached_value_bytes(narrower)) * tokens
         if least <= usable * n_gpus:
             offers.append(f"{narrower} on what there is")
