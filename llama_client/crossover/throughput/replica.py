@@ -17,6 +17,7 @@ from llama_client.crossover.throughput.engines import Constants, canonical_engin
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
+    copied_bytes,
     hardware,
     read_weight_bytes,
     require_lengths,
@@ -34,6 +35,8 @@ MAX_BATCH = 4096
 LLAMA_CPP_MAX_BATCH = 32
 # If a batch twice as large would give this much more, memory is what limits the rate.
 _WORTH_MORE_MEMORY = 1.2
+# Copies that would take more of the memory which the weights leave are not made: a judgement.
+_MOST_COPIES = 0.75
 # Steps of the search for the largest batch: to a millionth of a request.
 _HALVINGS = 32
 
@@ -90,10 +93,31 @@ class Replica:
 
     def room_for(self, isl: int, osl: int) -> float:
         """How many requests' caches the memory holds on average; below 1: not even one."""
-        room = usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
-        # A request in flight holds half of its answer on average, and needs some room to grow.
+        copies = (self.groups - 1) * copied_bytes(self.model, self.precision)
+        # A request in flight holds half of its answer on average, and needs some room to grow. Layers that look back a
+        # window alone keep what is before it too: so these engines come.
         each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
-        return min(LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH, room / each)
+        return min(self.max_batch, (self._free_bytes - copies) / each)
+
+    @property
+    def max_batch(self) -> int:
+        return LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH * self.groups
+
+    @cached_property
+    def groups(self) -> int:
+        """How many GPUs answer requests of their own, with copies of all but the experts; 1: they share each request.
+
+        TensorRT-LLM's published rates of mixtures are of such servers (attention data parallelism).
+        """
+        if self.model.moe is None or self.is_llama_cpp:
+            return 1
+        copies = (self.n_gpus - 1) * copied_bytes(self.model, self.precision)
+        return self.n_gpus if copies <= _MOST_COPIES * self._free_bytes else 1
+
+    @cached_property
+    def _free_bytes(self) -> float:
+        """What the weights leave for caches."""
+        return usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
 
     def largest_batch(self, isl: int, osl: int) -> int:
         require_lengths(self.model, isl, osl)
@@ -163,7 +187,7 @@ class Replica:
             return "bandwidth"
         step = self._step(batch, isl, osl, served=served, own_prompt=True)
         twice = self._step(2 * batch, isl, osl, served=served, own_prompt=True)
-        if batch < MAX_BATCH and 2 * step.total_ms / twice.total_ms >= _WORTH_MORE_MEMORY:
+        if batch < self.max_batch and 2 * step.total_ms / twice.total_ms >= _WORTH_MORE_MEMORY:
             return "memory"
         return "bandwidth" if step.read_ms > step.decode_ms + step.prefill_ms else "compute"
 
@@ -172,8 +196,7 @@ class Replica:
         if self.is_llama_cpp and batch == 1:
             alone = llama_cpp.tpot_ms(self.model, self.gpu, self.precision, context_tokens=isl + osl / 2)
             return alone + self._prompt_ms(isl) / osl if own_prompt else alone
-        step_ms = self._step(batch, isl, osl, served=served, own_prompt=own_prompt).total_ms
-        return step_ms if self.model.moe is None or self.is_llama_cpp else step_ms / self._constants.moe_factor
+        return self._step(batch, isl, osl, served=served, own_prompt=own_prompt).total_ms
 
     def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
         if self.is_llama_cpp:
@@ -183,7 +206,17 @@ class Replica:
             prompts = batch if own_prompt else batch - 1
             return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
         kv_bytes = self.kv_value_bytes
-        work = work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
+        work = work_of(
+            self.model,
+            self.precision,
+            kv_bytes,
+            self.n_gpus,
+            batch,
+            isl,
+            osl,
+            own_prompt=own_prompt,
+            groups=self.groups,
+        )
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:
