@@ -90,7 +90,9 @@ def test_published_maximums_that_nothing_was_fitted_on_are_met(
 
 def test_mixtures_of_experts_are_met_within_15_percent() -> None:
     every = list(maximums(lambda row: row["model"].startswith("llama-4")))
-    short = list(maximums(lambda row: row["model"].startswith("llama-4") and row["engine"].startswith("TensorRT-LLM 1")))
+    short = list(
+        maximums(lambda row: row["model"].startswith("llama-4") and row["engine"].startswith("TensorRT-LLM 1"))
+    )
     assert (len(every), len(short)) == (64, 53)
     assert mean(map(abs, every)) <= 0.135
     assert abs(mean(every)) <= 0.03

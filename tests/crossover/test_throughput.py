@@ -14,7 +14,7 @@ from llama_client.crossover import Architecture, Tables, decode_tpot_ms, max_thr
 from llama_client.crossover.precisions import weight_bytes
 from llama_client.crossover.throughput.rates import replica_rate
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
-from llama_client.crossover.throughput.work import copied_bytes, read_weight_bytes, usable_bytes
+from llama_client.crossover.throughput.work import copies_bytes, read_weight_bytes, usable_bytes
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()
@@ -116,22 +116,20 @@ def test_copies_take_room_from_caches() -> None:
     # Attention, the shared expert and what of the layers is dense: on seven GPUs again, of 12 GB.
     eight = Replica(TABLES.model("llama-4-maverick"), TABLES.gpu("h100_sxm"), 8)
     each = eight.model.kv_bytes_per_token(1) * 1750
-    taken = 7 * copied_bytes(eight.model, "fp8")
+    taken = copies_bytes(eight.model, "fp8", 8)
     assert taken == pytest.approx(85e9, rel=0.03)
     alone = (usable_bytes(eight.gpu, "trtllm") * 8 - weight_bytes(eight.model, "fp8") - taken) / each
     assert eight.largest_batch(1000, 1000) == int(alone)
 
 
 def test_layers_that_look_back_a_window_read_less_of_a_long_context() -> None:
-    whole = replace(
-        TABLES.model("llama-4-scout"), attention_chunk_tokens=None, global_attention_every_n_layers=None
-    )
+    whole = replace(TABLES.model("llama-4-scout"), attention_chunk_tokens=None, global_attention_every_n_layers=None)
     windowed = replace(whole, attention_chunk_tokens=128, global_attention_every_n_layers=2)
 
     def tpot_ms(model: Architecture, isl: int) -> float:
-        return Replica(model, TABLES.gpu("h200_sxm"), 2).tpot_ms(16, isl, 500)
+        return Replica(model, TABLES.gpu("h200_sxm"), 2).tpot_ms(8, isl, 500)
 
-    assert tpot_ms(windowed, 32_000) < 0.8 * tpot_ms(whole, 32_000)
+    assert tpot_ms(windowed, 100_000) < 0.75 * tpot_ms(whole, 100_000)
     assert tpot_ms(windowed, 100) > 0.97 * tpot_ms(whole, 100)
 
 
@@ -139,7 +137,7 @@ def test_layers_that_look_back_a_window_read_less_of_a_long_context() -> None:
     ("changed", "slower"),
     [
         pytest.param({"experts_per_token": 4}, True, id="more experts for each token"),
-        pytest.param({"experts": 32}, True, id="more experts to read"),
+        pytest.param({"experts": 64}, True, id="more experts to read"),
         pytest.param({"shared_experts": 1}, False, id="as it is"),
     ],
 )
@@ -147,13 +145,20 @@ def test_a_mixture_slows_with_the_experts_that_it_needs(changed: dict[str, int],
     scout = TABLES.model("llama-4-scout")
     assert scout.moe is not None
     moe = replace(scout.moe, **changed)
-    more = (moe.experts_per_token - 1) * scout.layers * 3 * scout.hidden * moe.expert_ffn
-    other = replace(scout, moe=moe, active_parameters=scout.parameters_per_token + more)
+    one = scout.layers * 3 * scout.hidden * moe.expert_ffn
+    other = replace(
+        scout,
+        moe=moe,
+        parameters=scout.parameters + (moe.experts - scout.moe.experts) * one,
+        published_parameters=None,
+        active_parameters=scout.parameters_per_token + (moe.experts_per_token - 1) * one,
+    )
 
     def tpot_ms(model: Architecture) -> float:
         return Replica(model, TABLES.gpu("b200_sxm"), 8, "nvfp4").tpot_ms(64, 1000, 1000)
 
-    assert (tpot_ms(other) > tpot_ms(scout)) is slower
+    # A vision tower is not read.
+    assert (tpot_ms(other) > 1.01 * tpot_ms(scout)) is slower
 
 
 def test_another_engine_of_the_same_kind_is_met() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Annotated, Literal, TypeVar
 
@@ -224,14 +224,16 @@ def known(point: MeasuredPoint) -> KnownPoint:
     return KnownPoint("measured", isl, osl, batch, rate, source, day, tpot_ms=tpot, ttft_ms=ttft)
 
 
-def published_points(replica: Replica) -> Iterator[KnownPoint]:
+@lru_cache(maxsize=64)
+def published_points(replica: Replica) -> tuple[KnownPoint, ...]:
     """The published points of a replica's configuration that fit it and did not take prompts from a cache."""
-    for point in bundled_points():
-        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
-        if same and point.gpu.name == replica.gpu.name and same_shape(point.model, replica.model):
-            found = published(point, replica)
-            if found is not None:
-                yield found
+    found = (published(point, replica) for point in bundled_points() if _is_like(point, replica))
+    return tuple(point for point in found if point is not None)
+
+
+def _is_like(point: PublishedPoint, replica: Replica) -> bool:
+    same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
+    return same and point.gpu.name == replica.gpu.name and same_shape(point.model, replica.model)
 
 
 def published(point: PublishedPoint, replica: Replica) -> KnownPoint | None:

@@ -17,7 +17,7 @@ from llama_client.crossover.throughput.engines import Constants, canonical_engin
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
-    copied_bytes,
+    copies_bytes,
     hardware,
     read_weight_bytes,
     require_lengths,
@@ -93,7 +93,7 @@ class Replica:
 
     def room_for(self, isl: int, osl: int) -> float:
         """How many requests' caches the memory holds on average; below 1: not even one."""
-        copies = (self.groups - 1) * copied_bytes(self.model, self.precision)
+        copies = copies_bytes(self.model, self.precision, self.groups)
         # A request in flight holds half of its answer on average, and needs some room to grow. Layers that look back a
         # window alone keep what is before it too: so these engines come.
         each = self.model.kv_bytes_per_token(self.kv_value_bytes) * (isl + 0.75 * osl)
@@ -111,7 +111,7 @@ class Replica:
         """
         if self.model.moe is None or self.is_llama_cpp:
             return 1
-        copies = (self.n_gpus - 1) * copied_bytes(self.model, self.precision)
+        copies = copies_bytes(self.model, self.precision, self.n_gpus)
         return self.n_gpus if copies <= _MOST_COPIES * self._free_bytes else 1
 
     @cached_property

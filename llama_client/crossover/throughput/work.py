@@ -96,7 +96,7 @@ def work_of(
     routed = 2.0 * routed_parameters(model)
     return Work(
         batch,
-        read_weight_bytes(model, precision, batch) + (groups - 1) * copied_bytes(model, precision),
+        read_weight_bytes(model, precision, batch) + copies_bytes(model, precision, groups),
         batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
         prompts * prefill_flops(model, isl),
@@ -112,7 +112,7 @@ def work_of(
 
 def seen_tokens(model: Architecture, tokens: float) -> float:
     """How many of the tokens before it a token attends to, on average over the layers: some look back a window."""
-    return cached_tokens(model, tokens, chunked_attention=model.attention_chunk_tokens is not None)
+    return tokens if model.attention_chunk_tokens is None else cached_tokens(model, tokens, chunked_attention=True)
 
 
 def expert_layers(model: Architecture) -> int:
@@ -126,13 +126,13 @@ def routed_parameters(model: Architecture) -> int:
     return expert_layers(model) * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
 
 
-def copied_bytes(model: Architecture, precision: str) -> float:
-    """What a GPU with requests of its own has a copy of: the layers without their routed experts."""
-    experts = 0
-    if model.moe is not None:
-        experts = expert_layers(model) * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
+def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
+    """What copies take where each GPU has requests of its own: the layers without their routed experts."""
+    if model.moe is None or groups == 1:
+        return 0.0
+    experts = expert_layers(model) * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
     layers = model.parameters - embedding_parameters(model) - experts
-    return layers * layer_weight_bytes(model, precision)
+    return (groups - 1) * layers * layer_weight_bytes(model, precision)
 
 
 def prefill_flops(model: Architecture, isl: int) -> float:
