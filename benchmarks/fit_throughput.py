@@ -141,10 +141,10 @@ def written(constants: Constants, singles: dict[str, SingleStream], bands: dict[
     lines += [
         "",
         "# Sigmas of lognormal bands, so wide that the band from the 10th to the 90th percentile holds 80% of the",
-        "# points that were left out: benchmarks/throughput_calibration.py. Those of drift are for a distance of 1, and",
-        "# grow with its root: distances are logarithms of ratios of lengths (load_drift: of loads), added up.",
+        "# points that were left out: benchmarks/throughput_calibration.py. Those of drift are for a distance of 1,",
+        "# and grow with its root: distances are logarithms of ratios of lengths (load_drift: of loads), added up.",
         "[errors]",
-        *(f"{name} = {value:.2g}" for name, value in bands.items()),
+        *(f"{name} = {value:.3g}" for name, value in bands.items()),
         "",
         "",
     ]

@@ -102,9 +102,9 @@ def experts() -> None:
             line(f"  {name} {of[0].point.precision} {gpu}", rated(of, constants))
     line("the other models, which it is fitted on", rated(others, constants))
     for name in sorted({row.point.model.name for row in others}):
-        kept = [row for row in others if row.point.model.name != name]
+        kept = [row for row in [*llama, *others] if row.point.model.name != name]
         left = [row for row in others if row.point.model.name == name]
-        line(f"  {name}, fitted on the rest of them", rated(left, fit_experts(kept, constants)))
+        line(f"  {name}, fitted on all the rest", rated(left, fit_experts(kept, constants)))
     one, other = halves([*llama, *others])
     line("all, one half, fitted on the other", rated(other, fit_experts(one, constants)))
     line("all, the other half, fitted on the one", rated(one, fit_experts(other, constants)))
@@ -177,7 +177,7 @@ def ladder() -> None:
         heading(f"Rates told from one point, {title}: error in %")
         line("estimated", [(row.tpot_ms, of_row[id(row)]) for _, row, _, _ in pairs])
         line("scaled by the point alone", [(row.tpot_ms, scaled) for _, row, scaled, _ in pairs])
-        for kind in ("offline", "untuned"):
+        for kind in ("many_requests", "untuned"):
             moved = []
             for one, row, scaled, apart in pairs:
                 ms = of_row[id(row)]

@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -33,15 +32,17 @@ from llama_client.crossover.throughput.points import (
     nearest,
     published,
 )
-from llama_client.crossover.throughput.rates import MEASURED_ERROR, estimate_error, scaled_error, weighed
+from llama_client.crossover.throughput.rates import FEW_REQUESTS, estimate_error, weighed
 from llama_client.crossover.throughput.replica import Replica, Saturation
 
 ROWS = Path(__file__).resolve().parent / "rows"
 # Loads within this factor of one another are nearly the same.
 NEARLY = 1.1
 BAND = 0.8
+LOW_LOAD = 8
 RUNGS = ("estimated", "scaled")
-FULL, SERVED, EXPERTS, SINGLE = "dense, full load", "dense, served", "experts, full load", "llama.cpp, one request"
+FULL, EXPERTS, SINGLE = "dense, full load", "experts, full load", "llama.cpp, one request"
+FEW, MANY = f"dense, served, up to {FEW_REQUESTS} at once", "dense, served, more at once"
 TUNED, UNTUNED = "vLLM and SGLang, tuned", "vLLM and SGLang as they come"
 
 
@@ -69,7 +70,7 @@ class Coverage:
     """How many points of a kind lie in the band.
 
     Attributes:
-        rung: `estimated` or `scaled`.
+        rung: `estimated` or `scaled`; of the latter again those from points of a far lower load.
         kind: As of a subject.
         points: How many there are.
         share: Which part of them lies between the 10th and the 90th percentile.
@@ -128,7 +129,8 @@ def _kind(point: PublishedPoint) -> str:
     if point.load == "offline":
         return FULL
     if point.engine == "trtllm":
-        return SERVED
+        assert point.batch is not None
+        return FEW if point.batch <= FEW_REQUESTS else MANY
     # NVIDIA's own installations; the band of an estimate is for others'.
     return TUNED if point.id.startswith("measured") else UNTUNED
 
@@ -136,8 +138,7 @@ def _kind(point: PublishedPoint) -> str:
 def told(subject: Subject, rung: str, errors: Mapping[str, float]) -> tuple[float, float] | None:
     """By how much the logarithm of the true rate is off, and the sigma of the band; None: it is not of this rung."""
     if rung == "estimated":
-        served = subject.point.batch is not None
-        factor, error = 1.0, estimate_error(subject.replica, subject.full, errors, served=served)
+        factor, error = 1.0, estimate_error(subject.replica, subject.full, errors)
     else:
         isl, osl = subject.point.isl, subject.point.osl
         factor, error, is_scaled = weighed(subject.replica, subject.full, subject.near, isl, osl, errors)
@@ -178,38 +179,52 @@ def coverages(subjects: Sequence[Subject]) -> list[Coverage]:
                 found.append(Coverage(rung, kind or "all", len(lot), inside(lot), sigma_of([off for off, _ in lot])))
             if kind is None:
                 every += lot
-    return [*found, Coverage("all", "all", len(every), inside(every), sigma_of([off for off, _ in every]))]
+    found.append(Coverage("all", "all", len(every), inside(every), sigma_of([off for off, _ in every])))
+    for kind in (MANY, TUNED):
+        lot = from_low_loads(subjects, kind, errors)
+        rung = "from an eighth of the load or less"
+        found.append(Coverage(rung, kind, len(lot), inside(lot), sigma_of([off for off, _ in lot])))
+    return found
 
 
 def calibrated(constants: Constants, errors: Mapping[str, float]) -> dict[str, float]:
     """The sigmas with which the bands hold 80%, of what can be counted; `errors` has the others."""
     of = subjects(constants)
     # What an estimate is off by, no sigma changes.
-    found = dict.fromkeys(("served", "offline", "moe", "drift", "load_drift", "expert_drift"), 1.0) | errors
-    for key, kind in (("served", SERVED), ("offline", FULL), ("moe", EXPERTS)):
-        found[key] = sigma_of([off for off, _ in outcomes(of, "estimated", kind, found)])
-    found["load_drift"] = _least(partial(_holds_loads, of))
+    found = dict.fromkeys(("few_requests", "many_requests", "moe", "drift", "load_drift", "expert_drift"), 1.0) | errors
+    off = {kind: [off for off, _ in outcomes(of, "estimated", kind, found)] for kind in (FULL, EXPERTS, FEW, MANY)}
+    found |= {
+        "few_requests": sigma_of(off[FEW]),
+        "many_requests": sigma_of([*off[FULL], *off[MANY]]),
+        "moe": sigma_of(off[EXPERTS]),
+    }
     for key, kind in (("drift", FULL), ("expert_drift", EXPERTS)):
         found[key] = _least(
             lambda drift, key=key, kind=kind: inside(outcomes(of, "scaled", kind, found | {key: drift}))
         )
+    # Of engines whose estimates are not sure, so that the point decides.
+    found["load_drift"] = _least(lambda drift: inside(from_low_loads(of, TUNED, {**found, "load_drift": drift})))
     return found
 
 
-def _holds_loads(subjects: Sequence[Subject], drift: float) -> float:
-    """Which part of the served points others tell within the band that have their lengths and an eighth of their load.
+def from_low_loads(subjects: Sequence[Subject], kind: str, errors: Mapping[str, float]) -> list[tuple[float, float]]:
+    """What each of the points of a kind is told by all those of its configuration with an eighth of its load or less.
 
-    Or less: as where one request at a time was measured, and a full load is asked for.
+    As where a user measured a few requests at once, and asks for a full load.
     """
     lot = []
-    served = [subject for subject in subjects if subject.kind == SERVED]
-    for one, other in permutations(served, 2):
-        same = one.replica == other.replica and one.point.isl == other.point.isl and one.point.osl == other.point.osl
-        load = load_apart(one.point, other.point.batch or 1)
-        if same and load >= math.log(8):
-            told, true = (s.full.output_tokens_per_s / s.point.output_tokens_per_s for s in (one, other))
-            lot.append((math.log(true / told), scaled_error(MEASURED_ERROR, 0.0, load, (0.0, drift))))
-    return inside(lot)
+    by_replica: dict[Replica, list[Subject]] = {}
+    for subject in subjects:
+        by_replica.setdefault(subject.replica, []).append(subject)
+    for alike in by_replica.values():
+        for one, other in permutations(alike, 2):
+            if other.kind != kind or one.point.batch is None or other.point.batch is None:
+                continue
+            if load_apart(one.point, other.point.batch) >= math.log(LOW_LOAD):
+                isl, osl = other.point.isl, other.point.osl
+                factor, error, _ = weighed(other.replica, other.full, one.point, isl, osl, errors)
+                lot.append((math.log(other.point.output_tokens_per_s / other.full.output_tokens_per_s / factor), error))
+    return lot
 
 
 def _least(share: Callable[[float], float]) -> float:
@@ -226,9 +241,9 @@ def main() -> None:
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    print(f"{'rung':12}{'kind':34}{'points':>8}{'in the 80% band':>18}{'sigma for 80%':>16}")
+    print(f"{'rung':36}{'kind':34}{'points':>8}{'in the 80% band':>18}{'sigma for 80%':>16}")
     for row in rows:
-        print(f"{row.rung:12}{row.kind:34}{row.points:8}{row.share:18.0%}{row.sigma:16.3f}")
+        print(f"{row.rung:36}{row.kind:34}{row.points:8}{row.share:18.0%}{row.sigma:16.3f}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ from llama_client.crossover.throughput.work import require_lengths, require_numb
 # Relative errors of a repeated measurement, and of another installation of the same: judgements. Two releases of
 # TensorRT-LLM differ by 0.04 at the same lengths.
 MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.06
+# Up to so many at once, reading the weights is most of a step, and that is what estimates meet best: of measured rows
+# with up to 8, 32, 64 and more at once, bands that hold 80% have sigmas of 0.05, 0.06, 0.09 and 0.15.
+FEW_REQUESTS = 32
 # Loads within this factor of one another are the same.
 _SAME_LOAD = 1.5
 # The fixed time of a request (connecting, preparing its prompt), in tokens of output: it hardly shows in a long answer,
@@ -60,7 +63,7 @@ def weighed(
         errors: As in throughput.toml; None: that file's.
     """
     errors = errors or fitted().errors
-    estimated = estimate_error(replica, full, errors, served=near is not None and near.batch is not None)
+    estimated = estimate_error(replica, full, errors)
     if near is None:
         return 1.0, estimated, False
     off = math.log(near.output_tokens_per_s / estimated_tokens_per_s(replica, near))
@@ -105,11 +108,14 @@ def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
     return moved, min(estimated, scaled)
 
 
-def estimate_error(replica: Replica, full: Saturation, errors: Mapping[str, float], *, served: bool) -> float:
-    """The sigma of an estimate; of one of served requests where a point of such is compared with it."""
+def estimate_error(replica: Replica, full: Saturation, errors: Mapping[str, float]) -> float:
+    """The sigma of an estimate."""
     if replica.is_llama_cpp:
         return errors[f"llama_cpp_{replica.gpu.memory_kind}"] if full.batch == 1 else _UNFITTED_ERROR
-    estimated = errors["moe"] if replica.model.moe is not None else errors["served" if served else "offline"]
+    if replica.model.moe is not None:
+        estimated = errors["moe"]
+    else:
+        estimated = errors["few_requests" if full.batch <= FEW_REQUESTS else "many_requests"]
     if replica.engine != "trtllm":
         # What was fitted was tuned; most are not.
         estimated = max(estimated, errors["untuned"])
