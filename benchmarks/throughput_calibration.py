@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -191,17 +192,20 @@ def calibrated(constants: Constants, errors: Mapping[str, float]) -> dict[str, f
     """The sigmas with which the bands hold 80%, of what can be counted; `errors` has the others."""
     of = subjects(constants)
     # What an estimate is off by, no sigma changes.
-    found = dict.fromkeys(("few_requests", "many_requests", "moe", "drift", "load_drift", "expert_drift"), 1.0) | errors
+    keys = ("few_requests", "many_requests", "moe", "drift", "load_drift", "expert_drift")
+    found: dict[str, float] = {**dict.fromkeys(keys, 1.0), **errors}
     off = {kind: [off for off, _ in outcomes(of, "estimated", kind, found)] for kind in (FULL, EXPERTS, FEW, MANY)}
     found |= {
         "few_requests": sigma_of(off[FEW]),
         "many_requests": sigma_of([*off[FULL], *off[MANY]]),
         "moe": sigma_of(off[EXPERTS]),
     }
-    for key, kind in (("drift", FULL), ("expert_drift", EXPERTS)):
-        found[key] = _least(
-            lambda drift, key=key, kind=kind: inside(outcomes(of, "scaled", kind, found | {key: drift}))
-        )
+
+    def holds(kind: str, key: str, drift: float) -> float:
+        return inside(outcomes(of, "scaled", kind, {**found, key: drift}))
+
+    found["drift"] = _least(partial(holds, FULL, "drift"))
+    found["expert_drift"] = _least(partial(holds, EXPERTS, "expert_drift"))
     # Of engines whose estimates are not sure, so that the point decides.
     found["load_drift"] = _least(lambda drift: inside(from_low_loads(of, TUNED, {**found, "load_drift": drift})))
     return found
