@@ -2,9 +2,10 @@
 
 python benchmarks/fit_throughput.py [--dry-run]
 
-Fitted on the dense rows of measured_throughput.csv (time per output token) and the dense rows of an offline maximum in
-published_throughput.csv; the factor of mixtures of experts on those of the offline maximum; llama.cpp's two constants
-by kind of memory on the single-stream rows. Needs scipy, which the package does not.
+Fitted on the dense rows of measured_throughput.csv (time per output token) and 15 dense rows of an offline maximum in
+published_throughput.csv; the constants of experts on the offline maximums of models that are not in the package
+(rows/mixtures_offline.csv); llama.cpp's two constants by kind of memory on the single-stream rows. Needs scipy, which
+the package does not.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from itertools import permutations
 from pathlib import Path
 from statistics import median
 
+from throughput_calibration import calibrated, sigma_of
 from throughput_rows import (
-    Row,
     by_configuration,
-    cross_validated,
     cross_validated_single,
     fit,
+    fit_experts,
     fit_single,
     lengths_apart,
+    mixture_rows,
     offline_rows,
     predicted_ms,
-    scalings,
     served_rows,
     single_points,
     untuned_rows,
@@ -44,12 +45,6 @@ FILE = Path(__file__).resolve().parent.parent / "llama_client" / "crossover" / "
 LONG_PROMPT_TOKENS = 4000
 # Above this line of the file everything is fitted, below nothing.
 UNFITTED = "# Not fitted.\n"
-
-
-def fit_moe(rows: Sequence[Row], constants: Constants) -> float:
-    """What is left of the estimate with experts: the geometric mean."""
-    logs = [math.log(predicted_ms(row, constants) / row.tpot_ms) for row in rows]
-    return math.exp(sum(logs) / len(logs))
 
 
 def fit_unpacking(constants: Constants) -> float:
@@ -95,49 +90,24 @@ def fit_first_token(constants: Constants) -> float:
     return median(ratios)
 
 
-def within_two_thirds(pairs: Sequence[tuple[float, float]]) -> float:
-    """The sigma of a lognormal band that holds 68% of the pairs of predicted and true."""
-    return sorted(abs(math.log(told / true)) for told, true in pairs)[math.ceil(len(pairs) * 0.68) - 1]
-
-
 def root_mean_square(pairs: Sequence[tuple[float, float]]) -> float:
-    """The same where there are too few pairs to count two thirds of them."""
+    """The sigma of a lognormal band where there are too few pairs to count how many it holds."""
     return math.sqrt(sum(math.log(told / true) ** 2 for told, true in pairs) / len(pairs))
 
 
 def errors(constants: Constants, singles: dict[str, SingleStream]) -> dict[str, float]:
-    """The bands of what the constants give, each from rows that were not fitted on."""
-    served, offline, moe = served_rows(), offline_rows(moe=False), offline_rows(moe=True)
-    both = cross_validated([*served, *offline])
-    by_load = {
-        load: [(told, row.tpot_ms) for row, told in both if row.point.load == load] for load in ("served", "offline")
-    }
-    found = {"served": within_two_thirds(by_load["served"]), "offline": root_mean_square(by_load["offline"])}
-    logs = [math.log(predicted_ms(row, constants) / constants.moe_factor / row.tpot_ms) for row in moe]
-    found["drift"] = drift(cross_validated([*served, *offline], key=lambda row: row.group))
-    found["unscaled_drift"] = unscaled_drift()
-    found["untuned"] = untuned_error(constants)
-    found["moe"] = math.sqrt(sum(log**2 for log in logs) / (len(logs) - 1))
+    """The bands of what the constants give, each from rows that were left out."""
+    found = {"unscaled_drift": unscaled_drift(), "untuned": untuned_error(constants)}
     pairs = cross_validated_single(single_points())
     for kind in singles:
-        found[f"llama_cpp_{kind}"] = within_two_thirds(
-            [(told, point.output_tokens_per_s) for point, told in pairs if point.gpu.memory_kind == kind]
+        found[f"llama_cpp_{kind}"] = sigma_of(
+            [math.log(told / point.output_tokens_per_s) for point, told in pairs if point.gpu.memory_kind == kind]
         )
-    return found
-
-
-def drift(both: Sequence[tuple[Row, float]]) -> float:
-    """By how much the estimator's errors at two points of one configuration differ, for each unit of their distance.
-
-    Of pairs from a lower load to one that is as high or higher: what a point is scaled to is a full load.
-    """
-    pairs = [(scaled, row, apart) for _, row, scaled, apart in scalings(both)]
-    squares = sum(math.log(scaled / row.tpot_ms) ** 2 for scaled, row, _ in pairs)
-    return math.sqrt(squares / sum(apart for *_, apart in pairs))
+    return calibrated(constants, found)
 
 
 def unscaled_drift() -> float:
-    """The same of rates at one load that nothing is scaled by, for each unit of the distance of their lengths."""
+    """How rates at one load differ that nothing is scaled by, for each unit of the distance of their lengths."""
     squares = total = 0.0
     for rows in by_configuration(served_rows()).values():
         for one, other in permutations(rows, 2):
@@ -155,7 +125,7 @@ def untuned_error(constants: Constants) -> float:
 def written(constants: Constants, singles: dict[str, SingleStream], bands: dict[str, float]) -> str:
     """The new file: its fitted tables, then everything below the line that is not fitted."""
     kept = FILE.read_text(encoding="utf-8").partition(UNFITTED)[2]
-    rows = f"{len(served_rows())} measured rows, {len(offline_rows(moe=False))} dense and {len(offline_rows(moe=True))}"
+    rows = f"{len(served_rows())} measured rows, {len(offline_rows())} dense and {len(mixture_rows('offline'))}"
     lines = [
         "# The throughput estimator's constants: data for engines.py. Written by benchmarks/fit_throughput.py; what",
         "# each means: engines.Constants.",
@@ -170,10 +140,11 @@ def written(constants: Constants, singles: dict[str, SingleStream], bands: dict[
         lines += ["", f"[llama_cpp.{kind}]", *(f"{name} = {value:.4g}" for name, value in asdict(single).items())]
     lines += [
         "",
-        "# Sigmas of lognormal bands around rows that were left out of the fit. The two of drift are for a distance of",
-        "# 1, and grow with its root: distances are logarithms of ratios of lengths and loads, added up.",
+        "# Sigmas of lognormal bands, so wide that the band from the 10th to the 90th percentile holds 80% of the",
+        "# points that were left out: benchmarks/throughput_calibration.py. Those of drift are for a distance of 1,",
+        "# and grow with its root: distances are logarithms of ratios of lengths (load_drift: of loads), added up.",
         "[errors]",
-        *(f"{name} = {value:.2g}" for name, value in bands.items()),
+        *(f"{name} = {value:.3g}" for name, value in bands.items()),
         "",
         "",
     ]
@@ -185,8 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dry-run", action="store_true", help="print the file instead of writing it")
     dry_run = parser.parse_args().dry_run
-    constants = fit([*served_rows(), *offline_rows(moe=False)])
-    constants = replace(constants, moe_factor=fit_moe(offline_rows(moe=True), constants))
+    constants = fit_experts(mixture_rows("offline"), fit([*served_rows(), *offline_rows()]))
     constants = replace(constants, unpacking_factor=fit_unpacking(constants))
     constants = replace(constants, first_token_factor=fit_first_token(constants))
     by_kind: dict[str, list[PublishedPoint]] = {}

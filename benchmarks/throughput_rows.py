@@ -5,16 +5,27 @@ Imported by fit_throughput.py and throughput_accuracy.py. Needs scipy, which the
 
 from __future__ import annotations
 
+import csv
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib import import_module
 from itertools import permutations
+from pathlib import Path
 
+from llama_client.crossover.tables import Architecture, Experts, Tables
 from llama_client.crossover.throughput import llama_cpp as single_stream
-from llama_client.crossover.throughput.engines import Constants, SingleStream, fitted
-from llama_client.crossover.throughput.points import MOST_OF_ESTIMATE, PublishedPoint, bundled_points
+from llama_client.crossover.throughput.engines import Constants, SingleStream, fitted, precision_for
+from llama_client.crossover.throughput.points import (
+    MOST_OF_ESTIMATE,
+    Load,
+    PublishedPoint,
+    bundled_points,
+    measured_points,
+)
 from llama_client.crossover.throughput.replica import Replica
 from llama_client.crossover.throughput.work import ServingHardware, Work, hardware, step_time, work_of
 
@@ -29,10 +40,14 @@ OUTLIER = 0.1
 HELD = 0.02
 # No part of a data sheet can be exceeded; nothing costs less than nothing.
 AT_MOST_ONE = {"bandwidth_efficiency", "compute_efficiency", "link_efficiency", "fp4_flops_factor"}
+# Fitted after the others, on the rows of mixtures of experts.
+OF_EXPERTS = ("expert_compute_efficiency", "expert_imbalance", "expert_token_us")
 # These are fitted one by one, after the others and on rows of their own.
-APART = {"moe_factor", "unpacking_factor", "first_token_factor"}
+APART = {*OF_EXPERTS, "unpacking_factor", "first_token_factor"}
 FITTED = [field.name for field in fields(Constants) if field.name not in APART]
-START = Constants(0.9, 0.6, 0.3, 50, 10, 10, 50, 10, 0.6, 1, 1, 1)
+START = Constants(0.9, 0.6, 0.3, 50, 10, 10, 50, 10, 0.6, 0.5, 0.3, 0.05, 1, 1)
+# Models, and rows of them, that are not in the package; their sources are in rows/README.md.
+ROWS = Path(__file__).resolve().parent / "rows"
 
 
 @dataclass(frozen=True)
@@ -73,13 +88,14 @@ def row_of(point: PublishedPoint) -> Row:
         point.isl,
         point.osl,
         own_prompt=point.tpot_ms is None,
+        groups=replica.groups,
     )
     sheet = hardware(point.gpu, point.n_gpus, point.precision, fitted().link_gb_per_s(point.gpu.name))
     return Row(point, work, sheet, point.tpot_ms or batch / point.output_tokens_per_s * 1e3)
 
 
 def predicted_ms(row: Row, constants: Constants) -> float:
-    """What the estimator says of a row's step, without the factor of experts."""
+    """What the estimator says of a row's step."""
     point = row.point
     served = point.load == "served"
     return step_time(row.work, row.sheet, point.precision, point.engine, constants, served=served).total_ms
@@ -91,9 +107,46 @@ def served_rows() -> list[Row]:
     return [row_of(point) for point in points if point.id.startswith("measured_throughput.csv")]
 
 
-def offline_rows(*, moe: bool) -> list[Row]:
-    """The published maximums of TensorRT-LLM."""
+def offline_rows() -> list[Row]:
+    """The published maximums of dense models that the estimator is fitted on."""
+    return [row for row in maximum_rows(moe=False) if row.point.id.startswith("T")]
+
+
+def maximum_rows(*, moe: bool) -> list[Row]:
+    """All published maximums of TensorRT-LLM; the estimator is fitted on no mixture's, and on few of the others."""
     return [row_of(p) for p in bundled_points() if p.load == "offline" and (p.model.moe is not None) == moe]
+
+
+def left_out_rows() -> list[Row]:
+    """Measured rows of dense models that nothing is fitted on."""
+    return [row_of(point) for point in measured_points(rows_in("llama_served.csv"), Tables.bundled())]
+
+
+@cache
+def mixtures() -> Mapping[str, Architecture]:
+    """The mixtures of experts that the estimator is fitted on: not one of the package's models."""
+    found = tomllib.loads((ROWS / "mixtures.toml").read_text(encoding="utf-8"))["models"]
+    return {row["name"]: Architecture(**(row | {"moe": Experts(**row["moe"])})) for row in found}
+
+
+def rows_in(file: str) -> Iterator[dict[str, str]]:
+    """The rows of a file beside the benchmarks."""
+    yield from csv.DictReader((ROWS / file).read_text(encoding="utf-8").splitlines())
+
+
+def mixture_rows(load: Load) -> list[Row]:
+    """Published maximums (`offline`), or measured times per output token (`served`), of those mixtures."""
+    tables, found = Tables.bundled(), []
+    for number, row in enumerate(rows_in(f"mixtures_{load}.csv"), 2):
+        gpu = tables.gpu(row["gpu"])
+        precision = precision_for(row["precision"], row["engine"], gpu)
+        isl, osl = int(row["isl"]), int(row["osl"])
+        batch, tpot_ms = (int(row["batch"]), float(row["tpot_ms"])) if load == "served" else (None, None)
+        rate = float(row["output_tokens_per_s"]) if batch is None or tpot_ms is None else batch / tpot_ms * 1e3
+        setup = (f"mixtures:{number}", mixtures()[row["model"]], gpu, int(row["n_gpus"]), precision, row["engine"])
+        source = row["source"] if load == "offline" else f"{row['engine']} {row['version']}"
+        found.append(row_of(PublishedPoint(*setup, load, isl, osl, batch, tpot_ms, None, rate, source, None)))
+    return found
 
 
 def single_points() -> list[PublishedPoint]:
@@ -120,6 +173,29 @@ def fit(rows: Sequence[Row]) -> Constants:
     upper = [1e-9 if name in AT_MOST_ONE else math.log(1e4) for name in FITTED]
     found = least_squares(off, start, loss="soft_l1", f_scale=OUTLIER, bounds=([math.log(1e-4)] * len(start), upper))
     return constants(found.x)
+
+
+def fit_experts(rows: Sequence[Row], dense: Constants) -> Constants:
+    """The constants of experts that suit rows best, beside those of dense models."""
+    least_squares = import_module("scipy.optimize").least_squares
+
+    def constants(logs: Sequence[float]) -> Constants:
+        return replace(dense, **dict(zip(OF_EXPERTS, map(math.exp, logs), strict=True)))
+
+    def off(logs: Sequence[float]) -> list[float]:
+        trial = constants(logs)
+        rest = [math.log(predicted_ms(row, trial) / row.tpot_ms) for row in rows]
+        return rest + [HELD * (log - begun) for log, begun in zip(logs, start, strict=True)]
+
+    start = [math.log(getattr(START, name)) for name in OF_EXPERTS]
+    return constants(least_squares(off, start, loss="soft_l1", f_scale=OUTLIER).x)
+
+
+def halves(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Two halves of a fixed shuffle."""
+    order = list(range(len(rows)))
+    random.Random(6).shuffle(order)
+    return [rows[index] for index in order[::2]], [rows[index] for index in order[1::2]]
 
 
 def fit_single(points: Sequence[PublishedPoint]) -> SingleStream:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from statistics import mean
 
 import pytest
 
-from llama_client.crossover import Tables, decode_tpot_ms, max_throughput
+from llama_client.crossover import Architecture, Tables, decode_tpot_ms, max_throughput
+from llama_client.crossover.precisions import weight_bytes
 from llama_client.crossover.throughput.rates import replica_rate
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
-from llama_client.crossover.throughput.work import read_weight_bytes
+from llama_client.crossover.throughput.work import copies_bytes, read_weight_bytes, usable_bytes
 from llama_client.errors import InvalidRequestError
 
 TABLES = Tables.bundled()
@@ -54,7 +56,8 @@ def test_the_time_per_token_of_the_measured_servers_is_met_within_15_percent_on_
 def test_the_published_maximums_of_dense_models_are_met_within_15_percent_on_average() -> None:
     off = []
     for row in rows("published_throughput.csv"):
-        if row["scenario"].startswith("offline max load") and not row["model"].startswith("llama-4"):
+        # Those that it was fitted on; the others: test_calibration.py.
+        if row["id"].startswith("T") and row["scenario"].startswith("offline max") and "llama-4" not in row["model"]:
             told = max_throughput(
                 row["model"],
                 row["hardware"],
@@ -66,7 +69,7 @@ def test_the_published_maximums_of_dense_models_are_met_within_15_percent_on_ave
             )
             off.append(abs(told / float(row["output_tokens_per_s"]) - 1))
     assert len(off) == 15
-    assert mean(off) < 0.15
+    assert mean(off) < 0.08
 
 
 @pytest.mark.parametrize(("model", "gpu", "n_gpus", "precision", "isl", "osl", "published"), MAXIMUMS)
@@ -77,9 +80,85 @@ def test_a_published_maximum_is_met_within_15_percent(
     assert told == pytest.approx(published, rel=0.15)
 
 
-def test_a_mixture_of_experts_is_met_within_its_wider_band() -> None:
-    told = max_throughput("llama-4-maverick", "h200_sxm", n_gpus=8, isl=1000, osl=1000)
-    assert told == pytest.approx(31_782, rel=0.5)
+@pytest.mark.parametrize(
+    ("model", "gpu", "n_gpus", "precision", "published"),
+    [
+        ("llama-4-scout", "h100_sxm", 4, "fp8", 12_129),
+        ("llama-4-scout", "b200_sxm", 1, "nvfp4", 10_591),
+        ("llama-4-maverick", "h100_sxm", 8, "fp8", 9_677),
+        ("llama-4-maverick", "h200_sxm", 8, "fp8", 31_782),
+        ("llama-4-maverick", "b200_sxm", 8, "nvfp4", 79_617),
+    ],
+)
+def test_a_mixture_of_experts_is_met(model: str, gpu: str, n_gpus: int, precision: str, published: float) -> None:
+    told = max_throughput(model, gpu, n_gpus=n_gpus, precision=precision, isl=1000, osl=1000)
+    assert told == pytest.approx(published, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("model", "n_gpus", "precision", "engine", "groups"),
+    [
+        pytest.param("llama-4-scout", 4, "fp8", "trtllm", 4, id="copies fit"),
+        pytest.param("llama-4-scout", 4, "bf16", "trtllm", 1, id="copies would take the room for caches"),
+        pytest.param("llama-4-scout", 1, "int4", "vllm", 1, id="one GPU"),
+        pytest.param("llama-4-scout", 4, "Q8_0", "llama.cpp", 1, id="llama.cpp"),
+        pytest.param("llama-3.1-405b", 8, "fp8", "trtllm", 1, id="dense"),
+    ],
+)
+def test_each_gpu_of_a_mixture_answers_requests_of_its_own_where_copies_fit(
+    model: str, n_gpus: int, precision: str, engine: str, groups: int
+) -> None:
+    replica = Replica(TABLES.model(model), TABLES.gpu("h100_sxm"), n_gpus, precision, engine)
+    assert replica.groups == groups
+
+
+def test_copies_take_room_from_caches() -> None:
+    # Attention, the shared expert and what of the layers is dense: on seven GPUs again, of 12 GB.
+    eight = Replica(TABLES.model("llama-4-maverick"), TABLES.gpu("h100_sxm"), 8)
+    each = eight.model.kv_bytes_per_token(1) * 1750
+    taken = copies_bytes(eight.model, "fp8", 8)
+    assert taken == pytest.approx(85e9, rel=0.03)
+    alone = (usable_bytes(eight.gpu, "trtllm") * 8 - weight_bytes(eight.model, "fp8") - taken) / each
+    assert eight.largest_batch(1000, 1000) == int(alone)
+
+
+def test_layers_that_look_back_a_window_read_less_of_a_long_context() -> None:
+    whole = replace(TABLES.model("llama-4-scout"), attention_chunk_tokens=None, global_attention_every_n_layers=None)
+    windowed = replace(whole, attention_chunk_tokens=128, global_attention_every_n_layers=2)
+
+    def tpot_ms(model: Architecture, isl: int) -> float:
+        return Replica(model, TABLES.gpu("h200_sxm"), 2).tpot_ms(8, isl, 500)
+
+    assert tpot_ms(windowed, 100_000) < 0.75 * tpot_ms(whole, 100_000)
+    assert tpot_ms(windowed, 100) > 0.97 * tpot_ms(whole, 100)
+
+
+@pytest.mark.parametrize(
+    ("changed", "slower"),
+    [
+        pytest.param({"experts_per_token": 4}, True, id="more experts for each token"),
+        pytest.param({"experts": 64}, True, id="more experts to read"),
+        pytest.param({"shared_experts": 1}, False, id="as it is"),
+    ],
+)
+def test_a_mixture_slows_with_the_experts_that_it_needs(changed: dict[str, int], slower: bool) -> None:
+    scout = TABLES.model("llama-4-scout")
+    assert scout.moe is not None
+    moe = replace(scout.moe, **changed)
+    one = scout.layers * 3 * scout.hidden * moe.expert_ffn
+    other = replace(
+        scout,
+        moe=moe,
+        parameters=scout.parameters + (moe.experts - scout.moe.experts) * one,
+        published_parameters=None,
+        active_parameters=scout.parameters_per_token + (moe.experts_per_token - 1) * one,
+    )
+
+    def tpot_ms(model: Architecture) -> float:
+        return Replica(model, TABLES.gpu("b200_sxm"), 8, "nvfp4").tpot_ms(64, 1000, 1000)
+
+    # A vision tower is not read.
+    assert (tpot_ms(other) > 1.01 * tpot_ms(scout)) is slower
 
 
 def test_another_engine_of_the_same_kind_is_met() -> None:

@@ -21,9 +21,9 @@ def test_the_band_grows_with_how_far_the_point_was_from_what_is_asked() -> None:
     at_lengths = [l40s(replace(OWN, concurrency=full, output_tokens=n)).error for n in (500, 250, 50, 5)]
     assert at_lengths == sorted(at_lengths)
     assert len(set(at_lengths)) == 4
-    # The measured rows, scaled from 16 times less load: 0.17.
+    # Measured rows told from an eighth of their load or less: the band holds 80% of them.
     assert l40s(replace(OWN, concurrency=round(full / 16), output_tokens_per_s=600.0)).error == pytest.approx(
-        0.17, abs=0.03
+        0.13, abs=0.02
     )
 
 

@@ -79,7 +79,7 @@ def need(
     return Need(weights, math.ceil(cache_bytes * copies), 0, (spared + SERVER_RESERVE_BYTES) * gpus)
 
 
-def cached_tokens(model: Architecture, context_tokens: int, *, chunked_attention: bool = False) -> float:
+def cached_tokens(model: Architecture, context_tokens: float, *, chunked_attention: bool = False) -> float:
     """The tokens of one sequence that a layer caches, on average over the layers."""
     chunk, every = model.attention_chunk_tokens, model.global_attention_every_n_layers
     if not chunked_attention:

@@ -86,7 +86,13 @@ def require_native(precision: str, engine: str, gpu: Gpu) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """What a tuned server reaches of a data sheet. None belongs to one GPU or model."""
+    """What a tuned server reaches of a data sheet. None belongs to one GPU or model.
+
+    Attributes:
+        expert_compute_efficiency: What the small matrices of experts reach of what others reach.
+        expert_imbalance: How much more than the mean the busiest GPU has to do, where each has requests of its own.
+        expert_token_us: What finding its experts, going there and coming back takes for a token, in each such layer.
+    """
 
     bandwidth_efficiency: float
     compute_efficiency: float
@@ -97,7 +103,9 @@ class Constants:
     sglang_layer_overhead_us: float
     request_overhead_us: float
     fp4_flops_factor: float
-    moe_factor: float
+    expert_compute_efficiency: float
+    expert_imbalance: float
+    expert_token_us: float
     unpacking_factor: float
     first_token_factor: float
 

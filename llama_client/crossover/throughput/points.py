@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Annotated, Literal, TypeVar
 
@@ -68,6 +68,7 @@ class MeasuredPoint:
 Load = Literal["offline", "served", "single"]
 """`offline`: as many requests as fit, all there from the start; `served`: over the network; `single`: one request."""
 
+_MEASURED_FILE = "measured_throughput.csv"
 # The rows are dated 2025-10 to 2026-04; most names carry 2026-04.
 _MEASURED_ON = date(2026, 4, 1)
 _MEASURED_SOURCE = "aiconfigurator-core 0.12.0, silicon_sample.csv (Apache-2.0)"
@@ -113,7 +114,7 @@ def same_shape(one: Architecture, other: Architecture) -> bool:
 def bundled_points() -> tuple[PublishedPoint, ...]:
     """The rows of the two files with a known model, GPU, precision and engine."""
     tables = Tables.bundled()
-    return (*_measured(tables), *_published(tables))
+    return (*measured_points(rows_of(_MEASURED_FILE), tables), *_published(tables))
 
 
 def rows_of(file: str) -> Iterator[dict[str, str]]:
@@ -123,15 +124,16 @@ def rows_of(file: str) -> Iterator[dict[str, str]]:
     yield from csv.DictReader(text.splitlines())
 
 
-def _measured(tables: Tables) -> Iterator[PublishedPoint]:
-    for number, row in enumerate(rows_of("measured_throughput.csv"), 2):
+def measured_points(rows: Iterable[Mapping[str, str]], tables: Tables) -> Iterator[PublishedPoint]:
+    """The points of rows with the columns of measured_throughput.csv."""
+    for number, row in enumerate(rows, 2):
         model, gpu = tables.model(row["model_path"].removesuffix("-FP8")), tables.gpu(row["system"])
         precision = precision_for(row["gemm_quant_mode"], row["backend"], gpu)
         isl, osl, batch = int(row["isl"]), int(row["osl"]), int(row["batch_size"])
         tpot, ttft = float(row["silicon_tpot_ms"]), float(row["silicon_ttft_ms"])
         # Each of the batch takes the time of its first token and osl times that of the others.
         rate = batch * osl / (ttft + osl * tpot) * 1e3
-        setup = (f"measured_throughput.csv:{number}", model, gpu, int(row["tp_size"]), precision, row["backend"])
+        setup = (f"{_MEASURED_FILE}:{number}", model, gpu, int(row["tp_size"]), precision, row["backend"])
         yield PublishedPoint(*setup, "served", isl, osl, batch, tpot, ttft, rate, _MEASURED_SOURCE, _MEASURED_ON)
 
 
@@ -222,26 +224,35 @@ def known(point: MeasuredPoint) -> KnownPoint:
     return KnownPoint("measured", isl, osl, batch, rate, source, day, tpot_ms=tpot, ttft_ms=ttft)
 
 
-def published_points(replica: Replica) -> Iterator[KnownPoint]:
+@lru_cache(maxsize=64)
+def published_points(replica: Replica) -> tuple[KnownPoint, ...]:
     """The published points of a replica's configuration that fit it and did not take prompts from a cache."""
-    for point in bundled_points():
-        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
-        if not same or point.gpu.name != replica.gpu.name or not same_shape(point.model, replica.model):
-            continue
-        if (point.isl is None and point.load != "single") or point.osl is None:
-            continue
-        if not _has_room(replica, point.isl or 1, point.osl):
-            continue
-        rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
-        if point.tpot_ms is not None and point.batch is not None:
-            # Without the time to first tokens, where the start of a short run weighs too much.
-            rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
-            own_prompt = False
-        batch = None if point.load == "offline" else point.batch
-        source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
-        found = KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
-        if replica.model.moe is not None or rate <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, found):
-            yield found
+    found = (published(point, replica) for point in bundled_points() if _is_like(point, replica))
+    return tuple(point for point in found if point is not None)
+
+
+def _is_like(point: PublishedPoint, replica: Replica) -> bool:
+    same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
+    return same and point.gpu.name == replica.gpu.name and same_shape(point.model, replica.model)
+
+
+def published(point: PublishedPoint, replica: Replica) -> KnownPoint | None:
+    """A published point of a replica's configuration; None: it has no lengths, does not fit, or left prompts out."""
+    if (point.isl is None and point.load != "single") or point.osl is None:
+        return None
+    if not _has_room(replica, point.isl or 1, point.osl):
+        return None
+    rate, isl, own_prompt = point.output_tokens_per_s, point.isl or 1, point.load != "single"
+    if point.tpot_ms is not None and point.batch is not None:
+        # Without the time to first tokens, where the start of a short run weighs too much.
+        rate = min(point.batch, replica.largest_batch(isl, point.osl)) / point.tpot_ms * 1e3
+        own_prompt = False
+    batch = None if point.load == "offline" else point.batch
+    source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
+    found = KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
+    if replica.model.moe is None and rate > MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, found):
+        return None
+    return found
 
 
 def nearest(points: Iterable[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
@@ -256,8 +267,12 @@ def nearest(points: Iterable[KnownPoint], full: Saturation, isl: int, osl: int) 
 def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:
     """How far a point is from a full load of other lengths: the sum of the logarithms of the ratios."""
     # All three weigh the same: so one measured row predicts another best.
-    load = 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
-    return apart(point, isl, osl) + load
+    return apart(point, isl, osl) + load_apart(point, full_batch)
+
+
+def load_apart(point: KnownPoint, full_batch: float) -> float:
+    """How far a point's load is below a full one: 0 where it is as high."""
+    return 0.0 if point.batch is None else max(0.0, math.log(full_batch / point.batch))
 
 
 def apart(point: KnownPoint, isl: int, osl: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 
@@ -17,9 +17,9 @@ from llama_client.crossover.throughput.points import (
     apart,
     are_as_long,
     bundled_points,
-    distance,
     estimated_tokens_per_s,
     known,
+    load_apart,
     nearest,
     own_points,
     published_points,
@@ -27,8 +27,12 @@ from llama_client.crossover.throughput.points import (
 from llama_client.crossover.throughput.replica import Replica, Saturation, ceiling_tokens_per_s
 from llama_client.crossover.throughput.work import require_lengths, require_number
 
-# Relative errors of a repeated measurement, and of another installation of the same: judgements.
-MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.07
+# Relative errors of a repeated measurement, and of another installation of the same: judgements. Two releases of
+# TensorRT-LLM differ by 0.04 at the same lengths.
+MEASURED_ERROR, PUBLISHED_ERROR = 0.05, 0.06
+# Up to so many at once, reading the weights is most of a step, and that is what estimates meet best: of measured rows
+# with up to 8, 32, 64 and more at once, bands that hold 80% have sigmas of 0.05, 0.06, 0.09 and 0.15.
+FEW_REQUESTS = 32
 # Loads within this factor of one another are the same.
 _SAME_LOAD = 1.5
 # The fixed time of a request (connecting, preparing its prompt), in tokens of output: it hardly shows in a long answer,
@@ -40,11 +44,26 @@ _UNSEEN_GPU_ERROR = 0.25
 _UNFITTED_ERROR = 0.5
 
 
-def _weighed(
-    replica: Replica, full: Saturation, near: KnownPoint | None, isl: int, osl: int
+def weighed(
+    replica: Replica,
+    full: Saturation,
+    near: KnownPoint | None,
+    isl: int,
+    osl: int,
+    errors: Mapping[str, float] | None = None,
 ) -> tuple[float, float, bool]:
-    """The factor of the estimate, the error of the product, and whether a point was scaled for it."""
-    estimated = _estimate_error(replica, full)
+    """The factor of the estimate, the error of the product, and whether a point was scaled for it.
+
+    Args:
+        replica: The configuration.
+        full: What is estimated of it.
+        near: The known point to scale it by; None: there is none.
+        isl: The length of the prompts of `full`.
+        osl: The length of its answers.
+        errors: As in throughput.toml; None: that file's.
+    """
+    errors = errors or fitted().errors
+    estimated = estimate_error(replica, full, errors)
     if near is None:
         return 1.0, estimated, False
     off = math.log(near.output_tokens_per_s / estimated_tokens_per_s(replica, near))
@@ -54,7 +73,8 @@ def _weighed(
         return math.exp(off), own, False
     if not as_long:
         own = math.hypot(own, math.log1p(_REQUEST_TOKENS / near.osl))
-    scaled = scaled_error(own, distance(near, full.batch, isl, osl))
+    drifts = drift_of(errors, experts=replica.model.moe is not None)
+    scaled = scaled_error(own, apart(near, isl, osl), load_apart(near, full.batch), drifts)
     if replica.is_llama_cpp and near.batch == 1 and full.batch > 1:
         scaled = math.hypot(scaled, _UNFITTED_ERROR)
     moved, error = weigh(off, estimated, scaled)
@@ -64,10 +84,19 @@ def _weighed(
     return math.exp(moved), error, True
 
 
-def scaled_error(own: float, apart: float) -> float:
+def drift_of(errors: Mapping[str, float], *, experts: bool) -> tuple[float, float]:
+    """How the estimator's error drifts with the distance of lengths, and with that of loads."""
+    if not experts:
+        return errors["drift"], errors["load_drift"]
+    # Of mixtures only full loads were published.
+    return errors["expert_drift"], max(errors["expert_drift"], errors["load_drift"])
+
+
+def scaled_error(own: float, lengths: float, load: float, drifts: tuple[float, float]) -> float:
     """The sigma of a rate scaled from a point: the point's own, and the drift of the estimator's error on the way."""
     # As of a random walk, the variance grows with the distance: that suits the measured rows better than the sigma.
-    return math.hypot(own, fitted().errors["drift"] * math.sqrt(apart))
+    by_length, by_load = drifts
+    return math.sqrt(own**2 + by_length**2 * lengths + by_load**2 * load)
 
 
 def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
@@ -79,13 +108,17 @@ def weigh(off: float, estimated: float, scaled: float) -> tuple[float, float]:
     return moved, min(estimated, scaled)
 
 
-def _estimate_error(replica: Replica, full: Saturation) -> float:
-    bands = fitted().errors
+def estimate_error(replica: Replica, full: Saturation, errors: Mapping[str, float]) -> float:
+    """The sigma of an estimate."""
     if replica.is_llama_cpp:
-        return bands[f"llama_cpp_{replica.gpu.memory_kind}"] if full.batch == 1 else _UNFITTED_ERROR
+        return errors[f"llama_cpp_{replica.gpu.memory_kind}"] if full.batch == 1 else _UNFITTED_ERROR
     if replica.model.moe is not None:
-        return bands["moe"]
-    estimated = bands["untuned"] if replica.engine != "trtllm" else bands["offline"]
+        estimated = errors["moe"]
+    else:
+        estimated = errors["few_requests" if full.batch <= FEW_REQUESTS else "many_requests"]
+    if replica.engine != "trtllm":
+        # What was fitted was tuned; most are not.
+        estimated = max(estimated, errors["untuned"])
     if any(point.gpu.name == replica.gpu.name and point.load != "single" for point in bundled_points()):
         return estimated
     return max(estimated, _UNSEEN_GPU_ERROR)
@@ -139,7 +172,7 @@ def replica_rate(
     if near is not None and near.batch is not None:
         # The point is of requests that came over the network, so the full load it is compared with is too.
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)
-    factor, error, is_scaled = _weighed(replica, full, near, input_tokens, output_tokens)
+    factor, error, is_scaled = weighed(replica, full, near, input_tokens, output_tokens)
     ceiling = ceiling_tokens_per_s(replica, isl=input_tokens, osl=output_tokens)
     factor = min(factor, ceiling / full.output_tokens_per_s)
     held = replica.output_tokens_per_s_under(

@@ -24,6 +24,7 @@ from llama_client.crossover.throughput.engines import (
 from llama_client.crossover.throughput.work import (
     ServingHardware,
     StepTime,
+    copies_bytes,
     hardware,
     read_weight_bytes,
     require_lengths,
@@ -41,6 +42,8 @@ MAX_BATCH = 4096
 LLAMA_CPP_MAX_BATCH = 32
 # If a batch twice as large would give this much more, memory is what limits the rate.
 _WORTH_MORE_MEMORY = 1.2
+# Copies that would take more of the memory which the weights leave are not made: a judgement.
+_MOST_COPIES = 0.75
 # Steps of the search for the largest batch: to a millionth of a request.
 _HALVINGS = 32
 
@@ -98,15 +101,40 @@ class Replica:
     @cached_property
     def kv_bytes_per_token(self) -> float:
         """Bytes of one token in the KV cache over all GPUs, copies included."""
-        copies = kv_copies(self.model, self.engine, self.n_gpus)
-        return self.model.kv_bytes_per_token(self.kv_value_bytes) * copies
+        return self.model.kv_bytes_per_token(self.kv_value_bytes) * self._kv_copies
+
+    @cached_property
+    def _kv_copies(self) -> float:
+        """How often each key and value is kept; once where every GPU has requests of its own."""
+        return kv_copies(self.model, self.engine, self.n_gpus) if self.groups == 1 else 1.0
 
     def room_for(self, isl: int, osl: int) -> float:
         """How many requests' caches the memory holds on average; below 1: not even one."""
-        room = usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
-        # A request in flight holds half of its answer on average, and needs some room to grow.
+        copies = copies_bytes(self.model, self.precision, self.groups)
+        # A request in flight holds half of its answer on average, and needs some room to grow. Layers that look back a
+        # window alone keep what is before it too: so these engines come.
         each = self.kv_bytes_per_token * (isl + 0.75 * osl)
-        return min(LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH, room / each)
+        return min(self.max_batch, (self._free_bytes - copies) / each)
+
+    @property
+    def max_batch(self) -> int:
+        return LLAMA_CPP_MAX_BATCH if self.is_llama_cpp else MAX_BATCH * self.groups
+
+    @cached_property
+    def groups(self) -> int:
+        """How many GPUs answer requests of their own, with copies of all but the experts; 1: they share each request.
+
+        TensorRT-LLM's published rates of mixtures are of such servers (attention data parallelism).
+        """
+        if self.model.moe is None or self.is_llama_cpp:
+            return 1
+        copies = copies_bytes(self.model, self.precision, self.n_gpus)
+        return self.n_gpus if copies <= _MOST_COPIES * self._free_bytes else 1
+
+    @cached_property
+    def _free_bytes(self) -> float:
+        """What the weights leave for caches."""
+        return usable_bytes(self.gpu, self.engine) * self.n_gpus - weight_bytes(self.model, self.precision)
 
     def largest_batch(self, isl: int, osl: int) -> int:
         require_lengths(self.model, isl, osl)
@@ -178,7 +206,7 @@ class Replica:
             return "bandwidth"
         step = self._step(batch, isl, osl, served=served, own_prompt=True)
         twice = self._step(2 * batch, isl, osl, served=served, own_prompt=True)
-        if batch < MAX_BATCH and 2 * step.total_ms / twice.total_ms >= _WORTH_MORE_MEMORY:
+        if batch < self.max_batch and 2 * step.total_ms / twice.total_ms >= _WORTH_MORE_MEMORY:
             return "memory"
         return "bandwidth" if step.read_ms > step.decode_ms + step.prefill_ms else "compute"
 
@@ -187,8 +215,7 @@ class Replica:
         if self.is_llama_cpp and batch == 1:
             alone = llama_cpp.tpot_ms(self.model, self.gpu, self.precision, context_tokens=isl + osl / 2)
             return alone + self._prompt_ms(isl) / osl if own_prompt else alone
-        step_ms = self._step(batch, isl, osl, served=served, own_prompt=own_prompt).total_ms
-        return step_ms if self.model.moe is None or self.is_llama_cpp else step_ms / self._constants.moe_factor
+        return self._step(batch, isl, osl, served=served, own_prompt=own_prompt).total_ms
 
     def _step(self, batch: float, isl: int, osl: int, *, served: bool, own_prompt: bool) -> StepTime:
         if self.is_llama_cpp:
@@ -197,8 +224,18 @@ class Replica:
                 raise invalid("batch", f"{known}; give 1, or a row of your own with bf16_tflops")
             prompts = batch if own_prompt else batch - 1
             return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
-        kv_bytes = self.kv_value_bytes * kv_copies(self.model, self.engine, self.n_gpus)
-        work = work_of(self.model, self.precision, kv_bytes, self.n_gpus, batch, isl, osl, own_prompt=own_prompt)
+        kv_bytes = self.kv_value_bytes * self._kv_copies
+        work = work_of(
+            self.model,
+            self.precision,
+            kv_bytes,
+            self.n_gpus,
+            batch,
+            isl,
+            osl,
+            own_prompt=own_prompt,
+            groups=self.groups,
+        )
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:

@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from llama_client.crossover.fitting.memory import GIB, SERVER_RESERVE_BYTES, SERVER_SHARE, wired_limit_bytes
+from llama_client.crossover.fitting.memory import (
+    GIB,
+    SERVER_RESERVE_BYTES,
+    SERVER_SHARE,
+    cached_tokens,
+    wired_limit_bytes,
+)
 from llama_client.crossover.precisions import (
     Family,
     embedding_parameters,
@@ -33,6 +39,10 @@ class Work:
     attention_flops: float
     exchanged_bytes: float
     layers: int
+    groups: int = 1  # of GPUs that each answer requests of their own
+    expert_decode_flops: float = 0.0  # those of the decode and prefill FLOPs that are in routed experts
+    expert_prefill_flops: float = 0.0
+    routed_tokens: float = 0.0  # tokens of one group, once for each layer that has experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +82,57 @@ def work_of(
     osl: int,
     *,
     own_prompt: bool,
+    groups: int = 1,
 ) -> Work:
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
     prompts = (batch if own_prompt else max(batch - 1, 0)) / osl
-    # A ring all-reduce moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits.
-    per_token = 2 * model.layers * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
+    tokens = batch + prompts * isl
+    # A ring all-reduce moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits. Where each GPU
+    # has requests of its own, tokens go to their experts and come back instead: as much, once for each such layer.
+    exchanges = 2 * model.layers if groups == 1 else expert_layers(model)
+    per_token = exchanges * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
     # An output token is multiplied with all weights that it meets but the table of input embeddings.
     matrices = model.parameters_per_token - (0 if model.tied_embeddings else model.vocab * model.hidden)
+    routed = 2.0 * routed_parameters(model)
     return Work(
         batch,
-        read_weight_bytes(model, precision, batch),
-        batch * (isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
+        read_weight_bytes(model, precision, batch) + copies_bytes(model, precision, groups),
+        batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
         prompts * prefill_flops(model, isl),
-        prompts * attention_flops(model, isl),
-        (batch + prompts * isl) * per_token,
+        prompts * attention_flops(model, isl) * seen_tokens(model, isl) / isl,
+        tokens * per_token,
         model.layers,
+        groups,
+        batch * routed,
+        prompts * isl * routed,
+        tokens / groups * expert_layers(model),
     )
+
+
+def seen_tokens(model: Architecture, tokens: float) -> float:
+    """How many of the tokens before it a token attends to, on average over the layers: some look back a window."""
+    return tokens if model.attention_chunk_tokens is None else cached_tokens(model, tokens, chunked_attention=True)
+
+
+def expert_layers(model: Architecture) -> int:
+    return 0 if model.moe is None else model.layers // model.moe.every_n_layers
+
+
+def routed_parameters(model: Architecture) -> int:
+    """The weights of the experts that one token is routed to; 0 in a dense model."""
+    if model.moe is None:
+        return 0
+    return expert_layers(model) * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
+
+
+def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
+    """What copies take where each GPU has requests of its own: the layers without their routed experts."""
+    if model.moe is None or groups == 1:
+        return 0.0
+    experts = expert_layers(model) * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
+    layers = model.parameters - embedding_parameters(model) - experts
+    return (groups - 1) * layers * layer_weight_bytes(model, precision)
 
 
 def prefill_flops(model: Architecture, isl: int) -> float:
@@ -113,7 +157,7 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
         return read
     # With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
-    experts = model.layers // model.moe.every_n_layers * model.moe.experts
+    experts = expert_layers(model) * model.moe.experts
     return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
 
 
@@ -146,13 +190,20 @@ def step_time(
     elif family(precision) != sheet.flops_family:
         flops *= constants.unpacking_factor
     wide_flops = sheet.wide_flops * constants.compute_efficiency
+    # The small matrices of experts add to what their FLOPs take.
+    small = 1 / constants.expert_compute_efficiency - 1
+    # Where each GPU has requests of its own, all wait for the one with the most to do.
+    uneven = 1.0 if work.groups == 1 else 1 + constants.expert_imbalance
+    counts_requests = served or work.routed_tokens > 0
     return StepTime(
-        (work.weight_bytes + work.kv_bytes) / (sheet.bytes_per_s * constants.bandwidth_efficiency) * 1e3,
-        work.decode_flops / flops * 1e3,
-        (work.prefill_flops / flops + work.attention_flops / wide_flops) * 1e3,
-        work.layers * a_layer_us / 1e3,
+        uneven * (work.weight_bytes + work.kv_bytes) / (sheet.bytes_per_s * constants.bandwidth_efficiency) * 1e3,
+        uneven * (work.decode_flops + small * work.expert_decode_flops) / flops * 1e3,
+        uneven
+        * ((work.prefill_flops + small * work.expert_prefill_flops) / flops + work.attention_flops / wide_flops)
+        * 1e3,
+        (work.layers * a_layer_us + work.routed_tokens * constants.expert_token_us) / 1e3,
         work.exchanged_bytes / (sheet.link_bytes_per_s * constants.link_efficiency) * 1e3,
-        work.batch * constants.request_overhead_us / 1e3 if served else 0.0,
+        work.batch / work.groups * constants.request_overhead_us / 1e3 if counts_requests else 0.0,
     )
 
 
