@@ -4,66 +4,77 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The hours after work was moved; what cannot wait any longer is `expired`."""
+    """The hours after work was moved; what could not wait any longer is `expired`."""
 
     served: list[float]
     expired: list[float]
     longest_wait_hours: int
 
 
-def into_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: int) -> Moved:
-    """Work in the idle tokens of each hour, oldest first, which leaves the least undone.
+# Takes an hour and the tokens that are due in it; returns the tokens that there is room for.
+_Room = Callable[[int, float], float]
 
-    All work has the same time to wait, so the oldest is also the most urgent; no work is carried over the end.
-    """
-    served, expired, longest = [0.0] * len(idle), [0.0] * len(idle), 0
-    queue: deque[tuple[int, float]] = deque()
-    last = len(idle) - 1
-    for hour, (room, new) in enumerate(zip(idle, arriving, strict=True)):
-        if new > 0:
-            queue.append((hour, new))
-        while queue and room > 0:
-            since, tokens = queue.popleft()
-            done = min(tokens, room)
-            room -= done
-            served[hour] += done
-            longest = max(longest, hour - since)
-            if done < tokens:
-                queue.appendleft((since, tokens - done))
-        while queue and (hour - queue[0][0] >= wait_hours or hour == last):
-            expired[hour] += queue.popleft()[1]
-    return Moved(served, expired, longest)
+
+def into_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: int) -> Moved:
+    """Work in the idle tokens of each hour, oldest first, which leaves the least undone; the rest expires."""
+    return _moved(lambda hour, _: idle[hour], arriving, wait_hours)
 
 
 def together(
     loads: Sequence[float], arriving: Sequence[float], capacity: float, *, base: int, wait_hours: int
 ) -> Moved:
     """All work on replicas: in idle ones of the base, else where work is due, on whole replicas that are then filled."""
-    served, longest = [0.0] * len(loads), 0
-    queue: deque[tuple[int, float]] = deque()
-    last = len(loads) - 1
-    for hour, (load, new) in enumerate(zip(loads, arriving, strict=True)):
+
+    def room(hour: int, due: float) -> float:
+        needed = math.ceil((loads[hour] + due) / capacity - 1e-9)
+        return max(due, max(base, needed) * capacity - loads[hour])
+
+    return _moved(room, arriving, wait_hours)
+
+
+def _moved(room: _Room, arriving: Sequence[float], wait_hours: int) -> Moved:
+    """All work has the same time to wait, so the oldest is also the most urgent.
+
+    The hours repeat: they begin with what they end with.
+    """
+    hours = len(arriving)
+    _, left = _once(room, arriving, wait_hours, ())
+    begins = [(since - hours, tokens) for since, tokens in left]
+    moved, ends = _once(room, arriving, wait_hours, begins)
+    # What waits at the end beyond what waited at the beginning is done in the last hour, so that nothing is lost.
+    more = sum(tokens for _, tokens in ends) - sum(tokens for _, tokens in begins)
+    if more > 0:
+        moved.served[-1] += (done := min(more, max(0.0, room(hours - 1, more) - moved.served[-1])))
+        moved.expired[-1] += more - done
+    return moved
+
+
+def _once(
+    room: _Room, arriving: Sequence[float], wait_hours: int, begins: Iterable[tuple[int, float]]
+) -> tuple[Moved, deque[tuple[int, float]]]:
+    served, expired, longest = [0.0] * len(arriving), [0.0] * len(arriving), 0
+    queue = deque(begins)
+    for hour, new in enumerate(arriving):
         if new > 0:
             queue.append((hour, new))
-        due = sum(tokens for since, tokens in queue if hour - since >= wait_hours or hour == last) if queue else 0.0
-        replicas = max(base, math.ceil((load + due) / capacity - 1e-9)) if due else max(base, _running(load, capacity))
-        room = max(due, replicas * capacity - load)
-        while queue and room > 0:
-            since, tokens = queue.popleft()
-            done = min(tokens, room)
-            room -= done
-            served[hour] += done
+        due = queue[0][1] if queue and hour - queue[0][0] >= wait_hours else 0.0
+        left = room(hour, due)
+        while queue and left > 0:
+            since, tokens = queue[0]
+            if tokens > left:
+                queue[0] = (since, tokens - left)
+                tokens = left
+            else:
+                queue.popleft()
+            left -= tokens
+            served[hour] += tokens
             longest = max(longest, hour - since)
-            if done < tokens:
-                queue.appendleft((since, tokens - done))
-    return Moved(served, [0.0] * len(loads), longest)
-
-
-def _running(load: float, capacity: float) -> int:
-    return math.ceil(load / capacity - 1e-9)
+        while queue and hour - queue[0][0] >= wait_hours:
+            expired[hour] += queue.popleft()[1]
+    return Moved(served, expired, longest), queue

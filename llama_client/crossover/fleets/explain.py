@@ -10,15 +10,24 @@ from llama_client.crossover.format import counted, share, usd
 from llama_client.crossover.scenario import FleetKind
 
 
+# A difference of less than a cent is none.
+_EQUAL_USD = 0.005
+
+
 def explained(mix: Mix, mixer: Mixer) -> Iterator[str]:
     yield from _commitment(mix, mixer)
     yield from _following(mix, mixer)
-    if mix.api is not None:
+    hour = next((each.usd_per_hour for each in mixer.supplies.machines if each.kind == "on_demand"), None)
+    if mix.api is not None and hour is not None:
         per_hour = mix.api.usd_per_token * mixer.capacity
-        yield (
-            f"{mix.api.price.name} asks {usd(per_hour)} for what a replica serves in a full hour, so an hour of a replica "
-            f"at a price of p pays off from a load of p / {usd(per_hour)} of its capacity on."
-        )
+        full = f"{mix.api.price.name} asks {usd(per_hour)} for what a replica serves in a full hour"
+        if hour < per_hour:
+            yield (
+                f"{full}, and an hour on demand costs {usd(hour)}: it pays off from a load of {share(hour / per_hour)} of a "
+                "replica on, and what is below goes to the API where that is cheaper than all that comes with a start."
+            )
+        else:
+            yield f"{full}, less than an hour on demand ({usd(hour)}): no load makes up for one."
 
 
 def _commitment(mix: Mix, mixer: Mixer) -> Iterator[str]:
@@ -64,15 +73,16 @@ def _following(mix: Mix, mixer: Mixer) -> Iterator[str]:
         count = sum(mix.levels.counts[block] for block in paid)
         hours = len(mix.levels.loads)
         first, last = (mix.chosen[block].paid_hours[block] / hours for block in (paid[0], paid[-1]))
-        often = f"{share(first)} of the time" if len(paid) == 1 else f"between {share(first)} and {share(last)} of the time"
+        often = (
+            f"{share(first)} of the time" if len(paid) == 1 else f"between {share(first)} and {share(last)} of the time"
+        )
         yield f"{counted(count, 'replica')} {TITLES[kind]} {'follows' if count == 1 else 'follow'} the load and {'is' if count == 1 else 'are'} paid for {often}."
 
 
-def reason(kind: FleetKind, pure: Mix, best: Mix, mixer: Mixer) -> str:
+def reason(kind: FleetKind, pure: Mix, more: float, mixer: Mixer) -> str:
     """Why a fleet of one kind lost."""
-    more = pure.usd_per_month - best.usd_per_month
-    if more <= 0.005:
-        return "is this plan"
+    if more <= _EQUAL_USD:
+        return "costs the same"
     text = f"costs {usd(more)} a month more"
     levels = pure.levels
     if kind == "api":

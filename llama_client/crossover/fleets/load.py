@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from llama_client.crossover.scenario import invalid
 
@@ -84,7 +85,9 @@ class HourlyLoad:
         for rank, load in enumerate(ranked):
             step = (rank + 1) // 2
             hours[(_BUSIEST_HOUR + (step if rank % 2 else -step)) % count] = load
-        return cls.of(hours, tokens_per_day=tokens_per_day, source=f"a curve with a peak of {peak_to_mean:g} x the mean")
+        return cls.of(
+            hours, tokens_per_day=tokens_per_day, source=f"a curve with a peak of {peak_to_mean:g} x the mean"
+        )
 
     @property
     def tokens_per_day(self) -> float:
@@ -95,6 +98,44 @@ class HourlyLoad:
     def peak_to_mean(self) -> float:
         """The busiest hour against the mean one."""
         return max(self.tokens) * len(self.tokens) / math.fsum(self.tokens)
+
+
+# A line of a file has so many bytes at most, so that a file of another kind is not read whole.
+_MAX_FILE_BYTES = 64 * MAX_HOURS
+
+
+def read_hours(path: Path) -> list[float]:
+    """The last column of a CSV file, a line an hour; a first line of words is skipped.
+
+    Raises:
+        InvalidRequestError: It cannot be read, or a line is no load; the message names the line.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise invalid("hours", f"{path.name} is larger than ten years of hours ({_MAX_FILE_BYTES:,} bytes)")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise invalid("hours", f"{path.name} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError:
+        raise invalid("hours", f"{path.name} must be a text file with a number of tokens a line") from None
+    found: list[float] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        last = line.rstrip().rstrip(",;").replace(";", ",").rpartition(",")[2].strip().strip('"')
+        if not last:
+            continue
+        try:
+            found.append(float(last))
+        except ValueError:
+            if number == 1:
+                continue
+            raise invalid("hours", f"line {number}: must be a number of tokens, got {last[:40]!r}") from None
+        if not 0 <= found[-1] < math.inf:
+            raise invalid("hours", f"line {number}: must be a number of tokens of at least 0, got {last[:40]!r}")
+    if not any(found):
+        raise invalid("hours", f"{path.name} must have an hour with a load")
+    return found
 
 
 def _checked(hours: Iterable[float]) -> list[float]:

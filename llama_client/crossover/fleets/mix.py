@@ -8,7 +8,7 @@ takes what is cheapest for it. That is exact, and takes no search over numbers o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llama_client.crossover.fleets.levels import Following, Levels, Scaling
 from llama_client.crossover.fleets.supply import Api, Supplies, Supply
@@ -55,9 +55,9 @@ class Mix:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Mixer:
-    """Finds mixes for loads of one length; all loads have the same replicas, prices and policy."""
+    """Finds mixes for loads; all have the same replicas, prices and policy."""
 
     supplies: Supplies
     capacity: float
@@ -65,11 +65,13 @@ class Mixer:
     spare: int
     least: int
     is_late_to_api: bool
-    _following: dict[tuple[int, Scaling, float], Following] = field(default_factory=dict)
 
-    def best(self, loads: Sequence[float], *, kinds: Sequence[FleetKind], base: int = 0) -> Mix | None:
+    def levels(self, loads: Sequence[float]) -> Levels:
+        return Levels(loads, self.capacity, edges=(self.least,))
+
+    def best(self, levels: Levels, *, kinds: Sequence[FleetKind], base: int = 0) -> Mix | None:
         """The cheapest mix of some kinds; `base` replicas always run. None: these kinds cannot serve it."""
-        levels = Levels(loads, self.capacity, least=max(self.least, base))
+        levels = levels.with_edge(base)
         found: list[Mix] = []
         for api in self._apis(kinds) or [None]:
             if api is not None and not base:
@@ -111,7 +113,9 @@ class Mixer:
     def _mix(
         self, levels: Levels, api: Api | None, chosen: list[Option], machines: Sequence[Supply], *, has_own: bool
     ) -> Mix:
-        usd = sum(count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, chosen, strict=True)))
+        usd = sum(
+            count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, chosen, strict=True))
+        )
         has_machine = any(option.supply is not None for option in chosen)
         to_api = any(option.api_tokens[block] > 0 for block, option in enumerate(chosen))
         fixed = fees = spare_usd = 0.0
@@ -150,10 +154,7 @@ class Mixer:
         return found
 
     def _follows(self, levels: Levels, supply: Supply, scaling: Scaling, api: Api | None, share: float) -> Option:
-        key = (id(levels), scaling, share)
-        following = self._following.get(key)
-        if following is None:
-            following = self._following[key] = levels.following(scaling, smallest_share=share)
+        following = levels.following(scaling, smallest_share=share)
         late = following.late_tokens
         away = following.left_tokens
         if api is not None and self.is_late_to_api:

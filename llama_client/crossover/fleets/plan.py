@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.evaluation import Crossover
@@ -22,8 +22,8 @@ from llama_client.crossover.tables import Tables
 _PLACEMENTS: dict[Placement, str] = {
     "at once": "batch work at once, with the rest",
     "api batch": "batch work to an API at its batch price",
-    "idle hours": "batch work into idle hours, the rest of it to an API at its batch price",
-    "together": "batch work into idle hours, and what is due on replicas that it fills",
+    "idle hours": "batch work into the idle hours of replicas that always run, and what is left to an API at its batch price",
+    "together": "batch work into idle hours of all replicas, and what is due on further ones that it fills",
 }
 
 
@@ -76,20 +76,19 @@ def plan_fleet(
         ... ))
         >>> plan = plan_fleet(crossover, policy=FleetPolicy(reserved_1_year_discount=0.5, reserved_3_years_discount=0.5))
         >>> [(part.kind, part.replicas, round(part.usd_per_month)) for part in plan.parts]
-        [('reserved_3_years', 2, 1460), ('api', None, 2044)]
+        [('reserved_3_years', 3, 2190)]
     """
     policy = policy or FleetPolicy()
     plan = crossover.plan
     load = _load(crossover, tokens_per_day, hours)
     supplies = supplies_of(crossover, policy, tables or Tables.bundled())
-    headroom = policy.headroom or 0.0
     least = policy.min_replicas
     if least is None:
         # One is the scenario's way to say none: a fleet that does not breathe has at least one.
         least = plan.min_replicas if plan.min_replicas > 1 else 0
     mixer = Mixer(
         supplies=supplies,
-        capacity=plan.usable_tokens_per_day / HOURS_A_DAY * (1 - headroom),
+        capacity=plan.usable_tokens_per_day / HOURS_A_DAY * (1 - supplies.headroom),
         hours_per_month=plan.hours_per_month,
         spare=plan.spare,
         least=least,
@@ -108,7 +107,11 @@ def plan_fleet(
 
 def _load(crossover: Crossover, tokens_per_day: float | None, hours: HourlyLoad | Iterable[float] | None) -> HourlyLoad:
     if isinstance(hours, HourlyLoad):
-        return hours if tokens_per_day is None else HourlyLoad.of(hours.tokens, tokens_per_day=tokens_per_day, source=hours.source)
+        return (
+            hours
+            if tokens_per_day is None
+            else HourlyLoad.of(hours.tokens, tokens_per_day=tokens_per_day, source=hours.source)
+        )
     volume = crossover.reference_volume if tokens_per_day is None else tokens_per_day
     if hours is not None:
         return HourlyLoad.of(hours, tokens_per_day=volume)
@@ -120,44 +123,44 @@ def _load(crossover: Crossover, tokens_per_day: float | None, hours: HourlyLoad 
 
 def _placed(mixer: Mixer, loads: Sequence[float], batch_share: float, kinds: Sequence[FleetKind]) -> list[_Placed]:
     """The cheapest mix for each place of the batch work."""
-    now = mixer.best(loads, kinds=kinds)
+    now = mixer.best(mixer.levels(loads), kinds=kinds)
     found = [] if now is None else [_Placed("at once", now, now.usd_per_month)]
     if not batch_share:
         return found
     wait, month = mixer.supplies.batch_wait_hours, mixer.hours_per_month / len(loads)
     soon, later = [load * (1 - batch_share) for load in loads], [load * batch_share for load in loads]
     tokens = math.fsum(later)
+    alone = mixer.best(mixer.levels(soon), kinds=kinds)
+    if alone is None:
+        return found
+    bases = {alone.always_on, now.always_on if now is not None else 0}
     api = min(
-        mixer.supplies.apis, key=lambda api: api.batch_usd_per_token * tokens * month + api.fees_usd_per_month, default=None
+        mixer.supplies.apis,
+        key=lambda api: api.batch_usd_per_token * tokens * month + api.fees_usd_per_month,
+        default=None,
     )
-    alone = mixer.best(soon, kinds=kinds) if any(soon) else None
-    bases = {0} | ({now.always_on} if now is not None else set())
     if api is not None:
 
-        def batch_usd(count: float, mix: Mix | None) -> float:
-            has_fee = count > 0 and not (mix is not None and mix.api is api and mix.fees_usd_per_month)
+        def batch_usd(count: float, mix: Mix) -> float:
+            has_fee = count > 0 and not (mix.api is api and mix.fees_usd_per_month)
             return count * api.batch_usd_per_token * month + (api.fees_usd_per_month if has_fee else 0.0)
 
-        if alone is not None:
-            found.append(_Placed("api batch", alone, alone.usd_per_month + batch_usd(tokens, alone), api, tokens))
-            base = _best_base(mixer, alone, soon, later, api)
-            bases.add(base)
-            mix = mixer.best(soon, kinds=kinds, base=base) if base else None
-            if mix is not None:
-                moved = into_idle([max(0.0, base * mixer.capacity - load) for load in soon], later, wait)
-                left, done = math.fsum(moved.expired), math.fsum(moved.served)
-                energy = max((option.supply.usd_per_token for option in mix.chosen[:1] if option.supply), default=0.0)
-                usd = mix.usd_per_month + batch_usd(left, mix) + done * energy * month
-                found.append(_Placed("idle hours", mix, usd, api, left, moved))
-        elif batch_share == 1:
-            # Nothing but batch work.
-            empty = mixer.best(later, kinds=("api",))
-            assert empty is not None
-            usd = batch_usd(tokens, None)
-            found.append(_Placed("api batch", replace(empty, usd=0.0, usd_per_month=0.0, fees_usd_per_month=0.0), usd, api, tokens))
+        found.append(_Placed("api batch", alone, alone.usd_per_month + batch_usd(tokens, alone), api, tokens))
+        base = _best_base(mixer, alone, soon, later, api)
+        bases = {base}
+        mix = mixer.best(alone.levels, kinds=kinds, base=base) if base else None
+        if mix is not None:
+            moved = into_idle([max(0.0, base * mixer.capacity - load) for load in soon], later, wait)
+            left, done = math.fsum(moved.expired), math.fsum(moved.served)
+            supply = mix.chosen[0].supply
+            energy_usd = 0.0 if supply is None else supply.usd_per_token * done * month
+            found.append(
+                _Placed("idle hours", mix, mix.usd_per_month + batch_usd(left, mix) + energy_usd, api, left, moved)
+            )
     for base in sorted(bases):
         moved = together(soon, later, mixer.capacity, base=base, wait_hours=wait)
-        mix = mixer.best([a + b for a, b in zip(soon, moved.served, strict=True)], kinds=kinds)
+        on_replicas = [first + second for first, second in zip(soon, moved.served, strict=True)]
+        mix = mixer.best(mixer.levels(on_replicas), kinds=kinds)
         if mix is not None:
             found.append(_Placed("together", mix, mix.usd_per_month, moved=moved))
     cheapest: dict[Placement, _Placed] = {}
@@ -179,7 +182,9 @@ def _best_base(mixer: Mixer, alone: Mix, soon: Sequence[float], later: Sequence[
     if not steady:
         return 0
     hour_usd = min(each.usd_per_hour for each in steady) * len(soon)
-    saved = [count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, alone.chosen, strict=True))]
+    saved = [
+        count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, alone.chosen, strict=True))
+    ]
     sums = [0.0]
     for usd in saved:
         sums.append(sums[-1] + usd)
@@ -212,7 +217,7 @@ def _plan(
     mix, supplies = best.mix, mixer.supplies
     parts = tuple(_parts(best, mixer, math.fsum(loads)))
     cold = _cold_starts(mix, mixer, crossover.plan.tokens_per_request)
-    others = tuple(_considered(best, found, loads, mixer, policy.kinds, supplies))
+    others = tuple(_considered(best, found, mixer, policy.kinds))
     batch = None
     if crossover.plan.batch_share:
         tokens = crossover.plan.batch_share * math.fsum(loads)
@@ -249,10 +254,7 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
     usd: dict[FleetKind, float] = {}
     names = {each.kind: each.name for each in mixer.supplies.machines}
     api_tokens = api_usd = 0.0
-    is_empty = best.placement == "api batch" and not mix.usd
     for block, (count, option) in enumerate(zip(mix.levels.counts, mix.chosen, strict=True)):
-        if is_empty:
-            break
         away = option.api_tokens[block]
         api_tokens += count * away
         away_usd = 0.0 if mix.api is None else mix.api.usd_per_token * away
@@ -286,7 +288,9 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
         )
     if api_tokens + best.api_tokens > 0:
         batch_usd = 0.0 if best.api is None else best.api.batch_usd_per_token * best.api_tokens
-        names_of = [api.price.name for api, count in ((mix.api, api_tokens), (best.api, best.api_tokens)) if api and count]
+        names_of = [
+            api.price.name for api, count in ((mix.api, api_tokens), (best.api, best.api_tokens)) if api and count
+        ]
         whole = best.usd_per_month - mix.usd_per_month  # fees of the batch work's API, its tokens, energy
         fees = mix.fees_usd_per_month
         if best.api is not None and best.api_tokens and whole > 0 and not (mix.api is best.api and fees):
@@ -339,20 +343,20 @@ def _cold_starts(mix: Mix, mixer: Mixer, tokens_per_request: float) -> ColdStart
 def _considered(
     best: _Placed,
     found: Sequence[_Placed],
-    loads: Sequence[float],
     mixer: Mixer,
     kinds: Sequence[FleetKind],
-    supplies: Supplies,
 ) -> Iterator[Considered]:
     """Each kind alone, and each other place of the batch work, with what it costs more or why it was left out."""
+    levels = next((placed.mix.levels for placed in found if placed.placement == "at once"), best.mix.levels)
     for kind in kinds:
-        without = [why for left, why in supplies.left_out if left == kind]
+        without = [why for left, why in mixer.supplies.left_out if left == kind]
         if without:
             yield Considered(f"all {TITLES[kind]}", None, without[0])
             continue
-        placed = min(_placed(mixer, loads, 0.0, (kind,)), key=lambda each: each.usd_per_month, default=None)
-        if placed is not None:
-            yield Considered(f"all {TITLES[kind]}", placed.usd_per_month, reason(kind, placed.mix, best.mix, mixer))
+        pure = mixer.best(levels, kinds=(kind,))
+        if pure is not None:
+            more = pure.usd_per_month - best.usd_per_month
+            yield Considered(f"all {TITLES[kind]}", pure.usd_per_month, reason(kind, pure, more, mixer))
     for placed in found:
         if placed is not best:
             more = placed.usd_per_month - best.usd_per_month

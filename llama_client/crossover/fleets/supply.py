@@ -56,15 +56,19 @@ class Supplies:
     apis: tuple[Api, ...]
     fixed_usd_per_month: dict[bool, float]  # staff and disks, by whether a machine is bought
     start_s: float
+    headroom: float
     batch_wait_hours: int
     assumptions: tuple[Assumption, ...]
     left_out: tuple[tuple[FleetKind, str], ...]  # with the reason
 
 
 def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Supplies:
-    log, left_out, machines, fixed = AssumptionLog(), [], [], {}
+    log, machines = AssumptionLog(), list[Supply]()
+    left_out: list[tuple[FleetKind, str]] = []
+    fixed: dict[bool, float] = {}
     start_s = _start_s(crossover, policy, log)
-    rented, owned = _variants(crossover, policy, tables, left_out)
+    headroom = log.figure("headroom", policy.headroom)
+    rented, owned = _variants(crossover, policy, tables, log, left_out)
     hours = crossover.plan.hours_per_month
     if owned is not None:
         stairs = staircase(owned)
@@ -85,14 +89,14 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
         # Staff is the same; a fleet that can only be bought has no other figure for it.
         fixed.setdefault(False, fixed.get(True, staircase(crossover.plan).fixed_usd))
     if start_s > LONGEST_START_S:
-        slow = [each for each in machines if each.scaling is not None]
+        why = f"a replica takes {start_s / 60:.0f} minutes to start, and cannot follow the hours"
+        left_out += [(each.kind, why) for each in machines if each.scaling is not None]
         machines = [each for each in machines if each.scaling is None]
-        left_out += [(each.kind, f"a replica takes {start_s / 60:.0f} minutes to start, and cannot follow the hours") for each in slow]
     apis = tuple(_api(price, crossover.plan) for price in crossover.plan.apis) if "api" in policy.kinds else ()
     if "api" in policy.kinds and not apis:
         left_out.append(("api", "none sells the model"))
     wait = int(log.figure("batch_wait_hours", policy.batch_wait_hours, unit="h")) if crossover.plan.batch_share else 0
-    return Supplies(tuple(machines), apis, fixed, start_s, wait, log.all(()), tuple(left_out))
+    return Supplies(tuple(machines), apis, fixed, start_s, headroom, wait, log.all(()), tuple(left_out))
 
 
 def _start_s(crossover: Crossover, policy: FleetPolicy, log: AssumptionLog) -> float:
@@ -110,7 +114,11 @@ def _start_s(crossover: Crossover, policy: FleetPolicy, log: AssumptionLog) -> f
 
 
 def _variants(
-    crossover: Crossover, policy: FleetPolicy, tables: Tables, left_out: list[tuple[FleetKind, str]]
+    crossover: Crossover,
+    policy: FleetPolicy,
+    tables: Tables,
+    log: AssumptionLog,
+    left_out: list[tuple[FleetKind, str]],
 ) -> tuple[CostInputs | None, CostInputs | None]:
     """The scenario rented, and bought; None: not wanted, or without a price."""
     plan, host = crossover.plan, crossover.scenario.self_host
@@ -125,7 +133,12 @@ def _variants(
     def other(**changed: Any) -> CostInputs:
         scenario = replace(crossover.scenario, self_host=replace(host, **(known | changed)))
         offers = None if scenario.apis is not None else Offers(plan.apis, (), ())
-        return resolve(scenario, tables=tables, today=crossover.today, offers=offers).plan
+        found = resolve(scenario, tables=tables, today=crossover.today, offers=offers)
+        for each in found.assumptions:
+            before = crossover.resolved.assumption(each.name)
+            if before is None or before.value != each.value:
+                log.add(each)
+        return found.plan
 
     rented, owned = (plan, None) if plan.owned is None else (None, plan)
     if wants_rent and rented is None:
@@ -181,7 +194,9 @@ def _serverless(
     if policy.serverless_usd_per_gpu_second is not None:
         price = log.given(name, policy.serverless_usd_per_gpu_second, unit=unit)
     elif best is None:
-        left_out.append(("serverless", "no seller with a price for this GPU is known; give serverless_usd_per_gpu_second"))
+        left_out.append(
+            ("serverless", "no seller with a price for this GPU is known; give serverless_usd_per_gpu_second")
+        )
         return
     else:
         usd, billing, seller = float(best["usd_per_gpu_second"]), float(best["billing_s"]), best["provider"]
