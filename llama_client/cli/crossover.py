@@ -88,11 +88,13 @@ def show(machines: RankedMachines, fleet: FleetPlan | None = None) -> None:
     if fleet is not None:
         from llama_client.crossover.fleets import report as fleets
 
-        for table in fleets.tables(fleet):
-            _print(table, console)
+        mix, *others = fleets.tables(fleet)
+        _print(mix, console)
         console.print()
         for note in fleets.notes(fleet):
             console.print(Text(one_line(note)))
+        for table in others:
+            _print(table, console)
     if text.stale:
         console.print()
         names = ", ".join(each.name.replace("_", " ") for each in text.stale)

@@ -326,7 +326,7 @@ class FleetPolicy:
 
     Attributes:
         kinds: What it may consist of.
-        start_s: From the decision until a replica serves; None: the weights' bytes over network and disk, and the engine.
+        start_s: From the decision until a replica serves; None: weights over network and disk, then the engine.
         network_gb_per_s: How fast a new replica fetches the weights.
         disk_gb_per_s: How fast it loads them into its GPUs.
         engine_start_s: What the engine does beside that: compiling, warming up.

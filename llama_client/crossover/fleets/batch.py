@@ -1,4 +1,4 @@
-"""Work that may wait: into the idle hours of machines that run anyway, or together in as few replica-hours as it can."""
+"""Work that may wait: into idle hours of machines that run anyway, or together in as few replica-hours as it can."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def into_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: int)
 def together(
     loads: Sequence[float], arriving: Sequence[float], capacity: float, *, base: int, wait_hours: int
 ) -> Moved:
-    """All work on replicas: in idle ones of the base, else where work is due, on whole replicas that are then filled."""
+    """All work on replicas: idle ones of the base, and where work is due, whole ones that are then filled."""
 
     def room(hour: int, due: float) -> float:
         needed = math.ceil((loads[hour] + due) / capacity - 1e-9)

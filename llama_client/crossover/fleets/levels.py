@@ -1,9 +1,9 @@
 """A load cut into layers of one replica each, and what each layer costs that starts and stops with the load.
 
 Replica k serves the load between k - 1 and k times a replica's capacity, so it works in the hours that need at least k
-replicas. The layers are independent of each other: the cheapest way to serve each makes the cheapest fleet. Layers between
-two neighbouring numbers of needed replicas are alike, and are one block here, so the work grows with the hours and not
-with the replicas.
+replicas. The layers are independent of each other: the cheapest way to serve each makes the cheapest fleet. Layers
+between two neighbouring numbers of needed replicas are alike, and are one block here, so the work grows with the hours
+and not with the replicas.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Levels:
         return found
 
     def following(self, scaling: Scaling, *, smallest_share: float = 0.0) -> Following:
-        """Replicas that follow the load; the last one starts from a share of its capacity on, and leaves less undone."""
+        """Replicas that follow the load; the last one starts from a share of its capacity on, less is left."""
         known = self._known.get((scaling, smallest_share))
         if known is None:
             known = self._known[scaling, smallest_share] = self._followed(scaling, smallest_share)
@@ -189,8 +189,8 @@ def _sums(steps: _Steps, tops: Sequence[int]) -> list[float]:
 def _cold_starts(wanted: Sequence[int], scaling: Scaling, billed: _Steps, starts: _Steps) -> list[ColdStart]:
     """Adds up the runs of each layer over one period; the curve begins in an hour with the fewest replicas.
 
-    Replicas start from the lowest layer up and stop from the highest down, so both are stacks: each hour touches only the
-    layers that change. The period runs twice, since the first pass does not know what was running before it.
+    Replicas start from the lowest layer up and stop from the highest down, so both are stacks: each hour touches only
+    the layers that change. The period runs twice, since the first pass does not know what was running before it.
     """
     hours, idle_hours = len(wanted), scaling.idle_s / SECONDS_AN_HOUR
     always = running = wanted[0]

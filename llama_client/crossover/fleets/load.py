@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from llama_client.crossover.scenario import invalid
 
 HOURS_A_DAY, HOURS_A_WEEK, HOURS_A_YEAR = 24, 168, 8_760
 MAX_HOURS = 10 * HOURS_A_YEAR
+_MOST_TOKENS = 1e18
 # The busiest hour of a curve without measured hours.
 _BUSIEST_HOUR = 14
 
@@ -80,7 +82,7 @@ class HourlyLoad:
         count = next(length for length in lengths if peak_to_mean <= length / 2)
         power = math.log1p(-peak_to_mean / count) / math.log1p(-1 / count)
         edges = [(1 - place / count) ** power for place in range(count + 1)]
-        ranked = [count * (left - right) for left, right in zip(edges, edges[1:], strict=False)]
+        ranked = [count * (left - right) for left, right in pairwise(edges)]
         hours = [0.0] * count
         for rank, load in enumerate(ranked):
             step = (rank + 1) // 2
@@ -138,19 +140,20 @@ def read_hours(path: Path) -> list[float]:
     return found
 
 
-def _checked(hours: Iterable[float]) -> list[float]:
+def _checked(hours: object) -> list[float]:
     if isinstance(hours, str | bytes) or not isinstance(hours, Iterable):
         raise invalid("hours", f"must be a list of numbers, got a value of type {type(hours).__name__}")
     found: list[float] = []
     for place, hour in enumerate(hours):
         if place == MAX_HOURS:
             raise invalid("hours", f"must be at most {MAX_HOURS:,} hours, which are ten years")
-        # Half of the largest float, so that sums of hours stay finite.
-        if isinstance(hour, bool) or not isinstance(hour, int | float) or not 0 <= hour <= 1e300:
+        # Far below the largest float, so that sums of hours stay finite.
+        if isinstance(hour, bool) or not isinstance(hour, int | float) or not 0 <= hour <= _MOST_TOKENS:
             shown = repr(hour) if isinstance(hour, int | float) else f"a value of type {type(hour).__name__}"
-            raise invalid(f"hours[{place}]", f"must be a number of tokens of at least 0, got {shown[:40]}")
+            wanted = "must be a number of tokens of at least 0"
+            raise invalid(f"hours[{place}]", f"{wanted}, got {shown if len(shown) < 40 else 'a longer number'}")
         found.append(float(hour))
-    if not found or not any(found):
+    if not any(found):
         raise invalid("hours", "must have an hour with a load")
     return found
 

@@ -1,8 +1,8 @@
 """The cheapest way to serve each layer of a load, and so the cheapest fleet.
 
-Layers are independent (`levels.py`), and all that is shared is paid once: staff where there is a machine at all, an API's
-fees where it gets a token. So the search compares all API, machines without and with bought ones; within each, every layer
-takes what is cheapest for it. That is exact, and takes no search over numbers of replicas.
+Layers are independent (`levels.py`), and all that is shared is paid once: staff where there is a machine at all, an
+API's fees where it gets a token. So the search compares all API, machines without and with bought ones; within each,
+every layer takes what is cheapest for it. That is exact, and takes no search over numbers of replicas.
 """
 
 from __future__ import annotations
@@ -83,6 +83,17 @@ class Mixer:
                     found.append(self._layered(levels, chosen, api, base, has_own))
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
 
+    def alone(self, levels: Levels, kind: FleetKind, *, kinds: Sequence[FleetKind]) -> Mix | None:
+        """All on one kind, but for what comes while replicas start, which goes where it goes beside the other kinds."""
+        if kind == "api":
+            return self.best(levels, kinds=("api",))
+        machines = [each for each in self.supplies.machines if each.kind == kind]
+        apis = self._apis(kinds) if self.is_late_to_api else []
+        found = [
+            self._layered(levels, machines, api, 0, kind == "own", is_alone=True) for api in apis or [None] if machines
+        ]
+        return min(found, key=lambda mix: mix.usd_per_month, default=None)
+
     def _apis(self, kinds: Sequence[FleetKind]) -> list[Api | None]:
         """The APIs of which each is the cheapest at some volume."""
         ranked = sorted(self.supplies.apis, key=lambda api: (api.fees_usd_per_month, api.usd_per_token))
@@ -97,9 +108,18 @@ class Mixer:
     def _all_to(self, api: Api, levels: Levels) -> Mix:
         return self._mix(levels, api, [self._api_option(levels, api)] * len(levels.tops), [], has_own=False)
 
-    def _layered(self, levels: Levels, machines: Sequence[Supply], api: Api | None, base: int, has_own: bool) -> Mix:
-        options = [option for supply in machines for option in self._options(levels, supply, api)]
-        free = options if api is None else [self._api_option(levels, api), *options]
+    def _layered(
+        self,
+        levels: Levels,
+        machines: Sequence[Supply],
+        api: Api | None,
+        base: int,
+        has_own: bool,
+        *,
+        is_alone: bool = False,
+    ) -> Mix:
+        options = [option for supply in machines for option in self._options(levels, supply, api, is_alone=is_alone)]
+        free = options if api is None or is_alone else [self._api_option(levels, api), *options]
         least = max(self.least, base)
         always = [self._always(levels, supply) for supply in machines]
         fixed = [each for each in always if each.supply is not None and each.supply.scaling is None]
@@ -141,11 +161,11 @@ class Mixer:
         usd = [supply.usd_per_hour * hours + supply.usd_per_token * tokens for tokens in levels.tokens]
         return Option(supply, usd, [hours] * len(levels.tops), none, none)
 
-    def _options(self, levels: Levels, supply: Supply, api: Api | None) -> list[Option]:
+    def _options(self, levels: Levels, supply: Supply, api: Api | None, *, is_alone: bool) -> list[Option]:
         if supply.scaling is None:
             return [self._always(levels, supply)]
         found = [self._follows(levels, supply, supply.scaling, api, 0.0)]
-        if api is not None:
+        if api is not None and not is_alone:
             # Below this share of a replica an hour of it costs more than the API.
             gain = (api.usd_per_token - supply.usd_per_token) * self.capacity
             share = supply.usd_per_hour / gain if gain > 0 else 1.0

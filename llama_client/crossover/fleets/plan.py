@@ -6,23 +6,22 @@ import bisect
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.batch import Moved, into_idle, together
 from llama_client.crossover.fleets.explain import explained, reason
-from llama_client.crossover.fleets.levels import SECONDS_AN_HOUR
 from llama_client.crossover.fleets.load import HOURS_A_DAY, HOURS_A_WEEK, HourlyLoad, repeated
 from llama_client.crossover.fleets.mix import Mix, Mixer
 from llama_client.crossover.fleets.parts import BatchWork, ColdStarts, Considered, FleetPart, FleetPlan, Placement
-from llama_client.crossover.fleets.supply import TITLES, Api, Supplies, supplies_of
+from llama_client.crossover.fleets.supply import TITLES, Api, supplies_of
 from llama_client.crossover.scenario import FleetKind, FleetPolicy, invalid
 from llama_client.crossover.tables import Tables
 
 _PLACEMENTS: dict[Placement, str] = {
     "at once": "batch work at once, with the rest",
     "api batch": "batch work to an API at its batch price",
-    "idle hours": "batch work into the idle hours of replicas that always run, and what is left to an API at its batch price",
+    "idle hours": "batch work into idle hours of replicas that always run, what is left to an API at its batch price",
     "together": "batch work into idle hours of all replicas, and what is due on further ones that it fills",
 }
 
@@ -74,7 +73,7 @@ def plan_fleet(
         ...                        ops_usd_per_month=0),
         ...     apis=[ApiPrice(input_usd_per_mtok=1, output_usd_per_mtok=1)],
         ... ))
-        >>> plan = plan_fleet(crossover, policy=FleetPolicy(reserved_1_year_discount=0.5, reserved_3_years_discount=0.5))
+        >>> plan = plan_fleet(crossover, policy=FleetPolicy(reserved_3_years_discount=0.5))
         >>> [(part.kind, part.replicas, round(part.usd_per_month)) for part in plan.parts]
         [('reserved_3_years', 3, 2190)]
     """
@@ -174,20 +173,17 @@ def _placed(mixer: Mixer, loads: Sequence[float], batch_share: float, kinds: Seq
 def _best_base(mixer: Mixer, alone: Mix, soon: Sequence[float], later: Sequence[float], api: Api) -> int:
     """The number of replicas that always run, with batch work in their idle hours and the rest of it to an API.
 
-    Each further replica takes less batch work than the one before, and costs no less than it saves above it, so the cost
-    falls, then rises: the first replica that does not pay for itself ends the search.
+    Each further replica takes less batch work than the one before, and saves less above it, so the cost falls, then
+    rises: the first replica that does not pay for itself ends the search.
     """
     levels, wait = alone.levels, mixer.supplies.batch_wait_hours
     steady = [each for each in mixer.supplies.machines if each.scaling is None] or list(mixer.supplies.machines)
     if not steady:
         return 0
     hour_usd = min(each.usd_per_hour for each in steady) * len(soon)
-    saved = [
-        count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, alone.chosen, strict=True))
-    ]
-    sums = [0.0]
-    for usd in saved:
-        sums.append(sums[-1] + usd)
+    pairs = zip(levels.counts, alone.chosen, strict=True)
+    layers = (count * option.usd[block] for block, (count, option) in enumerate(pairs))
+    sums = [0.0, *accumulate(layers)]
 
     def layers_usd(base: int) -> float:
         """The layers below the base, as they are served without it."""
@@ -353,7 +349,7 @@ def _considered(
         if without:
             yield Considered(f"all {TITLES[kind]}", None, without[0])
             continue
-        pure = mixer.best(levels, kinds=(kind,))
+        pure = mixer.alone(levels, kind, kinds=kinds)
         if pure is not None:
             more = pure.usd_per_month - best.usd_per_month
             yield Considered(f"all {TITLES[kind]}", pure.usd_per_month, reason(kind, pure, more, mixer))
