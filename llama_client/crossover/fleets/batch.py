@@ -17,6 +17,8 @@ class Moved:
     longest_wait_hours: int
 
 
+# The hours repeat; after so many rounds they nearly always begin as they end.
+_ROUNDS = 3
 # Takes an hour and the tokens that are due in it; returns the tokens that there is room for.
 _Room = Callable[[int, float], float]
 
@@ -39,20 +41,33 @@ def together(
 
 
 def _moved(room: _Room, arriving: Sequence[float], wait_hours: int) -> Moved:
-    """All work has the same time to wait, so the oldest is also the most urgent.
-
-    The hours repeat: they begin with what they end with.
-    """
+    """All work has the same time to wait, so the oldest is also the most urgent."""
     hours = len(arriving)
-    _, left = _once(room, arriving, wait_hours, ())
-    begins = [(since - hours, tokens) for since, tokens in left]
-    moved, ends = _once(room, arriving, wait_hours, begins)
-    # What waits at the end beyond what waited at the beginning is done in the last hour, so that nothing is lost.
-    more = sum(tokens for _, tokens in ends) - sum(tokens for _, tokens in begins)
-    if more > 0:
-        moved.served[-1] += (done := min(more, max(0.0, room(hours - 1, more) - moved.served[-1])))
-        moved.expired[-1] += more - done
+    begins: list[tuple[int, float]] = []
+    for _ in range(_ROUNDS):
+        moved, left = _once(room, arriving, wait_hours, begins)
+        ends = [(since - hours, tokens) for since, tokens in left]
+        if ends == begins:
+            break
+        begins, before = ends, begins
+    else:
+        # What waits at the end must be what waited at the beginning, so that nothing is lost or done twice.
+        _even(moved, sum(tokens for _, tokens in ends) - sum(tokens for _, tokens in before), room)
     return moved
+
+
+def _even(moved: Moved, more: float, room: _Room) -> None:
+    last = len(moved.served) - 1
+    if more > 0:
+        done = min(more, max(0.0, room(last, moved.served[last] + more) - moved.served[last]))
+        moved.served[last] += done
+        moved.expired[last] += more - done
+    for hour in range(last, -1, -1):
+        if more >= 0:
+            break
+        fewer = min(-more, moved.served[hour])
+        moved.served[hour] -= fewer
+        more += fewer
 
 
 def _once(

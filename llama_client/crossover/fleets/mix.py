@@ -7,7 +7,7 @@ every layer takes what is cheapest for it. That is exact, and takes no search ov
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llama_client.crossover.fleets.levels import Following, Levels, Scaling
@@ -72,16 +72,32 @@ class Mixer:
     def best(self, levels: Levels, *, kinds: Sequence[FleetKind], base: int = 0) -> Mix | None:
         """The cheapest mix of some kinds; `base` replicas always run. None: these kinds cannot serve it."""
         levels = levels.with_edge(base)
+        machines = [each for each in self.supplies.machines if each.kind in kinds]
+        # With and without the staff of bought machines.
+        fleets = [[each for each in machines if each.kind != "own"], machines]
+        fleets = [each for place, each in enumerate(fleets) if each and each not in fleets[:place]]
+        apis = self._apis(kinds)
         found: list[Mix] = []
-        for api in self._apis(kinds) or [None]:
+        for api in _or_none(apis):
             if api is not None and not base:
                 found.append(self._all_to(api, levels))
-            machines = [each for each in self.supplies.machines if each.kind in kinds]
-            for has_own in (False, True):
-                chosen = [each for each in machines if has_own or each.kind != "own"]
-                if chosen and (has_own <= any(each.kind == "own" for each in chosen)):
-                    found.append(self._layered(levels, chosen, api, base, has_own))
+            found += [self._layered(levels, fleet, api, base) for fleet in fleets]
+        if apis and all(api.fees_usd_per_month > 0 for api in apis):
+            # A fee is saved where no layer needs the API, which each layer on its own does not see.
+            found += self._without_fees(levels, fleets, apis, base)
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
+
+    def _without_fees(
+        self, levels: Levels, fleets: Sequence[Sequence[Supply]], apis: Sequence[Api], base: int
+    ) -> Iterator[Mix]:
+        may_wait = not self.is_late_to_api or not self.supplies.start_s
+        for fleet in fleets:
+            steady = [each for each in fleet if may_wait or each.scaling is None]
+            if steady:
+                yield self._layered(levels, steady, None, base)
+            for each in fleet:
+                for api in apis:
+                    yield self._layered(levels, [each], api, base, is_alone=True)
 
     def alone(self, levels: Levels, kind: FleetKind, *, kinds: Sequence[FleetKind]) -> Mix | None:
         """All on one kind, but for what comes while replicas start, which goes where it goes beside the other kinds."""
@@ -89,15 +105,13 @@ class Mixer:
             return self.best(levels, kinds=("api",))
         machines = [each for each in self.supplies.machines if each.kind == kind]
         apis = self._apis(kinds) if self.is_late_to_api else []
-        found = [
-            self._layered(levels, machines, api, 0, kind == "own", is_alone=True) for api in apis or [None] if machines
-        ]
+        found = [self._layered(levels, machines, api, 0, is_alone=True) for api in _or_none(apis) if machines]
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
 
-    def _apis(self, kinds: Sequence[FleetKind]) -> list[Api | None]:
+    def _apis(self, kinds: Sequence[FleetKind]) -> list[Api]:
         """The APIs of which each is the cheapest at some volume."""
         ranked = sorted(self.supplies.apis, key=lambda api: (api.fees_usd_per_month, api.usd_per_token))
-        found: list[Api | None] = []
+        found: list[Api] = []
         lowest = float("inf")
         for api in ranked if "api" in kinds else ():
             if api.usd_per_token < lowest:
@@ -106,7 +120,7 @@ class Mixer:
         return found
 
     def _all_to(self, api: Api, levels: Levels) -> Mix:
-        return self._mix(levels, api, [self._api_option(levels, api)] * len(levels.tops), [], has_own=False)
+        return self._mix(levels, api, [self._api_option(levels, api)] * len(levels.tops), [])
 
     def _layered(
         self,
@@ -114,7 +128,6 @@ class Mixer:
         machines: Sequence[Supply],
         api: Api | None,
         base: int,
-        has_own: bool,
         *,
         is_alone: bool = False,
     ) -> Mix:
@@ -128,11 +141,9 @@ class Mixer:
             # A base for work that waits is of what is made to run for good, if there is such.
             allowed = free if top > least else (fixed or always) if top <= base else always
             chosen.append(min(allowed, key=lambda option: option.usd[block]))
-        return self._mix(levels, api, chosen, machines, has_own=has_own)
+        return self._mix(levels, api, chosen, machines)
 
-    def _mix(
-        self, levels: Levels, api: Api | None, chosen: list[Option], machines: Sequence[Supply], *, has_own: bool
-    ) -> Mix:
+    def _mix(self, levels: Levels, api: Api | None, chosen: list[Option], machines: Sequence[Supply]) -> Mix:
         usd = sum(
             count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, chosen, strict=True))
         )
@@ -141,12 +152,11 @@ class Mixer:
         fixed = fees = spare_usd = 0.0
         spare = None
         if has_machine:
-            bought = any(option.kind == "own" for option in chosen)
-            staff = self.supplies.fixed_usd_per_month
-            fixed = staff.get(bought, next(iter(staff.values())))
             if self.spare:
-                spare = min(machines, key=lambda each: (each.scaling is not None, each.usd_per_hour))
+                spare = min(machines, key=lambda each: each.usd_per_hour)
                 spare_usd = self.spare * spare.usd_per_hour * self.hours_per_month
+            bought = any(option.kind == "own" for option in chosen) or (spare is not None and spare.kind == "own")
+            fixed = self.supplies.fixed_usd_per_month[bought]
         if api is not None and to_api:
             fees = api.fees_usd_per_month
         month = usd * self.hours_per_month / len(levels.loads) + fixed + fees + spare_usd
@@ -186,3 +196,7 @@ class Mixer:
             for hours, tokens, sent in zip(following.billed_hours, levels.tokens, away, strict=True)
         ]
         return Option(supply, usd, following.billed_hours, away, late, following)
+
+
+def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:
+    return apis or (None,)
