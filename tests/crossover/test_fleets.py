@@ -237,6 +237,14 @@ def test_an_api_with_a_fee_is_taken_where_it_saves_more_than_the_fee() -> None:
     assert high.usd_per_month == pytest.approx(3 * MONTH)
 
 
+def test_a_load_that_fills_replicas_exactly_takes_no_further_one() -> None:
+    crossover = asked(tokens_per_second=100 / 3)
+    for count in range(1, 120):
+        hour = count * crossover.plan.usable_tokens_per_day / 24
+        plan = plan_fleet(crossover, hours=HourlyLoad.of([hour]), policy=FleetPolicy(kinds=("on_demand",)))
+        assert mix(plan) == {"on_demand": count}
+
+
 # Work that may wait
 
 BATCH: dict[str, Any] = {"batch_share": 0.5}
@@ -269,13 +277,29 @@ def test_work_that_may_wait_is_gathered_for_few_full_hours() -> None:
     assert plan.batch.longest_wait_hours <= 24
 
 
-def test_work_waits_no_longer_than_it_may() -> None:
-    crossover = asked(traffic=BATCH)
-    for hours in (0, 3, 12):
-        plan = planned([2.0] * 12 + [0.0] * 12, crossover=crossover, kinds=("on_demand",), batch_wait_hours=hours)
-        assert plan.batch is not None
-        assert plan.batch.longest_wait_hours <= hours
-        assert sum(part.token_share for part in plan.parts) == pytest.approx(1)
+@pytest.mark.parametrize("hours", [0, 3, 12])
+@pytest.mark.parametrize("kinds", [("on_demand",), ("reserved_1_year", "api")], ids=["on-demand", "reserved-and-api"])
+def test_work_waits_no_longer_than_it_may(hours: int, kinds: tuple[FleetKind, ...]) -> None:
+    crossover = asked(price(10, batch_discount=0.5), traffic=BATCH)
+    plan = planned([2.0] * 12 + [0.0] * 12, crossover=crossover, kinds=kinds, batch_wait_hours=hours)
+    assert plan.batch is not None
+    assert plan.batch.longest_wait_hours <= hours
+    assert sum(part.token_share for part in plan.parts) == pytest.approx(1)
+
+
+def test_what_does_not_fit_into_idle_hours_in_time_goes_to_the_batch_price() -> None:
+    # One reserved replica serves the day; of twelve hours of work, the last three can still wait for the night.
+    plan = planned(
+        [2.0] * 12 + [0.0] * 12,
+        crossover=asked(price(2, batch_discount=0.5), traffic=BATCH),
+        kinds=("reserved_1_year", "api"),
+        reserved_1_year_discount=0.6,
+        batch_wait_hours=3,
+    )
+    assert plan.batch is not None
+    assert plan.batch.placement == "idle hours"
+    assert plan.batch.moved_share == pytest.approx(3 / 12)
+    assert plan.usd_per_month == pytest.approx((24 * RENT * 0.4 + 9 * 2 * 0.5) * MONTH / 24)
 
 
 def test_all_of_an_api_is_the_price_of_the_crossover_with_its_batch_share() -> None:
@@ -443,7 +467,9 @@ def test_a_rented_scenario_weighs_a_purchase_with_its_known_price() -> None:
     crossover = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[]))
     plan = plan_fleet(crossover, tokens_per_day=1e9)
     assert plan.part("own") is not None
-    assert {"usd_per_gpu", "months"} <= {each.name for each in plan.assumptions}
+    assumed = {each.name: each.value for each in plan.assumptions}
+    assert {"usd_per_gpu", "months"} <= set(assumed)
+    assert assumed["ops_usd_per_month"] == plan.fixed_usd_per_month == 1500
 
 
 def test_a_bought_scenario_weighs_renting() -> None:

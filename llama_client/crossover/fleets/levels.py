@@ -145,14 +145,11 @@ class Levels:
             _add(late, cold.warm, full, capacity * share)
             if cold.needed > full:
                 _add(late, cold.needed - 1, cold.needed, max(0.0, loads[hour] - full * capacity) * share)
-        most = max(wanted)
         starts_of_blocks = [round(count) for count in _sums(starts, self.tops)]
+        paid_of_blocks = zip(starts_of_blocks, _sums(billed, self.tops), strict=True)
         return Following(
             # A replica that never starts again never stops.
-            [
-                (float(hours) if not count else paid) if top <= most else 0.0
-                for top, count, paid in zip(self.tops, starts_of_blocks, _sums(billed, self.tops), strict=True)
-            ],
+            [paid if count else float(hours) for count, paid in paid_of_blocks],
             starts_of_blocks,
             _sums(late, self.tops),
             _sums(left, self.tops),
