@@ -27,8 +27,12 @@ from llama_client.errors import InvalidRequestError, MissingExtraError
 from llama_client.figures import ENDINGS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
+    from llama_client.crossover.fleets.parts import FleetPlan
+    from llama_client.crossover.report import Table
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
 
@@ -49,13 +53,13 @@ _OF_OPERATION = (
 SECTIONS = {
     "The traffic": (
         *("tokens_per_day", "from_ledger", "since", "ledger_target"),
-        *("output_share", "cached_share", "tokens_per_request", "peak_to_mean"),
+        *("output_share", "cached_share", "tokens_per_request", "peak_to_mean", "hours"),
     ),
     "Your own machine": _OF_MACHINE,
     "Bought instead of rented": ("usd_per_gpu", *_OF_PURCHASE),
     "How it is run": _OF_OPERATION,
     "The API": ("apis", "api_input", "api_output", "api_cached"),
-    "The answer": ("plot", "html", "as_json", "draws", "seed"),
+    "The answer": ("fleet", "plot", "html", "as_json", "draws", "seed"),
 }
 
 
@@ -72,10 +76,10 @@ def _figure(flag: str, metavar: str, text: str, *field: str) -> Callable[..., An
 
 
 # Columns of words; all others hold figures, and are aligned right.
-_WORDS = frozenset({"", "figure", "replica", "value", "source", "age", "seller", "why"})
+_WORDS = frozenset({"", "figure", "replica", "value", "source", "age", "seller", "why", "part", "fleet", "why not"})
 
 
-def show(machines: RankedMachines) -> None:
+def show(machines: RankedMachines, fleet: FleetPlan | None = None) -> None:
     from rich.text import Text
 
     console = answer_console()
@@ -85,19 +89,35 @@ def show(machines: RankedMachines) -> None:
     for note in (text.binding, *text.notes):
         console.print(Text(one_line(note)))
     for table in tables(text, machines.best, machines.others):
+        _print(table, console)
+    if fleet is not None:
+        from llama_client.crossover.fleets import report as fleets
+
+        mix, *others = fleets.tables(fleet)
+        _print(mix, console)
         console.print()
-        if len(table.columns) == 1:
-            console.print(Text(f"{table.heading}, {table.columns[0]}", style="bold"))
-            for (line,) in table.rows:
-                console.print(Text(f"- {line}"))
-        else:
-            console.print(Text(table.heading, style="bold"))
-            columns = [(name, name not in _WORDS) for name in table.columns]
-            console.print(table_of(columns, table.rows, width=console.width))
+        for note in fleets.notes(fleet):
+            console.print(Text(one_line(note)))
+        for table in others:
+            _print(table, console)
     if text.stale:
         console.print()
         names = ", ".join(in_words(each.name) for each in text.stale)
         console.print(Text(f"Older than 60 days, check again: {names}."))
+
+
+def _print(table: Table, console: Console) -> None:
+    from rich.text import Text
+
+    console.print()
+    if len(table.columns) == 1:
+        console.print(Text(f"{table.heading}, {table.columns[0]}", style="bold"))
+        for (line,) in table.rows:
+            console.print(Text(f"- {line}"))
+    else:
+        console.print(Text(table.heading, style="bold"))
+        columns = [(name, name not in _WORDS) for name in table.columns]
+        console.print(table_of(columns, table.rows, width=console.width))
 
 
 # Options that are not named like their field.
@@ -143,6 +163,9 @@ class _Known:
 @_figure("--cached-share", "0..1", "The share of input that the API caches. [default: 0]")
 @_figure("--tokens-per-request", "N", "Of a mean call, in and out. [default: 2000]")
 @_figure("--peak-to-mean", "X", "The busiest hour over the mean one. [default: 2.5]")
+@click.option(
+    "--hours", type=_FILE, metavar="FILE", help="Tokens of each hour, a line an hour: a day, a week or years."
+)
 @name_option("--gpu", suggestions.gpus, "h100_sxm, rtx_4090, ... [default: the cheapest that holds the model]")
 @click.option("--gpus", "n_gpus", type=int, metavar="N", help="Of one replica. [default: as many as it needs]")
 @name_option(
@@ -185,6 +208,9 @@ class _Known:
 @_figure("--api-input", "USD", "An API's price for a million input tokens.")
 @_figure("--api-output", "USD", "The same for output.")
 @_figure("--api-cached", "USD", "The same for cached input. [default: as input]")
+@click.option(
+    "--fleet", is_flag=True, help="Also the cheapest fleet by the hour: reserved, on demand, bought, serverless, API."
+)
 @click.option("--plot", type=_FILE, metavar="FILE", help="Plot it into a FILE.png or FILE.svg.")
 @click.option("--html", type=_FILE, metavar="FILE", help="Write it as one self-contained page.")
 @click.option("--draws", type=int, metavar="N", help=f"Of the uncertainty band; 0: none. [default: {DEFAULT_DRAWS}]")
@@ -198,6 +224,7 @@ def command(
     html: Path | None,
     draws: int | None,
     seed: int,
+    fleet: bool,
     **options: Any,
 ) -> None:
     """When a machine of your own is cheaper than an API.
@@ -215,6 +242,7 @@ def command(
         --api-input 0.18 --api-output 0.18
       llama-client crossover llama-3.3-70b --from-ledger --html report.html
       llama-client crossover llama-3.1-8b --gpu rtx_4090 --buy 2000 --plot x.png
+      llama-client crossover llama-3.3-70b --hours tokens.csv --fleet
       llama-client crossover llama-3.3-70b --volume 2G --json | jq -r .verdict
     """
     _check(options, plot, html)
@@ -223,6 +251,7 @@ def command(
         options |= _answers(known, as_json=as_json)
     try:
         machines = _evaluated(_scenario(options, known), known, draws, seed)
+        planned = _planned(machines.best, known) if fleet else None
     except InvalidRequestError as error:
         raise failures.in_options(error, command, names=_OPTION_NAMES) from error
     if plot is not None or html is not None:
@@ -234,9 +263,20 @@ def command(
             _write(partial(save_page, machines.best, others=machines.others), html, "--html")
     if as_json:
         others = [{"machine": machine(each), "gpu": each.scenario.self_host.gpu} for each in machines.others]
-        click.echo(json.dumps(as_document(machines.best) | {"other_machines": others}, default=str))
+        found = as_document(machines.best) | {"other_machines": others}
+        if planned is not None:
+            from llama_client.crossover.fleets import report as fleets
+
+            found["fleet"] = fleets.as_document(planned)
+        click.echo(json.dumps(found, default=str))
     else:
-        show(machines)
+        show(machines, planned)
+
+
+def _planned(crossover: Crossover, known: _Known) -> FleetPlan:
+    from llama_client.crossover.fleets.plan import plan_fleet
+
+    return plan_fleet(crossover, tables=known.tables)
 
 
 def _answers(known: _Known, *, as_json: bool) -> dict[str, Any]:
@@ -263,6 +303,9 @@ def _check(options: dict[str, Any], plot: Path | None, html: Path | None) -> Non
         raise click.UsageError(f"{missing}: is required beside the other price")
     if options["api_cached"] is not None and options["api_input"] is None:
         raise click.UsageError("--api-cached: goes with --api-input and --api-output")
+    if options["hours"] is not None and (options["from_ledger"] or options["peak_to_mean"] is not None):
+        other = "--from-ledger" if options["from_ledger"] else "--peak-to-mean"
+        raise click.UsageError(f"--hours: has the load and its peak; leave out {other}")
     if not options["from_ledger"] and (options["since"] or options["ledger_target"]):
         raise click.UsageError("--since and --ledger-target go with --from-ledger")
     price = options["usd_per_gpu"]
@@ -316,6 +359,8 @@ def _traffic(options: dict[str, Any], config: Config) -> Traffic:
     """The traffic of the options; with --from-ledger, other figures from the ledger."""
     names = ("tokens_per_day", "output_share", "cached_share", "tokens_per_request", "peak_to_mean")
     own = {name: options[name] for name in names if options[name] is not None}
+    if options["hours"] is not None:
+        return _of_file(options["hours"], own)
     if not options["from_ledger"]:
         return Traffic(**own)
     from llama_client import LlamaClient
@@ -328,6 +373,14 @@ def _traffic(options: dict[str, Any], config: Config) -> Traffic:
     traffic = replace(traffic_of(report), **own)
     # A given peak replaces the ledger's curve.
     return replace(traffic, hourly_tokens=()) if "peak_to_mean" in own else traffic
+
+
+def _of_file(path: Path, own: dict[str, Any]) -> Traffic:
+    from llama_client.crossover.fleets.load import HourlyLoad, read_hours
+
+    load = HourlyLoad.of(read_hours(path))
+    usual = {"tokens_per_day": load.tokens_per_day, "peak_to_mean": load.peak_to_mean}
+    return Traffic(**(usual | own), hourly_tokens=load.tokens, source=f"{len(load.tokens):,} hours of {path.name}")
 
 
 def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None:

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
     from llama_client.crossover.evaluation import Crossover, evaluate
     from llama_client.crossover.fitting.fit import Fit, fit
-    from llama_client.crossover.scenario import ApiPrice, PriceTier, Purchase, Scenario, SelfHost, Traffic
+    from llama_client.crossover.fleets.load import HourlyLoad
+    from llama_client.crossover.fleets.parts import FleetPlan
+    from llama_client.crossover.fleets.plan import plan_fleet
+    from llama_client.crossover.scenario import ApiPrice, FleetPolicy, PriceTier, Purchase, Scenario, SelfHost, Traffic
     from llama_client.crossover.tables import Architecture, Gpu, GpuPrice, Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
     from llama_client.crossover.throughput.rates import decode_tpot_ms, max_throughput
@@ -18,7 +21,10 @@ _NAMES = {
     "assumptions": ("Assumption",),
     "evaluation": ("Crossover", "evaluate"),
     "fitting.fit": ("Fit", "fit"),
-    "scenario": ("ApiPrice", "PriceTier", "Purchase", "Scenario", "SelfHost", "Traffic"),
+    "fleets.load": ("HourlyLoad",),
+    "fleets.parts": ("FleetPlan",),
+    "fleets.plan": ("plan_fleet",),
+    "scenario": ("ApiPrice", "FleetPolicy", "PriceTier", "Purchase", "Scenario", "SelfHost", "Traffic"),
     "tables": ("Architecture", "Gpu", "GpuPrice", "Tables"),
     "throughput.points": ("MeasuredPoint",),
     "throughput.rates": ("decode_tpot_ms", "max_throughput"),
@@ -31,8 +37,11 @@ __all__ = [
     "Assumption",
     "Crossover",
     "Fit",
+    "FleetPlan",
+    "FleetPolicy",
     "Gpu",
     "GpuPrice",
+    "HourlyLoad",
     "MeasuredPoint",
     "PriceTier",
     "Purchase",
@@ -44,6 +53,7 @@ __all__ = [
     "evaluate",
     "fit",
     "max_throughput",
+    "plan_fleet",
 ]
 
 

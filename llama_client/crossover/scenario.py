@@ -387,6 +387,72 @@ class Scenario:
         return replace(self, traffic=replace(self.traffic, tokens_per_day=tokens_per_day))
 
 
+FleetKind: TypeAlias = Literal["own", "reserved_3_years", "reserved_1_year", "on_demand", "serverless", "api"]
+FLEET_KINDS: tuple[FleetKind, ...] = get_args(FleetKind)
+
+
+@_readable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPolicy:
+    """How a fleet follows its load, and what it may consist of; what is None is assumed, or from the tables.
+
+    Attributes:
+        kinds: What it may consist of.
+        start_s: From the decision until a replica serves; None: weights over network and disk, then the engine.
+        network_gb_per_s: How fast a new replica fetches the weights.
+        disk_gb_per_s: How fast it loads them into its GPUs.
+        engine_start_s: What the engine does beside that: compiling, warming up.
+        idle_timeout_s: After so long without work a replica on demand stops.
+        serverless_idle_timeout_s: The same where the seller scales; None: the seller's default.
+        min_replicas: Replicas that always run; None: none, or those of the scenario from 2 on.
+        headroom: The share of each replica that is kept free beyond the planned utilisation, below 1.
+        cold_requests: What comes while a replica starts goes to an `api`, if one is sold, or must `wait`.
+        billing_s: Replicas on demand are billed in whole units of this, up to an hour.
+        serverless_usd_per_gpu_second: The price of a serverless GPU; None: the lowest of the tables.
+        reserved_1_year_discount: Off the price on demand, for a year's commitment.
+        reserved_3_years_discount: The same for three years.
+        batch_wait_hours: How long the traffic's batch share may wait, up to a week.
+
+    Raises:
+        InvalidRequestError: A figure is out of its range; the message names the field.
+
+    Examples:
+        >>> FleetPolicy(idle_timeout_s=60).idle_timeout_s
+        60.0
+        >>> FleetPolicy(headroom=1.5)
+        Traceback (most recent call last):
+        llama_client.errors.InvalidRequestError: policy.headroom: must be a number of at least 0 and up to 0.9, got 1.5
+    """
+
+    kinds: tuple[FleetKind, ...] = FLEET_KINDS
+    start_s: Annotated[float | None, _number(at_least=0, up_to=86_400)] = None
+    network_gb_per_s: Annotated[float | None, _number(above=0, up_to=1e6)] = None
+    disk_gb_per_s: Annotated[float | None, _number(above=0, up_to=1e6)] = None
+    engine_start_s: Annotated[float | None, _number(at_least=0, up_to=86_400)] = None
+    idle_timeout_s: Annotated[float | None, _number(at_least=0, up_to=604_800)] = None
+    serverless_idle_timeout_s: Annotated[float | None, _number(at_least=0, up_to=604_800)] = None
+    min_replicas: Annotated[int | None, whole(0, 1_000_000)] = None
+    headroom: Annotated[float | None, _number(at_least=0, up_to=0.9)] = None
+    cold_requests: Literal["api", "wait"] = "api"
+    billing_s: Annotated[float | None, _number(above=0, up_to=3600)] = None
+    serverless_usd_per_gpu_second: Annotated[float | None, _number(above=0, up_to=1e6)] = None
+    reserved_1_year_discount: Annotated[float | None, _number(at_least=0, up_to=0.99)] = None
+    reserved_3_years_discount: Annotated[float | None, _number(at_least=0, up_to=0.99)] = None
+    batch_wait_hours: Annotated[int | None, whole(0, 168)] = None
+
+    def __post_init__(self) -> None:
+        _check(self, "policy")
+        kinds: object = self.kinds
+        if not isinstance(kinds, Iterable) or isinstance(kinds, str | bytes) or not (listed := tuple(kinds)):
+            raise _wrong("policy.kinds", f"must be a list of {', '.join(FLEET_KINDS)}", kinds)
+        for kind in listed:
+            if kind not in FLEET_KINDS:
+                raise _wrong("policy.kinds", f"must be of {', '.join(FLEET_KINDS)}", kind)
+        object.__setattr__(self, "kinds", tuple(kind for kind in FLEET_KINDS if kind in listed))
+        if self.cold_requests not in ("api", "wait"):
+            raise _wrong("policy.cold_requests", "must be 'api' or 'wait'", self.cold_requests)
+
+
 def _check(owner: Any, place: str) -> None:
     """Applies the rules of an object's fields while it is made; errors name the field as `place.name`."""
     for name, rule, is_optional in _rules(owner.__class__):

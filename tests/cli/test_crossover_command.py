@@ -277,3 +277,39 @@ def test_where_nobody_can_be_asked_a_missing_model_is_an_error(more: tuple[str, 
     done = run("crossover", *more)
     assert done.code == 2
     assert "MODEL: is missing, as in llama-3.3-70b" in (done.out if more else done.err)
+
+
+def test_a_fleet_follows_the_hours_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "hours.csv"
+    file.write_text("hour,tokens\n" + "\n".join(f"{hour},{30e6 if 8 <= hour < 16 else 1e6}" for hour in range(24)))
+    asked = (*PAIR, *PRICED, "--gpu-usd-per-hour", "2.69", "--hours", str(file), "--fleet", "--draws", "0")
+    found = document(*asked)
+    assert found["volume"] == pytest.approx(256e6)
+    fleet = found["fleet"]
+    assert (fleet["hours"], fleet["tokens_per_day"]) == (24, pytest.approx(256e6))
+    assert sum(part["usd_per_month"] for part in fleet["parts"]) + fleet["fixed_usd_per_month"] == pytest.approx(
+        fleet["usd_per_month"]
+    )
+    assert {"all on demand", "all API"} <= {each["name"] for each in fleet["considered"]}
+    shown = run("crossover", *asked)
+    assert shown.code == 0
+    assert "The cheapest fleet for 256 M tokens a day, hour by hour" in shown.out
+    assert "What else was considered" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "says"),
+    [
+        ("1\nmany\n", (), "--hours: line 2: must be a number of tokens, got 'many'"),
+        ("0\n", (), "--hours: hours.csv must have an hour with a load"),
+        ("1\n", ("--peak-to-mean", "2"), "--hours: has the load and its peak; leave out --peak-to-mean"),
+        ("1\n", ("--from-ledger",), "--hours: has the load and its peak; leave out --from-ledger"),
+    ],
+    ids=["word", "no-load", "peak", "ledger"],
+)
+def test_a_wrong_file_of_hours_is_told(content: str, more: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    file = tmp_path / "hours.csv"
+    file.write_text(content)
+    done = run("crossover", *PAIR, "--hours", str(file), *more)
+    assert done.code == 2
+    assert says in " ".join(done.err.split())

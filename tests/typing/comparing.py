@@ -13,8 +13,11 @@ from llama_client.crossover import (
     Assumption,
     Crossover,
     Fit,
+    FleetPlan,
+    FleetPolicy,
     Gpu,
     GpuPrice,
+    HourlyLoad,
     MeasuredPoint,
     PriceTier,
     Purchase,
@@ -26,6 +29,7 @@ from llama_client.crossover import (
     evaluate,
     fit,
     max_throughput,
+    plan_fleet,
 )
 from llama_client.crossover.fitting.machines import this_machine
 
@@ -238,6 +242,50 @@ def of_self_host(it: SelfHost) -> None:
     assert_type(it.ttft_limit_s, float | None)
 
 
+def of_fleet_policy(it: FleetPolicy) -> None:
+    seen(it.kinds)
+    assert_type(it.start_s, float | None)
+    assert_type(it.network_gb_per_s, float | None)
+    assert_type(it.disk_gb_per_s, float | None)
+    assert_type(it.engine_start_s, float | None)
+    assert_type(it.idle_timeout_s, float | None)
+    assert_type(it.serverless_idle_timeout_s, float | None)
+    assert_type(it.min_replicas, int | None)
+    assert_type(it.headroom, float | None)
+    assert_type(it.cold_requests, Literal["api", "wait"])
+    assert_type(it.billing_s, float | None)
+    assert_type(it.serverless_usd_per_gpu_second, float | None)
+    assert_type(it.reserved_1_year_discount, float | None)
+    assert_type(it.reserved_3_years_discount, float | None)
+    assert_type(it.batch_wait_hours, int | None)
+
+
+def of_fleet_plan(it: FleetPlan) -> None:
+    assert_type(it.hours, int)
+    assert_type(it.tokens_per_day, float)
+    assert_type(it.peak_to_mean, float)
+    assert_type(it.source, str)
+    assert_type(it.replica_tokens_per_hour, float)
+    assert_type(it.usd_per_month, float)
+    seen(it.parts)
+    assert_type(it.fixed_usd_per_month, float)
+    seen(it.cold_starts)
+    seen(it.batch)
+    seen(it.considered)
+    assert_type(it.explanation, tuple[str, ...])
+    assert_type(it.assumptions, tuple[Assumption, ...])
+    seen(it.part("own"))
+
+
+def of_hourly_load(it: HourlyLoad) -> None:
+    assert_type(it.tokens, tuple[float, ...])
+    assert_type(it.source, str)
+    assert_type(it.tokens_per_day, float)
+    assert_type(it.peak_to_mean, float)
+    assert_type(HourlyLoad.of([1, 2.5], tokens_per_day=1e6), HourlyLoad)
+    assert_type(HourlyLoad.with_peak(2.5, tokens_per_day=1e6), HourlyLoad)
+
+
 def of_tables(it: Tables) -> None:
     assert_type(it.models, tuple[Architecture, ...])
     assert_type(it.gpus, tuple[Gpu, ...])
@@ -274,6 +322,7 @@ def comparing() -> None:
     assert_type(found.replicas(1e9), int)
     assert_type(found.volumes(), tuple[float, ...])
     seen(found.hybrid(), found.investment(), found.swings())
+    assert_type(plan_fleet(found, hours=[1, 2], policy=FleetPolicy(kinds=("own", "api"))), FleetPlan)
     for assumption in found.assumptions:
         assert_type(assumption, Assumption)
         assert_type(assumption.age_days(date.today()), int | None)  # noqa: DTZ011 - never run

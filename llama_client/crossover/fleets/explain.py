@@ -1,0 +1,98 @@
+"""Why a fleet is as it is, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llama_client.crossover.fleets.mix import Mix, Mixer
+from llama_client.crossover.fleets.supply import TITLES
+from llama_client.crossover.format import counted, share, usd
+from llama_client.crossover.scenario import FleetKind
+
+# A difference of less than a cent is none.
+_EQUAL_USD = 0.005
+
+
+def explained(mix: Mix, mixer: Mixer) -> Iterator[str]:
+    yield from _commitment(mix, mixer)
+    yield from _following(mix)
+    yield from _left_to_api(mix, mixer)
+
+
+def _commitment(mix: Mix, mixer: Mixer) -> Iterator[str]:
+    """The marginal replica: the last one that is bought or reserved, and the first one that is not."""
+    steady = [
+        (block, option.supply)
+        for block, option in enumerate(mix.chosen)
+        if option.supply is not None and option.supply.scaling is None
+    ]
+    if not steady:
+        return
+    last, supply = steady[-1]
+    count, most = mix.always_on, mix.levels.tops[-1]
+    kinds = " or ".join(dict.fromkeys(TITLES[each.kind] for _, each in steady))
+    text = f"{count:,} of the {most:,} replicas" if count < most else counted(count, "replica")
+    text += f" that the busiest hour needs always {'run' if most > 1 else 'runs'}, {kinds}"
+    on_demand = next((each for each in mixer.supplies.machines if each.kind == "on_demand"), None)
+    if on_demand is None or on_demand.scaling is None:
+        yield f"{text}."
+        return
+    ratio, hours = supply.usd_per_hour / on_demand.usd_per_hour, len(mix.levels.loads)
+    billed = mix.levels.following(on_demand.scaling).billed_hours
+    text += (
+        f": an hour of one costs {share(ratio)} of an hour on demand, so it pays off for a replica that would "
+        f"otherwise run for more than {share(ratio)} of the time; the last of these would run for "
+        f"{share(billed[last] / hours)}"
+    )
+    yield f"{text}, the next one for {share(billed[last + 1] / hours)}." if last + 1 < len(billed) else f"{text}."
+
+
+def _following(mix: Mix) -> Iterator[str]:
+    hours = len(mix.levels.loads)
+    for kind in ("on_demand", "serverless"):
+        paid = [
+            (count, option.paid_hours[block] / hours)
+            for block, (count, option) in enumerate(zip(mix.levels.counts, mix.chosen, strict=True))
+            if option.kind == kind and option.paid_hours[block] > 0
+        ]
+        if not paid:
+            continue
+        count = sum(each for each, _ in paid)
+        often, seldom = max(part for _, part in paid), min(part for _, part in paid)
+        time = share(often) if share(often) == share(seldom) else f"{share(seldom)} to {share(often)}"
+        verb, be = ("follows", "is") if count == 1 else ("follow", "are")
+        yield f"{counted(count, 'replica')} {TITLES[kind]} {verb} the load and {be} paid for {time} of the time."
+
+
+def _left_to_api(mix: Mix, mixer: Mixer) -> Iterator[str]:
+    """From which load on an hour of a replica is cheaper than the API."""
+    followers = [each for each in mixer.supplies.machines if each.scaling is not None]
+    if mix.api is None or not followers:
+        return
+    used = {option.kind for option in mix.chosen}
+    supply = min(followers, key=lambda each: (each.kind not in used, each.usd_per_hour))
+    hour, api_hour = supply.usd_per_hour, (mix.api.usd_per_token - supply.usd_per_token) * mixer.capacity
+    full = f"{mix.api.price.name} asks {usd(max(0.0, api_hour))} for what a replica serves in a full hour"
+    if hour < api_hour:
+        yield (
+            f"{full}, an hour {TITLES[supply.kind]} costs {usd(hour)}: it pays off from {share(hour / api_hour)} of a "
+            "replica's load on, and less may go to the API."
+        )
+    else:
+        yield f"{full}, less than an hour {TITLES[supply.kind]} ({usd(hour)}): no load makes up for one."
+
+
+def reason(kind: FleetKind, pure: Mix, more: float, mixer: Mixer) -> str:
+    """Why a fleet of one kind lost."""
+    if more <= _EQUAL_USD:
+        return "costs the same"
+    text = f"costs {usd(more)} a month more"
+    if kind == "api":
+        return f"{text}: it has no idle hours, but full ones of machines are cheaper"
+    levels = pure.levels
+    room = sum(
+        count * option.paid_hours[block] * mixer.capacity
+        for block, (count, option) in enumerate(zip(levels.counts, pure.chosen, strict=True))
+    )
+    busy = sum(count * tokens for count, tokens in zip(levels.counts, levels.tokens, strict=True))
+    return f"{text}: {share(min(1.0, busy / room))} of what is paid for would be in use" if room > 0 else text
