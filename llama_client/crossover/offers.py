@@ -88,6 +88,17 @@ def offer_named(
     return price if model is not None and name == model.name else replace(price, is_same_model=False)
 
 
+def sold_offers(*, today: date, catalog: Catalog | None = None) -> Iterator[tuple[str, ApiPrice]]:
+    """Every priced offer that is sold on a day, of whichever model, with the model's name."""
+    for offer in _hosted(catalog or Catalog.bundled()):
+        price = _priced(offer, (), today) if offer.is_served(today) else None
+        if price is not None:
+            yield offer.name, price
+    for price, name in _other_offers():
+        if is_sold(price, today):
+            yield name, price
+
+
 def _hosted(catalog: Catalog) -> list[Offer]:
     return [offer for offer in catalog.all_offers if offer.provider_kind not in _LOCAL_KINDS]
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
+from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.economics import CostInputs, Owned, line
 from llama_client.crossover.offers import Offers, is_sold, offers_of
 from llama_client.crossover.precisions import canonical, family
-from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, invalid
+from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
@@ -56,7 +57,7 @@ def resolve(
     log.add_rows(model, gpu)
     osl = max(1, round(tokens * output_share))
     isl = max(1, round(tokens) - osl)
-    precision, rate = _rate(host, model, gpu, isl=isl, osl=osl, measured=measured, log=log)
+    precision, rate = _rate(host, traffic, model, gpu, isl=isl, osl=osl, measured=measured, log=log)
     apis = _apis(scenario, model, tables, today, offers)
     tokens_per_second, counts_input = _full_rate(host, rate, log)
     owned = _owned(host.purchase, gpu, tables, log) if host.purchase else None
@@ -107,6 +108,7 @@ def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
 
 def _rate(
     host: SelfHost,
+    traffic: Traffic,
     model: Architecture | None,
     gpu: Gpu | None,
     *,
@@ -133,6 +135,7 @@ def _rate(
     precision, engine = _served_as(host, given, model, gpu, measured)
     rate = None
     try:
+        share = 0.0 if _has_own_rate(host) else log.add(own_cached_share(host, traffic))
         rate = replica_rate(
             model,
             gpu,
@@ -142,6 +145,7 @@ def _rate(
             measured=measured,
             input_tokens=isl,
             output_tokens=osl,
+            cached_share=share,
             **limits,
         )
     except InvalidRequestError:

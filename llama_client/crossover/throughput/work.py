@@ -72,9 +72,12 @@ def work_of(
     osl: int,
     *,
     own_prompt: bool,
+    cached_share: float = 0.0,
 ) -> Work:
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
     prompts = (batch if own_prompt else max(batch - 1, 0)) / osl
+    # What the prefix cache holds of a prompt is not computed again; the rest attends to it, and it keeps its memory.
+    fresh = isl * (1 - cached_share)
     # A ring all-reduce moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits.
     per_token = 2 * model.layers * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
     # An output token is multiplied with all weights that it meets but the table of input embeddings.
@@ -84,19 +87,19 @@ def work_of(
         read_weight_bytes(model, precision, batch),
         batch * (isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
-        prompts * prefill_flops(model, isl),
-        prompts * attention_flops(model, isl),
-        (batch + prompts * isl) * per_token,
+        prompts * prefill_flops(model, fresh),
+        prompts * (attention_flops(model, isl) - attention_flops(model, isl - fresh)),
+        (batch + prompts * fresh) * per_token,
         model.layers,
     )
 
 
-def prefill_flops(model: Architecture, isl: int) -> float:
+def prefill_flops(model: Architecture, isl: float) -> float:
     """The FLOPs of one prompt's matrices: two per weight and token, without the head, which only the last one needs."""
     return 2.0 * (model.parameters_per_token - embedding_parameters(model)) * isl
 
 
-def attention_flops(model: Architecture, isl: int) -> float:
+def attention_flops(model: Architecture, isl: float) -> float:
     """The FLOPs of attention in one prompt: each token attends to those before it."""
     return 2.0 * model.layers * model.heads * model.head_dim * isl**2
 
