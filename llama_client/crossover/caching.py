@@ -33,12 +33,11 @@ def swing_of_cache(
     share, derate = named.get(NAME), named.get("slo_derate")
     if rate is None or rate.cached is None or share is None or share.low is None or share.high is None:
         return None
+    rate_with, now = rate.cached, share.value
     is_derate_given = derate is not None and derate.is_given
 
     def usd_per_mtok(bound: float) -> float:
-        assert rate is not None
-        assert rate.cached is not None
-        other = rate if share is not None and bound == share.value else rate.cached(bound)
+        other = rate if bound == now else rate_with(bound)
         left = 1.0 if is_derate_given else _left(other) / _left(rate)
         changed = replace(
             plan,

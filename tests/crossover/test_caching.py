@@ -130,11 +130,12 @@ def test_what_is_given_or_measured_has_no_swing(host: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("measured", ["tokens_per_second", "total_tokens_per_second"])
 def test_a_measured_rate_has_what_its_cache_saves(measured: str) -> None:
-    plain, cached = asked(**{measured: 2000}), asked({"cached_share": 0.5}, **{measured: 2000})
+    rate: dict[str, Any] = {measured: 2000}
+    plain, cached = asked(**rate), asked({"cached_share": 0.5}, **rate)
     assert cached.plan.tokens_per_second == plain.plan.tokens_per_second
     assert cached.resolved.assumption("own_cached_share") is None
     with pytest.raises(InvalidRequestError, match=r"own_cached_share: a measured rate has"):
-        SelfHost(gpu="h100_sxm", own_cached_share=0.5, **{measured: 2000})
+        SelfHost(gpu="h100_sxm", own_cached_share=0.5, **rate)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "half"])

@@ -20,7 +20,9 @@ ALIKE = Purchase(usd_per_gpu=30_000, idle_w=105, load_w=350, node_factor=1.5, pu
 
 
 def asked(volume: float = 2e9, **host: Any) -> Crossover:
-    machine = {"gpu": "h100_sxm", "n_gpus": 2} | ({} if "purchase" in host else {"gpu_usd_per_hour": 2.0})
+    machine: dict[str, Any] = {"gpu": "h100_sxm", "n_gpus": 2} | (
+        {} if "purchase" in host else {"gpu_usd_per_hour": 2.0}
+    )
     return evaluate(
         Scenario(
             model="llama-3.3-70b",
