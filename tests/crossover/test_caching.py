@@ -9,8 +9,10 @@ import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import Crossover, Scenario, SelfHost, Tables, Traffic, evaluate
+from llama_client.crossover.throughput import llama_cpp
 from llama_client.crossover.throughput.rates import replica_rate
 from llama_client.crossover.throughput.replica import Replica
+from llama_client.crossover.throughput.work import work_of
 from tests.crossover.asking import price
 
 TABLES = Tables.bundled()
@@ -60,20 +62,19 @@ def test_the_rate_grows_with_the_share(model: str, gpu: str, n_gpus: int, precis
         assert more.alone.ttft_ms < less.alone.ttft_ms
 
 
-@pytest.mark.parametrize(("model", "gpu", "n_gpus", "precision", "engine"), SETUPS)
 @pytest.mark.parametrize("batch", [1, 8, 32])
-def test_with_all_of_it_cached_only_the_answer_takes_time(
-    model: str, gpu: str, n_gpus: int, precision: str, engine: str, batch: int
-) -> None:
-    setup = (TABLES.model(model), TABLES.gpu(gpu), n_gpus, precision, engine)
-    plain, cached = Replica(*setup), Replica(*setup, cached_share=1.0)
-    assert cached.tpot_ms(batch, 1600, 400) < plain.tpot_ms(batch, 1600, 400) or batch == 1
-    # Longer prompts take no more than the reading of their keys and values, which grows evenly with their length.
-    short, middle, long = (cached.tpot_ms(batch, isl, 400) for isl in (400, 800, 1200))
-    assert long - middle == pytest.approx(middle - short, rel=1e-6)
-    # Where prompts are computed, their attention grows with the square of their length.
-    uneven = [plain.tpot_ms(batch, isl, 400) for isl in (400, 800, 1200)]
-    assert batch == 1 or uneven[2] - uneven[1] > 1.001 * (uneven[1] - uneven[0])
+def test_with_all_of_it_cached_no_work_on_prompts_is_left(batch: int) -> None:
+    setup = (TABLES.model("llama-3.3-70b"), "fp8", 1.0, 4)
+    cached = work_of(*setup, batch, 1600, 400, own_prompt=True, cached_share=1.0)
+    # One request without its own prompt has none.
+    bare = work_of(*setup, 1, 1600, 400, own_prompt=False)
+    assert (cached.prefill_flops, cached.attention_flops) == (0, 0)
+    assert cached.exchanged_bytes == batch * bare.exchanged_bytes
+    # Its keys and values are read as before.
+    assert cached.kv_bytes == batch * bare.kv_bytes
+    gpu = TABLES.gpu("rtx_4090")
+    step = llama_cpp.step(TABLES.model("llama-3.1-8b"), gpu, "Q4_K_M", batch, 1600, 400, prompts=batch, cached_share=1)
+    assert step.prefill_ms == 0
 
 
 def test_none_cached_is_as_without() -> None:

@@ -48,8 +48,11 @@ def test_it_is_idle_power_of_every_replica_and_load_by_the_token() -> None:
     assert used(found).g_co2_per_mtok == pytest.approx(expected * 366)
 
 
-def test_rented_and_bought_machines_are_alike() -> None:
-    assert used(asked(purchase=ALIKE)).kwh_per_mtok == pytest.approx(used(asked()).kwh_per_mtok)
+def test_rented_and_bought_machines_are_alike_but_for_what_is_given() -> None:
+    alike = used(asked(purchase=ALIKE)).kwh_per_mtok
+    assert alike == pytest.approx(used(asked()).kwh_per_mtok)
+    assert used(asked(purchase=replace(ALIKE, pue=1.0))).kwh_per_mtok == pytest.approx(alike / 1.5)
+    assert used(asked(purchase=replace(ALIKE, idle_w=210, load_w=700))).kwh_per_mtok == pytest.approx(alike * 2)
 
 
 def test_the_bill_for_a_bought_machines_power_is_the_same_electricity() -> None:
