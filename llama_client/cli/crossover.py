@@ -46,7 +46,7 @@ _OF_PURCHASE = (
     *("months", "usd_per_kwh", "load_w", "idle_w"),
 )
 _OF_OPERATION = (
-    *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation"),
+    *("tpot_limit_ms", "ttft_limit_s", "slo_derate", "max_utilisation", "own_cached_share", "grid_g_per_kwh"),
     *("min_replicas", "spare", "ops_usd_per_month"),
 )
 # Heading -> names of the command's parameters.
@@ -194,6 +194,8 @@ class _Known:
 @_figure("--ttft-limit-s", "S", "To the first token, at most. [default: 2]")
 @_figure("--slo-derate", "0..1", "The share of the full rate within these limits. [default: estimated]")
 @_figure("--max-utilisation", "0..1", "The share of that to plan with. [default: 0.8]")
+@_figure("--own-cached-share", "0..1", "The share of input in its prefix cache. [default: as --cached-share]")
+@_figure("--grid-g-per-kwh", "G", "CO2 of its electricity, in grams. [default: 366]")
 @click.option("--min-replicas", type=int, metavar="N", default=1, show_default=True, help="Replicas at least.")
 @click.option("--spare", type=int, metavar="N", help="Spare replicas. [default: 0]")
 @_figure("--ops-usd-per-month", "USD", "Staff. [default: 600 where rented, 1500 where bought]")

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from llama_client.crossover.caching import swing_of_cache
 from llama_client.crossover.crossings import Crossings, Interval, Line, Staircase, crossings
 from llama_client.crossover.draws import OPEN_FROM, OPEN_TO, CrossingBand, Draws, ProbabilityBand, Spread, draw
 from llama_client.crossover.economics import CostInputs, Hybrid, Investment, cheapest_mix, investment, line, staircase
@@ -251,7 +252,10 @@ class Crossover:
 
     def swings(self) -> tuple[Swing, ...]:
         """The effect of each uncertain figure on its own at the reference volume, widest first."""
-        return swings(self.plan, self.assumptions, self.reference_volume)
+        volume = self.reference_volume
+        found = swings(self.plan, self.assumptions, volume)
+        cached = swing_of_cache(self.plan, self.resolved.rate, self.assumptions, volume)
+        return found if cached is None else tuple(sorted((*found, cached), key=lambda swing: -swing.width))
 
     def hybrid(self, tokens_per_day: float | None = None) -> Hybrid | None:
         """The cheapest mix of own machines for the base and an API for the peaks.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -152,6 +152,15 @@ def _market_price(
     few = served if model is None else [known for known, (_, name) in named.items() if name == model.name]
     everything = [*served, *named]
     raise unknown("api", target, everything if nearest(target.lower(), everything) else few or served)
+
+
+def sold_offers(*, today: date, catalog: Catalog | None = None) -> Iterator[tuple[str, ApiPrice]]:
+    """Every priced offer that is sold on a day, of whichever model, with the model's name."""
+    catalog, tables = catalog or Catalog.bundled(), Tables.bundled()
+    models = [*(row.model for row in market.all_offers()), *(offer.name for offer in _hosted(catalog))]
+    for name in dict.fromkeys(_name(model, catalog, tables) for model in models):
+        for price in offers_of(name, tables=tables, today=today, catalog=catalog).current:
+            yield name, price
 
 
 def _hosted(catalog: Catalog) -> list[Offer]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
+from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.computers import is_on_desk, with_computer
 from llama_client.crossover.economics import CostInputs, Owned, line
 from llama_client.crossover.offers import Apart, Offers, is_sold, like_for_like, offers_of
 from llama_client.crossover.precisions import canonical, family
-from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, invalid
+from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
 from llama_client.crossover.throughput.engines import canonical_engine, usual_server
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
@@ -62,7 +63,7 @@ def resolve(
     osl = max(1, round(tokens * output_share))
     isl = max(1, round(tokens) - osl)
     n_gpus = host.n_gpus or 1
-    precision, engine, rate = _rate(host, model, gpu, n_gpus, isl=isl, osl=osl, measured=measured, log=log)
+    precision, engine, rate = _rate(host, traffic, model, gpu, n_gpus, isl=isl, osl=osl, measured=measured, log=log)
     apis = _apis(scenario, model, tables, today, offers)
     if scenario.apis is None:
         apis = like_for_like(apis, precision=precision, tokens_per_request=tokens)
@@ -119,6 +120,7 @@ def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
 
 def _rate(
     host: SelfHost,
+    traffic: Traffic,
     model: Architecture | None,
     gpu: Gpu | None,
     n_gpus: int,
@@ -147,6 +149,7 @@ def _rate(
     precision, engine = served_as(host, given, model, gpu, n_gpus, measured)
     rate = None
     try:
+        share = 0.0 if has_own_rate(host) else log.add(own_cached_share(host, traffic))
         rate = replica_rate(
             model,
             gpu,
@@ -156,6 +159,7 @@ def _rate(
             measured=measured,
             input_tokens=isl,
             output_tokens=osl,
+            cached_share=share,
             **limits,
         )
     except InvalidRequestError:

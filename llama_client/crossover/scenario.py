@@ -299,6 +299,9 @@ class SelfHost:
         escalated_share: The share of requests that still goes to the API, beyond the quality of the hosted model.
         tpot_limit_ms: The longest time between two tokens of a stream; None: assumed.
         ttft_limit_s: The longest wait for the first token; None: assumed.
+        own_cached_share: The share of input tokens that its prefix cache holds, which are not computed again; None: as
+            the traffic's `cached_share`, where that is given, else none.
+        grid_g_per_kwh: Grams of carbon dioxide for a kWh of its electricity; None: assumed.
     """
 
     gpu: Annotated[str | None, _name] = None
@@ -320,6 +323,8 @@ class SelfHost:
     escalated_share: Annotated[float, _number(at_least=0, up_to=1)] = 0.0
     tpot_limit_ms: Annotated[float | None, _number(above=0, up_to=1e9)] = None
     ttft_limit_s: Annotated[float | None, _number(above=0, up_to=1e6)] = None
+    own_cached_share: Annotated[float | None, _number(at_least=0, up_to=1)] = None
+    grid_g_per_kwh: Annotated[float | None, _number(at_least=0, up_to=1e5)] = None
 
     def __post_init__(self) -> None:
         _check(self, "self_host")
@@ -330,6 +335,8 @@ class SelfHost:
         if self.tokens_per_second is not None and self.total_tokens_per_second is not None:
             sentence = "give either this or tokens_per_second, which counts output alone"
             raise invalid("self_host.total_tokens_per_second", sentence)
+        if self.own_cached_share is not None and (self.tokens_per_second or self.total_tokens_per_second):
+            raise invalid("self_host.own_cached_share", "a measured rate has what its cache saves; give one of the two")
 
 
 @_readable

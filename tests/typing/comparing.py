@@ -240,6 +240,8 @@ def of_self_host(it: SelfHost) -> None:
     assert_type(it.escalated_share, float)
     assert_type(it.tpot_limit_ms, float | None)
     assert_type(it.ttft_limit_s, float | None)
+    assert_type(it.own_cached_share, float | None)
+    assert_type(it.grid_g_per_kwh, float | None)
 
 
 def of_fleet_policy(it: FleetPolicy) -> None:

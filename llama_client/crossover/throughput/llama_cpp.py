@@ -30,7 +30,15 @@ def active_bytes(model: Architecture, precision: str) -> float:
 
 
 def step(
-    model: Architecture, gpu: Gpu, precision: str, batch: float, isl: int, osl: int, *, prompts: float
+    model: Architecture,
+    gpu: Gpu,
+    precision: str,
+    batch: float,
+    isl: int,
+    osl: int,
+    *,
+    prompts: float,
+    cached_share: float = 0.0,
 ) -> StepTime:
     """A step of several requests, for which weights are read once. Not fitted; for one request: `tpot_ms`."""
     reached = fitted().llama_cpp[gpu.memory_kind]
@@ -41,10 +49,12 @@ def step(
     one = read_weight_bytes(model, precision, 1)
     weights = active_bytes(model, precision) * read_weight_bytes(model, precision, batch) / one
     cache = batch * (isl + osl / 2) * model.kv_bytes_per_token(_KV_VALUE_BYTES)
+    fresh = isl * (1 - cached_share)
+    a_prompt = prefill_flops(model, fresh) + attention_flops(model, isl) - attention_flops(model, isl - fresh)
     return StepTime(
         read_ms=(weights + cache) / (gpu.bandwidth_gb_per_s * 1e9 * reached.bandwidth_efficiency) * 1e3,
         # The arithmetic of the first request is in the fitted constants.
         decode_ms=(batch - 1) * 2 * model.parameters_per_token / flops_per_s * 1e3,
-        prefill_ms=prompts / osl * (prefill_flops(model, isl) + attention_flops(model, isl)) / flops_per_s * 1e3,
+        prefill_ms=prompts / osl * a_prompt / flops_per_s * 1e3,
         layers_ms=reached.overhead_ms,
     )

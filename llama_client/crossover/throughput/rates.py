@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import partial
+from typing import Any
 
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
@@ -145,6 +147,8 @@ class Rate(Saturation):
     factor: float = 1.0
     is_scaled: bool = False
     skipped: tuple[str, ...] = ()
+    cached: Callable[[float], Rate] | None = field(default=None, repr=False, compare=False)
+    """The rate with another share of the prompts in the prefix cache; None: unknown."""
 
 
 def replica_rate(
@@ -159,6 +163,7 @@ def replica_rate(
     tpot_limit_ms: float = DEFAULT_TPOT_LIMIT_MS,
     ttft_limit_s: float = DEFAULT_TTFT_LIMIT_S,
     measured: Sequence[MeasuredPoint] = (),
+    cached_share: float = 0.0,
 ) -> Rate:
     _require_limits(tpot_limit_ms, ttft_limit_s)
     replica = Replica(model, gpu, n_gpus, precision, engine)
@@ -173,6 +178,11 @@ def replica_rate(
         # The point is of requests that came over the network, so the full load it is compared with is too.
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)
     factor, error, is_scaled = weighed(replica, full, near, input_tokens, output_tokens)
+    if cached_share:
+        # Points were measured with prompts that no cache held.
+        replica = replace(replica, cached_share=cached_share)
+        is_served = near is not None and near.batch is not None
+        full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=is_served)
     ceiling = ceiling_tokens_per_s(replica, isl=input_tokens, osl=output_tokens)
     factor = min(factor, ceiling / full.output_tokens_per_s)
     held = replica.output_tokens_per_s_under(
@@ -189,7 +199,23 @@ def replica_rate(
         factor=factor,
         is_scaled=is_scaled,
         skipped=skipped,
+        cached=partial(
+            _with_cache,
+            (model, gpu),
+            n_gpus=n_gpus,
+            precision=precision,
+            engine=engine,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            tpot_limit_ms=tpot_limit_ms,
+            ttft_limit_s=ttft_limit_s,
+            measured=measured,
+        ),
     )
+
+
+def _with_cache(of: tuple[Architecture, Gpu], share: float, **setup: Any) -> Rate:
+    return replica_rate(*of, **setup, cached_share=share)
 
 
 def measured_rate(

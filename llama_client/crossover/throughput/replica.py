@@ -74,6 +74,7 @@ class Replica:
     precision: str = "fp8"
     engine: str = "trtllm"
     constants: Constants | None = None
+    cached_share: float = 0.0  # of input tokens: those that its prefix cache holds
 
     def __post_init__(self) -> None:
         require_whole("n_gpus", self.n_gpus, "GPUs")
@@ -223,19 +224,11 @@ class Replica:
                 known = f"the FLOPS of {self.gpu.name!r} are unknown, so only one request at a time is known"
                 raise invalid("batch", f"{known}; give 1, or a row of your own with bf16_tflops")
             prompts = batch if own_prompt else batch - 1
-            return llama_cpp.step(self.model, self.gpu, self.precision, batch, isl, osl, prompts=prompts)
-        kv_bytes = self.kv_value_bytes * self._kv_copies
-        work = work_of(
-            self.model,
-            self.precision,
-            kv_bytes,
-            self.n_gpus,
-            batch,
-            isl,
-            osl,
-            own_prompt=own_prompt,
-            groups=self.groups,
-        )
+            own = (self.model, self.gpu, self.precision)
+            return llama_cpp.step(*own, batch, isl, osl, prompts=prompts, cached_share=self.cached_share)
+        lengths = (self.kv_value_bytes * self._kv_copies, self.n_gpus, batch, isl, osl)
+        cached, groups = self.cached_share, self.groups
+        work = work_of(self.model, self.precision, *lengths, own_prompt=own_prompt, cached_share=cached, groups=groups)
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:

@@ -83,10 +83,13 @@ def work_of(
     *,
     own_prompt: bool,
     groups: int = 1,
+    cached_share: float = 0.0,
 ) -> Work:
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
     prompts = (batch if own_prompt else max(batch - 1, 0)) / osl
-    tokens = batch + prompts * isl
+    # What the prefix cache holds of a prompt is not computed again; the rest attends to it, and it keeps its memory.
+    fresh = isl * (1 - cached_share)
+    tokens = batch + prompts * fresh
     # A ring all-reduce moves 2(g-1)/g of the hidden state through each GPU, twice a layer, in 16 bits. Where each GPU
     # has requests of its own, tokens go to their experts and come back instead: as much, once for each such layer.
     exchanges = 2 * model.layers if groups == 1 else expert_layers(model)
@@ -99,13 +102,13 @@ def work_of(
         read_weight_bytes(model, precision, batch) + copies_bytes(model, precision, groups),
         batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
-        prompts * prefill_flops(model, isl),
-        prompts * attention_flops(model, isl) * seen_tokens(model, isl) / isl,
+        prompts * prefill_flops(model, fresh),
+        prompts * (attention_flops(model, isl) - attention_flops(model, isl - fresh)) * seen_tokens(model, isl) / isl,
         tokens * per_token,
         model.layers,
         groups,
         batch * routed,
-        prompts * isl * routed,
+        prompts * fresh * routed,
         tokens / groups * expert_layers(model),
     )
 
@@ -135,12 +138,12 @@ def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
     return (groups - 1) * layers * layer_weight_bytes(model, precision)
 
 
-def prefill_flops(model: Architecture, isl: int) -> float:
+def prefill_flops(model: Architecture, isl: float) -> float:
     """The FLOPs of one prompt's matrices: two per weight and token, without the head, which only the last one needs."""
     return 2.0 * (model.parameters_per_token - embedding_parameters(model)) * isl
 
 
-def attention_flops(model: Architecture, isl: int) -> float:
+def attention_flops(model: Architecture, isl: float) -> float:
     """The FLOPs of attention in one prompt: each token attends to those before it."""
     return 2.0 * model.layers * model.heads * model.head_dim * isl**2
 
