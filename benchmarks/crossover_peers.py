@@ -62,6 +62,7 @@ class Api:
 
 CHEAPEST, DEARER = Api(0.10, 0.32), Api(0.88, 0.88)
 APIS = (CHEAPEST, DEARER)
+ANSWERS = {"self-host": "self-host", "api": "API", "never": "API", "depends": "depends"}
 Row = tuple[str, ...]
 
 
@@ -92,13 +93,11 @@ def own_rows() -> Iterator[Row]:
 
 
 def _answer(found: Crossover) -> str:
-    likely = found.probability
+    likely, bought = found.probability, found.investment()
     assert likely is not None
-    answer = f"{_winner(likely > 0.5)}: self-hosting is cheaper in {share(likely)} of the draws"
-    bought = found.investment()
-    if bought is None:
-        return answer
-    return f"{answer}; {_payback(bought.payback_months)}"
+    said = [f"{ANSWERS[found.verdict]}: cheaper on own machines in {share(likely)} of the draws"]
+    said += [_payback(bought.payback_months)] if bought is not None else []
+    return "; ".join(said)
 
 
 def rent_over_price(_: Crossover) -> Row:

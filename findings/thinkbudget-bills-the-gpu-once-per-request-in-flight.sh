@@ -5,7 +5,7 @@
 # GPU, so eight that take a second together cost eight GPU seconds, though one second of one GPU is paid. Its own limit of
 # dollars an hour is used up as much sooner, and requests are refused with 429.
 #
-# Seen: 8 requests one after the other: $N for N s of GPU; 8 at once: $N for N s.
+# Seen, with requests of two seconds: 8 in turn: 15.6 s of a GPU charged in 16.4 s; 8 at once: 17.0 s charged in 2.2 s.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -22,11 +22,11 @@ import httpx
 from thinkbudget.models import BudgetConfig, ProxyConfig
 from thinkbudget.proxy import create_app
 
-TAKES_S, REQUESTS = 0.5, 8
+TAKES_S, REQUESTS, USD_PER_S = 2, 8, 0.01
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers any number of requests at once, each in half a second."""
+    """Answers any number of requests at once, each in two seconds."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -44,9 +44,8 @@ class Server(BaseHTTPRequestHandler):
 
 
 async def charged(backend: str, *, at_once: bool) -> tuple[float, float]:
-    """Dollars that the proxy counts, and seconds that went by."""
-    # A dollar a second.
-    app = create_app(ProxyConfig(backend_url=backend, budget=BudgetConfig(gpu_cost_per_hour=3600)))
+    """Seconds of a GPU that the proxy charges, and those that went by."""
+    app = create_app(ProxyConfig(backend_url=backend, budget=BudgetConfig(gpu_cost_per_hour=USD_PER_S * 3600)))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://proxy", trust_env=False) as client:
         began = time.perf_counter()
@@ -61,16 +60,16 @@ async def charged(backend: str, *, at_once: bool) -> tuple[float, float]:
             for _ in range(REQUESTS):
                 await ask()
         took_s = time.perf_counter() - began
-        return (await client.get("/api/stats")).json()["total_cost"], took_s
+        return (await client.get("/api/stats")).json()["total_cost"] / USD_PER_S, took_s
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 backend = f"http://127.0.0.1:{server.server_port}"
 found = {at_once: asyncio.run(charged(backend, at_once=at_once)) for at_once in (False, True)}
-for at_once, (usd, took_s) in found.items():
-    print(f"{REQUESTS} requests {'at once' if at_once else 'in turn'}: ${usd:.2f} for {took_s:.2f} s of a GPU at $1 a second")
-(in_turn, in_turn_s), (at_once, at_once_s) = found[False], found[True]
-assert abs(in_turn / in_turn_s - 1) < 0.2, "requests in turn cost something else than the GPU does"
-assert at_once / at_once_s > REQUESTS / 2, "requests at once share the GPU's rent now"
+for at_once, (charged_s, took_s) in found.items():
+    print(f"{REQUESTS} requests {'at once' if at_once else 'in turn'}: {charged_s:.1f} s of a GPU charged in {took_s:.1f} s")
+(in_turn_s, of_turn_s), (at_once_s, of_once_s) = found[False], found[True]
+assert 0.7 * of_turn_s < in_turn_s <= of_turn_s, "requests in turn are charged something else than the time that went by"
+assert at_once_s > 2 * of_once_s, "requests at once share the GPU now"
 PY
