@@ -238,9 +238,9 @@ def test_an_api_with_a_fee_is_taken_where_it_saves_more_than_the_fee() -> None:
 
 
 def test_a_load_that_fills_replicas_exactly_takes_no_further_one() -> None:
-    crossover = asked(tokens_per_second=100 / 3)
-    for count in range(1, 120):
-        hour = count * crossover.plan.usable_tokens_per_day / 24
+    crossover = asked(tokens_per_second=1234.567)
+    for count in range(1, 60):
+        hour = count * (crossover.plan.usable_tokens_per_day / 24)
         plan = plan_fleet(crossover, hours=HourlyLoad.of([hour]), policy=FleetPolicy(kinds=("on_demand",)))
         assert mix(plan) == {"on_demand": count}
 
