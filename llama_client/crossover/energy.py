@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llama_client.crossover.assumptions import Assumption, default
-from llama_client.crossover.economics import MTOK, CostInputs, staircase
+from llama_client.crossover.economics import MTOK, CostInputs, bought_hardware, staircase
 from llama_client.crossover.format import figure, tokens
 from llama_client.crossover.tables import Gpu
 
@@ -54,8 +54,10 @@ def energy_of(
     grid = _grid(grid_g_per_kwh)
     idle, load, node, pue = (float(each.value) for each in power)
     replicas = staircase(plan).replicas(tokens_per_day)
-    # Every replica draws its idle power in all powered hours; load adds to it in proportion to the tokens.
-    watts = plan.n_gpus * (replicas * idle + (load - idle) * tokens_per_day / plan.full_tokens_per_day)
+    bought = bought_hardware(plan, replicas)
+    gpus = replicas * plan.n_gpus if bought is None else bought.gpus
+    # Every GPU draws its idle power in all powered hours; load adds to it in proportion to the tokens.
+    watts = gpus * idle + plan.n_gpus * (load - idle) * tokens_per_day / plan.full_tokens_per_day
     kwh = watts * node * pue / 1000 * plan.powered_hours_per_month
     per_mtok = kwh / (tokens_per_day * plan.days_per_month) * MTOK
     return EnergyUse(tokens_per_day, per_mtok, per_mtok * float(grid.value), (*power, grid))

@@ -16,7 +16,7 @@ from llama_client.crossover.offers import Apart, Offers, is_sold, like_for_like,
 from llama_client.crossover.precisions import canonical, family
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic, invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
-from llama_client.crossover.throughput.engines import canonical_engine, usual_server
+from llama_client.crossover.throughput.engines import canonical_engine, runs, usual_server
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
 from llama_client.crossover.throughput.replica import Replica, require_possible
@@ -214,15 +214,17 @@ def served_as(
     if own:
         best = max(own, key=lambda point: point.output_tokens_per_s)
         precision, engine = precision or best.precision, engine or best.engine
+    published = model.published_precision and canonical(model.published_precision, param="published_precision")
     if engine is None:
         is_desktop = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
         is_gguf = precision is not None and family(precision) == "gguf"
-        engine = "llama.cpp" if is_desktop or is_gguf else usual_server(precision, gpu)
+        engine = "llama.cpp" if is_desktop or is_gguf else usual_server(precision or published, gpu)
     elif gpu.vendor == "amd" and canonical_engine(engine, param="self_host.engine") == "trtllm":
         raise invalid("self_host.engine", f"TensorRT-LLM runs on GPUs of NVIDIA, and {gpu.title} is none; give 'vllm'")
     if precision is None:
-        served = model.published_precision or ("fp8" if gpu.fp8_tflops else "bf16")
-        precision = "Q4_K_M" if engine == "llama.cpp" else canonical(served, param="published_precision")
+        usual = "fp8" if gpu.fp8_tflops else "bf16"
+        served = published if published and runs(published, engine, gpu) else usual
+        precision = "Q4_K_M" if engine == "llama.cpp" else served
     return precision, engine
 
 

@@ -16,7 +16,7 @@ from tests.crossover.asking import price
 
 H100 = Tables.bundled().gpu("h100_sxm")
 # As the tables assume for a rented H100: 15% and 50% of 700 W, 1.5 for its node, 1.5 for the building.
-ALIKE = Purchase(usd_per_gpu=30_000, idle_w=105, load_w=350, node_factor=1.5, pue=1.5)
+ALIKE = Purchase(usd_per_gpu=30_000, idle_w=105, load_w=350, node_factor=1.5, pue=1.5, gpus_per_computer=2)
 
 
 def asked(volume: float = 2e9, **host: Any) -> Crossover:
@@ -62,6 +62,14 @@ def test_the_bill_for_a_bought_machines_power_is_the_same_electricity() -> None:
 
     found = asked(purchase=ALIKE)
     assert used(found).kwh_per_mtok == pytest.approx((usd(0.3) - usd(0.1)) / 0.2)
+
+
+def test_gpus_that_are_bought_with_their_board_draw_power_too() -> None:
+    # Nine replicas of two are eighteen GPUs; three servers of eight have twenty-four.
+    found = asked(purchase=replace(ALIKE, gpus_per_computer=8))
+    assert found.replicas(2e9) == 9
+    more = used(found).kwh_per_mtok - used(asked(purchase=ALIKE)).kwh_per_mtok
+    assert more == pytest.approx(6 * 105 * 1.5 * 1.5 / 1000 * 730 / (2e9 * 730 / 24 / 1e6))
 
 
 def test_a_fleet_in_little_use_takes_more_for_a_token() -> None:
