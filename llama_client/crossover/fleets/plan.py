@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from llama_client.crossover.evaluation import Crossover
-from llama_client.crossover.fleets.batch import Moved, into_idle, together
+from llama_client.crossover.fleets.batch import Moved, into_idle, left_of_idle, together
 from llama_client.crossover.fleets.explain import explained, reason
 from llama_client.crossover.fleets.load import HOURS_A_DAY, HOURS_A_WEEK, HourlyLoad, repeated
 from llama_client.crossover.fleets.mix import Mix, Mixer
@@ -194,11 +194,14 @@ def _best_base(mixer: Mixer, alone: Mix, soon: Sequence[float], later: Sequence[
         return sums[block] + (base - below) * alone.chosen[block].usd[block]
 
     def usd(base: int) -> float:
-        moved = into_idle([max(0.0, base * mixer.capacity - load) for load in soon], later, wait)
-        return base * hour_usd - layers_usd(base) + math.fsum(moved.expired) * api.batch_usd_per_token
+        room = base * mixer.capacity
+        left = left_of_idle([room - load if load < room else 0.0 for load in soon], later, wait)
+        return base * hour_usd - layers_usd(base) + left * api.batch_usd_per_token
 
     most = math.ceil(max(a + b for a, b in zip(soon, later, strict=True)) / mixer.capacity)
-    return bisect.bisect_left(range(most), True, key=lambda base: usd(base) <= usd(base + 1))
+    # Those that pay for themselves without such work do so with it.
+    bases = range(alone.always_on, max(alone.always_on, most))
+    return alone.always_on + bisect.bisect_left(bases, True, key=lambda base: usd(base) <= usd(base + 1))
 
 
 def _plan(
