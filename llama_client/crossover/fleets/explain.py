@@ -38,7 +38,8 @@ def _commitment(mix: Mix, mixer: Mixer) -> Iterator[str]:
         yield f"{text}."
         return
     ratio, hours = supply.usd_per_hour / on_demand.usd_per_hour, len(mix.levels.loads)
-    billed = mix.levels.following(on_demand.scaling).billed_hours
+    following = mix.chosen[last + 1].smallest_share if last + 1 < len(mix.chosen) else 0.0
+    billed = mix.levels.following(on_demand.scaling, smallest_share=following).billed_hours
     text += (
         f": an hour of one costs {share(ratio)} of an hour on demand, so it pays off for a replica that would "
         f"otherwise run for more than {share(ratio)} of the time; the last of these would run for "

@@ -25,6 +25,7 @@ class Option:
     api_tokens: list[float]
     late_tokens: list[float]  # what waits for a start
     following: Following | None = None
+    smallest_share: float = 0.0  # of a replica's load, from which on an hour of it is worth its price
 
     @property
     def kind(self) -> FleetKind:
@@ -195,7 +196,7 @@ class Mixer:
             supply.usd_per_hour * hours + supply.usd_per_token * max(0.0, tokens - sent) + api_usd * sent
             for hours, tokens, sent in zip(following.billed_hours, levels.tokens, away, strict=True)
         ]
-        return Option(supply, usd, following.billed_hours, away, late, following)
+        return Option(supply, usd, following.billed_hours, away, late, following, share)
 
 
 def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:
