@@ -131,6 +131,9 @@ def test_as_many_are_reserved_as_would_run_for_longer_than_the_ratio_of_the_pric
     first = plan.explanation[0]
     assert f"{reserved} of the 24 replicas" in first
     assert f"costs {ratio:.0%} of an hour on demand" in first
+    last, following = ((25 - k) / 24 for k in (reserved, reserved + 1))
+    assert f"The last of these would run for {last:.0%}" in first
+    assert f"the next one runs for {following:.0%}" in first
 
 
 def test_a_bought_machine_takes_the_base_where_its_hour_is_cheapest() -> None:

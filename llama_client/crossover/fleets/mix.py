@@ -25,7 +25,6 @@ class Option:
     api_tokens: list[float]
     late_tokens: list[float]  # what waits for a start
     following: Following | None = None
-    smallest_share: float = 0.0  # of a replica's load, from which on an hour of it is worth its price
 
     @property
     def kind(self) -> FleetKind:
@@ -108,6 +107,16 @@ class Mixer:
         apis = self._apis(kinds) if self.is_late_to_api else []
         found = [self._layered(levels, machines, api, 0, is_alone=True) for api in _or_none(apis) if machines]
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
+
+    def flexible_usd_per_month(self, mix: Mix, block: int) -> float | None:
+        """The cost of a layer without a replica that always runs; None: there is no other way."""
+        levels, api = mix.levels, mix.api
+        followers = [each for each in self.supplies.machines if each.scaling is not None]
+        options = [each for supply in followers for each in self._options(levels, supply, api, is_alone=False)]
+        if api is not None:
+            options.append(self._api_option(levels, api))
+        usd = min((option.usd[block] for option in options), default=None)
+        return None if usd is None else usd * self.hours_per_month / len(levels.loads)
 
     def _apis(self, kinds: Sequence[FleetKind]) -> list[Api]:
         """The APIs of which each is the cheapest at some volume."""
@@ -196,7 +205,7 @@ class Mixer:
             supply.usd_per_hour * hours + supply.usd_per_token * max(0.0, tokens - sent) + api_usd * sent
             for hours, tokens, sent in zip(following.billed_hours, levels.tokens, away, strict=True)
         ]
-        return Option(supply, usd, following.billed_hours, away, late, following, share)
+        return Option(supply, usd, following.billed_hours, away, late, following)
 
 
 def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:
