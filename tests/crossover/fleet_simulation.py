@@ -25,7 +25,7 @@ class Bill:
     billed_seconds: float = 0.0
     starts: int = 0
     tokens: float = 0.0
-    late_tokens: float = 0.0  # beyond what the replicas that were ready could serve
+    late_tokens: float = 0.0  # beyond what the replicas that are ready serve
     longest_wait_s: float = 0.0
 
 
@@ -39,6 +39,8 @@ class Simulation:
     idle_s: float
     billing_s: float
     base: int = 0
+    most: int | None = None  # replicas at most; None: as many as are needed
+    smallest_share: float = 0.0  # of a replica's capacity, from which on a further one starts
     replicas: list[Replica] = field(default_factory=list)
     bill: Bill = field(default_factory=Bill)
 
@@ -78,6 +80,10 @@ class Simulation:
     def _scale(self, now: float, *, counts: bool = False) -> None:
         load = self._load(now)
         wanted = math.ceil(load / self.capacity - 1e-9)
+        if wanted and load / self.capacity - (wanted - 1) < self.smallest_share:
+            wanted -= 1
+        if self.most is not None:
+            wanted = min(wanted, self.most)
         # The newest wait first, so that the oldest stay busy.
         for place, each in enumerate(self.replicas):
             if place < wanted:

@@ -131,6 +131,9 @@ def test_as_many_are_reserved_as_would_run_for_longer_than_the_ratio_of_the_pric
     first = plan.explanation[0]
     assert f"{reserved} of the 24 replicas" in first
     assert f"costs {ratio:.0%} of an hour on demand" in first
+    last, following = ((25 - k) / 24 for k in (reserved, reserved + 1))
+    assert f"The last of these would run for {last:.0%}" in first
+    assert f"the next one runs for {following:.0%}" in first
 
 
 def test_a_bought_machine_takes_the_base_where_its_hour_is_cheapest() -> None:
@@ -415,6 +418,34 @@ def test_a_simulation_of_single_replicas_agrees(group: int) -> None:
             seed
         )
         assert cold.longest_wait_s == pytest.approx(found.longest_wait_s, rel=0.02, abs=1), seed
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_simulated_fleet_is_cheaper_than_the_plan(seed: int) -> None:
+    """Any number of reserved replicas, any number on demand above them, the API for what is left."""
+    draw = random.Random(seed)
+    loads = curve(seed, 48)
+    replicas = [4 * each / max(loads) for each in loads]
+    start, idle, api_usd, discount = draw.uniform(0, 900), draw.uniform(0, 1800), draw.uniform(2.5, 9), 0.4
+    plan = planned(
+        replicas,
+        price(api_usd),
+        kinds=("reserved_1_year", "on_demand", "api"),
+        reserved_1_year_discount=discount,
+        start_s=start,
+        idle_timeout_s=idle,
+    )
+    costs = []
+    for base in range(5):
+        for most in range(base, 5):
+            for share in (0.0, RENT / api_usd):
+                found = Simulation(replicas, 1.0, start, idle, 1.0, base, most, share).run()
+                on_demand = found.billed_seconds / 3600 - base * 48
+                costs.append(base * 48 * RENT * (1 - discount) + on_demand * RENT + found.late_tokens * api_usd)
+    best = min(costs) * MONTH / 48
+    assert plan.usd_per_month <= best * (1 + 1e-4)
+    # Single layers may start from another share of their load, which saves little more.
+    assert plan.usd_per_month >= best * 0.98
 
 
 # Where the figures come from

@@ -17,8 +17,8 @@ class Moved:
     longest_wait_hours: int
 
 
-# The hours repeat; after so many rounds they nearly always begin as they end.
-_ROUNDS = 3
+# The hours repeat; after so many rounds they nearly always begin as they end. Of a long curve one is close to that.
+_ROUNDS, _LONG_HOURS = 3, 2_000
 # Takes an hour and the tokens that are due in it; returns the tokens that there is room for.
 _Room = Callable[[int, float], float]
 
@@ -26,6 +26,13 @@ _Room = Callable[[int, float], float]
 def into_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: int) -> Moved:
     """Work in the idle tokens of each hour, oldest first, which leaves the least undone; the rest expires."""
     return _moved(lambda hour, _: idle[hour], arriving, wait_hours)
+
+
+def left_of_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: int) -> float:
+    """The work that idle hours leave undone; for a search among many idle hours."""
+    if len(idle) < _LONG_HOURS:
+        return math.fsum(into_idle(idle, arriving, wait_hours).expired)
+    return math.fsum(_once(lambda hour, _: idle[hour], arriving, wait_hours, ())[0].expired)
 
 
 def together(

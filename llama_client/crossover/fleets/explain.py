@@ -38,13 +38,22 @@ def _commitment(mix: Mix, mixer: Mixer) -> Iterator[str]:
         yield f"{text}."
         return
     ratio, hours = supply.usd_per_hour / on_demand.usd_per_hour, len(mix.levels.loads)
-    billed = mix.levels.following(on_demand.scaling).billed_hours
+    runs = [each / hours for each in mix.levels.following(on_demand.scaling).billed_hours]
+    steady_usd = mix.chosen[last].usd[last] * mixer.hours_per_month / hours
+    flexible_usd = mixer.flexible_usd_per_month(mix, last)
+    assert flexible_usd is not None
     text += (
-        f": an hour of one costs {share(ratio)} of an hour on demand, so it pays off for a replica that would "
-        f"otherwise run for more than {share(ratio)} of the time; the last of these would run for "
-        f"{share(billed[last] / hours)}"
+        f": an hour of one costs {share(ratio)} of an hour on demand, so it pays off where one on demand would run for "
+        f"about {share(ratio)} of the time or more. The last of these would run for {share(runs[last])}, and cost "
+        f"{usd(flexible_usd)} a month instead of {usd(steady_usd)}"
     )
-    yield f"{text}, the next one for {share(billed[last + 1] / hours)}." if last + 1 < len(billed) else f"{text}."
+    if flexible_usd < steady_usd - _EQUAL_USD:
+        text += ", but work that may wait fills it"
+    if last + 1 < len(runs):
+        next_usd = mixer.flexible_usd_per_month(mix, last + 1)
+        assert next_usd is not None
+        text += f"; the next one runs for {share(runs[last + 1])} at most, for {usd(next_usd)}"
+    yield f"{text}."
 
 
 def _following(mix: Mix) -> Iterator[str]:

@@ -128,17 +128,19 @@ class Levels:
         starts: _Steps = {}
         late: _Steps = {}
         left: _Steps = {}
+        rests = [0.0] * hours
         if smallest_share > 0:
             wanted = list(self.needed)
             for hour, needed in enumerate(self.needed):
                 rest = loads[hour] - (needed - 1) * capacity
                 if needed and rest < smallest_share * capacity:
                     wanted[hour] -= 1
-                    _add(left, needed - 1, needed, rest)
+                    rests[hour] = rest
         first = wanted.index(min(wanted))
         colds: list[ColdStart] = []
         share = scaling.start_s / SECONDS_AN_HOUR
-        for cold in _cold_starts([*wanted[first:], *wanted[:first]], scaling, billed, starts):
+        runs = _cold_starts(_from(wanted, first), _from(rests, first), scaling, billed, starts, left)
+        for cold in runs:
             hour = (cold.hour + first) % hours
             colds.append(ColdStart(hour, cold.warm, cold.needed))
             full = min(cold.needed, max(cold.warm, int(loads[hour] / capacity)))
@@ -183,8 +185,16 @@ def _sums(steps: _Steps, tops: Sequence[int]) -> list[float]:
     return [max(0.0, total) for total, _ in zip(sums, tops, strict=False)]
 
 
-def _cold_starts(wanted: Sequence[int], scaling: Scaling, billed: _Steps, starts: _Steps) -> list[ColdStart]:
+def _from(hours: list[T], first: int) -> list[T]:
+    return [*hours[first:], *hours[:first]]
+
+
+def _cold_starts(
+    wanted: Sequence[int], rests: Sequence[float], scaling: Scaling, billed: _Steps, starts: _Steps, left: _Steps
+) -> list[ColdStart]:
     """Adds up the runs of each layer over one period; the curve begins in an hour with the fewest replicas.
+
+    `rests` is the load of an hour that no replica starts for; one that still waits for work serves it until it stops.
 
     Replicas start from the lowest layer up and stop from the highest down, so both are stacks: each hour touches only
     the layers that change. The period runs twice, since the first pass does not know what was running before it.
@@ -232,4 +242,7 @@ def _cold_starts(wanted: Sequence[int], scaling: Scaling, billed: _Steps, starts
             if counts and warm < now:
                 found.append(ColdStart(time % hours, warm, now))
         running = now
+        if time >= hours and rests[time - hours]:
+            waits = idle_hours - (time - idle[-1][2]) if idle and idle[-1][2] >= 0 else 0.0
+            _add(left, now, now + 1, rests[time - hours] * (1 - min(1.0, max(0.0, waits))))
     return found

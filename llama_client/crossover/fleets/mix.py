@@ -108,6 +108,16 @@ class Mixer:
         found = [self._layered(levels, machines, api, 0, is_alone=True) for api in _or_none(apis) if machines]
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
 
+    def flexible_usd_per_month(self, mix: Mix, block: int) -> float | None:
+        """The cost of a layer without a replica that always runs; None: there is no other way."""
+        levels, api = mix.levels, mix.api
+        followers = [each for each in self.supplies.machines if each.scaling is not None]
+        options = [each for supply in followers for each in self._options(levels, supply, api, is_alone=False)]
+        if api is not None:
+            options.append(self._api_option(levels, api))
+        usd = min((option.usd[block] for option in options), default=None)
+        return None if usd is None else usd * self.hours_per_month / len(levels.loads)
+
     def _apis(self, kinds: Sequence[FleetKind]) -> list[Api]:
         """The APIs of which each is the cheapest at some volume."""
         ranked = sorted(self.supplies.apis, key=lambda api: (api.fees_usd_per_month, api.usd_per_token))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from llama_client.crossover.evaluation import Crossover
-from llama_client.crossover.fleets.batch import Moved, into_idle, together
+from llama_client.crossover.fleets.batch import Moved, into_idle, left_of_idle, together
 from llama_client.crossover.fleets.explain import explained, reason
 from llama_client.crossover.fleets.load import HOURS_A_DAY, HOURS_A_WEEK, HourlyLoad, repeated
 from llama_client.crossover.fleets.mix import Mix, Mixer
@@ -35,6 +35,7 @@ class _Placed:
     usd_per_month: float
     api: Api | None = None  # of what goes to a batch API
     api_tokens: float = 0.0  # of these, over the whole curve
+    api_usd_per_month: float = 0.0
     moved: Moved | None = None
 
 
@@ -106,11 +107,9 @@ def plan_fleet(
 
 def _load(crossover: Crossover, tokens_per_day: float | None, hours: HourlyLoad | Iterable[float] | None) -> HourlyLoad:
     if isinstance(hours, HourlyLoad):
-        return (
-            hours
-            if tokens_per_day is None
-            else HourlyLoad.of(hours.tokens, tokens_per_day=tokens_per_day, source=hours.source)
-        )
+        if tokens_per_day is None:
+            return hours
+        return HourlyLoad.of(hours.tokens, tokens_per_day=tokens_per_day, source=hours.source)
     volume = crossover.reference_volume if tokens_per_day is None else tokens_per_day
     if hours is not None:
         return HourlyLoad.of(hours, tokens_per_day=volume)
@@ -144,7 +143,8 @@ def _placed(mixer: Mixer, loads: Sequence[float], batch_share: float, kinds: Seq
             has_fee = count > 0 and not (mix.api is api and mix.fees_usd_per_month)
             return count * api.batch_usd_per_token * month + (api.fees_usd_per_month if has_fee else 0.0)
 
-        found.append(_Placed("api batch", alone, alone.usd_per_month + batch_usd(tokens, alone), api, tokens))
+        usd = batch_usd(tokens, alone)
+        found.append(_Placed("api batch", alone, alone.usd_per_month + usd, api, tokens, usd))
         base = _best_base(mixer, alone, soon, later, api)
         bases = {base}
         mix = mixer.best(alone.levels, kinds=kinds, base=base) if base else None
@@ -153,9 +153,8 @@ def _placed(mixer: Mixer, loads: Sequence[float], batch_share: float, kinds: Seq
             left, done = math.fsum(moved.expired), math.fsum(moved.served)
             supply = mix.chosen[0].supply
             energy_usd = 0.0 if supply is None else supply.usd_per_token * done * month
-            found.append(
-                _Placed("idle hours", mix, mix.usd_per_month + batch_usd(left, mix) + energy_usd, api, left, moved)
-            )
+            usd = batch_usd(left, mix)
+            found.append(_Placed("idle hours", mix, mix.usd_per_month + usd + energy_usd, api, left, usd, moved))
     for base in sorted(bases):
         moved = together(soon, later, mixer.capacity, base=base, wait_hours=wait)
         on_replicas = [first + second for first, second in zip(soon, moved.served, strict=True)]
@@ -194,11 +193,14 @@ def _best_base(mixer: Mixer, alone: Mix, soon: Sequence[float], later: Sequence[
         return sums[block] + (base - below) * alone.chosen[block].usd[block]
 
     def usd(base: int) -> float:
-        moved = into_idle([max(0.0, base * mixer.capacity - load) for load in soon], later, wait)
-        return base * hour_usd - layers_usd(base) + math.fsum(moved.expired) * api.batch_usd_per_token
+        room = base * mixer.capacity
+        left = left_of_idle([room - load if load < room else 0.0 for load in soon], later, wait)
+        return base * hour_usd - layers_usd(base) + left * api.batch_usd_per_token
 
     most = math.ceil(max(a + b for a, b in zip(soon, later, strict=True)) / mixer.capacity)
-    return bisect.bisect_left(range(most), True, key=lambda base: usd(base) <= usd(base + 1))
+    # Those that pay for themselves without such work do so with it.
+    bases = range(alone.always_on, max(alone.always_on, most))
+    return alone.always_on + bisect.bisect_left(bases, True, key=lambda base: usd(base) <= usd(base + 1))
 
 
 def _plan(
@@ -283,20 +285,15 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
             token_share=served.get(kind, 0.0) / tokens,
         )
     if api_tokens + best.api_tokens > 0:
-        batch_usd = 0.0 if best.api is None else best.api.batch_usd_per_token * best.api_tokens
         names_of = [
             api.price.name for api, count in ((mix.api, api_tokens), (best.api, best.api_tokens)) if api and count
         ]
-        whole = best.usd_per_month - mix.usd_per_month  # fees of the batch work's API, its tokens, energy
-        fees = mix.fees_usd_per_month
-        if best.api is not None and best.api_tokens and whole > 0 and not (mix.api is best.api and fees):
-            fees += best.api.fees_usd_per_month
         yield FleetPart(
             kind="api",
             name=" and ".join(dict.fromkeys(names_of)),
             replicas=None,
             replica_hours_per_month=None,
-            usd_per_month=(api_usd + batch_usd) * month + fees,
+            usd_per_month=api_usd * month + mix.fees_usd_per_month + best.api_usd_per_month,
             token_share=(api_tokens + best.api_tokens) / tokens,
         )
 
