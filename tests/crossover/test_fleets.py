@@ -535,7 +535,7 @@ def test_a_plan_is_told_in_tables_sentences_and_json() -> None:
     crossover = asked(price(8, batch_discount=0.5), traffic={"batch_share": 0.2}, ops_usd_per_month=100)
     plan = planned([each * 5 for each in curve(2, 48)], crossover=crossover)
     first, considered, rests = tables(plan)
-    assert [row[0] for row in first.rows][-2:] == ["staff and disks", "all"]
+    assert [row[0] for row in first.rows][-2:] == ["staff, disks, empty places", "all"]
     assert len(considered.rows) == len(plan.considered)
     assert {row[0] for row in rests.rows} >= {"start s", "idle timeout s", "batch wait hours"}
     told = " ".join(notes(plan))

@@ -39,7 +39,7 @@ class Mix:
     api: Api | None
     chosen: tuple[Option, ...]
     usd: float  # of the layers, over the whole curve
-    fixed_usd_per_month: float  # staff, disks, spare replicas
+    fixed_usd_per_month: float  # staff, disks, empty places in bought computers
     fees_usd_per_month: float
     spare: Supply | None
     spare_usd_per_month: float
@@ -81,11 +81,21 @@ class Mixer:
         for api in _or_none(apis):
             if api is not None and not base:
                 found.append(self._all_to(api, levels))
-            found += [self._layered(levels, fleet, api, base) for fleet in fleets]
+            for fleet in fleets:
+                mix = self._layered(levels, fleet, api, base)
+                found += [mix, *self._filled(mix, fleet, base)]
         if apis and all(api.fees_usd_per_month > 0 for api in apis):
             # A fee is saved where no layer needs the API, which each layer on its own does not see.
             found += self._without_fees(levels, fleets, apis, base)
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
+
+    def _filled(self, mix: Mix, machines: Sequence[Supply], base: int) -> Iterator[Mix]:
+        """The same with the last bought computer filled: its empty places are paid for."""
+        for supply in machines:
+            places = supply.replicas_per_computer
+            full = -(-mix.always_on // places) * places
+            if supply.kind == "own" and max(base, mix.always_on) < full:
+                yield self._layered(mix.levels.with_edge(full), machines, mix.api, full)
 
     def _without_fees(
         self, levels: Levels, fleets: Sequence[Sequence[Supply]], apis: Sequence[Api], base: int
@@ -165,8 +175,12 @@ class Mixer:
             if self.spare:
                 spare = min(machines, key=lambda each: each.usd_per_hour)
                 spare_usd = self.spare * spare.usd_per_hour * self.hours_per_month
-            bought = any(option.kind == "own" for option in chosen) or (spare is not None and spare.kind == "own")
-            fixed = self.supplies.fixed_usd_per_month[bought]
+            own = sum(count for count, option in zip(levels.counts, chosen, strict=True) if option.kind == "own")
+            own += self.spare if spare is not None and spare.kind == "own" else 0
+            fixed = self.supplies.fixed_usd_per_month[own > 0]
+            if own:
+                [supply] = [each for each in machines if each.kind == "own"]
+                fixed += _empty_places(own, supply) * supply.usd_per_empty_place_hour * self.hours_per_month
         if api is not None and to_api:
             fees = api.fees_usd_per_month
         month = usd * self.hours_per_month / len(levels.loads) + fixed + fees + spare_usd
@@ -206,6 +220,11 @@ class Mixer:
             for hours, tokens, sent in zip(following.billed_hours, levels.tokens, away, strict=True)
         ]
         return Option(supply, usd, following.billed_hours, away, late, following)
+
+
+def _empty_places(replicas: int, supply: Supply) -> int:
+    """The replicas that the last bought computer has room for."""
+    return -replicas % supply.replicas_per_computer
 
 
 def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:

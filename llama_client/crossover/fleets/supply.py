@@ -38,6 +38,8 @@ class Supply:
     usd_per_hour: float  # of a replica while it is paid for
     usd_per_token: float = 0.0
     scaling: Scaling | None = None  # None: it always runs
+    replicas_per_computer: int = 1  # of a bought one; each has its part of the computer's price
+    usd_per_empty_place_hour: float = 0.0  # of a replica that a computer has room for, and does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
     if owned is not None:
         stairs = staircase(owned)
         per_token = stairs.usd_per_daily_token / owned.days_per_month
-        machines.append(Supply("own", TITLES["own"], stairs.usd_per_replica / hours, per_token))
+        places, empty = stairs.replicas_per_block, stairs.usd_per_block / stairs.replicas_per_block
+        usd = stairs.usd_per_full_replica
+        machines.append(Supply("own", TITLES["own"], usd / hours, per_token, None, places, empty / hours))
         fixed[True] = stairs.fixed_usd
     if rented is not None:
         stairs = staircase(rented)
