@@ -113,8 +113,9 @@ def offline_rows() -> list[Row]:
 
 
 def maximum_rows(*, moe: bool) -> list[Row]:
-    """All published maximums of TensorRT-LLM; the estimator is fitted on no mixture's, and on few of the others."""
-    return [row_of(p) for p in bundled_points() if p.load == "offline" and (p.model.moe is not None) == moe]
+    """The published maximums of TensorRT-LLM; the estimator is fitted on few of dense models, and on no mixture's."""
+    points = (p for p in bundled_points() if p.load == "offline" and p.model.name not in mixtures())
+    return [row_of(point) for point in points if (point.model.moe is not None) == moe]
 
 
 def left_out_rows() -> list[Row]:

@@ -130,9 +130,8 @@ def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
     """What copies take where each GPU has requests of its own: the layers without their routed experts."""
     if model.moe is None or groups == 1:
         return 0.0
-    experts = expert_layers(model) * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
-    layers = model.parameters - embedding_parameters(model) - experts
-    return (groups - 1) * layers * layer_weight_bytes(model, precision)
+    head = model.vocab * model.hidden * _embedded_bytes(model, precision)
+    return (groups - 1) * (read_weight_bytes(model, precision, 0) - head)
 
 
 def prefill_flops(model: Architecture, isl: int) -> float:
@@ -148,9 +147,7 @@ def attention_flops(model: Architecture, isl: int) -> float:
 def read_weight_bytes(model: Architecture, precision: str, batch: float) -> float:
     """The weights that a step reads: without the input embeddings, and only the experts that the batch meets."""
     a_weight = layer_weight_bytes(model, precision)
-    # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
-    embedded = a_weight if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
-    table = 0 if model.tied_embeddings else model.vocab * model.hidden * embedded
+    table = 0 if model.tied_embeddings else model.vocab * model.hidden * _embedded_bytes(model, precision)
     # What is not in the dimensions (a vision tower) does not read text.
     read = weight_bytes(model, precision) * (model.parameters / model.all_parameters) - table
     if model.moe is None:
@@ -159,6 +156,11 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
     experts = expert_layers(model) * model.moe.experts
     return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
+
+
+def _embedded_bytes(model: Architecture, precision: str) -> float:
+    # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
+    return layer_weight_bytes(model, precision) if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
 
 
 def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> ServingHardware:
