@@ -77,7 +77,8 @@ def row_of(point: PublishedPoint) -> Row:
     assert point.isl is not None
     assert point.osl is not None
     replica = Replica(point.model, point.gpu, point.n_gpus, point.precision, point.engine)
-    batch = min(point.batch or math.inf, replica.largest_batch(point.isl, point.osl))
+    # It was measured, so it fits, whatever an engine is said to run.
+    batch = min(point.batch or math.inf, max(1, math.floor(replica.room_for(point.isl, point.osl))))
     # A time per token leaves a request's own prompt out; the batch over a rate does not.
     work = work_of(
         point.model,
