@@ -28,6 +28,7 @@ from llama_client.crossover.throughput.points import (
     are_as_long,
     bundled_points,
     estimated_tokens_per_s,
+    has_computed_prompts,
     load_apart,
     measured_points,
     nearest,
@@ -95,7 +96,7 @@ def subjects(constants: Constants | None = None) -> tuple[Subject, ...]:
         for point in points:
             replica = Replica(point.model, point.gpu, point.n_gpus, point.precision, point.engine, constants)
             known = published(point, replica)
-            if known is not None:
+            if known is not None and has_computed_prompts(known, replica):
                 found.append((point, replica, known))
                 if tells:
                     told_from.setdefault(replica, []).append(known)
@@ -110,7 +111,7 @@ def _subject(point: PublishedPoint, replica: Replica, known: KnownPoint, others:
         batch = min(known.batch, replica.largest_batch(isl, osl))
         full = Saturation(estimated_tokens_per_s(replica, known), round(batch), 0.0, None, None)
     usable = [other for other in others if _tells(other, known)]
-    return Subject(_kind(point), replica, known, full, nearest(usable, full, isl, osl))
+    return Subject(_kind(point), replica, known, full, nearest(usable, replica, full, isl, osl))
 
 
 def _tells(other: KnownPoint, known: KnownPoint) -> bool:

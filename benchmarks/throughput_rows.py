@@ -90,6 +90,7 @@ def row_of(point: PublishedPoint) -> Row:
         point.osl,
         own_prompt=point.tpot_ms is None,
         groups=replica.groups,
+        copied=replica.copied_bytes,
     )
     sheet = hardware(point.gpu, point.n_gpus, point.precision, fitted().link_gb_per_s(point.gpu.name))
     return Row(point, work, sheet, point.tpot_ms or batch / point.output_tokens_per_s * 1e3)

@@ -83,6 +83,7 @@ def work_of(
     *,
     own_prompt: bool,
     groups: int = 1,
+    copied: float = 0.0,
 ) -> Work:
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
     prompts = (batch if own_prompt else max(batch - 1, 0)) / osl
@@ -93,10 +94,13 @@ def work_of(
     per_token = exchanges * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
     # An output token is multiplied with all weights that it meets but the table of input embeddings.
     matrices = model.parameters_per_token - (0 if model.tied_embeddings else model.vocab * model.hidden)
-    routed = 2.0 * routed_parameters(model)
+    layers_with_experts = expert_layers(model)
+    routed = 0.0
+    if model.moe is not None:
+        routed = 2.0 * layers_with_experts * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
     return Work(
         batch,
-        read_weight_bytes(model, precision, batch) + copies_bytes(model, precision, groups),
+        read_weight_bytes(model, precision, batch) + copied,
         batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
         prompts * prefill_flops(model, isl),
@@ -106,7 +110,7 @@ def work_of(
         groups,
         batch * routed,
         prompts * isl * routed,
-        tokens / groups * expert_layers(model),
+        tokens / groups * layers_with_experts,
     )
 
 
@@ -117,13 +121,6 @@ def seen_tokens(model: Architecture, tokens: float) -> float:
 
 def expert_layers(model: Architecture) -> int:
     return 0 if model.moe is None else model.layers // model.moe.every_n_layers
-
-
-def routed_parameters(model: Architecture) -> int:
-    """The weights of the experts that one token is routed to; 0 in a dense model."""
-    if model.moe is None:
-        return 0
-    return expert_layers(model) * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
 
 
 def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
