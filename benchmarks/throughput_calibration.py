@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -167,9 +168,8 @@ def sigma_of(offs: Sequence[float]) -> float:
     return sorted(map(abs, offs))[math.ceil(len(offs) * BAND) - 1] / TENTH
 
 
-def coverages(subjects: Sequence[Subject]) -> list[Coverage]:
+def coverages(subjects: Sequence[Subject], errors: Mapping[str, float]) -> list[Coverage]:
     """Every rung and kind, then each rung, then all together."""
-    errors = fitted().errors
     counted = [subject for subject in subjects if subject.kind != TUNED]
     found, every = [], []
     for rung in RUNGS:
@@ -189,9 +189,8 @@ def coverages(subjects: Sequence[Subject]) -> list[Coverage]:
     return found
 
 
-def calibrated(constants: Constants, errors: Mapping[str, float]) -> dict[str, float]:
+def calibrated(of: Sequence[Subject], errors: Mapping[str, float]) -> dict[str, float]:
     """The sigmas with which the bands hold 80%, of what can be counted; `errors` has the others."""
-    of = subjects(constants)
     # What an estimate is off by, no sigma changes.
     keys = ("few_requests", "many_requests", "moe", "drift", "load_drift", "expert_drift")
     found: dict[str, float] = {**dict.fromkeys(keys, 1.0), **errors}
@@ -242,13 +241,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true", help="print the rows as JSON instead")
     as_json = parser.parse_args().json
-    rows = coverages(subjects())
+    every = list(subjects())
+    rows = coverages(every, fitted().errors)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
     print(f"{'rung':36}{'kind':34}{'points':>8}{'in the 80% band':>18}{'sigma for 80%':>16}")
     for row in rows:
         print(f"{row.rung:36}{row.kind:34}{row.points:8}{row.share:18.0%}{row.sigma:16.3f}")
+    random.Random(6).shuffle(every)
+    for one, other in ((every[::2], every[1::2]), (every[1::2], every[::2])):
+        found = coverages(other, calibrated(one, fitted().errors))
+        share = next(row.share for row in found if row.rung == row.kind == "all")
+        print(f"all of one half, with bands that are calibrated on the other: {share:.0%}")
 
 
 if __name__ == "__main__":
