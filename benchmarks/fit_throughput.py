@@ -20,7 +20,7 @@ from itertools import permutations
 from pathlib import Path
 from statistics import median
 
-from throughput_calibration import calibrated, sigma_of
+from throughput_calibration import calibrated, sigma_of, subjects
 from throughput_rows import (
     by_configuration,
     cross_validated_single,
@@ -103,7 +103,7 @@ def errors(constants: Constants, singles: dict[str, SingleStream]) -> dict[str, 
         found[f"llama_cpp_{kind}"] = sigma_of(
             [math.log(told / point.output_tokens_per_s) for point, told in pairs if point.gpu.memory_kind == kind]
         )
-    return calibrated(constants, found)
+    return calibrated(subjects(constants), found)
 
 
 def unscaled_drift() -> float:

@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from llama_client.crossover.throughput.points import (
     are_as_long,
     bundled_points,
     estimated_tokens_per_s,
+    has_computed_prompts,
     load_apart,
     measured_points,
     nearest,
@@ -95,7 +97,7 @@ def subjects(constants: Constants | None = None) -> tuple[Subject, ...]:
         for point in points:
             replica = Replica(point.model, point.gpu, point.n_gpus, point.precision, point.engine, constants)
             known = published(point, replica)
-            if known is not None:
+            if known is not None and has_computed_prompts(known, replica):
                 found.append((point, replica, known))
                 if tells:
                     told_from.setdefault(replica, []).append(known)
@@ -110,7 +112,7 @@ def _subject(point: PublishedPoint, replica: Replica, known: KnownPoint, others:
         batch = min(known.batch, replica.largest_batch(isl, osl))
         full = Saturation(estimated_tokens_per_s(replica, known), round(batch), 0.0, None, None)
     usable = [other for other in others if _tells(other, known)]
-    return Subject(_kind(point), replica, known, full, nearest(usable, full, isl, osl))
+    return Subject(_kind(point), replica, known, full, nearest(usable, replica, full, isl, osl))
 
 
 def _tells(other: KnownPoint, known: KnownPoint) -> bool:
@@ -166,9 +168,8 @@ def sigma_of(offs: Sequence[float]) -> float:
     return sorted(map(abs, offs))[math.ceil(len(offs) * BAND) - 1] / TENTH
 
 
-def coverages(subjects: Sequence[Subject]) -> list[Coverage]:
+def coverages(subjects: Sequence[Subject], errors: Mapping[str, float]) -> list[Coverage]:
     """Every rung and kind, then each rung, then all together."""
-    errors = fitted().errors
     counted = [subject for subject in subjects if subject.kind != TUNED]
     found, every = [], []
     for rung in RUNGS:
@@ -188,9 +189,8 @@ def coverages(subjects: Sequence[Subject]) -> list[Coverage]:
     return found
 
 
-def calibrated(constants: Constants, errors: Mapping[str, float]) -> dict[str, float]:
+def calibrated(of: Sequence[Subject], errors: Mapping[str, float]) -> dict[str, float]:
     """The sigmas with which the bands hold 80%, of what can be counted; `errors` has the others."""
-    of = subjects(constants)
     # What an estimate is off by, no sigma changes.
     keys = ("few_requests", "many_requests", "moe", "drift", "load_drift", "expert_drift")
     found: dict[str, float] = {**dict.fromkeys(keys, 1.0), **errors}
@@ -241,13 +241,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true", help="print the rows as JSON instead")
     as_json = parser.parse_args().json
-    rows = coverages(subjects())
+    every = list(subjects())
+    rows = coverages(every, fitted().errors)
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
         return
     print(f"{'rung':36}{'kind':34}{'points':>8}{'in the 80% band':>18}{'sigma for 80%':>16}")
     for row in rows:
         print(f"{row.rung:36}{row.kind:34}{row.points:8}{row.share:18.0%}{row.sigma:16.3f}")
+    random.Random(6).shuffle(every)
+    for one, other in ((every[::2], every[1::2]), (every[1::2], every[::2])):
+        found = coverages(other, calibrated(one, fitted().errors))
+        share = next(row.share for row in found if row.rung == row.kind == "all")
+        print(f"all of one half, with bands that are calibrated on the other: {share:.0%}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def row_of(point: PublishedPoint) -> Row:
     assert point.isl is not None
     assert point.osl is not None
     replica = Replica(point.model, point.gpu, point.n_gpus, point.precision, point.engine)
-    batch = min(point.batch or math.inf, replica.largest_batch(point.isl, point.osl))
+    # It was measured, so it fits, whatever an engine is said to run.
+    batch = min(point.batch or math.inf, max(1, math.floor(replica.room_for(point.isl, point.osl))))
     # A time per token leaves a request's own prompt out; the batch over a rate does not.
     work = work_of(
         point.model,
@@ -89,6 +90,7 @@ def row_of(point: PublishedPoint) -> Row:
         point.osl,
         own_prompt=point.tpot_ms is None,
         groups=replica.groups,
+        copied=replica.copied_bytes,
     )
     sheet = hardware(point.gpu, point.n_gpus, point.precision, fitted().link_gb_per_s(point.gpu.name))
     return Row(point, work, sheet, point.tpot_ms or batch / point.output_tokens_per_s * 1e3)
@@ -113,8 +115,9 @@ def offline_rows() -> list[Row]:
 
 
 def maximum_rows(*, moe: bool) -> list[Row]:
-    """All published maximums of TensorRT-LLM; the estimator is fitted on no mixture's, and on few of the others."""
-    return [row_of(p) for p in bundled_points() if p.load == "offline" and (p.model.moe is not None) == moe]
+    """The published maximums of TensorRT-LLM; the estimator is fitted on few of dense models, and on no mixture's."""
+    points = (p for p in bundled_points() if p.load == "offline" and p.model.name not in mixtures())
+    return [row_of(point) for point in points if (point.model.moe is not None) == moe]
 
 
 def left_out_rows() -> list[Row]:

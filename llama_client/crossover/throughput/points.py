@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, lru_cache
+from functools import cache
 from operator import attrgetter
 from typing import Annotated, Literal, TypeVar
 
@@ -224,20 +224,18 @@ def known(point: MeasuredPoint) -> KnownPoint:
     return KnownPoint("measured", isl, osl, batch, rate, source, day, tpot_ms=tpot, ttft_ms=ttft)
 
 
-@lru_cache(maxsize=64)
-def published_points(replica: Replica) -> tuple[KnownPoint, ...]:
-    """The published points of a replica's configuration that fit it and did not take prompts from a cache."""
-    found = (published(point, replica) for point in bundled_points() if _is_like(point, replica))
-    return tuple(point for point in found if point is not None)
-
-
-def _is_like(point: PublishedPoint, replica: Replica) -> bool:
-    same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
-    return same and point.gpu.name == replica.gpu.name and same_shape(point.model, replica.model)
+def published_points(replica: Replica) -> Iterator[KnownPoint]:
+    """The published points of a replica's configuration that fit it."""
+    for point in bundled_points():
+        same = (point.n_gpus, point.precision, point.engine) == (replica.n_gpus, replica.precision, replica.engine)
+        if same and point.gpu.name == replica.gpu.name and same_shape(point.model, replica.model):
+            found = published(point, replica)
+            if found is not None:
+                yield found
 
 
 def published(point: PublishedPoint, replica: Replica) -> KnownPoint | None:
-    """A published point of a replica's configuration; None: it has no lengths, does not fit, or left prompts out."""
+    """A published point of a replica's configuration; None: it has no lengths, or does not fit."""
     if (point.isl is None and point.load != "single") or point.osl is None:
         return None
     if not _has_room(replica, point.isl or 1, point.osl):
@@ -249,19 +247,23 @@ def published(point: PublishedPoint, replica: Replica) -> KnownPoint | None:
         own_prompt = False
     batch = None if point.load == "offline" else point.batch
     source = f"{point.source}, {_load_of(batch, isl, point.osl)}"
-    found = KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
-    if replica.model.moe is None and rate > MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, found):
-        return None
-    return found
+    return KnownPoint("published", isl, point.osl, batch, rate, source, point.as_of, own_prompt)
 
 
-def nearest(points: Iterable[KnownPoint], full: Saturation, isl: int, osl: int) -> KnownPoint | None:
-    """The point of the nearest lengths and load, the newest of equals."""
+def has_computed_prompts(point: KnownPoint, replica: Replica) -> bool:
+    """Whether a point's prompts were computed, and did not come from a cache."""
+    if point.rung == "measured" or replica.model.moe is not None:
+        return True
+    return point.output_tokens_per_s <= MOST_OF_ESTIMATE * estimated_tokens_per_s(replica, point)
+
+
+def nearest(points: Iterable[KnownPoint], replica: Replica, full: Saturation, isl: int, osl: int) -> KnownPoint | None:
+    """The point of the nearest lengths and load, the newest of equals, that did not take prompts from a cache."""
 
     def order(point: KnownPoint) -> tuple[float, int]:
         return distance(point, full.batch, isl, osl), -(point.as_of or date.min).toordinal()
 
-    return min(points, key=order, default=None)
+    return next((point for point in sorted(points, key=order) if has_computed_prompts(point, replica)), None)
 
 
 def distance(point: KnownPoint, full_batch: float, isl: int, osl: int) -> float:

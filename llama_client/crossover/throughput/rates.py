@@ -173,7 +173,7 @@ def replica_rate(
         of_points = _of_points_alone(own, input_tokens, output_tokens, tpot_limit_ms, ttft_limit_s)
         return replace(of_points, skipped=skipped)
     full = replica.max_output_tokens_per_s(input_tokens, output_tokens)
-    near = nearest(own or published_points(replica), full, input_tokens, output_tokens)
+    near = nearest(own or published_points(replica), replica, full, input_tokens, output_tokens)
     if near is not None and near.batch is not None:
         # The point is of requests that came over the network, so the full load it is compared with is too.
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)

@@ -111,11 +111,10 @@ class Replica:
 
     def room_for(self, isl: int, osl: int) -> float:
         """How many requests' caches the memory holds on average; below 1: not even one."""
-        copies = copies_bytes(self.model, self.precision, self.groups)
         # A request in flight holds half of its answer on average, and needs some room to grow. Layers that look back a
         # window alone keep what is before it too: so these engines come.
         each = self.kv_bytes_per_token * (isl + 0.75 * osl)
-        return min(self.max_batch, (self._free_bytes - copies) / each)
+        return min(self.max_batch, (self._free_bytes - self.copied_bytes) / each)
 
     @property
     def max_batch(self) -> int:
@@ -131,6 +130,11 @@ class Replica:
             return 1
         copies = copies_bytes(self.model, self.precision, self.n_gpus)
         return self.n_gpus if copies <= _MOST_COPIES * self._free_bytes else 1
+
+    @cached_property
+    def copied_bytes(self) -> float:
+        """What the copies of those GPUs take, beyond the weights themselves."""
+        return copies_bytes(self.model, self.precision, self.groups)
 
     @cached_property
     def _free_bytes(self) -> float:
@@ -226,9 +230,19 @@ class Replica:
             prompts = batch if own_prompt else batch - 1
             own = (self.model, self.gpu, self.precision)
             return llama_cpp.step(*own, batch, isl, osl, prompts=prompts, cached_share=self.cached_share)
-        lengths = (self.kv_value_bytes * self._kv_copies, self.n_gpus, batch, isl, osl)
-        cached, groups = self.cached_share, self.groups
-        work = work_of(self.model, self.precision, *lengths, own_prompt=own_prompt, cached_share=cached, groups=groups)
+        work = work_of(
+            self.model,
+            self.precision,
+            self.kv_value_bytes * self._kv_copies,
+            self.n_gpus,
+            batch,
+            isl,
+            osl,
+            own_prompt=own_prompt,
+            groups=self.groups,
+            copied=self.copied_bytes,
+            cached_share=self.cached_share,
+        )
         return step_time(work, self._hardware, self.precision, self.engine, self._constants, served=served)
 
     def _prompt_ms(self, isl: int) -> float:

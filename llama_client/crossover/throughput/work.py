@@ -83,6 +83,7 @@ def work_of(
     *,
     own_prompt: bool,
     groups: int = 1,
+    copied: float = 0.0,
     cached_share: float = 0.0,
 ) -> Work:
     # In a steady state each step finishes batch/osl requests and admits as many prompts.
@@ -96,10 +97,13 @@ def work_of(
     per_token = exchanges * 2 * (n_gpus - 1) / n_gpus * model.hidden * _SIXTEEN_BITS_BYTES
     # An output token is multiplied with all weights that it meets but the table of input embeddings.
     matrices = model.parameters_per_token - (0 if model.tied_embeddings else model.vocab * model.hidden)
-    routed = 2.0 * routed_parameters(model)
+    layers_with_experts = expert_layers(model)
+    routed = 0.0
+    if model.moe is not None:
+        routed = 2.0 * layers_with_experts * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
     return Work(
         batch,
-        read_weight_bytes(model, precision, batch) + copies_bytes(model, precision, groups),
+        read_weight_bytes(model, precision, batch) + copied,
         batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
         prompts * prefill_flops(model, fresh),
@@ -109,7 +113,7 @@ def work_of(
         groups,
         batch * routed,
         prompts * fresh * routed,
-        tokens / groups * expert_layers(model),
+        tokens / groups * layers_with_experts,
     )
 
 
@@ -122,20 +126,12 @@ def expert_layers(model: Architecture) -> int:
     return 0 if model.moe is None else model.layers // model.moe.every_n_layers
 
 
-def routed_parameters(model: Architecture) -> int:
-    """The weights of the experts that one token is routed to; 0 in a dense model."""
-    if model.moe is None:
-        return 0
-    return expert_layers(model) * model.moe.experts_per_token * 3 * model.hidden * model.moe.expert_ffn
-
-
 def copies_bytes(model: Architecture, precision: str, groups: int) -> float:
     """What copies take where each GPU has requests of its own: the layers without their routed experts."""
     if model.moe is None or groups == 1:
         return 0.0
-    experts = expert_layers(model) * model.moe.experts * 3 * model.hidden * model.moe.expert_ffn
-    layers = model.parameters - embedding_parameters(model) - experts
-    return (groups - 1) * layers * layer_weight_bytes(model, precision)
+    head = model.vocab * model.hidden * _embedded_bytes(model, precision)
+    return (groups - 1) * (read_weight_bytes(model, precision, 0) - head)
 
 
 def prefill_flops(model: Architecture, isl: float) -> float:
@@ -151,9 +147,7 @@ def attention_flops(model: Architecture, isl: float) -> float:
 def read_weight_bytes(model: Architecture, precision: str, batch: float) -> float:
     """The weights that a step reads: without the input embeddings, and only the experts that the batch meets."""
     a_weight = layer_weight_bytes(model, precision)
-    # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
-    embedded = a_weight if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
-    table = 0 if model.tied_embeddings else model.vocab * model.hidden * embedded
+    table = 0 if model.tied_embeddings else model.vocab * model.hidden * _embedded_bytes(model, precision)
     # What is not in the dimensions (a vision tower) does not read text.
     read = weight_bytes(model, precision) * (model.parameters / model.all_parameters) - table
     if model.moe is None:
@@ -162,6 +156,11 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
     experts = expert_layers(model) * model.moe.experts
     return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
+
+
+def _embedded_bytes(model: Architecture, precision: str) -> float:
+    # Embeddings keep 16 bits beside narrow layers; for GGUF files only the mean of the file is known.
+    return layer_weight_bytes(model, precision) if family(precision) == "gguf" else _SIXTEEN_BITS_BYTES
 
 
 def hardware(gpu: Gpu, n_gpus: int, precision: str, link_gb_per_s: float) -> ServingHardware:
