@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
 from llama_client.crossover.economics import CostInputs, Owned, line
 from llama_client.crossover.offers import Apart, Offers, is_sold, like_for_like, offers_of
@@ -103,9 +104,14 @@ def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
     try:
         return tables.model(name)
     except InvalidRequestError:
-        if not _has_own_rate(host):
+        if _has_own_rate(host):
+            return None
+        known = Catalog.bundled().find(name)
+        if known is None:
             raise
-        return None
+        unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
+        sentence = f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]"
+        raise invalid("model", sentence) from None
 
 
 def _rate(

@@ -69,6 +69,9 @@ def test_a_model_without_a_row_of_its_dimensions_is_compared_where_its_rate_is_g
     assert {"Together", "Baseten", "Fireworks"} <= {price.provider for price in found.plan.apis}
     with pytest.raises(InvalidRequestError, match="'llama-9' is not in the tables"):
         evaluate(Scenario(model="llama-9", self_host=host), today=TODAY)
+    wanted = "^model: the dimensions of 'muse-spark-open' are not in the tables, .* give tokens_per_second, or a row"
+    with pytest.raises(InvalidRequestError, match=wanted):
+        evaluate(Scenario(model="muse-spark-open", self_host=SelfHost(gpu="b200_sxm", n_gpus=8)), today=TODAY)
 
 
 @pytest.mark.parametrize("name", ["llama-2-70b", "llama-2-7b", "llama-1-65b"])
