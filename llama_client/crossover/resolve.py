@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from llama_client.catalog.catalog import Catalog
 from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
 from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.computers import is_on_desk, with_computer
@@ -113,9 +114,14 @@ def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
     try:
         return tables.model(name)
     except InvalidRequestError:
-        if not has_own_rate(host):
+        if has_own_rate(host):
+            return None
+        known = Catalog.bundled().find(name)
+        if known is None:
             raise
-        return None
+        unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
+        sentence = f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]"
+        raise invalid("model", sentence) from None
 
 
 def _rate(

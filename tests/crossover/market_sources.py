@@ -120,6 +120,7 @@ PASSED_OVER = (
     ("Nscale", r".", "not confirmed since 2025, and a price of either kind of token read as one of both"),
     ("Nebius", r"Llama-3\.1-70B", "ended at an unknown day"),
     ("OVHcloud", r"3_1-70B", "ended in January 2026"),
+    ("IBM watsonx", r"llama-3-2-", "carried along without a page since 2025"),
     ("Snowflake", r"llama2-|^llama3-|llama3\.2-", "no price is known"),
 )
 
@@ -303,7 +304,18 @@ def _add(reading: Reading, key: str, model_id: str, prices: Row, **facts: Any) -
         return
     if any(seller == theirs and re.search(pattern, model_id) for theirs, pattern, _ in PASSED_OVER):
         return
-    reading.offers.append(Found(model, seller, model_id, prices, precision=precision_of(model_id), **facts))
+    reading.offers.append(Found(model, seller, model_id, _telling(prices), precision=precision_of(model_id), **facts))
+
+
+def _telling(prices: Row) -> Row:
+    """The prices without those of caching that are only the usual one again."""
+    usual = Decimal(prices["input"])
+    kept = dict(prices)
+    if "cached" in kept and Decimal(kept["cached"]) >= usual * (1 - _ROUNDING):
+        del kept["cached"]
+    if "cache_write" in kept and Decimal(kept["cache_write"]) <= usual * (1 + _ROUNDING):
+        del kept["cache_write"]
+    return kept
 
 
 def merged(offers: Iterable[Found]) -> list[Found]:
@@ -363,7 +375,8 @@ class Comparison:
     new: list[Row] = field(default_factory=list)
     changed: list[tuple[Row, Row]] = field(default_factory=list)  # before and after
     confirmed: list[tuple[Row, Row]] = field(default_factory=list)
-    disputed: list[tuple[Row, Found]] = field(default_factory=list)  # another of the given maps has the table's price
+    # Another of the given maps has the table's price, or a later day does.
+    disputed: list[tuple[Row, Found]] = field(default_factory=list)
     gone: list[Row] = field(default_factory=list)  # in the table from a given map, which has them no more
     unknown_sellers: dict[str, int] = field(default_factory=dict)
 
@@ -393,9 +406,13 @@ def compare(rows: Sequence[Row], readings: Iterable[Reading], day: date) -> Comp
         others = [each for each in found if each not in same]
         if same:
             named = any(each.is_sourced for each in same) or len(same) > 1
-            after = _filled(row, same) | ({"last_confirmed": day.isoformat()} if named else {})
+            last = max(row["last_confirmed"], day.isoformat() if named else "")
+            after = _filled(row, same) | {"last_confirmed": last}
             if after != row:
                 result.confirmed.append((row, after))
+            result.disputed += [(row, each) for each in others]
+        elif day.isoformat() <= row["last_confirmed"]:
+            # An older map does not know better.
             result.disputed += [(row, each) for each in others]
         else:
             result.changed.append((row, _changed(row, found[0], day)))

@@ -15,7 +15,7 @@ from llama_client.catalog.catalog import Catalog, CatalogModel, Offer
 from llama_client.catalog.prices import ListPrices
 from llama_client.crossover import ApiPrice, PriceTier, Scenario, SelfHost, Tables, Traffic, evaluate, market
 from llama_client.crossover.economics import usd_per_mtok
-from llama_client.crossover.offers import is_sold, offers_of
+from llama_client.crossover.offers import Offers, is_sold, offers_of
 from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.report import report
@@ -69,6 +69,9 @@ def test_a_model_without_a_row_of_its_dimensions_is_compared_where_its_rate_is_g
     assert {"Together", "Baseten", "Fireworks"} <= {price.provider for price in found.plan.apis}
     with pytest.raises(InvalidRequestError, match="'llama-9' is not in the tables"):
         evaluate(Scenario(model="llama-9", self_host=host), today=TODAY)
+    wanted = "^model: the dimensions of 'muse-spark-open' are not in the tables, .* give tokens_per_second, or a row"
+    with pytest.raises(InvalidRequestError, match=wanted):
+        evaluate(Scenario(model="muse-spark-open", self_host=SelfHost(gpu="b200_sxm", n_gpus=8)), today=TODAY)
 
 
 @pytest.mark.parametrize("name", ["llama-2-70b", "llama-2-7b", "llama-1-65b"])
@@ -90,6 +93,18 @@ def test_who_sells_it_again_is_not_said_to_have_stopped() -> None:
     assert not [seller for seller in sells if f"{seller} (" in gone]
     assert "Groq (2026-08-16)" in gone
     assert "Lambda (2025-09-25)" in gone
+
+
+def test_of_several_ends_of_a_seller_the_last_is_told_and_none_of_who_still_sells() -> None:
+    def ended(seller: str, day: date) -> ApiPrice:
+        return ApiPrice(provider=seller, input_usd_per_mtok=1, output_usd_per_mtok=1, available_until=day)
+
+    current = (ApiPrice(provider="Still", input_usd_per_mtok=1, output_usd_per_mtok=1),)
+    days = (date(2026, 3, 1), date(2026, 5, 1), date(2026, 4, 1))
+    offers = Offers(current, (*(ended("Gone", day) for day in days), ended("Still", days[0])), ())
+    scenario = Scenario(model="llama-3.3-70b", self_host=SelfHost(gpu="b200_sxm"))
+    notes = report(evaluate(scenario, offers=offers, today=TODAY)).notes
+    assert [note for note in notes if note.startswith("No longer")] == ["No longer sold by Gone (2026-05-01)."]
 
 
 def test_the_number_of_sellers_is_that_of_the_day() -> None:

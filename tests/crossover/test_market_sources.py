@@ -153,6 +153,15 @@ def test_litellms_map_is_read_by_the_token_with_its_tiers() -> None:
     assert reading.unknown_sellers == {"newcomer": 1}
 
 
+def test_a_price_of_caching_that_is_the_usual_one_is_none() -> None:
+    costs = {"cache_read_input_token_cost": a_token(0.1), "cache_creation_input_token_cost": a_token(0.10001)}
+    same = of_litellm({"baseten/openai/gpt-oss-20b": litellm_row("baseten", 0.1, 0.5, **costs)}, "litellm 9")
+    assert [each.prices for each in same.offers] == [{"input": "0.1", "output": "0.5"}]
+    costs = {"cache_read_input_token_cost": a_token(0.05), "cache_creation_input_token_cost": a_token(0.125)}
+    other = of_litellm({"baseten/openai/gpt-oss-20b": litellm_row("baseten", 0.1, 0.5, **costs)}, "litellm 9")
+    assert [(each.prices["cached"], each.prices["cache_write"]) for each in other.offers] == [("0.05", "0.125")]
+
+
 def test_genai_prices_map_is_read_by_the_day() -> None:
     prices: list[dict[str, Any]] = [
         {"prices": {"input_mtok": "0.3", "output_mtok": "0.5"}},
@@ -230,6 +239,16 @@ def test_what_is_new_changed_confirmed_disputed_and_gone_is_told(table: Path) ->
     alone = compare(rows, maps[:1], DAY)
     ((before, after),) = alone.changed
     assert (before["input"], after["input"], after["first_seen"]) == ("0.05", "0.04", "2027-01-31")
+
+
+def test_an_older_map_changes_nothing(table: Path) -> None:
+    offers = {
+        "deepinfra/openai/gpt-oss-20b": litellm_row("deepinfra", 0.03, 0.14),
+        "novita/openai/gpt-oss-20b": litellm_row("novita", 0.04, 0.15),
+    }
+    found = compare(read_table(table), [of_litellm(offers, "litellm 8")], date(2026, 11, 19))
+    assert (found.changed, found.confirmed) == ([], [])
+    assert [row["seller"] for row, _ in found.disputed] == ["Novita"]
 
 
 def test_a_map_that_names_no_page_confirms_nothing_on_its_own(table: Path) -> None:

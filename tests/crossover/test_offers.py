@@ -10,10 +10,11 @@ import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.catalog.catalog import Catalog, UserRow
-from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate
+from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate, market
 from llama_client.crossover.offers import Offers, OwnPrice, like_for_like, offer_named, offers_of
 from llama_client.crossover.report import as_document, report, tables
 from llama_client.crossover.tables import Tables
+from tests.crossover.market_sources import COLUMNS
 
 TABLES = Tables.bundled()
 LLAMA = TABLES.model("llama-3.3-70b")
@@ -67,6 +68,39 @@ def test_a_users_own_row_of_a_seller_of_the_market_is_not_listed_twice() -> None
     own = [OwnPrice(target, Decimal("0.09"), Decimal("0.30"))]
     found = offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog, own_prices=own)
     assert [api.source for api in found.current if api.provider.lower() == "deepinfra"] == ["the configuration"]
+
+
+def test_offers_are_found_under_the_users_own_name_of_a_model() -> None:
+    tables = TABLES.extended(models=[replace(LLAMA, name="llama-3.3-70b-instruct", source="mine")])
+    model = tables.model("llama-3.3-70b")
+    assert (model.name, model.source) == ("llama-3.3-70b-instruct", "mine")
+    found, ours = offers_of(model, tables=tables, today=TODAY), offers_of(LLAMA, tables=TABLES, today=TODAY)
+    assert found == ours
+
+
+def test_terms_of_the_market_complete_a_list_price_and_not_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"model": "gpt-oss-20b", "seller": "Groq", "id": "openai/gpt-oss-20b", "precision": "mxfp4"}
+    terms = {"batch_input": "0.04", "batch_output": "0.15", "flex_input": "0.05", "flex_output": "0.2"}
+    hours = {"off_peak_input": "0.06", "off_peak_output": "0.25", "off_peak_utc": "16:30-00:30 67@00:00-00:00"}
+    usual = {"input": "0.075", "output": "0.3", "last_confirmed": "2026-11-20", "source": "a page"}
+    row = dict.fromkeys(COLUMNS, "") | facts | terms | hours | usual
+    monkeypatch.setattr(market, "_rows", lambda: {"gpt-oss-20b": [row]})
+    model, own = TABLES.model("gpt-oss-20b"), [OwnPrice("groq/openai/gpt-oss-20b", Decimal("0.07"), Decimal("0.3"))]
+    (listed,) = offers_of(model, tables=TABLES, today=TODAY).current
+    (given,) = offers_of(model, tables=TABLES, today=TODAY, own_prices=own).current
+    assert (listed.precision, given.precision) == ("mxfp4", "mxfp4")
+    assert (listed.batch_input_usd_per_mtok, listed.batch_output_usd_per_mtok) == (0.04, 0.15)
+    flex, off_peak = listed.tiers
+    assert (flex.kind, flex.output_usd_per_mtok, flex.utc_windows) == ("flex", 0.2, ())
+    assert (off_peak.kind, off_peak.input_usd_per_mtok) == ("off_peak", 0.06)
+    assert off_peak.utc_windows == ("16:30-00:30", "67@00:00-00:00")
+    assert (given.batch_input_usd_per_mtok, given.tiers, given.source) == (None, (), "the configuration")
+
+
+def test_a_cache_write_costs_what_it_is_dearer_than_input() -> None:
+    found = offers_of("qwen3.8-27b", tables=TABLES, today=TODAY)
+    (written,) = [api for api in found.current if api.provider == "StreamLake"]
+    assert (written.input_usd_per_mtok, written.cache_write_usd_per_mtok) == (0.5, 0.125)
 
 
 def test_a_dearer_region_of_a_seller_is_apart() -> None:
