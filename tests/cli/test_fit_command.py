@@ -44,10 +44,12 @@ def test_the_first_sentence_is_the_verdict_and_a_no_is_an_answer() -> None:
         "Licence: Llama 3.3 Community License",
         "700 million monthly active users",
         "meta-llama/llama-models: models/llama3_3/LICENSE, section 2",
-        "in doubt: from memory, not looked up again",
-        "checked on 2026-11-23",
+        "waredb.com/processor/nvidia-geforce-rtx-4090",
+        "checked on 2026-11-30",
     ):
         assert part in text
+    doubtful = " ".join(run("fit", "llama-3.3-70b", "--gpu", "h100_nvl").out.split())
+    assert "in doubt: from memory, not looked up again" in doubtful
     assert max(map(len, ran.out.splitlines())) <= 80
 
 

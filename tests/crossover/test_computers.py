@@ -248,6 +248,18 @@ def test_the_intervals_are_where_whole_computers_are_cheaper(
         assert not is_ever_below(stairs, lines)
 
 
+@pytest.mark.parametrize("spare", [0, 3, 11])
+@pytest.mark.parametrize("fixed_usd", [1.0, 0.4, 2.0], ids=["one", "none", "some"])
+def test_a_computer_that_pays_off_only_when_full_is_found(fixed_usd: float, spare: int) -> None:
+    # A replica costs 1 and a computer for ten of them 10, so a full one 2; the API asks 1.95 and a fee.
+    stairs = Staircase(1.0, 1.0, usd_per_block=10.0, replicas_per_block=10, spare=spare, fixed_usd=-2.0 * spare)
+    line = Line(1.95, fixed_usd)
+    found = crossings(stairs, [line])
+    wins = [n for n in range(1, 400) if stairs.usd(float(n)) < line.usd(float(n))]
+    assert (len(wins) > 0) == bool(found.intervals) == is_ever_below(stairs, [line])
+    assert spare or len(found.intervals) == len(wins)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 4),

@@ -114,6 +114,14 @@ def test_more_gpus_are_picked_where_fewer_are_too_slow() -> None:
     found = on("h100_sxm", tpot_limit_ms=14)
     assert found.plan.n_gpus > 2
     assert not found.resolved.is_too_slow
+    # Also where the slow one costs less.
+    one, two = (on("h100_sxm", "llama-3.1-8b", volume=1e6, n_gpus=count) for count in (1, 2))
+    assert one.self_host_usd_per_month(1e6) < two.self_host_usd_per_month(1e6)
+    assert one.resolved.rate is not None
+    assert two.resolved.rate is not None
+    between = (one.resolved.rate.alone.tpot_ms * two.resolved.rate.alone.tpot_ms) ** 0.5
+    assert on("h100_sxm", "llama-3.1-8b", volume=1e6).plan.n_gpus == 1
+    assert on("h100_sxm", "llama-3.1-8b", volume=1e6, tpot_limit_ms=between).plan.n_gpus == 2
 
 
 def test_a_slow_machine_is_the_cheapest_only_where_all_are_slow() -> None:
