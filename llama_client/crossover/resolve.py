@@ -266,7 +266,7 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
             value=share,
             source=source,
             rung=rate.rung,
-            low=max(0.05, share * 0.75),
+            low=min(share, max(0.05, share * 0.75)),
             high=min(1.0, share * 1.25),
         )
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover import Crossover, Scenario, SelfHost, Tables, evaluate, max_throughput
+from llama_client.crossover import Crossover, Gpu, Scenario, SelfHost, Tables, evaluate, max_throughput
 from llama_client.crossover.fitting.fit import fit
 from llama_client.crossover.fitting.machines import named
 from llama_client.crossover.fitting.report import verdict
@@ -116,6 +116,12 @@ def test_fit_refuses_four_bits_where_no_engine_runs_them() -> None:
         answer = fit(TABLES.model("llama-3.1-8b"), named(gpu), precision="nvfp4")
         assert answer.fits
         assert ("unpack the weights, and compute in 16 bits" in verdict(answer)) == is_unpacked
+
+
+def test_a_row_of_ones_own_may_have_forgotten_its_flops() -> None:
+    tables = TABLES.extended(gpus=[Gpu("mine", 48, 900, bf16_tflops=300)])
+    with pytest.raises(InvalidRequestError, match="or fp8_tflops in its row of your own"):
+        max_throughput("llama-3.1-8b", "mine", tables=tables, **LENGTHS)
 
 
 def test_a_gpu_of_ones_own_without_flops_is_not_said_to_lack_arithmetic() -> None:
