@@ -1,4 +1,4 @@
-"""How many GPUs a replica has, where nobody says: the fewest that hold the model in time, or twice as many."""
+"""How many GPUs a replica has, where none is given: the fewest that hold the model in time, or twice as many."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
             and host.engine in (None, point.engine)
             and is_usable(point, model, gpu)
         }
-        # Who has measured asks about that machine.
+        # A user who has measured asks about that machine.
         return sorted(own or sizes)
     # A given rate is proof that it ran: on as few as hold the model.
     held = (size for size in sizes if _holds(Replica(model, gpu, size, precision, engine)))

@@ -44,7 +44,7 @@ def on(gpu: str, **host: Any) -> Crossover:
         ("a100_sxm_80", "nvfp4", "trtllm", "give 'bf16' or 'int4', or engine 'vllm', which unpacks nvfp4"),
         ("rtx_3090", "fp8_block", "trtllm", "which trtllm needs for 'fp8_block'"),
         ("l40s", "nvfp4", "trtllm", "give 'bf16' or 'fp8' or 'int4', or engine 'vllm'"),
-        ("mi300x", "nvfp4", "vllm", "which vllm needs for 'nvfp4'; give 'bf16' or 'fp8' or 'int4'"),
+        ("mi300x", "nvfp4", "vllm", "which vllm needs for 'nvfp4'; give 'bf16' or 'fp8'"),
         ("mi300x", "nvfp4", "sglang", "MI300X has no arithmetic of 4 bits"),
     ],
     ids=lambda value: str(value)[:20],

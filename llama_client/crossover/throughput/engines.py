@@ -77,8 +77,9 @@ def require_native(precision: str, engine: str, gpu: Gpu) -> None:
     """Refuses a precision that an engine does not run on a GPU, with what it has instead."""
     if runs(precision, engine, gpu):
         return
-    has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), "int4"]
-    others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * (gpu.vendor == "nvidia")
+    is_nvidia = gpu.vendor == "nvidia"
+    has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), *(("int4",) if is_nvidia else ())]
+    others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * is_nvidia
     if gpu.source == USERS_OWN:
         others += f", or {_TFLOPS[family(precision)]} in its row of your own"
     raise invalid(
