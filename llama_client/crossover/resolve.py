@@ -195,7 +195,7 @@ def served_as(
     measured: Sequence[MeasuredPoint],
 ) -> tuple[str, str]:
     """Precision and engine: as given, else those of the best own measurement on this machine, else the usual ones."""
-    engine = host.engine
+    engine = None if host.engine is None else canonical_engine(host.engine, param="self_host.engine")
     own = [
         point
         for point in measured
@@ -211,7 +211,7 @@ def served_as(
         is_desktop = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
         is_gguf = precision is not None and family(precision) == "gguf"
         engine = "llama.cpp" if is_desktop or is_gguf else usual_server(precision, gpu)
-    elif gpu.vendor == "amd" and canonical_engine(engine, param="self_host.engine") == "trtllm":
+    elif gpu.vendor == "amd" and engine == "trtllm":
         raise invalid("self_host.engine", f"TensorRT-LLM runs on GPUs of NVIDIA, and {gpu.title} is none; give 'vllm'")
     if precision is None:
         precision = "Q4_K_M" if engine == "llama.cpp" else "fp8" if gpu.fp8_tflops else "bf16"

@@ -71,6 +71,7 @@ def test_where_vllm_unpacks_the_weights_it_computes_in_16_bits_and_the_report_sa
     note = f"A {title} has no arithmetic for {precision}: vLLM keeps the weights in it and computes in 16 bits."
     assert note in report(found).notes
     assert note in as_document(found)["notes"]
+    assert note in report(on(gpu, precision=precision, engine="vLLM")).notes
     # Prompts are arithmetic: no faster than in 16 bits, where the native width would be twice as fast.
     rates = {
         name: max_throughput("llama-3.1-8b", gpu, precision=name, engine="vllm", isl=4000, osl=1)
