@@ -80,15 +80,15 @@ def _cheapest(
     plan: CostInputs, owned: Owned, purchase: Purchase, gpu: Gpu, tokens_per_day: float | None
 ) -> Computer | None:
     """The computer with which a fleet costs the least; without a volume, a large one. None: none is known."""
-    rows = computers_for(gpu)
+    known = computers_for(gpu)
     wanted = purchase.gpus_per_computer or plan.n_gpus
-    most = max((row.gpus for row in rows), default=0)
+    most = max((row.gpus for row in known), default=0)
 
     def cost(row: Computer) -> float:
         stairs = staircase(replace(plan, owned=_around(owned, purchase, row, gpu)))
         return stairs.usd_per_full_replica if tokens_per_day is None else stairs.usd(tokens_per_day)
 
-    return min((row for row in rows if row.gpus >= min(wanted, most)), key=cost, default=None)
+    return min((row for row in known if row.gpus >= min(wanted, most)), key=cost, default=None)
 
 
 def _around(owned: Owned, purchase: Purchase, row: Computer | None, gpu: Gpu | None) -> Owned:

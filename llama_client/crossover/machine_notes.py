@@ -48,6 +48,8 @@ def slowness(found: Resolved) -> str | None:
         felt.append(f"come at {_few(pace, wanted)} tokens a second instead of {_few(wanted, pace)}")
     if first is not None and latest is not None and first > latest:
         felt.append(f"begin after {_few(first, latest)} s instead of {_few(latest, first)} s")
+    if not felt:
+        return None
     return f"The machine is slower than asked: answers would {' and '.join(felt)}; the cost is that at its own speed."
 
 

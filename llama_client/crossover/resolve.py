@@ -208,7 +208,7 @@ def served_as(
     measured: Sequence[MeasuredPoint],
 ) -> tuple[str, str]:
     """Precision and engine: as given, else those of the best own measurement on this machine, else the usual ones."""
-    engine = host.engine
+    engine = None if host.engine is None else canonical_engine(host.engine, param="self_host.engine")
     own = [
         point
         for point in measured
@@ -225,7 +225,7 @@ def served_as(
         is_desktop = gpu.bf16_tflops is None or gpu.memory_kind == "unified"
         is_gguf = precision is not None and family(precision) == "gguf"
         engine = "llama.cpp" if is_desktop or is_gguf else usual_server(precision or published, gpu)
-    elif gpu.vendor == "amd" and canonical_engine(engine, param="self_host.engine") == "trtllm":
+    elif gpu.vendor == "amd" and engine == "trtllm":
         raise invalid("self_host.engine", f"TensorRT-LLM runs on GPUs of NVIDIA, and {gpu.title} is none; give 'vllm'")
     if precision is None:
         usual = "fp8" if gpu.fp8_tflops else "bf16"
@@ -287,7 +287,7 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
             value=share,
             source=source,
             rung=rate.rung,
-            low=max(0.05, share * 0.75),
+            low=min(share, max(0.05, share * 0.75)),
             high=min(1.0, share * 1.25),
         )
     )

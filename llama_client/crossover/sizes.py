@@ -1,4 +1,4 @@
-"""How many GPUs a replica has, where nobody says: the fewest that hold the model in time, or twice as many."""
+"""How many GPUs a replica has, where none is given: the fewest that hold the model in time, or twice as many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from llama_client.crossover.precisions import canonical
 from llama_client.crossover.resolve import has_own_rate, served_as
 from llama_client.crossover.scenario import Scenario
 from llama_client.crossover.tables import Tables
-from llama_client.crossover.throughput.engines import canonical_engine
 from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usable
 from llama_client.crossover.throughput.replica import Replica
 from llama_client.errors import InvalidRequestError
@@ -32,7 +31,6 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
         return [1]
     precision_given = None if host.precision is None else canonical(host.precision, param="self_host.precision")
     precision, engine = served_as(host, precision_given, model, gpu, 1, ())
-    engine = canonical_engine(engine, param="self_host.engine")
     # A chip with the memory of its computer is alone there.
     sizes = [1] if gpu.memory_kind == "unified" else proposed(model, engine)
     if not has_own_rate(host):
@@ -41,10 +39,10 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
             for point in measured
             if (point.model, point.gpu) == (model.name, gpu.name)
             and precision_given in (None, point.precision)
-            and host.engine in (None, point.engine)
+            and (host.engine is None or engine == point.engine)
             and is_usable(point, model, gpu)
         }
-        # Who has measured asks about that machine.
+        # A user who has measured asks about that machine.
         return sorted(own or sizes)
     # A given rate is proof that it ran: on as few as hold the model.
     held = (size for size in sizes if _holds(Replica(model, gpu, size, precision, engine)))

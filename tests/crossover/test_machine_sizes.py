@@ -160,6 +160,8 @@ def test_too_large_a_model_says_so_of_the_largest_server() -> None:
 def test_what_would_fit_is_a_number_that_can_be() -> None:
     with pytest.raises(InvalidRequestError, match=r"would fit: 4 GPUs or int4 on what there is"):
         max_throughput("llama-3.1-70b", "h100_sxm", n_gpus=1, precision="bf16", isl=1000, osl=1000)
+    with pytest.raises(InvalidRequestError, match=r"GB are missing; (?!.*GPUs)"):
+        max_throughput("llama-3.1-405b", "m3_ultra", precision="bf16", isl=1000, osl=1000, engine="llama.cpp")
     for model in (TABLES.model(name) for name in ("llama-3.2-3b", "llama-3.3-70b", "llama-4-scout", "llama-3.1-405b")):
         for n_gpus in (1, 3, 6):
             answer = fit(model, named("rtx_4090", n_gpus), precision="bf16")

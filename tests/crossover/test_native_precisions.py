@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover import Crossover, Scenario, SelfHost, Tables, evaluate, max_throughput
+from llama_client.crossover import Crossover, Gpu, Scenario, SelfHost, Tables, evaluate, max_throughput
 from llama_client.crossover.fitting.fit import fit
 from llama_client.crossover.fitting.machines import named
 from llama_client.crossover.fitting.report import verdict
@@ -44,7 +44,7 @@ def on(gpu: str, **host: Any) -> Crossover:
         ("a100_sxm_80", "nvfp4", "trtllm", "give 'bf16' or 'int4', or engine 'vllm', which unpacks nvfp4"),
         ("rtx_3090", "fp8_block", "trtllm", "which trtllm needs for 'fp8_block'"),
         ("l40s", "nvfp4", "trtllm", "give 'bf16' or 'fp8' or 'int4', or engine 'vllm'"),
-        ("mi300x", "nvfp4", "vllm", "which vllm needs for 'nvfp4'; give 'bf16' or 'fp8' or 'int4'"),
+        ("mi300x", "nvfp4", "vllm", "which vllm needs for 'nvfp4'; give 'bf16' or 'fp8'"),
         ("mi300x", "nvfp4", "sglang", "MI300X has no arithmetic of 4 bits"),
     ],
     ids=lambda value: str(value)[:20],
@@ -71,6 +71,7 @@ def test_where_vllm_unpacks_the_weights_it_computes_in_16_bits_and_the_report_sa
     note = f"A {title} has no arithmetic for {precision}: vLLM keeps the weights in it and computes in 16 bits."
     assert note in report(found).notes
     assert note in as_document(found)["notes"]
+    assert note in report(on(gpu, precision=precision, engine="vLLM")).notes
     # Prompts are arithmetic: no faster than in 16 bits, where the native width would be twice as fast.
     rates = {
         name: max_throughput("llama-3.1-8b", gpu, precision=name, engine="vllm", isl=4000, osl=1)
@@ -116,6 +117,12 @@ def test_fit_refuses_four_bits_where_no_engine_runs_them() -> None:
         answer = fit(TABLES.model("llama-3.1-8b"), named(gpu), precision="nvfp4")
         assert answer.fits
         assert ("unpack the weights, and compute in 16 bits" in verdict(answer)) == is_unpacked
+
+
+def test_a_row_of_ones_own_may_have_forgotten_its_flops() -> None:
+    tables = TABLES.extended(gpus=[Gpu("mine", 48, 900, bf16_tflops=300)])
+    with pytest.raises(InvalidRequestError, match="or fp8_tflops in its row of your own"):
+        max_throughput("llama-3.1-8b", "mine", tables=tables, **LENGTHS)
 
 
 def test_a_gpu_of_ones_own_without_flops_is_not_said_to_lack_arithmetic() -> None:

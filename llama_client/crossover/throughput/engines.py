@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from llama_client.config.crossover_tables import USERS_OWN
 from llama_client.crossover.precisions import all_gguf_names, canonical, family
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Gpu, data_of, unknown
@@ -45,6 +46,7 @@ def precision_for(precision: str, engine: str, gpu: Gpu) -> str:
 # Blackwell and later alone (nvidia.github.io/Model-Optimizer/guides/0_support_matrix.html). Checked on 2026-11-30.
 _WEIGHT_ONLY_ENGINES = ("vllm", "sglang")
 _BITS = {"fp8": "8", "fp4": "4"}
+_TFLOPS = {"fp8": "fp8_tflops", "fp4": "fp4_tflops"}
 
 
 def is_native(precision: str, gpu: Gpu) -> bool:
@@ -75,8 +77,11 @@ def require_native(precision: str, engine: str, gpu: Gpu) -> None:
     """Refuses a precision that an engine does not run on a GPU, with what it has instead."""
     if runs(precision, engine, gpu):
         return
-    has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), "int4"]
-    others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * (gpu.vendor == "nvidia")
+    is_nvidia = gpu.vendor == "nvidia"
+    has = ["bf16", *(name for name in ("fp8", "nvfp4") if is_native(name, gpu)), *(("int4",) if is_nvidia else ())]
+    others = f", or engine 'vllm', which unpacks {precision} and computes in 16 bits" * is_nvidia
+    if gpu.source == USERS_OWN:
+        others += f", or {_TFLOPS[family(precision)]} in its row of your own"
     raise invalid(
         "precision",
         f"{gpu.title} has no arithmetic of {_BITS[family(precision)]} bits, which {engine} needs for {precision!r}; "

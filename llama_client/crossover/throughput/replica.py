@@ -284,7 +284,9 @@ def _require_room(replica: Replica, tokens: int) -> None:
     offers = []
     more = math.ceil((weights + cache) / usable) if usable > 0 else _MOST_GPUS_OFFERED + 1
     enough = at_least(model, engine, max(more, n_gpus + 1))
-    if enough is not None and enough <= _MOST_GPUS_OFFERED:
+    # A chip that shares its memory with the processor is alone in its computer.
+    is_alone = replica.gpu.memory_kind == "unified"
+    if enough is not None and enough <= _MOST_GPUS_OFFERED and not is_alone:
         offers.append(f"{enough} GPUs")
     for narrower in _NARROWER["llama.cpp" if replica.is_llama_cpp else "server"]:
         if not runs(narrower, engine, replica.gpu):
