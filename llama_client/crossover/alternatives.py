@@ -119,7 +119,7 @@ def _price(each: Alternative) -> str:
 
 
 def _shared(asked: str, other: str) -> tuple[SharedScore, ...]:
-    own, others = _scores().get(asked, {}), _scores().get(other, {})
+    own, others = known_scores().get(asked, {}), known_scores().get(other, {})
     return tuple(
         SharedScore(benchmark, others[benchmark].score, score.score, others[benchmark].setting)
         for benchmark, score in own.items()
@@ -131,15 +131,18 @@ def _is_less_by_a_third(asked: str, other: str) -> bool:
     def is_less(one: str, than: str) -> bool:
         return any(each.is_less for each in _shared(than, one))
 
-    return any(is_less(other, third) and is_less(third, asked) for third in _scores())
+    return any(is_less(other, third) and is_less(third, asked) for third in known_scores())
 
 
 @cache
-def _scores() -> Mapping[str, Mapping[str, Score]]:
+def known_scores() -> Mapping[str, Mapping[str, Score]]:
+    """Every score, by model and benchmark."""
     found: dict[str, dict[str, Score]] = {}
-    for row in rows("scores.toml", "scores"):
-        score = Score(**(row | {"score": float(row["score"])}))
-        found.setdefault(score.model, {})[score.benchmark] = score
+    for card in rows("scores.toml", "cards"):
+        told = {name: value for name, value in card.items() if name != "scores"}
+        for model, scores in card["scores"].items():
+            for benchmark, score in scores.items():
+                found.setdefault(model, {})[benchmark] = Score(model, benchmark, float(score), **told)
     return found
 
 

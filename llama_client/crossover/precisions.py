@@ -36,7 +36,7 @@ _FAMILIES: dict[str, Family] = {
     **{"nvfp4": "fp4", "mxfp4": "fp4", "int4": "int4"},
 }
 # NVIDIA's checkpoints of 8 and 4 bits cache keys and values in 8 bits; vLLM's and llama.cpp's default is 16.
-_BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "int4": 2.0}
+_BYTES_A_CACHED_VALUE = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 2.0, "nvfp4": 1.0, "mxfp4": 1.0, "int4": 2.0}
 # Bits a weight of GGUF's plain formats, which have one kind of block throughout: ggml's structs of blocks
 # (ggml-common.h) take 18, 20, 22 and 24 bytes for 32 weights, and 110 for 256 of Q3_K.
 _PLAIN_BITS = {"Q3_K_S": 110 * 8 / 256, "Q4_0": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0}

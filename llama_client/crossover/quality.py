@@ -92,7 +92,7 @@ def quality_of(model: Architecture, precision: str) -> QualityFigure | None:
 def figures_of(model: Architecture, precision: str) -> tuple[QualityFigure, ...]:
     """All of them, the broadest first."""
     name, tables = canonical(precision), Tables.bundled()
-    found = [each for each in _figures() if each.precision == name]
+    found = [each for each in known_figures() if each.precision == name]
     tested = {each.model: tables.model(each.model) for each in found}
     alike = [each for each in tested.values() if each.name == model.name or same_shape(each, model)]
     nearest = min(alike, key=lambda each: (each.name != model.name, _days_between(each, model)), default=None)
@@ -159,7 +159,8 @@ def _days_between(one: Architecture, other: Architecture) -> float:
 
 
 @cache
-def _figures() -> tuple[QualityFigure, ...]:
+def known_figures() -> tuple[QualityFigure, ...]:
+    """Every figure, as it is in the table."""
     return tuple(_read())
 
 
@@ -167,3 +168,7 @@ def _read() -> Iterator[QualityFigure]:
     for row in rows("quality.toml", "figures"):
         numbers = {"value": float(row["value"]), "baseline": float(row["baseline"])}
         yield QualityFigure(**(row | numbers))
+    for row in rows("quality.toml", "perplexities"):
+        same = {name: value for name, value in row.items() if name != "values"}
+        for precision, value in row["values"].items():
+            yield QualityFigure(**same, precision=precision, metric=_PERPLEXITY, value=value)

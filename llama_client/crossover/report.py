@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_client.crossover.alternatives import Alternative, alternatives_note, alternatives_of
-from llama_client.crossover.economics import MTOK, staircase, usd_per_mtok
-from llama_client.crossover.energy import EnergyUse, energy_of
+from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
+from llama_client.crossover.like_for_like import like_for_like_document, like_for_like_notes
 from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
 from llama_client.crossover.offers_report import (
     SOLD_OTHERWISE,
@@ -20,7 +19,6 @@ from llama_client.crossover.offers_report import (
     no_longer_sold_by,
     shown_assumptions,
 )
-from llama_client.crossover.quality import quality_document, quality_note
 from llama_client.crossover.sensitivity import BreakEven, break_evens
 
 if TYPE_CHECKING:
@@ -140,7 +138,6 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
     volume, rate, band, saving = crossover.volume, crossover.resolved.rate, crossover.band, crossover.saving()
     api = None if volume is None else crossover.cheapest_api(volume)
     mix, investment = crossover.hybrid(), crossover.investment()
-    found, energy = crossover.resolved, _energy(crossover)
     return {
         "model": crossover.scenario.model,
         "machine": machine(crossover),
@@ -174,9 +171,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "table": [asdict(row) for row in text.volumes],
         "what_would_flip": [asdict(found) for found in text.break_evens],
         "notes": list(text.notes),
-        "quality": quality_document(found.model, found.precision, api),
-        "alternatives": [each.as_document() for each in _alternatives(crossover)],
-        "energy": None if energy is None else energy.as_document(),
+        **like_for_like_document(crossover),
         "swings": [asdict(swing) for swing in crossover.swings()],
         "band": None if band is None else asdict(band),
         **as_documents(crossover),
@@ -400,7 +395,7 @@ def _notes(crossover: Crossover) -> Iterator[str]:
         yield f"No longer sold by {', '.join(gone)}."
     if found.unpriced:
         yield f"Also sold, without a known price: {', '.join(found.unpriced)}."
-    yield from filter(None, _like_for_like(crossover))
+    yield from like_for_like_notes(crossover)
     if not crossover.crossings.is_complete:
         yield "The winner changes more often than is listed; the first and the last change are exact."
 
@@ -419,29 +414,6 @@ def _stated(crossover: Crossover) -> Iterator[str]:
         f"within {usd(best.saving.high - best.saving.low)} instead of {usd(saving.high - saving.low)} a month)"
     )
     yield f"{f'Stated, and fixed: {given}. ' if given else ''}Assumed, and drawn: {varied}; {narrows}."
-
-
-def _like_for_like(crossover: Crossover) -> Iterator[str | None]:
-    """Lines beside the answer: the quality of both sides, other models that do the same, electricity."""
-    found, energy = crossover.resolved, _energy(crossover)
-    yield quality_note(found.model, found.precision, crossover.cheapest_api(crossover.reference_volume))
-    yield alternatives_note(_alternatives(crossover))
-    yield None if energy is None else energy.sentence()
-
-
-def _alternatives(crossover: Crossover) -> tuple[Alternative, ...]:
-    """Other models for less than the cheaper of both sides costs at the reference volume."""
-    model, plan, at = crossover.resolved.model, crossover.plan, crossover.reference_volume
-    if model is None:
-        return ()
-    costs = [crossover.self_host_usd_per_month(at), crossover.api_usd_per_month(at)]
-    now = min(cost for cost in costs if cost is not None) / (at * plan.days_per_month) * MTOK
-    return alternatives_of(model.name, plan, below_usd_per_mtok=now, today=crossover.today)
-
-
-def _energy(crossover: Crossover) -> EnergyUse | None:
-    found, grid = crossover.resolved, crossover.scenario.self_host.grid_g_per_kwh
-    return energy_of(crossover.plan, found.gpu, crossover.reference_volume, grid_g_per_kwh=grid)
 
 
 def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossover] = ()) -> list[Table]:

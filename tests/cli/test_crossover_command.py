@@ -122,6 +122,15 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
             "--gpu-usd-per-hour: no quote known for renting a RTX 5090",
         ),
         ((*PAIR, "--from-ledger"), "--from-ledger: the ledger is switched off"),
+        (
+            (*PAIR, "--own-cached-share", "1.5"),
+            "--own-cached-share: must be a number of at least 0 and up to 1, got 1.5",
+        ),
+        (
+            (*PAIR, "--own-cached-share", "0.5", "--tokens-per-second", "2000"),
+            "--own-cached-share: a measured rate has what its cache saves",
+        ),
+        ((*PAIR, "--grid-g-per-kwh", "-1"), "--grid-g-per-kwh: must be a number of at least 0"),
     ],
 )
 def test_wrong_use_names_the_option_and_what_would_be_right(arguments: tuple[str, ...], wanted: str) -> None:

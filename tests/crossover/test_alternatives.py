@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
-from typing import Any
 
 import pytest
 
 from llama_client.catalog.catalog import Catalog
 from llama_client.crossover import ApiPrice, Crossover, Scenario, SelfHost, Tables, Traffic, evaluate
-from llama_client.crossover.alternatives import Alternative, alternatives_note, alternatives_of
+from llama_client.crossover.alternatives import Alternative, Score, alternatives_note, alternatives_of, known_scores
 from llama_client.crossover.economics import usd_per_mtok
 from llama_client.crossover.offers import sold_offers
 from llama_client.crossover.report import as_document, report
-from llama_client.crossover.tables import rows
 from tests.crossover.asking import asked, price
 
 TODAY = date(2026, 11, 30)
-ROWS = rows("scores.toml", "scores")
+SCORES = [score for scores in known_scores().values() for score in scores.values()]
 PLAN = asked(price(1), n_gpus=1, tokens_per_second=1000, gpu_usd_per_hour=1).plan
 
 
@@ -34,15 +32,14 @@ def names(alternatives: tuple[Alternative, ...]) -> list[str]:
     return [each.model for each in alternatives]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"{row['model']}-{row['benchmark']}".replace(" ", "-") for row in ROWS])
-def test_every_score_is_sourced_dated_and_of_a_known_model(row: dict[str, Any]) -> None:
+@pytest.mark.parametrize("score", SCORES, ids=lambda each: f"{each.model}-{each.benchmark}".replace(" ", "-"))
+def test_every_score_is_sourced_dated_and_of_a_known_model(score: Score) -> None:
     known = {model.name for model in Tables.bundled().models}
     known |= {model.name.removesuffix("-instruct") for model in Catalog.bundled().models}
-    assert row["model"] in known
-    assert 0 < row["score"] < 100
-    assert row["source"]
-    assert row["published_on"] <= row["checked_on"]
-    assert sum((one["model"], one["benchmark"]) == (row["model"], row["benchmark"]) for one in ROWS) == 1
+    assert score.model in known
+    assert 0 < score.score < 100
+    assert score.source
+    assert score.published_on <= score.checked_on
 
 
 def test_a_model_counts_that_does_about_as_well_on_every_shared_benchmark_for_less() -> None:

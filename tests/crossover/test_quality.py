@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
 
 import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import ApiPrice, Scenario, SelfHost, Tables, Traffic, evaluate
 from llama_client.crossover.precisions import canonical
-from llama_client.crossover.quality import figures_of, quality_note, quality_of, served_precision
+from llama_client.crossover.quality import (
+    QualityFigure,
+    figures_of,
+    known_figures,
+    quality_note,
+    quality_of,
+    served_precision,
+)
 from llama_client.crossover.report import as_document, report
-from llama_client.crossover.tables import rows
 
 TABLES = Tables.bundled()
-ROWS = rows("quality.toml", "figures")
 
 
 def sold(provider: str, model: str, source: str = "a list") -> ApiPrice:
@@ -23,16 +27,16 @@ def sold(provider: str, model: str, source: str = "a list") -> ApiPrice:
 
 
 @pytest.mark.parametrize(
-    "row", ROWS, ids=[f"{row['model']}-{row['precision']}-{row['metric']}".replace(" ", "-") for row in ROWS]
+    "figure", known_figures(), ids=lambda each: f"{each.model}-{each.precision}-{each.metric}".replace(" ", "-")
 )
-def test_every_figure_is_sourced_of_a_known_model_and_loses_little(row: dict[str, Any]) -> None:
-    assert canonical(row["precision"]) == row["precision"]
-    found = [each for each in figures_of(TABLES.model(row["model"]), row["precision"]) if each.metric == row["metric"]]
-    assert len(found) == 1
-    assert found[0].source
-    assert (found[0].published_on or date.min) <= found[0].checked_on
-    # Two bits more than double the perplexity of a small model.
-    assert -0.01 <= found[0].lost < (0.6 if row["precision"].startswith("Q2") else 0.3)
+def test_every_figure_is_sourced_of_a_known_model_and_loses_little(figure: QualityFigure) -> None:
+    assert canonical(figure.precision) == figure.precision
+    found = [each for each in figures_of(TABLES.model(figure.model), figure.precision) if each.metric == figure.metric]
+    assert found == [figure]
+    assert figure.source
+    assert (figure.published_on or date.min) <= figure.checked_on
+    # Two bits add more than half to the perplexity of a small model.
+    assert -0.01 <= figure.lost < (0.6 if figure.precision.startswith("Q2") else 0.3)
 
 
 @pytest.mark.parametrize("model", ["llama-3-8b", "llama-3.1-8b", "llama-2-70b"])

@@ -59,7 +59,12 @@ def is_native(precision: str, gpu: Gpu) -> bool:
 
 def is_weight_only(precision: str, engine: str, gpu: Gpu) -> bool:
     """Whether an engine keeps the weights in a precision and computes in 16 bits, as the GPU lacks its arithmetic."""
-    return not is_native(precision, gpu) and engine in _WEIGHT_ONLY_ENGINES and gpu.vendor == "nvidia"
+    if is_native(precision, gpu) or gpu.vendor != "nvidia":
+        return False
+    # NVIDIA publishes rates of gpt-oss, whose experts are in MXFP4, by TensorRT-LLM on Hopper.
+    return engine in _WEIGHT_ONLY_ENGINES or (
+        engine == "trtllm" and precision == "mxfp4" and gpu.fp8_tflops is not None
+    )
 
 
 def runs(precision: str, engine: str, gpu: Gpu) -> bool:
