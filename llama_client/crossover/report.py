@@ -69,6 +69,7 @@ class CrossoverReport:
     binding: str  # what limits a replica
     volumes: tuple[VolumeRow, ...]
     notes: tuple[str, ...]
+    beside: tuple[str, ...]  # no part of the verdict: quality, other models, electricity
     break_evens: tuple[BreakEven, ...]
     stale: tuple[Assumption, ...]
 
@@ -90,6 +91,7 @@ def report(crossover: Crossover) -> CrossoverReport:
         binding=_binding(crossover),
         volumes=tuple(_volumes(crossover)),
         notes=tuple(_notes(crossover)),
+        beside=tuple(like_for_like_notes(crossover)),
         break_evens=_break_evens(crossover),
         stale=tuple(each for each in crossover.assumptions if each.is_stale(crossover.today)),
     )
@@ -171,6 +173,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "table": [asdict(row) for row in text.volumes],
         "what_would_flip": [asdict(found) for found in text.break_evens],
         "notes": list(text.notes),
+        "beside": list(text.beside),
         **like_for_like_document(crossover),
         "swings": [asdict(swing) for swing in crossover.swings()],
         "band": None if band is None else asdict(band),
@@ -395,7 +398,6 @@ def _notes(crossover: Crossover) -> Iterator[str]:
         yield f"No longer sold by {', '.join(gone)}."
     if found.unpriced:
         yield f"Also sold, without a known price: {', '.join(found.unpriced)}."
-    yield from like_for_like_notes(crossover)
     if not crossover.crossings.is_complete:
         yield "The winner changes more often than is listed; the first and the last change are exact."
 
@@ -428,6 +430,7 @@ def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossov
             [[sentence_of(each)] for each in text.break_evens],
         ),
         _swings_table(crossover),
+        Table("Beside the answer", ["no part of it"], [[note] for note in text.beside]),
         Table("What it rests on", ["figure", "value", "source", "age"], rests_on),
     ]
     return [table for table in found if table.rows]

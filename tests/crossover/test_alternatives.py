@@ -123,7 +123,7 @@ def crossover(usd: float) -> Crossover:
 
 def test_the_report_names_them_and_the_verdict_is_the_same_without() -> None:
     with_some, without = crossover(0.2), crossover(0.001)
-    notes = " ".join(report(with_some).notes)
+    notes = " ".join(report(with_some).beside)
     assert "Other open models of about the same or better scores for less, no like for like: gpt-oss-20b" in notes
     document = as_document(with_some)
     assert document["alternatives"][0]["model"] == "gpt-oss-20b"

@@ -81,13 +81,13 @@ def test_a_fleet_in_little_use_takes_more_for_a_token() -> None:
 def test_the_grid_can_be_given(grid: float) -> None:
     energy = used(asked(), grid_g_per_kwh=grid)
     assert energy.g_co2_per_mtok == pytest.approx(grid * energy.kwh_per_mtok)
-    note = next(note for note in report(asked(grid_g_per_kwh=grid)).notes if "kWh" in note)
+    note = next(note for note in report(asked(grid_g_per_kwh=grid)).beside if "kWh" in note)
     assert f"{grid:g} g a kWh: given" in note
 
 
 def test_the_report_tells_what_was_assumed_and_from_where() -> None:
     found = asked()
-    note = next(note for note in report(found).notes if "kWh" in note)
+    note = next(note for note in report(found).beside if "kWh" in note)
     energy = used(found)
     assert f"take {energy.kwh_per_mtok:.3g} kWh and " in note
     assert "per million tokens at 2 G a day (a GPU takes 105 W idle and 350 W under load, x 1.5 for its node" in note
@@ -109,7 +109,7 @@ def test_where_the_power_is_unknown_nothing_is_said() -> None:
     )
     assert energy_of(found.plan, None, 1e8) is None
     assert energy_of(found.plan, replace(H100, tdp_w=None), 1e8) is None
-    assert not any("kWh" in note for note in report(found).notes)
+    assert not any("kWh" in note for note in report(found).beside)
     assert as_document(found)["energy"] is None
 
 

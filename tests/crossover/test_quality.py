@@ -144,7 +144,7 @@ def test_the_report_and_the_document_have_it() -> None:
             apis=[sold("Together", "Meta-Llama-3.1-70B-Instruct-Turbo")],
         )
     )
-    assert any(note.startswith("Quality: fp8 keeps 99.9% of") for note in report(found).notes)
+    assert any(note.startswith("Quality: fp8 keeps 99.9% of") for note in report(found).beside)
     quality = as_document(found)["quality"]
     assert quality["own"][0]["published_on"] == "2024-07-23"
     assert quality["own"][0]["lost"] == pytest.approx(1 - 84.29 / 84.40)
