@@ -107,7 +107,7 @@ def work_of(
         batch * seen_tokens(model, isl + osl / 2) * model.kv_bytes_per_token(kv_value_bytes),
         batch * 2 * matrices,
         prompts * prefill_flops(model, fresh),
-        prompts * (attention_flops(model, isl) - attention_flops(model, isl - fresh)) * seen_tokens(model, isl) / isl,
+        prompts * (_attention_flops_within(model, isl) - _attention_flops_within(model, isl - fresh)),
         tokens * per_token,
         model.layers,
         groups,
@@ -115,6 +115,11 @@ def work_of(
         prompts * fresh * routed,
         tokens / groups * layers_with_experts,
     )
+
+
+def _attention_flops_within(model: Architecture, tokens: float) -> float:
+    """The same as `attention_flops`, where some layers look back a window alone."""
+    return attention_flops(model, tokens) * seen_tokens(model, tokens) / tokens if tokens else 0.0
 
 
 def seen_tokens(model: Architecture, tokens: float) -> float:
