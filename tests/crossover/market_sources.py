@@ -88,8 +88,8 @@ NO_SELLERS = {
 }
 # huggingface_groq and others: the prices of its router for calls to other sellers.
 _GATEWAYS_OF = "huggingface"
-# LiteLLM has this seller's prices in euros.
-_IN_EUROS = frozenset({"ovhcloud"})
+# LiteLLM's figures of this seller are lower than those of two other maps, perhaps as they are in euros.
+_DOUBTED_IN_LITELLM = frozenset({"ovhcloud"})
 # Offers of a price map that are none: seller, pattern of the id, why.
 PASSED_OVER = (
     # The map has a price by size for each model of its library; those that are sold by the token name its own list.
@@ -99,7 +99,7 @@ PASSED_OVER = (
         r"Llama-2-|CodeLlama|chat-hf$|Lite$|Llama-3-8B-Instruct-Turbo|Llama-3\.1-405B-Instruct$|3\.1-8B$|Meta-Llama-3\.3",
         "ended, or needs a dedicated machine",
     ),
-    ("Groq", r"preview$|llama2-70b-4096|specdec", "a preview that ended in 2025"),
+    ("Groq", r"preview$|llama2-70b-4096|specdec", "a preview, not in the catalogue"),
     ("Replicate", r".", "billed by the second, or a price whose page is not named"),
     ("Google Vertex AI", r"maverick-17b-16e|scout-17b-128e|llama3-", "another name of a row, with a slip"),
     ("Google Vertex AI", r"llama-3\.[12]-", "a preview, or a price that the seller's page does not name"),
@@ -108,18 +108,18 @@ PASSED_OVER = (
         r"thebloke|-lora$|llama-3\.1-8b-instruct-fp8-fast",
         "needs weights of the user's own, or is in one list alone",
     ),
-    ("Cerebras", r"^llama-3\.1-(8b|70b)$", "an older name, or ended in 2024"),
-    ("AWS Bedrock", r"us-gov-east-1/meta", "an output price that belongs to another model"),
-    # Not on its list of prices any more: rows that the map carries along without a page.
+    ("Cerebras", r"^llama-3\.1-(8b|70b)$", "an older name, or in this map alone"),
+    ("AWS Bedrock", r"us-gov-east-1/meta", "an output price that looks like another model's"),
+    # The map names the page of its prices for others of this seller: probably these are not on it.
     (
         "DeepInfra",
         r"Llama-3\.2-|Meta-Llama-3-8B|Llama-3\.1-(8B|70B)-Instruct$|Llama-3\.3-70B-Instruct$",
-        "not on its list",
+        "carried along without a page",
     ),
-    ("Novita", r"llama-3\.1-70b|llama-3\.2-11b|-bf16$", "in one list alone, not in the seller's own"),
+    ("Novita", r"llama-3\.1-70b|llama-3\.2-11b|-bf16$", "in genai-prices alone"),
     ("Nscale", r".", "not confirmed since 2025, and a price of either kind of token read as one of both"),
-    ("Nebius", r"Llama-3\.1-70B", "ended at an unknown day"),
-    ("OVHcloud", r"3_1-70B", "ended in January 2026"),
+    ("Nebius", r"Llama-3\.1-70B", "in this map alone"),
+    ("OVHcloud", r"3_1-70B", "in this map alone; models.dev lost it on 2026-01-21"),
     ("IBM watsonx", r"llama-3-2-", "carried along without a page since 2025"),
     ("Snowflake", r"llama2-|^llama3-|llama3\.2-", "no price is known"),
 )
@@ -228,7 +228,7 @@ def of_litellm(document: Mapping[str, Any], source: str) -> Reading:
     reading = Reading(source)
     for name, row in document.items():
         key = str(row.get("litellm_provider", ""))
-        if key in _IN_EUROS or row.get("mode", "chat") not in ("chat", "completion", "responses"):
+        if key in _DOUBTED_IN_LITELLM or row.get("mode", "chat") not in ("chat", "completion", "responses"):
             continue
         prices = {
             column: _usd(row[theirs], 10**6) for column, theirs in _OF_LITELLM.items() if row.get(theirs) is not None
