@@ -557,11 +557,11 @@ def test_waits_are_told_in_seconds() -> None:
 WRONG: list[tuple[str, Callable[[], object], str, str]] = [
     ("no-hours", lambda: HourlyLoad.of([]), "hours", "must have an hour with a load"),
     ("no-load", lambda: HourlyLoad.of([0, 0]), "hours", "must have an hour with a load"),
-    ("negative", lambda: HourlyLoad.of([1, -1]), "hours[1]", "of at least 0, got -1"),
-    ("not-a-number", lambda: HourlyLoad.of([1, math.nan]), "hours[1]", "of at least 0, got nan"),
-    ("infinite", lambda: HourlyLoad.of([math.inf]), "hours[0]", "of at least 0, got inf"),
-    ("huge", lambda: HourlyLoad.of([10**400]), "hours[0]", "of at least 0, got a longer number"),
-    ("a-bool", lambda: HourlyLoad.of([True]), "hours[0]", "of at least 0, got True"),
+    ("negative", lambda: HourlyLoad.of([1, -1]), "hours[1]", "from 0 to 1e18, got -1"),
+    ("not-a-number", lambda: HourlyLoad.of([1, math.nan]), "hours[1]", "from 0 to 1e18, got nan"),
+    ("infinite", lambda: HourlyLoad.of([math.inf]), "hours[0]", "from 0 to 1e18, got inf"),
+    ("huge", lambda: HourlyLoad.of([10**400]), "hours[0]", "from 0 to 1e18, got a longer number"),
+    ("a-bool", lambda: HourlyLoad.of([True]), "hours[0]", "from 0 to 1e18, got True"),
     ("a-text", lambda: HourlyLoad.of("12"), "hours", "must be a list of numbers, got a value of type str"),  # type: ignore[arg-type]
     ("a-word", lambda: HourlyLoad.of(["a"]), "hours[0]", "got a value of type str"),  # type: ignore[list-item]
     ("a-number", lambda: HourlyLoad.of(3), "hours", "got a value of type int"),  # type: ignore[arg-type]
@@ -583,6 +583,10 @@ WRONG: list[tuple[str, Callable[[], object], str, str]] = [
         "leave it out",
     ),
     ("volume", lambda: plan_fleet(asked(), tokens_per_day=math.nan), "tokens_per_day", "above 0"),
+    ("volume-text", lambda: plan_fleet(asked(), tokens_per_day="1G"), "tokens_per_day", "above 0"),  # type: ignore[arg-type]
+    ("a-load", lambda: HourlyLoad((1.0, -1.0)), "hours[1]", "from 0 to 1e18, got -1.0"),
+    ("peak-text", lambda: HourlyLoad.with_peak("2", tokens_per_day=1), "peak_to_mean", "at least 1"),  # type: ignore[arg-type]
+    ("policy", lambda: plan_fleet(asked(), policy="cheap"), "policy", "must be a FleetPolicy"),  # type: ignore[arg-type]
 ]
 
 
@@ -614,8 +618,8 @@ def test_hours_are_the_last_column_of_a_file(content: str, hours: list[float], t
     ("content", "says"),
     [
         (b"1\ntwo\n", "line 2: must be a number of tokens, got 'two'"),
-        (b"1\n-2\n", "line 2: must be a number of tokens of at least 0"),
-        (b"nan\n", "line 1: must be a number of tokens of at least 0"),
+        (b"1\n-2\n", "line 2: must be a number of tokens from 0 to 1e18"),
+        (b"nan\n", "line 1: must be a number of tokens from 0 to 1e18"),
         (b"tokens\n", "must have an hour with a load"),
         (b"\xff\xfe1", "must be a text file"),
         (b"1\n" * 3_000_000, "is larger than ten years of hours"),

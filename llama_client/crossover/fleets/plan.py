@@ -78,6 +78,9 @@ def plan_fleet(
         >>> [(part.kind, part.replicas, round(part.usd_per_month)) for part in plan.parts]
         [('reserved_3_years', 3, 2190)]
     """
+    given: object = policy
+    if given is not None and not isinstance(given, FleetPolicy):
+        raise invalid("policy", f"must be a FleetPolicy, got a value of type {type(given).__name__}")
     policy = policy or FleetPolicy()
     plan = crossover.plan
     load = _load(crossover, tokens_per_day, hours)
