@@ -12,7 +12,8 @@ from llama_client.crossover.scenario import invalid
 
 HOURS_A_DAY, HOURS_A_WEEK, HOURS_A_YEAR = 24, 168, 8_760
 MAX_HOURS = 10 * HOURS_A_YEAR
-_MOST_TOKENS = 1e18
+# Above what the largest volume of a traffic has in its busiest hour.
+_MOST_TOKENS = 1e24
 # The busiest hour of a curve without measured hours.
 _BUSIEST_HOUR = 14
 
@@ -33,7 +34,7 @@ class HourlyLoad:
         3.0
         >>> HourlyLoad.of([1, -2])
         Traceback (most recent call last):
-        llama_client.errors.InvalidRequestError: hours[1]: must be a number of tokens from 0 to 1e18, got -2
+        llama_client.errors.InvalidRequestError: hours[1]: must be a number of tokens from 0 to 1e24, got -2
     """
 
     tokens: tuple[float, ...]
@@ -137,7 +138,7 @@ def read_hours(path: Path) -> list[float]:
                 continue
             raise invalid("hours", f"line {number}: must be a number of tokens, got {last[:40]!r}") from None
         if not 0 <= found[-1] <= _MOST_TOKENS:
-            raise invalid("hours", f"line {number}: must be a number of tokens from 0 to 1e18, got {last[:40]!r}")
+            raise invalid("hours", f"line {number}: must be a number of tokens from 0 to 1e24, got {last[:40]!r}")
     if not any(found):
         raise invalid("hours", f"{path.name} must have an hour with a load")
     return found
@@ -157,7 +158,7 @@ def _checked(hours: object) -> list[float]:
         # Far below the largest float, so that sums of hours stay finite.
         if not (isinstance(hour, int | float) and 0 <= hour <= _MOST_TOKENS) or isinstance(hour, bool):
             shown = repr(hour) if isinstance(hour, int | float) else f"a value of type {type(hour).__name__}"
-            wanted = "must be a number of tokens from 0 to 1e18"
+            wanted = "must be a number of tokens from 0 to 1e24"
             raise invalid(f"hours[{place}]", f"{wanted}, got {shown if len(shown) < 40 else 'a longer number'}")
         found.append(float(hour))
     if not any(found):

@@ -29,6 +29,9 @@ TITLES: dict[FleetKind, str] = {
 }
 
 
+_RENTED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year", "on_demand")
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """One way to serve: a replica's price, and that of its tokens."""
@@ -125,7 +128,7 @@ def _variants(
     if plan.powered_hours_per_month < plan.hours_per_month:
         sentence = "a fleet that follows the hours decides itself when replicas run; leave it out"
         raise invalid("self_host.powered_hours_per_month", sentence)
-    wants_rent = any(kind in policy.kinds for kind in ("reserved_1_year", "reserved_3_years", "on_demand"))
+    rented_kinds = [kind for kind in _RENTED if kind in policy.kinds]
     rate = "total_tokens_per_second" if plan.counts_input else "tokens_per_second"
     known: dict[str, Any] = {"tokens_per_second": None, "total_tokens_per_second": None, rate: plan.tokens_per_second}
     known |= {"slo_derate": plan.slo_derate, "precision": crossover.resolved.precision}
@@ -141,17 +144,21 @@ def _variants(
         return found.plan
 
     rented, owned = (plan, None) if plan.owned is None else (None, plan)
-    if wants_rent and rented is None:
+    if rented_kinds and rented is None:
         try:
             rented = other(purchase=None)
         except InvalidRequestError as refusal:
-            left_out.append(("on_demand", str(refusal)))
+            left_out += [(kind, _without_field(refusal)) for kind in rented_kinds]
     if "own" in policy.kinds and owned is None:
         try:
             owned = other(purchase=Purchase(), gpu_usd_per_hour=None)
         except InvalidRequestError as refusal:
-            left_out.append(("own", str(refusal)))
-    return (rented if wants_rent else None), (owned if "own" in policy.kinds else None)
+            left_out.append(("own", _without_field(refusal)))
+    return (rented if rented_kinds else None), (owned if "own" in policy.kinds else None)
+
+
+def _without_field(refusal: InvalidRequestError) -> str:
+    return str(refusal).removeprefix(f"{refusal.param}: ")
 
 
 def _reserved(per_hour: float, per_token: float, policy: FleetPolicy, log: AssumptionLog) -> Iterator[Supply]:
