@@ -284,7 +284,9 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
             name=names[kind],
             replicas=replicas[kind],
             replica_hours_per_month=paid[kind] * month,
-            usd_per_month=usd.get(kind, 0.0) * month + usd_of_spare.get(kind, 0.0),
+            usd_per_month=usd.get(kind, 0.0) * month
+            + usd_of_spare.get(kind, 0.0)
+            + (mix.unfilled_usd_per_month if kind == "own" else 0.0),
             token_share=_share(served.get(kind, 0.0), tokens),
         )
     if api_tokens + best.api_tokens > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from datetime import date
 from typing import Any
 
 from llama_client.crossover.assumptions import Assumption, AssumptionLog
+from llama_client.crossover.crossings import Staircase
 from llama_client.crossover.economics import MTOK, CostInputs, staircase, usd_per_mtok
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.levels import LONGEST_START_S, Scaling
@@ -29,6 +31,8 @@ TITLES: dict[FleetKind, str] = {
 }
 
 
+# The GPUs that one computer has room for at most.
+_MOST_IN_A_COMPUTER = 1024
 _RENTED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year", "on_demand")
 
 
@@ -41,6 +45,21 @@ class Supply:
     usd_per_hour: float  # of a replica while it is paid for
     usd_per_token: float = 0.0
     scaling: Scaling | None = None  # None: it always runs
+    stairs: Staircase | None = None  # of bought ones, which may share computers; the price above is of a full one
+
+    def unfilled_usd_per_month(self, replicas: int, hours: float) -> float:
+        """What computers cost that a number of replicas does not fill."""
+        if self.stairs is None or not replicas:
+            return 0.0
+        return self.stairs.step_usd(replicas) - self.stairs.fixed_usd - replicas * self.usd_per_hour * hours
+
+    @property
+    def replicas_per_computer(self) -> int:
+        if self.stairs is None:
+            return 1
+        usd, most = self.stairs.step_usd, _MOST_IN_A_COMPUTER
+        first = usd(1) - usd(0)
+        return next((n for n in range(1, most) if math.isclose(usd(n + 1) - usd(n), first, rel_tol=1e-9)), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +93,12 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
     rented, owned = _variants(crossover, policy, tables, log, left_out)
     hours = crossover.plan.hours_per_month
     if owned is not None:
-        stairs = staircase(owned)
+        stairs = replace(staircase(owned), spare=0)
         per_token = stairs.usd_per_daily_token / owned.days_per_month
-        machines.append(Supply("own", TITLES["own"], stairs.usd_per_replica / hours, per_token))
+        own = Supply("own", TITLES["own"], 0.0, per_token, stairs=stairs)
+        filled = own.replicas_per_computer
+        full_usd = (stairs.step_usd(filled) - stairs.fixed_usd) / filled
+        machines.append(replace(own, usd_per_hour=full_usd / hours))
         fixed[True] = stairs.fixed_usd
     if rented is not None:
         stairs = staircase(rented)
