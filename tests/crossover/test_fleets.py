@@ -503,6 +503,16 @@ def test_a_rented_scenario_weighs_a_purchase_with_its_known_price() -> None:
     assert assumed["ops_usd_per_month"] == plan.fixed_usd_per_month == 1500
 
 
+def test_what_has_no_price_is_left_out_with_the_reason() -> None:
+    plan = planned([1.0] * 24, crossover=asked(price(1), purchase=Purchase(usd_per_gpu=1e5, idle_w=0, load_w=0)))
+    why = {each.name: (each.usd_per_month, each.why) for each in plan.considered}
+    for name in ("all reserved for 3 years", "all reserved for 1 year", "all on demand"):
+        assert why[name] == (None, "is required where the GPU is not one of the tables")
+    assert why["all serverless"][1].startswith("no seller with a price for this GPU is known")
+    assert why["all API"] == (plan.usd_per_month, "is this plan")
+    assert plan.parts[0].token_share == 1
+
+
 def test_a_bought_scenario_weighs_renting() -> None:
     host = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", purchase=Purchase(usd_per_gpu=1e6))
     crossover = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[]))
@@ -535,7 +545,7 @@ def test_a_plan_is_told_in_tables_sentences_and_json() -> None:
     crossover = asked(price(8, batch_discount=0.5), traffic={"batch_share": 0.2}, ops_usd_per_month=100)
     plan = planned([each * 5 for each in curve(2, 48)], crossover=crossover)
     first, considered, rests = tables(plan)
-    assert [row[0] for row in first.rows][-2:] == ["staff, disks, empty places", "all"]
+    assert [row[0] for row in first.rows][-2:] == ["staff and disks", "all"]
     assert len(considered.rows) == len(plan.considered)
     assert {row[0] for row in rests.rows} >= {"start s", "idle timeout s", "batch wait hours"}
     told = " ".join(notes(plan))
@@ -557,11 +567,11 @@ def test_waits_are_told_in_seconds() -> None:
 WRONG: list[tuple[str, Callable[[], object], str, str]] = [
     ("no-hours", lambda: HourlyLoad.of([]), "hours", "must have an hour with a load"),
     ("no-load", lambda: HourlyLoad.of([0, 0]), "hours", "must have an hour with a load"),
-    ("negative", lambda: HourlyLoad.of([1, -1]), "hours[1]", "of at least 0, got -1"),
-    ("not-a-number", lambda: HourlyLoad.of([1, math.nan]), "hours[1]", "of at least 0, got nan"),
-    ("infinite", lambda: HourlyLoad.of([math.inf]), "hours[0]", "of at least 0, got inf"),
-    ("huge", lambda: HourlyLoad.of([10**400]), "hours[0]", "of at least 0, got a longer number"),
-    ("a-bool", lambda: HourlyLoad.of([True]), "hours[0]", "of at least 0, got True"),
+    ("negative", lambda: HourlyLoad.of([1, -1]), "hours[1]", "from 0 to 1e24, got -1"),
+    ("not-a-number", lambda: HourlyLoad.of([1, math.nan]), "hours[1]", "from 0 to 1e24, got nan"),
+    ("infinite", lambda: HourlyLoad.of([math.inf]), "hours[0]", "from 0 to 1e24, got inf"),
+    ("huge", lambda: HourlyLoad.of([10**400]), "hours[0]", "from 0 to 1e24, got a longer number"),
+    ("a-bool", lambda: HourlyLoad.of([True]), "hours[0]", "from 0 to 1e24, got True"),
     ("a-text", lambda: HourlyLoad.of("12"), "hours", "must be a list of numbers, got a value of type str"),  # type: ignore[arg-type]
     ("a-word", lambda: HourlyLoad.of(["a"]), "hours[0]", "got a value of type str"),  # type: ignore[list-item]
     ("a-number", lambda: HourlyLoad.of(3), "hours", "got a value of type int"),  # type: ignore[arg-type]
@@ -583,6 +593,10 @@ WRONG: list[tuple[str, Callable[[], object], str, str]] = [
         "leave it out",
     ),
     ("volume", lambda: plan_fleet(asked(), tokens_per_day=math.nan), "tokens_per_day", "above 0"),
+    ("volume-text", lambda: plan_fleet(asked(), tokens_per_day="1G"), "tokens_per_day", "above 0"),  # type: ignore[arg-type]
+    ("a-load", lambda: HourlyLoad((1.0, -1.0)), "hours[1]", "from 0 to 1e24, got -1.0"),
+    ("peak-text", lambda: HourlyLoad.with_peak("2", tokens_per_day=1), "peak_to_mean", "at least 1"),  # type: ignore[arg-type]
+    ("policy", lambda: plan_fleet(asked(), policy="cheap"), "policy", "must be a FleetPolicy"),  # type: ignore[arg-type]
 ]
 
 
@@ -614,8 +628,8 @@ def test_hours_are_the_last_column_of_a_file(content: str, hours: list[float], t
     ("content", "says"),
     [
         (b"1\ntwo\n", "line 2: must be a number of tokens, got 'two'"),
-        (b"1\n-2\n", "line 2: must be a number of tokens of at least 0"),
-        (b"nan\n", "line 1: must be a number of tokens of at least 0"),
+        (b"1\n-2\n", "line 2: must be a number of tokens from 0 to 1e24"),
+        (b"nan\n", "line 1: must be a number of tokens from 0 to 1e24"),
         (b"tokens\n", "must have an hour with a load"),
         (b"\xff\xfe1", "must be a text file"),
         (b"1\n" * 3_000_000, "is larger than ten years of hours"),

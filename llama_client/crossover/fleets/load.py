@@ -12,7 +12,8 @@ from llama_client.crossover.scenario import invalid
 
 HOURS_A_DAY, HOURS_A_WEEK, HOURS_A_YEAR = 24, 168, 8_760
 MAX_HOURS = 10 * HOURS_A_YEAR
-_MOST_TOKENS = 1e18
+# Above what the largest volume of a traffic has in its busiest hour.
+_MOST_TOKENS = 1e24
 # The busiest hour of a curve without measured hours.
 _BUSIEST_HOUR = 14
 
@@ -22,7 +23,7 @@ class HourlyLoad:
     """The tokens of each hour, input and output together; after the last hour the first one follows again.
 
     Attributes:
-        tokens: The tokens of each hour, in order.
+        tokens: The tokens of each hour, in order: ten years at most.
         source: Where they come from.
 
     Examples:
@@ -33,11 +34,14 @@ class HourlyLoad:
         3.0
         >>> HourlyLoad.of([1, -2])
         Traceback (most recent call last):
-        llama_client.errors.InvalidRequestError: hours[1]: must be a number of tokens of at least 0, got -2
+        llama_client.errors.InvalidRequestError: hours[1]: must be a number of tokens from 0 to 1e24, got -2
     """
 
     tokens: tuple[float, ...]
     source: str = "given"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(_checked(self.tokens)))
 
     @classmethod
     def of(cls, hours: Iterable[float], *, tokens_per_day: float | None = None, source: str = "given") -> HourlyLoad:
@@ -53,7 +57,7 @@ class HourlyLoad:
         """
         tokens = _checked(hours)
         if tokens_per_day is not None:
-            if isinstance(tokens_per_day, bool) or not 0 < tokens_per_day < math.inf:
+            if not _is_number(tokens_per_day) or not 0 < tokens_per_day < math.inf:
                 raise invalid("tokens_per_day", f"must be a number of tokens above 0, got {tokens_per_day!r}")
             scale = tokens_per_day / HOURS_A_DAY / (math.fsum(tokens) / len(tokens))
             tokens = [each * scale for each in tokens]
@@ -75,7 +79,7 @@ class HourlyLoad:
             >>> len(load.tokens), round(load.peak_to_mean, 6), load.tokens.index(max(load.tokens))
             (24, 2.5, 14)
         """
-        if isinstance(peak_to_mean, bool) or not 1 <= peak_to_mean <= 10_000:
+        if not _is_number(peak_to_mean) or not 1 <= peak_to_mean <= 10_000:
             raise invalid("peak_to_mean", f"must be a number of at least 1 and up to 10000, got {peak_to_mean!r}")
         # Half of the hours at most may be the peak alone: beyond that the period is longer.
         lengths = (HOURS_A_DAY, HOURS_A_WEEK, HOURS_A_YEAR, MAX_HOURS)
@@ -133,11 +137,15 @@ def read_hours(path: Path) -> list[float]:
             if number == 1:
                 continue
             raise invalid("hours", f"line {number}: must be a number of tokens, got {last[:40]!r}") from None
-        if not 0 <= found[-1] < math.inf:
-            raise invalid("hours", f"line {number}: must be a number of tokens of at least 0, got {last[:40]!r}")
+        if not 0 <= found[-1] <= _MOST_TOKENS:
+            raise invalid("hours", f"line {number}: must be a number of tokens from 0 to 1e24, got {last[:40]!r}")
     if not any(found):
         raise invalid("hours", f"{path.name} must have an hour with a load")
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked(hours: object) -> list[float]:
@@ -148,9 +156,9 @@ def _checked(hours: object) -> list[float]:
         if place == MAX_HOURS:
             raise invalid("hours", f"must be at most {MAX_HOURS:,} hours, which are ten years")
         # Far below the largest float, so that sums of hours stay finite.
-        if isinstance(hour, bool) or not isinstance(hour, int | float) or not 0 <= hour <= _MOST_TOKENS:
+        if not (isinstance(hour, int | float) and 0 <= hour <= _MOST_TOKENS) or isinstance(hour, bool):
             shown = repr(hour) if isinstance(hour, int | float) else f"a value of type {type(hour).__name__}"
-            wanted = "must be a number of tokens of at least 0"
+            wanted = "must be a number of tokens from 0 to 1e24"
             raise invalid(f"hours[{place}]", f"{wanted}, got {shown if len(shown) < 40 else 'a longer number'}")
         found.append(float(hour))
     if not any(found):

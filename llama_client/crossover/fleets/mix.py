@@ -39,11 +39,18 @@ class Mix:
     api: Api | None
     chosen: tuple[Option, ...]
     usd: float  # of the layers, over the whole curve
-    fixed_usd_per_month: float  # staff, disks, empty places in bought computers
+    fixed_usd_per_month: float  # staff and disks
     fees_usd_per_month: float
     spare: Supply | None
     spare_usd_per_month: float
+    unfilled_usd_per_month: float  # of bought computers with room for more replicas
     usd_per_month: float
+
+    @property
+    def owned(self) -> int:
+        """The layers on bought replicas."""
+        pairs = zip(self.levels.counts, self.chosen, strict=True)
+        return sum(count for count, option in pairs if option.kind == "own")
 
     @property
     def always_on(self) -> int:
@@ -82,20 +89,20 @@ class Mixer:
             if api is not None and not base:
                 found.append(self._all_to(api, levels))
             for fleet in fleets:
-                mix = self._layered(levels, fleet, api, base)
-                found += [mix, *self._filled(mix, fleet, base)]
+                found += self._filled(levels, fleet, api, base)
         if apis and all(api.fees_usd_per_month > 0 for api in apis):
             # A fee is saved where no layer needs the API, which each layer on its own does not see.
             found += self._without_fees(levels, fleets, apis, base)
         return min(found, key=lambda mix: mix.usd_per_month, default=None)
 
-    def _filled(self, mix: Mix, machines: Sequence[Supply], base: int) -> Iterator[Mix]:
-        """The same with the last bought computer filled: its empty places are paid for."""
-        for supply in machines:
-            places = supply.replicas_per_computer
-            full = -(-mix.always_on // places) * places
-            if supply.kind == "own" and max(base, mix.always_on) < full:
-                yield self._layered(mix.levels.with_edge(full), machines, mix.api, full)
+    def _filled(self, levels: Levels, fleet: Sequence[Supply], api: Api | None, base: int) -> Iterator[Mix]:
+        """A mix, and the same with bought computers that are full: one fewer, or the last one filled."""
+        mix = self._layered(levels, fleet, api, base)
+        yield mix
+        size = next((each.replicas_per_computer for each in fleet if each.kind == "own"), 1)
+        if mix.owned % size:
+            for owned in (mix.owned - mix.owned % size, mix.owned - mix.owned % size + size):
+                yield self._layered(levels.with_edge(owned), fleet, api, base, owned=owned)
 
     def _without_fees(
         self, levels: Levels, fleets: Sequence[Sequence[Supply]], apis: Sequence[Api], base: int
@@ -150,6 +157,7 @@ class Mixer:
         base: int,
         *,
         is_alone: bool = False,
+        owned: int | None = None,
     ) -> Mix:
         options = [option for supply in machines for option in self._options(levels, supply, api, is_alone=is_alone)]
         free = options if api is None or is_alone else [self._api_option(levels, api), *options]
@@ -160,6 +168,10 @@ class Mixer:
         for block, top in enumerate(levels.tops):
             # A base for work that waits is of what is made to run for good, if there is such.
             allowed = free if top > least else (fixed or always) if top <= base else always
+            if owned is not None:
+                # What no other kind can serve stays on bought ones.
+                both = (*(always if top <= owned else allowed), *always)
+                allowed = [option for option in both if _is_own(option) == (top <= owned)] or allowed
             chosen.append(min(allowed, key=lambda option: option.usd[block]))
         return self._mix(levels, api, chosen, machines)
 
@@ -175,16 +187,18 @@ class Mixer:
             if self.spare:
                 spare = min(machines, key=lambda each: each.usd_per_hour)
                 spare_usd = self.spare * spare.usd_per_hour * self.hours_per_month
-            own = sum(count for count, option in zip(levels.counts, chosen, strict=True) if option.kind == "own")
-            own += self.spare if spare is not None and spare.kind == "own" else 0
-            fixed = self.supplies.fixed_usd_per_month[own > 0]
-            if own:
-                [supply] = [each for each in machines if each.kind == "own"]
-                fixed += _empty_places(own, supply) * supply.usd_per_empty_place_hour * self.hours_per_month
+            bought = any(map(_is_own, chosen)) or (spare is not None and spare.kind == "own")
+            fixed = self.supplies.fixed_usd_per_month[bought]
         if api is not None and to_api:
             fees = api.fees_usd_per_month
-        month = usd * self.hours_per_month / len(levels.loads) + fixed + fees + spare_usd
-        return Mix(levels, api, tuple(chosen), usd, fixed, fees, spare, spare_usd, month)
+        own = next((each for each in machines if each.kind == "own"), None)
+        unfilled = 0.0
+        if own is not None:
+            count = sum(count for count, option in zip(levels.counts, chosen, strict=True) if _is_own(option))
+            count += self.spare if spare is own else 0
+            unfilled = own.unfilled_usd_per_month(count, self.hours_per_month)
+        month = usd * self.hours_per_month / len(levels.loads) + fixed + fees + spare_usd + unfilled
+        return Mix(levels, api, tuple(chosen), usd, fixed, fees, spare, spare_usd, unfilled, month)
 
     def _api_option(self, levels: Levels, api: Api) -> Option:
         none = [0.0] * len(levels.tops)
@@ -222,9 +236,8 @@ class Mixer:
         return Option(supply, usd, following.billed_hours, away, late, following)
 
 
-def _empty_places(replicas: int, supply: Supply) -> int:
-    """The replicas that the last bought computer has room for."""
-    return -replicas % supply.replicas_per_computer
+def _is_own(option: Option) -> bool:
+    return option.kind == "own"
 
 
 def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:

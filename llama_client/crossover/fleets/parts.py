@@ -101,7 +101,7 @@ class FleetPlan:
         replica_tokens_per_hour: What one replica serves in an hour, within limits, utilisation and headroom.
         usd_per_month: All of it, with staff.
         parts: What it consists of, steadiest first.
-        fixed_usd_per_month: Staff, disks, and places that bought computers have left.
+        fixed_usd_per_month: Staff and disks.
         cold_starts: How often replicas start, and what waits for them.
         batch: Where the work goes that may wait; None: none may.
         considered: What else was considered, and why it lost.

@@ -78,6 +78,9 @@ def plan_fleet(
         >>> [(part.kind, part.replicas, round(part.usd_per_month)) for part in plan.parts]
         [('reserved_3_years', 3, 2190)]
     """
+    given: object = policy
+    if given is not None and not isinstance(given, FleetPolicy):
+        raise invalid("policy", f"must be a FleetPolicy, got a value of type {type(given).__name__}")
     policy = policy or FleetPolicy()
     plan = crossover.plan
     load = _load(crossover, tokens_per_day, hours)
@@ -215,7 +218,7 @@ def _plan(
     mix, supplies = best.mix, mixer.supplies
     parts = tuple(_parts(best, mixer, math.fsum(loads)))
     cold = _cold_starts(mix, mixer, crossover.plan.tokens_per_request)
-    others = tuple(_considered(best, found, mixer, policy.kinds))
+    others = tuple(_considered(best, found, mixer, policy.kinds, {part.kind for part in parts}))
     batch = None
     if crossover.plan.batch_share:
         tokens = crossover.plan.batch_share * math.fsum(loads)
@@ -223,8 +226,8 @@ def _plan(
             placement=best.placement,
             title=_PLACEMENTS[best.placement],
             api=None if best.api is None or not best.api_tokens else best.api.price.name,
-            api_share=best.api_tokens / tokens,
-            moved_share=0.0 if best.moved is None else math.fsum(best.moved.served) / tokens,
+            api_share=_share(best.api_tokens, tokens),
+            moved_share=0.0 if best.moved is None else _share(math.fsum(best.moved.served), tokens),
             longest_wait_hours=0 if best.moved is None else best.moved.longest_wait_hours,
         )
     return FleetPlan(
@@ -281,8 +284,10 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
             name=names[kind],
             replicas=replicas[kind],
             replica_hours_per_month=paid[kind] * month,
-            usd_per_month=usd.get(kind, 0.0) * month + usd_of_spare.get(kind, 0.0),
-            token_share=served.get(kind, 0.0) / tokens,
+            usd_per_month=usd.get(kind, 0.0) * month
+            + usd_of_spare.get(kind, 0.0)
+            + (mix.unfilled_usd_per_month if kind == "own" else 0.0),
+            token_share=_share(served.get(kind, 0.0), tokens),
         )
     if api_tokens + best.api_tokens > 0:
         names_of = [
@@ -294,8 +299,13 @@ def _parts(best: _Placed, mixer: Mixer, tokens: float) -> Iterator[FleetPart]:
             replicas=None,
             replica_hours_per_month=None,
             usd_per_month=api_usd * month + mix.fees_usd_per_month + best.api_usd_per_month,
-            token_share=(api_tokens + best.api_tokens) / tokens,
+            token_share=_share(api_tokens + best.api_tokens, tokens),
         )
+
+
+def _share(part: float, whole: float) -> float:
+    """A share without what floats leave of a sum."""
+    return round(part / whole, 12)
 
 
 def _cold_starts(mix: Mix, mixer: Mixer, tokens_per_request: float) -> ColdStarts:
@@ -338,6 +348,7 @@ def _considered(
     found: Sequence[_Placed],
     mixer: Mixer,
     kinds: Sequence[FleetKind],
+    used: set[FleetKind],
 ) -> Iterator[Considered]:
     """Each kind alone, and each other place of the batch work, with what it costs more or why it was left out."""
     levels = next((placed.mix.levels for placed in found if placed.placement == "at once"), best.mix.levels)
@@ -349,7 +360,8 @@ def _considered(
         pure = mixer.alone(levels, kind, kinds=kinds)
         if pure is not None:
             more = pure.usd_per_month - best.usd_per_month
-            yield Considered(f"all {TITLES[kind]}", pure.usd_per_month, reason(kind, pure, more, mixer))
+            why = "is this plan" if used == {kind} and not more else reason(kind, pure, more, mixer)
+            yield Considered(f"all {TITLES[kind]}", pure.usd_per_month, why)
     for placed in found:
         if placed is not best:
             more = placed.usd_per_month - best.usd_per_month

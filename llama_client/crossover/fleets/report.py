@@ -24,7 +24,7 @@ def tables(plan: FleetPlan) -> list[Table]:
         for part in plan.parts
     ]
     if plan.fixed_usd_per_month:
-        parts.append(["staff, disks, empty places", "", "", "", usd(plan.fixed_usd_per_month)])
+        parts.append(["staff and disks", "", "", "", usd(plan.fixed_usd_per_month)])
     parts.append(["all", "", "", "", usd(plan.usd_per_month)])
     considered = [
         [each.name, "-" if each.usd_per_month is None else usd(each.usd_per_month), each.why]

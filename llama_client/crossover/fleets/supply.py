@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from llama_client.crossover.assumptions import Assumption, AssumptionLog
+from llama_client.crossover.crossings import Staircase
 from llama_client.crossover.economics import MTOK, CostInputs, staircase, usd_per_mtok
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.levels import LONGEST_START_S, Scaling
@@ -29,6 +30,9 @@ TITLES: dict[FleetKind, str] = {
 }
 
 
+_RENTED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year", "on_demand")
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """One way to serve: a replica's price, and that of its tokens."""
@@ -38,8 +42,17 @@ class Supply:
     usd_per_hour: float  # of a replica while it is paid for
     usd_per_token: float = 0.0
     scaling: Scaling | None = None  # None: it always runs
-    replicas_per_computer: int = 1  # of a bought one; each has its part of the computer's price
-    usd_per_empty_place_hour: float = 0.0  # of a replica that a computer has room for, and does not have
+    stairs: Staircase | None = None  # of bought ones, which may share computers; the price above is of a full one
+
+    def unfilled_usd_per_month(self, replicas: int, hours: float) -> float:
+        """What computers cost that a number of replicas does not fill."""
+        if self.stairs is None or not replicas:
+            return 0.0
+        return self.stairs.step_usd(replicas) - self.stairs.fixed_usd - replicas * self.usd_per_hour * hours
+
+    @property
+    def replicas_per_computer(self) -> int:
+        return 1 if self.stairs is None else self.stairs.replicas_per_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +86,10 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
     rented, owned = _variants(crossover, policy, tables, log, left_out)
     hours = crossover.plan.hours_per_month
     if owned is not None:
-        stairs = staircase(owned)
+        stairs = replace(staircase(owned), spare=0)
         per_token = stairs.usd_per_daily_token / owned.days_per_month
-        places, empty = stairs.replicas_per_block, stairs.usd_per_block / stairs.replicas_per_block
-        usd = stairs.usd_per_full_replica
-        machines.append(Supply("own", TITLES["own"], usd / hours, per_token, None, places, empty / hours))
+        usd = stairs.usd_per_full_replica / hours
+        machines.append(Supply("own", TITLES["own"], usd, per_token, stairs=stairs))
         fixed[True] = stairs.fixed_usd
     if rented is not None:
         stairs = staircase(rented)
@@ -129,7 +141,7 @@ def _variants(
     if plan.powered_hours_per_month < plan.hours_per_month:
         sentence = "a fleet that follows the hours decides itself when replicas run; leave it out"
         raise invalid("self_host.powered_hours_per_month", sentence)
-    wants_rent = any(kind in policy.kinds for kind in ("reserved_1_year", "reserved_3_years", "on_demand"))
+    rented_kinds = [kind for kind in _RENTED if kind in policy.kinds]
     rate = "total_tokens_per_second" if plan.counts_input else "tokens_per_second"
     known: dict[str, Any] = {"tokens_per_second": None, "total_tokens_per_second": None, rate: plan.tokens_per_second}
     known |= {"slo_derate": plan.slo_derate, "precision": crossover.resolved.precision}
@@ -145,17 +157,21 @@ def _variants(
         return found.plan
 
     rented, owned = (plan, None) if plan.owned is None else (None, plan)
-    if wants_rent and rented is None:
+    if rented_kinds and rented is None:
         try:
             rented = other(purchase=None)
         except InvalidRequestError as refusal:
-            left_out.append(("on_demand", str(refusal)))
+            left_out += [(kind, _without_field(refusal)) for kind in rented_kinds]
     if "own" in policy.kinds and owned is None:
         try:
             owned = other(purchase=Purchase(), gpu_usd_per_hour=None)
         except InvalidRequestError as refusal:
-            left_out.append(("own", str(refusal)))
-    return (rented if wants_rent else None), (owned if "own" in policy.kinds else None)
+            left_out.append(("own", _without_field(refusal)))
+    return (rented if rented_kinds else None), (owned if "own" in policy.kinds else None)
+
+
+def _without_field(refusal: InvalidRequestError) -> str:
+    return str(refusal).removeprefix(f"{refusal.param}: ")
 
 
 def _reserved(per_hour: float, per_token: float, policy: FleetPolicy, log: AssumptionLog) -> Iterator[Supply]:
