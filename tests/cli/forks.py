@@ -1,4 +1,4 @@
-"""Commands that begin in no time: forks of one process that has imported what most of them need.
+"""Commands and programs that begin in no time: forks of one process that has imported what most of them need.
 
 A fork is a process of its own, with its own arguments, environment, folder and streams; what it lacks of `python -m
 llama_client` is the start of the interpreter, and an empty `sys.modules`.
@@ -51,24 +51,28 @@ class Forks:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, cwd=_ROOT)
 
     def run(
-        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
+        self,
+        arguments: Sequence[str],
+        stdin: bytes,
+        env: Mapping[str, str],
+        timeout_s: float,
+        *,
+        program: Path | None = None,
     ) -> tuple[int, bytes, bytes] | None:
-        """Exit code, stdout and stderr of a command; None: it must be started in the usual way."""
+        """Exit code, stdout and stderr of a command, or of a program; None: it must be started in the usual way."""
         folders = _added_folders(env)
         if len(stdin) > _MOST_INPUT_BYTES or folders is None or not self._lock.acquire(blocking=False):
             return None
+        request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": folders}
         try:
-            return self._run(arguments, stdin, env, folders, timeout_s)
+            return self._run({**request, "program": program and str(program)}, stdin, timeout_s)
         finally:
             self._lock.release()
 
-    def _run(
-        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], folders: Sequence[str], timeout_s: float
-    ) -> tuple[int, bytes, bytes]:
+    def _run(self, request: dict[str, Any], stdin: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
         reads, writes = os.pipe()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
-                request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": [*folders]}
                 os.write(writes, stdin)
                 fds = [reads, out.fileno(), err.fileno()]
                 socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
@@ -85,7 +89,7 @@ class Forks:
                 os.kill(pid, signal.SIGKILL)
                 self._ours.settimeout(10)
                 self._ours.recv(64)
-                raise subprocess.TimeoutExpired([*arguments], timeout_s) from None
+                raise subprocess.TimeoutExpired(request["program"] or request["arguments"], timeout_s) from None
             out.seek(0)
             err.seek(0)
             return code, out.read(), err.read()
@@ -158,4 +162,8 @@ if __name__ == "__main__":
         begun = _serve(theirs)
     if begun is not None:
         _become(begun)
-        runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
+        if begun["program"] is None:
+            runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[0], sys.path[0] = begun["program"], str(Path(begun["program"]).parent)
+            runpy.run_path(begun["program"], run_name="__main__")
