@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import platformdirs
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from tests.cli.forks import forks
 from tests.lengths import values
 
+TIMEOUT_S = 120
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 each = pytest.mark.parametrize(
@@ -54,6 +57,19 @@ def ready(example: Path, request: pytest.FixtureRequest, store: ModelStore) -> N
         request.getfixturevalue("demo_pulled")
 
 
+def ran(example: Path) -> tuple[int, str, str]:
+    """Its exit code, stdout and stderr."""
+    forking, environment = forks(), {**os.environ, "PYTHONUTF8": "1"}
+    forked = forking and forking.run([], b"", environment, TIMEOUT_S, program=example)
+    if forked is not None:
+        return forked[0], forked[1].decode(), forked[2].decode()
+    command = [sys.executable, str(example)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False, encoding="utf-8"
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @each
 def test_an_example_prints_what_it_promises(example: Path, ready: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
@@ -63,11 +79,11 @@ def test_an_example_prints_what_it_promises(example: Path, ready: None, monkeypa
         # Threads that wait for each other by turning in circles are slow where other processes want the cores too.
         provider = "LAPTOP" if '"laptop"' in source else "GGUF"
         monkeypatch.setenv(f"LLAMA_CLIENT_PROVIDERS__{provider}__N_THREADS", "1")
-    run = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=120, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    code, out, err = ran(example)
+    assert (code, err) == (0, "")
     expected = expected_output(example)
     assert expected
-    assert run.stdout.splitlines()[: len(expected)] == expected
+    assert out.splitlines()[: len(expected)] == expected
     ledger = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
     if "import standin" in source:
         assert not ledger.exists(), "what is paid to a stand-in is in the reader's own ledger"

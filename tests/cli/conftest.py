@@ -33,6 +33,13 @@ if sys.argv[1] == "terminal":
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "llama_client", *sys.argv[2:]])
 """
+# Where nobody is to wait as long as a user would.
+_IMPATIENT = """
+import sys
+from llama_client.cli import chat, main
+chat._STDIN_WAITS_S = tuple(map(float, sys.argv.pop(1).split()))
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,13 @@ def require_no_traceback(err: str) -> None:
 
 
 @contextmanager
-def running(*arguments: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """The command while it runs."""
+def running(
+    *arguments: str, stdin: int = subprocess.DEVNULL, stdin_waits_s: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command while it runs; `stdin_waits_s`: how long `chat` waits for standard input, before it says so and after."""
+    start = ["-c", _AS_A_SHELL_DOES, "pipe"] if stdin_waits_s is None else ["-c", _IMPATIENT, stdin_waits_s]
     process = subprocess.Popen(
-        [sys.executable, "-c", _AS_A_SHELL_DOES, "pipe", *arguments],
+        [sys.executable, *start, *arguments],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Commands that begin in no time: forks of one process that has imported what most of them need.
+"""Commands and programs that begin in no time: forks of one process that has imported what most of them need.
 
 A fork is a process of its own, with its own arguments, environment, folder and streams; what it lacks of `python -m
 llama_client` is the start of the interpreter, and an empty `sys.modules`.
@@ -34,6 +34,8 @@ _MODULES = ("asyncio", "email.message", "rich.console", "rich.table", "sqlalchem
 # What only some processes import.
 _LEFT_OUT = frozenset({"llama_client.__main__", "llama_client.providers.http.httpx_wire"})
 _REQUEST_BYTES = 1 << 20
+# Before any test has changed it.
+_BEGUN = dict(os.environ)
 
 
 class Forks:
@@ -44,28 +46,33 @@ class Forks:
         self._lock = threading.Lock()
         with theirs:
             command = [sys.executable, "-m", "tests.cli.forks", str(theirs.fileno())]
-            env = {**os.environ, "PYTHONUTF8": "1"}
+            env = {**_BEGUN, "PYTHONUTF8": "1"}
             # A test may be in another folder, and these tests are not installed.
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, cwd=_ROOT)
 
     def run(
-        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
+        self,
+        arguments: Sequence[str],
+        stdin: bytes,
+        env: Mapping[str, str],
+        timeout_s: float,
+        *,
+        program: Path | None = None,
     ) -> tuple[int, bytes, bytes] | None:
-        """Exit code, stdout and stderr of a command; None: it must be started in the usual way."""
-        if len(stdin) > _MOST_INPUT_BYTES or _needs_an_interpreter(env) or not self._lock.acquire(blocking=False):
+        """Exit code, stdout and stderr of a command, or of a program; None: it must be started in the usual way."""
+        folders = _added_folders(env)
+        if len(stdin) > _MOST_INPUT_BYTES or folders is None or not self._lock.acquire(blocking=False):
             return None
+        request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": folders}
         try:
-            return self._run(arguments, stdin, env, timeout_s)
+            return self._run({**request, "program": program and str(program)}, stdin, timeout_s)
         finally:
             self._lock.release()
 
-    def _run(
-        self, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, bytes, bytes]:
+    def _run(self, request: dict[str, Any], stdin: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
         reads, writes = os.pipe()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
-                request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd()}
                 os.write(writes, stdin)
                 fds = [reads, out.fileno(), err.fileno()]
                 socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
@@ -82,27 +89,27 @@ class Forks:
                 os.kill(pid, signal.SIGKILL)
                 self._ours.settimeout(10)
                 self._ours.recv(64)
-                raise subprocess.TimeoutExpired([*arguments], timeout_s) from None
+                raise subprocess.TimeoutExpired(request["program"] or request["arguments"], timeout_s) from None
             out.seek(0)
             err.seek(0)
             return code, out.read(), err.read()
 
 
-def _needs_an_interpreter(env: Mapping[str, str]) -> bool:
-    """Whether the environment differs in what an interpreter or its loader reads when it starts."""
-    names = {name for name in {*env, *os.environ} if name.startswith(("PYTHON", "LD_"))} - {"PYTHONUTF8"}
-    return env.get("PYTHONUTF8") != "1" or any(env.get(name) != _begun().get(name) for name in names)
-
-
-@cache
-def _begun() -> dict[str, str]:
-    return dict(os.environ)
+def _added_folders(env: Mapping[str, str]) -> list[str] | None:
+    """What stands before the rest of PYTHONPATH; None: an interpreter, or its loader, would start otherwise."""
+    names = {name for name in {*env, *os.environ} if name.startswith(("PYTHON", "LD_"))} - {"PYTHONUTF8", "PYTHONPATH"}
+    if env.get("PYTHONUTF8") != "1" or any(env.get(name) != _BEGUN.get(name) for name in names):
+        return None
+    path, begun = (each.get("PYTHONPATH", "").split(os.pathsep) for each in (env, _BEGUN))
+    if begun == [""]:
+        return [folder for folder in path if folder]
+    added = len(path) - len(begun)
+    return path[:added] if added >= 0 and path[added:] == begun else None
 
 
 @cache
 def forks() -> Forks | None:
     """One for each process of the tests; None: this system does not fork."""
-    _begun()
     return Forks() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
 
 
@@ -139,6 +146,8 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["folder"])
+    # Behind the folder of the program.
+    sys.path[1:1] = request["path"]
     time.tzset()
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
@@ -153,4 +162,8 @@ if __name__ == "__main__":
         begun = _serve(theirs)
     if begun is not None:
         _become(begun)
-        runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
+        if begun["program"] is None:
+            runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[0], sys.path[0] = begun["program"], str(Path(begun["program"]).parent)
+            runpy.run_path(begun["program"], run_name="__main__")

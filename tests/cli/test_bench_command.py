@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClient
+from llama_client.cli import bench
+from llama_client.cli.app import main
 from llama_client.crossover.throughput.measurements import Measurements
 from llama_client.crossover.throughput.points import MeasuredPoint
 from tests.cli.conftest import Ran, finished, on_terminal, run, running
@@ -155,13 +157,18 @@ def test_a_place_that_cannot_be_written_is_said_once_with_its_name(server: Repla
     assert "tored" not in ran.out
 
 
-def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(clean_home: Path) -> None:
+def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(
+    clean_home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_SILENT_S", 0.2)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
     with ReplayServer(lambda _: silence()) as silent:
-        configure(clean_home, silent, "[routing]\nfirst_content_s = 5.5\n")
-        ran = run("bench", "vllm/m", *BRIEF)
-    first, _, last = ran.err.splitlines()
-    assert first == "llama-client: waiting for the first answer (a model may be loading), up to 5.5 s"
-    assert (ran.code, ran.out, last) == (1, "", "Try: llama-client doctor")
+        configure(clean_home, silent, "[routing]\nfirst_content_s = 0.8\n")
+        code = main(["bench", "vllm/m", *BRIEF])
+    out, err = capfd.readouterr()
+    first, _, last = err.splitlines()
+    assert first == "llama-client: waiting for the first answer (a model may be loading), up to 0.8 s"
+    assert (code, out, last) == (1, "", "Try: llama-client doctor")
 
 
 def test_answers_that_are_shorter_than_asked_for_are_told(server: ReplayServer) -> None:

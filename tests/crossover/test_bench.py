@@ -141,7 +141,8 @@ def test_a_patience_that_the_user_has_set_stays(
     assert first_content_timeout_s(loaded, "ollama/m") == deadline_s
 
 
-def test_a_server_that_never_answers_is_left_when_the_users_patience_is_over() -> None:
+def test_a_server_that_never_answers_is_left_when_the_users_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
     with ReplayServer(lambda _: silence()) as server, pytest.raises(APITimeoutError):
         measured(server, routing={"first_content_s": 0.3})
 

@@ -14,7 +14,7 @@ from llama_client.providers.gguf import prompt, provider
 from llama_client.providers.gguf.codec import bodies
 from llama_client.providers.gguf.engine import EngineOptions
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, checksum
+from llama_client.providers.gguf.store import ModelStore
 from llama_client.types.request import ChatRequest
 from tests.documentation.models import stand_in_for
 from tests.documentation.pages import ROOT
@@ -67,18 +67,11 @@ def engines() -> Iterator[None]:
         one.release()
 
 
-@pytest.fixture(scope="session")
-def demo_sha256(demo_model: Path) -> str:
-    """The demo model's checksum, worked out once and not for each block."""
-    return checksum(demo_model, lambda *_: None)
-
-
 @pytest.fixture
 def reader(
     clean_home: Path,
-    store: ModelStore,
+    demo_pulled: ModelStore,
     demo_model: Path,
-    demo_sha256: str,
     standin: str,
     engines: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -90,7 +83,6 @@ def reader(
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     monkeypatch.setenv("GROQ_BASE_URL", standin)
     monkeypatch.setenv("GROQ_API_KEY", "gsk_the-key-of-the-reader")
-    store.add(DEMO_NAME, demo_model, sha256=demo_sha256, source=DEMO_NAME)
     # The model that the pages call their own.
     models = clean_home / "models"
     models.mkdir()

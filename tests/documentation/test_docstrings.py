@@ -39,6 +39,8 @@ def sources() -> Iterator[tuple[str, str]]:
 def examples() -> Iterator[tuple[str, str]]:
     """The code below `Example:` of each docstring that is no session, with the module that it stands in."""
     for module, source in sources():
+        if not _EXAMPLE.search(source):
+            continue
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 continue

@@ -151,6 +151,9 @@ def _parameters(xllamacpp: Any, options: EngineOptions, n_ctx: int, *, verbosity
     parameters.n_parallel = options.n_parallel
     on_gpu = any("GPU" in device["type"].name for device in xllamacpp.get_device_info())
     parameters.n_batch = _GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS
+    # Loads the model once without its weights to find out what fits on the devices. Without one nothing comes of it, as
+    # the context is given, and it takes a third of the load (measured, 135M model: 0.3 of 1.0 s).
+    parameters.fit_params = on_gpu
     # The default keeps up to 8 GiB of earlier prompts in memory; each slot still keeps its last one.
     parameters.cache_ram_mib = options.prompt_cache_mib
     # Those of slots that are about to be taken, not of all idle ones before each request.

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -50,11 +51,26 @@ ENDLESS: Any = {
 SHORT: Any = {"messages": [{"role": "user", "content": "What is the capital of Japan?"}], "temperature": 0}
 
 
+def with_one_slot(model: Path, n_ctx: int) -> dict[str, Any]:
+    laptop = {"kind": "gguf", "model_path": str(model), "n_ctx": n_ctx, "n_threads": 1}
+    return {"default_model": "laptop/default", "providers": {"laptop": laptop}, "routing": {"retries": 0}}
+
+
 @pytest.fixture
-def one_slot(config: dict[str, Any]) -> dict[str, Any]:
+def one_slot(demo_model: Path) -> dict[str, Any]:
     """A configuration of its own engine with a single slot: whoever holds it keeps all others waiting."""
-    laptop = {**config["providers"]["laptop"], "n_parallel": 1, "n_ctx": 8192}
-    return {**config, "providers": {"laptop": laptop}}
+    # What a test before has stopped ends with its batch, and these count what runs.
+    assert eventually(lambda: not generating())
+    return with_one_slot(demo_model, 4096)
+
+
+@pytest.fixture(scope="module")
+def warm_slot(demo_model: Path) -> Iterator[dict[str, Any]]:
+    """The same of an engine that stays loaded: for what is not about loading, nor about all that runs."""
+    configuration = with_one_slot(demo_model, 8192)
+    with LlamaClient({**configuration, "ledger": {"enabled": False}}) as client:
+        client.ask("hi", max_tokens=1)
+        yield configuration
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
@@ -90,8 +106,8 @@ def test_eight_tasks_at_once_on_two_slots_are_all_answered_right(config: dict[st
 def test_no_more_requests_run_at_once_than_there_are_slots(config: dict[str, Any], warm_engine: None) -> None:
     async def main() -> list[tuple[float, float]]:
         async with AsyncLlamaClient(config) as client:
-            ask = partial(client.ask, "Name three colours.", temperature=0, max_tokens=24)
-            replies = await asyncio.gather(*(ask() for _ in range(8)))
+            ask = partial(client.ask, "Name three colours.", temperature=0, max_tokens=16)
+            replies = await asyncio.gather(*(ask() for _ in range(6)))
         return [(reply.timing.queue_s or 0.0, reply.timing.total_s or 0.0) for reply in replies]
 
     runs = asyncio.run(main())
@@ -101,8 +117,8 @@ def test_no_more_requests_run_at_once_than_there_are_slots(config: dict[str, Any
     assert max(at_once) == 2
 
 
-def test_a_closed_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_a_closed_stream_frees_its_slot(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         stream = client.chat.completions.create(stream=True, **ENDLESS)
         next(stream)
         stream.close()
@@ -111,16 +127,16 @@ def test_a_closed_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
     assert list(stream) == []
 
 
-def test_leaving_the_block_of_a_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_leaving_the_block_of_a_stream_frees_its_slot(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         with client.chat.completions.create(stream=True, **ENDLESS) as stream:
             for _ in zip(range(3), stream, strict=False):
                 pass
         assert client.chat.completions.create(**SHORT, timeout=20).text
 
 
-def test_a_dropped_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_a_dropped_stream_frees_its_slot(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         stream = client.chat.completions.create(stream=True, **ENDLESS)
         next(stream)
         del stream
@@ -128,8 +144,8 @@ def test_a_dropped_stream_frees_its_slot(one_slot: dict[str, Any]) -> None:
         assert client.chat.completions.create(**SHORT, timeout=20).text
 
 
-def test_a_stream_closed_by_another_thread_ends(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_a_stream_closed_by_another_thread_ends(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         stream = client.chat.completions.create(stream=True, **ENDLESS)
         threading.Timer(0.3, stream.close).start()
         assert sum(1 for _ in stream) > 0
@@ -167,9 +183,9 @@ def test_a_task_cancelled_while_it_waits_for_a_slot_leaves_the_queue(one_slot: d
     assert eventually(lambda: not generating())
 
 
-def test_an_async_stream_left_early_frees_its_slot(one_slot: dict[str, Any]) -> None:
+def test_an_async_stream_left_early_frees_its_slot(warm_slot: dict[str, Any]) -> None:
     async def main() -> str:
-        async with AsyncLlamaClient(one_slot) as client:
+        async with AsyncLlamaClient(warm_slot) as client:
             async with await client.chat.completions.create(stream=True, **ENDLESS) as stream:
                 async for _ in stream:
                     break
@@ -179,17 +195,17 @@ def test_an_async_stream_left_early_frees_its_slot(one_slot: dict[str, Any]) -> 
     assert asyncio.run(main()) == "The capital of Japan is Tokyo."
 
 
-def test_a_timeout_frees_the_slot(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_a_timeout_frees_the_slot(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         client.chat.completions.create(**SHORT)
         with pytest.raises(LlamaClientError, match="no answer within"):
             client.chat.completions.create(**ENDLESS, timeout=0.3)
         assert client.chat.completions.create(**SHORT, timeout=20).text
 
 
-def test_a_long_prompt_can_be_stopped_before_its_first_word(one_slot: dict[str, Any]) -> None:
+def test_a_long_prompt_can_be_stopped_before_its_first_word(warm_slot: dict[str, Any]) -> None:
     async def main() -> None:
-        async with AsyncLlamaClient(one_slot) as client:
+        async with AsyncLlamaClient(warm_slot) as client:
             await client.chat.completions.create(**SHORT)
             prompt = asyncio.create_task(client.ask("word " * 7000))
             await asyncio.sleep(0.5)
@@ -197,7 +213,7 @@ def test_a_long_prompt_can_be_stopped_before_its_first_word(one_slot: dict[str, 
             with pytest.raises(asyncio.CancelledError):
                 await prompt
             # The whole prompt takes many times as long as one batch of it.
-            assert (await client.chat.completions.create(**SHORT, timeout=15)).text
+            assert (await client.chat.completions.create(**SHORT, timeout=40)).text
 
     asyncio.run(main())
 
@@ -275,7 +291,7 @@ def test_nothing_is_left_after_many_clients(one_slot: dict[str, Any]) -> None:
     round_trip()
     assert eventually(lambda: not generating())
     files, threads = process.num_fds(), threading.active_count()
-    for _ in range(3):
+    for _ in range(2):
         round_trip()
     assert eventually(lambda: process.num_fds() <= files and threading.active_count() <= threads)
 
@@ -463,9 +479,9 @@ def test_each_who_waits_for_a_load_that_fails_gets_an_error_of_its_own(tmp_path:
     assert len({id(error.attempts) for error in errors}) == 3
 
 
-def test_a_stream_closed_by_another_task_frees_its_slot(one_slot: dict[str, Any]) -> None:
+def test_a_stream_closed_by_another_task_frees_its_slot(warm_slot: dict[str, Any]) -> None:
     async def main() -> tuple[int, str]:
-        async with AsyncLlamaClient(one_slot) as client:
+        async with AsyncLlamaClient(warm_slot) as client:
             stream = await client.chat.completions.create(stream=True, **ENDLESS)
 
             async def read() -> int:
@@ -482,10 +498,10 @@ def test_a_stream_closed_by_another_task_frees_its_slot(one_slot: dict[str, Any]
 
 
 def test_a_dropped_async_stream_is_written_down_as_cancelled(
-    one_slot: dict[str, Any], caplog: pytest.LogCaptureFixture
+    warm_slot: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> str:
-        async with AsyncLlamaClient(one_slot) as client:
+        async with AsyncLlamaClient(warm_slot) as client:
             stream = await client.chat.completions.create(stream=True, **ENDLESS)
             await anext(stream)
             del stream
@@ -497,8 +513,8 @@ def test_a_dropped_async_stream_is_written_down_as_cancelled(
     assert [vars(record)["outcome"] for record in caplog.records] == ["cancelled", "ok"]
 
 
-def test_a_stream_has_one_reader_at_a_time(one_slot: dict[str, Any]) -> None:
-    with LlamaClient(one_slot) as client:
+def test_a_stream_has_one_reader_at_a_time(warm_slot: dict[str, Any]) -> None:
+    with LlamaClient(warm_slot) as client:
         stream = client.chat.completions.create(stream=True, **ENDLESS)
         outcomes: list[object] = []
 
@@ -519,9 +535,9 @@ def test_a_stream_has_one_reader_at_a_time(one_slot: dict[str, Any]) -> None:
 
 
 def test_a_request_that_gets_no_thread_leaves_its_slot_to_others(
-    one_slot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    warm_slot: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LlamaClient(one_slot) as client:
+    with LlamaClient(warm_slot) as client:
         client.chat.completions.create(**SHORT)
 
         def refuse(self: threading.Thread) -> None:
