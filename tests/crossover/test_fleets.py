@@ -503,6 +503,15 @@ def test_a_rented_scenario_weighs_a_purchase_with_its_known_price() -> None:
     assert assumed["ops_usd_per_month"] == plan.fixed_usd_per_month == 1500
 
 
+@pytest.mark.parametrize("volume", [1e8, 1e9, 5e9])
+def test_all_bought_costs_what_the_crossover_says(volume: float) -> None:
+    host = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", purchase=Purchase(), spare=1)
+    crossover = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[]))
+    plan = plan_fleet(crossover, tokens_per_day=volume, policy=FleetPolicy(kinds=("own",)))
+    assert mix(plan) == {"own": crossover.replicas(volume)}
+    assert plan.usd_per_month == pytest.approx(crossover.self_host_usd_per_month(volume))
+
+
 def test_what_has_no_price_is_left_out_with_the_reason() -> None:
     plan = planned([1.0] * 24, crossover=asked(price(1), purchase=Purchase(usd_per_gpu=1e5, idle_w=0, load_w=0)))
     why = {each.name: (each.usd_per_month, each.why) for each in plan.considered}
