@@ -84,7 +84,7 @@ def own_rows() -> Iterator[Row]:
     """This package: rented, and bought for the calculators that know purchases alone."""
     for name, purchase in (
         ("**llama-client**, rented", None),
-        (f"**llama-client**, bought at {usd(USD_PER_GPU)} a GPU", Purchase(usd_per_gpu=USD_PER_GPU)),
+        (f"**llama-client**, bought at {usd(USD_PER_GPU)} a GPU", Purchase(usd_per_gpu=USD_PER_GPU, computer_usd=0)),
     ):
         found = [ours(api, purchase) for api in APIS]
         machines = counted(found[0].replicas(VOLUME), "replica")

@@ -6,7 +6,7 @@ The API is played by a stand-in here, so that this runs without keys. Expected o
     as much as that, at $0.88 per million tokens: api
     ten million times as much: self-host
     at $0.05 per million tokens: never
-    llama-3.1-70b, which no seller has any more: no-api
+    llama-2-70b, which none of the sellers has: no-api
     first cheaper from 169 million tokens a day, for good from 316 million
 """
 
@@ -53,8 +53,8 @@ much = replace(traffic, tokens_per_day=(traffic.tokens_per_day or 0) * 1e7)
 print("ten million times as much:", verdict(much, 0.88))
 print("at $0.05 per million tokens:", verdict(much, 0.05))
 
-gone = Scenario(model="llama-3.1-70b", traffic=traffic, self_host=PAIR)
-print("llama-3.1-70b, which no seller has any more:", evaluate(gone, today=TODAY).verdict)
+gone = Scenario(model="llama-2-70b", traffic=traffic, self_host=PAIR)
+print("llama-2-70b, which none of the sellers has:", evaluate(gone, today=TODAY).verdict)
 
 found = evaluate(Scenario(model="llama-3.3-70b", self_host=PAIR, apis=[api(0.88)]), today=TODAY)
 first, forever = (found.first_crossing or 0) / 1e6, (found.permanent_crossing or 0) / 1e6
