@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_client.crossover.assumptions import TENTH, Assumption
 from llama_client.crossover.crossings import Crossings
 from llama_client.crossover.economics import MTOK, CostInputs, cheapest_somewhere, line, staircase
 from llama_client.crossover.scenario import whole
-from llama_client.crossover.sensitivity import OF_PURCHASES, VARYING, changed
+from llama_client.crossover.sensitivity import OF_PURCHASES, VARYING
 from llama_client.errors import MissingExtraError
 
 MAX_DRAWS, MAX_SEED = 1_000_000, 2**63 - 1
@@ -82,28 +82,11 @@ class Draws:
         self.count, self.seed = count, seed
         self._plan, self._drawn = plan, drawn
         self._lines = [line(api, plan) for api in cheapest_somewhere(plan)]
-        stairs = staircase(plan)
-        # A replica's volume is proportional to its rate and to the shares that are left of it.
-        size: Any = stairs.tokens_per_day_per_replica
-        for name in ("tokens_per_second", "slo_derate", "max_utilisation"):
-            if name in drawn:
-                size = size * (drawn[name] / getattr(plan, name))
-        if "peak_to_mean" in drawn:
-            size = size * (plan.peak_to_mean / drawn["peak_to_mean"])
-        # Its cost is linear in the rent and in each figure of a purchase, so two points give the slope.
-        usd: Any = stairs.usd_per_replica
-        block: Any = stairs.usd_per_block
-        slope: Any = stairs.usd_per_daily_token
-        for name in ("gpu_usd_per_hour", *OF_PURCHASES):
-            if name in drawn:
-                low, high = (staircase(changed(plan, name, value)) for value in (1.0, 2.0))
-                at = drawn[name] - getattr(plan.owned if name in OF_PURCHASES else plan, name)
-                usd = usd + (high.usd_per_replica - low.usd_per_replica) * at
-                block = block + (high.usd_per_block - low.usd_per_block) * at
-                slope = slope + (high.usd_per_daily_token - low.usd_per_daily_token) * at
-        self._size, self._usd, self._block, self._slope = size, usd, block, slope
-        self._replicas_per_block = stairs.replicas_per_block
-        self._fixed = stairs.fixed_usd + drawn.get("ops_usd_per_month", plan.ops_usd_per_month) - plan.ops_usd_per_month
+        # Costs are the same arithmetic over arrays; figures of a purchase multiply each other, so none is taken alone.
+        of_plan: Any = {name: values for name, values in drawn.items() if name not in OF_PURCHASES}
+        of_purchase: Any = {name: values for name, values in drawn.items() if name in OF_PURCHASES}
+        owned = plan.owned if plan.owned is None else replace(plan.owned, **of_purchase)
+        self._stairs: Any = staircase(replace(plan, owned=owned, **of_plan))
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -180,17 +163,20 @@ class Draws:
     def _usd_per_month(self, tokens_per_day: float) -> Any:
         import numpy as np
 
-        needed = np.maximum(self._plan.min_replicas, np.ceil(tokens_per_day / self._size))
-        replicas = self._plan.spare + needed
-        own = self._fixed + self._usd * replicas + self._slope * tokens_per_day
-        if np.any(self._block):
-            own = own + self._block * np.ceil(replicas / self._replicas_per_block)
+        stairs = self._stairs
+        needed = np.maximum(stairs.min_replicas, np.ceil(tokens_per_day / stairs.tokens_per_day_per_replica))
+        replicas = needed + stairs.spare
+        own = stairs.fixed_usd + stairs.usd_per_replica * replicas + stairs.usd_per_daily_token * tokens_per_day
+        if stairs.replicas_per_block > 1:
+            # Faster than whole-number division, which arrays are slow at.
+            own = own + stairs.usd_per_block * np.ceil(replicas / stairs.replicas_per_block)
         return own
 
     @property
     def _usd_per_full_daily_token(self) -> Any:
         """The cost of a token a day in a full fleet."""
-        return (self._usd + self._block / self._replicas_per_block) / self._size + self._slope
+        stairs = self._stairs
+        return stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
 
     def _api_usd_per_month(self, tokens_per_day: float) -> float:
         return min((each.usd(tokens_per_day) for each in self._lines), default=math.nan)
@@ -206,7 +192,7 @@ class Draws:
         """Volumes by orders of magnitude, and just above those at which the plan's own winner changes."""
         import numpy as np
 
-        sizes = np.broadcast_to(self._size, self.count)
+        sizes = np.broadcast_to(self._stairs.tokens_per_day_per_replica, self.count)
         low, high = math.log(float(sizes.min()) * _FROM), math.log(float(sizes.max()) * _TO)
         even = (math.exp(low + (high - low) * place / (_GRID - 1)) for place in range(_GRID))
         ends = (end for interval in exact.intervals[:_GRID] for end in interval if end)

@@ -47,8 +47,8 @@ class Owned:
         """The even monthly charge (annuity) that pays off a dollar of a price less its residual value."""
         if self.monthly_interest == 0:
             return (1 - self.residual_share) / self.months
-        left = (1 + self.monthly_interest) ** -self.months
-        return float((1 - self.residual_share * left) * self.monthly_interest / (1 - left))
+        left = float((1 + self.monthly_interest) ** -self.months)
+        return (1 - self.residual_share * left) * self.monthly_interest / (1 - left)
 
     @property
     def capital_usd_per_month(self) -> float:

@@ -331,7 +331,7 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
     elif quote is not None:
         usd = float(quote.usd_per_gpu)
         known = Assumption("usd_per_gpu", usd, "USD", quote.source, quote.as_of, unverified=quote.unverified)
-        price = log.add(replace(known, low=usd * 0.7, high=usd * 1.3))
+        price = log.add(replace(known, low=usd * 0.7, high=usd * 1.3, spread="triangular"))
     else:
         what = "this machine" if gpu is None else f"a {gpu.title}"
         raise invalid("purchase.usd_per_gpu", f"no price is known for {what}; give its price")

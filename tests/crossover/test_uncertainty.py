@@ -94,6 +94,26 @@ def test_a_draw_of_a_purchase_costs_what_the_model_says_too() -> None:
         drawn = draw(plan, [fixed], draws=2, seed=0).band([1e8, 7e9])
         stairs = staircase(replace(plan, owned=replace(owned, **{name: value})))
         assert drawn.low_usd_per_month == pytest.approx([stairs.usd(volume) for volume in (1e8, 7e9)])
+    # Together they multiply each other, and a faster replica takes less electricity for a token.
+    values |= {"tokens_per_second": 9000.0, "peak_to_mean": 1.5}
+    fixed_all = [
+        Assumption(name, value, low=value * (1 - 1e-12), high=value, spread="quotes", quotes=(value,))
+        for name, value in values.items()
+    ]
+    band = draw(plan, fixed_all, draws=2, seed=0).band([1e8, 7e9])
+    of_plan = {name: values.pop(name) for name in ("tokens_per_second", "peak_to_mean")}
+    stairs = staircase(replace(plan, owned=replace(owned, **values), **of_plan))
+    assert band.low_usd_per_month == pytest.approx([stairs.usd(volume) for volume in (1e8, 7e9)], rel=1e-12)
+
+
+@pytest.mark.parametrize(("usd", "is_drawn"), [(None, True), (30_000, False)], ids=["known", "stated"])
+def test_the_price_of_a_gpu_that_is_bought_is_drawn_where_it_is_not_stated(usd: float | None, is_drawn: bool) -> None:
+    from llama_client.crossover import Purchase
+
+    host = SelfHost(gpu="h100_sxm", n_gpus=2, purchase=Purchase(usd_per_gpu=usd))
+    found = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[price(0.88)]), draws=10)
+    assert found.band is not None
+    assert ("usd_per_gpu" in found.band.varied) is is_drawn
 
 
 def test_a_close_call_is_no_verdict() -> None:

@@ -144,7 +144,8 @@ def _variants(
     rented_kinds = [kind for kind in _RENTED if kind in policy.kinds]
     rate = "total_tokens_per_second" if plan.counts_input else "tokens_per_second"
     known: dict[str, Any] = {"tokens_per_second": None, "total_tokens_per_second": None, rate: plan.tokens_per_second}
-    known |= {"slo_derate": plan.slo_derate, "precision": crossover.resolved.precision}
+    # The rate has what the cache saves.
+    known |= {"slo_derate": plan.slo_derate, "precision": crossover.resolved.precision, "own_cached_share": None}
 
     def other(**changed: Any) -> CostInputs:
         scenario = replace(crossover.scenario, self_host=replace(host, **(known | changed)))
