@@ -222,7 +222,12 @@ def draw(plan: CostInputs, assumptions: Iterable[Assumption], *, draws: int, see
             extra="crossover",
         ) from error
     random = np.random.default_rng(seed)
-    varied = (each for each in assumptions if each.spread != "none" and not each.is_given and each.name in VARYING)
+    # Of a single quote nothing can be drawn.
+    varied = (
+        each
+        for each in assumptions
+        if each.spread != "none" and each.low != each.high and not each.is_given and each.name in VARYING
+    )
     return Draws(plan, {each.name: _values(each, random, draws) for each in varied}, count=draws, seed=seed)
 
 

@@ -20,11 +20,10 @@ _BITS = {
     "nvfp4": 4,
     "mxfp4": 4,
     "int4": 4,
-    "F32": 32,
-    "F16": 16,
-    "BF16": 16,
+    "f32": 32,
+    "f16": 16,
 }
-_GGUF_BITS = re.compile(r"I?Q(\d)_")
+_GGUF_BITS = re.compile(r"i?q(\d)_")
 _SPELLINGS = {"fp16": "bf16", "float16": "bf16", "bfloat16": "bf16", "fp4": "nvfp4", "awq": "int4", "gptq": "int4"}
 # Bytes a weight of a layer's matrices, scales included: NVFP4 keeps an 8-bit scale for 16 values, AWQ and GPTQ a 16-bit
 # scale and a 4-bit zero for 128; MXFP4 an 8-bit scale for 32. Embeddings and the head stay at 16 bits in all 4-bit
@@ -49,18 +48,22 @@ def canonical(precision: str, *, param: str = "precision") -> str:
     if not isinstance(precision, str):
         kind = type(precision).__name__
         raise InvalidRequestError(f"{param}: must be a name, as in 'fp8' or 'Q4_K_M', not {kind}", param=param)
-    lower = precision.strip().lower().replace("-", "_")
-    name = _SPELLINGS.get(lower, lower)
+    name = _plain(precision)
     if name in _BYTES_A_WEIGHT:
         return name
     if name.upper() in all_gguf_names():
         return name.upper()
     known = (*_BYTES_A_WEIGHT, "fp16", *all_gguf_names())
     # Underscores are often left out.
-    meant = next((each for each in known if _letters(each) == _letters(lower)), None)
+    meant = next((each for each in known if _letters(each) == _letters(name)), None)
     if meant:
         raise InvalidRequestError(f"{param}: {precision!r} is not known; did you mean {meant!r}?", param=param)
     raise unknown(param, precision, known)
+
+
+def _plain(precision: str) -> str:
+    lower = precision.strip().lower().replace("-", "_")
+    return _SPELLINGS.get(lower, lower)
 
 
 def family(precision: str) -> Family:
@@ -72,8 +75,9 @@ def bits_of(precision: str | None) -> int | None:
     """The bits of a weight, as in 4 for `Q4_K_M`; None: not known."""
     if precision is None:
         return None
-    match = _GGUF_BITS.match(precision)
-    return int(match[1]) if match else _BITS.get(precision)
+    name = _plain(precision)
+    match = _GGUF_BITS.match(name)
+    return int(match[1]) if match else _BITS.get(name)
 
 
 def weight_bytes(model: Architecture, precision: str) -> float:

@@ -13,6 +13,7 @@ from llama_client.crossover.precisions import canonical
 from llama_client.crossover.scenario import ApiPrice
 from llama_client.crossover.tables import Architecture, Tables, rows
 from llama_client.crossover.throughput.points import same_shape
+from llama_client.errors import InvalidRequestError
 
 # At these nothing is lost.
 _SIXTEEN_BITS = frozenset({"bf16", "F16"})
@@ -61,11 +62,8 @@ class QualityFigure:
         return "; ".join(filter(None, (weights, self.method, self.source, day)))
 
     def as_document(self) -> dict[str, Any]:
-        days = {name: None if day is None else day.isoformat() for name, day in self._days().items()}
+        days = {"checked_on": _day(self.checked_on), "published_on": _day(self.published_on)}
         return asdict(self) | days | {"lost": self.lost}
-
-    def _days(self) -> dict[str, date | None]:
-        return {"checked_on": self.checked_on, "published_on": self.published_on}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class ServedPrecision:
     precision: str | None  # None: a format of its own
     told: str | None
     source: str
-    checked_on: date
+    checked_on: date | None  # None: given by hand
 
 
 def quality_of(model: Architecture, precision: str) -> QualityFigure | None:
@@ -100,12 +98,12 @@ def figures_of(model: Architecture, precision: str) -> tuple[QualityFigure, ...]
 
 
 def served_precision(api: ApiPrice) -> ServedPrecision | None:
-    """The precision in which a seller serves an offer; None: it was not told."""
+    """The precision in which a seller serves an offer, of the table or as its price has it; None: it was not told."""
     seller, model = api.provider.lower(), api.model.lower()
     for row in rows("quality.toml", "sellers"):
         if seller.startswith(row.get("seller", "").lower()) and row.get("id_has", "") in model:
             return ServedPrecision(row.get("precision"), row.get("told"), row["source"], row["checked_on"])
-    return None
+    return None if api.precision is None else ServedPrecision(api.precision, None, api.source, api.as_of)
 
 
 def quality_note(model: Architecture | None, precision: str | None, api: ApiPrice | None) -> str | None:
@@ -123,12 +121,15 @@ def quality_document(model: Architecture | None, precision: str | None, api: Api
     figures = () if model is None or precision is None else figures_of(model, precision)
     return {
         "own": [each.as_document() for each in figures],
-        "served": None if served is None else asdict(served) | {"checked_on": served.checked_on.isoformat()},
+        "served": None if served is None else asdict(served) | {"checked_on": _day(served.checked_on)},
     }
 
 
 def _own(model: Architecture, precision: str) -> str:
     found = figures_of(model, precision)
+    published = model.published_precision
+    if not found and published is not None and canonical(precision) == canonical(published):
+        return f"{model.name} was published in {precision}, so nothing of its quality is lost."
     if not found:
         return f"What {precision} keeps of {model.name}'s quality at 16 bits: no published figure is known here."
     lowest = max(found, key=lambda each: each.lost)
@@ -145,11 +146,24 @@ def _sold(model: Architecture, api: ApiPrice, own: str | None) -> str:
     if served is None:
         # Sellers by hand, as `an API`, have no precision that could be looked up.
         return "" if api.source == "given" else f"The precision in which {api.provider} serves it is not known here."
-    where = f"{served.source}, checked {served.checked_on}"
+    where = served.source if served.checked_on is None else f"{served.source}, checked {served.checked_on}"
     how = "; ".join(filter(None, (served.precision, served.told)))
     sentence = f"{api.provider} serves it in {how} ({where})"
-    figure = None if served.precision in (None, own) else quality_of(model, str(served.precision))
+    precision = None if served.precision is None else _known(served.precision)
+    figure = None if precision in (None, own) else quality_of(model, str(precision))
     return f"{sentence}." if figure is None else f"{sentence}: {figure.sentence()}{_of_another(figure, model)}."
+
+
+def _known(precision: str) -> str | None:
+    """The canonical name; None: a seller's own word for a format, of which no figure is known."""
+    try:
+        return canonical(precision)
+    except InvalidRequestError:
+        return None
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
 
 
 def _days_between(one: Architecture, other: Architecture) -> float:

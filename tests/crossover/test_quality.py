@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -13,6 +14,7 @@ from llama_client.crossover.quality import (
     QualityFigure,
     figures_of,
     known_figures,
+    quality_document,
     quality_note,
     quality_of,
     served_precision,
@@ -133,6 +135,33 @@ def test_the_sellers_side_is_told_beside_the_own_one() -> None:
     assert quality_note(model, "bf16", sold("an API", "", "given")) is None
     other = ApiPrice(input_usd_per_mtok=1, output_usd_per_mtok=1, provider="Groq", is_same_model=False)
     assert quality_note(model, "bf16", other) is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [
+        ("fp8", "serves it in fp8 (a list, checked 2026-11-20): fp8 keeps"),
+        ("FP8", "serves it in FP8 (a list, checked 2026-11-20): fp8 keeps"),
+        ("bf16", "serves it in bf16 (a list, checked 2026-11-20)."),
+        ("int8", "serves it in int8 (a list, checked 2026-11-20)."),
+        ("its own 6 bits", "serves it in its own 6 bits (a list, checked 2026-11-20)."),
+    ],
+)
+def test_the_precision_of_a_price_is_told_too(precision: str, told: str) -> None:
+    api = replace(sold("Novita", "llama-3.1-8b"), precision=precision, as_of=date(2026, 11, 20))
+    note = quality_note(TABLES.model("llama-3.1-8b"), None, api)
+    assert note is not None
+    assert told in note
+    served = quality_document(None, None, api)["served"]
+    assert (served["precision"], served["checked_on"]) == (precision, "2026-11-20")
+    assert quality_document(None, None, replace(api, as_of=None))["served"]["checked_on"] is None
+
+
+@pytest.mark.parametrize("model", [model.name for model in TABLES.models if model.published_precision])
+def test_what_was_published_in_few_bits_loses_nothing_in_them(model: str) -> None:
+    row = TABLES.model(model)
+    note = quality_note(row, row.published_precision, None)
+    assert note == f"{model} was published in {row.published_precision}, so nothing of its quality is lost."
 
 
 def test_the_report_and_the_document_have_it() -> None:

@@ -145,17 +145,19 @@ def _variants(
     rate = "total_tokens_per_second" if plan.counts_input else "tokens_per_second"
     known: dict[str, Any] = {"tokens_per_second": None, "total_tokens_per_second": None, rate: plan.tokens_per_second}
     # The rate has what the cache saves.
-    known |= {"slo_derate": plan.slo_derate, "precision": crossover.resolved.precision, "own_cached_share": None}
+    found = crossover.resolved
+    known |= {"slo_derate": plan.slo_derate, "precision": found.precision, "engine": found.engine}
+    known["own_cached_share"] = None
 
     def other(**changed: Any) -> CostInputs:
         scenario = replace(crossover.scenario, self_host=replace(host, **(known | changed)))
         offers = None if scenario.apis is not None else Offers(plan.apis, (), ())
-        found = resolve(scenario, tables=tables, today=crossover.today, offers=offers)
-        for each in found.assumptions:
-            before = crossover.resolved.assumption(each.name)
+        resolved = resolve(scenario, tables=tables, today=crossover.today, offers=offers)
+        for each in resolved.assumptions:
+            before = found.assumption(each.name)
             if before is None or before.value != each.value:
                 log.add(each)
-        return found.plan
+        return resolved.plan
 
     rented, owned = (plan, None) if plan.owned is None else (None, plan)
     if rented_kinds and rented is None:
