@@ -269,7 +269,10 @@ def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_da
     """The cheapest number of replicas for the base of the load, with one API for what is above them; None: no API."""
     if not plan.apis:
         return None
-    stairs, apis = staircase(plan), [line(api, plan) for api in cheapest_somewhere(plan)]
+    stairs = staircase(plan)
+    apis = [
+        (line(api, plan), api.fees_usd_per_month if api == plan.escalation else 0.0) for api in cheapest_somewhere(plan)
+    ]
     curve = LoadCurve(peak_to_mean=plan.peak_to_mean, hourly_tokens=hourly_tokens)
     least, needed = stairs.min_replicas, curve.peak_to_mean * tokens_per_day / plan.usable_tokens_per_day
     most = max(least, math.ceil(min(needed, MAX_REPLICAS)))
@@ -277,15 +280,18 @@ def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_da
     def share(base: int) -> float:
         return curve.share_above(base * plan.usable_tokens_per_day / tokens_per_day)
 
-    def usd(base: int, api: Line) -> float:
+    def usd(base: int, api: Line, paid: float) -> float:
         to_api = tokens_per_day * share(base)
-        own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api) if base else 0.0
-        return own + (api.usd(to_api) if to_api > 0 else 0.0)
+        if not base:
+            return api.usd(to_api)
+        own = stairs.step_usd(base) + stairs.usd_per_daily_token * (tokens_per_day - to_api)
+        # Fees are paid once: machines that escalate to this API have paid them.
+        return own + (api.usd(to_api) - paid if to_api > 0 else 0.0)
 
-    def lowest(api: Line) -> int:
+    def lowest(api: Line, paid: float) -> int:
         # While an API takes some load, each further machine saves less than the one before: costs fall, then rise.
         def alone(base: int) -> float:
-            return usd(base, api) - stairs.usd_per_block * stairs.blocks(base + stairs.spare)
+            return usd(base, api, paid) - stairs.usd_per_block * stairs.blocks(base + stairs.spare)
 
         bases = range(least, most - 1)
         best = least + bisect.bisect_left(bases, True, key=lambda base: alone(base) <= alone(base + 1))
@@ -298,11 +304,13 @@ def cheapest_mix(plan: CostInputs, hourly_tokens: Sequence[float], tokens_per_da
             return min(best, block * stairs.replicas_per_block - stairs.spare)
 
         blocks = range(first, last)
-        fewer = bisect.bisect_left(blocks, True, key=lambda n: usd(filled(n), api) <= usd(filled(n + 1), api))
+        fewer = bisect.bisect_left(
+            blocks, True, key=lambda n: usd(filled(n), api, paid) <= usd(filled(n + 1), api, paid)
+        )
         return filled(first + fewer)
 
-    cost, base = min((usd(base, api), base) for api in apis for base in (0, lowest(api), most))
-    pure = min(stairs.usd(tokens_per_day), *(api.usd(tokens_per_day) for api in apis))
+    cost, base = min((usd(base, *each), base) for each in apis for base in (0, lowest(*each), most))
+    pure = min(stairs.usd(tokens_per_day), *(api.usd(tokens_per_day) for api, _ in apis))
     return Hybrid(base + stairs.spare if base else 0, share(base), cost, max(0.0, pure - cost))
 
 

@@ -512,6 +512,48 @@ def test_all_bought_costs_what_the_crossover_says(volume: float) -> None:
     assert plan.usd_per_month == pytest.approx(crossover.self_host_usd_per_month(volume))
 
 
+@pytest.mark.parametrize("purchase", [None, Purchase()], ids=["rented", "bought"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+def test_a_prefix_cache_leaves_out_no_kind(purchase: Purchase | None, share: float) -> None:
+    host = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", purchase=purchase, own_cached_share=share)
+    crossover = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[price(100)]))
+    plan = plan_fleet(crossover, tokens_per_day=1e10)
+    assert [each.why for each in plan.considered if each.usd_per_month is None] == []
+    assert plan.replica_tokens_per_hour == pytest.approx(crossover.plan.usable_tokens_per_day / 24)
+
+
+@pytest.mark.parametrize("batch_share", [0.0, 0.3])
+def test_fees_of_the_api_that_machines_escalate_to_are_paid_once(batch_share: float) -> None:
+    traffic = {"tokens_per_day": 300e6, "peak_to_mean": 2.5, "batch_share": batch_share}
+    free, with_fees = (
+        asked(price(6, fees_usd_per_month=fees, batch_discount=0.5), traffic=traffic, escalated_share=0.1)
+        for fees in (0, 50)
+    )
+    plans = [plan_fleet(each) for each in (free, with_fees)]
+    assert all(plan.part("api") and len(plan.parts) > 1 for plan in plans)
+    assert plans[1].usd_per_month - plans[0].usd_per_month == pytest.approx(50)
+    mixes = [each.hybrid() for each in (free, with_fees)]
+    assert mixes[0] is not None
+    assert mixes[1] is not None
+    assert 0 < mixes[0].api_share < 1
+    assert mixes[1].usd_per_month - mixes[0].usd_per_month == pytest.approx(50)
+
+
+def test_fees_of_a_batch_api_that_machines_escalate_to_are_paid_once() -> None:
+    traffic = {"tokens_per_day": 240e6, "batch_share": 0.3}
+    plans = [
+        planned(
+            [10.0] * 24,
+            crossover=asked(
+                price(20, fees_usd_per_month=fees, batch_discount=0.97), traffic=traffic, escalated_share=0.1
+            ),
+        )
+        for fees in (0, 50)
+    ]
+    assert [plan.batch.placement for plan in plans if plan.batch is not None] == ["api batch", "api batch"]
+    assert plans[1].usd_per_month - plans[0].usd_per_month == pytest.approx(50)
+
+
 def test_what_has_no_price_is_left_out_with_the_reason() -> None:
     plan = planned([1.0] * 24, crossover=asked(price(1), purchase=Purchase(usd_per_gpu=1e5, idle_w=0, load_w=0)))
     why = {each.name: (each.usd_per_month, each.why) for each in plan.considered}

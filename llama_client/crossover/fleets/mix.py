@@ -53,6 +53,10 @@ class Mix:
         return sum(count for count, option in pairs if option.kind == "own")
 
     @property
+    def has_machine(self) -> bool:
+        return any(option.supply is not None for option in self.chosen)
+
+    @property
     def always_on(self) -> int:
         """The layers whose replicas always run."""
         return sum(
@@ -190,7 +194,7 @@ class Mixer:
             bought = any(map(_is_own, chosen)) or (spare is not None and spare.kind == "own")
             fixed = self.supplies.fixed_usd_per_month[bought]
         if api is not None and to_api:
-            fees = api.fees_usd_per_month
+            fees = api.fees_beside(has_machine=has_machine)
         own = next((each for each in machines if each.kind == "own"), None)
         unfilled = 0.0
         if own is not None:

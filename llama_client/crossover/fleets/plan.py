@@ -144,7 +144,8 @@ def _placed(mixer: Mixer, loads: Sequence[float], batch_share: float, kinds: Seq
 
         def batch_usd(count: float, mix: Mix) -> float:
             has_fee = count > 0 and not (mix.api is api and mix.fees_usd_per_month)
-            return count * api.batch_usd_per_token * month + (api.fees_usd_per_month if has_fee else 0.0)
+            fees = api.fees_beside(has_machine=mix.has_machine) if has_fee else 0.0
+            return count * api.batch_usd_per_token * month + fees
 
         usd = batch_usd(tokens, alone)
         found.append(_Placed("api batch", alone, alone.usd_per_month + usd, api, tokens, usd))

@@ -63,6 +63,10 @@ class Api:
     usd_per_token: float
     batch_usd_per_token: float
     fees_usd_per_month: float
+    takes_escalated: bool = False  # machines that escalate to it have paid its fees
+
+    def fees_beside(self, *, has_machine: bool) -> float:
+        return 0.0 if has_machine and self.takes_escalated else self.fees_usd_per_month
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,4 +248,4 @@ def _serverless(
 
 def _api(price: ApiPrice, plan: CostInputs) -> Api:
     now, batch = (usd_per_mtok(price, replace(plan, batch_share=share)) / MTOK for share in (0.0, 1.0))
-    return Api(price, now, batch, price.fees_usd_per_month)
+    return Api(price, now, batch, price.fees_usd_per_month, price == plan.escalation)
