@@ -58,7 +58,7 @@ def render(page: Page) -> str:
         title=_text(page.title),
         sentence=f'<p class="verdict">{_text(page.sentence)}</p>' if page.sentence else "",
         # What is looked at first: one picture and its figures.
-        lead=_block('<div class="plots">', [*plots[:1], *tables[:1]], "</div>"),
+        lead=_block('<div class="plots lead">', [*plots[:1], *tables[:1]], "</div>"),
         notes=_block('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
         tables="\n".join(tables[1:-1]),
         plots=_block('<div class="plots">', plots[1:], "</div>"),
