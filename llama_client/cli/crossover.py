@@ -262,7 +262,7 @@ def command(
         if plot is not None:
             _write(partial(save_sheet, machines.best, title=title_of(machines.best)), plot, "--plot")
         if html is not None:
-            _write(partial(save_page, machines.best, others=machines.others), html, "--html")
+            _write(partial(save_page, machines.best, others=machines.others, fleet=planned), html, "--html")
     if as_json:
         others = [{"machine": machine(each), "gpu": each.scenario.self_host.gpu} for each in machines.others]
         found = as_document(machines.best) | {"other_machines": others}

@@ -158,7 +158,11 @@ class Crossover:
         return None if drawn is None else drawn.saving(volume)
 
     def if_stated(self) -> tuple[Stated, ...]:
-        """For each assumed figure that is drawn, the spread that is left where it is stated, the narrowest first."""
+        """The answer at the reference volume where one of the drawn figures is stated as it is assumed.
+
+        Returns:
+            One entry for each drawn figure, the one that narrows the saving most first; empty: nothing was drawn.
+        """
         drawn, volume = self._compared, self.reference_volume
         if drawn is None:
             return ()

@@ -301,8 +301,11 @@ def test_a_fleet_follows_the_hours_of_a_file(tmp_path: Path) -> None:
         fleet["usd_per_month"]
     )
     assert {"all on demand", "all API"} <= {each["name"] for each in fleet["considered"]}
-    shown = run("crossover", *asked)
+    shown = run("crossover", *asked, "--html", str(tmp_path / "fleet.html"))
     assert shown.code == 0
+    page = (tmp_path / "fleet.html").read_text(encoding="utf-8")
+    for heading in ("The cheapest fleet for 256 M", "Why this fleet", "What else was considered", "What it rests on"):
+        assert f">{heading}" in page
     assert "The cheapest fleet for 256 M tokens a day, hour by hour" in shown.out
     assert "What else was considered" in shown.out
 

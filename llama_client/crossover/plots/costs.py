@@ -133,7 +133,7 @@ def _verdict(found: Curves) -> tuple[str, str]:
     at = "" if crossover.volume is None else f" at {tokens(crossover.volume)} tokens a day"
     match crossover.verdict:
         case "no-api":
-            return "No API sells this model: there is nothing to compare with", style.INK
+            return "None of the sellers has this model: there is nothing to compare with", style.INK
         case "never" if crossover.crossing_band is not None and crossover.crossing_band.highest_probability > 0:
             most = share(crossover.crossing_band.highest_probability)
             return f"Never: self-hosting is cheaper in {most} of the draws at most, at any volume", style.LOST

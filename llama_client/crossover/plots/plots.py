@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.fleets.parts import FleetPlan
 
 
 # A cell with more characters is a sentence, and gets a wider column.
@@ -57,7 +58,7 @@ def render(page: Page) -> str:
         title=_text(page.title),
         sentence=f'<p class="verdict">{_text(page.sentence)}</p>' if page.sentence else "",
         # What is looked at first: one picture and its figures.
-        lead=_block('<div class="plots">', [*plots[:1], *tables[:1]], "</div>"),
+        lead=_block('<div class="plots lead">', [*plots[:1], *tables[:1]], "</div>"),
         notes=_block('<ul class="notes">', [f"<li>{_text(note)}</li>" for note in page.notes], "</ul>"),
         tables="\n".join(tables[1:-1]),
         plots=_block('<div class="plots">', plots[1:], "</div>"),
@@ -104,16 +105,28 @@ def _text(text: str) -> str:
     return escape(plain)
 
 
-def save_page(crossover: Crossover, path: Path, *, others: Sequence[Crossover] = ()) -> None:
+def save_page(
+    crossover: Crossover, path: Path, *, others: Sequence[Crossover] = (), fleet: FleetPlan | None = None
+) -> None:
     text = report(crossover)
+    *found, sources = tables(text, crossover, others)
+    if fleet is not None:
+        found += _of_fleet(fleet)
     page = Page(
         title=text.title,
         sentence=text.sentence,
         notes=(text.binding, *text.notes, prices_as_of(crossover)),
         plots=page_plots(crossover),
-        tables=tables(text, crossover, others),
+        tables=[*found, sources],
     )
     write_page(page, path)
+
+
+def _of_fleet(fleet: FleetPlan) -> list[Table]:
+    from llama_client.crossover.fleets import report as fleets
+
+    mix, *others = fleets.tables(fleet)
+    return [mix, Table("Why this fleet", ["and what it does"], [[note] for note in fleets.notes(fleet)]), *others]
 
 
 # The page's variables for the colours that dark mode replaces.
