@@ -25,6 +25,7 @@ from llama_client.crossover import (
     evaluate,
     plan_fleet,
 )
+from llama_client.crossover.fleets.batch import into_idle, left_of_idle
 from llama_client.crossover.fleets.load import MAX_HOURS, read_hours
 from llama_client.crossover.fleets.report import as_document, notes, tables
 from llama_client.crossover.scenario import FleetKind
@@ -144,6 +145,26 @@ def test_a_bought_machine_takes_the_base_where_its_hour_is_cheapest() -> None:
     assert mix(plan) == {"own": 2}
     assert plan.usd_per_month == pytest.approx(2 * MONTH)
     assert usd(plan, "all API") == pytest.approx(15 * MONTH)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2, 3])
+def test_computers_are_filled_with_the_spare_ones_counted(spare: int) -> None:
+    # A replica at 0.20 an hour in a computer for four at 3.20: 1.00 where it is full, and hardly less than the API.
+    bought = Purchase(
+        usd_per_gpu=0.2 * 36 * MONTH,
+        computer_usd=3.2 * 36 * MONTH,
+        gpus_per_computer=4,
+        months=36,
+        residual_share=0,
+        yearly_interest=0,
+        idle_w=0,
+        load_w=0,
+    )
+    crossover = asked(price(2), purchase=bought, spare=spare)
+    always = 4 - spare
+    plan = planned([always + 2.0] * 13 + [float(always)] * 11, crossover=crossover, kinds=("own", "api"))
+    assert mix(plan) == {"own": 4, "api": None}
+    assert plan.usd_per_month == pytest.approx((4.0 + 2 * 2 * 13 / 24) * MONTH)
 
 
 def test_the_power_of_a_bought_machine_follows_its_tokens() -> None:
@@ -288,6 +309,18 @@ def test_work_waits_no_longer_than_it_may(hours: int, kinds: tuple[FleetKind, ..
     assert plan.batch is not None
     assert plan.batch.longest_wait_hours <= hours
     assert sum(part.token_share for part in plan.parts) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wait", [0, 1, 5, 24, 168])
+def test_what_idle_hours_leave_of_a_long_curve_is_what_moving_it_leaves(wait: int) -> None:
+    draw = random.Random(wait)
+    for hours in (1_999, 2_001):
+        idle = [max(0.0, draw.gauss(0.5, 1)) for _ in range(hours)]
+        arriving = [draw.random() * draw.choice((0, 1, 2)) for _ in range(hours)]
+        # Nothing waits at the end, so that the curve begins as it ends.
+        arriving[-170:] = [0.0] * 170
+        left = left_of_idle(idle, arriving, wait)
+        assert left == pytest.approx(math.fsum(into_idle(idle, arriving, wait).expired))
 
 
 def test_what_does_not_fit_into_idle_hours_in_time_goes_to_the_batch_price() -> None:

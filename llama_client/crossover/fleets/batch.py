@@ -32,7 +32,21 @@ def left_of_idle(idle: Sequence[float], arriving: Sequence[float], wait_hours: i
     """The work that idle hours leave undone; for a search among many idle hours."""
     if len(idle) < _LONG_HOURS:
         return math.fsum(into_idle(idle, arriving, wait_hours).expired)
-    return math.fsum(_once(lambda hour, _: idle[hour], arriving, wait_hours, ())[0].expired)
+    left, hours = 0.0, len(idle)
+    first, rest = 0, arriving[0]  # the oldest hour whose work waits, and what is left of it
+    for hour, room in enumerate(idle):
+        while first <= hour:
+            if rest > room:
+                rest -= room
+                if hour - first < wait_hours:
+                    break
+                left += rest
+                room = 0.0
+            else:
+                room -= rest
+            first += 1
+            rest = arriving[first] if first < hours else 0.0
+    return left
 
 
 def together(

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import TypeAlias, TypeVar
 
 from llama_client.crossover.crossings import MAX_REPLICAS
@@ -181,8 +181,8 @@ def _add(steps: _Steps, below: int, top: int, value: float) -> None:
 
 
 def _sums(steps: _Steps, tops: Sequence[int]) -> list[float]:
-    sums = accumulate(steps.get(below, 0.0) for below in (0, *tops))
-    return [max(0.0, total) for total, _ in zip(sums, tops, strict=False)]
+    sums = accumulate(map(steps.get, (0, *tops[:-1]), repeat(0.0)))
+    return [total if total > 0 else 0.0 for total in sums]
 
 
 def _from(hours: list[T], first: int) -> list[T]:

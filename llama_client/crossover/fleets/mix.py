@@ -7,6 +7,8 @@ every layer takes what is cheapest for it. That is exact, and takes no search ov
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -104,8 +106,10 @@ class Mixer:
         mix = self._layered(levels, fleet, api, base)
         yield mix
         size = next((each.replicas_per_computer for each in fleet if each.kind == "own"), 1)
-        if mix.owned % size:
-            for owned in (mix.owned - mix.owned % size, mix.owned - mix.owned % size + size):
+        spare = self.spare if mix.spare is not None and mix.spare.kind == "own" else 0
+        more = (mix.owned + spare) % size
+        if more:
+            for owned in (max(0, mix.owned - more), mix.owned - more + size):
                 yield self._layered(levels.with_edge(owned), fleet, api, base, owned=owned)
 
     def _without_fees(
@@ -168,39 +172,44 @@ class Mixer:
         least = max(self.least, base)
         always = [self._always(levels, supply) for supply in machines]
         fixed = [each for each in always if each.supply is not None and each.supply.scaling is None]
+        # A base for work that waits is of what is made to run for good, if there is such.
+        ranges = ((base, fixed or always), (least, always), (math.inf, free))
         chosen: list[Option] = []
-        for block, top in enumerate(levels.tops):
-            # A base for work that waits is of what is made to run for good, if there is such.
-            allowed = free if top > least else (fixed or always) if top <= base else always
+        for top, allowed in ranges:
             if owned is not None:
                 # What no other kind can serve stays on bought ones.
-                both = (*(always if top <= owned else allowed), *always)
-                allowed = [option for option in both if _is_own(option) == (top <= owned)] or allowed
-            chosen.append(min(allowed, key=lambda option: option.usd[block]))
+                bought = [option for option in (*allowed, *always) if option.kind == "own"]
+                chosen += self._cheapest(levels, len(chosen), min(owned, top), bought or allowed)
+                allowed = [option for option in (*allowed, *always) if option.kind != "own"] or bought
+            chosen += self._cheapest(levels, len(chosen), top, allowed)
         return self._mix(levels, api, chosen, machines)
 
+    def _cheapest(self, levels: Levels, first: int, top: float, options: Sequence[Option]) -> Iterator[Option]:
+        """The cheapest option of each block from one on, up to a layer."""
+        blocks = slice(first, bisect.bisect_right(levels.tops, top))
+        for usd in zip(*(option.usd[blocks] for option in options), strict=True):
+            yield options[usd.index(min(usd))]
+
     def _mix(self, levels: Levels, api: Api | None, chosen: list[Option], machines: Sequence[Supply]) -> Mix:
-        usd = sum(
-            count * option.usd[block] for block, (count, option) in enumerate(zip(levels.counts, chosen, strict=True))
-        )
-        has_machine = any(option.supply is not None for option in chosen)
-        to_api = any(option.api_tokens[block] > 0 for block, option in enumerate(chosen))
+        usd, owned, to_api, has_machine = 0.0, 0, False, False
+        for block, (count, option) in enumerate(zip(levels.counts, chosen, strict=True)):
+            usd += count * option.usd[block]
+            to_api = to_api or option.api_tokens[block] > 0
+            if option.supply is not None:
+                has_machine = True
+                owned += count if option.supply.kind == "own" else 0
         fixed = fees = spare_usd = 0.0
         spare = None
         if has_machine:
             if self.spare:
                 spare = min(machines, key=lambda each: each.usd_per_hour)
                 spare_usd = self.spare * spare.usd_per_hour * self.hours_per_month
-            bought = any(map(_is_own, chosen)) or (spare is not None and spare.kind == "own")
-            fixed = self.supplies.fixed_usd_per_month[bought]
+                owned += self.spare if spare.kind == "own" else 0
+            fixed = self.supplies.fixed_usd_per_month[owned > 0]
         if api is not None and to_api:
             fees = api.fees_beside(has_machine=has_machine)
         own = next((each for each in machines if each.kind == "own"), None)
-        unfilled = 0.0
-        if own is not None:
-            count = sum(count for count, option in zip(levels.counts, chosen, strict=True) if _is_own(option))
-            count += self.spare if spare is own else 0
-            unfilled = own.unfilled_usd_per_month(count, self.hours_per_month)
+        unfilled = 0.0 if own is None else own.unfilled_usd_per_month(owned, self.hours_per_month)
         month = usd * self.hours_per_month / len(levels.loads) + fixed + fees + spare_usd + unfilled
         return Mix(levels, api, tuple(chosen), usd, fixed, fees, spare, spare_usd, unfilled, month)
 
@@ -232,16 +241,13 @@ class Mixer:
         if api is not None and self.is_late_to_api:
             away = [left + each for left, each in zip(away, late, strict=True)]
             late = [0.0] * len(late)
+        hour_usd, token_usd = supply.usd_per_hour, supply.usd_per_token
         api_usd = 0.0 if api is None else api.usd_per_token
         usd = [
-            supply.usd_per_hour * hours + supply.usd_per_token * max(0.0, tokens - sent) + api_usd * sent
+            hour_usd * hours + (token_usd * (tokens - sent) if tokens > sent else 0.0) + api_usd * sent
             for hours, tokens, sent in zip(following.billed_hours, levels.tokens, away, strict=True)
         ]
         return Option(supply, usd, following.billed_hours, away, late, following)
-
-
-def _is_own(option: Option) -> bool:
-    return option.kind == "own"
 
 
 def _or_none(apis: Sequence[Api]) -> Sequence[Api | None]:
