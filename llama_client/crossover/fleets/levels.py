@@ -181,7 +181,7 @@ def _add(steps: _Steps, below: int, top: int, value: float) -> None:
 
 
 def _sums(steps: _Steps, tops: Sequence[int]) -> list[float]:
-    sums = accumulate(map(steps.get, (0, *tops[:-1]), repeat(0.0)))
+    sums = accumulate(map(steps.get, (0, *tops)[: len(tops)], repeat(0.0)))
     return [total if total > 0 else 0.0 for total in sums]
 
 
