@@ -511,6 +511,33 @@ def test_serverless_prices_are_looked_up_and_named() -> None:
     assert assumed["serverless_usd_per_gpu_second"].as_of is not None
 
 
+@pytest.mark.parametrize(
+    ("kind", "policy", "doubt"),
+    [
+        ("serverless", {}, "older than 60 days: price of a serverless GPU"),
+        ("serverless", {"serverless_usd_per_gpu_second": 0.001}, None),
+        ("reserved_3_years", {}, "older than 60 days: reserved 3 years discount"),
+        ("reserved_3_years", {"reserved_3_years_discount": 0.5}, None),
+        ("own", {}, "unverified: price of a GPU, price of a computer"),
+        ("on_demand", {}, None),
+    ],
+)
+def test_prices_in_doubt_are_named_where_the_fleet_has_their_kind(
+    kind: FleetKind, policy: dict[str, Any], doubt: str | None
+) -> None:
+    host = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", gpu_usd_per_hour=2.69)
+    crossover = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[]), today=date(2027, 3, 1))
+    plan = plan_fleet(crossover, tokens_per_day=1e8, policy=FleetPolicy(kinds=(kind,), **policy))
+    found = [each for each in plan.explanation if "in doubt" in each]
+    assert len(found) == (doubt is not None)
+    assert doubt is None or doubt in found[0]
+
+
+def test_a_sentence_begins_with_a_capital() -> None:
+    plan = planned([3.0, 0.1] * 12, price(3))
+    assert [each for each in plan.explanation if each[0].islower()] == []
+
+
 def test_the_rows_have_sources_and_known_gpus() -> None:
     for row in rows("serverless.toml", "serverless"):
         assert Tables.bundled().gpu(row["gpu"]).name == row["gpu"]

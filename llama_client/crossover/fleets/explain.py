@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
+from datetime import date
 
+from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.fleets.mix import Mix, Mixer
 from llama_client.crossover.fleets.supply import TITLES
-from llama_client.crossover.format import counted, share, usd
+from llama_client.crossover.format import counted, in_words, share, usd
 from llama_client.crossover.scenario import FleetKind
 
+# The prices that a part of a fleet has beside those of the crossover.
+_PRICES: dict[str, tuple[FleetKind, ...]] = {
+    "usd_per_gpu": ("own",),
+    "computer_usd": ("own",),
+    "colocation_usd_per_kw": ("own",),
+    "reserved_3_years_discount": ("reserved_3_years",),
+    "reserved_1_year_discount": ("reserved_1_year",),
+    "gpu_usd_per_hour": ("reserved_3_years", "reserved_1_year", "on_demand"),
+    "serverless_usd_per_gpu_second": ("serverless",),
+}
 # A difference of less than a cent is none.
 _EQUAL_USD = 0.005
 
@@ -81,7 +93,8 @@ def _left_to_api(mix: Mix, mixer: Mixer) -> Iterator[str]:
     used = {option.kind for option in mix.chosen}
     supply = min(followers, key=lambda each: (each.kind not in used, each.usd_per_hour))
     hour, api_hour = supply.usd_per_hour, (mix.api.usd_per_token - supply.usd_per_token) * mixer.capacity
-    full = f"{mix.api.price.name} asks {usd(max(0.0, api_hour))} for what a replica serves in a full hour"
+    name = mix.api.price.name
+    full = f"{name[:1].upper()}{name[1:]} asks {usd(max(0.0, api_hour))} for what a replica serves in a full hour"
     if hour < api_hour:
         yield (
             f"{full}, an hour {TITLES[supply.kind]} costs {usd(hour)}: it pays off from {share(hour / api_hour)} of a "
@@ -89,6 +102,17 @@ def _left_to_api(mix: Mix, mixer: Mixer) -> Iterator[str]:
         )
     else:
         yield f"{full}, less than an hour {TITLES[supply.kind]} ({usd(hour)}): no load makes up for one."
+
+
+def doubts(assumptions: Iterable[Assumption], used: Set[FleetKind], today: date) -> Iterator[str]:
+    """The prices of the fleet's parts that are unverified or old; those of the crossover stand in its own headline."""
+    prices = [each for each in assumptions if not each.is_given and not used.isdisjoint(_PRICES.get(each.name, ()))]
+    unverified = ", ".join(in_words(each.name) for each in prices if each.unverified)
+    old = ", ".join(in_words(each.name) for each in prices if each.is_stale(today))
+    parts = [f"unverified: {unverified}"] if unverified else []
+    parts += [f"older than 60 days: {old}"] if old else []
+    if parts:
+        yield f"The fleet rests on figures in doubt ({'; '.join(parts)})."
 
 
 def reason(kind: FleetKind, pure: Mix, more: float, mixer: Mixer) -> str:

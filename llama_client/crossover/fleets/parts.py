@@ -105,7 +105,7 @@ class FleetPlan:
         cold_starts: How often replicas start, and what waits for them.
         batch: Where the work goes that may wait; None: none may.
         considered: What else was considered, and why it lost.
-        explanation: Why it is so, in sentences.
+        explanation: Why it is so, in sentences, and which of its prices are in doubt.
         assumptions: The figures that it rests on beside those of the crossover.
     """
 

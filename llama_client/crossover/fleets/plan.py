@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.batch import Moved, into_idle, left_of_idle, together
-from llama_client.crossover.fleets.explain import explained, reason
+from llama_client.crossover.fleets.explain import doubts, explained, reason
 from llama_client.crossover.fleets.load import HOURS_A_DAY, HOURS_A_WEEK, HourlyLoad, repeated
 from llama_client.crossover.fleets.mix import Mix, Mixer
 from llama_client.crossover.fleets.parts import BatchWork, ColdStarts, Considered, FleetPart, FleetPlan, Placement
@@ -219,7 +219,8 @@ def _plan(
     mix, supplies = best.mix, mixer.supplies
     parts = tuple(_parts(best, mixer, math.fsum(loads)))
     cold = _cold_starts(mix, mixer, crossover.plan.tokens_per_request)
-    others = tuple(_considered(best, found, mixer, policy.kinds, {part.kind for part in parts}))
+    used = {part.kind for part in parts}
+    others = tuple(_considered(best, found, mixer, policy.kinds, used))
     batch = None
     if crossover.plan.batch_share:
         tokens = crossover.plan.batch_share * math.fsum(loads)
@@ -243,7 +244,7 @@ def _plan(
         cold_starts=cold,
         batch=batch,
         considered=others,
-        explanation=tuple(explained(mix, mixer)),
+        explanation=(*explained(mix, mixer), *doubts(supplies.assumptions, used, crossover.today)),
         assumptions=supplies.assumptions,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llama_client.crossover.fleets.parts import FleetPlan
-from llama_client.crossover.format import counted, figure, share, tokens, usd
+from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
 from llama_client.crossover.report import Table
 
 
@@ -32,7 +32,7 @@ def tables(plan: FleetPlan) -> list[Table]:
     ]
     rests_on = [
         [
-            each.name.replace("_", " "),
+            in_words(each.name),
             f"{figure(each.value)} {each.unit}".strip(),
             each.source
             + (f"; {each.as_of}" if each.as_of is not None else "")
