@@ -56,6 +56,7 @@ class Alternative:
     def as_document(self) -> dict[str, Any]:
         scores = [asdict(each) for each in self.scores]
         found = {"model": self.model, "api": self.price.name, "usd_per_mtok": self.usd_per_mtok, "scores": scores}
+        found["unverified"] = self.price.unverified
         return found | {"as_of": None if self.price.as_of is None else self.price.as_of.isoformat()}
 
 
@@ -74,7 +75,7 @@ def alternatives_of(
 
     Args:
         model: The name of the model to replace, in the tables.
-        plan: The traffic's mix of tokens.
+        plan: The traffic's mix of tokens, and the length of a request that an offer must hold.
         below_usd_per_mtok: What a million tokens cost now.
         today: The day of the question.
         offers: What is sold, by the model's name; None: all known offers of that day.
@@ -83,6 +84,8 @@ def alternatives_of(
     for name, price in sold_offers(today=today) if offers is None else offers:
         other, cost = _plain(name), usd_per_mtok(price, plan)
         if other == _plain(model) or cost >= below_usd_per_mtok:
+            continue
+        if price.context_tokens is not None and price.context_tokens < plan.tokens_per_request:
             continue
         if other in cheapest and cheapest[other].usd_per_mtok <= cost:
             continue
@@ -115,7 +118,8 @@ def _named(each: Alternative) -> str:
 
 
 def _price(each: Alternative) -> str:
-    return f"{usd(each.usd_per_mtok)} per million tokens at {each.price.provider}"
+    doubt = ", unverified" if each.price.unverified else ""
+    return f"{usd(each.usd_per_mtok)} per million tokens at {each.price.provider}{doubt}"
 
 
 def _shared(asked: str, other: str) -> tuple[SharedScore, ...]:

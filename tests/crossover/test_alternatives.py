@@ -72,6 +72,21 @@ def test_only_what_costs_less_counts_and_of_each_model_its_cheapest_seller() -> 
     assert only.usd_per_mtok == pytest.approx(0.3)
 
 
+def test_an_offer_that_does_not_hold_a_request_is_left_out() -> None:
+    model, offer = other("gpt-oss-20b", 0.1)
+    short, long = (replace(offer, context_tokens=round(PLAN.tokens_per_request) + more) for more in (-1, 0))
+    assert found((model, short)) == ()
+    assert names(found((model, long))) == ["gpt-oss-20b"]
+
+
+def test_a_price_in_doubt_is_told_as_such() -> None:
+    model, offer = other("gpt-oss-20b", 0.1)
+    for doubt, told in ((None, "at A ("), ("seen once", "at A, unverified (")):
+        alternatives = found((model, replace(offer, unverified=doubt)))
+        assert told in str(alternatives_note(alternatives))
+        assert alternatives[0].as_document()["unverified"] == doubt
+
+
 def test_the_price_is_at_the_mix_of_the_traffic() -> None:
     offer = "gpt-oss-20b", price(0.1, 0.9)
     plan = replace(PLAN, output_share=0.25)
