@@ -292,7 +292,7 @@ class Draws:
 
 def draw(plan: CostInputs, assumptions: Iterable[Assumption], *, draws: int, seed: int) -> Draws:
     """Draws all figures that are assumed and have bounds."""
-    whole(1, MAX_DRAWS)(draws, "draws")
+    whole(0, MAX_DRAWS)(draws, "draws")
     whole(0, MAX_SEED)(seed, "seed")
     try:
         import numpy as np

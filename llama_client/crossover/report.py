@@ -231,6 +231,10 @@ def _verdict_sentence(crossover: Crossover) -> str:
         return _never(crossover, what, cheapest.provider)
     replicas = counted(crossover.replicas(at), "replica")
     costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
+    drawn = crossover.saving()
+    if drawn is not None and (drawn.median > 0) != (own < api):
+        # The draws decide, and the two would contradict each other without a word.
+        costs = f"at the assumed values the other way: {costs}"
     likely, saving = crossover.probability, _saving_in_words(crossover)
     match crossover.verdict:
         case _ if crossover.volume is None:
@@ -257,13 +261,13 @@ def _never(crossover: Crossover, what: str, provider: str) -> str:
             f"Never: a full replica of {what} costs {costs} per million tokens, and {provider} sells them for {price}; "
             "no volume changes that."
         )
-    cases = f"in {share(band.highest_probability)} of the draws at most"
+    cases = f"more than {share(band.highest_probability)} of the draws"
     if band.highest_probability < _CERTAIN:
-        cases = "in no draw"
+        cases = "any draw"
     return (
-        f"Never: at no volume is your own cheaper, but {cases}. A full replica of {what} costs {usd(full.median)} per "
+        f"Never: at no volume is your own cheaper in {cases}. A full replica of {what} costs {usd(full.median)} per "
         f"million tokens, in 8 of 10 draws {usd(full.low)} to {usd(full.high)}, and {provider} sells them for {price}."
-    ).replace(", but in no draw.", " in any draw.")
+    )
 
 
 def _in_draws(probability: float | None) -> str:
@@ -307,7 +311,10 @@ def _doubts(crossover: Crossover) -> str:
             stale.append(name)
     parts = [f"unverified: {_listed(unverified)}"] if unverified else []
     parts += [f"older than 60 days: {_listed(stale)}"] if stale else []
-    return f"That rests on figures in doubt ({'; '.join(parts)})." if parts else ""
+    doubts = [f"That rests on figures in doubt ({'; '.join(parts)})."] if parts else []
+    if cheapest is not None and not cheapest.is_same_model:
+        doubts.append(f"That compares with another model, {cheapest.model or cheapest.name}: no like for like.")
+    return " ".join(doubts)
 
 
 def _listed(names: Sequence[str]) -> str:

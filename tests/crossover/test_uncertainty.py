@@ -110,7 +110,7 @@ def test_a_band_is_drawn_in_parts_without_changing_its_meaning() -> None:
 
 @pytest.mark.parametrize("draws", [-1, 1_000_001, True, 1.5, "3"])
 def test_draws_are_bounded(draws: Any) -> None:
-    with pytest.raises(InvalidRequestError, match=r"^draws: must be a whole number from 1 to 1,000,000"):
+    with pytest.raises(InvalidRequestError, match=r"^draws: must be a whole number from 0 to 1,000,000"):
         _open(draws)
 
 
