@@ -19,6 +19,16 @@ _NAMES = {
     "residual_share": "worth at the end",
     "pue": "power usage effectiveness",
     "usd_per_kwh": "a kilowatt-hour",
+    "computer_usd": "computer around the GPUs",
+    "gpus_per_computer": "GPUs of a computer",
+    "colocation_usd_per_kw": "colocation of a kilowatt",
+    "tpot_limit_ms": "limit between two tokens",
+    "ttft_limit_s": "limit to the first token",
+    "idle_w": "power of an idle GPU",
+    "load_w": "power of a GPU under load",
+    "node_factor": "power of the computer for each watt of its GPUs",
+    "yearly_interest": "interest a year",
+    "months": "period of depreciation",
 }
 
 

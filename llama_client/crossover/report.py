@@ -99,7 +99,7 @@ def report(crossover: Crossover) -> CrossoverReport:
 
 def title_of(crossover: Crossover) -> str:
     """The subject, as in `llama-3.3-70b on 2 x H100 SXM, fp8`."""
-    return f"{_model(crossover)} on {machine(crossover)}"
+    return f"{name_of(crossover, unnamed='A model')} on {machine(crossover)}"
 
 
 def machine(crossover: Crossover) -> str:
@@ -193,8 +193,9 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
     }
 
 
-def _model(crossover: Crossover) -> str:
-    return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or "A model")
+def name_of(crossover: Crossover, *, unnamed: str = "the model") -> str:
+    """The model, as a report names it."""
+    return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or unnamed)
 
 
 def crossing_in_words(crossover: Crossover) -> str:
@@ -226,7 +227,7 @@ def _verdict_sentence(crossover: Crossover) -> str:
     cheapest = crossover.cheapest_api(at)
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
-        return f"{absence(crossover, _model(crossover))}, so there is nothing to compare with; {costs}."
+        return f"{absence(crossover, name_of(crossover))}, so there is nothing to compare with; {costs}."
     if crossover.verdict == "never":
         return _never(crossover, what, cheapest.provider)
     replicas = counted(crossover.replicas(at), "replica")
@@ -466,12 +467,19 @@ def _machines_table(others: Sequence[Crossover]) -> Table:
             machine(each),
             figure(round(each.plan.tokens_per_second)),
             usd(each.plan.gpu_usd_per_hour if each.plan.owned is None else each.plan.owned.usd_per_gpu),
-            "never" if each.first_crossing is None else f"{tokens(each.first_crossing)} a day",
+            _cheaper_from(each),
         ]
         for each in others[:_MAX_MACHINES_SHOWN]
     ]
     price = "a GPU" if others and others[0].plan.owned is not None else "a GPU-hour"
     return Table("Other machines, next cheapest first", ["replica", "tokens/s", price, "cheaper from"], rows)
+
+
+def _cheaper_from(crossover: Crossover) -> str:
+    if not crossover.plan.apis:
+        return "-"
+    first = crossover.first_crossing
+    return "never" if first is None else f"{tokens(first)} a day" if first else "the first token"
 
 
 def _swings_table(crossover: Crossover) -> Table:

@@ -358,6 +358,10 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
         what = "this machine" if gpu is None else f"the {gpu.title}"
         raise invalid("purchase.usd_per_gpu", f"no price is known for {what}; give its price")
     is_computer = gpu is not None and gpu.memory_kind == "unified"
+    missing = [name for name in ("idle_w", "load_w") if getattr(purchase, name) is None]
+    if missing and (gpu is None or gpu.tdp_w is None):
+        beside = f" with {missing[1]}" if len(missing) > 1 else ""
+        raise invalid(f"purchase.{missing[0]}", f"is required{beside}: the power of this machine is not known")
     idle = _watts("idle_w", purchase.idle_w, "idle_share_of_tdp", gpu, log)
     load = _watts("load_w", purchase.load_w, "load_share_of_tdp", gpu, log)
     return Owned(
@@ -381,8 +385,8 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
     """A GPU's power: as given, else a share of the power of its data sheet."""
     if watts is not None:
         return log.given(name, watts, unit="W")
-    if gpu is None or gpu.tdp_w is None:
-        raise invalid(f"purchase.{name}", "is required, since the power of this machine is not known")
+    assert gpu is not None
+    assert gpu.tdp_w is not None
     share = default(row)
     source = f"{float(share.value):g} of {gpu.tdp_w:g} W: {share.source}"
     value = gpu.tdp_w * float(share.value)

@@ -7,7 +7,7 @@ import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
-from llama_client.crossover.report import report
+from llama_client.crossover.report import report, tables
 from llama_client.crossover.tables import GpuPrice
 from tests.crossover.asking import price
 
@@ -91,3 +91,25 @@ def test_a_never_says_in_how_many_draws_it_is_none(usd: float) -> None:
     sentence = _with(usd, volume=1e9)
     assert sentence.startswith("Never: at no volume is your own cheaper in more than ")
     assert ", but" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("power", "wanted"),
+    [
+        ({}, r"purchase\.idle_w: is required with load_w: the power"),
+        ({"idle_w": 30}, r"purchase\.load_w: is required: the power"),
+        ({"load_w": 300}, r"purchase\.idle_w: is required: the power"),
+    ],
+    ids=["neither", "idle alone", "load alone"],
+)
+def test_a_machine_of_unknown_power_is_told_all_that_it_lacks(power: dict[str, float], wanted: str) -> None:
+    host = SelfHost(n_gpus=1, tokens_per_second=500, purchase=Purchase(usd_per_gpu=4000, **power))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match=wanted):
+        evaluate(Scenario(self_host=host, apis=[price(0.2)]))
+
+
+def test_where_no_api_sells_the_model_no_other_machine_is_called_never_cheaper() -> None:
+    host = SelfHost(gpu="h100_sxm", n_gpus=1)
+    found = evaluate(Scenario(model="llama-2-7b", self_host=host), today=_DAY)
+    shown = next(each for each in tables(report(found), found, [found]) if each.columns[-1] == "cheaper from")
+    assert [row[-1] for row in shown.rows] == ["-"]
