@@ -105,7 +105,7 @@ def test_a_never_says_in_how_many_draws_it_is_none(usd: float) -> None:
 def test_a_machine_of_unknown_power_is_told_all_that_it_lacks(power: dict[str, float], wanted: str) -> None:
     host = SelfHost(n_gpus=1, tokens_per_second=500, purchase=Purchase(usd_per_gpu=4000, **power))  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match=wanted):
-        evaluate(Scenario(self_host=host, apis=[price(0.2)]))
+        evaluate(Scenario(model=None, self_host=host, apis=[price(0.2)]))
 
 
 def test_where_no_api_sells_the_model_no_other_machine_is_called_never_cheaper() -> None:
