@@ -252,6 +252,26 @@ def test_the_users_own_tables_are_known(clean_home: Path) -> None:
     assert (rent["value"], rent["source"].split(":")[0]) == (1.25, "us")
 
 
+def test_an_answer_that_cannot_be_is_told_at_once_and_a_machine_that_nobody_rents_is_bought() -> None:
+    with on_terminal("crossover", "--draws", "0") as terminal:
+        for told, answer in (
+            ("Which model [llama-3.3-70b]: ", ""),
+            ("empty: any): ", "1e30"),
+            ("must be a number up to 1e+18", "0"),
+            ("must be a number above 0", "50M"),
+            ("empty: not known): ", ""),
+            ("empty: the cheapest to rent): ", "6 x h100_sxm"),
+            ("the 64 attention heads of llama-3.3-70b cannot be split by 6", "0 x h100_sxm"),
+            ("must be a whole number from 1 to", "m1_max"),
+            ("neither a rent nor a price of the M1 Max is known", "m3_ultra"),
+        ):
+            terminal.read_until(told)
+            terminal.type(f"{answer}\n")
+        shown = " ".join(terminal.read_to_the_end().split())
+        assert terminal.end() == 0
+    assert "llama-client crossover llama-3.3-70b --volume 50M --gpu m3_ultra --buy 0" in shown
+
+
 def test_without_a_model_it_asks_on_a_terminal_for_what_it_needs() -> None:
     with on_terminal("crossover", "--draws", "0") as terminal:
         for question, answer in (
