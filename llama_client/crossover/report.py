@@ -511,4 +511,6 @@ def _age(each: Assumption, crossover: Crossover) -> str:
     days = each.age_days(crossover.today)
     if days is None:
         return "assumed" if each.is_judgement else "undated"
+    if days < 0:
+        return f"{counted(-days, 'day')} later"
     return f"{counted(days, 'day')}{', old' if each.is_stale(crossover.today) else ''}"

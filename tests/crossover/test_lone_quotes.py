@@ -113,3 +113,12 @@ def test_where_no_api_sells_the_model_no_other_machine_is_called_never_cheaper()
     found = evaluate(Scenario(model="llama-2-7b", self_host=host), today=_DAY)
     shown = next(each for each in tables(report(found), found, [found]) if each.columns[-1] == "cheaper from")
     assert [row[-1] for row in shown.rows] == ["-"]
+
+
+def test_a_figure_that_is_younger_than_the_day_of_the_question_has_no_negative_age() -> None:
+    scenario = Scenario(model="llama-3.3-70b", self_host=SelfHost(gpu="h100_sxm", n_gpus=2))
+    found = evaluate(scenario, today=date(2020, 1, 1))
+    shown = next(each for each in tables(report(found), found) if each.heading == "What it rests on")
+    ages = [row[-1] for row in shown.rows]
+    assert not [age for age in ages if age.startswith("-")]
+    assert any(age.endswith(" days later") for age in ages)
