@@ -173,7 +173,7 @@ def test_a_known_price_is_taken_with_its_source_and_age(gpu: str) -> None:
 
 
 def test_a_price_that_is_not_known_is_asked_for_by_name() -> None:
-    with pytest.raises(InvalidRequestError, match=r"no price is known for a M1 Max; give its price") as caught:
+    with pytest.raises(InvalidRequestError, match=r"no price is known for the M1 Max; give its price") as caught:
         bought("m1_max")
     assert caught.value.param == "purchase.usd_per_gpu"
 
