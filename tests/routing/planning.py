@@ -65,6 +65,7 @@ class Play:
         max_concurrency: Of the provider of all targets.
         on_reserve: The budgets' answer to an order; None: no budget covers any target.
         free: Targets that cost nothing, so that no budget covers them.
+        unanswered: Those failures that are the end of a connection that was used before.
         story: What happened: `a`, `-a` (skipped), `1.5` (waited so long), `late`.
     """
 
@@ -78,6 +79,7 @@ class Play:
     max_concurrency: int | None = None
     on_reserve: Callable[[Reserve], Reserved | Refused] | None = None
     free: frozenset[str] = frozenset()
+    unanswered: Sequence[Exception] = ()
     story: list[str | float] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -131,7 +133,7 @@ class Play:
                 self.time.now += self.takes_s
                 lease.release(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
                 if isinstance(script, ProviderError | LocalOnlyError):
-                    return Lost(candidate, script)
+                    return Lost(candidate, script, script in self.unanswered)
                 assert isinstance(script, str)
                 return Late() if script == "late" else Won(script)
             case AwaitRunning():

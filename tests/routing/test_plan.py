@@ -23,7 +23,7 @@ from llama_client import (
     UnsupportedFeatureError,
 )
 from llama_client.routing.health import Health, Lease
-from llama_client.routing.plan import Wait
+from llama_client.routing.plan import Backoff, Late, Plan, Try, Wait
 from tests.routing.planning import Play, Scripted
 
 
@@ -51,9 +51,7 @@ def test_a_lone_target_is_asked_again_after_waits_that_double() -> None:
 
 
 def test_waits_double_up_to_8_s() -> None:
-    from llama_client.routing.plan import Backoff
-
-    backoff = Backoff(lambda low, high: high)
+    backoff = Backoff(lambda low, high: low + high)
     assert [backoff.wait_s(tries) for tries in (1, 2, 3, 4, 5, 6, 10_000)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
@@ -211,6 +209,65 @@ def test_a_lone_target_has_all_the_time() -> None:
     play = Play({"a": ["answer"]})
     play("a", timeout_s=40)
     assert [step.timeout_s for step in play.tries] == [40.0]
+
+
+@pytest.mark.parametrize("why", ["cannot", "open", "both can"])
+def test_who_could_not_answer_is_left_no_time(why: str) -> None:
+    no_seed = {"b": Scripted(frozenset({"seed"}))} if why == "cannot" else {}
+    play = Play({"a": ["answer"], "b": [ServerError("x")]}, {"seed": 1}, {"retries": 0}, no_seed)
+    for _ in range(3 if why == "open" else 0):
+        play("b")
+    play("a", "b", timeout_s=40)
+    assert [step.timeout_s for step in play.tries] == [20.0 if why == "both can" else 40.0]
+
+
+def test_a_target_is_alone_while_no_other_is_or_will_be_ready() -> None:
+    play = Play({"a": [ServerError("x"), "answer"], "b": [AuthenticationError("no key")]})
+    assert play("a", "b") == "answer"
+    # The first waits while the second is asked.
+    assert [(step.candidate.target.model, step.is_lone) for step in play.tries] == [
+        ("a", False), ("b", False), ("a", True),
+    ]  # fmt: skip
+    assert play("a") == "answer"
+    assert [step.is_lone for step in play.tries] == [True]
+
+
+def test_company_of_one_in_flight_is_not_alone_whatever_became_of_the_other_meanwhile() -> None:
+    play = Play({}, rules={"hedge_after_s": 2.0})
+    plan: Plan[str] = Plan(
+        play.candidates(["a", "b"]), play.config.routing, play.time.deadline(60), Backoff(lambda low, high: high)
+    )
+    first = next(steps := plan.steps())
+    play.health.of("p/a", "p").limits.block(90, play.time.now)
+    second = steps.send(Late())
+    assert isinstance(first, Try)
+    assert isinstance(second, Try)
+    assert (second.candidate.target.model, second.is_lone) == ("b", False)
+    for step in (first, second):
+        step.lease.release(None)
+
+
+def test_a_lost_connection_that_was_used_before_is_made_anew_once_and_not_counted() -> None:
+    lost = APIConnectionError("closed")
+    play = Play({"a": [lost, "answer"]}, rules={"retries": 0}, unanswered=[lost])
+    assert play("a") == "answer"
+    assert play.story == ["a", "a"]
+    assert play.tries[-1].candidate.needs_new_connection
+    play = Play({"a": [lost]}, rules={"retries": 0}, unanswered=[lost])
+    assert play("a") is lost
+    assert play.story == ["a", "a"]
+    play = Play({"a": [lost]}, rules={"retries": 0})
+    assert play("a") is lost
+    assert play.story == ["a"]
+
+
+def test_a_rate_limit_that_will_end_does_not_keep_who_is_left_alone_from_being_asked() -> None:
+    play = Play({"a": [limited(5), "answer"], "b": [ServerError("x")] * 3 + ["back"]}, rules={"retries": 0})
+    play("a")
+    for _ in range(3):
+        play("b")
+    assert play("a", "b") == "back"
+    assert play.story == ["b"]
 
 
 def test_a_target_that_fails_again_and_again_is_left_alone_then_tried_once() -> None:
@@ -411,8 +468,6 @@ def test_a_lone_target_has_nobody_to_be_hedged_with() -> None:
 
 def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
     play = Play({"a": ["answer"]})
-    from llama_client.routing.plan import Backoff, Plan
-
     plan: Plan[str] = Plan(
         play.candidates("a"), play.config.routing, play.time.deadline(10), Backoff(lambda low, high: high)
     )
