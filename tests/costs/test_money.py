@@ -88,6 +88,12 @@ def reported(prompt: int | None, answer: int | None, whole: int | None, **detail
             Tokens(100, 5, 60, cache_write_tokens=40),
             id="all of the prompt read or written",
         ),
+        pytest.param(reported(100, 5, 105, cached_tokens=100), Tokens(100, 5, 100), id="all of the prompt read"),
+        pytest.param(
+            reported(100, 5, 105, cache_write_tokens=100),
+            Tokens(100, 5, cache_write_tokens=100),
+            id="all of the prompt written",
+        ),
         pytest.param(
             reported(100, 5, 105, cached_tokens=80, cache_write_tokens=50),
             Tokens(100, 5, 80, are_estimated=True, cache_write_tokens=20),
@@ -137,6 +143,7 @@ def test_the_cost_of_tokens_names_its_price_and_is_as_certain_as_it(
     parts = (cost.usd, cost.input_usd, cost.cached_usd, cost.output_usd)
     assert parts == (Decimal("0.0045"), Decimal("0.0032"), Decimal("0.0003"), Decimal("0.001"))
     assert (cost.status, cost.source, cost.effective_from) == (status, "mine", day)
+    assert cost_of_tokens(price, Tokens(1000, 100)).usd == Decimal("0.005")
 
 
 def test_tokens_without_a_price_have_no_cost_and_free_ones_cost_nothing() -> None:
