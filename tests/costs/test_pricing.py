@@ -597,7 +597,8 @@ def test_what_a_call_will_cost_is_estimated_before_it_is_sent() -> None:
 NORMALISED = ["\U0001d160", "\u0344", "\u0958", "\ufdfa", "\u00e4\u0323", "\u1100\u1161\u11a8", "\uff21\u3300"]
 
 
-@pytest.mark.parametrize("text", NORMALISED, ids=[text.encode("unicode_escape").decode() for text in NORMALISED])
+# Without backslashes: pytest escapes given ids once more each time it runs in a process, as mutmut has it do.
+@pytest.mark.parametrize("text", NORMALISED, ids=[" ".join(f"U+{ord(c):04X}" for c in text) for text in NORMALISED])
 def test_the_bound_holds_for_vocabularies_that_normalise_first(text: str) -> None:
     tool = {"type": "function", "function": {"name": "f", "description": text * 500}}
     bytes_at_most = max(len(unicodedata.normalize(form, text * 500).encode()) for form in ("NFC", "NFKC"))

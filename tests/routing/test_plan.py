@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llama_client import (
@@ -22,7 +24,7 @@ from llama_client import (
     ServerError,
     UnsupportedFeatureError,
 )
-from llama_client.routing.health import Health, Lease
+from llama_client.routing.health import Health, Lease, Result
 from llama_client.routing.plan import Backoff, Late, Plan, Try, Wait
 from tests.routing.planning import Play, Scripted
 
@@ -89,6 +91,26 @@ def test_a_bad_generation_is_asked_for_again_at_once_and_there() -> None:
     play = Play({"a": [GenerationFailedError("x"), "answer"], "b": ["other"]})
     assert play("a", "b") == "answer"
     assert play.story == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("answer_class", "text", "misfit"),
+    [
+        (dict, "{", ("{", "no JSON")),
+        (dict, "", None),
+        (dict, None, None),
+        (dict, {"of": "the server"}, None),
+        (None, "{", None),
+    ],
+    ids=["a text", "nothing", "not told", "no text", "not of parse"],
+)
+def test_what_was_written_in_place_of_the_answer_is_kept_for_the_next_attempt(
+    answer_class: type[object] | None, text: Any, misfit: tuple[str, str] | None
+) -> None:
+    failed = GenerationFailedError("no JSON", failed_generation=text)
+    play = Play({"a": [failed, "answer"]}, answer_class=answer_class)
+    assert play("a") == "answer"
+    assert play.tries[-1].candidate.misfit == misfit
 
 
 def test_when_all_have_failed_the_error_holds_each_ones_last() -> None:
@@ -211,14 +233,15 @@ def test_a_lone_target_has_all_the_time() -> None:
     assert [step.timeout_s for step in play.tries] == [40.0]
 
 
-@pytest.mark.parametrize("why", ["cannot", "open", "both can"])
+@pytest.mark.parametrize("why", ["cannot", "goes without", "open", "both can"])
 def test_who_could_not_answer_is_left_no_time(why: str) -> None:
-    no_seed = {"b": Scripted(frozenset({"seed"}))} if why == "cannot" else {}
-    play = Play({"a": ["answer"], "b": [ServerError("x")]}, {"seed": 1}, {"retries": 0}, no_seed)
+    no_seed = {"b": Scripted(frozenset({"seed"}))} if why in ("cannot", "goes without") else {}
+    rules = {"retries": 0, "drop_unsupported": why == "goes without"}
+    play = Play({"a": ["answer"], "b": [ServerError("x")]}, {"seed": 1}, rules, no_seed)
     for _ in range(3 if why == "open" else 0):
         play("b")
     play("a", "b", timeout_s=40)
-    assert [step.timeout_s for step in play.tries] == [20.0 if why == "both can" else 40.0]
+    assert [step.timeout_s for step in play.tries] == [20.0 if why in ("both can", "goes without") else 40.0]
 
 
 def test_a_target_is_alone_while_no_other_is_or_will_be_ready() -> None:
@@ -329,8 +352,6 @@ def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     trial = trial_of(play.health.of("p/a", "p"))
 
     def end(wait: Wait) -> None:
-        from llama_client.routing.health import Result
-
         trial.release(Result(ServerError("still down"), latency_s=0.1))
 
     play.on_wait = end
@@ -353,7 +374,10 @@ def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
     assert play("a") == "answer"
 
 
-def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("went_well", [True, False])
+def test_another_calls_trial_that_ends_while_this_one_looks_lets_it_in(
+    went_well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
@@ -363,11 +387,36 @@ def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monk
 
     def look_and_lose_it(self: Health, lease: Lease) -> bool:
         found = look(self, lease)
-        trial.has_content()
+        if went_well:
+            trial.has_content()
+        else:
+            trial.release(Result(ServerError("still down"), latency_s=0.1))
         return found
 
     monkeypatch.setattr(Health, "grants_trial", look_and_lose_it)
     assert play("a") == "answer"
+    assert play.story == ["a"]
+
+
+@pytest.mark.parametrize("went_well", [True, False])
+def test_another_calls_trial_is_waited_for_the_moment_that_this_one_is_ready_again(went_well: bool) -> None:
+    play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 1})
+    play("a")
+    trials: list[Lease] = []
+
+    def tried_meanwhile(wait: Wait) -> None:
+        if not trials:
+            trials.append(trial_of(play.health.of("p/a", "p")))
+        elif went_well:
+            trials[0].has_content()
+        else:
+            trials[0].release(Result(ServerError("still down"), latency_s=0.1))
+
+    play.on_wait = tried_meanwhile
+    # Its own failure and that of the trial are two tries.
+    outcome = play("a", timeout_s=60)
+    assert (outcome == "answer") == went_well
+    assert play.story == ["a", 0.5, 59.5, "a" if went_well else "-a"]
 
 
 def test_when_no_target_can_honour_a_parameter_the_error_names_it_before_anybody_is_asked() -> None:
