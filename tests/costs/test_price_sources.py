@@ -98,7 +98,8 @@ def test_the_day_of_a_dated_price_is_not_that_of_the_machine_s_time_zone(monkeyp
     time.tzset()
     try:
         prices = book(d=Seller("d", "deepseek"))
-        moment = at(2026, 8, 16, 12)
+        # Five o'clock of the day after in that time zone, at which no peak hides the day.
+        moment = at(2026, 8, 16, 15)
         found, again = (prices.price("d", "deepseek-v4-flash", moment, is_free=False) for _ in range(2))
     finally:
         monkeypatch.undo()
@@ -216,6 +217,17 @@ def test_a_price_says_whose_it_is_and_since_when() -> None:
     ]
     assert isinstance(of_machine, HourPrice)
     assert of_machine.usd_per_hour == 2
+
+
+def test_what_is_written_to_the_cache_has_the_price_of_the_row() -> None:
+    written = {"cached_usd_per_mtok": Decimal(3), "cache_write_usd_per_mtok": Decimal(4)}
+    for prices in (listed(row(**written)), listed(own=[{**PRICE, "input_usd_per_mtok": 1, **written}])):
+        found = prices.price("x", "m", DAY, is_free=False)
+        assert isinstance(found, TokenPrice)
+        # Of ten tokens, two are read from the cache and five written there.
+        assert (found.parts(10, 0, 2, 5).input_usd, found.parts(10, 0, 2, 5).cached_usd) == (
+            Decimal("0.000023"), Decimal("0.000006"),
+        )  # fmt: skip
 
 
 def test_free_and_priced_of_one_target_are_not_mixed_up() -> None:

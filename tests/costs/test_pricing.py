@@ -136,11 +136,14 @@ def test_the_package_knows_what_our_list_does_not() -> None:
 
 
 def test_a_model_that_only_looks_like_a_known_one_is_priced_with_a_doubt() -> None:
-    prices = book(x=Seller("x", "openai", "https://api.openai.com/v1"))
-    same, other = (prices.price("x", model, DAY, is_free=False) for model in ("gpt-5-2025-08-07", "gpt-5-mini-of-mine"))
+    prices = book(x=Seller("x", "openai", "https://api.anthropic.com/v1"))
+    same, other = (
+        prices.price("x", model, DAY, is_free=False)
+        for model in ("claude-haiku-4-5-20251001", "claude-haiku-4-5-of-mine")
+    )
     assert same is not None
-    assert same.origin.doubt is None
-    assert other is None or other.origin.doubt is not None
+    assert other is not None
+    assert (same.origin.doubt, other.origin.doubt) == (None, "the price is that of claude-haiku-4-5")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +220,7 @@ def test_the_package_knows_tiers() -> None:
     assert usual is not None
     assert flex is not None
     assert flex.parts(1000, 1000).usd * 2 == usual.parts(1000, 1000).usd  # type: ignore[union-attr]
+    assert (usual.origin.doubt, flex.origin.doubt) == (None, None)
 
 
 def test_prices_ask_nobody_start_no_thread_and_are_imported_only_when_needed() -> None:
