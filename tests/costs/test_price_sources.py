@@ -150,6 +150,7 @@ def test_no_token_is_cached_unless_it_is_said() -> None:
     assert isinstance(found, GenaiPrice)
     # $1 a million; what is written to the cache would cost $1.25, what is read from it $0.10.
     assert found.parts(1000, 0) == (Decimal("0.001"), Decimal(0), Decimal(0))
+    assert found.parts(1000, 0, 0, 400) == (Decimal("0.0011"), Decimal(0), Decimal(0))
 
 
 # Which are asked
