@@ -11,10 +11,13 @@ import click
 
 from llama_client.cli.terminal import printable, say
 from llama_client.crossover.fitting.machines import Machine
+from llama_client.crossover.parallelism import require_degree
+from llama_client.crossover.resolve import served_as
+from llama_client.crossover.scenario import SelfHost, Traffic
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from llama_client.crossover.tables import Tables
+    from llama_client.crossover.tables import Architecture, Tables
 
 _USUAL_MODEL = "llama-3.3-70b"
 _LEDGER, _MINE = "ledger", "mine"
@@ -52,7 +55,7 @@ def ask(tables: Tables, tokens: Callable[[str], float], machine: Machine) -> Ans
     at_hand = f"; {_MINE}: {machine.gpus[0].title} of this machine, bought" if mine else ""
     answers |= _asked(
         f"Which GPUs, as in h100_sxm or 2 x rtx_4090{at_hand} (empty: the cheapest to rent)",
-        lambda text: _machine(text, tables, mine),
+        lambda text: _machine(text, tables, tables.model(answers["model"]), mine),
     )
     say(f"The same without questions: {command_of(answers)}\n")
     return answers
@@ -90,10 +93,7 @@ def _traffic(text: str, tokens: Callable[[str], float]) -> Answers:
         return {"from_ledger": True}
     if not text:
         return {}
-    volume = tokens(text)
-    if volume <= 0:
-        raise click.UsageError("must be a number of tokens above 0")
-    return {"tokens_per_day": volume}
+    return {"tokens_per_day": Traffic(tokens_per_day=tokens(text)).tokens_per_day}
 
 
 def _peak(text: str) -> Answers:
@@ -108,15 +108,30 @@ def _peak(text: str) -> Answers:
     return {"peak_to_mean": peak}
 
 
-def _machine(text: str, tables: Tables, mine: Answers) -> Answers:
+def _machine(text: str, tables: Tables, model: Architecture, mine: Answers) -> Answers:
     if not text:
         return {}
     if mine and text.lower() == _MINE:
         return mine
     match = _MACHINE.fullmatch(text)
     assert match is not None
-    gpu = tables.gpu(match["gpu"]).name
-    return {"gpu": gpu} if match["count"] is None else {"gpu": gpu, "n_gpus": int(match["count"])}
+    gpu = tables.gpu(match["gpu"])
+    found: Answers = {"gpu": gpu.name}
+    if match["count"] is not None:
+        host = SelfHost(gpu=gpu.name, n_gpus=int(match["count"]))
+        assert host.n_gpus is not None
+        _, engine = served_as(host, None, model, gpu, host.n_gpus, ())
+        require_degree(model, engine, host.n_gpus)
+        found["n_gpus"] = host.n_gpus
+    if not tables.rents(gpu.name):
+        # Nobody rents it out, so it is bought.
+        if tables.purchase(gpu.name) is None:
+            raise click.UsageError(
+                f"neither a rent nor a price of the {gpu.title} is known; "
+                "ask without questions, with --gpu-usd-per-hour or --buy"
+            )
+        found["usd_per_gpu"] = 0.0
+    return found
 
 
 def _mine(machine: Machine) -> Answers:

@@ -23,6 +23,11 @@ _GRID = 200
 _BISECTIONS = 40
 # From where next to no token is served to where one replica more does not matter.
 _FROM, _TO = 1e-3, 1e6
+# Each further replica makes the share of draws fall, so beside a crossing it is looked at more closely: so far, at so
+# many volumes and again around the most doubtful of them, so often anew where the crossing has moved.
+_BESIDE, _CLOSE, _DOUBTFUL, _AGAIN, _ROUNDS = 3.0, 250, 6, 8, 8
+# Full replicas of the plan, just below and just above which the share of draws is looked at.
+_EDGES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +150,18 @@ class Draws:
             place = next((place for place, found in enumerate(shares) if found >= share), None)
             if place is None:
                 return volumes[-1] if for_good >= share else None
-            return 0.0 if place == 0 else self._narrowed(volumes[place - 1 : place + 1], lambda found: found >= share)
+            if place == 0:
+                return 0.0
+            found = self._narrowed(volumes[place - 1 : place + 1], lambda found: found >= share)
+            return self._none_below(found, lambda found: found >= share)
 
         def last(is_reached: Callable[[float], bool]) -> float | None:
             if not is_reached(for_good) or not is_reached(shares[-1]):
                 return None
             place = next((place for place in reversed(range(len(shares))) if not is_reached(shares[place])), None)
-            return 0.0 if place is None else self._narrowed(volumes[place : place + 2], is_reached)
+            if place is None:
+                return 0.0
+            return self._all_above(self._narrowed(volumes[place : place + 2], is_reached), is_reached)
 
         return CrossingBand(
             low=first(OPEN_FROM),
@@ -159,6 +169,55 @@ class Draws:
             high=last(lambda found: found > OPEN_TO),
             highest_probability=max(*shares, for_good),
         )
+
+    def _none_below(self, found: float, is_reached: Callable[[float], bool]) -> float:
+        """The first volume at which a share is reached, from one that may be a later one."""
+        seen = found
+        for _ in range(_ROUNDS):
+            looked = self._closely(found / _BESIDE, seen, doubtful=lambda share: -share)
+            place = next((place for place, (_, share) in enumerate(looked) if is_reached(share)), None)
+            if place is None:
+                break
+            seen = looked[0][0]
+            found = (
+                self._narrowed([volume for volume, _ in looked[place - 1 : place + 1]], is_reached) if place else seen
+            )
+        return found
+
+    def _all_above(self, found: float, is_reached: Callable[[float], bool]) -> float:
+        """The volume from which on a share is reached, from one above which it may be missed again."""
+        seen = found
+        for _ in range(_ROUNDS):
+            looked = self._closely(seen, found * _BESIDE, doubtful=lambda share: share)
+            place = next((place for place in reversed(range(len(looked))) if not is_reached(looked[place][1])), None)
+            if place is None:
+                break
+            seen = looked[-1][0]
+            beside = [volume for volume, _ in looked[place : place + 2]]
+            found = self._narrowed(beside, is_reached) if len(beside) > 1 else seen
+        return found
+
+    def _closely(self, low: float, high: float, *, doubtful: Callable[[float], float]) -> list[tuple[float, float]]:
+        """Volumes between two, each with its share of draws; closest around those with the lowest `doubtful`."""
+        import numpy as np
+
+        within = np.geomspace(low, high, _CLOSE + 2)[1:-1].tolist()
+        size = self._stairs.tokens_per_day_per_replica
+        if np.ndim(size) == 0:
+            # All replicas have one size: the winner changes where one is full.
+            first = math.ceil(low / size)
+            counts = range(first, min(math.floor(high / size), first + _CLOSE) + 1)
+            within += (float(size) * count * side for count in counts for side in (1.0, 1 + 1e-9))
+        shares = {volume: self.probability(volume) for volume in within if low < volume < high}
+        volumes = sorted(shares)
+        doubts = [doubtful(shares[volume]) for volume in volumes]
+        valleys = [
+            place for place in range(1, len(volumes) - 1) if doubts[place - 1] >= doubts[place] <= doubts[place + 1]
+        ]
+        for place in sorted(valleys, key=doubts.__getitem__)[:_DOUBTFUL]:
+            again = np.geomspace(volumes[place - 1], volumes[place + 1], _AGAIN + 2)[1:-1].tolist()
+            shares |= {volume: self.probability(volume) for volume in again}
+        return sorted(shares.items())
 
     def _usd_per_month(self, tokens_per_day: float) -> Any:
         import numpy as np
@@ -193,10 +252,18 @@ class Draws:
         import numpy as np
 
         sizes = np.broadcast_to(self._stairs.tokens_per_day_per_replica, self.count)
-        low, high = math.log(float(sizes.min()) * _FROM), math.log(float(sizes.max()) * _TO)
+        least = float(sizes.min()) * _FROM
+        # A price by the token so high that an API is dearer before that.
+        slope = max(each.usd_per_daily_token for each in self._lines)
+        own = float(np.min(self._usd_per_month(least)))
+        if slope > 0 and own > 0:
+            least = min(least, own / slope / 2)
+        low, high = math.log(least), math.log(float(sizes.max()) * _TO)
         even = (math.exp(low + (high - low) * place / (_GRID - 1)) for place in range(_GRID))
         ends = (end for interval in exact.intervals[:_GRID] for end in interval if end)
-        return sorted({*even, *(end * (1 + 1e-9) for end in ends)})
+        full = staircase(self._plan).tokens_per_day_per_replica
+        edges = (full * count for count in range(1, _EDGES + 1))
+        return sorted({*even, *(end * (1 + 1e-9) for end in ends), *edges})
 
     def _narrowed(self, between: Sequence[float], is_reached: Callable[[float], bool]) -> float:
         """The volume between two at which the share of draws passes what is reached at the upper one alone."""
@@ -212,7 +279,7 @@ class Draws:
 
 def draw(plan: CostInputs, assumptions: Iterable[Assumption], *, draws: int, seed: int) -> Draws:
     """Draws all figures that are assumed and have bounds."""
-    whole(1, MAX_DRAWS)(draws, "draws")
+    whole(0, MAX_DRAWS)(draws, "draws")
     whole(0, MAX_SEED)(seed, "seed")
     try:
         import numpy as np

@@ -22,6 +22,14 @@ _NAMES = {
     "residual_share": "worth at the end",
     "pue": "power usage effectiveness",
     "usd_per_kwh": "a kilowatt-hour",
+    "gpus_per_computer": "GPUs of a computer",
+    "tpot_limit_ms": "limit between two tokens",
+    "ttft_limit_s": "limit to the first token",
+    "idle_w": "power of an idle GPU",
+    "load_w": "power of a GPU under load",
+    "node_factor": "power of the computer for each watt of its GPUs",
+    "yearly_interest": "interest a year",
+    "months": "period of depreciation",
 }
 
 
@@ -35,7 +43,7 @@ def tokens(number: float) -> str:
     for step, letter in _TOKEN_UNITS:
         if _rounded(number) >= step:
             return f"{_three(number / step)} {letter}"
-    return _three(number)
+    return _three(number) if number == 0 or number >= 0.1 else _plain(number)
 
 
 def usd(amount: float) -> str:
@@ -43,9 +51,9 @@ def usd(amount: float) -> str:
     sign, size = "-" if amount < 0 else "", abs(amount)
     if size == 0:
         return "$0"
-    if size >= 1000:
+    if size >= 999.995:  # from here on, cents would make it a thousand
         return f"{sign}${size:,.0f}"
-    return f"{sign}${size:,.2f}" if size >= 1 else f"{sign}${size:.3g}"
+    return f"{sign}${size:,.2f}" if size >= 1 else f"{sign}${_plain(size)}"
 
 
 def share(part: float) -> str:
@@ -98,7 +106,7 @@ def _rounded(number: float) -> float:
 
 def _three(number: float) -> str:
     digits = 0 if number >= 99.5 else 1 if number >= 9.95 else 2
-    return _trimmed(f"{number:.{digits}f}")
+    return _trimmed(f"{number:,.{digits}f}")
 
 
 def _plain(number: float) -> str:

@@ -23,8 +23,8 @@ def machine_notes(found: Resolved, tokens_per_day: float) -> Iterator[str]:
     gpu, precision, engine = found.gpu, found.precision, found.engine
     if gpu is not None and precision is not None and engine is not None and is_weight_only(precision, engine, gpu):
         yield (
-            f"A {gpu.title} has no arithmetic for {precision}: {_ENGINES.get(engine, engine)} keeps the weights in it "
-            "and computes in 16 bits."
+            f"The {gpu.title} has no arithmetic for {precision}: {_ENGINES.get(engine, engine)} keeps the weights "
+            "in it and computes in 16 bits."
         )
     if found.rate is not None and (found.is_too_slow or engine == "llama.cpp"):
         yield _why_so_many(found, found.rate.alone, tokens_per_day)

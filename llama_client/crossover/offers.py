@@ -150,6 +150,9 @@ def _market_price(
     served = [offer.target for offer in _hosted(catalog) if offer.is_served(today)]
     # Without a near one, a list of all would be no help.
     few = served if model is None else [known for known, (_, name) in named.items() if name == model.name]
+    # Of a seller that is known, all that it sells of the model, else of any.
+    theirs = [known for known in named if _plain(known.partition("/")[0]) == place[0]]
+    few = [known for known in few if known in theirs] or theirs or few
     everything = [*served, *named]
     raise unknown("api", target, everything if nearest(target.lower(), everything) else few or served)
 

@@ -99,7 +99,7 @@ def report(crossover: Crossover) -> CrossoverReport:
 
 def title_of(crossover: Crossover) -> str:
     """The subject, as in `llama-3.3-70b on 2 x H100 SXM, fp8`."""
-    return f"{_model(crossover)} on {machine(crossover)}"
+    return f"{name_of(crossover, unnamed='A model')} on {machine(crossover)}"
 
 
 def machine(crossover: Crossover) -> str:
@@ -193,8 +193,9 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
     }
 
 
-def _model(crossover: Crossover) -> str:
-    return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or "A model")
+def name_of(crossover: Crossover, *, unnamed: str = "the model") -> str:
+    """The model, as a report names it."""
+    return crossover.resolved.model.name if crossover.resolved.model else (crossover.scenario.model or unnamed)
 
 
 def crossing_in_words(crossover: Crossover) -> str:
@@ -226,11 +227,15 @@ def _verdict_sentence(crossover: Crossover) -> str:
     cheapest = crossover.cheapest_api(at)
     if cheapest is None or api is None:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
-        return f"{absence(crossover, _model(crossover))}, so there is nothing to compare with; {costs}."
+        return f"{absence(crossover, name_of(crossover))}, so there is nothing to compare with; {costs}."
     if crossover.verdict == "never":
         return _never(crossover, what, cheapest.provider)
     replicas = counted(crossover.replicas(at), "replica")
     costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
+    drawn = crossover.saving()
+    if drawn is not None and (drawn.median > 0) != (own < api):
+        # The draws decide, and the two would contradict each other without a word.
+        costs = f"at the assumed values the other way: {costs}"
     likely, saving = crossover.probability, _saving_in_words(crossover)
     match crossover.verdict:
         case _ if crossover.volume is None:
@@ -257,13 +262,13 @@ def _never(crossover: Crossover, what: str, provider: str) -> str:
             f"Never: a full replica of {what} costs {costs} per million tokens, and {provider} sells them for {price}; "
             "no volume changes that."
         )
-    cases = f"in {share(band.highest_probability)} of the draws at most"
+    cases = f"more than {share(band.highest_probability)} of the draws"
     if band.highest_probability < _CERTAIN:
-        cases = "in no draw"
+        cases = "any draw"
     return (
-        f"Never: at no volume is your own cheaper, but {cases}. A full replica of {what} costs {usd(full.median)} per "
+        f"Never: at no volume is your own cheaper in {cases}. A full replica of {what} costs {usd(full.median)} per "
         f"million tokens, in 8 of 10 draws {usd(full.low)} to {usd(full.high)}, and {provider} sells them for {price}."
-    ).replace(", but in no draw.", " in any draw.")
+    )
 
 
 def _in_draws(probability: float | None) -> str:
@@ -307,7 +312,10 @@ def _doubts(crossover: Crossover) -> str:
             stale.append(name)
     parts = [f"unverified: {_listed(unverified)}"] if unverified else []
     parts += [f"older than 60 days: {_listed(stale)}"] if stale else []
-    return f"That rests on figures in doubt ({'; '.join(parts)})." if parts else ""
+    doubts = [f"That rests on figures in doubt ({'; '.join(parts)})."] if parts else []
+    if cheapest is not None and not cheapest.is_same_model:
+        doubts.append(f"That compares with another model, {cheapest.model or cheapest.name}: no like for like.")
+    return " ".join(doubts)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -459,12 +467,19 @@ def _machines_table(others: Sequence[Crossover]) -> Table:
             machine(each),
             figure(round(each.plan.tokens_per_second)),
             usd(each.plan.gpu_usd_per_hour if each.plan.owned is None else each.plan.owned.usd_per_gpu),
-            "never" if each.first_crossing is None else f"{tokens(each.first_crossing)} a day",
+            _cheaper_from(each),
         ]
         for each in others[:_MAX_MACHINES_SHOWN]
     ]
     price = "a GPU" if others and others[0].plan.owned is not None else "a GPU-hour"
     return Table("Other machines, next cheapest first", ["replica", "tokens/s", price, "cheaper from"], rows)
+
+
+def _cheaper_from(crossover: Crossover) -> str:
+    if not crossover.plan.apis:
+        return "-"
+    first = crossover.first_crossing
+    return "never" if first is None else f"{tokens(first)} a day" if first else "the first token"
 
 
 def _swings_table(crossover: Crossover) -> Table:
@@ -496,4 +511,6 @@ def _age(each: Assumption, crossover: Crossover) -> str:
     days = each.age_days(crossover.today)
     if days is None:
         return "assumed" if each.is_judgement else "undated"
+    if days < 0:
+        return f"{counted(-days, 'day')} later"
     return f"{counted(days, 'day')}{', old' if each.is_stale(crossover.today) else ''}"

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import NamedTuple
 
 from llama_client.catalog.catalog import Catalog
-from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, default
+from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, Spread, default
 from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.computers import is_on_desk, with_computer
 from llama_client.crossover.economics import CostInputs, Owned, line
@@ -22,6 +23,9 @@ from llama_client.crossover.throughput.points import CPU, MeasuredPoint, is_usab
 from llama_client.crossover.throughput.rates import Rate, measured_rate, replica_rate
 from llama_client.crossover.throughput.replica import Replica, require_possible
 from llama_client.errors import InvalidRequestError
+
+# Where one price is known, others are so much lower and higher: our judgement, about as rents of one GPU differ.
+_LONE_QUOTE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +297,17 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
     )
 
 
+class _Bounds(NamedTuple):
+    low: float | None
+    high: float | None
+    spread: Spread
+
+
+def _around(price: float) -> _Bounds:
+    """The bounds of a price of which only one quote is known."""
+    return _Bounds(price * (1 - _LONE_QUOTE), price * (1 + _LONE_QUOTE), "triangular")
+
+
 def _rent(host: SelfHost, gpu: Gpu | None, tables: Tables, log: AssumptionLog) -> float:
     """US dollars for an hour of one GPU: as given, else the median of the quotes on demand."""
     field = "self_host.gpu_usd_per_hour"
@@ -302,10 +317,16 @@ def _rent(host: SelfHost, gpu: Gpu | None, tables: Tables, log: AssumptionLog) -
         raise invalid(field, "is required where the GPU is not one of the tables")
     quotes = tables.rents(gpu.name)
     if not quotes:
-        raise invalid(field, f"no quote known for renting a {gpu.title}; give gpu_usd_per_hour, or buy it")
+        sentence = f"no quote known for renting the {gpu.title}; give gpu_usd_per_hour"
+        bought = "buy it: --buy 0 or Purchase() takes the known price" if tables.purchase(gpu.name) else "buy it"
+        raise invalid(field, f"{sentence}, or {bought}")
     prices = [float(quote.usd_per_gpu_hour) for quote in quotes]
     doubts = [quote.unverified for quote in quotes if quote.unverified]
     source = f"{quotes[0].provider}: {quotes[0].source}"
+    bounds = _Bounds(prices[0], prices[-1], "quotes")
+    if prices[0] == prices[-1]:
+        # A lone row of the user's own is a contract.
+        bounds = _around(prices[0]) if quotes[0] in Tables.bundled().gpu_prices else _Bounds(None, None, "none")
     if len(quotes) > 1:
         source = f"the median of {len(quotes)} quotes from {quotes[0].provider} to {quotes[-1].provider}"
     return log.add(
@@ -315,9 +336,9 @@ def _rent(host: SelfHost, gpu: Gpu | None, tables: Tables, log: AssumptionLog) -
             unit="USD",
             source=source,
             as_of=min((quote.as_of for quote in quotes if quote.as_of is not None), default=None),
-            low=prices[0],
-            high=prices[-1],
-            spread="quotes",
+            low=bounds.low,
+            high=bounds.high,
+            spread=bounds.spread,
             quotes=tuple(prices),
             unverified=f"{len(doubts)} of {len(quotes)}: {'; '.join(sorted(set(doubts)))}" if doubts else None,
         )
@@ -331,11 +352,16 @@ def _owned(purchase: Purchase, gpu: Gpu | None, tables: Tables, log: AssumptionL
     elif quote is not None:
         usd = float(quote.usd_per_gpu)
         known = Assumption("usd_per_gpu", usd, "USD", quote.source, quote.as_of, unverified=quote.unverified)
-        price = log.add(replace(known, low=usd * 0.7, high=usd * 1.3, spread="triangular"))
+        bounds = _around(usd)
+        price = log.add(replace(known, low=bounds.low, high=bounds.high, spread=bounds.spread))
     else:
-        what = "this machine" if gpu is None else f"a {gpu.title}"
+        what = "this machine" if gpu is None else f"the {gpu.title}"
         raise invalid("purchase.usd_per_gpu", f"no price is known for {what}; give its price")
     is_computer = gpu is not None and gpu.memory_kind == "unified"
+    missing = [name for name in ("idle_w", "load_w") if getattr(purchase, name) is None]
+    if missing and (gpu is None or gpu.tdp_w is None):
+        beside = f" with {missing[1]}" if len(missing) > 1 else ""
+        raise invalid(f"purchase.{missing[0]}", f"is required{beside}: the power of this machine is not known")
     idle = _watts("idle_w", purchase.idle_w, "idle_share_of_tdp", gpu, log)
     load = _watts("load_w", purchase.load_w, "load_share_of_tdp", gpu, log)
     return Owned(
@@ -359,8 +385,8 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
     """A GPU's power: as given, else a share of the power of its data sheet."""
     if watts is not None:
         return log.given(name, watts, unit="W")
-    if gpu is None or gpu.tdp_w is None:
-        raise invalid(f"purchase.{name}", "is required, since the power of this machine is not known")
+    assert gpu is not None
+    assert gpu.tdp_w is not None
     share = default(row)
     source = f"{float(share.value):g} of {gpu.tdp_w:g} W: {share.source}"
     value = gpu.tdp_w * float(share.value)

@@ -32,9 +32,9 @@ def _number(*, up_to: float, at_least: float | None = None, above: float | None 
         except (OverflowError, ValueError):  # an integer of more digits than a float has, a signalling NaN
             number = math.nan
         is_low = number < at_least if at_least is not None else above is not None and number <= above
-        if isinstance(value, bool) or is_low or not math.isfinite(number):
+        if isinstance(value, bool) or is_low or math.isnan(number):
             raise _wrong(place, wanted, value)
-        if number > up_to:
+        if number > up_to or math.isinf(number):
             raise _wrong(place, wanted if up_to < _SLIP_FROM else f"must be a number up to {up_to:g}", value)
         return number
 

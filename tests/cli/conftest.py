@@ -82,7 +82,7 @@ def require_no_traceback(err: str) -> None:
 def running(
     *arguments: str, stdin: int = subprocess.DEVNULL, stdin_waits_s: str | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command while it runs; `stdin_waits_s`: how long `chat` waits for input, before it says so and after."""
+    """The command while it runs; `stdin_waits_s`: how long `chat` waits for its input, before it says so and after."""
     start = ["-c", _AS_A_SHELL_DOES, "pipe"] if stdin_waits_s is None else ["-c", _IMPATIENT, stdin_waits_s]
     process = subprocess.Popen(
         [sys.executable, *start, *arguments],

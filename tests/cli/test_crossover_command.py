@@ -92,23 +92,25 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         ((*PAIR, "--buy", "0", "--computer-usd", "-5"), "--computer-usd: must be a number of at least 0, got -5"),
         ((*PAIR, "--buy", "0", "--gpus-per-computer", "0"), "--gpus-per-computer: must be a whole number from 1 to"),
         (("llama-3.3-70b", "--buy", "2000"), "--buy: a price needs --gpu, whose price it is; 0 takes the known ones"),
-        (("llama-3.1-8b", "--gpu", "m1_max", "--buy", "0"), "--buy: no price is known for a M1 Max; give its price"),
+        (("llama-3.1-8b", "--gpu", "m1_max", "--buy", "0"), "--buy: no price is known for the M1 Max; give its price"),
         ((*PAIR, "--gpu-usd-per-hour", "-2"), "--gpu-usd-per-hour: must be a number above 0, got -2"),
         ((*PAIR, "--api-input", "-0.1", "--api-output", "1"), "--api-input: must be a number of at least 0, got -0.1"),
         ((*PAIR, "--api-input", "1"), "--api-output: is required beside the other price"),
         ((*PAIR, "--output-share", "20"), "--output-share: must be a number above 0 and up to 1, got 20"),
         ((*PAIR, "--volume", "many"), "'many' is no number of tokens, such as 20000, 500M or 1.2G"),
         ((*PAIR, "--volume", "0"), "--volume: must be a number above 0, got 0"),
+        ((*PAIR, "--volume", "1e400"), "--volume: must be a number up to 1e+18, got inf"),
         (
             (*PAIR, "--tokens-per-second", "1e6"),
             "--tokens-per-second: 1,000,000 output tokens per second are impossible",
         ),
         ((*PAIR, "--api", "groq/llama-3.3-70b-versatile"), "groq retired llama-3.3-70b-versatile on 2026-08-16"),
         ((*PAIR, "--buy", "30000", "--gpu-usd-per-hour", "2"), "a machine is bought or rented"),
-        ((*PAIR, "--draws", "-5"), "--draws: must be a whole number from 1 to 1,000,000, got -5"),
+        ((*PAIR, "--draws", "-5"), "--draws: must be a whole number from 0 to 1,000,000, got -5"),
         ((*PAIR, "--seed", "-1"), "--seed: must be a whole number from 0 to"),
         (("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "2000"), "--gpus: must be from 1 to 1024, got 2000"),
         ((*PAIR, "--api", "foo"), "--api: 'foo' is not in the tables"),
+        (("llama-3.3-70b", "--api", "DeepInfra"), "; known are DeepInfra/meta-llama/Llama-3.3-70B-Instruct-Turbo\n"),
         ((*PAIR, "--tokens-per-request", "1e9"), "--tokens-per-request: "),
         ((*PAIR, "--ops-usd-per-month", "1e308"), "--ops-usd-per-month: must be a number up to 1e+12"),
         (("llama-3.3-70b", "--gpu", ""), "--gpu: must not be empty"),
@@ -119,7 +121,7 @@ def test_the_terminal_says_the_verdict_first_and_fits_into_80_columns() -> None:
         (("llama-3.3-70b", "--gpus", "2"), "--gpus: needs --gpu"),
         (
             ("llama-3.3-70b", "--gpu", "rtx_5090", "--gpus", "4"),
-            "--gpu-usd-per-hour: no quote known for renting a RTX 5090",
+            "--gpu-usd-per-hour: no quote known for renting the RTX 5090",
         ),
         ((*PAIR, "--from-ledger"), "--from-ledger: the ledger is switched off"),
         (
@@ -158,7 +160,7 @@ def test_a_purchase_tells_when_it_has_paid_for_itself() -> None:
         (("llama-3.3-70b", "--gpu", "h100_sxm"), ("of 2 x H100 SXM, fp8",)),
         (
             ("llama-3.3-70b", "--gpu", "h100_sxm", "--precision", "nvfp4"),
-            ("A H100 SXM has no arithmetic for nvfp4: vLLM keeps the weights in it and computes in 16 bits.",),
+            ("The H100 SXM has no arithmetic for nvfp4: vLLM keeps the weights in it and computes in 16 bits.",),
         ),
         (
             ("llama-3.3-70b", "--gpu", "m3_ultra", "--buy", "0"),
@@ -248,6 +250,26 @@ def test_the_users_own_tables_are_known(clean_home: Path) -> None:
     found = document("llama-3.1-8b", "--gpu", "own_card", *PRICED)
     rent = next(each for each in found["assumptions"] if each["name"] == "gpu_usd_per_hour")
     assert (rent["value"], rent["source"].split(":")[0]) == (1.25, "us")
+
+
+def test_an_answer_that_cannot_be_is_told_at_once_and_a_machine_that_nobody_rents_is_bought() -> None:
+    with on_terminal("crossover", "--draws", "0") as terminal:
+        for told, answer in (
+            ("Which model [llama-3.3-70b]: ", ""),
+            ("empty: any): ", "1e30"),
+            ("must be a number up to 1e+18", "0"),
+            ("must be a number above 0", "50M"),
+            ("empty: not known): ", ""),
+            ("empty: the cheapest to rent): ", "6 x h100_sxm"),
+            ("the 64 attention heads of llama-3.3-70b cannot be split by 6", "0 x h100_sxm"),
+            ("must be a whole number from 1 to", "m1_max"),
+            ("neither a rent nor a price of the M1 Max is known", "m3_ultra"),
+        ):
+            terminal.read_until(told)
+            terminal.type(f"{answer}\n")
+        shown = " ".join(terminal.read_to_the_end().split())
+        assert terminal.end() == 0
+    assert "llama-client crossover llama-3.3-70b --volume 50M --gpu m3_ultra --buy 0" in shown
 
 
 def test_without_a_model_it_asks_on_a_terminal_for_what_it_needs() -> None:

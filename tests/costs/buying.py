@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from llama_client import BudgetExceededError, LlamaClient
+from llama_client import BudgetExceededError, LlamaClient, LlamaClientError
 from tests.routing.asking import config
 from tests.wire.dialects import OPENAI
 from tests.wire.server import Answer, Received, ReplayServer
@@ -76,28 +77,12 @@ def outcome(client: LlamaClient, **params: Any) -> str:
 
 def in_processes(configuration: dict[str, Any], *, processes: int, calls: int, threads: int) -> list[str]:
     """Each process makes so many calls, so many at once: every call's outcome."""
-    command = [sys.executable, "-m", "tests.costs.buying", "--calls", str(calls), "--threads", str(threads)]
-    with ExitStack() as stack:
-        children = [
-            stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-            )
-            for _ in range(processes)
-        ]
-        for child in children:
-            _tell(child, json.dumps(configuration))
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        for child in children:
-            _tell(child, "go")
-        return [outcome for child in children for outcome in json.loads(child.communicate(timeout=60)[0])]
-
-
-def _tell(child: subprocess.Popen[str], line: str) -> None:
-    assert child.stdin is not None
-    child.stdin.write(line + "\n")
-    child.stdin.flush()
+    numbers = {"processes": processes, "calls": calls, "threads": threads}
+    command = [sys.executable, "-m", "tests.costs.buying", json.dumps(numbers)]
+    given = json.dumps(configuration)
+    ran = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=120, check=True)
+    outcomes: list[str] = json.loads(ran.stdout)
+    return outcomes
 
 
 def rows(url: str, query: str) -> Sequence[Any]:
@@ -125,17 +110,47 @@ def run_statements(url: str, statements: Sequence[str]) -> None:
             postgres.execute(statement.encode())
 
 
+def _made(configuration: dict[str, Any], calls: int, threads: int, ready: Any, results: Any) -> None:
+    """A child: makes its calls when all are ready."""
+    with LlamaClient(configuration) as client, ThreadPoolExecutor(threads) as pool:
+        ready.wait()
+        outcomes = list(pool.map(lambda _: outcome(client), range(calls)))
+    results.put(outcomes)
+
+
+def _import_all(ledger_url: str, folder: str) -> None:
+    """What a call imports, by one that nobody answers; children that are forked need not, which takes a second each."""
+    warm = {
+        "providers": {"a": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},
+        "prices": [KEPT_PRICE],
+        "budgets": [{"usd": 1, "window": "total"}],
+        "routing": {"retries": 0},
+        "ledger": {"url": file_in(Path(folder))},
+    }
+    with LlamaClient(warm) as client:
+        with suppress(LlamaClientError):
+            client.ask("hi", model="a/m", max_tokens=5)
+        client.costs.report()
+    if ledger_url.startswith("postgresql"):
+        import psycopg  # noqa: F401
+
+
 def main() -> None:
-    """A child: makes its calls when it is told to."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--calls", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    options = parser.parse_args()
-    with LlamaClient(json.loads(sys.stdin.readline())) as client, ThreadPoolExecutor(options.threads) as pool:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        outcomes = list(pool.map(lambda _: outcome(client), range(options.calls)))
-    print(json.dumps(outcomes))
+    numbers, configuration = json.loads(sys.argv[1]), json.load(sys.stdin)
+    forks = sys.platform == "linux"
+    if forks:
+        with tempfile.TemporaryDirectory() as folder:
+            _import_all(configuration["ledger"]["url"], folder)
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    ready, results = context.Barrier(numbers["processes"]), context.SimpleQueue()
+    arguments = (configuration, numbers["calls"], numbers["threads"], ready, results)
+    children = [context.Process(target=_made, args=arguments) for _ in range(numbers["processes"])]
+    for child in children:
+        child.start()
+    print(json.dumps([each for _ in children for each in results.get()]))
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
 
 
 if __name__ == "__main__":

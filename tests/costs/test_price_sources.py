@@ -97,12 +97,16 @@ def test_the_day_of_a_dated_price_is_not_that_of_the_machine_s_time_zone(monkeyp
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
     try:
-        found = book(d=Seller("d", "deepseek")).price("d", "deepseek-v4-flash", at(2026, 8, 16, 12), is_free=False)
+        prices = book(d=Seller("d", "deepseek"))
+        # Five o'clock of the day after in that time zone, at which no peak hides the day.
+        moment = at(2026, 8, 16, 15)
+        found, again = (prices.price("d", "deepseek-v4-flash", moment, is_free=False) for _ in range(2))
     finally:
         monkeypatch.undo()
         time.tzset()
     assert found is not None
-    assert found.origin.effective_from is None
+    assert again is not None
+    assert (found.origin.effective_from, again.origin.effective_from) == (None, None)
 
 
 def test_the_share_of_a_prompt_that_was_not_cached_keeps_its_share_of_the_price() -> None:
@@ -135,6 +139,18 @@ def test_a_machine_that_costs_nothing_an_hour_costs_nothing() -> None:
 def test_cached_tokens_without_a_price_of_their_own_cost_what_others_do() -> None:
     price = TokenPrice(Origin("mine"), Decimal(1), Decimal(2))
     assert price.parts(1000, 10, 400) == (Decimal("0.0006"), Decimal("0.0004"), Decimal("0.00002"))
+
+
+def test_no_token_is_cached_unless_it_is_said() -> None:
+    price = TokenPrice(Origin("mine"), Decimal(1), Decimal(2), Decimal(3), Decimal(4))
+    assert price.parts(1000, 10) == (Decimal("0.001"), Decimal(0), Decimal("0.00002"))
+    found = book(a=Seller("a", "openai", "https://api.anthropic.com/v1")).price(
+        "a", "claude-haiku-4-5", DAY, is_free=False
+    )
+    assert isinstance(found, GenaiPrice)
+    # $1 a million; what is written to the cache would cost $1.25, what is read from it $0.10.
+    assert found.parts(1000, 0) == (Decimal("0.001"), Decimal(0), Decimal(0))
+    assert found.parts(1000, 0, 0, 400) == (Decimal("0.0011"), Decimal(0), Decimal(0))
 
 
 # Which are asked
@@ -202,6 +218,17 @@ def test_a_price_says_whose_it_is_and_since_when() -> None:
     ]
     assert isinstance(of_machine, HourPrice)
     assert of_machine.usd_per_hour == 2
+
+
+def test_what_is_written_to_the_cache_has_the_price_of_the_row() -> None:
+    written = {"cached_usd_per_mtok": Decimal(3), "cache_write_usd_per_mtok": Decimal(4)}
+    for prices in (listed(row(**written)), listed(own=[{**PRICE, "input_usd_per_mtok": 1, **written}])):
+        found = prices.price("x", "m", DAY, is_free=False)
+        assert isinstance(found, TokenPrice)
+        # Of ten tokens, two are read from the cache and five written there.
+        assert (found.parts(10, 0, 2, 5).input_usd, found.parts(10, 0, 2, 5).cached_usd) == (
+            Decimal("0.000023"), Decimal("0.000006"),
+        )  # fmt: skip
 
 
 def test_free_and_priced_of_one_target_are_not_mixed_up() -> None:

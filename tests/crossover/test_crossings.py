@@ -86,8 +86,9 @@ def test_however_many_apis_there_are_the_list_of_intervals_has_one_bound() -> No
     # Each is the cheapest over a million machines, on each of which the winner changes.
     lines = [Line(0.6 + 1e-7 / 10**n, 59.0 + 0.2 * n) for n in range(4)]
     found = crossings(Staircase(100, 60), lines)
-    assert MAX_INTERVALS <= len(found.intervals) <= MAX_INTERVALS + 2 * len(lines)
-    assert not found.is_complete
+    # Beside these, the one in which the machines are below for good.
+    assert len(found.intervals) == MAX_INTERVALS + 1
+    assert (found.is_complete, found.intervals[-1][1]) == (False, None)
 
 
 def test_the_cheapest_of_several_apis_is_what_counts() -> None:
@@ -95,6 +96,79 @@ def test_the_cheapest_of_several_apis_is_what_counts() -> None:
     # A flat fee is cheaper from 100 on, and so takes the interval away that the price by the token would have left.
     assert crossings(stairs, [Line(1.0), Line(0.0, 50.0)]).intervals == []
     assert crossings(stairs, [Line(1.0), Line(0.0, 80.0)]).intervals == [(60.0, 1000.0)]
+
+
+stairs_with_blocks = st.builds(
+    Staircase,
+    tokens_per_day_per_replica=st.floats(0.5, 20),
+    usd_per_replica=st.floats(0, 20),
+    fixed_usd=st.floats(0, 50),
+    usd_per_daily_token=st.floats(0, 2),
+    min_replicas=st.integers(1, 3),
+    spare=st.integers(0, 3),
+    usd_per_block=st.floats(0, 50),
+    replicas_per_block=st.integers(1, 5),
+)
+prices = st.lists(st.builds(Line, st.floats(0.01, 6), st.floats(0, 60)), min_size=1, max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(stairs_with_blocks, prices, st.lists(st.floats(0.01, 400), min_size=20, max_size=40))
+def test_the_intervals_are_where_whole_blocks_are_cheaper(
+    stairs: Staircase, lines: list[Line], volumes: list[float]
+) -> None:
+    found = crossings(stairs, lines)
+    for volume in volumes:
+        own, api = stairs.usd(volume), min(line.usd(volume) for line in lines)
+        near = [edge for interval in found.intervals for edge in interval if edge is not None]
+        if any(abs(edge - volume) < 1e-6 * volume for edge in near) or abs(own - api) < 1e-6 * api:
+            continue
+        inside = any(low < volume <= (math.inf if high is None else high) for low, high in found.intervals)
+        assert inside == (own < api) or not found.is_complete
+    lows = [low for low, _ in found.intervals]
+    assert lows == sorted(lows)
+    if found.intervals and (found.intervals[0][1] or math.inf) > found.intervals[0][0] * (1 + 1e-9):
+        assert is_ever_below(stairs, lines)
+    if found.is_complete and not found.intervals:
+        assert not is_ever_below(stairs, lines)
+
+
+@pytest.mark.parametrize("spare", [0, 3, 11])
+@pytest.mark.parametrize("fixed_usd", [1.0, 0.4, 2.0], ids=["one", "none", "some"])
+def test_a_block_that_pays_off_only_when_full_is_found(fixed_usd: float, spare: int) -> None:
+    # A replica costs 1 and a block for ten of them 10, so a full one 2; the API asks 1.95 and a fee.
+    stairs = Staircase(1.0, 1.0, usd_per_block=10.0, replicas_per_block=10, spare=spare, fixed_usd=-2.0 * spare)
+    line = Line(1.95, fixed_usd)
+    found = crossings(stairs, [line])
+    wins = [n for n in range(1, 400) if stairs.usd(float(n)) < line.usd(float(n))]
+    assert (len(wins) > 0) == bool(found.intervals) == is_ever_below(stairs, [line])
+    assert spare or len(found.intervals) == len(wins)
+
+
+def test_a_block_for_each_replica_is_a_part_of_its_price() -> None:
+    apart, whole = (
+        crossings(stairs, [Line(1.0)]) for stairs in (Staircase(100, 0.92, 0, 0, 1, 0, 99.0), Staircase(100, 99.92))
+    )
+    assert (apart.flips, apart.is_complete) == (whole.flips, True)
+    # The machines' n-th step costs n x 99.92, so it is below from there to n x 100, and for good from n = 1250 on.
+    assert apart.intervals[0] == pytest.approx((99.92, 100.0))
+    assert (apart.permanent, whole.permanent) == (pytest.approx(1249 * 99.92, abs=100),) * 2
+
+
+@pytest.mark.parametrize(("fee", "intervals"), [(60.5, [(0.0, 100.0)]), (60.0, []), (59.5, [])])
+def test_where_each_token_costs_the_same_the_fee_decides_each_step(
+    fee: float, intervals: list[tuple[float, float]]
+) -> None:
+    assert crossings(Staircase(100, 60, usd_per_daily_token=0.5), [Line(0.5, fee)]).intervals == intervals
+
+
+def test_a_fee_that_is_used_up_by_many_machines_is_found_to_its_last_cent() -> None:
+    # A machine costs 0.001 more than the API, of whose fee 10.0005 it saves: n machines are below throughout their step
+    # while 1.001 n <= 10.0005 + (n - 1), up to 9,000, and at its end while 1.001 n < 10.0005 + n, up to 10,000.
+    found = crossings(Staircase(1e6, 1.001), [Line(1e-6, 10.0005)])
+    assert (found.intervals[0], found.is_complete) == ((0.0, 9e9), True)
+    assert found.intervals[-1] == pytest.approx((9999.9995e6, 10e9))
+    assert found.flips == 1 + 2 * 1000
 
 
 # Two rows lie within 1% of "never", where a month that is shorter by half an hour moves the first crossing by 6%; they

@@ -68,7 +68,7 @@ def test_where_vllm_unpacks_the_weights_it_computes_in_16_bits_and_the_report_sa
     found = on(gpu, precision=precision)
     assert (found.resolved.engine, found.resolved.precision) == ("vllm", precision)
     title = TABLES.gpu(gpu).title
-    note = f"A {title} has no arithmetic for {precision}: vLLM keeps the weights in it and computes in 16 bits."
+    note = f"The {title} has no arithmetic for {precision}: vLLM keeps the weights in it and computes in 16 bits."
     assert note in report(found).notes
     assert note in as_document(found)["notes"]
     assert note in report(on(gpu, precision=precision, engine="vLLM")).notes

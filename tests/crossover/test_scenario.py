@@ -81,7 +81,7 @@ def test_a_wrong_figure_names_its_field_and_what_would_be_right(
         ({"gpu": "h100-sxmm"}, "self_host.gpu", "did you mean 'h100_sxm'?"),
         ({"precision": "fp9"}, "self_host.precision", "did you mean 'fp8'?"),
         ({"n_gpus": 1}, "model", "so 4.0 GB are missing; would fit: 2 GPUs"),
-        ({"gpu": "rtx_5090", "n_gpus": 4}, "self_host.gpu_usd_per_hour", "no quote known for renting a RTX 5090"),
+        ({"gpu": "rtx_5090", "n_gpus": 4}, "self_host.gpu_usd_per_hour", "no quote known for renting the RTX 5090"),
         (
             {"tokens_per_second": 50_000},
             "self_host.tokens_per_second",

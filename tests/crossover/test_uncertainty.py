@@ -116,16 +116,6 @@ def test_the_price_of_a_gpu_that_is_bought_is_drawn_where_it_is_not_stated(usd: 
     assert ("usd_per_gpu" in found.band.varied) is is_drawn
 
 
-def test_a_single_quote_is_not_drawn() -> None:
-    host = SelfHost(gpu="l4", n_gpus=8)
-    found = evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[price(0.88)]), draws=10)
-    rent = found.resolved.assumption("gpu_usd_per_hour")
-    assert rent is not None
-    assert rent.low == rent.high
-    assert found.band is not None
-    assert "gpu_usd_per_hour" not in found.band.varied
-
-
 def test_a_close_call_is_no_verdict() -> None:
     found = _open(volume=1.2e9)
     assert found.probability is not None
@@ -140,7 +130,7 @@ def test_a_band_is_drawn_in_parts_without_changing_its_meaning() -> None:
 
 @pytest.mark.parametrize("draws", [-1, 1_000_001, True, 1.5, "3"])
 def test_draws_are_bounded(draws: Any) -> None:
-    with pytest.raises(InvalidRequestError, match=r"^draws: must be a whole number from 1 to 1,000,000"):
+    with pytest.raises(InvalidRequestError, match=r"^draws: must be a whole number from 0 to 1,000,000"):
         _open(draws)
 
 

@@ -29,6 +29,12 @@ class Area(NamedTuple):
     without: str = ""
 
 
+_NO_SHRINKING = """
+from hypothesis import Phase
+
+settings.register_profile("mutation", settings.default, phases=[Phase.explicit, Phase.generate], database=None)
+settings.load_profile("mutation")
+"""
 _PRICING = ("costs/test_pricing.py", "costs/test_money.py")
 _SLOW = "imported_only_when_needed or does_not_wait_for_the_package or shared_among_those_who"
 AREAS = {
@@ -106,6 +112,9 @@ def _copy(copy: Path, area: Area) -> None:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    # That a mutant is killed is enough: to find the smallest example would take hypothesis long.
+    with (copy / "tests" / "conftest.py").open("a") as file:
+        file.write(_NO_SHRINKING)
     quick = ["-n0", "-p", "no:cacheprovider", *(["-k", f"not ({area.without})"] if area.without else [])]
     settings = {
         "source_paths": ["llama_client"],

@@ -14,7 +14,7 @@ from tests.wire.dialects import GROQ, OLLAMA, OPENAI
 from tests.wire.sending import KEY, MODEL, PROMPT
 from tests.wire.server import Answer, Received, as_json
 
-__all__ = ["KEY", "MODEL", "PROMPT", "answer_all", "ask", "calls", "each_mode", "local", "refused"]
+__all__ = ["KEY", "MODEL", "ONCE", "PROMPT", "answer_all", "ask", "calls", "each_mode", "local", "refused"]
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
@@ -22,6 +22,8 @@ calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 FAR_ADDRESS = "203.0.113.5"
 ADDRESSES = {"near.test": ["127.0.0.1"], "far.test": [FAR_ADDRESS], "both.test": ["127.0.0.1", FAR_ADDRESS]}
 _TIMEOUT_S = 10.0
+# For what is tried, in vain.
+ONCE = {"routing": {"retries": 0}}
 
 
 def answer_all(request: Received) -> Answer:

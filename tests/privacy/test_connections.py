@@ -11,7 +11,7 @@ import pytest
 
 from llama_client import LlamaClientError, LocalOnlyError
 from llama_client.local_only import ConnectionGuard, is_this_machine
-from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ask, calls, each_mode, local, refused
+from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ONCE, ask, calls, each_mode, local, refused
 from tests.wire.server import Answer, Received, ReplayServer, whole
 
 
@@ -185,7 +185,7 @@ def test_clouds_are_refused_without_asking_for_their_names(
 def test_a_cloud_that_allow_hosts_names_is_tried(kind: str, mode: str, lookups: list[str]) -> None:
     host = {"groq": "api.groq.com", "together": "api.together.ai"}[kind]
     with pytest.raises(LlamaClientError) as caught:
-        ask(mode, local(kind, api_key=KEY, allow=[host]), f"{kind}/{MODEL}")
+        ask(mode, local(kind, api_key=KEY, allow=[host]) | ONCE, f"{kind}/{MODEL}")
     assert not isinstance(caught.value, LocalOnlyError)
     assert host in lookups
 

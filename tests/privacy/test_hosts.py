@@ -23,7 +23,7 @@ from llama_client import local_only as privacy
 from llama_client.hosts import host_of, plain_url, with_plain_host
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import RequestHeads
-from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, answer_all, ask, calls, local
+from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ONCE, answer_all, ask, calls, local
 from tests.wire.server import ReplayServer, self_signed, whole
 
 wires = pytest.mark.parametrize("wire", ["builtin", "httpx"])
@@ -277,7 +277,7 @@ def test_the_address_in_a_variable_is_parsed_as_that_of_a_table(
 @calls
 def test_ollamas_wildcard_is_this_machine_in_every_spelling(host: str, mode: str, dialled: list[Any]) -> None:
     with pytest.raises(LlamaClientError) as caught:
-        ask(mode, local("ollama", base_url=f"http://{host}:9"), f"ollama/{MODEL}")
+        ask(mode, local("ollama", base_url=f"http://{host}:9") | ONCE, f"ollama/{MODEL}")
     assert not isinstance(caught.value, LocalOnlyError)
     assert {address[0] for address in dialled} <= {"127.0.0.1", "::1"}
 

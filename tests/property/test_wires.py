@@ -183,7 +183,8 @@ def test_a_legal_answer_is_the_same_on_each_wire(
         assert headers[0] == headers[1]
 
 
-@quick
+# A reset takes a while.
+@settings(quick, max_examples=60)
 @given(http=https(), at=st.integers(1, 400), cut=cuts(), reset=st.booleans())
 def test_half_an_answer_is_a_failure_on_each_wire(
     replay: tuple[ReplayServer, Wires], http: Http, at: int, cut: Callable[[bytes], list[bytes]], reset: bool

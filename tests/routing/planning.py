@@ -65,6 +65,8 @@ class Play:
         max_concurrency: Of the provider of all targets.
         on_reserve: The budgets' answer to an order; None: no budget covers any target.
         free: Targets that cost nothing, so that no budget covers them.
+        unanswered: Those failures that are the end of a connection that was used before.
+        answer_class: What `parse` asks for; None: the call is not one of `parse`.
         story: What happened: `a`, `-a` (skipped), `1.5` (waited so long), `late`.
     """
 
@@ -78,6 +80,8 @@ class Play:
     max_concurrency: int | None = None
     on_reserve: Callable[[Reserve], Reserved | Refused] | None = None
     free: frozenset[str] = frozenset()
+    unanswered: Sequence[Exception] = ()
+    answer_class: type[object] | None = None
     story: list[str | float] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -92,7 +96,8 @@ class Play:
         self._asked: dict[str, int] = {}
 
     def candidates(self, names: Sequence[str]) -> list[Candidate]:
-        request = check_request({"messages": [{"role": "user", "content": "hi"}], **self.params}, stream=False)
+        params = {"messages": [{"role": "user", "content": "hi"}], **self.params}
+        request = check_request(params, stream=False, answer_class=self.answer_class)
         size = RequestSize(request)
         targets = [Target("p", name, cast(Provider, self.providers.get(name, Scripted()))) for name in names]
         found = [Candidate(target, self.health.of(target.name, "p"), request, size) for target in targets]
@@ -131,7 +136,7 @@ class Play:
                 self.time.now += self.takes_s
                 lease.release(Result(script if isinstance(script, LlamaClientError) else None, latency_s=1.0))
                 if isinstance(script, ProviderError | LocalOnlyError):
-                    return Lost(candidate, script)
+                    return Lost(candidate, script, script in self.unanswered)
                 assert isinstance(script, str)
                 return Late() if script == "late" else Won(script)
             case AwaitRunning():

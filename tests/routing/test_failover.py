@@ -277,7 +277,7 @@ def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
         def watch() -> None:
             assert first_came.wait(30)
             # By now all the others are there as well.
-            time.sleep(1.0)
+            time.sleep(0.5)
             while_waiting.append(len(server.requests) - 3)
             go_on.set()
 
@@ -302,7 +302,7 @@ def test_a_trial_that_fails_fails_those_who_waited_for_it(mode: str) -> None:
 
     with ReplayServer(answer) as server, Session(config(server, routing={"retries": 0}), mode) as session:
         session.many(3)
-        threading.Timer(1.0, go_on.set).start()
+        threading.Timer(0.5, go_on.set).start()
         outcomes = session.many(50, at_once=50)
         assert all(isinstance(outcome, ServerError) for outcome in outcomes)
         # Whoever came while one call was trying waited for it; the others asked one at a time.

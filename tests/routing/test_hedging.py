@@ -191,9 +191,9 @@ def test_a_target_that_hangs_behind_its_company_is_learned(mode: str) -> None:
 def test_cancelling_at_the_moment_of_the_answer_leaves_nothing_behind() -> None:
     async def run(tables: dict[str, object]) -> None:
         async with AsyncLlamaClient(tables) as client:
-            for number in range(60):
+            for number in range(30):
                 task = asyncio.create_task(client.ask("hi"))
-                await asyncio.sleep(0.1 + number / 1000)
+                await asyncio.sleep(0.1 + number / 500)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             assert {name: health.in_flight for name, health in client.health().items()} == {"a/m": 0, "b/m": 0}

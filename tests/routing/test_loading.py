@@ -21,8 +21,8 @@ def loading(seconds: float, *, is_there: bool = True) -> Callable[[Received], An
     def answer(request: Received) -> Answer:
         if request.path == "/api/ps":
             return as_json({"models": []}) if is_there else silence()
-        time.sleep(seconds)
-        return OLLAMA.good(streams=request.json["stream"])
+        # Which ends with the test, as a server's sleep would not.
+        return Answer([b"", b"".join(OLLAMA.good(streams=request.json["stream"]).pieces)], delay_s=seconds)
 
     return answer
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llama_client import (
@@ -22,8 +24,8 @@ from llama_client import (
     ServerError,
     UnsupportedFeatureError,
 )
-from llama_client.routing.health import Health, Lease
-from llama_client.routing.plan import Wait
+from llama_client.routing.health import Health, Lease, Result
+from llama_client.routing.plan import Backoff, Late, Plan, Try, Wait
 from tests.routing.planning import Play, Scripted
 
 
@@ -51,9 +53,7 @@ def test_a_lone_target_is_asked_again_after_waits_that_double() -> None:
 
 
 def test_waits_double_up_to_8_s() -> None:
-    from llama_client.routing.plan import Backoff
-
-    backoff = Backoff(lambda low, high: high)
+    backoff = Backoff(lambda low, high: low + high)
     assert [backoff.wait_s(tries) for tries in (1, 2, 3, 4, 5, 6, 10_000)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
@@ -91,6 +91,26 @@ def test_a_bad_generation_is_asked_for_again_at_once_and_there() -> None:
     play = Play({"a": [GenerationFailedError("x"), "answer"], "b": ["other"]})
     assert play("a", "b") == "answer"
     assert play.story == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("answer_class", "text", "misfit"),
+    [
+        (dict, "{", ("{", "no JSON")),
+        (dict, "", None),
+        (dict, None, None),
+        (dict, {"of": "the server"}, None),
+        (None, "{", None),
+    ],
+    ids=["a text", "nothing", "not told", "no text", "not of parse"],
+)
+def test_what_was_written_in_place_of_the_answer_is_kept_for_the_next_attempt(
+    answer_class: type[object] | None, text: Any, misfit: tuple[str, str] | None
+) -> None:
+    failed = GenerationFailedError("no JSON", failed_generation=text)
+    play = Play({"a": [failed, "answer"]}, answer_class=answer_class)
+    assert play("a") == "answer"
+    assert play.tries[-1].candidate.misfit == misfit
 
 
 def test_when_all_have_failed_the_error_holds_each_ones_last() -> None:
@@ -213,6 +233,66 @@ def test_a_lone_target_has_all_the_time() -> None:
     assert [step.timeout_s for step in play.tries] == [40.0]
 
 
+@pytest.mark.parametrize("why", ["cannot", "goes without", "open", "both can"])
+def test_who_could_not_answer_is_left_no_time(why: str) -> None:
+    no_seed = {"b": Scripted(frozenset({"seed"}))} if why in ("cannot", "goes without") else {}
+    rules = {"retries": 0, "drop_unsupported": why == "goes without"}
+    play = Play({"a": ["answer"], "b": [ServerError("x")]}, {"seed": 1}, rules, no_seed)
+    for _ in range(3 if why == "open" else 0):
+        play("b")
+    play("a", "b", timeout_s=40)
+    assert [step.timeout_s for step in play.tries] == [20.0 if why in ("both can", "goes without") else 40.0]
+
+
+def test_a_target_is_alone_while_no_other_is_or_will_be_ready() -> None:
+    play = Play({"a": [ServerError("x"), "answer"], "b": [AuthenticationError("no key")]})
+    assert play("a", "b") == "answer"
+    # The first waits while the second is asked.
+    assert [(step.candidate.target.model, step.is_lone) for step in play.tries] == [
+        ("a", False), ("b", False), ("a", True),
+    ]  # fmt: skip
+    assert play("a") == "answer"
+    assert [step.is_lone for step in play.tries] == [True]
+
+
+def test_company_of_one_in_flight_is_not_alone_whatever_became_of_the_other_meanwhile() -> None:
+    play = Play({}, rules={"hedge_after_s": 2.0})
+    plan: Plan[str] = Plan(
+        play.candidates(["a", "b"]), play.config.routing, play.time.deadline(60), Backoff(lambda low, high: high)
+    )
+    first = next(steps := plan.steps())
+    play.health.of("p/a", "p").limits.block(90, play.time.now)
+    second = steps.send(Late())
+    assert isinstance(first, Try)
+    assert isinstance(second, Try)
+    assert (second.candidate.target.model, second.is_lone) == ("b", False)
+    for step in (first, second):
+        step.lease.release(None)
+
+
+def test_a_lost_connection_that_was_used_before_is_made_anew_once_and_not_counted() -> None:
+    lost = APIConnectionError("closed")
+    play = Play({"a": [lost, "answer"]}, rules={"retries": 0}, unanswered=[lost])
+    assert play("a") == "answer"
+    assert play.story == ["a", "a"]
+    assert play.tries[-1].candidate.needs_new_connection
+    play = Play({"a": [lost]}, rules={"retries": 0}, unanswered=[lost])
+    assert play("a") is lost
+    assert play.story == ["a", "a"]
+    play = Play({"a": [lost]}, rules={"retries": 0})
+    assert play("a") is lost
+    assert play.story == ["a"]
+
+
+def test_a_rate_limit_that_will_end_does_not_keep_who_is_left_alone_from_being_asked() -> None:
+    play = Play({"a": [limited(5), "answer"], "b": [ServerError("x")] * 3 + ["back"]}, rules={"retries": 0})
+    play("a")
+    for _ in range(3):
+        play("b")
+    assert play("a", "b") == "back"
+    assert play.story == ["b"]
+
+
 def test_a_target_that_fails_again_and_again_is_left_alone_then_tried_once() -> None:
     play = Play({"a": [APIConnectionError("x")] * 4 + ["back"], "b": ["answer"]}, rules={"retries": 0})
     for _ in range(3):
@@ -272,8 +352,6 @@ def test_another_calls_trial_is_waited_for_and_its_failure_shared() -> None:
     trial = trial_of(play.health.of("p/a", "p"))
 
     def end(wait: Wait) -> None:
-        from llama_client.routing.health import Result
-
         trial.release(Result(ServerError("still down"), latency_s=0.1))
 
     play.on_wait = end
@@ -296,7 +374,10 @@ def test_another_calls_trial_that_went_well_lets_everybody_in() -> None:
     assert play("a") == "answer"
 
 
-def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("went_well", [True, False])
+def test_another_calls_trial_that_ends_while_this_one_looks_lets_it_in(
+    went_well: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 0})
     for _ in range(3):
         play("a")
@@ -306,11 +387,36 @@ def test_another_calls_trial_that_goes_well_while_this_one_looks_lets_it_in(monk
 
     def look_and_lose_it(self: Health, lease: Lease) -> bool:
         found = look(self, lease)
-        trial.has_content()
+        if went_well:
+            trial.has_content()
+        else:
+            trial.release(Result(ServerError("still down"), latency_s=0.1))
         return found
 
     monkeypatch.setattr(Health, "grants_trial", look_and_lose_it)
     assert play("a") == "answer"
+    assert play.story == ["a"]
+
+
+@pytest.mark.parametrize("went_well", [True, False])
+def test_another_calls_trial_is_waited_for_the_moment_that_this_one_is_ready_again(went_well: bool) -> None:
+    play = Play({"a": [ServerError("x")] * 3 + ["answer"]}, rules={"retries": 1})
+    play("a")
+    trials: list[Lease] = []
+
+    def tried_meanwhile(wait: Wait) -> None:
+        if not trials:
+            trials.append(trial_of(play.health.of("p/a", "p")))
+        elif went_well:
+            trials[0].has_content()
+        else:
+            trials[0].release(Result(ServerError("still down"), latency_s=0.1))
+
+    play.on_wait = tried_meanwhile
+    # Its own failure and that of the trial are two tries.
+    outcome = play("a", timeout_s=60)
+    assert (outcome == "answer") == went_well
+    assert play.story == ["a", 0.5, 59.5, "a" if went_well else "-a"]
 
 
 def test_when_no_target_can_honour_a_parameter_the_error_names_it_before_anybody_is_asked() -> None:
@@ -411,8 +517,6 @@ def test_a_lone_target_has_nobody_to_be_hedged_with() -> None:
 
 def test_a_plan_that_is_closed_lets_go_of_what_it_holds() -> None:
     play = Play({"a": ["answer"]})
-    from llama_client.routing.plan import Backoff, Plan
-
     plan: Plan[str] = Plan(
         play.candidates("a"), play.config.routing, play.time.deadline(10), Backoff(lambda low, high: high)
     )

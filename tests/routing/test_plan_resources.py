@@ -74,6 +74,20 @@ def test_a_target_that_a_budget_refuses_is_passed_over_with_the_reason() -> None
     assert nothing_is_held(play)
 
 
+def test_what_was_kept_for_a_refused_target_is_given_back_before_a_free_one_is_tried() -> None:
+    purse = Purse("a")
+    kept = Reservation(Order("1", 1, []), purse.settled.append)
+
+    def refuse(step: Reserve) -> Reserved | Refused:
+        step.keep(kept)
+        return purse(step)
+
+    play = Play({"b": ["answer"]}, on_reserve=refuse, free=frozenset("b"))
+    assert play("a", "b") == "answer"
+    assert [each.pico for each in purse.settled] == [0]
+    assert [step.reservation for step in play.tries] == [None]
+
+
 def test_the_refusal_of_a_lone_target_is_raised_itself() -> None:
     play = Play({}, on_reserve=Purse("a"))
     error = play("a")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llama_client import APITimeoutError, ChatCompletion
+from tests.lengths import two_modes
 from tests.routing.asking import MODES, Session, config, story
 from tests.wire.dialects import OLLAMA, OPENAI, Dialect
 from tests.wire.server import Answer, Received, ReplayServer, as_json, head, silence, streamed
@@ -198,7 +199,7 @@ def test_a_silent_cloud_is_not_asked_and_given_up(mode: str, monkeypatch: pytest
     assert asked(server, "GET") == []
 
 
-@each_mode
+@two_modes
 @pytest.mark.parametrize("way", ["silent", "comments"])
 def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode: str, way: str) -> None:
     def answer(wants_stream: bool) -> Answer:
@@ -217,7 +218,7 @@ def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode
         assert len(asked(server, "POST")) == 1
 
 
-@each_mode
+@two_modes
 @pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=str)
 def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
     answers = server_that(lambda _: silence(), as_json({"models": [], "data": []}))
@@ -227,7 +228,7 @@ def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
     assert [attempt.reason for attempt in error.attempts] == ["no answer within 1.1 s"]
 
 
-@each_mode
+@two_modes
 def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
     routing = {"deadline_s": 1.3, "retries": 0}
     with ReplayServer(lambda _: silence()) as server:

@@ -272,7 +272,7 @@ OF_OPENAI = {
 }
 OF_GROQ = {"reasoning_format": st.sampled_from(["parsed", "raw", "hidden"]), "n": st.just(1)}
 often = settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     # The fixtures that every test has change nothing between examples.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -103,6 +103,7 @@ def drop_the_stream(client: LlamaClient) -> None:
     next(client.chat.completions.create(messages=_messages(), stream=True, timeout=PLENTY_S))
 
 
+MANY = 20
 LEAVING = [read_and_close, close_at_once, leave_the_block, fail_within_the_block, drop_the_stream]
 
 
@@ -245,25 +246,25 @@ def test_cancelling_a_task_that_waits_for_its_answer_stops_the_server(
         assert asyncio.run(cancelled(server)) == "Hello"
 
 
-def test_fifty_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
-    with ReplayServer(dialect.answers(*[generous(dialect)] * 50)) as server:
+def test_many_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
+    with ReplayServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
-            for _ in range(50):
+            for _ in range(MANY):
                 leave_the_block(client)
             assert server.wait_until_idle(SOON_S)
-        assert server.early_closes == 50
+        assert server.early_closes == MANY
 
 
-def test_fifty_async_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
-    async def leave_fifty(server: ReplayServer) -> None:
+def test_many_async_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
+    async def leave_many(server: ReplayServer) -> None:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
-            for _ in range(50):
+            for _ in range(MANY):
                 await leave_the_async_block(client)
             assert await asyncio.to_thread(server.wait_until_idle, SOON_S)
 
-    with ReplayServer(dialect.answers(*[generous(dialect)] * 50)) as server:
-        asyncio.run(leave_fifty(server))
-        assert server.early_closes == 50
+    with ReplayServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
+        asyncio.run(leave_many(server))
+        assert server.early_closes == MANY
 
 
 def test_many_async_streams_at_once_may_all_be_cancelled(dialect: Dialect) -> None:

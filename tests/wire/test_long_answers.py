@@ -103,7 +103,8 @@ def test_a_long_answer_is_the_same_on_each_way_and_so_is_its_raw_body(what: str)
 @pytest.mark.parametrize("what", ["tool calls", "log probabilities"])
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_long_event_gives_what_a_long_answer_gives(mode: str, what: str) -> None:
-    whole_answer = answer_of(1100, what)
+    # 20 objects beside each log probability.
+    whole_answer = answer_of(300 if what == "log probabilities" else 1100, what)
     choice = whole_answer["choices"][0]
     delta = {"index": 0, "delta": choice["message"], "logprobs": choice.get("logprobs")}
     event = OPENAI.event({**whole_answer, "choices": [delta]})
@@ -135,7 +136,7 @@ def error_of(value: object, *, after: object = None) -> bytes:
 @calls
 @pytest.mark.parametrize(
     "body",
-    [error_of([[]] * 400_000), error_of("x" * 3 * MIB), error_of({}, after=[{"input": "y" * 50}] * 30_000)],
+    [error_of([[]] * 200_000), error_of("x" * 3 * MIB), error_of({}, after=[{"input": "y" * 50}] * 15_000)],
     ids=["lists", "text", "objects"],
 )
 def test_the_reason_of_a_long_error_is_kept(mode: str, body: bytes) -> None:
@@ -212,7 +213,7 @@ def test_log_probabilities_may_have_other_lists_beside_them(mode: str, other: di
 
 @calls
 def test_the_place_of_a_wrong_log_probability_is_told(mode: str) -> None:
-    body = answer_of(1100, "log probabilities")
+    body = answer_of(300, "log probabilities")
     tokens = json.loads(json.dumps(body["choices"][0]["logprobs"]["content"]))
     tokens[57]["top_logprobs"][7]["token"] = 3
     body["choices"][0]["logprobs"]["content"] = tokens
@@ -240,18 +241,18 @@ def test_a_slow_reader_of_chunks_that_came_together_breaks_nothing() -> None:
 
 
 HOSTILE = {
-    "lists": b"[]," * 200_000,
-    "objects": b'{"a":1},' * 75_000,
-    "numbers": b"1.5," * 150_000,
-    "short texts": '"ä",'.encode() * 125_000,
-    "a wide text": b'"' + b"x" * 2 * MIB + '🦙",'.encode(),
+    "lists": b"[]," * 100_000,
+    "objects": b'{"a":1},' * 40_000,
+    "numbers": b"1.5," * 75_000,
+    "short texts": '"ä",'.encode() * 65_000,
+    "a wide text": b'"' + b"x" * MIB + '🦙",'.encode(),
 }
 
 
 @two_modes
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_bodies_stay_within_the_bound_of_memory(mode: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bound = 4 * MIB
+    bound = 2 * MIB
     monkeypatch.setattr(json_steps, "MAX_HELD_BYTES", bound)
     monkeypatch.setattr(json_steps, "_SHORT_BYTES", 64 << 10)
     monkeypatch.setattr(openai_codec, "_MAX_PLAIN_BYTES", 64 << 10)

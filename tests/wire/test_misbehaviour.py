@@ -129,7 +129,7 @@ def test_a_broken_answer_is_one_of_our_errors(
     check_no_key(error, logs)
 
 
-@each_mode
+@two_modes
 @pytest.mark.parametrize("way", SLOW, ids=str)
 def test_an_answer_that_does_not_come_in_time_is_a_timeout(
     dialect: Dialect, way: Way, mode: str, logs: pytest.LogCaptureFixture

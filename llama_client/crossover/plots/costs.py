@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
+from llama_client.crossover.offers_report import absence
 from llama_client.crossover.plots import style
-from llama_client.crossover.report import crossing_in_words
+from llama_client.crossover.report import crossing_in_words, name_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -133,10 +134,12 @@ def _verdict(found: Curves) -> tuple[str, str]:
     at = "" if crossover.volume is None else f" at {tokens(crossover.volume)} tokens a day"
     match crossover.verdict:
         case "no-api":
-            return "None of the sellers has this model: there is nothing to compare with", style.INK
+            return f"{absence(crossover, name_of(crossover))}: there is nothing to compare with", style.INK
         case "never" if crossover.crossing_band is not None and crossover.crossing_band.highest_probability > 0:
             most = share(crossover.crossing_band.highest_probability)
-            return f"Never: self-hosting is cheaper in {most} of the draws at most, at any volume", style.LOST
+            return f"Never: at no volume is self-hosting cheaper in more than {most} of the draws", style.LOST
+        case "never" if math.isinf(found.least_ratio()):
+            return "Never: the API is free, at any volume", style.LOST
         case "never":
             least = times(found.least_ratio())
             return f"Never: self-hosting costs at least {least} times the cheapest API, at any volume", style.LOST
