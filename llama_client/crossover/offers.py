@@ -139,6 +139,8 @@ def _market_price(
     seller, _, model_id = target.partition("/")
     place = _plain(seller), model_id.lower()
     rows = [(row.price, _name(row.model, catalog, tables)) for row in market.all_offers()]
+    # Of the regions of one offer, the price that holds everywhere, else the cheapest: it comes last.
+    rows.sort(key=lambda row: (row[0].region is None, -row[0].input_usd_per_mtok - row[0].output_usd_per_mtok))
     named = {f"{price.provider}/{price.model}": (price, name) for price, name in rows if is_sold(price, today)}
     for price, name in named.values():
         if (_plain(price.provider), price.model.lower()) == place:

@@ -15,7 +15,7 @@ from llama_client.catalog.catalog import Catalog, CatalogModel, Offer
 from llama_client.catalog.prices import ListPrices
 from llama_client.crossover import ApiPrice, PriceTier, Scenario, SelfHost, Tables, Traffic, evaluate, market
 from llama_client.crossover.economics import usd_per_mtok
-from llama_client.crossover.offers import Offers, is_sold, offers_of
+from llama_client.crossover.offers import Offers, is_sold, offer_named, offers_of
 from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.report import report
@@ -284,3 +284,14 @@ def test_a_tier_keeps_its_hours() -> None:
     assert tier.utc_windows == windows
     with pytest.raises(InvalidRequestError, match=r"api\.tiers\.output_usd_per_mtok"):
         PriceTier(kind="flex", input_usd_per_mtok=0.1, output_usd_per_mtok=-1)
+
+
+def test_an_offer_with_dearer_regions_is_named_at_the_price_that_holds_everywhere() -> None:
+    rows = [row for row in market.all_offers() if is_sold(row.price, TODAY)]
+    regional = {(row.price.provider, row.price.model) for row in rows if row.price.region is not None}
+    assert regional
+    for seller, model_id in sorted(regional):
+        prices = [row.price for row in rows if (row.price.provider, row.price.model) == (seller, model_id)]
+        wanted = min(prices, key=lambda price: (price.region is not None, price.input_usd_per_mtok))
+        found = offer_named(f"{seller}/{model_id}", model=None, tables=TABLES, today=TODAY)
+        assert (found.region, found.input_usd_per_mtok) == (wanted.region, wanted.input_usd_per_mtok)

@@ -323,7 +323,8 @@ def comparing() -> None:
     assert_type(found.self_host_usd_per_month(1e9), float)
     assert_type(found.replicas(1e9), int)
     assert_type(found.volumes(), tuple[float, ...])
-    seen(found.hybrid(), found.investment(), found.swings())
+    assert_type(found.probability_at(1e9), float | None)
+    seen(found.hybrid(), found.investment(), found.swings(), found.saving(), found.if_stated())
     assert_type(plan_fleet(found, hours=[1, 2], policy=FleetPolicy(kinds=("own", "api"))), FleetPlan)
     for assumption in found.assumptions:
         assert_type(assumption, Assumption)

@@ -330,4 +330,4 @@ def _is_of(point: MeasuredPoint, replica: Replica, shapes: Mapping[str, Architec
 
 def _load_of(batch: float | None, isl: int, osl: int) -> str:
     load = "a full load" if batch is None else f"{batch:.0f} requests at once"
-    return f"with {'one request at a time' if batch == 1 else load}, {isl} tokens in and {osl} out"
+    return f"with {'one request at a time' if batch == 1 else load}, {isl} token{'s' * (isl != 1)} in and {osl} out"
