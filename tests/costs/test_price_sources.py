@@ -221,7 +221,7 @@ def test_a_price_says_whose_it_is_and_since_when() -> None:
 
 
 def test_what_is_written_to_the_cache_has_the_price_of_the_row() -> None:
-    written = {"cached_usd_per_mtok": Decimal(3), "cache_write_usd_per_mtok": Decimal(4)}
+    written: dict[str, Any] = {"cached_usd_per_mtok": Decimal(3), "cache_write_usd_per_mtok": Decimal(4)}
     for prices in (listed(row(**written)), listed(own=[{**PRICE, "input_usd_per_mtok": 1, **written}])):
         found = prices.price("x", "m", DAY, is_free=False)
         assert isinstance(found, TokenPrice)
