@@ -151,8 +151,9 @@ def test_a_block_for_each_replica_is_a_part_of_its_price() -> None:
     )
     assert (apart.flips, apart.is_complete) == (whole.flips, True)
     # The machines' n-th step costs n x 99.92, so it is below from there to n x 100, and for good from n = 1250 on.
-    assert list(apart.intervals[0]) == pytest.approx([99.92, 100.0])
-    assert (apart.permanent, whole.permanent) == (pytest.approx(1249 * 99.92, abs=100),) * 2
+    assert apart.intervals[0] == pytest.approx((99.92, 100.0))
+    for found in (apart, whole):
+        assert found.permanent == pytest.approx(1249 * 99.92, abs=100)
 
 
 @pytest.mark.parametrize(("fee", "intervals"), [(60.5, [(0.0, 100.0)]), (60.0, []), (59.5, [])])
