@@ -291,7 +291,7 @@ def serve(outage: threading.Event | None = None) -> Iterator[str]:
     """The address of a running stand-in, which is down while `outage` is set."""
     handler = type("_HandlerWithOutage", (_Handler,), {"outage": outage})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:

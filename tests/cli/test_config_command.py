@@ -48,7 +48,7 @@ def ollama(*models: str) -> Iterator[dict[str, str]]:
             """Says nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield {"OLLAMA_HOST": f"127.0.0.1:{server.server_port}"}
         finally:

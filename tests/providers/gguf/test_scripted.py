@@ -106,7 +106,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     """Puts the stand-in in the place of xllamacpp."""
     script = Script()
     loopback = ThreadingHTTPServer(("127.0.0.1", 0), _Loopback)
-    threading.Thread(target=loopback.serve_forever, daemon=True).start()
+    threading.Thread(target=loopback.serve_forever, args=(0.02,), daemon=True).start()
 
     class Server:
         listening_address = f"http://127.0.0.1:{loopback.server_port}"
