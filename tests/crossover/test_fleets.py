@@ -752,3 +752,11 @@ def test_a_wrong_file_names_the_line(content: bytes, says: str, tmp_path: Path) 
     file.write_bytes(content)
     with pytest.raises(InvalidRequestError, match=says.replace("(", "\\(")):
         read_hours(file)
+
+
+def test_a_rent_of_spot_machines_has_no_reserved_price() -> None:
+    host = SelfHost(gpu="h100_sxm", n_gpus=2, precision="fp8", spot_overhead=0.1)
+    plan = plan_fleet(evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[])), tokens_per_day=1e9)
+    assert plan.part("reserved_1_year") is plan.part("reserved_3_years") is None
+    [why] = {each.why for each in plan.considered if "reserved" in each.name}
+    assert "which nobody reserves" in why

@@ -33,6 +33,9 @@ TITLES: dict[FleetKind, str] = {
 _RENTED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year", "on_demand")
 
 
+_RESERVED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year")
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """One way to serve: a replica's price, and that of its tokens."""
@@ -99,7 +102,11 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
         stairs = staircase(rented)
         fixed[False] = stairs.fixed_usd
         per_hour, per_token = stairs.usd_per_replica / hours, stairs.usd_per_daily_token / rented.days_per_month
-        machines += _reserved(per_hour, per_token, policy, log)
+        if rented.spot_overhead:
+            why = "the rent is that of a machine that may be taken away, which nobody reserves"
+            left_out += [(kind, why) for kind in _RESERVED if kind in policy.kinds]
+        else:
+            machines += _reserved(per_hour, per_token, policy, log)
         if "on_demand" in policy.kinds:
             idle = log.figure("idle_timeout_s", policy.idle_timeout_s, unit="s")
             scaling = Scaling(start_s, idle, log.figure("billing_s", policy.billing_s, unit="s"))
