@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_machine_that_nobody_rents_out_is_told_how_to_be_bought() -> None:
         _on("m3_ultra")
 
 
-def _with(usd: float, *, volume: float, **of_api: object) -> str:
+def _with(usd: float, *, volume: float, **of_api: Any) -> str:
     host = SelfHost(gpu="h100_sxm", n_gpus=2)
     scenario = Scenario(
         model="llama-3.3-70b",
@@ -71,7 +72,7 @@ def _with(usd: float, *, volume: float, **of_api: object) -> str:
 
 
 def test_a_headline_says_that_another_model_was_compared_with() -> None:
-    other = {"is_same_model": False, "provider": "Acme", "model": "small-9b"}
+    other: dict[str, Any] = {"is_same_model": False, "provider": "Acme", "model": "small-9b"}
     for volume in (1e7, 2e9):
         assert "another model, small-9b: no like for like" in _with(0.88, volume=volume, **other)
         assert "another model" not in _with(0.88, volume=volume)
