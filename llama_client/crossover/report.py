@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
 from llama_client.crossover.economics import staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
 from llama_client.crossover.like_for_like import like_for_like_document, like_for_like_notes
@@ -29,6 +30,8 @@ _MAX_INTERVALS_SHOWN = 6
 _MAX_MACHINES_SHOWN = 5
 # A share of draws that rounds to none or all is not said.
 _CERTAIN = 0.0005
+# Within half a percent of a threshold, whole percents would not show on which side a share is.
+_BESIDE = 0.005
 _LIMITS = {
     "memory": "by its memory: more requests at once do not fit",
     "bandwidth": "by the bandwidth of its memory",
@@ -249,7 +252,7 @@ def _verdict_sentence(crossover: Crossover) -> str:
             where = f"{where[0].upper()}{where[1:]}"
             return f"An API is cheaper at {tokens(at)} tokens a day{cases}{saving} ({costs}). {where}."
         case _:
-            cases = f"your own is cheaper in {share(likely or 0.0)} of the draws"
+            cases = f"your own is cheaper in {_likely(likely or 0.0)} of the draws"
             return f"Too close to call at {tokens(at)} tokens a day: {cases}{saving} ({costs})."
 
 
@@ -273,7 +276,13 @@ def _never(crossover: Crossover, what: str, provider: str) -> str:
 
 def _in_draws(probability: float | None) -> str:
     """How many draws say so; nothing where all do."""
-    return "" if probability is None or probability > 1 - _CERTAIN else f" in {share(probability)} of the draws"
+    return "" if probability is None or probability > 1 - _CERTAIN else f" in {_likely(probability)} of the draws"
+
+
+def _likely(probability: float) -> str:
+    """The share of draws, with a digit more beside what turns the verdict."""
+    is_beside = min(abs(probability - OPEN_FROM), abs(probability - OPEN_TO)) < _BESIDE
+    return f"{probability * 100:.1f}%" if is_beside else share(probability)
 
 
 def _saving_in_words(crossover: Crossover) -> str:
@@ -472,7 +481,9 @@ def _machines_table(others: Sequence[Crossover]) -> Table:
         for each in others[:_MAX_MACHINES_SHOWN]
     ]
     price = "a GPU" if others and others[0].plan.owned is not None else "a GPU-hour"
-    return Table("Other machines, next cheapest first", ["replica", "tokens/s", price, "cheaper from"], rows)
+    return Table(
+        "Other machines, next cheapest first", ["replica", "tokens/s", price, "cheaper from, as assumed"], rows
+    )
 
 
 def _cheaper_from(crossover: Crossover) -> str:
@@ -490,7 +501,7 @@ def _swings_table(crossover: Crossover) -> Table:
             in_words(swing.name),
             *(figure(bound) for bound in (swing.low, swing.high)),
             *(usd(cost) for cost in (swing.usd_per_mtok_at_low, swing.usd_per_mtok_at_high)),
-            *([stated.get(swing.name, "")] if stated else []),
+            *([stated.get(swing.name, "not drawn")] if stated else []),
         ]
         for swing in crossover.swings()
     ]

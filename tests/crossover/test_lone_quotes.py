@@ -72,7 +72,7 @@ def _with(usd: float, *, volume: float, **of_api: Any) -> str:
 
 
 def test_a_headline_says_that_another_model_was_compared_with() -> None:
-    other = {"is_same_model": False, "provider": "Acme", "model": "small-9b"}
+    other: dict[str, Any] = {"is_same_model": False, "provider": "Acme", "model": "small-9b"}
     for volume in (1e7, 2e9):
         assert "another model, small-9b: no like for like" in _with(0.88, volume=volume, **other)
         assert "another model" not in _with(0.88, volume=volume)
@@ -112,7 +112,9 @@ def test_a_machine_of_unknown_power_is_told_all_that_it_lacks(power: dict[str, f
 def test_where_no_api_sells_the_model_no_other_machine_is_called_never_cheaper() -> None:
     host = SelfHost(gpu="h100_sxm", n_gpus=1)
     found = evaluate(Scenario(model="llama-2-7b", self_host=host), today=_DAY)
-    shown = next(each for each in tables(report(found), found, [found]) if each.columns[-1] == "cheaper from")
+    shown = next(
+        each for each in tables(report(found), found, [found]) if each.columns[-1] == "cheaper from, as assumed"
+    )
     assert [row[-1] for row in shown.rows] == ["-"]
 
 
