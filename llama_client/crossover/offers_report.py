@@ -25,7 +25,7 @@ _MAX_APART_SHOWN = 8
 def absence(crossover: Crossover, model: str) -> str:
     """The beginning of a sentence: why there is no API to compare with."""
     if crossover.scenario.apis is not None and not crossover.scenario.apis:
-        return "No API is compared"
+        return "No API is given"
     if crossover.scenario.apis is not None:
         return f"None of the given APIs sells {model} today"
     apart = len(crossover.resolved.apart)

@@ -268,6 +268,28 @@ def test_a_target_without_a_price_is_refused_unless_that_is_allowed(tmp_path: Pa
         assert client.costs.report().unpriced_calls == 1
 
 
+def test_a_target_without_a_price_may_be_asked_again_when_the_budget_begins_anew(
+    tmp_path: Path, paid: ReplayServer
+) -> None:
+    fake = FakeTime()
+    fake.now += datetime(2027, 7, 1, 12, 0, tzinfo=UTC).timestamp() - fake.clock.wall()
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, timezone="Europe/Berlin")
+    config["budgets"] = [{"usd": 1.0, "window": "day"}]
+    sync, _ = timed(fake)
+    with sync(config) as client, pytest.raises(BudgetExceededError) as error:
+        client.ask("hi", model="paid/other", max_tokens=5)
+    assert error.value.resets_at == datetime(2027, 7, 1, 22, 0, tzinfo=UTC)
+
+
+def test_a_budget_that_does_not_concern_a_call_hides_none_behind_it(tmp_path: Path, paid: ReplayServer) -> None:
+    others = [budget(9.0, scope="provider:groq"), budget(9.0, scope="tag:user")]
+    config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[*others, budget(0.001)])
+    with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
+        client.ask("hi", max_tokens=MAX_TOKENS)
+    assert error.value.budget == "all in total"
+    assert paid.requests == []
+
+
 def test_an_answer_without_a_bound_counts_as_unpriced(tmp_path: Path, paid: ReplayServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
     with LlamaClient(config) as client, pytest.raises(BudgetExceededError, match="no known upper bound"):

@@ -53,7 +53,7 @@ def test_the_examples_of_the_room_run(module: ModuleType) -> None:
         ),
         (
             asked(volume=50e6, **B200),
-            "None of the given APIs sells the model today, so there is nothing to compare with; your own, 1 x GPU of "
+            "No API is given, so there is nothing to compare with; your own, 1 x GPU of "
             "your own, would cost $6,884 a month at 50 M tokens a day.",
         ),
         (
