@@ -60,7 +60,7 @@ def ready(example: Path, request: pytest.FixtureRequest, store: ModelStore) -> N
 def ran(example: Path) -> tuple[int, str, str]:
     """Its exit code, stdout and stderr."""
     forking, environment = forks(), {**os.environ, "PYTHONUTF8": "1"}
-    forked = forking and forking.run([], b"", environment, TIMEOUT_S, program=example)
+    forked = None if forking is None else forking.run([], b"", environment, TIMEOUT_S, program=example)
     if forked is not None:
         return forked[0], forked[1].decode(), forked[2].decode()
     command = [sys.executable, str(example)]

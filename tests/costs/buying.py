@@ -141,7 +141,7 @@ def main() -> None:
     if forks:
         with tempfile.TemporaryDirectory() as folder:
             _import_all(configuration["ledger"]["url"], folder)
-    context = multiprocessing.get_context("fork" if forks else "spawn")
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     ready, results = context.Barrier(numbers["processes"]), context.SimpleQueue()
     arguments = (configuration, numbers["calls"], numbers["threads"], ready, results)
     children = [context.Process(target=_made, args=arguments) for _ in range(numbers["processes"])]

@@ -238,7 +238,7 @@ def pull_in_process(source: str, *options: str) -> Pulled:
     command, environment = pull_command(source, *options), {**os.environ, "PYTHONUTF8": "1"}
     forking = forks()
     # Behind `python -m llama_client`. The process that forks has not imported the hub's library.
-    forked = forking and forking.run(command[3:], b"", environment, _PROCESS_TIMEOUT_S)
+    forked = None if forking is None else forking.run(command[3:], b"", environment, _PROCESS_TIMEOUT_S)
     if forked is not None:
         _, out, err = forked
     else:
