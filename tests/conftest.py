@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
@@ -29,6 +30,17 @@ os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "llama-client-tes
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+# Of 8 s and more, although they are not of many tests.
+_LONG_FILES = (
+    "cli/test_chat.py", "providers/gguf/test_running.py", "test_examples.py", "crossover/test_plots.py",
+    "chaos/test_chaos.py", "routing/test_slow_servers.py", "chaos/test_interrupts.py", "crossover/test_page.py",
+    "costs/test_ledger.py", "routing/test_hedging.py", "cli/test_looks.py", "cli/test_bench_command.py",
+    "chaos/test_mixed.py", "privacy/test_nothing_leaves.py", "cli/test_doctor_command.py",
+    "providers/test_packages.py", "providers/gguf/test_draft_model.py", "providers/gguf/test_loading.py",
+    "test_client.py", "providers/test_openai_server.py", "cli/test_completion_safety.py",
+    "documentation/test_docstrings.py", "providers/gguf/test_held_answers.py", "providers/gguf/test_lora_recipe.py",
+    "crash/test_kill.py", "cli/test_crossover_command.py", "documentation/test_site.py",
+)  # fmt: skip
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 _LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
@@ -41,12 +53,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
     left_out = [item for item in items if item.get_closest_marker("long") is not None]
-    if left_out:
+    if left_out and not config.getoption("--long"):
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.get_closest_marker("long") is None]
+    if hasattr(config, "workerinput"):
+        # What takes long comes first, so that the workers end at about the same time.
+        counts = Counter(item.path for item in items)
+        turns = {Path(__file__).parent / name: turn for turn, name in enumerate(_LONG_FILES)}
+        items.sort(key=lambda item: (turns.get(item.path, len(turns)), -counts[item.path]))
 
 
 @pytest.fixture(autouse=True)

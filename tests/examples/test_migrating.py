@@ -45,9 +45,9 @@ def test_a_status_is_the_error_that_the_table_names(package: str, theirs: str, s
         with official(api_key="k", base_url=server.url, max_retries=0) as client:
             with pytest.raises(errors.APIStatusError) as before:
                 client.chat.completions.create(model="m", messages=MESSAGES)
-        with LlamaClient.for_provider(package, api_key="k", base_url=server.url) as new:
-            with pytest.raises(llama_client.ProviderError) as after:
-                new.chat.completions.create(model="m", messages=MESSAGES, timeout=2)
+        config = {"providers": {package: {"api_key": "k", "base_url": server.url}}, "routing": {"retries": 0}}
+        with LlamaClient(config) as new, pytest.raises(llama_client.ProviderError) as after:
+            new.chat.completions.create(model=f"{package}/m", messages=MESSAGES)
     assert type(before.value).__name__ == theirs
     assert type(after.value).__name__ in ours
     assert after.value.http_status == before.value.status_code == status
