@@ -236,6 +236,8 @@ assert prices.price("groq", "openai/gpt-oss-20b", time.time(), is_free=False) is
 assert "genai_prices" not in sys.modules
 assert prices.price("groq", "moonshotai/kimi-k2-instruct", time.time(), is_free=False) is not None
 assert "genai_prices" in sys.modules
+# The one that imports ends by itself.
+[each.join(10) for each in threading.enumerate() if each.name == "llama-client-import"]
 assert threading.active_count() == 1, threading.enumerate()
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
