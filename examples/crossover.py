@@ -3,7 +3,7 @@
 The API is played by a stand-in here, so that this runs without keys. Expected output:
 
     20 calls in the ledger, 36% of their tokens are output
-    as much as that, at $0.88 per million tokens: api
+    as much as that, at $0.40 per million tokens: api
     ten million times as much: self-host
     at $0.05 per million tokens: never
     llama-2-70b, which none of the sellers has: no-api
@@ -30,7 +30,7 @@ def api(usd_per_mtok: float) -> ApiPrice:
 
 
 def verdict(traffic: Traffic, usd_per_mtok: float) -> str:
-    scenario = Scenario(model="llama-3.3-70b", traffic=traffic, self_host=PAIR, apis=[api(usd_per_mtok)])
+    scenario = Scenario(model="llama-3.1-70b", traffic=traffic, self_host=PAIR, apis=[api(usd_per_mtok)])
     return evaluate(scenario, today=TODAY).verdict
 
 
@@ -46,16 +46,18 @@ with standin() as cloud, tempfile.TemporaryDirectory() as folder:
         report = client.costs.traffic(since="30d")
 
 print(report.calls, "calls in the ledger,", f"{report.output_share or 0:.0%} of their tokens are output")
-# So few calls say nothing of peaks; a real ledger does.
-traffic = replace(traffic_of(report), peak_to_mean=2.5, hourly_tokens=())
-print("as much as that, at $0.88 per million tokens:", verdict(traffic, 0.88))
+# So few calls say nothing of peaks, as a real ledger does; 1.3 is that of users all over the world.
+traffic = replace(traffic_of(report), peak_to_mean=1.3, hourly_tokens=())
+print("as much as that, at $0.40 per million tokens:", verdict(traffic, 0.40))
 much = replace(traffic, tokens_per_day=(traffic.tokens_per_day or 0) * 1e7)
-print("ten million times as much:", verdict(much, 0.88))
+print("ten million times as much:", verdict(much, 0.40))
 print("at $0.05 per million tokens:", verdict(much, 0.05))
 
 gone = Scenario(model="llama-2-70b", traffic=traffic, self_host=PAIR)
 print("llama-2-70b, which none of the sellers has:", evaluate(gone, today=TODAY).verdict)
 
-found = evaluate(Scenario(model="llama-3.3-70b", self_host=PAIR, apis=[api(0.88)]), today=TODAY)
+all_volumes = Traffic(peak_to_mean=1.3)
+scenario = Scenario(model="llama-3.1-70b", traffic=all_volumes, self_host=PAIR, apis=[api(0.40)])
+found = evaluate(scenario, today=TODAY)
 first, forever = (found.first_crossing or 0) / 1e6, (found.permanent_crossing or 0) / 1e6
 print(f"first cheaper from {first:.0f} million tokens a day, for good from {forever:.0f} million")
