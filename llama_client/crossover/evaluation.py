@@ -410,6 +410,4 @@ def _is_undated(crossover: Crossover) -> bool:
 def _cost(crossover: Crossover) -> float:
     """The cost of a month at the scenario's volume; without one, of a token in a further full replica."""
     volume, stairs = crossover.volume, staircase(crossover.plan)
-    if volume is not None:
-        return stairs.usd(volume)
-    return stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
+    return stairs.usd_per_full_daily_token if volume is None else stairs.usd(volume)

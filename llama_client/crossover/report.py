@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
-from llama_client.crossover.economics import staircase, usd_per_mtok
+from llama_client.crossover.economics import MTOK, staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
 from llama_client.crossover.like_for_like import like_for_like_document, like_for_like_notes
 from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
@@ -334,9 +334,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _usd_per_full_mtok(crossover: Crossover) -> float:
     """A full replica's cost of a million tokens, without staff."""
-    stairs, days = staircase(crossover.plan), crossover.plan.days_per_month
-    per_daily_token = stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
-    return per_daily_token / days * 1e6
+    return staircase(crossover.plan).usd_per_full_daily_token / crossover.plan.days_per_month * MTOK
 
 
 def _binding(crossover: Crossover) -> str:
