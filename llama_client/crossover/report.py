@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
 from llama_client.crossover.economics import MTOK, staircase, usd_per_mtok
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
-from llama_client.crossover.like_for_like import like_for_like_document, like_for_like_notes
+from llama_client.crossover.like_for_like import LikeForLike, like_for_like_of
 from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
 from llama_client.crossover.offers_report import (
     SOLD_OTHERWISE,
@@ -20,11 +20,12 @@ from llama_client.crossover.offers_report import (
     no_longer_sold_by,
     shown_assumptions,
 )
-from llama_client.crossover.sensitivity import BreakEven, break_evens
+from llama_client.crossover.sensitivity import BreakEven, Swing, break_evens
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
-    from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.economics import Hybrid, Investment
+    from llama_client.crossover.evaluation import Crossover, Stated
 
 _MAX_INTERVALS_SHOWN = 6
 _MAX_MACHINES_SHOWN = 5
@@ -67,14 +68,25 @@ class VolumeRow:
 
 @dataclass(frozen=True, slots=True)
 class CrossoverReport:
+    """All that is calculated for a report, once: texts, tables and the JSON document show parts of it."""
+
     title: str
     sentence: str
     binding: str  # what limits a replica
     volumes: tuple[VolumeRow, ...]
     notes: tuple[str, ...]
-    beside: tuple[str, ...]  # no part of the verdict: quality, other models, electricity
+    like_for_like: LikeForLike  # no part of the verdict
     break_evens: tuple[BreakEven, ...]
+    swings: tuple[Swing, ...]
+    stated: tuple[Stated, ...]  # the answer if one drawn figure were stated
+    hybrid: Hybrid | None
+    investment: Investment | None
     stale: tuple[Assumption, ...]
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Sentences on quality, other models and electricity."""
+        return tuple(self.like_for_like.notes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +100,19 @@ class Table:
 
 
 def report(crossover: Crossover) -> CrossoverReport:
+    stated, mix, investment = crossover.if_stated(), crossover.hybrid(), crossover.investment()
     return CrossoverReport(
         title=title_of(crossover),
         sentence=f"{_sentence(crossover)} {slowness(crossover.resolved) or ''}".rstrip(),
         binding=_binding(crossover),
         volumes=tuple(_volumes(crossover)),
-        notes=tuple(_notes(crossover)),
-        beside=tuple(like_for_like_notes(crossover)),
+        notes=tuple(_notes(crossover, stated, mix, investment)),
+        like_for_like=like_for_like_of(crossover),
         break_evens=_break_evens(crossover),
+        swings=crossover.swings(),
+        stated=stated,
+        hybrid=mix,
+        investment=investment,
         stale=tuple(each for each in crossover.assumptions if each.is_stale(crossover.today)),
     )
 
@@ -142,7 +159,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
     text = report(crossover)
     volume, rate, band, saving = crossover.volume, crossover.resolved.rate, crossover.band, crossover.saving()
     api = None if volume is None else crossover.cheapest_api(volume)
-    mix, investment = crossover.hybrid(), crossover.investment()
+    mix, investment = text.hybrid, text.investment
     return {
         "model": crossover.scenario.model,
         "machine": machine(crossover),
@@ -163,7 +180,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "probability": crossover.probability,
         "crossing_band": None if crossover.crossing_band is None else asdict(crossover.crossing_band),
         "saving_usd_per_month": None if saving is None else asdict(saving),
-        "if_stated": [asdict(each) for each in crossover.if_stated()],
+        "if_stated": [asdict(each) for each in text.stated],
         "reference_volume": crossover.reference_volume,
         "hybrid": None if mix is None else asdict(mix),
         "investment": None if investment is None else asdict(investment),
@@ -177,8 +194,8 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "what_would_flip": [asdict(found) for found in text.break_evens],
         "notes": list(text.notes),
         "beside": list(text.beside),
-        **like_for_like_document(crossover),
-        "swings": [asdict(swing) for swing in crossover.swings()],
+        **text.like_for_like.as_document(),
+        "swings": [asdict(swing) for swing in text.swings],
         "band": None if band is None else asdict(band),
         **as_documents(crossover),
         "ended_apis": [
@@ -387,14 +404,15 @@ def _break_evens(crossover: Crossover) -> tuple[BreakEven, ...]:
     return break_evens(crossover.plan, crossover.volume, crossover.reference_volume)
 
 
-def _notes(crossover: Crossover) -> Iterator[str]:
+def _notes(
+    crossover: Crossover, stated: Sequence[Stated], mix: Hybrid | None, investment: Investment | None
+) -> Iterator[str]:
     found, at = crossover.resolved, tokens(crossover.reference_volume)
     yield from machine_notes(found, crossover.reference_volume)
     yield from crossover.scenario.traffic.notes
-    yield from _stated(crossover)
+    yield from _stated(crossover, stated)
     if found.rate is not None:
         yield from found.rate.skipped
-    mix, investment = crossover.hybrid(), crossover.investment()
     if mix is not None and mix.saves_usd_per_month > 0.01 * mix.usd_per_month:
         yield (
             f"Cheaper than both at {at} tokens a day: {counted(mix.replicas, 'replica')} of your own for the base of "
@@ -417,9 +435,9 @@ def _notes(crossover: Crossover) -> Iterator[str]:
         yield "The winner changes more often than is listed; the first and the last change are exact."
 
 
-def _stated(crossover: Crossover) -> Iterator[str]:
+def _stated(crossover: Crossover, if_stated: Sequence[Stated]) -> Iterator[str]:
     """What was stated and what varies, and that stating a figure narrows the band."""
-    if_stated, saving = crossover.if_stated(), crossover.saving()
+    saving = crossover.saving()
     if not if_stated or saving is None:
         return
     of_prices = [each.name for each in crossover.assumptions if each.is_given and not each.name.startswith("api: ")]
@@ -444,7 +462,7 @@ def tables(text: CrossoverReport, crossover: Crossover, others: Sequence[Crossov
             ["each figure on its own"],
             [[sentence_of(each)] for each in text.break_evens],
         ),
-        _swings_table(crossover),
+        _swings_table(text, crossover),
         Table("Beside the answer", ["no part of it"], [[note] for note in text.beside]),
         Table("What it rests on", ["figure", "value", "source", "age"], rests_on),
     ]
@@ -491,9 +509,9 @@ def _cheaper_from(crossover: Crossover) -> str:
     return "never" if first is None else f"{tokens(first)} a day" if first else "the first token"
 
 
-def _swings_table(crossover: Crossover) -> Table:
+def _swings_table(text: CrossoverReport, crossover: Crossover) -> Table:
     at = tokens(crossover.reference_volume)
-    stated = {each.name: share(each.probability) for each in crossover.if_stated()}
+    stated = {each.name: share(each.probability) for each in text.stated}
     rows = [
         [
             in_words(swing.name),
@@ -501,7 +519,7 @@ def _swings_table(crossover: Crossover) -> Table:
             *(usd(cost) for cost in (swing.usd_per_mtok_at_low, swing.usd_per_mtok_at_high)),
             *([stated.get(swing.name, "not drawn")] if stated else []),
         ]
-        for swing in crossover.swings()
+        for swing in text.swings
     ]
     heading = f"What is assumed, and what a million of your own costs then at {at} tokens a day"
     columns = ["figure", "from", "to", "own costs", "to", *(["own wins if stated"] if stated else [])]

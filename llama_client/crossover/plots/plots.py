@@ -210,9 +210,10 @@ def _panels(found: Curves) -> list[_Panel]:
     if uncertainty.widest_swings(found):
         caption = f"What a million self-hosted tokens costs {at}, with one figure at the least or most that it may be."
         panels.append(_Panel(uncertainty.SWING_HEADING, caption, uncertainty.draw_swings))
-    investment = crossover.investment()
-    if investment is not None:
-        caption = f"{costs.payback_words(investment)}: what it saves {at} against the cheapest API, less its price."
+    if found.investment is not None:
+        caption = (
+            f"{costs.payback_words(found.investment)}: what it saves {at} against the cheapest API, less its price."
+        )
         panels.append(_Panel(costs.CASH_HEADING, caption, costs.draw_cash))
     elif crossover.band is not None and found.apis:
         caption = "All uncertain figures are drawn at once, many times; given figures stay as they are."
