@@ -386,10 +386,7 @@ def _of_file(path: Path, own: dict[str, Any]) -> Traffic:
 
 
 def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None:
-    try:
-        model = known.tables.model(options["model"])
-    except InvalidRequestError:
-        model = None
+    model = known.tables.find_model(options["model"])
     found = [offer_named(target, model=model, **known.of_offers()) for target in options["apis"]]
     if options["api_input"] is not None:
         prices = {f"{kind}_usd_per_mtok": options[f"api_{kind}"] for kind in ("input", "output", "cached")}

@@ -14,7 +14,6 @@ from llama_client.crossover import market
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.scenario import ApiPrice, invalid
 from llama_client.crossover.tables import Architecture, Tables, unknown
-from llama_client.errors import InvalidRequestError
 from llama_client.validation import nearest
 
 # Providers on the user's own machine.
@@ -162,7 +161,7 @@ def _market_price(
 def sold_offers(*, today: date, catalog: Catalog | None = None) -> Iterator[tuple[str, ApiPrice]]:
     """Every priced offer that is sold on a day, of whichever model, with the model's name."""
     catalog, tables = catalog or Catalog.bundled(), Tables.bundled()
-    models = [*(row.model for row in market.all_offers()), *(offer.name for offer in _hosted(catalog))]
+    models = [*market.models(), *(offer.name for offer in _hosted(catalog))]
     for name in dict.fromkeys(_name(model, catalog, tables) for model in models):
         for price in offers_of(name, tables=tables, today=today, catalog=catalog).current:
             yield name, price
@@ -232,8 +231,5 @@ def _completed(price: ApiPrice, row: ApiPrice | None) -> ApiPrice:
 
 def _name(name: str, catalog: Catalog, tables: Tables) -> str:
     """The name in the tables of a model of the catalogue or the market, else the canonical name of the catalogue."""
-    try:
-        return tables.model(name).name
-    except InvalidRequestError:
-        found = catalog.find(name)
-        return name.lower() if found is None else found.name
+    found = tables.find_model(name) or catalog.find(name)
+    return name.lower() if found is None else found.name

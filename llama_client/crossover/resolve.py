@@ -115,17 +115,14 @@ def has_own_rate(host: SelfHost) -> bool:
 
 def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
     """The model's row; a measured rate needs none."""
-    try:
-        return tables.model(name)
-    except InvalidRequestError:
-        if has_own_rate(host):
-            return None
-        known = Catalog.bundled().find(name)
-        if known is None:
-            raise
-        unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
-        sentence = f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]"
-        raise invalid("model", sentence) from None
+    found = tables.find_model(name)
+    if found is not None or has_own_rate(host):
+        return found
+    known = Catalog.bundled().find(name)
+    if known is None:
+        return tables.model(name)  # its error has the nearest name
+    unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
+    raise invalid("model", f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]")
 
 
 def _rate(

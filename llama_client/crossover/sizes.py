@@ -24,9 +24,8 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
     if host.gpu in (None, CPU) or scenario.model is None:
         return [1]
     gpu = tables.gpu(host.gpu, param="self_host.gpu")
-    try:
-        model = tables.model(scenario.model)
-    except InvalidRequestError:
+    model = tables.find_model(scenario.model)
+    if model is None:
         # Resolving says what is wrong; a measured rate needs no row.
         return [1]
     precision_given = None if host.precision is None else canonical(host.precision, param="self_host.precision")
