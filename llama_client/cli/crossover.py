@@ -282,7 +282,7 @@ def _planned(crossover: Crossover, known: _Known) -> FleetPlan:
 
 
 def _answers(known: _Known, *, as_json: bool) -> dict[str, Any]:
-    """What the user answers on a terminal; an error where there is nobody to ask."""
+    """What the user answers on a terminal; an error where there is none."""
     if as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise click.UsageError("MODEL: is missing, as in llama-3.3-70b; on a terminal it would be asked for")
     from llama_client.cli.crossover_questions import ask

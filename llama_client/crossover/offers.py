@@ -72,7 +72,7 @@ def offers_of(
         key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok,
     )
     everywhere = {price.provider for price in sold if price.region is None}
-    # The dearer regions of a seller: a price for those who must have their data there.
+    # The dearer regions of a seller: a price that counts only where data must stay there.
     regional = [price for price in sold if price.region is not None and price.provider in everywhere]
     return Offers(
         tuple(price for price in sold if price not in regional),

@@ -37,7 +37,7 @@ def absence(crossover: Crossover, model: str) -> str:
 
 
 def no_longer_sold_by(crossover: Crossover) -> list[str]:
-    """Those who sold the model and do not any more, each with the day, as in `Groq (2026-08-16)`."""
+    """The sellers that no longer have the model, each with the day of its end, as in `Groq (2026-08-16)`."""
     sells = {api.provider for api in crossover.plan.apis}
     ends = {api.provider: api.available_until for api in sorted(crossover.resolved.ended, key=_end)}
     return [f"{seller} ({day})" for seller, day in ends.items() if seller not in sells]

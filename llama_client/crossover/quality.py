@@ -24,7 +24,7 @@ _PERPLEXITY = "perplexity"
 class QualityFigure:
     """A published result of a model in a precision, and that of the same weights at 16 bits."""
 
-    model: str  # whose weights were tested
+    model: str  # the one whose weights were tested
     precision: str
     metric: str
     value: float

@@ -10,7 +10,7 @@ from datetime import date
 from typing import NamedTuple
 
 from llama_client.catalog.catalog import Catalog
-from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, Spread, default
+from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, Distribution, share_of_tdp
 from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.computers import is_on_desk, with_computer
 from llama_client.crossover.economics import CostInputs, Owned, line
@@ -297,7 +297,7 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
 class _Bounds(NamedTuple):
     low: float | None
     high: float | None
-    spread: Spread
+    spread: Distribution
 
 
 def _around(price: float) -> _Bounds:
@@ -384,10 +384,7 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
         return log.given(name, watts, unit="W")
     assert gpu is not None
     assert gpu.tdp_w is not None
-    share = default(row)
-    source = f"{float(share.value):g} of {gpu.tdp_w:g} W: {share.source}"
-    value = gpu.tdp_w * float(share.value)
-    return log.add(Assumption(name, value, "W", source, share.as_of, is_judgement=share.is_judgement))
+    return log.add(share_of_tdp(name, row, gpu.tdp_w))
 
 
 def _escalation(plan: CostInputs, tokens_per_day: float | None) -> ApiPrice:

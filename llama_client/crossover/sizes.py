@@ -41,7 +41,7 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
             and (host.engine is None or engine == point.engine)
             and is_usable(point, model, gpu)
         }
-        # A user who has measured asks about that machine.
+        # Own measurements mean that machine.
         return sorted(own or sizes)
     # A given rate is proof that it ran: on as few as hold the model.
     held = (size for size in sizes if _holds(Replica(model, gpu, size, precision, engine)))

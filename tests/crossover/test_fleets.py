@@ -759,4 +759,4 @@ def test_a_rent_of_spot_machines_has_no_reserved_price() -> None:
     plan = plan_fleet(evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[])), tokens_per_day=1e9)
     assert plan.part("reserved_1_year") is plan.part("reserved_3_years") is None
     [why] = {each.why for each in plan.considered if "reserved" in each.name}
-    assert "which nobody reserves" in why
+    assert "cannot be reserved" in why
