@@ -20,8 +20,10 @@ from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_opt
 from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.format import in_words
+from llama_client.crossover.headline import machine, title_of
 from llama_client.crossover.offers import Offers, OwnPrice, offer_named, offers_of
-from llama_client.crossover.report import as_document, machine, report, tables, title_of
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import tables
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, MissingExtraError
 from llama_client.figures import ENDINGS
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
     from llama_client.crossover.fleets.parts import FleetPlan
-    from llama_client.crossover.report import Table
+    from llama_client.crossover.report_tables import Table
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
 

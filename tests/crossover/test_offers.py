@@ -12,7 +12,8 @@ from llama_client import InvalidRequestError
 from llama_client.catalog.catalog import Catalog, UserRow
 from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate, market
 from llama_client.crossover.offers import Offers, OwnPrice, like_for_like, offer_named, offers_of
-from llama_client.crossover.report import as_document, report, tables
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import tables
 from llama_client.crossover.tables import Tables
 from tests.crossover.market_sources import COLUMNS
 

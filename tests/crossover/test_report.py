@@ -12,7 +12,8 @@ import pytest
 
 import llama_client.crossover
 from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Traffic, evaluate
-from llama_client.crossover.report import as_document, report, sentence_of
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import break_even_in_words
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 
 TODAY = date(2026, 11, 26)
@@ -131,7 +132,7 @@ def test_a_gpu_of_the_users_own_has_a_name() -> None:
 
 def test_a_flip_reads_as_a_sentence() -> None:
     found = asked(price(0.88), volume=550e6, **B200)
-    assert [sentence_of(flip) for flip in report(found).break_evens][:2] == [
+    assert [break_even_in_words(flip) for flip in report(found).break_evens][:2] == [
         "an API price of $0.995 per million tokens (now $0.88)",
         "a GPU for $5.81 an hour (now $6.69)",
     ]

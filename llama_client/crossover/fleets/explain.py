@@ -115,11 +115,16 @@ def doubts(assumptions: Iterable[Assumption], used: Set[FleetKind], today: date)
         yield f"The fleet rests on figures in doubt ({'; '.join(parts)})."
 
 
+def dearer_by(more: float) -> str:
+    """What another fleet costs more, in US dollars a month."""
+    return "costs the same" if more <= _EQUAL_USD else f"costs {usd(more)} a month more"
+
+
 def reason(kind: FleetKind, pure: Mix, more: float, mixer: Mixer) -> str:
     """Why a fleet of one kind lost."""
+    text = dearer_by(more)
     if more <= _EQUAL_USD:
-        return "costs the same"
-    text = f"costs {usd(more)} a month more"
+        return text
     if kind == "api":
         return f"{text}: it has no idle hours, but full ones of machines are cheaper"
     levels = pure.levels

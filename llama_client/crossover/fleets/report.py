@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_client.crossover.fleets.parts import FleetPlan
 from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
-from llama_client.crossover.report import Table
+from llama_client.crossover.report_tables import Table
 
 
 def tables(plan: FleetPlan) -> list[Table]:

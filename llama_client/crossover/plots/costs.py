@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
+from llama_client.crossover.headline import crossing_in_words, name_of
 from llama_client.crossover.offers_report import absence
 from llama_client.crossover.plots import style
-from llama_client.crossover.report import crossing_in_words, name_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -19,7 +19,8 @@ from llama_client.crossover.format import cut, tokens
 from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
-from llama_client.crossover.report import Table, report, tables
+from llama_client.crossover.report import report
+from llama_client.crossover.report_tables import Table, tables
 from llama_client.figures import drawing, form_of, form_settings
 
 if TYPE_CHECKING:
