@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover import market
 from llama_client.crossover.economics import usd_per_mtok
-from llama_client.crossover.format import counted, figure
+from llama_client.crossover.format import counted, figure, iso_day
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
@@ -92,5 +92,4 @@ def _prices(price: ApiPrice) -> tuple[str, str]:
 
 def _document(price: ApiPrice, crossover: Crossover) -> dict[str, Any]:
     facts = asdict(price) | {"name": price.name, "usd_per_mtok": usd_per_mtok(price, crossover.plan)}
-    days = {name: None if facts[name] is None else facts[name].isoformat() for name in ("as_of", "available_until")}
-    return facts | days
+    return facts | {name: iso_day(facts[name]) for name in ("as_of", "available_until")}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
+from llama_client.crossover.format import counted, figure, in_words, iso_day, share, tokens, usd
 from llama_client.crossover.headline import machine, sentence_of, title_of
 from llama_client.crossover.like_for_like import LikeForLike, like_for_like_of
 from llama_client.crossover.machine_notes import hardware_document, machine_notes, purchase_of, slow_document, slowness
@@ -128,7 +128,7 @@ def as_document(crossover: Crossover) -> dict[str, Any]:
         "assumptions": [
             {
                 **{key: value for key, value in asdict(each).items() if key not in ("as_of", "quotes")},
-                "as_of": None if each.as_of is None else each.as_of.isoformat(),
+                "as_of": iso_day(each.as_of),
                 "age_days": each.age_days(crossover.today),
                 "is_stale": each.is_stale(crossover.today),
             }
