@@ -18,6 +18,7 @@ from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
 from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
+from llama_client.crossover.assumptions import STALE_AFTER_DAYS
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.format import in_words
 from llama_client.crossover.headline import machine, title_of
@@ -105,7 +106,7 @@ def show(machines: RankedMachines, fleet: FleetPlan | None = None) -> None:
     if text.stale:
         console.print()
         names = ", ".join(in_words(each.name) for each in text.stale)
-        console.print(Text(f"Older than 60 days, check again: {names}."))
+        console.print(Text(f"Older than {STALE_AFTER_DAYS} days, check again: {names}."))
 
 
 def _print(table: Table, console: Console) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llama_client.crossover.assumptions import STALE_AFTER_DAYS
 from llama_client.crossover.draws import OPEN_FROM, OPEN_TO
 from llama_client.crossover.economics import MTOK, staircase, usd_per_mtok
 from llama_client.crossover.format import counted, share, tokens, usd
@@ -181,12 +182,18 @@ def _doubts(crossover: Crossover) -> str:
             unverified.append(name)
         if each.is_stale(crossover.today) and (each.name in _PRICES or each.name not in _ROWS):
             stale.append(name)
-    parts = [f"unverified: {_listed(unverified)}"] if unverified else []
-    parts += [f"older than 60 days: {_listed(stale)}"] if stale else []
-    doubts = [f"That rests on figures in doubt ({'; '.join(parts)})."] if parts else []
+    rows = in_doubt(unverified, stale)
+    doubts = [f"That rests on {rows}."] if rows else []
     if cheapest is not None and not cheapest.is_same_model:
         doubts.append(f"That compares with another model, {cheapest.model or cheapest.name}: no like for like.")
     return " ".join(doubts)
+
+
+def in_doubt(unverified: Sequence[str], stale: Sequence[str]) -> str | None:
+    """What an answer rests on that is unverified or old, by name; None: nothing."""
+    parts = [f"unverified: {_listed(unverified)}"] if unverified else []
+    parts += [f"older than {STALE_AFTER_DAYS} days: {_listed(stale)}"] if stale else []
+    return f"figures in doubt ({'; '.join(parts)})" if parts else None
 
 
 def _listed(names: Sequence[str]) -> str:
