@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -208,3 +209,11 @@ llama-client: …
     commands = sessions.run(session, demo_model=demo_model)
     assert len(commands) == 6
     assert (reader / "answer.txt").read_text(encoding="utf-8") == "The capital of Japan is Tokyo.\n"
+
+
+def test_a_page_that_shows_prices_does_not_fail_because_they_get_older(reader: Path, demo_model: Path) -> None:
+    """They were confirmed on the day that a session takes for today, whatever the day is."""
+    session = "llama-client crossover llama-3.1-70b --gpu h100_sxm --volume 2G --draws 0 --json\n"
+    (command,) = sessions.run(session, demo_model=demo_model)
+    ages = [row["age_days"] for row in json.loads(command.printed[0])["assumptions"] if row["name"].startswith("api: ")]
+    assert min(ages) == 0
