@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from llama_client.crossover.market import last_checked
 from tests.documentation import programs, sessions
 from tests.documentation.named import WrongSessionError
 from tests.documentation.pages import blocks_of
@@ -215,5 +217,6 @@ def test_a_page_that_shows_prices_does_not_fail_because_they_get_older(reader: P
     """They were confirmed on the day that a session takes for today, whatever the day is."""
     session = "llama-client crossover llama-3.1-70b --gpu h100_sxm --volume 2G --draws 0 --json\n"
     (command,) = sessions.run(session, demo_model=demo_model)
-    ages = [row["age_days"] for row in json.loads(command.printed[0])["assumptions"] if row["name"].startswith("api: ")]
-    assert min(ages) == 0
+    dated = [row for row in json.loads(command.printed[0])["assumptions"] if row["as_of"] is not None]
+    today = {date.fromisoformat(row["as_of"]) + timedelta(days=row["age_days"]) for row in dated}
+    assert today == {last_checked()}
