@@ -64,8 +64,8 @@ def offers_of(
     name = _name(model, catalog, tables) if isinstance(model, str) else model.name
     rows = _with_own_prices(_market_rows(name, catalog, tables), own_prices)
     hosted = [offer for offer in _hosted(catalog) if _name(offer.name, catalog, tables) == name]
-    priced = [(offer, _priced(offer, own_prices, today)) for offer in hosted]
-    found = [_completed(price, rows.pop(_place(offer), None)) for offer, price in priced if price is not None]
+    priced = [(offer, _known_price(offer, rows.get(_place(offer)), own_prices, today)) for offer in hosted]
+    found = [price for _, price in priced if price is not None]
     known = {_place(offer) for offer in hosted}
     found += [row for place, row in rows.items() if place not in known]
     sold = sorted(
@@ -122,11 +122,11 @@ def offer_named(
         if not offer.is_served(today):
             retired = catalog.explain_retirement(provider, model_id, today)
             raise invalid("api", f"{retired}; give api_input and api_output to calculate with its old price")
-        price, name = _priced(offer, own_prices, today), _name(offer.name, catalog, tables)
+        name = _name(offer.name, catalog, tables)
+        row = _market_rows(name, catalog, tables).get(_place(offer))
+        price = _known_price(offer, row, own_prices, today)
         if price is None:
             raise invalid("api", f"no price known for {target}; give api_input and api_output")
-        row = _market_rows(name, catalog, tables).get(_place(offer))
-        price = _completed(price, row)
     else:
         price, name = _market_price(target, model, catalog, tables, today)
         price = _own_of_market(price, own_prices) or price
@@ -244,6 +244,18 @@ def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPri
         as_of=listed.checked_on if listed else None,
         unverified="; ".join(doubts) or None,
     )
+
+
+def _known_price(offer: Offer, row: ApiPrice | None, own_prices: Iterable[OwnPrice], today: date) -> ApiPrice | None:
+    """The price of an offer of the catalogue: its own, else the market's; None: neither is known."""
+    price = _priced(offer, own_prices, today)
+    if price is not None:
+        return _completed(price, row)
+    if row is None:
+        return None
+    row = _own_of_market(row, own_prices) or row
+    # Of two days, the earlier: nobody buys it afterwards.
+    return replace(row, available_until=min(filter(None, (offer.deprecated_on, row.available_until)), default=None))
 
 
 def _completed(price: ApiPrice, row: ApiPrice | None) -> ApiPrice:

@@ -89,11 +89,20 @@ def test_a_users_own_row_of_a_seller_of_the_market_is_not_listed_twice() -> None
     target = "deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo"
     catalog = Catalog.bundled().extended([UserRow(target, "llama-3.3-70b")])
     without = offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog)
-    assert "DeepInfra" not in {api.provider for api in without.current}
-    assert without.unpriced == (target,)
+    assert without == offers_of(LLAMA, tables=TABLES, today=TODAY)
     own = [OwnPrice(target, Decimal("0.09"), Decimal("0.30"))]
     found = offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog, own_prices=own)
     assert [api.source for api in found.current if api.provider.lower() == "deepinfra"] == ["the configuration"]
+
+
+def test_a_users_own_row_without_a_price_has_that_of_the_market_until_it_ends() -> None:
+    target, ends = "deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo", date(2026, 11, 27)
+    catalog = Catalog.bundled().extended([UserRow(target, "llama-3.3-70b", deprecated_on=ends)])
+    listed = offer_named(target, model=LLAMA, tables=TABLES, today=TODAY)
+    known = offer_named(target, model=LLAMA, tables=TABLES, today=TODAY, catalog=catalog)
+    assert known == replace(listed, available_until=ends)
+    assert known in offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog).current
+    assert known in offers_of(LLAMA, tables=TABLES, today=ends, catalog=catalog).ended
 
 
 def test_offers_are_found_under_the_users_own_name_of_a_model() -> None:
