@@ -25,6 +25,7 @@ from unittest import mock
 
 from llama_client.cli import crossover
 from llama_client.cli.app import main
+from llama_client.costs import prices
 from llama_client.crossover.market import last_checked
 from llama_client.providers.gguf import pull as ollama_blobs
 from llama_client.providers.gguf.store import checksum
@@ -219,6 +220,8 @@ class _Shell:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_elsewhere(self._demo_model))
             stack.enter_context(mock.patch.object(crossover, "datetime", _DayOfTheTables))
+            # A page shows what a fresh release prints, which warns of no old price.
+            stack.enter_context(mock.patch.object(prices, "STALE_AFTER_DAYS", sys.maxsize))
             if stdin is None:
                 stack.enter_context(mock.patch.object(sys, "stdin", _Terminal()))
             else:
