@@ -13,6 +13,7 @@ from llama_client.crossover.offers_report import absence
 
 if TYPE_CHECKING:
     from llama_client.crossover.evaluation import Crossover
+    from llama_client.crossover.scenario import ApiPrice
 
 # A share of draws that rounds to none or all is not said.
 _CERTAIN = 0.0005
@@ -76,9 +77,13 @@ def crossing_in_words(crossover: Crossover) -> str:
     else:
         between = "above that" if band.low else "at every volume"
     likely = "" if band.likely is None or band.likely == 0 else f", most likely from {tokens(band.likely)}"
-    most = (
-        "" if band.high is not None else f" (your own wins in at most {share(band.highest_probability)} of the draws)"
-    )
+    highest = share(band.highest_probability)
+    if band.high is None and band.highest_probability > OPEN_TO:
+        # Against a fee it wins at some volumes, and an API at larger ones.
+        found = f"your own wins in up to {highest} of the draws, but from no volume on for good"
+        between = "above that " if band.low else ""
+        return f"{', '.join(parts)}{'; ' if parts else ''}{between}{found} (as assumed: {where_cheaper(crossover)})"
+    most = "" if band.high is not None else f" (your own wins in at most {highest} of the draws)"
     return f"{', '.join(parts)}{'; ' if parts else ''}{between} it is open{likely}{most}"
 
 
@@ -95,7 +100,7 @@ def _verdict_sentence(crossover: Crossover) -> str:
         costs = f"your own, {what}, would cost {usd(own)} a month at {tokens(at)} tokens a day"
         return f"{absence(crossover, name_of(crossover))}, so there is nothing to compare with; {costs}."
     if crossover.verdict == "never":
-        return _never(crossover, what, cheapest.provider)
+        return _never(crossover, what, cheapest)
     replicas = counted(crossover.replicas(at), "replica")
     costs = f"{replicas} of {what}: {usd(own)} a month; {cheapest.provider}: {usd(api)}"
     drawn = crossover.saving()
@@ -119,8 +124,10 @@ def _verdict_sentence(crossover: Crossover) -> str:
             return f"Too close to call at {tokens(at)} tokens a day: {cases}{saving} ({costs})."
 
 
-def _never(crossover: Crossover, what: str, provider: str) -> str:
-    price = usd(min(usd_per_mtok(each, crossover.plan) for each in crossover.plan.apis))
+def _never(crossover: Crossover, what: str, api: ApiPrice) -> str:
+    provider, price = api.provider, usd(usd_per_mtok(api, crossover.plan))
+    if api.fees_usd_per_month:
+        price += f" and {usd(api.fees_usd_per_month)} a month"
     band, full = crossover.crossing_band, crossover.full_usd_per_mtok
     costs = usd(_usd_per_full_mtok(crossover))
     if band is None or full is None or full.low == full.high:
