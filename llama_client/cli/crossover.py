@@ -18,10 +18,13 @@ from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option, name_option
 from llama_client.cli.terminal import answer_console, is_terminal, one_line, printable, table_of
+from llama_client.crossover.assumptions import STALE_AFTER_DAYS
 from llama_client.crossover.evaluation import Crossover, RankedMachines, cheapest_machine, evaluate
 from llama_client.crossover.format import in_words
+from llama_client.crossover.headline import machine, title_of
 from llama_client.crossover.offers import Offers, OwnPrice, offer_named, offers_of
-from llama_client.crossover.report import as_document, machine, report, tables, title_of
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import tables
 from llama_client.crossover.scenario import ApiPrice, Purchase, Scenario, SelfHost, Traffic
 from llama_client.errors import InvalidRequestError, MissingExtraError
 from llama_client.figures import ENDINGS
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from llama_client.catalog.catalog import Catalog
     from llama_client.config.schema import Config
     from llama_client.crossover.fleets.parts import FleetPlan
-    from llama_client.crossover.report import Table
+    from llama_client.crossover.report_tables import Table
     from llama_client.crossover.tables import Tables
     from llama_client.crossover.throughput.points import MeasuredPoint
 
@@ -103,7 +106,7 @@ def show(machines: RankedMachines, fleet: FleetPlan | None = None) -> None:
     if text.stale:
         console.print()
         names = ", ".join(in_words(each.name) for each in text.stale)
-        console.print(Text(f"Older than 60 days, check again: {names}."))
+        console.print(Text(f"Older than {STALE_AFTER_DAYS} days, check again: {names}."))
 
 
 def _print(table: Table, console: Console) -> None:
@@ -282,7 +285,7 @@ def _planned(crossover: Crossover, known: _Known) -> FleetPlan:
 
 
 def _answers(known: _Known, *, as_json: bool) -> dict[str, Any]:
-    """What the user answers on a terminal; an error where there is nobody to ask."""
+    """What the user answers on a terminal; an error where there is none."""
     if as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         raise click.UsageError("MODEL: is missing, as in llama-3.3-70b; on a terminal it would be asked for")
     from llama_client.cli.crossover_questions import ask
@@ -386,10 +389,7 @@ def _of_file(path: Path, own: dict[str, Any]) -> Traffic:
 
 
 def _apis(options: dict[str, Any], known: _Known) -> tuple[ApiPrice, ...] | None:
-    try:
-        model = known.tables.model(options["model"])
-    except InvalidRequestError:
-        model = None
+    model = known.tables.find_model(options["model"])
     found = [offer_named(target, model=model, **known.of_offers()) for target in options["apis"]]
     if options["api_input"] is not None:
         prices = {f"{kind}_usd_per_mtok": options[f"api_{kind}"] for kind in ("input", "output", "cached")}

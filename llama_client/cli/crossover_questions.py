@@ -124,7 +124,7 @@ def _machine(text: str, tables: Tables, model: Architecture, mine: Answers) -> A
         require_degree(model, engine, host.n_gpus)
         found["n_gpus"] = host.n_gpus
     if not tables.rents(gpu.name):
-        # Nobody rents it out, so it is bought.
+        # No rent is known, so it is bought.
         if tables.purchase(gpu.name) is None:
             raise click.UsageError(
                 f"neither a rent nor a price of the {gpu.title} is known; "

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from llama_client.crossover.economics import CostInputs, usd_per_mtok
-from llama_client.crossover.format import usd
+from llama_client.crossover.format import iso_day, usd
 from llama_client.crossover.offers import sold_offers
 from llama_client.crossover.scenario import ApiPrice
 from llama_client.crossover.tables import rows
@@ -55,9 +55,14 @@ class Alternative:
 
     def as_document(self) -> dict[str, Any]:
         scores = [asdict(each) for each in self.scores]
-        found = {"model": self.model, "api": self.price.name, "usd_per_mtok": self.usd_per_mtok, "scores": scores}
-        found["unverified"] = self.price.unverified
-        return found | {"as_of": None if self.price.as_of is None else self.price.as_of.isoformat()}
+        return {
+            "model": self.model,
+            "api": self.price.name,
+            "usd_per_mtok": self.usd_per_mtok,
+            "scores": scores,
+            "unverified": self.price.unverified,
+            "as_of": iso_day(self.price.as_of),
+        }
 
 
 def alternatives_of(

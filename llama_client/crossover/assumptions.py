@@ -14,7 +14,7 @@ from llama_client.crossover.tables import Architecture, Gpu, data_of
 STALE_AFTER_DAYS = 60
 # The 10th and the 90th percentile of a normal distribution lie this many standard deviations from its mean.
 TENTH = 1.2816
-Spread = Literal["none", "quotes", "lognormal", "triangular"]
+Distribution = Literal["none", "quotes", "lognormal", "triangular"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Assumption:
     is_judgement: bool = False
     low: float | None = None
     high: float | None = None
-    spread: Spread = "none"
+    spread: Distribution = "none"
     quotes: tuple[float, ...] = ()
     rung: str | None = None
     unverified: str | None = None
@@ -73,6 +73,14 @@ def default(row: str, *, name: str | None = None, unit: str = "") -> Assumption:
     found: dict[str, Any] = data_of("defaults.toml")[row]
     usual = {"name": name or row, "unit": unit, "spread": "triangular" if "low" in found else "none"}
     return Assumption(**(usual | found | {"value": float(found["value"])}))
+
+
+def share_of_tdp(name: str, row: str, tdp_w: float) -> Assumption:
+    """A GPU's power in watts, as a share of what its maker names: a row of the defaults."""
+    share = default(row)
+    part = float(share.value)
+    source = f"{part:g} of {tdp_w:g} W: {share.source}"
+    return Assumption(name, tdp_w * part, "W", source, share.as_of, is_judgement=share.is_judgement)
 
 
 class AssumptionLog:

@@ -107,7 +107,7 @@ def _around(owned: Owned, purchase: Purchase, row: Computer | None, gpu: Gpu | N
     )
 
 
-def in_words(bought: BoughtHardware) -> str:
+def hardware_in_words(bought: BoughtHardware) -> str:
     """The hardware, as in `22 GPUs in 3 servers of 8`."""
     if bought.computers is None or bought.computer is None:
         return counted(bought.gpus, "GPU")

@@ -31,6 +31,11 @@ class Staircase:
         """With its part of what full blocks share."""
         return self.usd_per_replica + self.usd_per_block / self.replicas_per_block
 
+    @property
+    def usd_per_full_daily_token(self) -> float:
+        """The cost a month of one more token a day where all replicas are full: without staff and disks."""
+        return self.usd_per_full_replica / self.tokens_per_day_per_replica + self.usd_per_daily_token
+
     def needed(self, tokens_per_day: float) -> int:
         """Without the spare ones."""
         count = math.ceil(tokens_per_day / self.tokens_per_day_per_replica)

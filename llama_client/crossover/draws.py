@@ -84,7 +84,6 @@ class Draws:
     """A plan's cost in each draw, as arrays; figures that do not vary are the plan's own."""
 
     def __init__(self, plan: CostInputs, drawn: Mapping[str, Any], *, count: int, seed: int) -> None:
-
         self.count, self.seed = count, seed
         self._plan, self._drawn = plan, drawn
         self._lines = [line(api, plan) for api in cheapest_somewhere(plan)]
@@ -118,7 +117,7 @@ class Draws:
 
     def full_usd_per_mtok(self) -> Spread:
         """A million tokens of a full replica, without staff."""
-        return _spread(self._usd_per_full_daily_token / self._plan.days_per_month * MTOK)
+        return _spread(self._stairs.usd_per_full_daily_token / self._plan.days_per_month * MTOK)
 
     def band(self, volumes: Sequence[float]) -> ProbabilityBand:
         import numpy as np
@@ -234,12 +233,6 @@ class Draws:
             own = own + stairs.usd_per_block * np.ceil(replicas / stairs.replicas_per_block)
         return own
 
-    @property
-    def _usd_per_full_daily_token(self) -> Any:
-        """The cost of a token a day in a full fleet."""
-        stairs = self._stairs
-        return stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
-
     def _api_usd_per_month(self, tokens_per_day: float) -> float:
         return min((each.usd(tokens_per_day) for each in self._lines), default=math.nan)
 
@@ -248,7 +241,7 @@ class Draws:
         import numpy as np
 
         price = min(each.usd_per_daily_token for each in self._lines)
-        return float(np.mean(self._usd_per_full_daily_token < price))
+        return float(np.mean(self._stairs.usd_per_full_daily_token < price))
 
     def _grid(self, exact: Crossings) -> list[float]:
         """Volumes by orders of magnitude, and just above those at which the plan's own winner changes."""

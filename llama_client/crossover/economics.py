@@ -51,11 +51,6 @@ class Owned:
         return (1 - self.residual_share * left) * self.monthly_interest / (1 - left)
 
     @property
-    def capital_usd_per_month(self) -> float:
-        """The same of a GPU's price."""
-        return self.usd_per_gpu * self.capital_share_per_month
-
-    @property
     def charge_share_per_month(self) -> float:
         """What a dollar of the price costs a month: its capital, and support."""
         return self.capital_share_per_month + self.support_share_per_year / 12
@@ -120,7 +115,7 @@ def usd_per_mtok(api: ApiPrice, plan: CostInputs) -> float:
     """An API's price of a million of the traffic's tokens, monthly fees apart."""
     cached = api.input_usd_per_mtok if api.cached_usd_per_mtok is None else api.cached_usd_per_mtok
     share = plan.cached_share
-    # Who reads nothing from the cache writes nothing to it.
+    # Without reads from the cache, nothing is written to it.
     written = api.cache_write_usd_per_mtok if share else 0.0
     of_input = (1 - share) * (api.input_usd_per_mtok + written) + share * cached
     tokens = (1 - plan.output_share) * of_input + plan.output_share * api.output_usd_per_mtok
@@ -134,7 +129,7 @@ def _batch_usd_per_mtok(api: ApiPrice, plan: CostInputs, usual: float) -> float:
     if api.batch_input_usd_per_mtok is None or api.batch_output_usd_per_mtok is None:
         return usual * (1 - api.batch_discount)
     own = (1 - plan.output_share) * api.batch_input_usd_per_mtok + plan.output_share * api.batch_output_usd_per_mtok
-    # Nobody has to use it: with much of the input cached, the usual price may be lower.
+    # Its use is optional: with much of the input cached, the usual price may be lower.
     return min(usual, own)
 
 

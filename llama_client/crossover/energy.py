@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from llama_client.crossover.assumptions import Assumption, default
+from llama_client.crossover.assumptions import Assumption, default, share_of_tdp
 from llama_client.crossover.economics import MTOK, CostInputs, bought_hardware, staircase
 from llama_client.crossover.format import figure, tokens
 from llama_client.crossover.tables import Gpu
@@ -72,18 +72,13 @@ def _power(plan: CostInputs, gpu: Gpu | None) -> tuple[Assumption, ...] | None:
     if gpu is None or gpu.tdp_w is None:
         return None
     return (
-        *(_of_tdp(name, row, gpu.tdp_w) for name, row in _SHARES_OF_TDP.items()),
+        *(share_of_tdp(name, row, gpu.tdp_w) for name, row in _SHARES_OF_TDP.items()),
         default("node_factor"),
         default("pue"),
     )
 
 
 _SHARES_OF_TDP = {"idle_w": "idle_share_of_tdp", "load_w": "load_share_of_tdp"}
-
-
-def _of_tdp(name: str, row: str, tdp_w: float) -> Assumption:
-    share = default(row)
-    return Assumption(name, tdp_w * float(share.value), "W", f"{share.value:g} of {tdp_w:g} W: {share.source}")
 
 
 def _grid(given: float | None) -> Assumption:

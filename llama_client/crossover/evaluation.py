@@ -153,7 +153,7 @@ class Crossover:
         Returns:
             None: nothing was drawn, or no API sells the model.
         """
-        volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
+        volume = self._volume_or_reference(tokens_per_day)
         drawn = self._compared
         return None if drawn is None else drawn.saving(volume)
 
@@ -180,6 +180,9 @@ class Crossover:
     @property
     def _compared(self) -> Draws | None:
         return self._draws if self.plan.apis else None
+
+    def _volume_or_reference(self, tokens_per_day: float | None) -> float:
+        return self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
 
     def replicas(self, tokens_per_day: float) -> int:
         """Replicas that are paid for at a volume, spare ones included.
@@ -270,7 +273,7 @@ class Crossover:
         Returns:
             None: no API sells the model.
         """
-        volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
+        volume = self._volume_or_reference(tokens_per_day)
         return cheapest_mix(self.plan, self.scenario.traffic.hourly_tokens, volume)
 
     def investment(self, tokens_per_day: float | None = None) -> Investment | None:
@@ -282,7 +285,7 @@ class Crossover:
         Returns:
             None: they are rented, or no API sells the model.
         """
-        volume = self.reference_volume if tokens_per_day is None else _volume(tokens_per_day)
+        volume = self._volume_or_reference(tokens_per_day)
         return investment(self.plan, volume, self.today)
 
 
@@ -410,6 +413,4 @@ def _is_undated(crossover: Crossover) -> bool:
 def _cost(crossover: Crossover) -> float:
     """The cost of a month at the scenario's volume; without one, of a token in a further full replica."""
     volume, stairs = crossover.volume, staircase(crossover.plan)
-    if volume is not None:
-        return stairs.usd(volume)
-    return stairs.usd_per_full_replica / stairs.tokens_per_day_per_replica + stairs.usd_per_daily_token
+    return stairs.usd_per_full_daily_token if volume is None else stairs.usd(volume)

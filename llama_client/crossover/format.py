@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 _TOKEN_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -82,6 +83,11 @@ def short_usd(amount: float) -> str:
     if text.startswith("0.") and len(text) == 3:
         text += "0"  # $0.50
     return f"{'-' if amount < 0 and size else ''}${text}{unit}"
+
+
+def iso_day(day: date | None) -> str | None:
+    """A day as JSON has it; None: not known."""
+    return None if day is None else day.isoformat()
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from llama_client.crossover.computers import hardware_of, in_words
+from llama_client.crossover.computers import hardware_in_words, hardware_of
 from llama_client.crossover.economics import HOURS_A_DAY, staircase
 from llama_client.crossover.format import counted, figure, share, tokens, usd
 from llama_client.crossover.resolve import Resolved
@@ -34,7 +34,7 @@ def purchase_of(found: Resolved, tokens_per_day: float) -> str:
     """The purchase for a volume, as in `The purchase of $930,000 (24 GPUs in 3 servers of 8)`."""
     bought = hardware_of(found.plan, tokens_per_day)
     assert bought is not None
-    return f"The purchase of {usd(bought.usd)} ({in_words(bought)})"
+    return f"The purchase of {usd(bought.usd)} ({hardware_in_words(bought)})"
 
 
 def slowness(found: Resolved) -> str | None:
@@ -71,7 +71,9 @@ def slow_document(found: Resolved) -> dict[str, float | None] | None:
 def hardware_document(found: Resolved, tokens_per_day: float) -> dict[str, Any] | None:
     """What is bought at a volume, for JSON; None: the machine is rented."""
     bought = hardware_of(found.plan, tokens_per_day)
-    return None if bought is None else asdict(bought) | {"tokens_per_day": tokens_per_day, "words": in_words(bought)}
+    if bought is None:
+        return None
+    return asdict(bought) | {"tokens_per_day": tokens_per_day, "words": hardware_in_words(bought)}
 
 
 def _why_so_many(found: Resolved, alone: Saturation, tokens_per_day: float) -> str:

@@ -36,7 +36,7 @@ def all_offers() -> Iterator[MarketOffer]:
 
 
 def sellers(day: date) -> tuple[str, ...]:
-    """Those who sell any model of the table on a day."""
+    """The sellers of any model of the table on a day."""
     sold = (row for row in _all_rows() if not row["retires"] or row["retires"] > day.isoformat())
     return tuple(sorted({row["seller"] for row in sold}))
 

@@ -14,7 +14,6 @@ from llama_client.crossover import market
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.scenario import ApiPrice, invalid
 from llama_client.crossover.tables import Architecture, Tables, unknown
-from llama_client.errors import InvalidRequestError
 from llama_client.validation import nearest
 
 # Providers on the user's own machine.
@@ -62,10 +61,10 @@ def offers_of(
     """All that is known to sell a model: a row of the tables, or a name of the catalogue that they do not have."""
     catalog, own_prices = catalog or Catalog.bundled(), tuple(own_prices)
     name = _name(model, catalog, tables) if isinstance(model, str) else model.name
-    rows = _market_rows(name, catalog, tables)
+    rows = _with_own_prices(_market_rows(name, catalog, tables), own_prices)
     hosted = [offer for offer in _hosted(catalog) if _name(offer.name, catalog, tables) == name]
-    priced = [(offer, _priced(offer, own_prices, today)) for offer in hosted]
-    found = [_completed(price, rows.pop(_place(offer), None)) for offer, price in priced if price is not None]
+    priced = [(offer, _known_price(offer, rows.get(_place(offer)), own_prices, today)) for offer in hosted]
+    found = [price for _, price in priced if price is not None]
     known = {_place(offer) for offer in hosted}
     found += [row for place, row in rows.items() if place not in known]
     sold = sorted(
@@ -73,7 +72,7 @@ def offers_of(
         key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok,
     )
     everywhere = {price.provider for price in sold if price.region is None}
-    # The dearer regions of a seller: a price for those who must have their data there.
+    # The dearer regions of a seller: a price that counts only where data must stay there.
     regional = [price for price in sold if price.region is not None and price.provider in everywhere]
     return Offers(
         tuple(price for price in sold if price not in regional),
@@ -122,13 +121,14 @@ def offer_named(
         if not offer.is_served(today):
             retired = catalog.explain_retirement(provider, model_id, today)
             raise invalid("api", f"{retired}; give api_input and api_output to calculate with its old price")
-        price, name = _priced(offer, own_prices, today), _name(offer.name, catalog, tables)
+        name = _name(offer.name, catalog, tables)
+        row = _market_rows(name, catalog, tables).get(_place(offer))
+        price = _known_price(offer, row, own_prices, today)
         if price is None:
             raise invalid("api", f"no price known for {target}; give api_input and api_output")
-        row = _market_rows(name, catalog, tables).get(_place(offer))
-        price = _completed(price, row)
     else:
         price, name = _market_price(target, model, catalog, tables, today)
+        price = _own_of_market(price, own_prices) or price
     return price if model is not None and name == model.name else replace(price, is_same_model=False)
 
 
@@ -162,7 +162,7 @@ def _market_price(
 def sold_offers(*, today: date, catalog: Catalog | None = None) -> Iterator[tuple[str, ApiPrice]]:
     """Every priced offer that is sold on a day, of whichever model, with the model's name."""
     catalog, tables = catalog or Catalog.bundled(), Tables.bundled()
-    models = [*(row.model for row in market.all_offers()), *(offer.name for offer in _hosted(catalog))]
+    models = [*market.models(), *(offer.name for offer in _hosted(catalog))]
     for name in dict.fromkeys(_name(model, catalog, tables) for model in models):
         for price in offers_of(name, tables=tables, today=today, catalog=catalog).current:
             yield name, price
@@ -180,6 +180,37 @@ def _market_rows(name: str, catalog: Catalog, tables: Tables) -> dict[tuple[str,
         if _name(listed, catalog, tables) == name
         for row in market.offers(listed)
     }
+
+
+def _with_own_prices(
+    rows: dict[tuple[str, ...], ApiPrice], own_prices: Iterable[OwnPrice]
+) -> dict[tuple[str, ...], ApiPrice]:
+    """The market's prices, and the user's own in their place; a region keeps its own beside one for everywhere."""
+    return {
+        place: price if len(place) > 2 and place[:2] in rows else _own_of_market(price, own_prices) or price
+        for place, price in rows.items()
+    }
+
+
+def _own_of_market(price: ApiPrice, own_prices: Iterable[OwnPrice]) -> ApiPrice | None:
+    """The user's own price of a market's offer, without the terms of the listed one; None: there is none."""
+    place = _plain(price.provider), price.model.lower()
+    for own in own_prices:
+        provider, _, model_id = own.target.partition("/")
+        if (_plain(provider), model_id.lower()) == place:
+            return ApiPrice(
+                provider=price.provider,
+                model=price.model,
+                input_usd_per_mtok=float(own.input_usd_per_mtok),
+                output_usd_per_mtok=float(own.output_usd_per_mtok),
+                cached_usd_per_mtok=None if own.cached_usd_per_mtok is None else float(own.cached_usd_per_mtok),
+                available_until=price.available_until,
+                precision=price.precision,
+                region=price.region,
+                context_tokens=price.context_tokens,
+                source="the configuration",
+            )
+    return None
 
 
 def _place(offer: Offer) -> tuple[str, ...]:
@@ -214,6 +245,18 @@ def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPri
     )
 
 
+def _known_price(offer: Offer, row: ApiPrice | None, own_prices: Iterable[OwnPrice], today: date) -> ApiPrice | None:
+    """The price of an offer of the catalogue: its own, else the market's; None: neither is known."""
+    price = _priced(offer, own_prices, today)
+    if price is not None:
+        return _completed(price, row)
+    if row is None:
+        return None
+    row = _own_of_market(row, own_prices) or row
+    # Of two days, the earlier: nobody buys it afterwards.
+    return replace(row, available_until=min(filter(None, (offer.deprecated_on, row.available_until)), default=None))
+
+
 def _completed(price: ApiPrice, row: ApiPrice | None) -> ApiPrice:
     """The catalogue's price with what the market knows beside it; the user's own price keeps its terms."""
     if row is None:
@@ -232,8 +275,5 @@ def _completed(price: ApiPrice, row: ApiPrice | None) -> ApiPrice:
 
 def _name(name: str, catalog: Catalog, tables: Tables) -> str:
     """The name in the tables of a model of the catalogue or the market, else the canonical name of the catalogue."""
-    try:
-        return tables.model(name).name
-    except InvalidRequestError:
-        found = catalog.find(name)
-        return name.lower() if found is None else found.name
+    found = tables.find_model(name) or catalog.find(name)
+    return name.lower() if found is None else found.name

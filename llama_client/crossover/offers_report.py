@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.crossover import market
 from llama_client.crossover.economics import usd_per_mtok
-from llama_client.crossover.format import counted, figure
+from llama_client.crossover.format import counted, figure, iso_day
 
 if TYPE_CHECKING:
     from llama_client.crossover.assumptions import Assumption
@@ -37,7 +37,7 @@ def absence(crossover: Crossover, model: str) -> str:
 
 
 def no_longer_sold_by(crossover: Crossover) -> list[str]:
-    """Those who sold the model and do not any more, each with the day, as in `Groq (2026-08-16)`."""
+    """The sellers that no longer have the model, each with the day of its end, as in `Groq (2026-08-16)`."""
     sells = {api.provider for api in crossover.plan.apis}
     ends = {api.provider: api.available_until for api in sorted(crossover.resolved.ended, key=_end)}
     return [f"{seller} ({day})" for seller, day in ends.items() if seller not in sells]
@@ -92,5 +92,4 @@ def _prices(price: ApiPrice) -> tuple[str, str]:
 
 def _document(price: ApiPrice, crossover: Crossover) -> dict[str, Any]:
     facts = asdict(price) | {"name": price.name, "usd_per_mtok": usd_per_mtok(price, crossover.plan)}
-    days = {name: None if facts[name] is None else facts[name].isoformat() for name in ("as_of", "available_until")}
-    return facts | days
+    return facts | {name: iso_day(facts[name]) for name in ("as_of", "available_until")}

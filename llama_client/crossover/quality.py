@@ -9,6 +9,7 @@ from datetime import date
 from functools import cache
 from typing import Any
 
+from llama_client.crossover.format import iso_day
 from llama_client.crossover.precisions import canonical
 from llama_client.crossover.scenario import ApiPrice
 from llama_client.crossover.tables import Architecture, Tables, rows
@@ -24,7 +25,7 @@ _PERPLEXITY = "perplexity"
 class QualityFigure:
     """A published result of a model in a precision, and that of the same weights at 16 bits."""
 
-    model: str  # whose weights were tested
+    model: str  # the one whose weights were tested
     precision: str
     metric: str
     value: float
@@ -62,7 +63,7 @@ class QualityFigure:
         return "; ".join(filter(None, (weights, self.method, self.source, day)))
 
     def as_document(self) -> dict[str, Any]:
-        days = {"checked_on": _day(self.checked_on), "published_on": _day(self.published_on)}
+        days = {"checked_on": iso_day(self.checked_on), "published_on": iso_day(self.published_on)}
         return asdict(self) | days | {"lost": self.lost}
 
 
@@ -121,7 +122,7 @@ def quality_document(model: Architecture | None, precision: str | None, api: Api
     figures = () if model is None or precision is None else figures_of(model, precision)
     return {
         "own": [each.as_document() for each in figures],
-        "served": None if served is None else asdict(served) | {"checked_on": _day(served.checked_on)},
+        "served": None if served is None else asdict(served) | {"checked_on": iso_day(served.checked_on)},
     }
 
 
@@ -160,10 +161,6 @@ def _known(precision: str) -> str | None:
         return canonical(precision)
     except InvalidRequestError:
         return None
-
-
-def _day(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
 
 
 def _days_between(one: Architecture, other: Architecture) -> float:

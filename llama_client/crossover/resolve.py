@@ -10,7 +10,7 @@ from datetime import date
 from typing import NamedTuple
 
 from llama_client.catalog.catalog import Catalog
-from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, Spread, default
+from llama_client.crossover.assumptions import TENTH, Assumption, AssumptionLog, Distribution, share_of_tdp
 from llama_client.crossover.caching import own_cached_share
 from llama_client.crossover.computers import is_on_desk, with_computer
 from llama_client.crossover.economics import CostInputs, Owned, line
@@ -115,17 +115,14 @@ def has_own_rate(host: SelfHost) -> bool:
 
 def _model(name: str, host: SelfHost, tables: Tables) -> Architecture | None:
     """The model's row; a measured rate needs none."""
-    try:
-        return tables.model(name)
-    except InvalidRequestError:
-        if has_own_rate(host):
-            return None
-        known = Catalog.bundled().find(name)
-        if known is None:
-            raise
-        unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
-        sentence = f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]"
-        raise invalid("model", sentence) from None
+    found = tables.find_model(name)
+    if found is not None or has_own_rate(host):
+        return found
+    known = Catalog.bundled().find(name)
+    if known is None:
+        return tables.model(name)  # its error has the nearest name
+    unknown = f"the dimensions of {known.name!r} are not in the tables, so its speed cannot be estimated"
+    raise invalid("model", f"{unknown}; give tokens_per_second, or a row of your own in [[crossover.models]]")
 
 
 def _rate(
@@ -300,7 +297,7 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
 class _Bounds(NamedTuple):
     low: float | None
     high: float | None
-    spread: Spread
+    spread: Distribution
 
 
 def _around(price: float) -> _Bounds:
@@ -387,10 +384,7 @@ def _watts(name: str, watts: float | None, row: str, gpu: Gpu | None, log: Assum
         return log.given(name, watts, unit="W")
     assert gpu is not None
     assert gpu.tdp_w is not None
-    share = default(row)
-    source = f"{float(share.value):g} of {gpu.tdp_w:g} W: {share.source}"
-    value = gpu.tdp_w * float(share.value)
-    return log.add(Assumption(name, value, "W", source, share.as_of, is_judgement=share.is_judgement))
+    return log.add(share_of_tdp(name, row, gpu.tdp_w))
 
 
 def _escalation(plan: CostInputs, tokens_per_day: float | None) -> ApiPrice:

@@ -283,7 +283,7 @@ class SelfHost:
         n_gpus: GPUs of one replica; None: as many as it needs, which is the fewest that hold the model and keep the
             latency limits, or twice as many where that is cheaper.
         precision: As in `fp8` or `Q4_K_M`; None: the widest common one that the GPU computes in.
-        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`.
+        engine: `trtllm`, `vllm`, `sglang` or `llama.cpp`; None: the usual one of GPU and precision.
         gpu_usd_per_hour: The rent of one GPU; None: the median of the quotes in the tables.
         purchase: Bought instead of rented.
         tokens_per_second: Output tokens per second of one replica under full load, as measured; wins over the estimate.

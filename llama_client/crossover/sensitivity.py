@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.crossings import is_ever_below
-from llama_client.crossover.economics import CostInputs, cheapest_somewhere, line, staircase, usd_per_mtok
+from llama_client.crossover.economics import MTOK, CostInputs, cheapest_somewhere, line, staircase, usd_per_mtok
 from llama_client.crossover.scenario import ApiPrice
 
 # A break-even that is this many times larger or smaller than the figure is out of reach.
@@ -59,7 +59,7 @@ def swings(plan: CostInputs, assumptions: Sequence[Assumption], tokens_per_day: 
         if each.low is None or each.high is None or each.name not in VARYING:
             continue
         costs = (staircase(changed(plan, each.name, bound)).usd(tokens_per_day) for bound in (each.low, each.high))
-        low, high = (cost / (tokens_per_day * plan.days_per_month) * 1e6 for cost in costs)
+        low, high = (cost / (tokens_per_day * plan.days_per_month) * MTOK for cost in costs)
         found.append(Swing(each.name, each.low, each.high, low, high))
     return tuple(sorted(found, key=lambda swing: -swing.width))
 

@@ -24,9 +24,8 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
     if host.gpu in (None, CPU) or scenario.model is None:
         return [1]
     gpu = tables.gpu(host.gpu, param="self_host.gpu")
-    try:
-        model = tables.model(scenario.model)
-    except InvalidRequestError:
+    model = tables.find_model(scenario.model)
+    if model is None:
         # Resolving says what is wrong; a measured rate needs no row.
         return [1]
     precision_given = None if host.precision is None else canonical(host.precision, param="self_host.precision")
@@ -42,7 +41,7 @@ def possible_sizes(scenario: Scenario, tables: Tables, measured: Sequence[Measur
             and (host.engine is None or engine == point.engine)
             and is_usable(point, model, gpu)
         }
-        # A user who has measured asks about that machine.
+        # Own measurements mean that machine.
         return sorted(own or sizes)
     # A given rate is proof that it ran: on as few as hold the model.
     held = (size for size in sizes if _holds(Replica(model, gpu, size, precision, engine)))

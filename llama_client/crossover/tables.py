@@ -109,10 +109,18 @@ class Tables:
         Raises:
             InvalidRequestError: Unknown; the message has the nearest known name.
         """
-        found = self._by_name.get(_plain(name)) or self._by_name.get(_plain(self._canonical.get(name.lower(), "")))
+        found = self.find_model(name)
         if found is None:
             raise unknown(param, name, (model.name for model in self.models))
         return found
+
+    def find_model(self, name: str) -> Architecture | None:
+        """The same; None: unknown.
+
+        Args:
+            name: As in `model`.
+        """
+        return self._by_name.get(_plain(name)) or self._by_name.get(_plain(self._canonical.get(name.lower(), "")))
 
     def gpu(self, name: str, *, param: str = "gpu") -> Gpu:
         """The GPU of a name, such as `h100_sxm` or `RTX 4090`.

@@ -20,7 +20,7 @@ def test_the_charge_for_capital_pays_off_the_price_in_even_months(monthly_intere
         colocation_usd_per_month=0,
         support_share_per_year=0,
     )
-    assert round(owned.capital_usd_per_month) == usd
+    assert round(owned.usd_per_gpu * owned.capital_share_per_month) == usd
 
 
 @pytest.mark.parametrize(

@@ -726,8 +726,9 @@ def test_bad_input_names_its_field(make: Callable[[], object], field: str, says:
         ("1\n2\n3\n", [1, 2, 3]),
         ("hour,tokens\n0,1.5\n1,2e6\n", [1.5, 2e6]),
         ("\ufefft;tokens\n2026-01-01;7\n\n2026-01-02;8", [7, 8]),
+        ('"t","tokens",\n"1, Nov", "7",\n"2, Nov", "8",\n', [7, 8]),
     ],
-    ids=["numbers", "with-a-header", "semicolons-and-a-mark"],
+    ids=["numbers", "with-a-header", "semicolons-and-a-mark", "quoted"],
 )
 def test_hours_are_the_last_column_of_a_file(content: str, hours: list[float], tmp_path: Path) -> None:
     file = tmp_path / "hours.csv"
@@ -739,13 +740,17 @@ def test_hours_are_the_last_column_of_a_file(content: str, hours: list[float], t
     ("content", "says"),
     [
         (b"1\ntwo\n", "line 2: must be a number of tokens, got 'two'"),
+        (b'0,"1,234"\n1,5\n', "line 1: must be a number of tokens, got '1,234'; write it plainly"),
+        (b'0,5\n1,"1,234,567"\n', "line 2: must be a number of tokens, got '1,234,567'; write it plainly"),
+        (b"t;tokens\n0;1.234,5\n", "line 2: must be a number of tokens, got '1.234,5'; write it plainly"),
+        (b'1\n"' + b"2" * 200_000 + b'"\n', "line 2: must be a number of tokens, got "),
         (b"1\n-2\n", "line 2: must be a number of tokens from 0 to 1e24"),
         (b"nan\n", "line 1: must be a number of tokens from 0 to 1e24"),
         (b"tokens\n", "must have an hour with a load"),
         (b"\xff\xfe1", "must be a text file"),
         (b"1\n" * 3_000_000, "is larger than ten years of hours"),
     ],
-    ids=["word", "negative", "nan", "empty", "bytes", "large"],
+    ids=["word", "thousands-first", "thousands", "decimal-comma", "long", "negative", "nan", "empty", "bytes", "large"],
 )
 def test_a_wrong_file_names_the_line(content: bytes, says: str, tmp_path: Path) -> None:
     file = tmp_path / "hours.csv"
@@ -759,4 +764,4 @@ def test_a_rent_of_spot_machines_has_no_reserved_price() -> None:
     plan = plan_fleet(evaluate(Scenario(model="llama-3.3-70b", self_host=host, apis=[])), tokens_per_day=1e9)
     assert plan.part("reserved_1_year") is plan.part("reserved_3_years") is None
     [why] = {each.why for each in plan.considered if "reserved" in each.name}
-    assert "which nobody reserves" in why
+    assert "cannot be reserved" in why

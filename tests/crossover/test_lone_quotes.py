@@ -8,7 +8,8 @@ import pytest
 
 from llama_client import InvalidRequestError
 from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Tables, Traffic, evaluate
-from llama_client.crossover.report import report, tables
+from llama_client.crossover.report import report
+from llama_client.crossover.report_tables import tables
 from llama_client.crossover.tables import GpuPrice
 from tests.crossover.asking import price
 

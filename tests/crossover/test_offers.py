@@ -12,7 +12,8 @@ from llama_client import InvalidRequestError
 from llama_client.catalog.catalog import Catalog, UserRow
 from llama_client.crossover import ApiPrice, Scenario, SelfHost, Traffic, evaluate, market
 from llama_client.crossover.offers import Offers, OwnPrice, like_for_like, offer_named, offers_of
-from llama_client.crossover.report import as_document, report, tables
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import tables
 from llama_client.crossover.tables import Tables
 from tests.crossover.market_sources import COLUMNS
 
@@ -30,6 +31,32 @@ def test_a_model_is_offered_by_whoever_sold_it_on_that_day() -> None:
     assert "Groq" in sellers(date(2026, 8, 15))
     assert {"Novita", "AWS Bedrock", "DeepInfra"} <= sellers(TODAY)
     assert not {"Groq", "Together", "Cerebras", "Lambda", "Nebius"} & sellers(TODAY)
+
+
+@pytest.mark.parametrize("usd", ["0.01", "5"])
+@pytest.mark.parametrize(
+    "target", ["deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo", "novita/meta-llama/llama-3.3-70b-instruct"]
+)
+def test_an_own_price_replaces_that_of_a_seller_whom_the_market_alone_knows(target: str, usd: str) -> None:
+    own = [OwnPrice(target, Decimal(usd), Decimal(usd))]
+    listed = offer_named(target, model=LLAMA, tables=TABLES, today=TODAY)
+    found = offers_of(LLAMA, tables=TABLES, today=TODAY, own_prices=own).current
+    (given,) = [api for api in found if api.provider == listed.provider]
+    assert (given.input_usd_per_mtok, given.output_usd_per_mtok) == (float(usd), float(usd))
+    assert (given.source, given.as_of, given.unverified, given.tiers) == ("the configuration", None, None, ())
+    assert (given.precision, given.context_tokens) == (listed.precision, listed.context_tokens)
+    assert given == offer_named(target, model=LLAMA, tables=TABLES, today=TODAY, own_prices=own)
+    assert len(found) == len(offers_of(LLAMA, tables=TABLES, today=TODAY).current)
+
+
+def test_an_own_price_is_not_that_of_a_seller_s_dearer_regions() -> None:
+    by_place = {(api.price.provider, api.price.model): api.price for api in market.all_offers() if api.price.region}
+    both = [(row.model, row.price) for row in market.all_offers() if (row.price.provider, row.price.model) in by_place]
+    model, price = next((model, price) for model, price in both if price.region is None)
+    own = [OwnPrice(f"{price.provider}/{price.model}", Decimal("0.01"), Decimal("0.01"))]
+    plain, given = (offers_of(model, tables=TABLES, today=TODAY, own_prices=prices) for prices in ((), own))
+    assert given.apart == plain.apart
+    assert 0.01 in {api.input_usd_per_mtok for api in given.current}
 
 
 def test_the_cheapest_comes_first_and_every_price_has_a_source_and_a_day() -> None:
@@ -63,11 +90,20 @@ def test_a_users_own_row_of_a_seller_of_the_market_is_not_listed_twice() -> None
     target = "deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo"
     catalog = Catalog.bundled().extended([UserRow(target, "llama-3.3-70b")])
     without = offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog)
-    assert "DeepInfra" not in {api.provider for api in without.current}
-    assert without.unpriced == (target,)
+    assert without == offers_of(LLAMA, tables=TABLES, today=TODAY)
     own = [OwnPrice(target, Decimal("0.09"), Decimal("0.30"))]
     found = offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog, own_prices=own)
     assert [api.source for api in found.current if api.provider.lower() == "deepinfra"] == ["the configuration"]
+
+
+def test_a_users_own_row_without_a_price_has_that_of_the_market_until_it_ends() -> None:
+    target, ends = "deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo", date(2026, 11, 27)
+    catalog = Catalog.bundled().extended([UserRow(target, "llama-3.3-70b", deprecated_on=ends)])
+    listed = offer_named(target, model=LLAMA, tables=TABLES, today=TODAY)
+    known = offer_named(target, model=LLAMA, tables=TABLES, today=TODAY, catalog=catalog)
+    assert known == replace(listed, available_until=ends)
+    assert known in offers_of(LLAMA, tables=TABLES, today=TODAY, catalog=catalog).current
+    assert known in offers_of(LLAMA, tables=TABLES, today=ends, catalog=catalog).ended
 
 
 def test_offers_are_found_under_the_users_own_name_of_a_model() -> None:

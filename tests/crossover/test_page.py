@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llama_client.crossover.plots.plots import Page, Plot, page_plots, render, save_sheet, write_page
-from llama_client.crossover.report import Table
+from llama_client.crossover.report_tables import Table
 from tests.crossover.chromium import PROBE, Measured, contrast, measure, program
 from tests.crossover.picture_scenarios import EVIL, crossover
 

@@ -17,9 +17,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
+from llama_client.crossover.headline import where_cheaper
 from llama_client.crossover.plots.costs import curves, shades
 from llama_client.crossover.plots.plots import page_plots, save_sheet
-from llama_client.crossover.report import where_cheaper
 from llama_client.errors import MissingExtraError
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 
 import llama_client.crossover
-from llama_client.crossover import Crossover, Purchase, Scenario, SelfHost, Traffic, evaluate
-from llama_client.crossover.report import as_document, report, sentence_of
+from llama_client.crossover import ApiPrice, Crossover, Purchase, Scenario, SelfHost, Traffic, evaluate
+from llama_client.crossover.report import as_document, report
+from llama_client.crossover.report_tables import break_even_in_words
 from tests.crossover.asking import B200, H100_PAIR, asked, price
 
 TODAY = date(2026, 11, 26)
@@ -131,7 +132,7 @@ def test_a_gpu_of_the_users_own_has_a_name() -> None:
 
 def test_a_flip_reads_as_a_sentence() -> None:
     found = asked(price(0.88), volume=550e6, **B200)
-    assert [sentence_of(flip) for flip in report(found).break_evens][:2] == [
+    assert [break_even_in_words(flip) for flip in report(found).break_evens][:2] == [
         "an API price of $0.995 per million tokens (now $0.88)",
         "a GPU for $5.81 an hour (now $6.69)",
     ]
@@ -184,3 +185,28 @@ def test_the_document_is_json_and_says_the_same() -> None:
     assert rent["is_stale"]
     new = as_document(replace(found, today=date(2026, 9, 21)))
     assert not next(each for each in new["assumptions"] if each["name"] == "gpu_usd_per_hour")["is_stale"]
+
+
+@pytest.mark.parametrize("draws", [0, 200])
+def test_never_names_the_price_of_the_seller_whom_it_names(draws: int) -> None:
+    dear, cheap = price(0.05, provider="Alpha", fees_usd_per_month=1e6), price(0.1, provider="Beta")
+    found = asked(dear, cheap, **B200, draws=draws)
+    assert "Beta sells them for $0.1" in report(found).sentence
+    assert (
+        "and Gamma sells them for $0.05 and $1.00 a month" in report(asked(_with_fee(1), **B200, volume=2e9)).sentence
+    )
+
+
+def test_a_fee_that_small_volumes_do_not_pay_leaves_no_volume_open_where_all_draws_agree() -> None:
+    found = asked(_with_fee(1e6), **B200, draws=200)
+    assert found.crossing_band is not None
+    assert found.crossing_band.high is None
+    assert "it is open" not in report(found).sentence
+    assert report(found).sentence.startswith(
+        "It depends on the volume, for 1 x GPU of your own: your own wins in up to 100% of the draws, but from no "
+        "volume on for good (as assumed: from the first token to "
+    )
+
+
+def _with_fee(usd: float) -> ApiPrice:
+    return price(0.05, provider="Gamma", fees_usd_per_month=usd)

@@ -6,6 +6,7 @@ What is not run is never passed over in silence: whatever is not named here is a
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import itertools
 import json
@@ -19,9 +20,13 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from unittest import mock
 
+from llama_client.cli import crossover
 from llama_client.cli.app import main
+from llama_client.costs import prices
+from llama_client.crossover.market import last_checked
 from llama_client.providers.gguf import pull as ollama_blobs
 from llama_client.providers.gguf.store import checksum
 from tests.documentation.models import stand_in_for
@@ -52,6 +57,15 @@ class _Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class _DayOfTheTables(datetime.datetime):
+    """The clock of `crossover`: the day of its prices. A page shows what they gave then, and no page ages by itself."""
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+        day = last_checked()
+        return cls(day.year, day.month, day.day, tzinfo=tz)
 
 
 def commands_of(source: str) -> list[Command]:
@@ -205,6 +219,9 @@ class _Shell:
         out = io.StringIO()
         with contextlib.ExitStack() as stack:
             stack.enter_context(_elsewhere(self._demo_model))
+            stack.enter_context(mock.patch.object(crossover, "datetime", _DayOfTheTables))
+            # A page shows what a fresh release prints, which warns of no old price.
+            stack.enter_context(mock.patch.object(prices, "STALE_AFTER_DAYS", sys.maxsize))
             if stdin is None:
                 stack.enter_context(mock.patch.object(sys, "stdin", _Terminal()))
             else:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from llama_client.costs import prices
+from llama_client.crossover.market import last_checked
 from tests.documentation import programs, sessions
 from tests.documentation.named import WrongSessionError
 from tests.documentation.pages import blocks_of
@@ -208,3 +212,20 @@ llama-client: …
     commands = sessions.run(session, demo_model=demo_model)
     assert len(commands) == 6
     assert (reader / "answer.txt").read_text(encoding="utf-8") == "The capital of Japan is Tokyo.\n"
+
+
+def test_a_page_that_shows_prices_does_not_fail_because_they_get_older(reader: Path, demo_model: Path) -> None:
+    """They were confirmed on the day that a session takes for today, whatever the day is."""
+    session = "llama-client crossover llama-3.1-70b --gpu h100_sxm --volume 2G --draws 0 --json\n"
+    (command,) = sessions.run(session, demo_model=demo_model)
+    dated = [row for row in json.loads(command.printed[0])["assumptions"] if row["as_of"] is not None]
+    today = {date.fromisoformat(row["as_of"]) + timedelta(days=row["age_days"]) for row in dated}
+    assert today == {last_checked()}
+
+
+def test_an_answer_on_a_page_comes_without_a_warning_of_old_prices(
+    reader: Path, demo_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prices, "STALE_AFTER_DAYS", -1)
+    (command,) = sessions.run('llama-client chat -m groq/openai/gpt-oss-20b "What?"\n', demo_model=demo_model)
+    assert [line for line in command.printed if "was last checked" in line] == []

@@ -344,6 +344,7 @@ def fitting() -> None:
 def tables(mine: Gpu, rent: GpuPrice) -> None:
     bundled = Tables.bundled()
     assert_type(bundled, Tables)
+    assert_type(bundled.find_model("llama-3.3-70b"), Architecture | None)
     assert_type(bundled.model("llama-3.1-8b"), Architecture)
     assert_type(bundled.model("llama-3.1-8b").kv_bytes_per_token(), float)
     assert_type(bundled.gpu("h100_sxm"), Gpu)

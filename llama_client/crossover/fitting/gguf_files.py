@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client.crossover.tables import Architecture, Experts, Tables
-from llama_client.errors import InvalidRequestError, MissingExtraError, ModelLoadError
+from llama_client.errors import MissingExtraError, ModelLoadError
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _MAX_SHARDS = 1000
@@ -159,11 +159,8 @@ def _model(values: dict[str, Any], tensors: list[Any], path: Path, tables: Table
 
 def _with_licence(model: Architecture, tables: Tables) -> Architecture:
     """The model with its licence from the tables; of the same name but another shape, it is another model."""
-    try:
-        known = tables.model(model.name)
-    except InvalidRequestError:
-        return model
-    if (known.layers, known.hidden, known.vocab) != (model.layers, model.hidden, model.vocab):
+    known = tables.find_model(model.name)
+    if known is None or (known.layers, known.hidden, known.vocab) != (model.layers, model.hidden, model.vocab):
         return model
     names = ("licence", "released_on", "monthly_users_clause", "eu_multimodal_bar")
     return dataclasses.replace(model, **{name: getattr(known, name) for name in names})

@@ -9,6 +9,7 @@ from llama_client.crossover.assumptions import Assumption
 from llama_client.crossover.fleets.mix import Mix, Mixer
 from llama_client.crossover.fleets.supply import TITLES
 from llama_client.crossover.format import counted, in_words, share, usd
+from llama_client.crossover.headline import in_doubt
 from llama_client.crossover.scenario import FleetKind
 
 # The prices that a part of a fleet has beside those of the crossover.
@@ -107,19 +108,22 @@ def _left_to_api(mix: Mix, mixer: Mixer) -> Iterator[str]:
 def doubts(assumptions: Iterable[Assumption], used: Set[FleetKind], today: date) -> Iterator[str]:
     """The prices of the fleet's parts that are unverified or old; those of the crossover stand in its own headline."""
     prices = [each for each in assumptions if not each.is_given and not used.isdisjoint(_PRICES.get(each.name, ()))]
-    unverified = ", ".join(in_words(each.name) for each in prices if each.unverified)
-    old = ", ".join(in_words(each.name) for each in prices if each.is_stale(today))
-    parts = [f"unverified: {unverified}"] if unverified else []
-    parts += [f"older than 60 days: {old}"] if old else []
-    if parts:
-        yield f"The fleet rests on figures in doubt ({'; '.join(parts)})."
+    unverified = [in_words(each.name) for each in prices if each.unverified]
+    rows = in_doubt(unverified, [in_words(each.name) for each in prices if each.is_stale(today)])
+    if rows:
+        yield f"The fleet rests on {rows}."
+
+
+def dearer_by(more: float) -> str:
+    """What another fleet costs more, in US dollars a month."""
+    return "costs the same" if more <= _EQUAL_USD else f"costs {usd(more)} a month more"
 
 
 def reason(kind: FleetKind, pure: Mix, more: float, mixer: Mixer) -> str:
     """Why a fleet of one kind lost."""
+    text = dearer_by(more)
     if more <= _EQUAL_USD:
-        return "costs the same"
-    text = f"costs {usd(more)} a month more"
+        return text
     if kind == "api":
         return f"{text}: it has no idle hours, but full ones of machines are cheaper"
     levels = pure.levels

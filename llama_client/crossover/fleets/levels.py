@@ -17,9 +17,9 @@ from itertools import accumulate, repeat
 from typing import TypeAlias, TypeVar
 
 from llama_client.crossover.crossings import MAX_REPLICAS
+from llama_client.crossover.economics import SECONDS_AN_HOUR
 
 T = TypeVar("T")
-SECONDS_AN_HOUR = 3600.0
 # A replica that takes longer to start cannot follow the load of an hour.
 LONGEST_START_S = SECONDS_AN_HOUR
 # A share of a second that floats add to a run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,8 @@ class HourlyLoad:
 
 # A line of a file has so many bytes at most, so that a file of another kind is not read whole.
 _MAX_FILE_BYTES = 64 * MAX_HOURS
+# A first line of these alone is no heading, but an hour that is written otherwise.
+_OF_NUMBERS = frozenset("0123456789.,' ")
 
 
 def read_hours(path: Path) -> list[float]:
@@ -128,20 +131,35 @@ def read_hours(path: Path) -> list[float]:
         raise invalid("hours", f"{path.name} must be a text file with a number of tokens a line") from None
     found: list[float] = []
     for number, line in enumerate(text.splitlines(), 1):
-        last = line.rstrip().rstrip(",;").replace(";", ",").rpartition(",")[2].strip().strip('"')
+        last = _last_cell(line)
         if not last:
             continue
         try:
             found.append(float(last))
         except ValueError:
-            if number == 1:
+            if number == 1 and not set(last) <= _OF_NUMBERS:
                 continue
-            raise invalid("hours", f"line {number}: must be a number of tokens, got {last[:40]!r}") from None
+            plain = "; write it plainly, as in 1234567.5" if "," in last else ""
+            raise invalid("hours", f"line {number}: must be a number of tokens, got {last[:40]!r}{plain}") from None
         if not 0 <= found[-1] <= _MOST_TOKENS:
             raise invalid("hours", f"line {number}: must be a number of tokens from 0 to 1e24, got {last[:40]!r}")
     if not any(found):
         raise invalid("hours", f"{path.name} must have an hour with a load")
     return found
+
+
+def _last_cell(line: str) -> str:
+    """The last cell of a line that has something in it. What is quoted stays whole: `"1,234"` is not 234."""
+    # Where `;` divides, a comma is part of a number.
+    delimiter = ";" if ";" in line else ","
+    cells = line.split(delimiter)
+    if '"' in line:
+        import csv
+
+        # Of a cell of more than 128 KiB, the line stays as it is: no number.
+        with contextlib.suppress(csv.Error):
+            cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    return next((cell.strip() for cell in reversed(cells) if cell.strip()), "")
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.batch import Moved, into_idle, left_of_idle, together
-from llama_client.crossover.fleets.explain import doubts, explained, reason
+from llama_client.crossover.fleets.explain import dearer_by, doubts, explained, reason
 from llama_client.crossover.fleets.load import HOURS_A_DAY, HOURS_A_WEEK, HourlyLoad, repeated
 from llama_client.crossover.fleets.mix import Mix, Mixer
 from llama_client.crossover.fleets.parts import BatchWork, ColdStarts, Considered, FleetPart, FleetPlan, Placement
@@ -367,4 +367,4 @@ def _considered(
     for placed in found:
         if placed is not best:
             more = placed.usd_per_month - best.usd_per_month
-            yield Considered(_PLACEMENTS[placed.placement], placed.usd_per_month, f"costs {more:,.0f} USD a month more")
+            yield Considered(_PLACEMENTS[placed.placement], placed.usd_per_month, dearer_by(more))

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from llama_client.crossover.fleets.parts import FleetPlan
-from llama_client.crossover.format import counted, figure, in_words, share, tokens, usd
-from llama_client.crossover.report import Table
+from llama_client.crossover.format import counted, figure, in_words, iso_day, share, tokens, usd
+from llama_client.crossover.report_tables import Table
 
 
 def tables(plan: FleetPlan) -> list[Table]:
@@ -75,5 +75,5 @@ def as_document(plan: FleetPlan) -> dict[str, Any]:
     """The plan as JSON has it; days are text."""
     found = asdict(plan)
     for each in found["assumptions"]:
-        each["as_of"] = None if each["as_of"] is None else each["as_of"].isoformat()
+        each["as_of"] = iso_day(each["as_of"])
     return found | {"notes": list(notes(plan))}

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_client.crossover.assumptions import Assumption, AssumptionLog
 from llama_client.crossover.crossings import Staircase
-from llama_client.crossover.economics import MTOK, CostInputs, staircase, usd_per_mtok
+from llama_client.crossover.economics import MTOK, SECONDS_AN_HOUR, CostInputs, staircase, usd_per_mtok
 from llama_client.crossover.evaluation import Crossover
 from llama_client.crossover.fleets.levels import LONGEST_START_S, Scaling
 from llama_client.crossover.offers import Offers
@@ -28,12 +28,8 @@ TITLES: dict[FleetKind, str] = {
     "serverless": "serverless",
     "api": "API",
 }
-
-
-_RENTED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year", "on_demand")
-
-
 _RESERVED: tuple[FleetKind, ...] = ("reserved_3_years", "reserved_1_year")
+_RENTED: tuple[FleetKind, ...] = (*_RESERVED, "on_demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ def supplies_of(crossover: Crossover, policy: FleetPolicy, tables: Tables) -> Su
         fixed[False] = stairs.fixed_usd
         per_hour, per_token = stairs.usd_per_replica / hours, stairs.usd_per_daily_token / rented.days_per_month
         if rented.spot_overhead:
-            why = "the rent is that of a machine that may be taken away, which nobody reserves"
+            why = "the rent is that of a machine that may be taken away, and such cannot be reserved"
             left_out += [(kind, why) for kind in _RESERVED if kind in policy.kinds]
         else:
             machines += _reserved(per_hour, per_token, policy, log)
@@ -250,7 +246,7 @@ def _serverless(
     escalated = replace(plan, owned=None, gpu_usd_per_hour=0.0)
     per_token = staircase(escalated).usd_per_daily_token / plan.days_per_month
     scaling = Scaling(start_s, idle, billing)
-    yield Supply("serverless", f"serverless, {seller}", price * 3600 * plan.n_gpus, per_token, scaling)
+    yield Supply("serverless", f"serverless, {seller}", price * SECONDS_AN_HOUR * plan.n_gpus, per_token, scaling)
 
 
 def _api(price: ApiPrice, plan: CostInputs) -> Api:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from llama_client.crossover.crossings import Interval, Line, Staircase
 from llama_client.crossover.economics import MTOK, line, staircase
 from llama_client.crossover.format import counted, cut, share, short_usd, times, tokens
+from llama_client.crossover.headline import crossing_in_words, name_of
 from llama_client.crossover.offers_report import absence
 from llama_client.crossover.plots import style
-from llama_client.crossover.report import crossing_in_words, name_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -57,6 +57,7 @@ class Curves:
     apis: tuple[Api, ...]  # cheapest at the reference volume first
     volumes: tuple[float, ...]  # tokens a day, evenly over orders of magnitude
     steps: tuple[float, ...]  # the volumes at which the staircase is drawn: both ends of each step
+    investment: Investment | None  # at the reference volume; None: the machines are rented, or no API sells the model
 
     @property
     def low(self) -> float:
@@ -107,6 +108,7 @@ def curves(crossover: Crossover) -> Curves:
         tuple(sorted(apis, key=lambda api: (api.line.usd(reference), api.name))),
         volumes,
         _steps(stairs, volumes),
+        crossover.investment(),
     )
 
 
@@ -355,7 +357,7 @@ def draw_cash(axes: Axes, found: Curves, look: style.PanelStyle) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
-    bought = found.crossover.investment()
+    bought = found.investment
     assert bought is not None
     cash, paid = list(bought.cash_usd), bought.payback_months
     months = list(range(len(cash)))

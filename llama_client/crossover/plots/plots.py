@@ -19,7 +19,8 @@ from llama_client.crossover.format import cut, tokens
 from llama_client.crossover.offers_report import prices_as_of
 from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
-from llama_client.crossover.report import Table, report, tables
+from llama_client.crossover.report import report
+from llama_client.crossover.report_tables import Table, tables
 from llama_client.figures import drawing, form_of, form_settings
 
 if TYPE_CHECKING:
@@ -210,9 +211,10 @@ def _panels(found: Curves) -> list[_Panel]:
     if uncertainty.widest_swings(found):
         caption = f"What a million self-hosted tokens costs {at}, with one figure at the least or most that it may be."
         panels.append(_Panel(uncertainty.SWING_HEADING, caption, uncertainty.draw_swings))
-    investment = crossover.investment()
-    if investment is not None:
-        caption = f"{costs.payback_words(investment)}: what it saves {at} against the cheapest API, less its price."
+    if found.investment is not None:
+        caption = (
+            f"{costs.payback_words(found.investment)}: what it saves {at} against the cheapest API, less its price."
+        )
         panels.append(_Panel(costs.CASH_HEADING, caption, costs.draw_cash))
     elif crossover.band is not None and found.apis:
         caption = "All uncertain figures are drawn at once, many times; given figures stay as they are."

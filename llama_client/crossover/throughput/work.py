@@ -16,6 +16,7 @@ from llama_client.crossover.fitting.memory import (
 from llama_client.crossover.precisions import (
     Family,
     embedding_parameters,
+    expert_parameters,
     family,
     layer_weight_bytes,
     weight_bytes,
@@ -159,8 +160,7 @@ def read_weight_bytes(model: Architecture, precision: str, batch: float) -> floa
         return read
     # With tokens spread evenly over E experts of which each meets k, a batch of B meets `E (1 - (1 - k/E)^B)`.
     missed: float = (1 - model.moe.experts_per_token / model.moe.experts) ** batch
-    experts = expert_layers(model) * model.moe.experts
-    return read - experts * missed * (3 * model.hidden * model.moe.expert_ffn * a_weight)
+    return read - expert_parameters(model) * missed * a_weight
 
 
 def _embedded_bytes(model: Architecture, precision: str) -> float:
