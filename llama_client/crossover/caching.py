@@ -37,8 +37,8 @@ def swing_of_cache(
     is_derate_given = derate is not None and derate.is_given
 
     def usd_per_mtok(bound: float) -> float:
-        other = rate if bound == now else rate_with(bound)
-        left = 1.0 if is_derate_given else _left(other) / _left(rate)
+        other = rate if bound == now else rate_with(cached_share=bound)
+        left = 1.0 if is_derate_given else other.share_within_limits / rate.share_within_limits
         changed = replace(
             plan,
             tokens_per_second=plan.tokens_per_second * other.output_tokens_per_s / rate.output_tokens_per_s,
@@ -47,9 +47,3 @@ def swing_of_cache(
         return staircase(changed).usd(tokens_per_day) / (tokens_per_day * plan.days_per_month) * MTOK
 
     return Swing(NAME, share.low, share.high, usd_per_mtok(share.low), usd_per_mtok(share.high))
-
-
-def _left(rate: Rate) -> float:
-    """The share of the full rate within the latency limits; of one request where even that is too slow."""
-    held = rate.within_limits.output_tokens_per_s or rate.alone.output_tokens_per_s
-    return min(1.0, held / rate.output_tokens_per_s)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from llama_client.catalog.catalog import Catalog, Offer
-from llama_client.catalog.prices import ListPrices
+from llama_client.catalog.prices import ListPrice, ListPrices
 from llama_client.crossover import market
 from llama_client.crossover.precisions import bits_of
 from llama_client.crossover.scenario import ApiPrice, invalid
@@ -201,9 +202,7 @@ def _own_of_market(price: ApiPrice, own_prices: Iterable[OwnPrice]) -> ApiPrice 
             return ApiPrice(
                 provider=price.provider,
                 model=price.model,
-                input_usd_per_mtok=float(own.input_usd_per_mtok),
-                output_usd_per_mtok=float(own.output_usd_per_mtok),
-                cached_usd_per_mtok=None if own.cached_usd_per_mtok is None else float(own.cached_usd_per_mtok),
+                **_usual(own),
                 available_until=price.available_until,
                 precision=price.precision,
                 region=price.region,
@@ -221,6 +220,16 @@ def _plain(seller: str) -> str:
     return re.sub(r"[\W_]", "", seller).lower()
 
 
+def _usual(price: OwnPrice | ListPrice) -> dict[str, Any]:
+    """The prices of tokens without a tier, as an `ApiPrice` names them."""
+    cached = price.cached_usd_per_mtok
+    return {
+        "input_usd_per_mtok": float(price.input_usd_per_mtok),
+        "output_usd_per_mtok": float(price.output_usd_per_mtok),
+        "cached_usd_per_mtok": None if cached is None else float(cached),
+    }
+
+
 def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPrice | None:
     """The user's own price of an offer, else the list price; None: neither is known."""
     # Of an offer that has ended, the price of its last days.
@@ -234,9 +243,7 @@ def _priced(offer: Offer, own_prices: Iterable[OwnPrice], today: date) -> ApiPri
     return ApiPrice(
         provider=offer.provider_kind.capitalize(),
         model=offer.id,
-        input_usd_per_mtok=float(price.input_usd_per_mtok),
-        output_usd_per_mtok=float(price.output_usd_per_mtok),
-        cached_usd_per_mtok=None if price.cached_usd_per_mtok is None else float(price.cached_usd_per_mtok),
+        **_usual(price),
         available_until=offer.deprecated_on,
         context_tokens=offer.context_tokens,
         source=listed.source if listed else "the configuration",
@@ -253,7 +260,7 @@ def _known_price(offer: Offer, row: ApiPrice | None, own_prices: Iterable[OwnPri
     if row is None:
         return None
     row = _own_of_market(row, own_prices) or row
-    # Of two days, the earlier: nobody buys it afterwards.
+    # Of two days, the earlier: it is not sold afterwards.
     return replace(row, available_until=min(filter(None, (offer.deprecated_on, row.available_until)), default=None))
 
 

@@ -277,11 +277,10 @@ def _derate(host: SelfHost, rate: Rate | None, log: AssumptionLog) -> float:
     """The share of the full rate that is left within the latency limits; of one request where that is too slow."""
     if host.slo_derate is not None or rate is None:
         return log.figure("slo_derate", host.slo_derate)
-    held, source = rate.within_limits, f"the same curve at {rate.within_limits.batch} requests at once"
-    source = f"{source}, the most within both limits"
-    if held.output_tokens_per_s <= 0:
-        held, source = rate.alone, "one request at a time, as the machine is slower than the limits"
-    share = min(1.0, held.output_tokens_per_s / rate.output_tokens_per_s)
+    share = rate.share_within_limits
+    source = f"the same curve at {rate.within_limits.batch} requests at once, the most within both limits"
+    if rate.within_limits.output_tokens_per_s <= 0:
+        source = "one request at a time, as the machine is slower than the limits"
     return log.add(
         Assumption(
             name="slo_derate",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import partial
-from typing import Any
 
 from llama_client.crossover.scenario import invalid
 from llama_client.crossover.tables import Architecture, Gpu, Tables
@@ -147,8 +146,14 @@ class Rate(Saturation):
     factor: float = 1.0
     is_scaled: bool = False
     skipped: tuple[str, ...] = ()
-    cached: Callable[[float], Rate] | None = field(default=None, repr=False, compare=False)
-    """The rate with another share of the prompts in the prefix cache; None: unknown."""
+    cached: Callable[..., Rate] | None = field(default=None, repr=False, compare=False)
+    """The rate with another `cached_share` of the prompts in the prefix cache; None: unknown."""
+
+    @property
+    def share_within_limits(self) -> float:
+        """The share of the full rate within the latency limits; of one request where even that is too slow."""
+        held = self.within_limits.output_tokens_per_s or self.alone.output_tokens_per_s
+        return min(1.0, held / self.output_tokens_per_s)
 
 
 def replica_rate(
@@ -174,14 +179,14 @@ def replica_rate(
         return replace(of_points, skipped=skipped)
     full = replica.max_output_tokens_per_s(input_tokens, output_tokens)
     near = nearest(own or published_points(replica), replica, full, input_tokens, output_tokens)
-    if near is not None and near.batch is not None:
-        # The point is of requests that came over the network, so the full load it is compared with is too.
+    # The point may be of requests that came over the network: then the full load it is compared with is too.
+    is_served = near is not None and near.batch is not None
+    if is_served:
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=True)
     factor, error, is_scaled = weighed(replica, full, near, input_tokens, output_tokens)
     if cached_share:
         # Points were measured with prompts that no cache held.
         replica = replace(replica, cached_share=cached_share)
-        is_served = near is not None and near.batch is not None
         full = replica.max_output_tokens_per_s(input_tokens, output_tokens, served=is_served)
     ceiling = ceiling_tokens_per_s(replica, isl=input_tokens, osl=output_tokens)
     factor = min(factor, ceiling / full.output_tokens_per_s)
@@ -200,8 +205,9 @@ def replica_rate(
         is_scaled=is_scaled,
         skipped=skipped,
         cached=partial(
-            _with_cache,
-            (model, gpu),
+            replica_rate,
+            model,
+            gpu,
             n_gpus=n_gpus,
             precision=precision,
             engine=engine,
@@ -212,10 +218,6 @@ def replica_rate(
             measured=measured,
         ),
     )
-
-
-def _with_cache(of: tuple[Architecture, Gpu], share: float, **setup: Any) -> Rate:
-    return replica_rate(*of, **setup, cached_share=share)
 
 
 def measured_rate(
