@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from llama_client.crossover import Tables, decode_tpot_ms, max_throughput
+from llama_client.crossover import Tables, max_throughput
 from llama_client.crossover.throughput.points import rows_of
+from tests.crossover.measured_rows import off_from_measured
 
 _BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TABLES = Tables.bundled()
@@ -46,18 +47,7 @@ def test_the_time_per_token_of_rows_that_were_left_out_is_met_within_7_percent()
         for row in csv.DictReader(file):
             if (row["backend"], row["model_path"]) == CACHED_PROMPTS:
                 continue
-            told = decode_tpot_ms(
-                row["model_path"],
-                row["system"],
-                n_gpus=int(row["tp_size"]),
-                precision=row["gemm_quant_mode"],
-                isl=int(row["isl"]),
-                osl=int(row["osl"]),
-                batch=int(row["batch_size"]),
-                engine=row["backend"],
-                tables=TABLES,
-            )
-            off.append(told / float(row["silicon_tpot_ms"]) - 1)
+            off.append(off_from_measured(row))
     assert len(off) == 331
     assert mean(map(abs, off)) <= 0.07
     assert abs(mean(off)) <= 0.02

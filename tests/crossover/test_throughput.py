@@ -16,6 +16,7 @@ from llama_client.crossover.throughput.rates import replica_rate
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s, require_possible
 from llama_client.crossover.throughput.work import copies_bytes, read_weight_bytes, usable_bytes
 from llama_client.errors import InvalidRequestError
+from tests.crossover.measured_rows import off_from_measured
 
 TABLES = Tables.bundled()
 # From perf-overview.md of TensorRT-LLM 1.0: the largest rate at any load.
@@ -34,20 +35,7 @@ def rows(file: str) -> Iterator[dict[str, str]]:
 
 
 def test_the_time_per_token_of_the_measured_servers_is_met_within_15_percent_on_average() -> None:
-    off = []
-    for row in rows("measured_throughput.csv"):
-        told = decode_tpot_ms(
-            row["model_path"].removesuffix("-FP8"),
-            row["system"],
-            n_gpus=int(row["tp_size"]),
-            precision=row["gemm_quant_mode"],
-            isl=int(row["isl"]),
-            osl=int(row["osl"]),
-            batch=int(row["batch_size"]),
-            engine=row["backend"],
-            tables=TABLES,
-        )
-        off.append(told / float(row["silicon_tpot_ms"]) - 1)
+    off = [off_from_measured(row) for row in rows("measured_throughput.csv")]
     assert len(off) == 343
     assert mean(map(abs, off)) < 0.15
     assert abs(mean(off)) < 0.05
