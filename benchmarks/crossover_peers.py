@@ -21,7 +21,7 @@ from llama_client.crossover.format import counted, share, tokens, usd
 
 PAGE = Path(__file__).parents[1] / "docs" / "guides" / "crossover-compared.md"
 TABLE = re.compile(r"(?<=<!-- benchmarks/crossover_peers.py --write: (\w{5}) -->\n)(?:\|.*\n)+")
-# The ages of figures are told as of this day, whenever the tables are made.
+# The day from which ages of figures are counted, whenever the tables are made.
 TODAY = date(2026, 11, 30)
 DRAWS = 10_000
 HOURS_A_MONTH, DAYS_A_MONTH = 730, 730 / 24

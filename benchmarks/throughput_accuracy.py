@@ -39,7 +39,7 @@ from llama_client.crossover.throughput.rates import MEASURED_ERROR, drift_of, sc
 from llama_client.crossover.throughput.replica import Replica, ceiling_tokens_per_s
 
 Pairs = Sequence[tuple[float, float]]
-"""What was told, and what was true."""
+"""Estimates, each with the measured figure."""
 
 
 def line(title: str, pairs: Pairs) -> None:
@@ -120,12 +120,12 @@ def experts() -> None:
 
 
 def timed(rows: Sequence[Row], constants: Constants) -> Pairs:
-    """What is told of times, in milliseconds."""
+    """Estimated and measured times, in milliseconds."""
     return [(predicted_ms(row, constants), row.tpot_ms) for row in rows]
 
 
 def rated(rows: Sequence[Row], constants: Constants) -> Pairs:
-    """What is told of rates, each over the batch: they are the other way round than times."""
+    """Estimated and measured rates, each over the batch: the inverse of the times."""
     return [(1 / told, 1 / true) for told, true in timed(rows, constants)]
 
 

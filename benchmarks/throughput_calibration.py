@@ -2,9 +2,9 @@
 
 python benchmarks/throughput_calibration.py [--json]
 
-Each published or measured point is taken out of the tables, with those of nearly the same lengths and load, and told
-from what is left: from the estimator alone, and scaled from the nearest other point of its configuration. Rows of
-rows/llama_served.csv are told too, and tell nothing: the estimator was not fitted on them.
+Each published or measured point is taken out of the tables, with those of nearly the same lengths and load, and
+predicted from what is left: by the estimator alone, and scaled from the nearest other point of its configuration. Rows
+of rows/llama_served.csv are predicted too, and predict nothing: the estimator was not fitted on them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TUNED, UNTUNED = "vLLM and SGLang, tuned", "vLLM and SGLang as they come"
 
 @dataclass(frozen=True)
 class Subject:
-    """A point, and all that it is told from.
+    """A point, and all that it is predicted from.
 
     Attributes:
         kind: What is counted together.
@@ -153,7 +153,7 @@ def told(subject: Subject, rung: str, errors: Mapping[str, float]) -> tuple[floa
 def outcomes(
     subjects: Sequence[Subject], rung: str, kind: str | None, errors: Mapping[str, float]
 ) -> list[tuple[float, float]]:
-    """What is told of the points of a kind, of each that is of the rung."""
+    """The outcomes of a kind's points, of each that has the rung."""
     every = (told(subject, rung, errors) for subject in subjects if kind in (None, subject.kind))
     return [outcome for outcome in every if outcome is not None]
 
@@ -212,7 +212,7 @@ def calibrated(of: Sequence[Subject], errors: Mapping[str, float]) -> dict[str, 
 
 
 def from_low_loads(subjects: Sequence[Subject], kind: str, errors: Mapping[str, float]) -> list[tuple[float, float]]:
-    """What each of the points of a kind is told by all those of its configuration with an eighth of its load or less.
+    """Each point of a kind, predicted from every one of its configuration with an eighth of its load or less.
 
     As where a user measured a few requests at once, and asks for a full load.
     """

@@ -69,7 +69,7 @@ class QualityFigure:
 
 @dataclass(frozen=True, slots=True)
 class ServedPrecision:
-    """How a seller serves a model, as far as that was told."""
+    """How a seller serves a model, as far as it is known."""
 
     precision: str | None  # None: a format of its own
     told: str | None

@@ -31,7 +31,7 @@ TABLE = Path(str(resources.files("llama_client.crossover.data").joinpath("market
 # One map rounds to a tenth of a cent, another converts from a currency of the seller's own.
 _ROUNDING = Decimal("0.015")
 
-# The key of a price map -> the name in the table. Keys that are neither here nor below are told, and left out.
+# The key of a price map -> the name in the table. Keys that are neither here nor below are printed, and left out.
 SELLERS = {
     **dict.fromkeys(("bedrock", "bedrock_converse", "bedrock_mantle", "aws", "amazon-bedrock"), "AWS Bedrock"),
     **dict.fromkeys(("vertex_ai-llama_models", "vertex_ai-openai_models", "google-vertex"), "Google Vertex AI"),
