@@ -16,8 +16,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.wire.dialects import GROQ, OLLAMA, OPENAI, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json, hangup, streamed, whole
+from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, Dialect
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    hangup,
+    paced,
+    streamed,
+    whole,
+)
 
 # `a` has two models, each with a price of its own.
 PROVIDERS: dict[str, Dialect] = {"groq": GROQ, "a": OPENAI, "b": OPENAI, "ollama": OLLAMA}
@@ -106,7 +115,7 @@ class AccountServers:
     _asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stack: ExitStack = field(default_factory=ExitStack)
-    _servers: dict[str, ReplayServer] = field(default_factory=dict)
+    _servers: dict[str, WireServer] = field(default_factory=dict)
 
     def begin(self, scripts: Mapping[str, Script]) -> None:
         """Begins a new account.
@@ -133,7 +142,7 @@ class AccountServers:
 
     def __enter__(self) -> Self:
         for name, dialect in PROVIDERS.items():
-            self._servers[name] = self._stack.enter_context(ReplayServer(self._answers(name, dialect)))
+            self._servers[name] = self._stack.enter_context(WireServer(self._answers(name, dialect)))
         return self
 
     def __exit__(
@@ -350,5 +359,5 @@ class _Doing:
         answer = streamed(events, end, headers=self._dialect.stream_headers)
         if self._deed.prompt % 2:
             # In one piece, so that what is said and how it ends may be read together.
-            return Answer([b"".join(answer.pieces)], answer.then)
-        return Answer(answer.pieces, answer.then, 0.005 if self._deed.name in ("good", "slow") else 0.0)
+            return Answer([answer.content], answer.then)
+        return paced(answer, 0.005) if self._deed.name in ("good", "slow") else answer

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import ChatStream, LlamaClient
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, ReplayServer, streamed
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, WireServer, streamed
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 WIRES = ("builtin", "httpx")
@@ -107,7 +107,10 @@ def run(streams: int, threads: int, wire: str, way: str) -> list[str]:
         except BaseException as error:  # noqa: BLE001 - told by the caller
             failures.append(repr(error))
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ReplayServer(lambda _: endless()) as server:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        WireServer(lambda _: endless()) as server,
+    ):
         client = LlamaClient(config(server.url, wire, folder))
         workers = [threading.Thread(target=work, args=(client,), daemon=True) for _ in range(threads)]
         with _frequent_collections():

@@ -24,8 +24,19 @@ from time import time
 from types import TracebackType
 from typing import Any, Self
 
-from tests.wire.dialects import GROQ, OLLAMA, OPENAI, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json, cut, hangup, silence, streamed, whole
+from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, Dialect
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    cut,
+    hangup,
+    paced,
+    silence,
+    streamed,
+    whole,
+)
 
 DIALECTS = {dialect.kind: dialect for dialect in (GROQ, OPENAI, OLLAMA)}
 # A call whose marker begins so fails at every target, always.
@@ -128,7 +139,7 @@ def _told(*, after_content: bool) -> Callable[[Ask], Answer]:
 
 def _at_once(ask: Ask, answer: Answer) -> Answer:
     """Every other time in one piece, so that the content and the break may be read together."""
-    return Answer([b"".join(answer.pieces)], answer.then) if ask.chance.random() < 0.5 else answer
+    return Answer([answer.content], answer.then) if ask.chance.random() < 0.5 else answer
 
 
 def _garbage_event(ask: Ask) -> Answer:
@@ -239,7 +250,7 @@ class _Targets:
             if chance.random() >= self._slow:
                 return answer
             # Late, and then in pieces, so that a hedge begins and streams are left in the middle.
-            return Answer([b"", *answer.pieces], answer.then, delay_s=_SLOW_S)
+            return paced(answer, _SLOW_S, first_s=_SLOW_S)
         return (FAULTS.get(name) or LATER[name]).answer(ask)
 
 
@@ -267,7 +278,7 @@ def _good(ask: Ask) -> Answer:
     if usage is not None and ask.chance.random() >= _UNCOUNTED:
         pieces.insert(-1, ask.dialect.counted(usage))
     answer = streamed(pieces, headers=ask.dialect.stream_headers)
-    wire = b"".join(answer.pieces)
+    wire = answer.content
     match ask.chance.randrange(10):
         case 0:  # in scraps, which end anywhere
             return Answer(cut(wire, ask.chance.randrange(20, 90)))
@@ -345,7 +356,7 @@ def _serve(seed: int, slow: float) -> None:
     targets = _Targets(seed, slow)
     with ExitStack() as stack:
         servers = {
-            kind: stack.enter_context(ReplayServer(targets.answers(dialect))) for kind, dialect in DIALECTS.items()
+            kind: stack.enter_context(WireServer(targets.answers(dialect))) for kind, dialect in DIALECTS.items()
         }
         _tell({kind: server.url for kind, server in servers.items()})
         for _ in sys.stdin:

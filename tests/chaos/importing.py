@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.testing.dialects import DIALECTS
+from llama_client.testing.loopback import WireServer
 from tests.chaos.dropped import MESSAGES
-from tests.wire.dialects import DIALECTS
-from tests.wire.server import ReplayServer
 
 KINDS = [dialect.kind for dialect in DIALECTS]
 HOW = ("sync", "async", "fallback")
@@ -61,11 +61,11 @@ async def _ask_in_a_loop(config: dict[str, Any], model: list[str]) -> None:
 def main(kind: str, how: str) -> None:
     sys.meta_path.insert(0, _Watch())
     dialect = next(each for each in DIALECTS if each.kind == kind)
-    with ReplayServer(lambda request: dialect.good(streams=bool(request.json.get("stream")))) as server:
+    with WireServer(lambda request: dialect.good(streams=bool(request.json.get("stream")))) as server:
         config = dialect.config(server.url, api_key="k")
         model = ["x/some/model"]
         if how == "fallback":
-            closed = ReplayServer()
+            closed = WireServer()
             closed.close()
             config["providers"]["y"] = {**config["providers"]["x"], "base_url": closed.url}
             model = ["y/some/model", "x/some/model"]

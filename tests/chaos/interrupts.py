@@ -34,9 +34,9 @@ from typing import Any
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient, LlamaClientError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, paced, streamed, whole
 from tests.chaos.dropped import MESSAGES, of_budgets
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, streamed, whole
 
 _OURS = str(Path(llama_client.__file__).parent)
 # After each of these Python looks for signals; after those in the second line only where they resume a generator.
@@ -168,7 +168,7 @@ class Desk:
 
     def __init__(self, folder: str, more: dict[str, Any], answers: Sequence[Callable[[Received], Answer]]) -> None:
         self.ledger = Path(folder) / "ledger.db"
-        self.servers = [ReplayServer(answer) for answer in answers]
+        self.servers = [WireServer(answer) for answer in answers]
         self.config = config([server.url for server in self.servers], folder, **more)
         self.client = LlamaClient(self.config)
         # Of the last run of a loop.
@@ -190,7 +190,7 @@ def good(received: Received) -> Answer:
 
 def slow(received: Received) -> Answer:
     answer = good(received)
-    return Answer([b"", *answer.pieces], answer.then, delay_s=0.05)
+    return paced(answer, 0.05, first_s=0.05)
 
 
 def busy(_: Received) -> Answer:

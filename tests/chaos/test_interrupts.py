@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient
+from llama_client.testing.loopback import WireServer
 from llama_client.waiting import Event, await_event
 from tests.chaos.dropped import MESSAGES
 from tests.chaos.importing import HOW, KINDS
 from tests.chaos.interrupts import SCENARIOS, config, good, run, slow
 from tests.lengths import values
-from tests.wire.server import ReplayServer
 
 # Of some hundreds in each scenario; the long form takes all of them.
 _PLACES = 10
@@ -131,7 +131,7 @@ def test_a_coroutine_that_ends_at_any_of_its_awaits_leaves_nothing(
                 await asyncio.sleep(0.05)
             raise AssertionError(f"{budgets} is still reserved")
 
-    with ReplayServer(slow if is_hedged else good) as first, ReplayServer(good) as second:
+    with WireServer(slow if is_hedged else good) as first, WireServer(good) as second:
         assert 2 < asyncio.run(main(first.url, second.url)) < _MOST_AWAITS - 1
 
 
@@ -178,7 +178,7 @@ def test_a_signal_that_cancels_a_task_while_it_is_woken_is_no_error_of_the_loop(
                 sys.setprofile(None)
             return cancelled and task.cancelled()
 
-    with ReplayServer(good) as first, ReplayServer(good) as second:
+    with WireServer(good) as first, WireServer(good) as second:
         assert asyncio.run(main(first.url, second.url))
     assert complaints == []
 

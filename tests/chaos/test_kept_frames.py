@@ -10,9 +10,9 @@ import weakref
 import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient, LlamaClientError
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.chaos.dropped import MESSAGES, WIRES, View, endless
 from tests.routing.asking import config
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 _SOON_S = 10.0
 
@@ -31,7 +31,7 @@ def test_a_stream_that_is_dropped_after_a_failed_try_is_ended(wire: str) -> None
         next(stream)
         View(stream)
 
-    with ReplayServer(lambda received: _first_fails(received, seen)) as server:
+    with WireServer(lambda received: _first_fails(received, seen)) as server:
         with LlamaClient(config(server, http={"wire": wire}, routing={"retries": 1})) as client:
             drop(client)
             gc.collect()
@@ -47,7 +47,7 @@ def test_an_async_stream_that_is_dropped_after_a_failed_try_is_ended(wire: str) 
         await anext(stream)
         View(stream)
 
-    async def main(server: ReplayServer) -> int:
+    async def main(server: WireServer) -> int:
         async with AsyncLlamaClient(config(server, http={"wire": wire}, routing={"retries": 1})) as client:
             await drop(client)
             gc.collect()
@@ -56,7 +56,7 @@ def test_an_async_stream_that_is_dropped_after_a_failed_try_is_ended(wire: str) 
                 await asyncio.sleep(0.01)
             return left
 
-    with ReplayServer(lambda received: _first_fails(received, seen)) as server:
+    with WireServer(lambda received: _first_fails(received, seen)) as server:
         assert asyncio.run(main(server)) == 0
     assert len(seen) == 2
 
@@ -68,7 +68,7 @@ def test_a_client_keeps_nothing_of_the_frames_of_a_failed_call() -> None:
             client.chat.completions.create(messages=MESSAGES)
         return weakref.ref(held)
 
-    with ReplayServer(lambda _: as_json({"error": {"message": "oh"}}, status=500)) as server:
+    with WireServer(lambda _: as_json({"error": {"message": "oh"}}, status=500)) as server:
         with LlamaClient(config(server, routing={"retries": 0, "breaker_failures": 1})) as client:
             # The second is the half-open trial.
             held = [call(client), call(client)]

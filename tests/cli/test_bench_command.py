@@ -17,9 +17,9 @@ from llama_client.cli import bench
 from llama_client.cli.app import main
 from llama_client.crossover.throughput.measurements import Measurements
 from llama_client.crossover.throughput.points import MeasuredPoint
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, silence, streamed
 from tests.cli.conftest import Ran, finished, on_terminal, run, running
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, silence, streamed
 
 BRIEF = ("--concurrency", "1,2", "--input-tokens", "64", "--output-tokens", "6", "--requests", "8")
 # A card that is faster than the server.
@@ -34,14 +34,14 @@ def good(_: Received) -> Answer:
 
 
 @pytest.fixture
-def server(clean_home: Path) -> Iterator[ReplayServer]:
+def server(clean_home: Path) -> Iterator[WireServer]:
     """A server whose answers have six tokens, which the configuration in the working folder names `vllm`."""
-    with ReplayServer(good) as replay:
+    with WireServer(good) as replay:
         configure(clean_home, replay)
         yield replay
 
 
-def configure(clean_home: Path, server: ReplayServer, more: str = "") -> None:
+def configure(clean_home: Path, server: WireServer, more: str = "") -> None:
     (clean_home / "work" / "llama-client.toml").write_text(
         f"[providers.vllm]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n{more}", encoding="utf-8"
     )
@@ -55,7 +55,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplayServer) -> None:
+def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: WireServer) -> None:
     ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
     assert (ran.code, ran.err) == (0, "")
     assert re.match(r"vllm/m on 1 x b200_sxm gives [\d,.]+ output tokens a second to [12] at once", words(ran.out))
@@ -72,7 +72,7 @@ def test_the_answer_is_a_sentence_a_table_and_where_it_is_kept(server: ReplaySer
     assert [(point.concurrency, point.input_tokens, point.output_tokens) for point in kept] == [(1, 64, 6), (2, 64, 6)]
 
 
-def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
+def test_json_is_one_document_that_says_all(server: WireServer) -> None:
     ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--gpus", "2", "--json")
     assert (ran.code, ran.err) == (0, "")
     document = ran.document
@@ -97,7 +97,7 @@ def test_json_is_one_document_that_says_all(server: ReplayServer) -> None:
     assert (first["answered"], first["failed"], first["errors"], first["estimated"]) == (8, 0, {}, 0)
 
 
-def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: ReplayServer) -> None:
+def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: WireServer) -> None:
     unwanted = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--no-store")
     unknown = run("bench", "vllm/m", *BRIEF, "--gpu", "l4")
     assert (unwanted.code, unknown.code) == (0, 0)
@@ -107,7 +107,7 @@ def test_nothing_is_kept_where_that_is_not_wanted_or_not_all_is_known(server: Re
 
 
 @pytest.mark.parametrize("width", [40, 60])
-def test_in_a_narrow_terminal_each_figure_stands_whole_beside_its_name(server: ReplayServer, width: int) -> None:
+def test_in_a_narrow_terminal_each_figure_stands_whole_beside_its_name(server: WireServer, width: int) -> None:
     ran = run("bench", "vllm/m", *BRIEF[:-1], "4", env={"COLUMNS": f"{width}"})
     assert max(map(len, ran.out.splitlines())) <= width
     for name, figure in (("tokens in", "64.0"), ("tokens out", "6.0"), ("requests", "4"), ("at once", "2")):
@@ -115,7 +115,7 @@ def test_in_a_narrow_terminal_each_figure_stands_whole_beside_its_name(server: R
     assert re.search(r"^tpot ms p95 +\d[\d,.]*\d *$", ran.out, re.MULTILINE)
 
 
-def test_a_rate_above_the_data_sheet_is_not_kept_and_said_to_be_impossible(server: ReplayServer) -> None:
+def test_a_rate_above_the_data_sheet_is_not_kept_and_said_to_be_impossible(server: WireServer) -> None:
     # 8 GB of weights at 300 GB/s: 37 tokens a second to one, at most.
     ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD, "--gpu", "l4")
     assert ran.code == 0
@@ -138,7 +138,7 @@ def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(clean_h
         ]
         return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
 
-    with ReplayServer(boasting) as replay:
+    with WireServer(boasting) as replay:
         configure(clean_home, replay)
         ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
     assert ran.code == 0
@@ -147,7 +147,7 @@ def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(clean_h
     assert not Measurements.of_user().file.exists()
 
 
-def test_a_place_that_cannot_be_written_is_said_once_with_its_name(server: ReplayServer) -> None:
+def test_a_place_that_cannot_be_written_is_said_once_with_its_name(server: WireServer) -> None:
     file = Measurements.of_user().file
     file.mkdir(parents=True)
     ran = run("bench", "vllm/m", *BRIEF, *ON_A_CARD)
@@ -162,7 +162,7 @@ def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(
 ) -> None:
     monkeypatch.setattr(bench, "_SILENT_S", 0.2)
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
-    with ReplayServer(lambda _: silence()) as silent:
+    with WireServer(lambda _: silence()) as silent:
         configure(clean_home, silent, "[routing]\nfirst_content_s = 0.8\n")
         code = main(["bench", "vllm/m", *BRIEF])
     out, err = capfd.readouterr()
@@ -171,12 +171,12 @@ def test_a_server_that_does_not_answer_is_told_of_and_left_as_the_user_wants(
     assert (code, out, last) == (1, "", "Try: llama-client doctor")
 
 
-def test_answers_that_are_shorter_than_asked_for_are_told(server: ReplayServer) -> None:
+def test_answers_that_are_shorter_than_asked_for_are_told(server: WireServer) -> None:
     ran = run("bench", "vllm/m", *BRIEF[:4], "--output-tokens", "50", "--requests", "4")
     assert "The model stopped early: its answers have 6 tokens on average, not 50." in words(ran.out)
 
 
-def test_what_costs_money_is_not_begun_without_a_word(clean_home: Path, server: ReplayServer) -> None:
+def test_what_costs_money_is_not_begun_without_a_word(clean_home: Path, server: WireServer) -> None:
     configure(clean_home, server, PRICE)
     for form in ([], ["--json"]):
         ran = run("bench", "vllm/m", *BRIEF, *form)
@@ -199,7 +199,7 @@ def test_a_price_that_nobody_knows_is_no_price_of_nothing(clean_home: Path) -> N
     assert "17 requests to far/m, at an unknown price: give --yes" in words(ran.err)
 
 
-def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(clean_home: Path, server: ReplayServer) -> None:
+def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(clean_home: Path, server: WireServer) -> None:
     configure(clean_home, server, "usd_per_hour = 2\n")
     ran = run("bench", "vllm/m", *BRIEF, "--json")
     assert (ran.code, ran.err) == (0, "")
@@ -207,7 +207,7 @@ def test_a_machine_that_is_paid_by_the_hour_is_asked_without_a_word(clean_home: 
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 130), ("y", 0)])
-def test_on_a_terminal_it_asks(answer: str, code: int, clean_home: Path, server: ReplayServer) -> None:
+def test_on_a_terminal_it_asks(answer: str, code: int, clean_home: Path, server: WireServer) -> None:
     configure(clean_home, server, PRICE)
     with on_terminal("bench", "vllm/m", *BRIEF) as terminal:
         terminal.read_until("Continue? [y/N]: ")
@@ -217,7 +217,7 @@ def test_on_a_terminal_it_asks(answer: str, code: int, clean_home: Path, server:
     assert bool(server.requests) == (code == 0)
 
 
-def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(clean_home: Path, server: ReplayServer) -> None:
+def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(clean_home: Path, server: WireServer) -> None:
     for form in ([], ["--json"]):
         (clean_home / "work" / "llama-client.toml").write_text(
             f"[ledger]\nurl = 'sqlite:///ledger{len(form)}.db'\n[[budgets]]\nusd = 0.001\nwindow = 'total'\n"
@@ -235,7 +235,7 @@ def test_a_run_that_cannot_go_on_shows_what_it_has_and_fails(clean_home: Path, s
 
 
 def test_a_target_that_refuses_is_told_with_its_name_and_what_to_do(clean_home: Path) -> None:
-    with ReplayServer(lambda _: as_json({"error": {"message": "no such model"}}, status=404)) as refusing:
+    with WireServer(lambda _: as_json({"error": {"message": "no such model"}}, status=404)) as refusing:
         configure(clean_home, refusing)
         ran, told = run("bench", "vllm/m"), run("bench", "vllm/m", "--json")
     assert (ran.code, ran.out) == (1, "")
@@ -258,7 +258,7 @@ def test_a_target_that_refuses_is_told_with_its_name_and_what_to_do(clean_home: 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_right(server: ReplayServer, arguments: list[str], says: str) -> None:
+def test_wrong_usage_ends_with_2_and_says_what_is_right(server: WireServer, arguments: list[str], says: str) -> None:
     ran = run("bench", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert says in words(ran.err)
@@ -275,7 +275,7 @@ def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(clean_home: Path) -
             busy.set()
         return streamed([OPENAI.text("hum ")] * 5000, delay_s=0.01)
 
-    with ReplayServer(endless) as slow:
+    with WireServer(endless) as slow:
         configure(clean_home, slow)
         with running("bench", "vllm/m", *ON_A_CARD, "--concurrency", "3") as process:
             assert busy.wait(60)
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_nothing_open_and_nothing_half_written(clean_home: Path) -
     assert not Measurements.of_user().file.exists()
 
 
-def test_a_bar_is_drawn_on_a_terminal_alone(server: ReplayServer) -> None:
+def test_a_bar_is_drawn_on_a_terminal_alone(server: WireServer) -> None:
     # As rich is told of a terminal that is not one of the system's.
     terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "TERM": "xterm"}
     drawn = run("bench", "vllm/m", *BRIEF, "--json", env=terminal)
@@ -296,7 +296,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone(server: ReplayServer) -> None:
     assert run("bench", "vllm/m", *BRIEF).err == ""
 
 
-def test_local_only_measures_only_what_is_here(clean_home: Path, server: ReplayServer) -> None:
+def test_local_only_measures_only_what_is_here(clean_home: Path, server: WireServer) -> None:
     config = clean_home / "work" / "llama-client.toml"
     config.write_text(
         f"local_only = true\n{config.read_text(encoding='utf-8')}"
@@ -309,7 +309,7 @@ def test_local_only_measures_only_what_is_here(clean_home: Path, server: ReplayS
     assert "local_only is on" in ran.err
 
 
-def test_its_calls_are_nobodys_traffic(clean_home: Path, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_calls_are_nobodys_traffic(clean_home: Path, server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
     assert run("bench", "vllm/m", *BRIEF).code == 0
     with LlamaClient() as client:

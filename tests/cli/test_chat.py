@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import TIMEOUT_S, finished, on_terminal, require_no_traceback, run, running
-from tests.wire.dialects import OPENAI
-from tests.wire.server import ReplayServer
 
 JAPAN = "What is the capital of Japan?"
 TOKYO = "The capital of Japan is Tokyo."
@@ -27,9 +27,9 @@ EXACT = ["--temperature", "0"]
 
 
 @pytest.fixture
-def desk(clean_home: Path) -> Iterator[ReplayServer]:
+def desk(clean_home: Path) -> Iterator[WireServer]:
     """A server that is the default model's, and says Hello: for what a command asks, no model need be loaded."""
-    with ReplayServer(lambda received: OPENAI.good(streams=bool(received.json.get("stream")))) as server:
+    with WireServer(lambda received: OPENAI.good(streams=bool(received.json.get("stream")))) as server:
         (clean_home / "work" / "llama-client.toml").write_text(
             f"default_model = 'desk/default'\n[providers.desk]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n",
             encoding="utf-8",
@@ -37,7 +37,7 @@ def desk(clean_home: Path) -> Iterator[ReplayServer]:
         yield server
 
 
-def asked(desk: ReplayServer) -> list[tuple[str, str]]:
+def asked(desk: WireServer) -> list[tuple[str, str]]:
     """Who says what in the last request."""
     return [(each["role"], each["content"]) for each in desk.requests[-1].json["messages"]]
 
@@ -51,7 +51,7 @@ def test_stdout_is_the_answer_and_nothing_else(model: ModelStore, mode: list[str
     assert (ran.code, ran.out, ran.err) == (0, f"{TOKYO}\n", "")
 
 
-def test_the_configuration_s_default_model_answers(desk: ReplayServer) -> None:
+def test_the_configuration_s_default_model_answers(desk: WireServer) -> None:
     ran = run("chat", "--json", JAPAN)
     assert (ran.document["text"], ran.document["target"]) == ("Hello", "desk/default")
 
@@ -62,17 +62,17 @@ def test_the_model_that_is_named_answers(config_file: Path, model: ModelStore) -
     )
 
 
-def test_another_configuration_file_may_be_named(desk: ReplayServer) -> None:
+def test_another_configuration_file_may_be_named(desk: WireServer) -> None:
     other = Path("llama-client.toml").rename("other.toml")
     assert run("chat", "--config", str(other), JAPAN).out == "Hello\n"
 
 
-def test_a_prompt_needs_no_quotes(desk: ReplayServer) -> None:
+def test_a_prompt_needs_no_quotes(desk: WireServer) -> None:
     assert run("chat", *JAPAN.split()).out == "Hello\n"
     assert asked(desk) == [("user", JAPAN)]
 
 
-def test_instructions_are_added_before_the_prompt(desk: ReplayServer) -> None:
+def test_instructions_are_added_before_the_prompt(desk: WireServer) -> None:
     assert run("chat", "--system", "Be brief.", "hi").code == 0
     assert asked(desk) == [("system", "Be brief."), ("user", "hi")]
 
@@ -103,7 +103,7 @@ def test_standard_input_is_the_prompt_where_there_is_none(model: ModelStore) -> 
     assert (ran.code, ran.out, ran.err) == (0, f"{TOKYO}\n", "")
 
 
-def test_standard_input_is_added_below_the_prompt(desk: ReplayServer) -> None:
+def test_standard_input_is_added_below_the_prompt(desk: WireServer) -> None:
     assert run("chat", "Summarise:", stdin="Llamas hum.\n").code == 0
     assert asked(desk) == [("user", "Summarise:\n\nLlamas hum.")]
 
@@ -115,12 +115,12 @@ def test_nothing_to_ask_is_wrong_usage(model: ModelStore, stdin: str) -> None:
     assert "there is nothing to ask" in ran.err
 
 
-def test_an_empty_standard_input_adds_nothing(desk: ReplayServer) -> None:
+def test_an_empty_standard_input_adds_nothing(desk: WireServer) -> None:
     assert run("chat", "hi", stdin="").code == 0
     assert asked(desk) == [("user", "hi")]
 
 
-def test_a_pipe_that_nobody_writes_to_does_not_hold_a_prompt_up(desk: ReplayServer) -> None:
+def test_a_pipe_that_nobody_writes_to_does_not_hold_a_prompt_up(desk: WireServer) -> None:
     with running("chat", JAPAN, stdin=subprocess.PIPE, stdin_waits_s="0.2 1") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -136,7 +136,7 @@ def test_a_pipe_that_nobody_writes_to_does_not_hold_a_prompt_up(desk: ReplayServ
     assert (ran.err, asked(desk)) == ("", [("user", JAPAN)])
 
 
-def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(desk: ReplayServer) -> None:
+def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(desk: WireServer) -> None:
     with running("chat", "Summarise:", stdin=subprocess.PIPE, stdin_waits_s="0.5 0") as process:
         assert process.stdin is not None
         process.stdin.write(b"Llamas hum. ")
@@ -150,7 +150,7 @@ def test_a_pipe_that_has_begun_to_write_is_read_to_its_end(desk: ReplayServer) -
 
 @pytest.mark.parametrize("arguments", [[], ["Summarise:"]], ids=["alone", "below a prompt"])
 @pytest.mark.parametrize("encoding", [pytest.param("utf-8:strict", marks=pytest.mark.long), "utf-8:surrogateescape"])
-def test_bytes_that_are_no_text_are_replaced(desk: ReplayServer, arguments: list[str], encoding: str) -> None:
+def test_bytes_that_are_no_text_are_replaced(desk: WireServer, arguments: list[str], encoding: str) -> None:
     ran = run("chat", *arguments, stdin="Größe".encode("latin-1"), env={"PYTHONIOENCODING": encoding})
     assert ran.code == 0, ran.err
     assert asked(desk) == [("user", "\n\n".join([*arguments, "Gr\ufffd\ufffde"]))]
@@ -382,7 +382,7 @@ def test_a_model_that_is_named_is_not_replaced_by_the_demo(store: ModelStore, in
     assert store.names() == []
 
 
-def test_a_pipe_that_begins_late_is_waited_for(desk: ReplayServer) -> None:
+def test_a_pipe_that_begins_late_is_waited_for(desk: WireServer) -> None:
     with running("chat", JAPAN, stdin=subprocess.PIPE, stdin_waits_s="0.2 60") as process:
         assert process.stdin is not None
         assert process.stderr is not None

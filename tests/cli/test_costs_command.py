@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 import pytest
 
 from llama_client import LlamaClient
+from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import Ran, on_terminal, run
 from tests.costs.filling import Spent, ago, fill
 from tests.routing.asking import MESSAGES, config, good
-from tests.wire.server import ReplayServer
 
 PRICES = [{"target": "a/m", "input_usd_per_mtok": 100, "output_usd_per_mtok": 1000}]
 HEADER = ["key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors"]
@@ -40,7 +40,7 @@ def ledger(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(ledger: Path) -> Decimal:
     """Two calls to a target with a price, one of them of Ann's, and one to a target without; returns what they cost."""
     url = f"sqlite:///{ledger}"
-    with ReplayServer(good()) as one, ReplayServer(good()) as other:
+    with WireServer(good()) as one, WireServer(good()) as other:
         with LlamaClient(config(one, other, prices=PRICES, ledger={"url": url})) as client:
             create = client.chat.completions.create
             costs = [create(messages=MESSAGES, model="a/m").cost.usd]
@@ -142,7 +142,7 @@ def test_budgets_say_what_is_spent_set_aside_and_left_and_when_they_begin_anew(c
         {"usd": 0.001, "window": "total", "on_exceeded": "warn"},
     ]
     tables = {"prices": PRICES, "ledger": {"url": f"sqlite:///{ledger}"}, "budgets": budgets, "timezone": "Asia/Tokyo"}
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         with LlamaClient(config(server, **tables)) as client:
             usd = client.chat.completions.create(messages=MESSAGES, model="a/m", max_tokens=50).cost.usd
     assert usd is not None

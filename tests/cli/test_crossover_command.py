@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from llama_client import LlamaClient
+from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import on_terminal, run
 from tests.routing.asking import MESSAGES, config, good
-from tests.wire.server import ReplayServer
 
 PAIR = ("llama-3.3-70b", "--gpu", "h100_sxm", "--gpus", "2")
 PRICED = ("--api-input", "0.88", "--api-output", "0.88")
@@ -216,7 +216,7 @@ def test_an_empty_ledger_says_so(clean_home: Path, monkeypatch: pytest.MonkeyPat
 def test_the_traffic_may_come_from_ones_own_calls(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     url = f"sqlite:///{clean_home / 'work' / 'ledger.db'}"
-    with ReplayServer(good()) as one, LlamaClient(config(one, ledger={"url": url})) as client:
+    with WireServer(good()) as one, LlamaClient(config(one, ledger={"url": url})) as client:
         usages = [client.chat.completions.create(messages=MESSAGES, model="a/m").usage for _ in range(5)]
     (clean_home / "work" / "llama-client.toml").write_text(
         "[ledger]\nurl = 'sqlite:///ledger.db'\n[providers.a]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n",

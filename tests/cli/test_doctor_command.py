@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import WireServer, as_json, silence
 from tests.cli.conftest import Ran, run
-from tests.wire.server import ReplayServer, as_json, silence
 
 KEY = "gsk_planted_1234567890"
 SECTIONS = ("Configuration", "Providers", "Local engines", "Models", "Money", "Machine")
@@ -82,7 +82,7 @@ def test_a_model_is_looked_at_in_the_place_of_the_default(demo_pulled: ModelStor
 
 
 def test_a_server_that_hangs_does_not_hang_it_nor_its_end(work: Path, demo_pulled: ModelStore) -> None:
-    with ReplayServer(lambda _: silence()) as server:
+    with WireServer(lambda _: silence()) as server:
         write(work, f'[providers.vllm]\nkind = "openai"\nbase_url = "{server.url}"\n')
         ran = run("doctor", "--json", "--timeout", "1")
     check_document(ran)
@@ -91,7 +91,7 @@ def test_a_server_that_hangs_does_not_hang_it_nor_its_end(work: Path, demo_pulle
 
 
 def test_no_key_is_printed(work: Path) -> None:
-    with ReplayServer(lambda asked: as_json({"error": {"message": str(asked.headers)}}, status=401)) as server:
+    with WireServer(lambda asked: as_json({"error": {"message": str(asked.headers)}}, status=401)) as server:
         write(work, f'[providers.cloud]\nkind = "openai"\nbase_url = "{server.url}"\napi_key = "{KEY}"\n')
         ran, shown = run("doctor", "--json", "--timeout", "30"), run("doctor")
     assert "it refused the key in providers.cloud.api_key (401)" in ran.out
@@ -100,7 +100,7 @@ def test_no_key_is_printed(work: Path) -> None:
 
 def test_what_servers_say_cannot_steer_the_terminal(work: Path) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202e\r"
-    with ReplayServer(lambda _: as_json({"error": {"message": evil}}, status=500)) as server:
+    with WireServer(lambda _: as_json({"error": {"message": evil}}, status=500)) as server:
         write(work, f'[providers.cloud]\nkind = "openai"\nbase_url = "{server.url}"\n')
         shown = run("doctor")
     assert not any(sign in shown.out + shown.err for sign in ("\x1b", "\x07", "\u202e", "\r"))

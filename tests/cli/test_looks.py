@@ -11,8 +11,8 @@ import pytest
 
 from llama_client import LlamaClient
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import on_terminal, run
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 _CODES = re.compile(r"\x1b\[([0-9;]*)m")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -49,7 +49,7 @@ def groq(asked: Received) -> Answer:
 def used(clean_home: Path, demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine on which something was asked: a few calls are written down."""
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
-    with ReplayServer(groq) as server:
+    with WireServer(groq) as server:
         monkeypatch.setenv("GROQ_BASE_URL", server.url)
         monkeypatch.setenv("GROQ_API_KEY", "gsk-x")
         with LlamaClient() as client:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import WireServer, as_json
 from tests.cli.conftest import Ran, run
-from tests.wire.server import ReplayServer, as_json
 
 GROQ = "groq/openai/gpt-oss-20b"
 GROQ_KEYS, TOGETHER_KEYS = "https://console.groq.com/keys", "https://api.together.ai/settings/api-keys"
@@ -17,7 +17,7 @@ ANOTHER = "another target with -m (llama-client models lists them)"
 
 def refused(status: int, error: object, *, headers: dict[str, str] | None = None, model: str = GROQ) -> Ran:
     """What is said where a provider answers with an error."""
-    with ReplayServer(lambda _: as_json({"error": error}, status=status, headers=headers or {})) as server:
+    with WireServer(lambda _: as_json({"error": error}, status=status, headers=headers or {})) as server:
         env = {"GROQ_API_KEY": "gsk-x", "GROQ_BASE_URL": server.url, "OLLAMA_HOST": server.url}
         return run("chat", "-m", model, "hi", env={**env, "LLAMA_CLIENT_ROUTING__RETRIES": "0"})
 

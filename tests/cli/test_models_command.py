@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import run
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 TAGS = {"models": [{"name": "llama3.1:8b", "size": 4_900_000_000}, {"name": "qwen:7b", "size": 1_000}]}
 RUNNING = {"models": [{"name": "qwen:7b", "context_length": 4096}]}
@@ -24,7 +24,7 @@ def answer(asked: Received) -> Answer:
 @pytest.fixture
 def servers(clean_home: Path) -> Iterator[str]:
     """An Ollama and a vLLM that run, and a Groq that cannot be reached; returns the address."""
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.ollama]\nbase_url = "{server.url}"\n'
             f'[providers.vllm]\nkind = "openai"\nbase_url = "{server.url}/v1"\n'
@@ -74,7 +74,10 @@ def test_what_servers_say_cannot_steer_the_terminal(clean_home: Path) -> None:
     evil = "\x1b]0;owned\x07\x1b[2Jm\u202e/x\r"
     listed = {"object": "list", "data": [{"id": evil}]}
     failed = {"error": {"message": evil, "type": "x", "code": 401}}
-    with ReplayServer(lambda _: as_json(listed)) as one, ReplayServer(lambda _: as_json(failed, status=401)) as other:
+    with (
+        WireServer(lambda _: as_json(listed)) as one,
+        WireServer(lambda _: as_json(failed, status=401)) as other,
+    ):
         (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.a]\nkind = "openai"\nbase_url = "{one.url}"\n'
             f'[providers.b]\nkind = "openai"\nbase_url = "{other.url}"\n',

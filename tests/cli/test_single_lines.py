@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from llama_client import LlamaClient
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import on_terminal, run
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 # Whatever line begins with this word was made of a name.
 EVIL = "x\nforged\x1b[2J\u202e"
@@ -49,7 +49,7 @@ def named_badly(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             return as_json({"error": {"message": f"no: {EVIL}", "type": EVIL, "code": EVIL}}, status=401)
         return OPENAI.good(streams=False)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         (clean_home / "work" / "llama-client.toml").write_text(
             f'[providers.{name}]\nkind = "openai"\nbase_url = "{server.url}"\n'
             f"[routes.{name}]\ntargets = [{json.dumps(f'{EVIL}/refused')}, {json.dumps(f'{EVIL}/{EVIL}')}]\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import BudgetExceededError, LlamaClient, LlamaClientError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer
 from tests.routing.asking import config
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer
 
 ROOT = Path(__file__).parents[2]
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
@@ -25,7 +25,7 @@ MAX_TOKENS = 3500
 KEPT_PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 
 
-def configuration(ledger_url: str, *servers: ReplayServer, **tables: Any) -> dict[str, Any]:
+def configuration(ledger_url: str, *servers: WireServer, **tables: Any) -> dict[str, Any]:
     """`paid/m` costs a dollar for a million tokens of its answers, and nothing for its prompts; `local/m` is free.
 
     So a call with `max_tokens=3500` costs $0.0035 at most.
@@ -46,7 +46,7 @@ def configuration(ledger_url: str, *servers: ReplayServer, **tables: Any) -> dic
     }
 
 
-def kept(server: ReplayServer, url: str, **tables: Any) -> dict[str, Any]:
+def kept(server: WireServer, url: str, **tables: Any) -> dict[str, Any]:
     """A configuration with one server, `a/m`, whose calls are written down."""
     return config(server, ledger={"url": url}, prices=[KEPT_PRICE], routing={"retries": 0}, **tables)
 

@@ -12,12 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from llama_client import ChatCompletion, LlamaClient
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OLLAMA, OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from llama_client.types.completion import Cost
 from tests.costs.test_pricing import PRICE, configuration, told
 from tests.routing.asking import ask, failing, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OLLAMA, OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 ZERO = Decimal(0)
 
@@ -42,7 +42,7 @@ def tried_until_valid(*answers: dict[str, Any], model: Any, prices: list[dict[st
         said = left.pop(0)
         return as_json({**OPENAI.whole("no JSON" if left else '{"word": "llama"}'), "usage": said})
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         config = configuration(server, *prices, routing={"retries": retries})
         config["providers"]["y"] = config["providers"]["x"]
         with LlamaClient(config) as client:
@@ -78,7 +78,7 @@ def test_a_call_is_as_certain_as_its_least_certain_attempt() -> None:
 
 
 def test_what_was_refused_costs_nothing_in_every_part() -> None:
-    with ReplayServer(lambda _: failing(503)) as server, pytest.raises(Exception, match="not now") as error:
+    with WireServer(lambda _: failing(503)) as server, pytest.raises(Exception, match="not now") as error:
         ask(configuration(server, PRICE), "call-sync")
     [attempt] = error.value.attempts  # type: ignore[attr-defined]
     assert (attempt.cost.usd, *parts(attempt.cost)) == (ZERO, ZERO, ZERO, ZERO)
@@ -86,7 +86,7 @@ def test_what_was_refused_costs_nothing_in_every_part() -> None:
 
 @pytest.mark.parametrize("mode", ["call-sync", "stream-sync"])
 def test_what_runs_here_is_free_and_says_so(mode: str) -> None:
-    with ReplayServer(lambda request: OLLAMA.good(streams=bool(request.json.get("stream")))) as server:
+    with WireServer(lambda request: OLLAMA.good(streams=bool(request.json.get("stream")))) as server:
         config = {"providers": {"ollama": {"base_url": server.url}}, "ledger": {"enabled": False}}
         cost = ask(config, mode, model="ollama/m").cost
     assert (cost.usd, cost.status, cost.source) == (ZERO, "free", "local")
@@ -94,20 +94,20 @@ def test_what_runs_here_is_free_and_says_so(mode: str) -> None:
 
 
 def test_the_day_from_which_a_price_holds_is_told() -> None:
-    with ReplayServer(told(usage(1, 1))) as server:
+    with WireServer(told(usage(1, 1))) as server:
         cost = ask(configuration(server, {**PRICE, "effective_from": date(2020, 1, 2)}), "call-sync").cost
     assert cost.effective_from == date(2020, 1, 2)
 
 
 def test_a_prompt_that_was_cached_as_a_whole_has_an_exact_cost() -> None:
-    with ReplayServer(told(usage(400, 1, prompt_tokens_details={"cached_tokens": 400}))) as server:
+    with WireServer(told(usage(400, 1, prompt_tokens_details={"cached_tokens": 400}))) as server:
         cost = ask(configuration(server, PRICE), "call-sync").cost
     assert (cost.status, *parts(cost)) == ("exact", ZERO, Decimal("0.0001"), Decimal("0.000002"))
 
 
 def asked_of(said: dict[str, Any]) -> ChatCompletion:
     """The reply of a server that says this of its tokens and nothing else, to a text of 100 tokens."""
-    with ReplayServer(lambda _: as_json({**OPENAI.whole("x" * 400), "usage": said})) as server:
+    with WireServer(lambda _: as_json({**OPENAI.whole("x" * 400), "usage": said})) as server:
         return ask(configuration(server, PRICE), "call-sync")
 
 
@@ -140,7 +140,7 @@ def test_a_prompt_that_was_not_counted_is_estimated_beside_an_answer_that_was() 
 
 def test_a_machine_is_charged_while_it_has_work_and_shared_only_then() -> None:
     """Two calls at once share a machine; one alone, before and after, pays for all of it; idle time is not charged."""
-    time = FakeTime()
+    time = FakeClock()
     both = threading.Barrier(2, timeout=10)
 
     def answer(request: Received) -> Answer:
@@ -154,7 +154,7 @@ def test_a_machine_is_charged_while_it_has_work_and_shared_only_then() -> None:
             both.wait()
         return OLLAMA.good(streams=False)
 
-    with ReplayServer(answer) as server, ThreadPoolExecutor(2) as pool:
+    with WireServer(answer) as server, ThreadPoolExecutor(2) as pool:
         machine = {"base_url": server.url, "usd_per_hour": 3600}
         sync, _ = timed(time)
         with sync(

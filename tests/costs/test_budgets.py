@@ -20,6 +20,9 @@ import pytest
 
 from llama_client import AsyncLlamaClient, BudgetExceededError, LlamaClient
 from llama_client.costs import budgets as keeper
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OLLAMA
+from llama_client.testing.loopback import Answer, Received, WireServer, silence
 from tests.costs.buying import (
     MAX_TOKENS,
     MESSAGES,
@@ -31,27 +34,24 @@ from tests.costs.buying import (
     spending,
 )
 from tests.routing.asking import MODES, Session, ask_all, broken_after, failing, story, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OLLAMA
-from tests.wire.server import Answer, Received, ReplayServer, silence
 
 WORST = Decimal("0.0035")
 SPENT = "SELECT budget, settled_pico, reserved_pico FROM llama_client_spending ORDER BY budget"
 
 
 @pytest.fixture
-def paid() -> Iterator[ReplayServer]:
+def paid() -> Iterator[WireServer]:
     """Uses all of the 3,500 tokens that it may."""
-    with ReplayServer(spending(MAX_TOKENS)) as server:
+    with WireServer(spending(MAX_TOKENS)) as server:
         yield server
 
 
 @pytest.fixture
-def local() -> Iterator[ReplayServer]:
+def local() -> Iterator[WireServer]:
     def answer(request: Received) -> Answer:
         return OLLAMA.good(streams=request.json.get("stream", False), text="local")
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         yield server
 
 
@@ -65,7 +65,7 @@ def budget(usd: float, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("calls", [20, 500])
 @pytest.mark.parametrize("mode", MODES)
 def test_none_of_many_calls_at_once_is_let_into_a_budget_that_is_too_small(
-    mode: str, calls: int, ledger_url: str, paid: ReplayServer, local: ReplayServer
+    mode: str, calls: int, ledger_url: str, paid: WireServer, local: WireServer
 ) -> None:
     config = configuration(ledger_url, paid, local, budgets=[budget(0.001)])
     with Session(config, mode) as session:
@@ -85,7 +85,7 @@ def test_none_of_many_calls_at_once_is_let_into_a_budget_that_is_too_small(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_budget_of_so_many_worst_cases_lets_in_as_many_and_is_never_passed(
-    mode: str, ledger_url: str, paid: ReplayServer
+    mode: str, ledger_url: str, paid: WireServer
 ) -> None:
     config = configuration(ledger_url, paid, budgets=[budget(0.035)])
     with Session(config, mode) as session:
@@ -96,21 +96,21 @@ def test_a_budget_of_so_many_worst_cases_lets_in_as_many_and_is_never_passed(
 
 
 def test_what_was_not_needed_is_there_for_others(ledger_url: str) -> None:
-    with ReplayServer(spending(350)) as cheap:
+    with WireServer(spending(350)) as cheap:
         config = configuration(ledger_url, cheap, budgets=[budget(0.0035)])
         outcomes = ask_all(config, "call-sync", 12, max_tokens=MAX_TOKENS)
     # The first sets all of it aside and needs a tenth; then there is no room for a worst case, only for a shorter one.
     assert [type(each).__name__ for each in outcomes] == ["ChatCompletion"] + ["BudgetExceededError"] * 11
     assert outcomes[1].spent_usd == Decimal("0.00035")
     assert outcomes[1].max_tokens_that_fit == 3150
-    with ReplayServer(spending(350)) as cheap:
+    with WireServer(spending(350)) as cheap:
         config = configuration(ledger_url, cheap, budgets=[budget(0.0035)])
         outcomes = ask_all(config, "call-sync", 12, max_tokens=350)
     assert Counter(type(each).__name__ for each in outcomes) == {"ChatCompletion": 9, "BudgetExceededError": 3}
 
 
 @pytest.mark.parametrize("usd", [pytest.param(0.001, marks=pytest.mark.long), 0.035])
-def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid: ReplayServer) -> None:
+def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid: WireServer) -> None:
     config = configuration(ledger_url, paid, budgets=[budget(usd)])
     outcomes = Counter(in_processes(config, processes=8, calls=5, threads=5))
     admitted = int(Decimal(str(usd)) / WORST)
@@ -119,7 +119,7 @@ def test_a_budget_holds_across_eight_processes(usd: float, ledger_url: str, paid
     assert [row[1:] for row in rows(ledger_url, SPENT)] == [(3_500_000_000 * admitted, 0)]
 
 
-def test_nobody_waits_in_a_circle_over_budgets_that_share_calls(ledger_url: str, paid: ReplayServer) -> None:
+def test_nobody_waits_in_a_circle_over_budgets_that_share_calls(ledger_url: str, paid: WireServer) -> None:
     scopes = ["all", "tag:user", "provider:paid"]
     config = configuration(ledger_url, paid, budgets=[budget(1.0, scope=scope) for scope in scopes])
     outcomes = in_processes(config | {"routing": {"retries": 0}}, processes=3, calls=12, threads=4)
@@ -133,7 +133,7 @@ def test_nobody_waits_in_a_circle_over_budgets_that_share_calls(ledger_url: str,
 @pytest.mark.parametrize("mode", MODES)
 def test_what_was_refused_settles_at_nothing(mode: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    with ReplayServer(lambda _: failing(401)) as server:
+    with WireServer(lambda _: failing(401)) as server:
         ask_all(configuration(url, server, budgets=[budget(0.0035)]), mode, 3, max_tokens=MAX_TOKENS)
     assert [row[1:] for row in rows(url, SPENT)] == [(0, 0)]
     assert len(server.requests) == 3
@@ -150,7 +150,7 @@ def test_what_never_reached_anybody_settles_at_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_what_broke_off_settles_at_its_worst_case(mode: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    with ReplayServer(lambda _: broken_after("Hel")) as server:
+    with WireServer(lambda _: broken_after("Hel")) as server:
         [error] = ask_all(configuration(url, server, budgets=[budget(0.01)]), mode, 1, max_tokens=MAX_TOKENS)
     assert [row[1:] for row in rows(url, SPENT)] == [(3_500_000_000, 0)]
     cost = error.attempts[0].cost
@@ -172,14 +172,14 @@ def test_what_the_caller_stopped_settles_at_its_worst_case(tmp_path: Path) -> No
         async with AsyncLlamaClient(configuration(url, server, budgets=[budget(0.01)])) as client:
             await stopped(client)
 
-    with ReplayServer(lambda _: silence()) as server:
+    with WireServer(lambda _: silence()) as server:
         asyncio.run(run())
     assert [row[1:] for row in rows(url, SPENT)] == [(3_500_000_000, 0)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(ledger_url: str, paid: ReplayServer) -> None:
-    with ReplayServer(lambda _: silence()) as hanging:
+def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(ledger_url: str, paid: WireServer) -> None:
+    with WireServer(lambda _: silence()) as hanging:
         config = configuration(ledger_url, hanging, budgets=[budget(0.01)])
         child = os.fork()
         if child == 0:
@@ -211,7 +211,7 @@ def test_what_a_dead_process_had_under_way_settles_at_its_worst_case(ledger_url:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("on_exceeded", ["block", "local"])
 def test_a_free_local_target_goes_on_answering(
-    mode: str, on_exceeded: str, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+    mode: str, on_exceeded: str, tmp_path: Path, paid: WireServer, local: WireServer
 ) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local)
     config["budgets"] = [budget(0.001, on_exceeded=on_exceeded)]
@@ -222,7 +222,7 @@ def test_a_free_local_target_goes_on_answering(
 
 @pytest.mark.parametrize(("on_exceeded", "answers"), [("block", "cheap/m"), ("local", "local/m")])
 def test_local_leaves_out_even_a_cheaper_target_that_would_fit(
-    on_exceeded: str, answers: str, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+    on_exceeded: str, answers: str, tmp_path: Path, paid: WireServer, local: WireServer
 ) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local)
     config["providers"]["cheap"] = config["providers"]["paid"]
@@ -233,7 +233,7 @@ def test_local_leaves_out_even_a_cheaper_target_that_would_fit(
     assert reply.target == answers
 
 
-def test_a_target_of_the_users_own_price_of_nothing_is_free(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_target_of_the_users_own_price_of_nothing_is_free(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.000001)])
     config["prices"] = [{"target": "paid/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0}]
     with LlamaClient(config) as client:
@@ -241,7 +241,7 @@ def test_a_target_of_the_users_own_price_of_nothing_is_free(tmp_path: Path, paid
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_budget_that_only_warns_lets_in_and_says_so(mode: str, tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_budget_that_only_warns_lets_in_and_says_so(mode: str, tmp_path: Path, paid: WireServer) -> None:
     url = f"sqlite:///{tmp_path / 'l.db'}"
     config = configuration(url, paid, budgets=[budget(0.005, on_exceeded="warn")])
     first, second = ask_all(config, mode, 2, max_tokens=MAX_TOKENS)
@@ -253,7 +253,7 @@ def test_a_budget_that_only_warns_lets_in_and_says_so(mode: str, tmp_path: Path,
 # What cannot be known
 
 
-def test_a_target_without_a_price_is_refused_unless_that_is_allowed(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_target_without_a_price_is_refused_unless_that_is_allowed(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
     with (
         LlamaClient(config) as client,
@@ -269,9 +269,9 @@ def test_a_target_without_a_price_is_refused_unless_that_is_allowed(tmp_path: Pa
 
 
 def test_a_target_without_a_price_may_be_asked_again_when_the_budget_begins_anew(
-    tmp_path: Path, paid: ReplayServer
+    tmp_path: Path, paid: WireServer
 ) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     fake.now += datetime(2027, 7, 1, 12, 0, tzinfo=UTC).timestamp() - fake.clock.wall()
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, timezone="Europe/Berlin")
     config["budgets"] = [{"usd": 1.0, "window": "day"}]
@@ -281,7 +281,7 @@ def test_a_target_without_a_price_may_be_asked_again_when_the_budget_begins_anew
     assert error.value.resets_at == datetime(2027, 7, 1, 22, 0, tzinfo=UTC)
 
 
-def test_a_budget_that_does_not_concern_a_call_hides_none_behind_it(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_budget_that_does_not_concern_a_call_hides_none_behind_it(tmp_path: Path, paid: WireServer) -> None:
     others = [budget(9.0, scope="provider:groq"), budget(9.0, scope="tag:user")]
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[*others, budget(0.001)])
     with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
@@ -290,7 +290,7 @@ def test_a_budget_that_does_not_concern_a_call_hides_none_behind_it(tmp_path: Pa
     assert paid.requests == []
 
 
-def test_an_answer_without_a_bound_counts_as_unpriced(tmp_path: Path, paid: ReplayServer) -> None:
+def test_an_answer_without_a_bound_counts_as_unpriced(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
     with LlamaClient(config) as client, pytest.raises(BudgetExceededError, match="no known upper bound"):
         client.ask("hi")
@@ -305,7 +305,7 @@ def test_an_answer_without_a_bound_counts_as_unpriced(tmp_path: Path, paid: Repl
     assert too_much.value.needed_usd > 9
 
 
-def test_n_answers_cost_n_times_as_much(tmp_path: Path, paid: ReplayServer) -> None:
+def test_n_answers_cost_n_times_as_much(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
     with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
         client.chat.completions.create(messages=MESSAGES, max_tokens=MAX_TOKENS, n=3)
@@ -313,7 +313,7 @@ def test_n_answers_cost_n_times_as_much(tmp_path: Path, paid: ReplayServer) -> N
     assert error.value.max_tokens_that_fit == 3333
 
 
-def test_a_prompt_is_counted_by_its_bytes(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_prompt_is_counted_by_its_bytes(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
     config["prices"][0]["input_usd_per_mtok"] = 1
     with LlamaClient(config) as client, pytest.raises(BudgetExceededError) as error:
@@ -323,7 +323,7 @@ def test_a_prompt_is_counted_by_its_bytes(tmp_path: Path, paid: ReplayServer) ->
     assert error.value.max_tokens_that_fit == 0
 
 
-def test_a_machine_by_the_hour_is_counted_by_the_time_that_it_may_take(tmp_path: Path, local: ReplayServer) -> None:
+def test_a_machine_by_the_hour_is_counted_by_the_time_that_it_may_take(tmp_path: Path, local: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", local, local, budgets=[budget(0.03)])
     config["providers"]["local"]["usd_per_hour"] = 1.8
     with LlamaClient(config) as client:
@@ -339,7 +339,7 @@ def test_a_machine_by_the_hour_is_counted_by_the_time_that_it_may_take(tmp_path:
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 @pytest.mark.parametrize(("on_exceeded", "answers"), [("block", None), ("local", None), ("warn", "paid/m")])
 def test_where_the_table_cannot_be_written_a_budget_refuses(
-    mode: str, on_exceeded: str, answers: str | None, tmp_path: Path, paid: ReplayServer, local: ReplayServer
+    mode: str, on_exceeded: str, answers: str | None, tmp_path: Path, paid: WireServer, local: WireServer
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     url = f"sqlite:///{tmp_path / 'file' / 'ledger.db'}"
@@ -356,7 +356,7 @@ def test_where_the_table_cannot_be_written_a_budget_refuses(
 
 
 def test_an_event_loop_does_not_wait_for_another_process_that_holds_the_database(
-    tmp_path: Path, paid: ReplayServer
+    tmp_path: Path, paid: WireServer
 ) -> None:
     import sqlite3
 
@@ -385,8 +385,8 @@ def test_an_event_loop_does_not_wait_for_another_process_that_holds_the_database
 # Windows and scopes
 
 
-def test_a_day_begins_anew_at_midnight_of_the_users_time_zone(tmp_path: Path, paid: ReplayServer) -> None:
-    fake = FakeTime()
+def test_a_day_begins_anew_at_midnight_of_the_users_time_zone(tmp_path: Path, paid: WireServer) -> None:
+    fake = FakeClock()
     # 21:59:50 in Berlin's summer is 19:59:50 UTC; the budget there begins anew in two hours and ten seconds.
     fake.now += datetime(2027, 7, 1, 19, 59, 50, tzinfo=UTC).timestamp() - fake.clock.wall()
     sync, _ = timed(fake)
@@ -403,7 +403,7 @@ def test_a_day_begins_anew_at_midnight_of_the_users_time_zone(tmp_path: Path, pa
         assert outcome(client) == "0.0035"
 
 
-def test_each_value_of_a_tag_has_a_budget_and_calls_without_it_have_none(tmp_path: Path, paid: ReplayServer) -> None:
+def test_each_value_of_a_tag_has_a_budget_and_calls_without_it_have_none(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035, scope="tag:user")])
     with LlamaClient(config) as client:
         assert [outcome(client, tags={"user": name}) for name in ("ann", "bob", "ann")] == [
@@ -420,7 +420,7 @@ def test_each_value_of_a_tag_has_a_budget_and_calls_without_it_have_none(tmp_pat
         }
 
 
-def test_a_providers_budget_says_nothing_of_others(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_providers_budget_says_nothing_of_others(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035, scope="provider:paid")])
     config["providers"]["other"] = config["providers"]["paid"]
     config["prices"].append({"target": "other/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 1})
@@ -433,7 +433,7 @@ def test_a_providers_budget_says_nothing_of_others(tmp_path: Path, paid: ReplayS
         ]
 
 
-def test_of_two_budgets_the_tighter_one_decides_and_both_are_charged(tmp_path: Path, paid: ReplayServer) -> None:
+def test_of_two_budgets_the_tighter_one_decides_and_both_are_charged(tmp_path: Path, paid: WireServer) -> None:
     url = f"sqlite:///{tmp_path / 'l.db'}"
     tables = [{"usd": 0.01, "window": "month"}, {"usd": 0.004, "window": "hour"}]
     with LlamaClient(configuration(url, paid, budgets=tables)) as client:
@@ -454,7 +454,7 @@ def test_a_budgets_state_counts_the_calls_of_this_client_that_have_ended(tmp_pat
         threading.Timer(0.5, other_program.rollback).start()
         return spending(MAX_TOKENS)(request)
 
-    with closing(other_program), ReplayServer(answer) as server:
+    with closing(other_program), WireServer(answer) as server:
         config = configuration(f"sqlite:///{path}", server, budgets=[budget(0.01)])
         config["ledger"]["enabled"] = False
         with LlamaClient(config) as client:
@@ -466,8 +466,8 @@ def test_a_budgets_state_counts_the_calls_of_this_client_that_have_ended(tmp_pat
 # Hedges and retries
 
 
-def test_a_hedge_is_set_aside_too(tmp_path: Path, paid: ReplayServer) -> None:
-    with ReplayServer(lambda _: silence()) as slow:
+def test_a_hedge_is_set_aside_too(tmp_path: Path, paid: WireServer) -> None:
+    with WireServer(lambda _: silence()) as slow:
         config = configuration(f"sqlite:///{tmp_path / 'l.db'}", slow, budgets=[budget(0.0035)])
         config["providers"]["fast"] = {"kind": "openai", "base_url": f"{paid.url}/v1"}
         config["prices"].append({"target": "fast/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 1})
@@ -480,7 +480,7 @@ def test_a_hedge_is_set_aside_too(tmp_path: Path, paid: ReplayServer) -> None:
 
 def test_a_retry_is_set_aside_anew(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'l.db'}"
-    with ReplayServer(lambda _: broken_after("x", "y")) as server:
+    with WireServer(lambda _: broken_after("x", "y")) as server:
         config = configuration(url, server, budgets=[budget(0.0035 * 2)])
         config["routing"] = {"retries": 5}
         [error] = ask_all(config, "call-sync", 1, max_tokens=MAX_TOKENS)
@@ -504,7 +504,7 @@ def test_what_has_a_parameter_cannot_be_said_beside_it(extra: dict[str, Any], tm
 
 @pytest.mark.parametrize("name", ["best_of", "Best_Of"])
 def test_what_makes_answers_longer_beside_the_parameters_has_no_bound(
-    name: str, tmp_path: Path, paid: ReplayServer
+    name: str, tmp_path: Path, paid: WireServer
 ) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)])
     with LlamaClient(config) as client:
@@ -513,7 +513,7 @@ def test_what_makes_answers_longer_beside_the_parameters_has_no_bound(
         assert client.ask("hi", max_tokens=MAX_TOKENS, extra_body={"guided_regex": ".*"}).cost.usd == WORST
 
 
-def test_the_dearest_tier_is_set_aside(tmp_path: Path, paid: ReplayServer) -> None:
+def test_the_dearest_tier_is_set_aside(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.0035)])
     priority = {"target": "paid/m", "input_usd_per_mtok": 0, "output_usd_per_mtok": 3, "service_tier": "priority"}
     config["prices"].append(priority)
@@ -533,7 +533,7 @@ def test_an_absurd_count_does_not_break_the_budget_for_others(tokens: int, ledge
     def answer(request: Received) -> Answer:
         return spending(answers.pop(0))(request)  # type: ignore[no-any-return]
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         config = configuration(ledger_url, server, budgets=[budget(1.0, scope="tag:user")])
         config["prices"][0]["output_usd_per_mtok"] = 1000
         with LlamaClient(config) as client:
@@ -544,7 +544,7 @@ def test_an_absurd_count_does_not_break_the_budget_for_others(tokens: int, ledge
             assert outcome(client, max_tokens=5, tags={"user": "ann"}) == "0.005"
 
 
-def test_a_name_and_a_dearer_cache_count_too(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_name_and_a_dearer_cache_count_too(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.01)])
     config["prices"][0] |= {"input_usd_per_mtok": 1, "cached_usd_per_mtok": 50}
     with LlamaClient(config) as client:
@@ -557,7 +557,7 @@ def test_a_name_and_a_dearer_cache_count_too(tmp_path: Path, paid: ReplayServer)
 
 
 def test_local_leaves_out_targets_that_the_budget_itself_does_not_cover(
-    tmp_path: Path, paid: ReplayServer, local: ReplayServer
+    tmp_path: Path, paid: WireServer, local: WireServer
 ) -> None:
     tables = [budget(0.001, scope="provider:paid", on_exceeded="local")]
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, local, budgets=tables)
@@ -567,7 +567,7 @@ def test_local_leaves_out_targets_that_the_budget_itself_does_not_cover(
     assert reply.target == "local/m"
 
 
-def test_what_fits_is_what_fits_into_all_budgets(tmp_path: Path, paid: ReplayServer) -> None:
+def test_what_fits_is_what_fits_into_all_budgets(tmp_path: Path, paid: WireServer) -> None:
     tables = [budget(0.003), {"usd": 0.0001, "window": "day"}]
     with LlamaClient(configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=tables)) as client:
         with pytest.raises(BudgetExceededError) as error:
@@ -576,7 +576,7 @@ def test_what_fits_is_what_fits_into_all_budgets(tmp_path: Path, paid: ReplaySer
         assert client.ask("hi", max_tokens=100).text == "Hello"
 
 
-def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_path: Path, paid: WireServer) -> None:
     url = f"sqlite:///{tmp_path / 'l.db'}"
 
     async def run() -> None:
@@ -606,7 +606,7 @@ def test_a_task_that_is_cancelled_as_its_money_is_set_aside_sends_nothing(tmp_pa
 
 # Their connections are dropped with them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_dropped_clients_leave_no_thread(tmp_path: Path, paid: ReplayServer) -> None:
+def test_dropped_clients_leave_no_thread(tmp_path: Path, paid: WireServer) -> None:
     for _ in range(3):
         client = LlamaClient(configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(1.0)]))
         outcome(client)
@@ -618,7 +618,7 @@ def test_dropped_clients_leave_no_thread(tmp_path: Path, paid: ReplayServer) -> 
         time.sleep(0.02)
 
 
-def test_a_database_that_cut_its_connections_costs_no_call(new_postgres: Callable[[], str], paid: ReplayServer) -> None:
+def test_a_database_that_cut_its_connections_costs_no_call(new_postgres: Callable[[], str], paid: WireServer) -> None:
     import psycopg
 
     url = new_postgres()
@@ -634,7 +634,7 @@ def test_a_database_that_cut_its_connections_costs_no_call(new_postgres: Callabl
     assert [row[1:] for row in rows(url, SPENT)] == [(7_000_000_000, 0)]
 
 
-def test_a_deleted_database_does_not_split_a_budget(tmp_path: Path, paid: ReplayServer) -> None:
+def test_a_deleted_database_does_not_split_a_budget(tmp_path: Path, paid: WireServer) -> None:
     config = configuration(f"sqlite:///{tmp_path / 'l.db'}", paid, budgets=[budget(0.007)])
     with LlamaClient(config) as one:
         assert outcome(one) == "0.0035"
@@ -648,7 +648,7 @@ def test_a_deleted_database_does_not_split_a_budget(tmp_path: Path, paid: Replay
 
 
 def test_a_database_that_does_not_answer_in_time_is_told_by_what_happened(
-    tmp_path: Path, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, paid: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "_DECISION_S", 0.05)
     monkeypatch.setattr(keeper.BudgetWorker, "start", lambda self: None)

@@ -20,10 +20,10 @@ from llama_client import LlamaClient
 from llama_client.clock import Clock
 from llama_client.costs import budgets as keeper
 from llama_client.costs.reservations import Reservation, Reserved, WorstCase
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.loopback import Answer, Received, WireServer
 from tests.costs.buying import MAX_TOKENS, configuration, file_in, outcome, rows, run_statements, spending
 from tests.routing.asking import broken_after, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.server import Answer, Received, ReplayServer
 
 SPENT = "SELECT settled_pico, reserved_pico FROM llama_client_spending"
 OWNERS = "SELECT id, alive_until FROM llama_client_owners"
@@ -45,7 +45,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.opens = threading.Event()
-        self.server = ReplayServer(self._answer)
+        self.server = WireServer(self._answer)
 
     def _answer(self, request: Received) -> Answer:
         self.opens.wait(60)
@@ -94,8 +94,8 @@ def settles_at(url: str, settled_pico: int) -> None:
 
 
 @pytest.fixture
-def cheap() -> Iterator[ReplayServer]:
-    with ReplayServer(spending(350)) as server:
+def cheap() -> Iterator[WireServer]:
+    with WireServer(spending(350)) as server:
         yield server
 
 
@@ -105,7 +105,7 @@ def cheap() -> Iterator[ReplayServer]:
 @pytest.mark.parametrize("seconds", [2 * SECONDS, -2 * SECONDS, 400 * 86_400, -400 * 86_400])
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_call_in_flight_settles_at_its_cost_whatever_the_clocks_say(
-    seconds: float, is_own: bool, ledger_url: str, cheap: ReplayServer
+    seconds: float, is_own: bool, ledger_url: str, cheap: WireServer
 ) -> None:
     first, second = (clock_off_by(seconds), LlamaClient) if is_own else (LlamaClient, clock_off_by(seconds))
     with in_flight(ledger_url, first) as end:
@@ -120,7 +120,7 @@ def test_a_call_in_flight_settles_at_its_cost_whatever_the_clocks_say(
 
 
 def test_a_client_that_seemed_dead_goes_on_and_its_costs_take_the_place_of_the_worst_cases(
-    ledger_url: str, cheap: ReplayServer
+    ledger_url: str, cheap: WireServer
 ) -> None:
     with in_flight(ledger_url) as end:
         for _ in range(3):
@@ -145,7 +145,7 @@ def _paid(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP") or not hasattr(os, "fork"), reason="needs SIGSTOP and fork")
-def test_a_process_that_was_stopped_for_long_settles_at_its_cost(ledger_url: str, cheap: ReplayServer) -> None:
+def test_a_process_that_was_stopped_for_long_settles_at_its_cost(ledger_url: str, cheap: WireServer) -> None:
     gate = Gate()
     with gate.server:
         child = os.fork()
@@ -169,7 +169,7 @@ def test_a_process_that_was_stopped_for_long_settles_at_its_cost(ledger_url: str
     assert spent(ledger_url) == [(3 * TRUE_PICO, 0)]
 
 
-def test_an_attempt_of_unknown_cost_stays_at_its_worst_case(ledger_url: str, cheap: ReplayServer) -> None:
+def test_an_attempt_of_unknown_cost_stays_at_its_worst_case(ledger_url: str, cheap: WireServer) -> None:
     opens = threading.Event()
 
     def answer(_: Received) -> Answer:
@@ -177,7 +177,7 @@ def test_an_attempt_of_unknown_cost_stays_at_its_worst_case(ledger_url: str, che
         return broken_after("Hel")
 
     with (
-        ReplayServer(answer) as server,
+        WireServer(answer) as server,
         LlamaClient(configuration(ledger_url, server, budgets=[budget()])) as client,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -204,7 +204,7 @@ def outcome_of_stream(client: LlamaClient) -> str:
     return "ok"
 
 
-def test_what_settles_after_its_client_was_closed_settles_at_its_cost(ledger_url: str, cheap: ReplayServer) -> None:
+def test_what_settles_after_its_client_was_closed_settles_at_its_cost(ledger_url: str, cheap: WireServer) -> None:
     # A stream may end so late, if all of it had arrived.
     with LlamaClient(configuration(ledger_url, cheap, budgets=[budget()])) as client:
         budgets = client._context.accounting.budgets
@@ -217,7 +217,7 @@ def test_what_settles_after_its_client_was_closed_settles_at_its_cost(ledger_url
     settles_at(ledger_url, TRUE_PICO)
 
 
-def test_what_was_presumed_is_forgotten_after_a_month(tmp_path: Path, cheap: ReplayServer) -> None:
+def test_what_was_presumed_is_forgotten_after_a_month(tmp_path: Path, cheap: WireServer) -> None:
     url = file_in(tmp_path)
     config = configuration(url, cheap, budgets=[budget()])
     with LlamaClient(config) as client:
@@ -262,7 +262,7 @@ def warnings_of(
 @pytest.mark.parametrize("window", ["day", "month"])
 @pytest.mark.parametrize("scope", ["all", "tag:user", "provider:paid"])
 def test_time_zones_that_differ_are_said_once(
-    scope: str, window: str, ledger_url: str, cheap: ReplayServer, at_noon: type[LlamaClient],
+    scope: str, window: str, ledger_url: str, cheap: WireServer, at_noon: type[LlamaClient],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     config = configuration(ledger_url, cheap, budgets=[budget(window=window, scope=scope)])
@@ -280,7 +280,7 @@ def test_time_zones_that_differ_are_said_once(
 
 @pytest.mark.parametrize("window", ["hour", "total"])
 def test_windows_that_are_the_same_everywhere_need_no_warning(
-    window: str, tmp_path: Path, cheap: ReplayServer, at_noon: type[LlamaClient], caplog: pytest.LogCaptureFixture
+    window: str, tmp_path: Path, cheap: WireServer, at_noon: type[LlamaClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = configuration(file_in(tmp_path), cheap, budgets=[budget(window=window)])
     assert warnings_of(at_noon, config, ["Europe/Berlin", "UTC", "Asia/Kolkata"], caplog) == [[], [], []]
@@ -288,7 +288,7 @@ def test_windows_that_are_the_same_everywhere_need_no_warning(
 
 
 def test_the_days_of_one_time_zone_need_no_warning(
-    tmp_path: Path, cheap: ReplayServer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, cheap: WireServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = configuration(file_in(tmp_path), cheap, budgets=[budget(window="day"), budget(window="month")])
     # Through both changes of summer time, and the end of a year.
@@ -301,9 +301,9 @@ def test_the_days_of_one_time_zone_need_no_warning(
 
 
 def test_a_time_zone_is_said_to_a_program_that_was_there_first(
-    tmp_path: Path, cheap: ReplayServer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, cheap: WireServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     fake.now += NOON - fake.clock.wall()
     sync, _ = timed(fake)
     config = configuration(file_in(tmp_path), cheap, budgets=[budget(window="day")])

@@ -23,12 +23,12 @@ import pytest
 from llama_client import AsyncLlamaClient, ConfigError, LlamaClient, LocalOnlyError
 from llama_client.costs import database as storage
 from llama_client.costs import ledger as ledgers
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer
 from tests.costs import version1
 from tests.costs.buying import file_in, in_processes, kept, rows, run_statements
 from tests.routing.asking import MODES, ask, ask_all, broken_after, config, failing, good, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer
 
 COUNT = "SELECT count(*) FROM llama_client_attempts"
 VERSION = "SELECT version FROM llama_client_schema"
@@ -47,7 +47,7 @@ POSTGRES_SCHEMA = """SELECT table_name, ordinal_position, column_name, data_type
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_attempt_is_a_row(mode: str, ledger_url: str) -> None:
-    with ReplayServer(lambda _: failing(503)) as down, ReplayServer(good()) as server:
+    with WireServer(lambda _: failing(503)) as down, WireServer(good()) as server:
         two = config(down, server, ledger={"url": ledger_url}, prices=[{**PRICE, "target": "b/m"}])
         reply = ask(two | {"routing": {"retries": 0}}, mode, tags={"user": "ann"})
     query = """SELECT number, route, provider, target, model, tags, request_id, outcome, error, http_status,
@@ -68,7 +68,7 @@ def test_each_attempt_is_a_row(mode: str, ledger_url: str) -> None:
 
 
 def test_neither_what_was_asked_nor_answered_nor_a_key_is_written(tmp_path: Path) -> None:
-    with ReplayServer(good(SECRET)) as server, ReplayServer(lambda _: failing(400)) as no:
+    with WireServer(good(SECRET)) as server, WireServer(lambda _: failing(400)) as no:
         configuration = kept(server, file_in(tmp_path))
         configuration["providers"]["a"]["api_key"] = "sk-secret-key"
         configuration["providers"]["b"] = {"kind": "openai", "base_url": f"{no.url}/v1", "api_key": "sk-secret-key"}
@@ -83,7 +83,7 @@ def test_neither_what_was_asked_nor_answered_nor_a_key_is_written(tmp_path: Path
 
 
 def test_a_row_is_on_disk_soon_while_the_client_stays_open(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         until = time.monotonic() + 10
         while time.monotonic() < until:
@@ -99,7 +99,7 @@ def test_a_row_is_on_disk_soon_while_the_client_stays_open(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 100_000, "'; DROP TABLE llama_client_attempts; --"])
 def test_any_tag_and_model_can_be_written(text: str, ledger_url: str) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
         for tags in ({"a": text}, {"b": "ok"}):
             try:
                 client.ask("hi", tags=tags)
@@ -118,7 +118,7 @@ def test_counts_that_nobody_can_have_are_written_all_the_same(tokens: int, ledge
     def answer(request: Received) -> Any:
         return OPENAI.good(streams=False, usage=usage)
 
-    with ReplayServer(answer) as server, LlamaClient(kept(server, ledger_url)) as client:
+    with WireServer(answer) as server, LlamaClient(kept(server, ledger_url)) as client:
         for _ in range(3):
             client.ask("hi")
         report = client.costs.report()
@@ -130,7 +130,7 @@ def test_counts_that_nobody_can_have_are_written_all_the_same(tokens: int, ledge
 
 
 def test_two_threads_and_eight_processes_write_to_one_database(ledger_url: str) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         configuration = kept(server, ledger_url)
         outcomes = in_processes(configuration, processes=8, calls=5, threads=2)
         with LlamaClient(configuration) as client:
@@ -148,7 +148,7 @@ client = LlamaClient({{"providers": {{"a": {{"kind": "openai", "base_url": sys.a
 for _ in range(7):
     client.ask("hi", model="a/m")
 """
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         subprocess.run([sys.executable, "-c", script, server.url], check=True, timeout=60)
     assert rows(file_in(tmp_path), COUNT)[0][0] == 7
 
@@ -156,7 +156,7 @@ for _ in range(7):
 # Its connections are dropped with it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_client_that_was_dropped_writes_what_it_has_and_leaves_no_thread(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         client = LlamaClient(kept(server, file_in(tmp_path)))
         client.ask("hi")
         del client
@@ -170,7 +170,7 @@ def test_opening_the_database_again_and_again_keeps_nothing_of_it(ledger_url: st
         gc.collect()
         return sum(str(type(each).__module__).startswith("sqlalchemy.") for each in gc.get_objects())
 
-    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
         client.ask("hi")
         client.costs.report()
         before = objects()
@@ -188,7 +188,7 @@ def threads_since(before: list[threading.Thread]) -> list[threading.Thread]:
 
 def test_closing_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.enumerate()
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         with LlamaClient(kept(server, file_in(tmp_path), budgets=[{"usd": 1, "window": "day"}])) as client:
             client.ask("hi", max_tokens=5)
             names = {each.name for each in threading.enumerate()}
@@ -198,7 +198,7 @@ def test_closing_leaves_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_writes_its_own_rows_and_none_of_its_parents(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         client = LlamaClient(kept(server, file_in(tmp_path)))
         client.ask("hi", tags={"who": "parent"})
         child = os.fork()
@@ -221,7 +221,7 @@ def _ask_in_child(client: LlamaClient) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_of_multiprocessing_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         child = multiprocessing.get_context("fork").Process(target=_ask_in_child, args=(client,))
         child.start()
         child.join(30)
@@ -237,14 +237,14 @@ def test_a_ledger_that_cannot_be_written_warns_once_and_fails_no_call(
     mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with ReplayServer(good()) as server, caplog.at_level(logging.WARNING, "llama_client.ledger"):
+    with WireServer(good()) as server, caplog.at_level(logging.WARNING, "llama_client.ledger"):
         outcomes = ask_all(kept(server, f"sqlite:///{tmp_path / 'file' / 'ledger.db'}"), mode, 5)
     assert all(outcome.text == "Hello" for outcome in outcomes)
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["the ledger cannot be written"]
 
 
 def test_a_warning_holds_nothing_of_the_row_that_was_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         client.costs.report()
         with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
@@ -261,7 +261,7 @@ def test_a_warning_holds_nothing_of_the_row_that_was_refused(tmp_path: Path, cap
 
 
 def test_rows_wait_while_another_process_holds_the_database_and_are_written_then(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         client.costs.report()
         holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -276,7 +276,7 @@ def test_rows_wait_while_another_process_holds_the_database_and_are_written_then
 
 def test_what_does_not_fit_is_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "MAX_QUEUED", 3)
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         client.costs.report()
         holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_counted_and_shown(tmp_path: Path, monkeypatch: pyt
 
 
 def test_many_open_a_new_database_at_once(ledger_url: str) -> None:
-    with ReplayServer(good()) as server, ThreadPoolExecutor(12) as pool:
+    with WireServer(good()) as server, ThreadPoolExecutor(12) as pool:
 
         def one(_: int) -> None:
             with LlamaClient(kept(server, ledger_url)) as client:
@@ -313,7 +313,7 @@ def test_a_database_of_version_1_is_written_and_read_and_a_new_one_has_the_same_
 ) -> None:
     run_statements(ledger_url, version1.statements(ledger_url))
     with (
-        ReplayServer(good()) as server,
+        WireServer(good()) as server,
         LlamaClient(kept(server, ledger_url, budgets=[{"usd": 1, "window": "day"}])) as client,
     ):
         client.ask("hi", max_tokens=5)
@@ -322,7 +322,7 @@ def test_a_database_of_version_1_is_written_and_read_and_a_new_one_has_the_same_
         new, query = f"sqlite:///{tmp_path / 'new.db'}", SQLITE_SCHEMA
     else:
         new, query = request.getfixturevalue("new_postgres")(), POSTGRES_SCHEMA
-    with ReplayServer(good()) as server, LlamaClient(kept(server, new)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, new)) as client:
         client.ask("hi")
     assert rows(new, query) == rows(ledger_url, query)
 
@@ -330,7 +330,7 @@ def test_a_database_of_version_1_is_written_and_read_and_a_new_one_has_the_same_
 def test_a_newer_version_that_only_added_something_is_written_and_read(
     ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as old:
+    with WireServer(good()) as server, LlamaClient(kept(server, ledger_url)) as old:
         old.ask("hi")
         old.costs.report()
         added = ("ALTER TABLE llama_client_attempts ADD COLUMN mood TEXT",)
@@ -351,7 +351,7 @@ def test_a_newer_version_that_changed_something_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = file_in(tmp_path)
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         with monkeypatch.context() as later:
             later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, ()))
             later.setattr(storage, "_OLDEST_THAT_UNDERSTANDS", storage.SCHEMA_VERSION + 1)
@@ -367,7 +367,7 @@ def test_a_newer_version_that_changed_something_is_left_alone(
 
 def test_a_migration_that_fails_changes_nothing(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = ("ALTER TABLE llama_client_attempts ADD COLUMN mood TEXT", "SELECT nothing FROM nowhere")
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         ask(kept(server, ledger_url), "call-sync")
         with monkeypatch.context() as later:
             later.setattr(storage, "_MIGRATIONS", (*storage._MIGRATIONS, broken))
@@ -378,9 +378,9 @@ def test_a_migration_that_fails_changes_nothing(ledger_url: str, monkeypatch: py
 
 
 def test_what_is_older_than_is_wanted_is_deleted(tmp_path: Path) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     sync, _ = timed(fake)
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         configuration = kept(server, file_in(tmp_path))
         configuration["ledger"]["retention_days"] = 30
         with sync(configuration) as client:
@@ -403,7 +403,7 @@ def test_what_is_older_than_is_wanted_is_deleted(tmp_path: Path) -> None:
 
 
 def test_by_default_it_is_in_the_users_data_folder(clean_home: Path) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         ask(config(server), "call-sync")
     [path] = clean_home.rglob("ledger.db")
     assert path.parent.name == "llama-client"
@@ -411,7 +411,7 @@ def test_by_default_it_is_in_the_users_data_folder(clean_home: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         client.costs.report()
         assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
@@ -440,7 +440,7 @@ def test_a_stream_that_is_open_when_its_client_is_closed_is_a_row(tmp_path: Path
         return Answer([*broken_after("Hel").pieces], "stall")
 
     before = threading.enumerate()
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         client = LlamaClient(kept(server, file_in(tmp_path)))
         stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
         client.close()
@@ -450,7 +450,7 @@ def test_a_stream_that_is_open_when_its_client_is_closed_is_a_row(tmp_path: Path
 
 
 def test_a_file_that_was_deleted_is_begun_anew(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         assert client.costs.report().calls == 1
         for path in tmp_path.iterdir():
@@ -475,7 +475,7 @@ def test_local_only_refuses_a_database_elsewhere() -> None:
 
 def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture, new_postgres: Callable[[], str]) -> None:
     url = new_postgres().replace("hum-hum-hum", "wrong-and-secret")
-    with ReplayServer(good()) as server, LlamaClient(kept(server, url)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, url)) as client:
         assert client.ask("hi").text == "Hello"
         with pytest.raises(ConfigError, match="authentication failed") as error:
             client.costs.report()
@@ -502,12 +502,12 @@ def test_an_event_loop_never_waits_for_the_database(tmp_path: Path) -> None:
             holder.close()
             return (await report).calls
 
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         assert asyncio.run(run()) == 21
 
 
 def test_an_interrupted_stream_and_a_skipped_target_are_rows_too(tmp_path: Path) -> None:
-    with ReplayServer(lambda _: broken_after("Hel")) as server:
+    with WireServer(lambda _: broken_after("Hel")) as server:
         ask_all(kept(server, file_in(tmp_path)), "stream-sync", 1)
         with LlamaClient(kept(server, file_in(tmp_path), budgets=[{"usd": 0.001, "window": "day"}])) as client:
             with pytest.raises(Exception, match="may cost"):

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from llama_client import BudgetExceededError, LlamaClient
 from llama_client.costs import database as storage
 from llama_client.costs import ledger as ledgers
+from llama_client.testing.loopback import WireServer
 from tests.costs import version1
 from tests.costs.buying import MAX_TOKENS, configuration, file_in, kept, outcome, rows, run_statements, spending
 from tests.costs.lost_answers import CommitCutter, cutting, lose_answers
 from tests.routing.asking import good
-from tests.wire.server import ReplayServer
 
 COUNT = "SELECT count(*), count(DISTINCT request_id) FROM llama_client_attempts"
 SPENT = "SELECT settled_pico, reserved_pico FROM llama_client_spending"
@@ -37,8 +37,8 @@ def cutter(new_postgres: Callable[[], str]) -> Iterator[CommitCutter]:
 
 
 @pytest.fixture
-def paid() -> Iterator[ReplayServer]:
-    with ReplayServer(spending(MAX_TOKENS)) as server:
+def paid() -> Iterator[WireServer]:
+    with WireServer(spending(MAX_TOKENS)) as server:
         yield server
 
 
@@ -52,7 +52,7 @@ def counted(url: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("lost", [1, 3])
 @pytest.mark.parametrize("calls", [1, 12])
 def test_rows_whose_commit_was_carried_out_and_not_answered_are_there_once(
-    lost: int, calls: int, cutter: CommitCutter, paid: ReplayServer
+    lost: int, calls: int, cutter: CommitCutter, paid: WireServer
 ) -> None:
     with LlamaClient(configuration(cutter.url, paid)) as client:
         outcome(client)
@@ -70,7 +70,7 @@ def test_rows_whose_commit_was_carried_out_and_not_answered_are_there_once(
 
 
 def test_calls_that_are_not_recorded_are_counted_once(
-    cutter: CommitCutter, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    cutter: CommitCutter, paid: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledgers, "MAX_QUEUED", 3)
     config = configuration(cutter.url, paid)
@@ -90,7 +90,7 @@ def test_calls_that_are_not_recorded_are_counted_once(
         assert client.costs.report().unrecorded_calls == 7
 
 
-def test_rows_that_are_written_singly_are_there_once(cutter: CommitCutter, paid: ReplayServer) -> None:
+def test_rows_that_are_written_singly_are_there_once(cutter: CommitCutter, paid: WireServer) -> None:
     config = configuration(cutter.url, paid)
     with LlamaClient(config) as client:
         outcome(client)
@@ -112,7 +112,7 @@ def test_rows_that_are_written_singly_are_there_once(cutter: CommitCutter, paid:
 
 
 def test_a_connection_that_was_cut_loses_no_row_of_a_client_that_closes(
-    new_postgres: Callable[[], str], paid: ReplayServer
+    new_postgres: Callable[[], str], paid: WireServer
 ) -> None:
     url = new_postgres()
     with LlamaClient(configuration(url, paid, ledger={"url": url, "flush_interval_s": 0.5})) as client:
@@ -129,7 +129,7 @@ def test_a_connection_that_was_cut_loses_no_row_of_a_client_that_closes(
 
 @pytest.mark.parametrize("closes", [False, True])
 def test_a_commit_that_fails_in_a_file_after_it_was_carried_out_counts_once(
-    closes: bool, tmp_path: Path, paid: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    closes: bool, tmp_path: Path, paid: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = file_in(tmp_path)
     with LlamaClient(configuration(url, paid)) as client:
@@ -149,7 +149,7 @@ def test_whichever_commits_lose_their_answers_the_books_balance(
 ) -> None:
     url = file_in(tmp_path_factory.mktemp("books"))
     budgets = [{"usd": 1.0, "window": "total"}, {"usd": 1.0, "window": "day"}]
-    with ReplayServer(spending(350)) as server, pytest.MonkeyPatch.context() as patch:
+    with WireServer(spending(350)) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledgers, "_FIRST_RETRY_S", 0.01)
         with LlamaClient(configuration(url, server, budgets=budgets)) as client:
             outcome(client)
@@ -184,7 +184,7 @@ def test_a_ledger_that_holds_rows_twice_keeps_each_once_and_loses_none(
     again = [*written, ("x", 1, 10), ("y", 1, 500)]
     inserts = [_ROW.format(at_us=1, request=a, number=b, pico=c) for a, b, c in [*written, *again]]
     run_statements(ledger_url, [*version1.statements(ledger_url), label, *inserts])
-    with ReplayServer(good()) as server, caplog.at_level(logging.WARNING, "llama_client.ledger"):
+    with WireServer(good()) as server, caplog.at_level(logging.WARNING, "llama_client.ledger"):
         for calls in (5, 5):
             with LlamaClient(kept(server, ledger_url)) as client:
                 report = client.costs.report()
@@ -203,7 +203,7 @@ def test_an_older_program_that_goes_on_writing_is_understood(ledger_url: str) ->
         return _ROW.format(at_us=round(time.time() * 1e6), request=request, number=1, pico=1)
 
     run_statements(ledger_url, [*version1.statements(ledger_url), row("before")])
-    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
         client.ask("hi")
         assert client.costs.report().calls == 2
         lost = f"INSERT INTO llama_client_unrecorded (at_us, calls) VALUES ({round(time.time() * 1e6)}, 2)"
@@ -220,7 +220,7 @@ def test_an_older_program_that_goes_on_writing_is_understood(ledger_url: str) ->
 @pytest.mark.parametrize("answered", [0, 1])
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_reservation_or_settlement_that_was_not_answered_is_applied_once(
-    lost: int, answered: int, cutter: CommitCutter, paid: ReplayServer
+    lost: int, answered: int, cutter: CommitCutter, paid: WireServer
 ) -> None:
     budgets = [{"usd": 1.0, "window": "total"}]
     ledger = {"enabled": False, "url": cutter.url}
@@ -238,7 +238,7 @@ def test_a_reservation_or_settlement_that_was_not_answered_is_applied_once(
     assert [tuple(row) for row in rows(cutter.url, SPENT)] == [(made * WORST_PICO, 0)]
 
 
-def test_what_was_granted_and_not_answered_is_released(cutter: CommitCutter, paid: ReplayServer) -> None:
+def test_what_was_granted_and_not_answered_is_released(cutter: CommitCutter, paid: WireServer) -> None:
     budgets = [{"usd": 0.0035, "window": "total"}]
     config: dict[str, Any] = configuration(cutter.url, paid, budgets=budgets)
     config["ledger"] = {"enabled": False, "url": cutter.url}

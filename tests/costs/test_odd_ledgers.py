@@ -20,10 +20,10 @@ from llama_client.config.schema import read_config
 from llama_client.costs import database
 from llama_client.diagnostics.ledger import examine_ledger
 from llama_client.local_only import ConnectionGuard
+from llama_client.testing.loopback import WireServer
 from tests.costs.buying import configuration, file_in
 from tests.costs.filling import Spent, ago, fill
 from tests.routing.asking import good
-from tests.wire.server import ReplayServer
 
 BUDGETS = [{"usd": 5, "window": "total", "scope": "tag:team"}, {"usd": 5, "window": "total"}]
 ASKED: dict[str, Callable[[LlamaClient], Any]] = {
@@ -124,7 +124,7 @@ def test_a_schema_whose_version_is_no_number_is_told(ledger: Path, value: object
 
 def test_a_budget_whose_sum_is_no_number_refuses_calls(ledger: Path) -> None:
     put(ledger, "spending", "settled_pico", "much")
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         values = configuration(file_in(ledger.parent), server, budgets=[{"usd": 5, "window": "total"}])
         with LlamaClient(values) as client, pytest.raises(BudgetExceededError, match=r"cannot be enforced.*damaged"):
             client.ask("hi", max_tokens=5)

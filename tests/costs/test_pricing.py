@@ -22,11 +22,11 @@ from llama_client.catalog.prices import ListPrices
 from llama_client.costs.money import Calendar
 from llama_client.costs.prices import FREE, HourPrice, PriceBook
 from llama_client.routing.request_size import RequestSize
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, head, streamed
 from llama_client.types.request import check_request
 from tests.routing.asking import MODES, ask, ask_all, broken_after, failing, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import GROQ, OLLAMA, OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, head, streamed
 
 DAY = datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()
 PRICE = {"target": "x/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2, "cached_usd_per_mtok": 0.25}
@@ -85,7 +85,7 @@ def told(usage: dict[str, Any], *, text: str = "Hello", **more: Any) -> Any:
     return answer
 
 
-def configuration(server: ReplayServer, *prices: dict[str, Any], **tables: Any) -> dict[str, Any]:
+def configuration(server: WireServer, *prices: dict[str, Any], **tables: Any) -> dict[str, Any]:
     providers = {"x": {"kind": "openai", "base_url": f"{server.url}/v1"}}
     return {
         "default_model": "x/m",
@@ -255,7 +255,7 @@ def test_input_cached_input_and_output_are_priced_each_and_add_up(mode: str) -> 
         "prompt_tokens_details": {"cached_tokens": 400},
         "completion_tokens_details": {"reasoning_tokens": 150},
     }
-    with ReplayServer(told(usage)) as server:
+    with WireServer(told(usage)) as server:
         cost = ask(configuration(server, PRICE), mode).cost
     # Reasoning is part of the answer, and cached tokens are part of the prompt: neither is paid for twice.
     assert (cost.input_usd, cost.cached_usd, cost.output_usd) == (
@@ -273,20 +273,20 @@ def test_reasoning_that_is_not_counted_as_answer_is_paid_for_too() -> None:
         "total_tokens": 130,
         "completion_tokens_details": {"reasoning_tokens": 100},
     }
-    with ReplayServer(told(usage)) as server:
+    with WireServer(told(usage)) as server:
         assert ask(configuration(server, PRICE), "call-sync").cost.output_usd == Decimal("0.00024")
 
 
 def test_the_tier_that_was_served_is_the_one_that_is_paid() -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
     rows = [PRICE, {**PRICE, "input_usd_per_mtok": 0.5, "service_tier": "flex"}]
-    with ReplayServer(told(usage, service_tier="flex")) as server:
+    with WireServer(told(usage, service_tier="flex")) as server:
         assert ask(configuration(server, *rows), "call-sync").cost.usd == Decimal("0.000502")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_without_a_price_the_cost_is_unknown_and_never_nothing(mode: str) -> None:
-    with ReplayServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
+    with WireServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
         cost = ask(configuration(server), mode).cost
     assert (cost.usd, cost.status, cost.input_usd, cost.output_usd) == (None, "unknown", None, None)
 
@@ -299,7 +299,7 @@ def test_without_usage_the_cost_is_estimated_and_says_so(mode: str) -> None:
             return as_json({name: value for name, value in OPENAI.whole("x" * 400).items() if name != "usage"})
         return OPENAI.good(streams=True, text="x" * 400)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         reply = ask(configuration(server, PRICE), mode)
     assert reply.usage.completion_tokens is None
     assert (reply.cost.status, reply.cost.output_usd) == ("estimated", Decimal("0.0002"))
@@ -311,7 +311,7 @@ def test_without_usage_the_cost_is_estimated_and_says_so(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_refused_attempt_costs_nothing_and_the_call_costs_what_the_other_one_did(mode: str) -> None:
     usage = {"prompt_tokens": 1000, "completion_tokens": 1, "total_tokens": 1001}
-    with ReplayServer(lambda _: failing(503)) as down, ReplayServer(told(usage)) as server:
+    with WireServer(lambda _: failing(503)) as down, WireServer(told(usage)) as server:
         config = configuration(server, PRICE)
         config["providers"]["down"] = {"kind": "openai", "base_url": f"{down.url}/v1"}
         reply = ask(config, mode, model=["down/m", "x/m"])
@@ -324,7 +324,7 @@ def test_a_refused_attempt_costs_nothing_and_the_call_costs_what_the_other_one_d
 
 
 def test_an_attempt_that_was_never_sent_has_no_cost() -> None:
-    with ReplayServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
+    with WireServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
         config = configuration(server, PRICE)
         config["providers"]["dead"] = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}
         reply = ask(config, "call-sync", model=["dead/m", "x/m"])
@@ -333,7 +333,7 @@ def test_an_attempt_that_was_never_sent_has_no_cost() -> None:
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_that_broke_off_costs_what_had_come(mode: str) -> None:
-    with ReplayServer(lambda _: broken_after("x" * 40, "x" * 40)) as server:
+    with WireServer(lambda _: broken_after("x" * 40, "x" * 40)) as server:
         [error] = ask_all(configuration(server, PRICE), mode, 1)
     [attempt] = error.attempts
     assert attempt.cost is not None
@@ -346,7 +346,7 @@ def test_a_stream_that_was_closed_costs_what_had_come() -> None:
     def answer(_: Received) -> Answer:
         return Answer([*broken_after("x" * 40).pieces], "stall")
 
-    with ReplayServer(answer) as server, LlamaClient(configuration(server, PRICE)) as client:
+    with WireServer(answer) as server, LlamaClient(configuration(server, PRICE)) as client:
         stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
         next(stream)
         stream.close()
@@ -371,7 +371,7 @@ def test_a_failed_generation_was_paid_for(mode: str) -> None:
             "failed_generation": "y" * 400,
         }
     }
-    with ReplayServer(lambda _: as_json(failure, status=400)) as server:
+    with WireServer(lambda _: as_json(failure, status=400)) as server:
         config = configuration(server)
         config["providers"]["x"] = {"kind": "groq", "base_url": server.url, "api_key": "none"}
         config["prices"] = [PRICE]
@@ -383,7 +383,7 @@ def test_a_failed_generation_was_paid_for(mode: str) -> None:
 
 def test_each_try_is_paid_for() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
-    with ReplayServer(told(usage, text="no JSON")) as server:
+    with WireServer(told(usage, text="no JSON")) as server:
         from pydantic import BaseModel
 
         class Form(BaseModel):
@@ -402,7 +402,7 @@ def test_more_cached_tokens_than_there_are_is_no_exact_cost() -> None:
         "total_tokens": 6,
         "prompt_tokens_details": {"cached_tokens": 50},
     }
-    with ReplayServer(told(usage)) as server:
+    with WireServer(told(usage)) as server:
         cost = ask(configuration(server, PRICE), "call-sync").cost
     assert cost.status == "estimated"
     assert (cost.input_usd, cost.cached_usd) == (Decimal(0), Decimal("0.00000125"))
@@ -410,7 +410,7 @@ def test_more_cached_tokens_than_there_are_is_no_exact_cost() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_tokens_at_all_beside_an_answer_is_no_count(mode: str) -> None:
-    with ReplayServer(told({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})) as server:
+    with WireServer(told({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})) as server:
         cost = ask(configuration(server, PRICE), mode).cost
     assert cost.status == "estimated"
     assert cost.usd
@@ -422,7 +422,7 @@ def test_usage_that_is_counted_along_is_not_the_whole_where_the_answer_is_stoppe
         counting = json.loads(OPENAI.text("x" * 40)[6:]) | {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
         return Answer([*streamed([OPENAI.event(counting)] * 2, "stall").pieces], "stall")
 
-    with ReplayServer(answer) as server, LlamaClient(configuration(server, PRICE)) as client:
+    with WireServer(answer) as server, LlamaClient(configuration(server, PRICE)) as client:
         stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
         next(stream)
         next(stream)
@@ -436,7 +436,7 @@ def test_usage_that_is_counted_along_is_not_the_whole_where_the_answer_is_stoppe
 @pytest.mark.parametrize("mode", MODES)
 def test_a_program_that_reckons_with_few_digits_changes_nothing(mode: str) -> None:
     usage = {"prompt_tokens": 1_234_567, "completion_tokens": 7_654_321, "total_tokens": 8_888_888}
-    with ReplayServer(told(usage)) as server, localcontext(Context(prec=2, traps=[Inexact])):
+    with WireServer(told(usage)) as server, localcontext(Context(prec=2, traps=[Inexact])):
         cost = ask(configuration(server, PRICE), mode).cost
     assert str(cost.usd) == "16.543209"
 
@@ -445,12 +445,12 @@ def test_a_program_that_reckons_with_few_digits_changes_nothing(mode: str) -> No
 
 
 def test_a_list_price_that_was_not_checked_for_long_warns() -> None:
-    fake = FakeTime()
+    fake = FakeClock()
 
     def answer(request: Received) -> Answer:
         return GROQ.good(streams=False)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         sync, _ = timed(fake)
         config = {"providers": {"groq": {"base_url": server.url, "api_key": "none"}}, "ledger": {"enabled": False}}
         fake.now += datetime(2027, 1, 22, tzinfo=UTC).timestamp() - fake.clock.wall()
@@ -472,7 +472,7 @@ def test_the_time_of_a_machine_is_shared_among_those_who_use_it_at_once() -> Non
         time.sleep(0.3)
         return OLLAMA.good(streams=False)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         config = {
             "default_model": "ollama/m",
             "providers": {"ollama": {"base_url": server.url, "usd_per_hour": 3600}},
@@ -496,7 +496,7 @@ def test_watts_and_the_price_of_power_are_a_price_by_the_hour() -> None:
         time.sleep(0.2)
         return OLLAMA.good(streams=request.json.get("stream", True))
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         machine = {"base_url": server.url, "watts": 3_600_000.0, "usd_per_kwh": 1}
         config = {"default_model": "ollama/m", "providers": {"ollama": machine}, "ledger": {"enabled": False}}
         with LlamaClient(config) as client:
@@ -515,7 +515,7 @@ def test_a_machine_that_failed_had_the_time_all_the_same() -> None:
         time.sleep(0.1)
         return as_json({"error": "out of memory"}, status=500)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         machine = {"base_url": server.url, "usd_per_hour": 3600}
         config = {"providers": {"ollama": machine}, "ledger": {"enabled": False}, "routing": {"retries": 0}}
         with LlamaClient(config) as client, pytest.raises(Exception, match="out of memory") as error:
@@ -554,7 +554,7 @@ assert where and not any(where), where
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-async def _async_answer(server: ReplayServer) -> ChatCompletion:
+async def _async_answer(server: WireServer) -> ChatCompletion:
     async with AsyncLlamaClient(configuration(server, PRICE)) as client:
         return await client.ask("hi")
 
@@ -564,7 +564,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for() -> None:
         body = b'{"choices": [{'
         return Answer([head(200, {"content-type": "application/json", "content-length": str(len(body))}) + body])
 
-    with ReplayServer(answer) as server, pytest.raises(InvalidResponseError) as error:
+    with WireServer(answer) as server, pytest.raises(InvalidResponseError) as error:
         asyncio.run(_async_answer(server))
     [attempt] = error.value.attempts
     assert attempt.cost is not None
@@ -574,7 +574,7 @@ def test_an_answer_that_cannot_be_read_was_paid_for() -> None:
 
 
 def test_where_the_ledger_is_off_nothing_is_written(tmp_path: Path, clean_home: Path) -> None:
-    with ReplayServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
+    with WireServer(told({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})) as server:
         ask(configuration(server, PRICE), "call-sync")
     assert not list(clean_home.rglob("ledger.db*"))
 
@@ -583,7 +583,7 @@ def test_where_the_ledger_is_off_nothing_is_written(tmp_path: Path, clean_home: 
 
 
 def test_what_a_call_will_cost_is_estimated_before_it_is_sent() -> None:
-    with ReplayServer(told({})) as server, LlamaClient(configuration(server, PRICE)) as client:
+    with WireServer(told({})) as server, LlamaClient(configuration(server, PRICE)) as client:
         estimate = client.estimate_cost("x" * 4000, max_tokens=1000)
         count = client.count_tokens("x" * 4000)
         free = client.estimate_cost("hi", "ollama/llama3.1:8b")
@@ -626,7 +626,7 @@ def test_an_asynchronous_client_estimates_too() -> None:
         async with AsyncLlamaClient(configuration(server, PRICE)) as client:
             return (await client.estimate_cost("hi", max_tokens=5)).status, (await client.count_tokens("hi")).tokens
 
-    with ReplayServer(told({})) as server:
+    with WireServer(told({})) as server:
         assert asyncio.run(run()) == ("estimated", 4)
 
 

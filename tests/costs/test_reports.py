@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from llama_client import InvalidRequestError, LlamaClient
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer
 from tests.costs.buying import file_in, kept
 from tests.routing.asking import config, failing, good, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OPENAI
-from tests.wire.server import ReplayServer
 
 PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
 
 
 def test_a_price_that_changed_mid_month_splits_correctly(tmp_path: Path) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     sync, _ = timed(fake)
     fake.now += datetime(2027, 3, 14, 23, 59, tzinfo=UTC).timestamp() - fake.clock.wall()
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
-    with ReplayServer(lambda _: OPENAI.good(streams=False, usage=usage)) as server:
+    with WireServer(lambda _: OPENAI.good(streams=False, usage=usage)) as server:
         configuration = kept(server, file_in(tmp_path))
         change, price = datetime(2027, 3, 15, tzinfo=UTC).date(), PRICE | {"output_usd_per_mtok": 0}
         configuration["prices"] = [
@@ -46,7 +46,7 @@ def test_a_price_that_changed_mid_month_splits_correctly(tmp_path: Path) -> None
 
 
 def test_unpriced_calls_stand_apart_in_every_report(ledger_url: str) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, ledger_url)) as client:
         client.ask("hi", tags={"user": "ann"})
         for _ in range(2):
             client.ask("hi", model="a/unknown", tags={"user": "bob"})
@@ -65,7 +65,7 @@ def test_unpriced_calls_stand_apart_in_every_report(ledger_url: str) -> None:
 
 
 def test_a_call_that_asked_two_providers_is_one_call_in_all_and_one_with_each(ledger_url: str) -> None:
-    with ReplayServer(lambda _: failing(503)) as down, ReplayServer(good()) as server:
+    with WireServer(lambda _: failing(503)) as down, WireServer(good()) as server:
         two = config(down, server, ledger={"url": ledger_url}, routing={"retries": 1, "deadline_s": 5})
         with LlamaClient(two) as client:
             client.ask("hi")
@@ -75,11 +75,11 @@ def test_a_call_that_asked_two_providers_is_one_call_in_all_and_one_with_each(le
 
 
 def test_days_are_those_of_the_users_time_zone(tmp_path: Path) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     sync, _ = timed(fake)
     # The day on which the clocks of New York go back has 25 hours.
     fake.now += datetime(2027, 11, 7, 4, 30, tzinfo=UTC).timestamp() - fake.clock.wall()
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         with sync(kept(server, file_in(tmp_path), timezone="America/New_York")) as client:
             for _ in range(25):
                 client.ask("hi")
@@ -126,7 +126,7 @@ _FIRST, _LAST = (datetime.combine(day, time()) for day in (date.min, date.max))
 )
 @pytest.mark.parametrize("by", ["day", "target"])
 def test_any_moment_is_one_to_report_from(since: Any, by: str, tmp_path: Path) -> None:
-    with ReplayServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
+    with WireServer(good()) as server, LlamaClient(kept(server, file_in(tmp_path))) as client:
         client.ask("hi")
         try:
             assert client.costs.report(since=since, by=by).calls == (1 if since == _FIRST else 0)
@@ -135,7 +135,7 @@ def test_any_moment_is_one_to_report_from(since: Any, by: str, tmp_path: Path) -
 
 
 def test_a_report_does_not_wait_for_another_process_that_writes(tmp_path: Path) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         with LlamaClient(kept(server, file_in(tmp_path))) as client:
             client.ask("hi")
         holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, InvalidRequestError, LlamaClient
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer
 from llama_client.types.report import BENCH_TAG, TrafficReport
 from tests.costs.buying import file_in, rows
 from tests.costs.filling import Spent, ago, fill
 from tests.routing.asking import config, failing, good, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 # A Monday, half past ten.
 START = datetime(2027, 3, 15, 10, 30, tzinfo=UTC)
 
 
-def at(moment: datetime) -> FakeTime:
-    fake = FakeTime()
+def at(moment: datetime) -> FakeClock:
+    fake = FakeClock()
     fake.now += moment.timestamp() - fake.clock.wall()
     return fake
 
@@ -40,7 +40,7 @@ def traffic_of(url: str, calls: list[tuple[float, Answer]], **wanted: Any) -> Tr
     """Makes calls, each after a wait of so many seconds, and reports."""
     fake = at(START)
     sync, _ = timed(fake)
-    with ReplayServer() as server, sync(config(server, ledger={"url": url})) as client:
+    with WireServer() as server, sync(config(server, ledger={"url": url})) as client:
         for wait_s, answer in calls:
             fake.now += wait_s
             server.answer(answer)
@@ -93,7 +93,7 @@ def test_only_answered_calls_count_and_each_once(ledger_url: str) -> None:
     def broken(request: Received) -> Answer:
         return failing(503)
 
-    with ReplayServer(broken) as down, ReplayServer(good()) as server:
+    with WireServer(broken) as down, WireServer(good()) as server:
         two = config(down, server, ledger={"url": ledger_url}, routing={"retries": 1})
         with LlamaClient(two) as client:
             client.ask("hi")
@@ -107,7 +107,7 @@ def test_only_answered_calls_count_and_each_once(ledger_url: str) -> None:
 
 def test_calls_that_only_measure_a_server_are_nobodys_traffic(ledger_url: str) -> None:
     key, value = BENCH_TAG
-    with ReplayServer(good()) as server, LlamaClient(config(server, ledger={"url": ledger_url})) as client:
+    with WireServer(good()) as server, LlamaClient(config(server, ledger={"url": ledger_url})) as client:
         client.ask("hi", tags={key: value, "user": "ann"})
         assert client.costs.traffic().calls == 0
         client.ask("hi", tags={"user": f'{{"{key}": "{value}"}}'})
@@ -125,7 +125,7 @@ def test_tokens_that_nobody_counted_are_told_apart(ledger_url: str) -> None:
 def test_since_model_and_target_say_which_calls(ledger_url: str) -> None:
     fake = at(START)
     sync, _ = timed(fake)
-    with ReplayServer(good()) as one, ReplayServer(good()) as other:
+    with WireServer(good()) as one, WireServer(good()) as other:
         with sync(config(one, other, ledger={"url": ledger_url})) as client:
             for model in ("a/llama3.1:8b", "b/llama-3.1-8b-instant", "b/own", "b/own"):
                 client.ask("hi", model=model)
@@ -165,12 +165,12 @@ def test_what_is_too_long_ago_is_counted_and_left_out(tmp_path: Path) -> None:
 
 
 def test_an_asynchronous_client_reports_the_same(tmp_path: Path) -> None:
-    async def ask(server: ReplayServer) -> TrafficReport:
+    async def ask(server: WireServer) -> TrafficReport:
         async with AsyncLlamaClient(config(server, ledger={"url": file_in(tmp_path)})) as client:
             await client.ask("hi")
             return await client.costs.traffic(model="m", target="a/m", since="1h")
 
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         assert asyncio.run(ask(server)).calls == 1
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import LlamaClient, LlamaClientError
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 THREADS = 4
@@ -137,7 +137,7 @@ def _serve() -> None:
         usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         return as_json(OPENAI.whole() | {"usage": usage})
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         print(server.url, flush=True)
         sys.stdin.read()
 

@@ -14,9 +14,9 @@ import pytest
 
 from llama_client import LlamaClient
 from llama_client.costs.ledger import Ledger
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer
 from tests.crash.load import MESSAGES, configuration
-from tests.wire.dialects import OPENAI
-from tests.wire.server import ReplayServer
 
 ROOT = Path(__file__).parents[2]
 _IN_ORDER = """
@@ -60,7 +60,7 @@ def test_a_client_that_was_closed_in_a_process_of_multiprocessing_is_not_kept(
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     context = multiprocessing.get_context("spawn")
     listens, told = context.Pipe(duplex=False)
-    with ReplayServer(lambda _: OPENAI.good(streams=False)) as server:
+    with WireServer(lambda _: OPENAI.good(streams=False)) as server:
         settings = configuration(server.url, tmp_path / "ledger.db")
         process = context.Process(target=_ledgers_left, args=(settings, told))
         process.start()

@@ -29,9 +29,9 @@ from llama_client.crossover.bench.measure import (
     measure,
     without_retries,
 )
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, silence, streamed
 from tests.routing.asking import config, failing
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
 
 PLAN = BenchPlan("a/m", (1,), input_tokens=100, output_tokens=8, requests=4, seconds=20.0)
 
@@ -54,7 +54,7 @@ def told(
 
 
 def measured(
-    server: ReplayServer, plan: BenchPlan = PLAN, *, progress: Callable[[Step], None] = lambda _: None, **tables: Any
+    server: WireServer, plan: BenchPlan = PLAN, *, progress: Callable[[Step], None] = lambda _: None, **tables: Any
 ) -> BenchRun:
     async def run() -> BenchRun:
         loaded = without_retries(load_config(config(server, **tables)), plan)
@@ -68,7 +68,7 @@ def measured(
 
 
 def test_no_prompt_is_like_another_and_each_is_asked_once() -> None:
-    with ReplayServer(lambda _: told(8)) as server:
+    with WireServer(lambda _: told(8)) as server:
         run = measured(server)
     bodies = [received.json for received in server.requests]
     prompts = [body["messages"][0]["content"] for body in bodies]
@@ -79,7 +79,7 @@ def test_no_prompt_is_like_another_and_each_is_asked_once() -> None:
 
 
 def test_a_model_is_asked_not_to_stop_where_that_is_wanted() -> None:
-    with ReplayServer(lambda _: told(8)) as server:
+    with WireServer(lambda _: told(8)) as server:
         measured(server, replace(PLAN, ignore_eos=True))
     assert all(received.json["ignore_eos"] is True for received in server.requests)
 
@@ -93,19 +93,19 @@ def test_so_many_are_open_at_once_as_was_asked_for() -> None:
             barrier.wait(10)
         return told(8)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         [level] = measured(server, replace(PLAN, concurrencies=(3,), requests=9)).levels
     assert (level.answered, level.failed) == (9, 0)
 
 
 def test_the_servers_own_counts_rule_and_not_what_was_asked_for() -> None:
-    with ReplayServer(lambda _: told(5, prompt_tokens=77)) as server:
+    with WireServer(lambda _: told(5, prompt_tokens=77)) as server:
         [level] = measured(server).levels
     assert (level.mean_input_tokens, level.mean_output_tokens, level.estimated) == (77, 5, 0)
 
 
 def test_counts_that_the_server_does_not_tell_are_said_to_be_estimated() -> None:
-    with ReplayServer(lambda _: told(8, prompt_tokens=None)) as server:
+    with WireServer(lambda _: told(8, prompt_tokens=None)) as server:
         [level] = measured(server).levels
     assert level.estimated == 4
     # Four bytes a token.
@@ -114,7 +114,7 @@ def test_counts_that_the_server_does_not_tell_are_said_to_be_estimated() -> None
 
 @pytest.mark.parametrize(("claimed", "overcounted"), [(4000, 4), (9, 0)])
 def test_more_tokens_than_were_asked_for_are_not_believed(claimed: int, overcounted: int) -> None:
-    with ReplayServer(lambda _: told(claimed, pieces=8)) as server:
+    with WireServer(lambda _: told(claimed, pieces=8)) as server:
         [level] = measured(server).levels
     assert (level.overcounted, level.estimated) == (overcounted, overcounted)
     # By the bytes of what came; a sign of the end that is counted, too, is no lie.
@@ -143,12 +143,12 @@ def test_a_patience_that_the_user_has_set_stays(
 
 def test_a_server_that_never_answers_is_left_when_the_users_patience_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
-    with ReplayServer(lambda _: silence()) as server, pytest.raises(APITimeoutError):
+    with WireServer(lambda _: silence()) as server, pytest.raises(APITimeoutError):
         measured(server, routing={"first_content_s": 0.3})
 
 
 def test_prompts_are_corrected_by_what_the_first_one_had() -> None:
-    with ReplayServer(
+    with WireServer(
         lambda received: told(8, prompt_tokens=2 * len(received.json["messages"][0]["content"].split()))
     ) as server:
         [level] = measured(server, replace(PLAN, input_tokens=1000)).levels
@@ -156,7 +156,7 @@ def test_prompts_are_corrected_by_what_the_first_one_had() -> None:
 
 
 def test_the_times_are_those_of_the_server() -> None:
-    with ReplayServer(lambda _: told(8, delay_s=0.02)) as server:
+    with WireServer(lambda _: told(8, delay_s=0.02)) as server:
         [level] = measured(server).levels
     assert level.tpot_ms is not None
     assert level.ttft_ms is not None
@@ -168,7 +168,7 @@ def test_the_times_are_those_of_the_server() -> None:
 
 def test_progress_is_told_level_by_level() -> None:
     steps: list[Step] = []
-    with ReplayServer(lambda _: told(8)) as server:
+    with WireServer(lambda _: told(8)) as server:
         measured(server, replace(PLAN, concurrencies=(1, 2)), progress=steps.append)
     assert steps[:2] == [Step(0, 0, 1), Step(1, 0, 4)]
     assert [step.done for step in steps if step.concurrency == 2] == [0, 1, 2, 3, 4]
@@ -176,7 +176,7 @@ def test_progress_is_told_level_by_level() -> None:
 
 def test_what_it_cost_is_added_up() -> None:
     price = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 10}
-    with ReplayServer(lambda _: told(8)) as server:
+    with WireServer(lambda _: told(8)) as server:
         paid, unpriced = measured(server, prices=[price]), measured(server)
     assert paid.usd == Decimal("0.0009")
     assert (paid.unpriced_requests, paid.is_free) == (0, False)
@@ -188,7 +188,7 @@ def test_what_it_cost_is_added_up() -> None:
 
 def test_a_failed_request_is_one_attempt_and_is_counted() -> None:
     answers = itertools.chain([told(8)], itertools.cycle([failing(503), told(8)]))
-    with ReplayServer(lambda _: next(answers)) as server:
+    with WireServer(lambda _: next(answers)) as server:
         run = measured(server)
     [level] = run.levels
     assert (level.answered, level.errors, run.stopped) == (2, {"OverloadedError": 2}, None)
@@ -197,7 +197,7 @@ def test_a_failed_request_is_one_attempt_and_is_counted() -> None:
 
 def test_a_level_in_which_all_fail_is_the_last() -> None:
     answers = itertools.chain([told(8)], itertools.repeat(failing(500)))
-    with ReplayServer(lambda _: next(answers)) as server:
+    with WireServer(lambda _: next(answers)) as server:
         run = measured(server, replace(PLAN, concurrencies=(4, 8), requests=100))
     [level] = run.levels
     assert level.answered == 0
@@ -207,7 +207,7 @@ def test_a_level_in_which_all_fail_is_the_last() -> None:
 
 
 def test_a_target_that_refuses_the_first_request_is_not_measured() -> None:
-    with ReplayServer(lambda _: failing(429)) as server, pytest.raises(RateLimitError):
+    with WireServer(lambda _: failing(429)) as server, pytest.raises(RateLimitError):
         measured(server)
     assert len(server.requests) == 1
 
@@ -218,7 +218,7 @@ def test_a_budget_that_runs_out_ends_the_run_with_what_was_measured(tmp_path: Pa
         "budgets": [{"usd": 0.00004, "window": "total"}],
         "ledger": {"url": f"sqlite:///{tmp_path / 'ledger.db'}", "enabled": False},
     }
-    with ReplayServer(lambda _: told(8)) as server:
+    with WireServer(lambda _: told(8)) as server:
         run = measured(server, replace(PLAN, requests=50), **tables)
     [level] = run.levels
     assert (level.answered, level.errors) == (4, {"BudgetExceededError": 1})
@@ -229,7 +229,7 @@ def test_a_budget_that_runs_out_ends_the_run_with_what_was_measured(tmp_path: Pa
 
 def test_a_server_that_hangs_is_left_when_the_time_is_over() -> None:
     answers = itertools.chain([told(8), told(8)], itertools.repeat(silence()))
-    with ReplayServer(lambda _: next(answers)) as server:
+    with WireServer(lambda _: next(answers)) as server:
         run = measured(server, replace(PLAN, concurrencies=(2, 4), seconds=0.3))
         assert server.wait_until_idle()
     first, second = run.levels
@@ -256,7 +256,7 @@ def test_whoever_cancels_it_leaves_nothing_open() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await running
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         asyncio.run(cancelled())
         assert server.wait_until_idle()
         assert server.closed_early.is_set()

@@ -19,7 +19,7 @@ from llama_client.diagnostics.machine import DiagnosticsOptions, Environment
 from llama_client.diagnostics.run import examine
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.system_probe import SystemProbe
-from tests.wire.server import Answer, Received, as_json
+from llama_client.testing.loopback import Answer, Received, as_json
 
 KEY = "gsk_planted_1234567890"
 GIB = 2**30

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from llama_client.testing.loopback import WireServer, silence
 from tests.diagnostics.conftest import KEY, Doctor, compatible, listing, of
-from tests.wire.server import ReplayServer, silence
 
 
 def test_no_file_is_no_problem(doctor: Doctor) -> None:
@@ -76,7 +76,7 @@ def test_with_a_wrong_file_that_may_say_local_only_nobody_beyond_this_machine_is
 
 
 def test_a_provider_whose_table_is_wrong_is_not_sent_its_key(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         # Without its misspelt address it would be OpenAI.
         text = '[providers.mine]\nkind = "openai"\nbase_ulr = "http://127.0.0.1:1"\napi_key_env = "MINE"\n'
         report = doctor.says(text + compatible("vllm", server.url), {"MINE": KEY})
@@ -86,7 +86,7 @@ def test_a_provider_whose_table_is_wrong_is_not_sent_its_key(doctor: Doctor) -> 
 
 
 def test_a_file_that_was_only_found_and_would_redirect_a_key_is_not_followed(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         text = f'[providers.groq]\nbase_url = "{server.url}"\n'
         (doctor.folder / "llama-client.toml").write_text(text, encoding="utf-8")
         report = doctor.says(None, {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": "http://192.0.2.7"})
@@ -134,7 +134,7 @@ def test_a_default_that_local_only_forbids_is_a_problem(doctor: Doctor) -> None:
 
 
 def test_local_only_allows_this_machine_and_what_it_was_told(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         report = doctor.says(LOCAL_ONLY + "[privacy]\nallow_hosts = ['gpu.lan']\n" + compatible("vllm", server.url))
     assert of(report, "provider_reachable", "vllm").status == "ok"
     assert of(report, "local_only").facts["allow_hosts"] == ["gpu.lan"]
@@ -145,14 +145,14 @@ def test_local_only_of_the_environment_names_its_source(doctor: Doctor) -> None:
 
 
 def test_a_proxy_under_local_only_is_told_by_its_rule(doctor: Doctor) -> None:
-    with ReplayServer(lambda _: silence()) as server:
+    with WireServer(lambda _: silence()) as server:
         report = doctor.says(LOCAL_ONLY + compatible("vllm", "http://127.0.0.1:1", f'proxy = "{server.url}"'))
     assert "a proxy" in of(report, "provider_reachable", "vllm").message
     assert not server.accepted
 
 
 def test_offline_asks_nobody_beyond_this_machine(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         text = 'default_model = "groq/x"\n[providers.groq]\napi_key = "x"\n' + compatible("vllm", server.url)
         report = doctor.says(text + compatible("far", "http://gpu.example/v1"), offline=True)
     for name in ("groq", "far"):

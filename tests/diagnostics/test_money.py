@@ -18,11 +18,11 @@ from llama_client.clock import Clock
 from llama_client.costs.database import SCHEMA_VERSION, DatabaseLocation, Storage
 from llama_client.costs.money import Calendar, to_pico
 from llama_client.diagnostics.finding import Finding
+from llama_client.testing.loopback import WireServer
 from tests.costs.conftest import new_postgres
 from tests.costs.filling import Spent, fill
 from tests.costs.postgres import PASSWORD
 from tests.diagnostics.conftest import Doctor, compatible, ledger, listing, of
-from tests.wire.server import ReplayServer
 
 __all__ = ["new_postgres"]
 
@@ -191,7 +191,7 @@ def test_a_postgres_is_looked_at_and_nothing_is_made_in_it(doctor: Doctor, new_p
     assert of(doctor.says(text), "ledger").status == "info"
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
-    with ReplayServer(listing("a")), LlamaClient({"ledger": {"url": url}}) as client:
+    with WireServer(listing("a")), LlamaClient({"ledger": {"url": url}}) as client:
         assert client.costs.report().calls == 0
     report = doctor.says(text)
     assert (of(report, "ledger").status, of(report, "ledger").facts["rows"]) == ("ok", 0)

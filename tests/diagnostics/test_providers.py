@@ -8,20 +8,21 @@ import threading
 import pytest
 
 from llama_client.clock import Clock
-from tests.diagnostics.conftest import KEY, Doctor, compatible, key_command, listing, of
-from tests.wire.server import (
+from llama_client.testing.loopback import (
     Answer,
     Received,
-    ReplayServer,
+    WireServer,
     as_json,
     endless,
     endless_head,
     garbage,
     hangup,
+    paced,
     redirect,
     silence,
     whole,
 )
+from tests.diagnostics.conftest import KEY, Doctor, compatible, key_command, listing, of
 
 
 def refusing(status: int) -> Answer:
@@ -32,7 +33,7 @@ def refusing(status: int) -> Answer:
 def test_a_provider_that_answers_is_reached_with_its_latency_and_its_key_s_source(doctor: Doctor) -> None:
     seconds = itertools.count()
     doctor.clock = Clock(monotonic=lambda: next(seconds) / 8)
-    with ReplayServer(listing("a", "b")) as server:
+    with WireServer(listing("a", "b")) as server:
         report = doctor.says(compatible("cloud", server.url, 'api_key_env = "A_KEY"'), {"A_KEY": KEY})
     reached = of(report, "provider_reachable", "cloud")
     assert (reached.status, reached.facts["models"], reached.facts["url"]) == ("ok", 2, server.url)
@@ -45,14 +46,14 @@ def test_a_provider_that_answers_is_reached_with_its_latency_and_its_key_s_sourc
 
 
 def test_only_the_list_of_models_is_asked_for(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         doctor.says('default_model = "cloud/a"\n' + compatible("cloud", server.url))
     assert {(request.method, request.path) for request in server.requests} == {("GET", "/models")}
 
 
 @pytest.mark.parametrize(("status", "word"), [(401, "refused"), (403, "does not allow")])
 def test_a_wrong_key_is_told_as_such_with_where_to_get_another(doctor: Doctor, status: int, word: str) -> None:
-    with ReplayServer(lambda _: refusing(status)) as server:
+    with WireServer(lambda _: refusing(status)) as server:
         report = doctor.says("[providers.groq]\n", {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": server.url})
     key = of(report, "provider_key", "groq")
     assert key.status == "problem"
@@ -79,7 +80,7 @@ def test_a_missing_key_names_the_variable_to_set(doctor: Doctor) -> None:
 def test_a_variable_that_is_not_read_at_that_address_is_no_source_of_a_key(
     doctor: Doctor, table: str, is_read: bool
 ) -> None:
-    with ReplayServer(ollama) as server:
+    with WireServer(ollama) as server:
         kind = f"kind = 'openai'\nbase_url = '{server.url}'\n" if "providers.v" in table else ""
         environ = {"OLLAMA_HOST": server.url, "OLLAMA_API_KEY": KEY, "OPENAI_API_KEY": KEY}
         report = doctor.says(table.format(server.url) + kind, environ)
@@ -103,7 +104,7 @@ def test_a_source_without_a_key_is_a_problem_of_the_key(doctor: Doctor, table: s
 
 
 def test_groq_and_together_are_asked_where_their_key_is_there(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         report = doctor.says(None, {"GROQ_API_KEY": KEY, "GROQ_BASE_URL": server.url})
     subjects = [finding.subject for finding in report.findings if finding.check == "provider_reachable"]
     assert subjects == ["groq", "ollama"]
@@ -136,13 +137,13 @@ MISBEHAVING = {
     "a number": as_json(17),
     "an error": as_json({"error": {"message": "broken"}}, status=500),
     "a redirect": redirect("http://127.0.0.1:1/elsewhere"),
-    "words in a byte at a time": Answer([b"H"] * 1000, "stall", 0.05),
+    "words in a byte at a time": paced(Answer([b"H"] * 1000, "stall"), 0.05),
 }
 
 
 @pytest.mark.parametrize("answer", MISBEHAVING.values(), ids=MISBEHAVING.keys())
 def test_a_server_that_misbehaves_is_a_problem_and_nothing_more(doctor: Doctor, answer: Answer) -> None:
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         report = doctor.says(compatible("bad", server.url), timeout_s=2.0)
     assert of(report, "provider_reachable", "bad").status == "problem"
     assert of(report, "disk", "room for models").facts["free_bytes"] is not None
@@ -160,7 +161,7 @@ def test_a_server_that_misbehaves_is_a_problem_and_nothing_more(doctor: Doctor, 
 def test_a_wrong_address_is_told_with_the_right_one(
     doctor: Doctor, answer: Answer, kind: str, wrong: str, right: str
 ) -> None:
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         report = doctor.says(f'[providers.mine]\nkind = "{kind}"\nbase_url = "{server.url}{wrong}"\n')
         reached = of(report, "provider_reachable", "mine")
         assert reached.remedy == f"Set providers.mine.base_url to {server.url}{right}."
@@ -177,14 +178,14 @@ def test_one_that_does_not_answer_holds_up_no_other(doctor: Doctor) -> None:
         answered.set()
         return listing("a")(asked)
 
-    with ReplayServer(once_the_other_has_answered) as server, ReplayServer(good) as other:
+    with WireServer(once_the_other_has_answered) as server, WireServer(good) as other:
         report = doctor.says(compatible("slow", server.url) + compatible("good", other.url))
     assert of(report, "provider_reachable", "slow").status == "problem"
     assert of(report, "provider_reachable", "good").status == "ok"
 
 
 def test_a_list_of_nonsense_serves_nothing(doctor: Doctor) -> None:
-    with ReplayServer(lambda _: as_json({"data": [17, {"id": None}, {"id": 3}, "x"]})) as server:
+    with WireServer(lambda _: as_json({"data": [17, {"id": None}, {"id": 3}, "x"]})) as server:
         report = doctor.says('default_model = "odd/a"\n' + compatible("odd", server.url))
     assert of(report, "provider_reachable", "odd").facts["models"] == 0
     assert of(report, "target", "odd/a").status == "info"
@@ -197,7 +198,7 @@ def test_a_command_for_the_key_that_hangs_is_left_behind(doctor: Doctor) -> None
 
 
 def test_what_it_may_not_ask_for_now_is_reached(doctor: Doctor) -> None:
-    with ReplayServer(lambda _: as_json({"error": {"message": "slow down"}}, status=429)) as server:
+    with WireServer(lambda _: as_json({"error": {"message": "slow down"}}, status=429)) as server:
         report = doctor.says(compatible("busy", server.url))
     assert of(report, "provider_reachable", "busy").status == "warning"
 
@@ -214,7 +215,7 @@ def ollama(asked: Received) -> Answer:
 
 
 def test_a_running_ollama_tells_its_version_what_is_loaded_and_what_its_cloud_answers(doctor: Doctor) -> None:
-    with ReplayServer(ollama) as server:
+    with WireServer(ollama) as server:
         report = doctor.says(f'[providers.ollama]\nbase_url = "{server.url}"\n')
     engine = of(report, "ollama")
     assert (engine.status, engine.facts["version"], engine.facts["loaded"]) == ("ok", "0.33.1", ["llama3.1:8b"])

@@ -13,8 +13,8 @@ import pytest
 from llama_client.config.schema import Config
 from llama_client.diagnostics.config_check import all_problems
 from llama_client.diagnostics.run import report_secrets
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, garbage, whole
 from tests.diagnostics.conftest import Doctor, compatible, key_command
-from tests.wire.server import Answer, Received, ReplayServer, as_json, garbage, whole
 
 SECRET = "planted-9f8e7d6c5b4a"
 
@@ -53,7 +53,7 @@ def seen(doctor: Doctor, text: str | None, environ: dict[str, str] | None = None
 )
 def test_a_key_that_the_server_repeats_is_not_in_the_report(doctor: Doctor, echo: object, planted: str) -> None:
     (doctor.folder / "key.txt").write_text(SECRET, encoding="utf-8")
-    with ReplayServer(echo) as server:  # type: ignore[arg-type]
+    with WireServer(echo) as server:  # type: ignore[arg-type]
         table = compatible("cloud", server.url, planted)
         report = seen(doctor, f'default_model = "cloud/{SECRET[:-1]}"\n{table}', {"A_VARIABLE": SECRET})
     assert SECRET not in report

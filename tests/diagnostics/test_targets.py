@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import WireServer, as_json
 from tests.diagnostics.conftest import KEY, Doctor, compatible, listing, of
 from tests.providers.gguf.conftest import write_gguf
-from tests.wire.server import ReplayServer, as_json
 
 GROQ = {"GROQ_API_KEY": KEY}
 
 
 def test_a_default_model_that_is_served_is_well(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         report = doctor.says('default_model = "vllm/a"\n' + compatible("vllm", server.url))
     assert (of(report, "default_model").status, of(report, "default_model").message) == ("ok", "vllm/a")
     assert (of(report, "target").status, of(report, "target").facts) == ("ok", {"can_answer": True})
@@ -41,7 +41,7 @@ def test_a_default_model_that_names_nobody_is_a_problem(doctor: Doctor) -> None:
 
 @pytest.mark.parametrize(("ids", "near"), [(["llama-3.1-8b"], "did you mean 'llama-3.1-8b'?"), (["x"], "")])
 def test_a_model_that_a_compatible_server_does_not_list_is_doubtful(doctor: Doctor, ids: list[str], near: str) -> None:
-    with ReplayServer(listing(*ids)) as server:
+    with WireServer(listing(*ids)) as server:
         report = doctor.says('default_model = "vllm/llama-3.1-9b"\n' + compatible("vllm", server.url))
     target = of(report, "target")
     assert target.status == "warning"
@@ -50,14 +50,14 @@ def test_a_model_that_a_compatible_server_does_not_list_is_doubtful(doctor: Doct
 
 
 def test_a_model_that_groq_does_not_list_is_a_problem(doctor: Doctor) -> None:
-    with ReplayServer(listing("openai/gpt-oss-20b")) as server:
+    with WireServer(listing("openai/gpt-oss-20b")) as server:
         report = doctor.says('default_model = "groq/openai/gpt-oss-21b"\n', {**GROQ, "GROQ_BASE_URL": server.url})
     assert of(report, "target").status == "problem"
     assert of(report, "default_model").status == "problem"
 
 
 def test_a_retired_model_names_what_replaces_it(doctor: Doctor) -> None:
-    with ReplayServer(listing("openai/gpt-oss-20b")) as server:
+    with WireServer(listing("openai/gpt-oss-20b")) as server:
         report = doctor.says('default_model = "groq/llama-3.1-8b-instant"\n', {**GROQ, "GROQ_BASE_URL": server.url})
     target = of(report, "target")
     assert target.status == "problem"
@@ -66,7 +66,7 @@ def test_a_retired_model_names_what_replaces_it(doctor: Doctor) -> None:
 
 
 def test_a_retired_model_that_this_account_keeps_is_well(doctor: Doctor) -> None:
-    with ReplayServer(listing("llama-3.1-8b-instant")) as server:
+    with WireServer(listing("llama-3.1-8b-instant")) as server:
         report = doctor.says('default_model = "groq/llama-3.1-8b-instant"\n', {**GROQ, "GROQ_BASE_URL": server.url})
     assert of(report, "target").status == "ok"
 
@@ -91,27 +91,27 @@ def test_a_route_of_which_none_is_left_is_a_problem(doctor: Doctor) -> None:
 
 
 def test_a_file_that_is_missing_is_only_a_warning_where_another_target_answers(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         report = doctor.says(ROUTE + compatible("vllm", server.url))
     assert of(report, "target", "gguf/smollm2-135m").status == "warning"
     assert of(report, "route").status == "warning"
 
 
 def test_the_model_that_is_asked_for_takes_the_place_of_the_default(doctor: Doctor) -> None:
-    with ReplayServer(listing("a")) as server:
+    with WireServer(listing("a")) as server:
         report = doctor.says('default_model = "vllm/gone"\n' + compatible("vllm", server.url), model="vllm/a")
     assert of(report, "model", "vllm/a").status == "ok"
     assert not [finding for finding in report.findings if finding.check == "default_model"]
 
 
 def test_an_ollama_model_that_was_not_pulled_says_how_to_pull_it(doctor: Doctor) -> None:
-    with ReplayServer(lambda asked: as_json({"models": [{"name": "qwen:7b"}], "version": "1"})) as server:
+    with WireServer(lambda asked: as_json({"models": [{"name": "qwen:7b"}], "version": "1"})) as server:
         report = doctor.says(f'default_model = "ollama/llama3.2"\n[providers.ollama]\nbase_url = "{server.url}"\n')
     assert of(report, "target").remedy == "Run `ollama pull llama3.2`."
 
 
 def test_an_ollama_model_is_found_with_or_without_its_latest(doctor: Doctor) -> None:
-    with ReplayServer(lambda asked: as_json({"models": [{"name": "qwen:latest"}], "version": "1"})) as server:
+    with WireServer(lambda asked: as_json({"models": [{"name": "qwen:latest"}], "version": "1"})) as server:
         report = doctor.says(f'default_model = "ollama/qwen"\n[providers.ollama]\nbase_url = "{server.url}"\n')
     assert of(report, "target").status == "ok"
 

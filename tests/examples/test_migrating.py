@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import llama_client
 from llama_client import LlamaClient
-from tests.wire.server import ReplayServer, as_json
+from llama_client.testing.loopback import WireServer, as_json
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "migrating.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(\w+)` \| ([\d, ]+) \| (.*) \|$", flags=re.MULTILINE)
@@ -41,7 +41,7 @@ def test_a_status_is_the_error_that_the_table_names(package: str, theirs: str, s
     failure = as_json({"error": {"message": "No.", "type": "some_error"}}, status=status)
     official: Any = groq.Groq if package == "groq" else openai.OpenAI
     errors: Any = groq if package == "groq" else openai
-    with ReplayServer(lambda _: failure) as server:
+    with WireServer(lambda _: failure) as server:
         with official(api_key="k", base_url=server.url, max_retries=0) as client:
             with pytest.raises(errors.APIStatusError) as before:
                 client.chat.completions.create(model="m", messages=MESSAGES)
@@ -70,7 +70,7 @@ class City(BaseModel):
     ],
 )
 def test_what_parse_raises_for_an_answer_that_was_cut(reason: str, text: str, theirs: type[Exception]) -> None:
-    with ReplayServer(lambda _: answer(reason, text)) as server:
+    with WireServer(lambda _: answer(reason, text)) as server:
         with openai.OpenAI(api_key="k", base_url=server.url, max_retries=0) as client, pytest.raises(theirs):
             client.chat.completions.parse(model="m", messages=MESSAGES, response_format=City)
         with LlamaClient.for_provider("openai", api_key="k", base_url=server.url) as new:
@@ -79,7 +79,7 @@ def test_what_parse_raises_for_an_answer_that_was_cut(reason: str, text: str, th
 
 
 def test_a_whole_answer_is_parsed_although_a_filter_ended_it() -> None:
-    with ReplayServer(lambda _: answer("content_filter", '{"city": "Tokyo"}')) as server:
+    with WireServer(lambda _: answer("content_filter", '{"city": "Tokyo"}')) as server:
         with LlamaClient.for_provider("openai", api_key="k", base_url=server.url) as new:
             [choice] = new.chat.completions.parse(model="m", messages=MESSAGES, response_format=City).choices
     assert (choice.message.parsed, choice.finish_reason) == (City(city="Tokyo"), "content_filter")
@@ -87,7 +87,7 @@ def test_a_whole_answer_is_parsed_although_a_filter_ended_it() -> None:
 
 def test_ollamas_own_options_are_taken_as_the_table_says() -> None:
     line = {"model": "m", "message": {"role": "assistant", "content": "hi"}, "done": True, "done_reason": "stop"}
-    with ReplayServer(lambda _: as_json(line)) as server:
+    with WireServer(lambda _: as_json(line)) as server:
         options: Any = {"options": {"num_ctx": 8192}, "keep_alive": "10m"}
         with LlamaClient.for_provider("ollama", base_url=server.url, **options) as client:
             client.ask("hi", model="m")

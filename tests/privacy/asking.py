@@ -9,10 +9,10 @@ import pytest
 
 from llama_client import ChatCompletion, LocalOnlyError
 from llama_client.errors import LocalOnlyRule
+from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI
+from llama_client.testing.loopback import Answer, Received, as_json
 from tests.asking import MODES, Asker
-from tests.wire.dialects import GROQ, OLLAMA, OPENAI
 from tests.wire.sending import KEY, MODEL, PROMPT
-from tests.wire.server import Answer, Received, as_json
 
 __all__ = ["KEY", "MODEL", "ONCE", "PROMPT", "answer_all", "ask", "calls", "each_mode", "local", "refused"]
 

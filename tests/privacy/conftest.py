@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from llama_client import local_only as privacy
+from llama_client.testing.loopback import WireServer
 from tests.privacy.asking import ADDRESSES, answer_all
 from tests.wire.sending import forget_variables
-from tests.wire.server import ReplayServer
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +22,9 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def there() -> Iterator[ReplayServer]:
+def there() -> Iterator[WireServer]:
     """A server on this machine that answers every kind of provider."""
-    with ReplayServer(answer_all) as server:
+    with WireServer(answer_all) as server:
         yield server
 
 

@@ -185,12 +185,12 @@ def _asking() -> list[dict[str, Any]]:
 def main(parts: list[str]) -> None:
     """Does the parts and prints what came of them."""
     # The server brings modules that look at the machine; the watch is only over what follows.
+    from llama_client.testing.loopback import WireServer
     from tests.privacy.asking import answer_all
-    from tests.wire.server import ReplayServer
 
     watch(blocks="blocked" in parts)
     told: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ReplayServer(answer_all) as server:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, WireServer(answer_all) as server:
         config = configuration(server.url, folder)
         if "use" in parts:
             use(config, told)

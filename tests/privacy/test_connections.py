@@ -11,8 +11,8 @@ import pytest
 
 from llama_client import LlamaClientError, LocalOnlyError
 from llama_client.local_only import ConnectionGuard, is_this_machine
+from llama_client.testing.loopback import Answer, Received, WireServer, whole
 from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ONCE, ask, calls, each_mode, local, refused
-from tests.wire.server import Answer, Received, ReplayServer, whole
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return tried
 
 
-def at(host: str, there: ReplayServer, **options: Any) -> dict[str, Any]:
+def at(host: str, there: WireServer, **options: Any) -> dict[str, Any]:
     """A configuration whose provider `openai` is at that host, on the server's port."""
     return local("openai", base_url=f"http://{host}:{there.port}/v1", **options)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "vllm.localhost", "near.test"])
 @each_mode
-def test_this_machine_is_reached(host: str, mode: str, there: ReplayServer, lookups: list[str]) -> None:
+def test_this_machine_is_reached(host: str, mode: str, there: WireServer, lookups: list[str]) -> None:
     assert ask(mode, at(host, there), f"openai/{MODEL}").text == "Hello"
     assert lookups == []
 
@@ -45,7 +45,7 @@ def test_this_machine_is_reached(host: str, mode: str, there: ReplayServer, look
 )
 @each_mode
 def test_no_name_or_address_elsewhere_is_reached_nor_is_anybody_asked_where_it_is(
-    host: str, mode: str, there: ReplayServer, lookups: list[str]
+    host: str, mode: str, there: WireServer, lookups: list[str]
 ) -> None:
     error = refused(mode, at(host, there), f"openai/{MODEL}")
     assert f"{host} " in str(error)
@@ -62,7 +62,7 @@ def test_no_name_or_address_elsewhere_is_reached_nor_is_anybody_asked_where_it_i
     ],
 )  # fmt: skip
 @calls
-def test_an_address_is_known_in_every_form(host: str, mode: str, there: ReplayServer) -> None:
+def test_an_address_is_known_in_every_form(host: str, mode: str, there: WireServer) -> None:
     refused(mode, at(host, there), f"openai/{MODEL}")
     assert there.accepted == 0
 
@@ -77,7 +77,7 @@ def test_a_number_in_the_place_of_an_address_gets_around_nothing(
 
 
 @calls
-def test_whoever_listens_on_every_address_is_told_which_one_to_write(mode: str, there: ReplayServer) -> None:
+def test_whoever_listens_on_every_address_is_told_which_one_to_write(mode: str, there: WireServer) -> None:
     assert "write 127.0.0.1" in str(refused(mode, at("0.0.0.0", there), f"openai/{MODEL}"))
 
 
@@ -90,19 +90,19 @@ def test_the_mapped_form_of_this_machine_is_this_machine(mode: str, dialled: lis
 
 @pytest.mark.parametrize("allowed", ["both.test", "BOTH.test.", FAR_ADDRESS, "203.0.113.0/24"])
 @calls
-def test_what_allow_hosts_names_is_reached(allowed: str, mode: str, there: ReplayServer) -> None:
+def test_what_allow_hosts_names_is_reached(allowed: str, mode: str, there: WireServer) -> None:
     assert ask(mode, at("both.test", there, allow=[allowed]), f"openai/{MODEL}").text == "Hello"
 
 
 @pytest.mark.parametrize("allowed", ["other.test", "test", "ar.test", "www.far.test", "203.0.113.6", "203.0.113.8/29"])
 @calls
-def test_what_allow_hosts_does_not_name_is_not_reached(allowed: str, mode: str, there: ReplayServer) -> None:
+def test_what_allow_hosts_does_not_name_is_not_reached(allowed: str, mode: str, there: WireServer) -> None:
     refused(mode, at("far.test", there, allow=[allowed]), f"openai/{MODEL}")
 
 
 @calls
 def test_only_a_name_in_allow_hosts_is_asked_of_the_system(
-    mode: str, there: ReplayServer, hosts_file: Path, lookups: list[str]
+    mode: str, there: WireServer, hosts_file: Path, lookups: list[str]
 ) -> None:
     hosts_file.write_text("", encoding="utf-8")
     assert ask(mode, at("near.test", there, allow=["near.test"]), f"openai/{MODEL}").text == "Hello"
@@ -119,7 +119,7 @@ def test_what_was_judged_is_what_is_connected_to(mode: str, dialled: list[Any], 
 
 @calls
 def test_a_name_that_leads_elsewhere_from_one_connection_to_the_next_is_judged_anew(
-    mode: str, there: ReplayServer, hosts_file: Path
+    mode: str, there: WireServer, hosts_file: Path
 ) -> None:
     config = at("near.test", there)
     assert ask(mode, config, f"openai/{MODEL}").text == "Hello"
@@ -129,7 +129,7 @@ def test_a_name_that_leads_elsewhere_from_one_connection_to_the_next_is_judged_a
 
 @calls
 def test_the_file_of_hosts_is_read_anew_only_when_it_has_changed(
-    mode: str, there: ReplayServer, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, there: WireServer, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be large, and every request asks what it says, also on an event loop."""
     text = hosts_file.read_text(encoding="utf-8")
@@ -162,7 +162,7 @@ def test_a_name_in_the_file_of_hosts_is_found_however_it_is_written(hosts_file: 
 
 @calls
 def test_without_a_file_of_hosts_no_name_but_localhost_is_this_machine(
-    mode: str, there: ReplayServer, hosts_file: Path
+    mode: str, there: WireServer, hosts_file: Path
 ) -> None:
     hosts_file.unlink()
     assert ask(mode, at("localhost", there), f"openai/{MODEL}").text == "Hello"
@@ -191,19 +191,19 @@ def test_a_cloud_that_allow_hosts_names_is_tried(kind: str, mode: str, lookups: 
 
 
 @each_mode
-def test_no_redirect_is_followed(mode: str, there: ReplayServer, lookups: list[str]) -> None:
+def test_no_redirect_is_followed(mode: str, there: WireServer, lookups: list[str]) -> None:
     def away(request: Received) -> Answer:
         return whole(b"", status=307, headers={"location": f"http://far.test:{there.port}/v1/chat/completions"})
 
-    with ReplayServer(away) as server, pytest.raises(LlamaClientError):
+    with WireServer(away) as server, pytest.raises(LlamaClientError):
         ask(mode, at("127.0.0.1", server), f"openai/{MODEL}")
     assert there.accepted == 0
     assert lookups == []
 
 
 @each_mode
-def test_the_environments_proxy_is_passed_over(mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ReplayServer(lambda _: whole(b"", status=500)) as proxy:
+def test_the_environments_proxy_is_passed_over(mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WireServer(lambda _: whole(b"", status=500)) as proxy:
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
             monkeypatch.setenv(variable, proxy.url)
         assert ask(mode, at("near.test", there), f"openai/{MODEL}").text == "Hello"
@@ -212,8 +212,8 @@ def test_the_environments_proxy_is_passed_over(mode: str, there: ReplayServer, m
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @each_mode
-def test_a_proxy_is_refused_also_on_this_machine(mode: str, scheme: str, there: ReplayServer) -> None:
-    with ReplayServer(lambda _: whole(b"", status=500)) as proxy:
+def test_a_proxy_is_refused_also_on_this_machine(mode: str, scheme: str, there: WireServer) -> None:
+    with WireServer(lambda _: whole(b"", status=500)) as proxy:
         config = at("127.0.0.1", there, proxy=proxy.url.replace("http", scheme))
         assert "proxy" in str(refused(mode, config, f"openai/{MODEL}", rule="proxy"))
         assert (there.accepted, proxy.accepted) == (0, 0)

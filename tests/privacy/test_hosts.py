@@ -23,8 +23,9 @@ from llama_client import local_only as privacy
 from llama_client.hosts import host_of, plain_url, with_plain_host
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.http1 import RequestHeads
+from llama_client.testing.loopback import WireServer, whole
 from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ONCE, answer_all, ask, calls, local
-from tests.wire.server import ReplayServer, self_signed, whole
+from tests.wire.certificates import self_signed
 
 wires = pytest.mark.parametrize("wire", ["builtin", "httpx"])
 # Of each, two parsers or a parser and a resolver have at some time made two different hosts.
@@ -141,7 +142,7 @@ def test_what_was_judged_is_what_is_dialled(
 @pytest.mark.parametrize("host", [host for host in NEAR if "[" not in host])
 @wires
 @calls
-def test_the_server_is_shown_the_same_host(host: str, wire: str, mode: str, there: ReplayServer) -> None:
+def test_the_server_is_shown_the_same_host(host: str, wire: str, mode: str, there: WireServer) -> None:
     assert ask(mode, config(host, wire, there.port), f"openai/{MODEL}").text == "Hello"
     assert there.requests[0].headers["host"] == f"{NEAR[host]}:{there.port}"
 
@@ -152,7 +153,7 @@ def test_a_certificate_is_for_the_name_without_its_final_dot(wire: str, mode: st
     certificate = self_signed(tmp_path)
     if certificate is None:
         pytest.skip("no openssl program to make a certificate with")
-    with ReplayServer(answer_all, tls=certificate.context) as server:
+    with WireServer(answer_all, tls=certificate.context) as server:
         settings = config("localhost.", wire, server.port, "https", ca_file=str(certificate.certificate))
         assert ask(mode, settings, f"openai/{MODEL}").text == "Hello"
 
@@ -310,7 +311,7 @@ def test_a_ledger_on_this_machine_is_allowed(host: str, lookups: list[str], monk
 def test_no_proxy_names_a_host_in_either_form(
     host: str, exception: str, lookups: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ReplayServer(lambda _: whole(b"", status=500)) as proxy:
+    with WireServer(lambda _: whole(b"", status=500)) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", f"other.test, {exception}")
         with pytest.raises(LlamaClientError, match="cannot be resolved"):
@@ -321,7 +322,7 @@ def test_no_proxy_names_a_host_in_either_form(
 
 @pytest.mark.parametrize("exception", ["büche.test", "ücher.test", "xn--bcher-kva.tes", "*.x", "", ".", "bücher..test"])
 def test_no_proxy_names_no_other_host(exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ReplayServer(answer_all) as proxy:
+    with WireServer(answer_all) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", f"other.test,{exception}")
         assert (
@@ -355,7 +356,7 @@ def picture(url: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("host", ["127.0.0.1%2efar.test", "127.0.0.1\\.far.test", "a..b", "[::1].far.test"])
 @calls
 def test_an_image_that_is_fetched_here_must_have_a_host(
-    host: str, mode: str, there: ReplayServer, lookups: list[str]
+    host: str, mode: str, there: WireServer, lookups: list[str]
 ) -> None:
     settings = {"providers": {"ollama": {"base_url": there.url}}}
     with pytest.raises(InvalidRequestError, match="its host is no name and no IP"):
@@ -365,7 +366,7 @@ def test_an_image_that_is_fetched_here_must_have_a_host(
 
 @wires
 @calls
-def test_the_password_in_an_images_address_is_sent_on_both_wires(wire: str, mode: str, there: ReplayServer) -> None:
+def test_the_password_in_an_images_address_is_sent_on_both_wires(wire: str, mode: str, there: WireServer) -> None:
     settings = {"providers": {"ollama": {"base_url": there.url}}, "http": {"wire": wire}}
     url = f"http://ann:pa%40s@127.0.0.1:{there.port}/a.png"
     with pytest.raises(LlamaClientError):
@@ -375,7 +376,7 @@ def test_the_password_in_an_images_address_is_sent_on_both_wires(wire: str, mode
 
 @pytest.mark.parametrize("host", ["xn--ls8h.la", "foo-.far.test", "my_srv.xn--bcher-kva.example", "a..b", "i\u2764.ws"])
 @calls
-def test_an_image_that_the_provider_fetches_is_its_own_to_judge(host: str, mode: str, there: ReplayServer) -> None:
+def test_an_image_that_the_provider_fetches_is_its_own_to_judge(host: str, mode: str, there: WireServer) -> None:
     settings = {"providers": {"openai": {"base_url": f"{there.url}/v1", "api_key": KEY}}}
     url = f"https://{host}/a.png"
     assert ask(mode, settings, f"openai/{MODEL}", picture(url)).text == "Hello"

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.traceback import Traceback
 
 from llama_client import LlamaClientError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, WireServer, closed_port, garbage, hangup, silence, streamed, whole
 from tests.asking import MODES
 from tests.wire.asking import KEY, SOON_S, ask
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, ReplayServer, closed_port, garbage, hangup, silence, streamed, whole
 
 FAILURES: dict[str, Answer] = {
     "silent": silence(),
@@ -46,7 +46,7 @@ def shown(error: BaseException, *, in_parts: bool) -> Iterator[str]:
 def test_no_local_of_any_frame_shows_the_key(failing: str, mode: str) -> None:
     with ExitStack() as stack:
         if failing in FAILURES:
-            url = stack.enter_context(ReplayServer(OPENAI.answers(FAILURES[failing]))).url
+            url = stack.enter_context(WireServer(OPENAI.answers(FAILURES[failing]))).url
         else:
             url = stack.enter_context(closed_port())
         with pytest.raises(LlamaClientError) as caught:

@@ -9,16 +9,16 @@ import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient, LocalOnlyError
 from llama_client.models import ProviderInfo
+from llama_client.testing.loopback import WireServer, redirect
 from tests.privacy.asking import MODEL, ask, each_mode, local, refused
-from tests.wire.server import ReplayServer, redirect
 
 KINDS = pytest.mark.parametrize("kind", ["openai", "ollama"])
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @each_mode
-def test_a_redirect_is_refused_by_its_rule(status: int, mode: str, there: ReplayServer, lookups: list[str]) -> None:
-    with ReplayServer(lambda _: redirect("http://far.test/v1/x?key=k", status=status)) as server:
+def test_a_redirect_is_refused_by_its_rule(status: int, mode: str, there: WireServer, lookups: list[str]) -> None:
+    with WireServer(lambda _: redirect("http://far.test/v1/x?key=k", status=status)) as server:
         with pytest.raises(LocalOnlyError) as caught:
             ask(mode, local("openai", base_url=server.url), f"openai/{MODEL}")
         assert len(server.requests) == 1
@@ -34,17 +34,17 @@ def test_a_redirect_is_refused_by_its_rule(status: int, mode: str, there: Replay
 
 
 @each_mode
-def test_nor_is_one_followed_that_leads_to_this_machine(mode: str, there: ReplayServer) -> None:
-    with ReplayServer(lambda request: redirect(there.url + request.path)) as server:
+def test_nor_is_one_followed_that_leads_to_this_machine(mode: str, there: WireServer) -> None:
+    with WireServer(lambda request: redirect(there.url + request.path)) as server:
         with pytest.raises(LocalOnlyError, match="rule: redirect"):
             ask(mode, local("openai", base_url=server.url), f"openai/{MODEL}")
     assert there.requests == []
 
 
 @each_mode
-def test_a_route_goes_on_to_its_next_target(mode: str, there: ReplayServer) -> None:
+def test_a_route_goes_on_to_its_next_target(mode: str, there: WireServer) -> None:
     config = local("openai", base_url=there.url + "/v1")
-    with ReplayServer(lambda _: redirect("/elsewhere")) as server:
+    with WireServer(lambda _: redirect("/elsewhere")) as server:
         config["providers"]["moved"] = {"kind": "openai", "base_url": server.url}
         reply = ask(mode, config, [f"moved/{MODEL}", f"openai/{MODEL}"])
     assert reply.text == "Hello"
@@ -53,7 +53,7 @@ def test_a_route_goes_on_to_its_next_target(mode: str, there: ReplayServer) -> N
 
 @KINDS
 def test_a_list_of_models_is_not_asked_for_elsewhere_either(kind: str) -> None:
-    with ReplayServer(lambda _: redirect("http://far.test/v1/models")) as server:
+    with WireServer(lambda _: redirect("http://far.test/v1/models")) as server:
         config = local(kind, base_url=server.url)
 
         async def listed() -> list[ProviderInfo]:
@@ -68,7 +68,7 @@ def test_a_list_of_models_is_not_asked_for_elsewhere_either(kind: str) -> None:
 
 
 def test_the_official_client_does_not_follow_one() -> None:
-    with ReplayServer(lambda _: redirect("http://far.test/v1/x")) as server:
+    with WireServer(lambda _: redirect("http://far.test/v1/x")) as server:
         with LlamaClient(local("openai", base_url=server.url, api_key="k")) as client:
             sdk = client.sdk("openai").with_options(max_retries=0)
             with pytest.raises(Exception) as caught:  # noqa: PT011 - the official client has a class of its own
@@ -84,7 +84,7 @@ def test_the_official_client_does_not_follow_one() -> None:
 @KINDS
 @each_mode
 def test_a_cloud_s_model_is_known_by_its_name_however_that_is_written(
-    kind: str, model: str, mode: str, there: ReplayServer
+    kind: str, model: str, mode: str, there: WireServer
 ) -> None:
     refused(mode, local(kind, base_url=there.url), f"{kind}/{model}", rule="cloud_model")
     assert there.requests == []

@@ -21,11 +21,11 @@ from llama_client import (
 )
 from llama_client.errors import LocalOnlyRule
 from llama_client.local_only import ConnectionGuard
+from llama_client.testing.dialects import OLLAMA
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import run
 from tests.privacy.asking import KEY, MODEL, PROMPT, ask, calls, each_mode, local, refused
-from tests.wire.dialects import OLLAMA
 from tests.wire.sending import DATA_URI, IMAGE_URL, PNG
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 FAR = local("openai", base_url="http://far.test/v1", api_key=KEY)
 
@@ -41,7 +41,7 @@ def picture(url: object) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", ["openai", "ollama"])
 @each_mode
 def test_images_behind_addresses_are_refused(
-    kind: str, url: str, mode: str, there: ReplayServer, lookups: list[str]
+    kind: str, url: str, mode: str, there: WireServer, lookups: list[str]
 ) -> None:
     base = there.url + ("" if kind == "ollama" else "/v1")
     refused(mode, local(kind, base_url=base), f"{kind}/{MODEL}", picture(url), rule="remote_image")
@@ -57,7 +57,7 @@ def test_a_model_in_this_process_is_handed_no_image_behind_an_address_either(mod
 @pytest.mark.parametrize("image", [PNG, DATA_URI])
 @pytest.mark.parametrize("kind", ["openai", "ollama"])
 @calls
-def test_images_that_are_here_are_sent(kind: str, image: object, mode: str, there: ReplayServer) -> None:
+def test_images_that_are_here_are_sent(kind: str, image: object, mode: str, there: WireServer) -> None:
     base = there.url + ("" if kind == "ollama" else "/v1")
     assert ask(mode, local(kind, base_url=base), f"{kind}/{MODEL}", picture(image)).text == "Hello"
 
@@ -69,7 +69,7 @@ def test_images_that_are_here_are_sent(kind: str, image: object, mode: str, ther
 )
 @calls
 def test_addresses_in_fields_of_the_providers_own_are_refused(
-    extra: dict[str, Any], mode: str, there: ReplayServer
+    extra: dict[str, Any], mode: str, there: WireServer
 ) -> None:
     config = local("openai", base_url=there.url + "/v1")
     refused(mode, config, f"openai/{MODEL}", rule="remote_image", extra_body=extra)
@@ -87,7 +87,7 @@ def test_addresses_in_fields_of_the_providers_own_are_refused(
 )
 @calls
 def test_schemas_and_templates_in_fields_of_the_providers_own_are_sent(
-    extra: dict[str, Any], mode: str, there: ReplayServer
+    extra: dict[str, Any], mode: str, there: WireServer
 ) -> None:
     config = local("openai", base_url=there.url + "/v1")
     assert ask(mode, config, f"openai/{MODEL}", extra_body=extra).text == "Hello"
@@ -100,7 +100,7 @@ def test_schemas_and_templates_in_fields_of_the_providers_own_are_sent(
 @pytest.mark.parametrize("kind", ["ollama", "openai"])
 @each_mode
 def test_a_model_whose_name_says_that_ollama_hands_it_on_is_refused(
-    kind: str, model: str, mode: str, there: ReplayServer
+    kind: str, model: str, mode: str, there: WireServer
 ) -> None:
     assert model in str(refused(mode, local(kind, base_url=there.url), f"{kind}/{model}", rule="cloud_model"))
     assert there.requests == []
@@ -121,14 +121,14 @@ def listing(*rows: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("far", [{"remote_host": "https://ollama.com:443"}, {"remote_model": "gpt-oss:120b"}])
 @calls
 def test_a_model_that_ollama_hands_on_under_another_name_is_refused(name: str, far: dict[str, str], mode: str) -> None:
-    with ReplayServer(listing({"name": "mine:latest", **far})) as server:
+    with WireServer(listing({"name": "mine:latest", **far})) as server:
         refused(mode, local("ollama", base_url=server.url), f"ollama/{name}", rule="cloud_model")
         assert [request.path for request in server.requests] == ["/api/tags", "/api/ps"]
 
 
 def test_a_model_that_ollama_begins_to_hand_on_is_refused_from_then_on() -> None:
     row: dict[str, Any] = {"name": "mine:latest"}
-    with ReplayServer(listing(row)) as server, LlamaClient(local("ollama", base_url=server.url)) as client:
+    with WireServer(listing(row)) as server, LlamaClient(local("ollama", base_url=server.url)) as client:
         assert client.ask(PROMPT, model="ollama/mine").text == "Hello"
         row["remote_host"] = "https://ollama.com:443"
         with pytest.raises(LocalOnlyError, match="rule: cloud_model"):
@@ -137,7 +137,7 @@ def test_a_model_that_ollama_begins_to_hand_on_is_refused_from_then_on() -> None
 
 @calls
 def test_a_model_that_ollama_does_not_have_is_not_asked_for(mode: str) -> None:
-    with ReplayServer(listing({"name": "other:latest"})) as server:
+    with WireServer(listing({"name": "other:latest"})) as server:
         with pytest.raises(ModelNotFoundError, match="ollama pull mine"):
             ask(mode, local("ollama", base_url=server.url), "ollama/mine")
         assert "/api/chat" not in [request.path for request in server.requests]
@@ -147,7 +147,7 @@ def test_a_model_that_ollama_does_not_have_is_not_asked_for(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["openai", "ollama"])
 @each_mode
 def test_no_other_spelling_in_extra_body_takes_the_place_of_what_was_judged(
-    kind: str, body: dict[str, Any], mode: str, there: ReplayServer
+    kind: str, body: dict[str, Any], mode: str, there: WireServer
 ) -> None:
     config = local(kind, base_url=there.url)
     (name,) = body
@@ -160,7 +160,7 @@ def test_no_other_spelling_in_extra_body_takes_the_place_of_what_was_judged(
 
 
 @calls
-def test_without_local_only_ollama_may_hand_on(mode: str, there: ReplayServer) -> None:
+def test_without_local_only_ollama_may_hand_on(mode: str, there: WireServer) -> None:
     config = {"providers": {"ollama": {"base_url": there.url}}}
     assert ask(mode, config, "ollama/gpt-oss:120b-cloud").text == "Hello"
 
@@ -220,7 +220,7 @@ def test_an_async_client_whose_connections_nobody_can_judge_is_refused() -> None
 
 
 @each_mode
-def test_no_command_is_run_for_a_key(mode: str, there: ReplayServer, tmp_path: Path) -> None:
+def test_no_command_is_run_for_a_key(mode: str, there: WireServer, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     command = [sys.executable, "-c", f"open({str(ran)!r}, 'w'); print('a-key')"]
     config = local("openai", base_url=f"{there.url}/v1", api_key_command=command)
@@ -294,7 +294,7 @@ def test_the_official_async_client_of_a_cloud_is_not_handed_out() -> None:
         asyncio.run(use())
 
 
-def test_the_official_client_of_what_is_here_reaches_nobody_else(there: ReplayServer, lookups: list[str]) -> None:
+def test_the_official_client_of_what_is_here_reaches_nobody_else(there: WireServer, lookups: list[str]) -> None:
     with LlamaClient(local("openai", base_url=f"{there.url}/v1", api_key=KEY)) as client:
         sdk = client.sdk("openai")
         assert [model.id for model in sdk.models.list()] == [MODEL]
@@ -303,7 +303,7 @@ def test_the_official_client_of_what_is_here_reaches_nobody_else(there: ReplaySe
     assert lookups == []
 
 
-def test_the_official_async_client_of_what_is_here_reaches_nobody_else(there: ReplayServer, lookups: list[str]) -> None:
+def test_the_official_async_client_of_what_is_here_reaches_nobody_else(there: WireServer, lookups: list[str]) -> None:
     async def use() -> None:
         async with AsyncLlamaClient(local("openai", base_url=f"{there.url}/v1", api_key=KEY)) as client:
             sdk = client.sdk("openai")
@@ -315,14 +315,14 @@ def test_the_official_async_client_of_what_is_here_reaches_nobody_else(there: Re
     assert lookups == []
 
 
-def test_what_an_official_client_asks_of_a_server_that_is_here_is_not_judged(there: ReplayServer) -> None:
+def test_what_an_official_client_asks_of_a_server_that_is_here_is_not_judged(there: WireServer) -> None:
     with LlamaClient(local("openai", base_url=there.url, api_key=KEY)) as client:
         client.sdk("openai").chat.completions.create(model="gpt-oss:120b-cloud", messages=picture(IMAGE_URL))
     assert [request.json["model"] for request in there.requests] == ["gpt-oss:120b-cloud"]
 
 
 def test_whoever_may_not_be_reached_is_listed_with_the_rule_and_its_key_is_not_asked_for(
-    there: ReplayServer, lookups: list[str]
+    there: WireServer, lookups: list[str]
 ) -> None:
     config = local("openai", base_url="http://far.test/v1", api_key_env="NOT_SET")
     config["providers"] |= {"vllm": {"kind": "openai", "base_url": f"{there.url}/v1"}, "groq": {"api_key": KEY}}
@@ -354,7 +354,7 @@ def test_counting_and_estimating_ask_nobody(lookups: list[str]) -> None:
 
 @pytest.mark.parametrize("first", [f"groq/{MODEL}", f"far/{MODEL}", "ollama/kimi-k2:cloud", f"proxied/{MODEL}"])
 @each_mode
-def test_a_route_goes_on_to_the_target_that_is_here(first: str, mode: str, there: ReplayServer) -> None:
+def test_a_route_goes_on_to_the_target_that_is_here(first: str, mode: str, there: WireServer) -> None:
     config = local("ollama", base_url=there.url)
     config["providers"]["far"] = {"kind": "openai", "base_url": "http://far.test/v1"}
     config["providers"]["proxied"] = {"kind": "openai", "base_url": f"{there.url}/v1", "proxy": "http://near.test:1"}

@@ -19,7 +19,7 @@ from llama_client.local_only import ConnectionGuard
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings
 from llama_client.providers.http.error_mapping import failure_of
 from llama_client.providers.http.exchange import afetch, fetch
-from tests.wire.server import Answer, ReplayServer
+from llama_client.testing.loopback import Answer, WireServer
 
 PATIENCE_S = 5.0
 MAX_BYTES = 1 << 20
@@ -155,8 +155,8 @@ class Wires:
 
 
 @pytest.fixture(scope="module")
-def replay() -> Iterator[tuple[ReplayServer, Wires]]:
-    with ReplayServer() as server:
+def replay() -> Iterator[tuple[WireServer, Wires]]:
+    with WireServer() as server:
         wires = Wires(server.url)
         yield server, wires
         wires.close()
@@ -166,7 +166,7 @@ def replay() -> Iterator[tuple[ReplayServer, Wires]]:
 @given(answers=st.lists(https(), min_size=1, max_size=3), cut=cuts())
 @example([Http(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok", b"ok")], lambda data: [data])
 def test_a_legal_answer_is_the_same_on_each_wire(
-    replay: tuple[ReplayServer, Wires], answers: list[Http], cut: Callable[[bytes], list[bytes]]
+    replay: tuple[WireServer, Wires], answers: list[Http], cut: Callable[[bytes], list[bytes]]
 ) -> None:
     server, wires = replay
     for http in answers:
@@ -187,7 +187,7 @@ def test_a_legal_answer_is_the_same_on_each_wire(
 @settings(quick, max_examples=60)
 @given(http=https(), at=st.integers(1, 400), cut=cuts(), reset=st.booleans())
 def test_half_an_answer_is_a_failure_on_each_wire(
-    replay: tuple[ReplayServer, Wires], http: Http, at: int, cut: Callable[[bytes], list[bytes]], reset: bool
+    replay: tuple[WireServer, Wires], http: Http, at: int, cut: Callable[[bytes], list[bytes]], reset: bool
 ) -> None:
     # Without a byte of it the request goes over a new connection.
     server, wires = replay

@@ -290,10 +290,10 @@ def test_eight_at_once_each_get_their_own_answer(real: Real) -> None:
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_real_server_goes_on_from_what_another_began(real: Real, mode: str) -> None:
+    from llama_client.testing.loopback import WireServer
     from tests.routing.asking import broken_after
-    from tests.wire.server import ReplayServer
 
-    with ReplayServer(lambda request: broken_after("The capital of", " Japan")) as first:
+    with WireServer(lambda request: broken_after("The capital of", " Japan")) as first:
         config = real.config()
         config["providers"]["first"] = {"kind": "openai", "base_url": f"{first.url}/v1"}
         config["models"] = [{"target": "box/smollm2", "name": "smollm2", "abilities": ["prefill"]}]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from llama_client.providers.services import GROUP
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import Ran, run
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_provider"
 KEY = "sk-test-secret-1234567890"
@@ -122,7 +122,7 @@ def named(ran: Ran, subject: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplayServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WireServer]:
     """Where the services of the tests are, with both wires. A named file may send a key there, a found one may not."""
 
     def answer(received: Received) -> Answer:
@@ -134,12 +134,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplayServer]:
         return OPENAI.good(streams=bool(received.json.get("stream")))
 
     monkeypatch.setenv("LLAMA_CLIENT_CONFIG", "llama-client.toml")
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         yield server
 
 
 def test_a_row_of_a_package_is_known_everywhere(
-    site: Path, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    site: Path, server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(site, "hum_package", ROW, hum="HUM")
     monkeypatch.setenv("HUM_API_KEY", KEY)
@@ -170,7 +170,7 @@ def test_a_found_file_sends_no_key_of_a_packages_service_elsewhere(site: Path) -
     assert "not send HUM_API_KEY to another address" in run("config", "check", "--json").out
 
 
-def test_the_package_of_the_examples_adds_a_row_and_a_wire(site: Path, server: ReplayServer) -> None:
+def test_the_package_of_the_examples_adds_a_row_and_a_wire(site: Path, server: WireServer) -> None:
     lines = [path.read_text(encoding="utf-8").splitlines() for path in EXAMPLE.rglob("*") if path.is_file()]
     assert sum(map(len, lines)) < 50
     command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "--target", str(site)]
@@ -192,7 +192,7 @@ def test_the_package_of_the_examples_adds_a_row_and_a_wire(site: Path, server: R
     assert asked("acme/openai/gpt-oss-120b")[0].startswith("Hello acme/openai/gpt-oss-120b exact 0.")
 
 
-def test_a_factory_makes_a_provider_that_is_none_behind_http(site: Path, server: ReplayServer) -> None:
+def test_a_factory_makes_a_provider_that_is_none_behind_http(site: Path, server: WireServer) -> None:
     installed(site, "engine_package", ENGINE, engine="open_engine")
     write('default_model = "engine/loud"\n[providers.engine]\noptions = { text = "HUM" }\n')
     assert run("config", "check", "--strict").code == 0
@@ -210,7 +210,7 @@ def test_a_factory_makes_a_provider_that_is_none_behind_http(site: Path, server:
     ],
 )
 def test_a_broken_package_is_named_and_spares_the_rest(
-    site: Path, server: ReplayServer, text: str, value: str, why: str
+    site: Path, server: WireServer, text: str, value: str, why: str
 ) -> None:
     installed(site, "broken_package", text, broken=value)
     installed(site, "hum_package", ROW, hum="HUM")
@@ -228,7 +228,7 @@ def test_a_broken_package_is_named_and_spares_the_rest(
     assert (told.code, "broken_package" in told.err) == (2, True)
 
 
-def test_a_factory_that_fails_is_the_packages_fault(site: Path, server: ReplayServer) -> None:
+def test_a_factory_that_fails_is_the_packages_fault(site: Path, server: WireServer) -> None:
     installed(site, "engine_package", ENGINE, engine="open_engine")
     write("")
     told = run("chat", "-m", "engine/loud", "Hi")
@@ -262,7 +262,7 @@ def refuse(setup):
     ],
 )
 def test_a_package_that_makes_no_provider_is_named_by_every_command(
-    site: Path, server: ReplayServer, value: str, why: str
+    site: Path, server: WireServer, value: str, why: str
 ) -> None:
     installed(site, "wrong_package", CODEC, wrong=value)
     write("[providers.wrong]\n")
@@ -273,13 +273,13 @@ def test_a_package_that_makes_no_provider_is_named_by_every_command(
     assert why in " ".join(run("chat", "-m", "wrong/m", "Hi").err.split())
 
 
-def test_a_name_that_could_not_be_configured_is_the_packages_fault(site: Path, server: ReplayServer) -> None:
+def test_a_name_that_could_not_be_configured_is_the_packages_fault(site: Path, server: WireServer) -> None:
     installed(site, "hum_package", ROW, **{"wrong/name": "HUM"})
     write("")
     assert "before the first /" in named(run("doctor", "--json"), "hum_package")["plugin"]["message"]
 
 
-def test_no_package_takes_the_name_of_a_built_in_service(site: Path, server: ReplayServer) -> None:
+def test_no_package_takes_the_name_of_a_built_in_service(site: Path, server: WireServer) -> None:
     installed(site, "hum_package", ROW, groq="HUM")
     write("")
     assert "that name is of a built-in service" in named(run("doctor", "--json"), "hum_package")["plugin"]["message"]

@@ -26,12 +26,12 @@ from llama_client import (
 )
 from llama_client.providers import services
 from llama_client.providers.services import SERVICES, Service
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Received, WireServer, as_json, streamed
 from tests.asking import MODES, Asker
 from tests.cli.conftest import run
 from tests.providers.services_page import MESSAGES, PAGE, filled
 from tests.wire import sending
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Received, ReplayServer, as_json, streamed
 
 KEY = "sk-test-secret-1234567890"
 CLOUDS = [row for row in SERVICES.values() if not row.is_local]
@@ -57,7 +57,7 @@ def sent(
             streams=bool(received.json.get("stream")), usage={"prompt_tokens": 3, "completion_tokens": 2}
         )
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         reply = Asker(mode, config_of(name, server.url), [])(prompt, model=f"{name}/some/model", **params)
         body: dict[str, Any] = server.requests[0].json
     return body, reply
@@ -183,7 +183,7 @@ def test_the_command_line_knows_a_service_by_its_row() -> None:
 
 
 def test_the_doctor_and_models_ask_a_service_for_its_list(clean_home: Path) -> None:
-    with ReplayServer(lambda _: as_json({"data": [{"id": "m-1", "context_length": 4096}]})) as server:
+    with WireServer(lambda _: as_json({"data": [{"id": "m-1", "context_length": 4096}]})) as server:
         Path("llama-client.toml").write_text(
             f'[providers.box]\nkind = "nebius"\nbase_url = "{server.url}"\napi_key = "k"\n', encoding="utf-8"
         )
@@ -208,7 +208,7 @@ def test_a_price_is_found_by_the_service_wherever_it_is_asked(
     name: str, model: str, usd: str | None, status: str
 ) -> None:
     with (
-        ReplayServer(lambda _: OPENAI.good(streams=False)) as server,
+        WireServer(lambda _: OPENAI.good(streams=False)) as server,
         LlamaClient(config_of(name, server.url)) as client,
     ):
         cost = client.ask("Hi", model=f"{name}/{model}").cost
@@ -326,7 +326,7 @@ def test_a_service_without_schemas_is_told_the_schema_in_words(clean_home: Path)
     class Answer(BaseModel):
         hum: str
 
-    with ReplayServer(lambda _: OPENAI.good(streams=False, text='{"hum": "low"}')) as server:
+    with WireServer(lambda _: OPENAI.good(streams=False, text='{"hum": "low"}')) as server:
         with LlamaClient(config_of("deepseek", server.url)) as client:
             reply = client.chat.completions.parse(
                 model="deepseek/m", messages=[{"role": "user", "content": "Hi"}], response_format=Answer
@@ -382,7 +382,7 @@ def answered(name: str, *choices_and_usage: dict[str, Any], mode: str = "call-sy
             return as_json(choices_and_usage[0])
         return streamed([*(OPENAI.event(each) for each in choices_and_usage), b"data: [DONE]\n\n"])
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         return Asker(mode, config_of(name, server.url), [])("Hi", model=f"{name}/m")
 
 
@@ -435,7 +435,7 @@ def test_an_answer_that_the_server_had_no_room_for_is_no_answer() -> None:
 )
 def test_an_error_is_read_wherever_a_service_puts_it(name: str, body: Any) -> None:
     with (
-        ReplayServer(lambda _: as_json(body, status=400)) as server,
+        WireServer(lambda _: as_json(body, status=400)) as server,
         LlamaClient(config_of(name, server.url)) as client,
     ):
         with pytest.raises(BadRequestError, match='Unknown name "x"'):

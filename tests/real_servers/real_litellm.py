@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, AuthenticationError, ChatCompletion, LlamaClient, ModelNotFoundError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.asking import MODES, Asker
 from tests.routing.asking import Session
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 _START_S = 120.0
@@ -37,20 +37,20 @@ def answer(request: Received) -> Answer:
     wants_stream, text = bool(body.get("stream")), str(body["messages"][-1]["content"])
     good = OPENAI.good(streams=wants_stream)
     if text == SLOW:
-        return Answer([b"", b"".join(good.pieces)], delay_s=2.0)
+        return Answer([2.0, good.content])
     if text == ENDLESS:
         return Answer(list(good.pieces)[:-2] if wants_stream else [], "stall")
     return good
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[ReplayServer]:
-    with ReplayServer(answer) as server:
+def upstream() -> Iterator[WireServer]:
+    with WireServer(answer) as server:
         yield server
 
 
 @contextmanager
-def proxy(folder: Path, upstream: ReplayServer, *, needs_key: bool) -> Iterator[str]:
+def proxy(folder: Path, upstream: WireServer, *, needs_key: bool) -> Iterator[str]:
     settings = f"general_settings:\n  master_key: {_KEY}\n" if needs_key else ""
     (folder / "config.yaml").write_text(
         f"model_list:\n  - model_name: demo\n    litellm_params:\n      model: openai/demo\n"
@@ -92,13 +92,13 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, upstream: ReplayServer) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, upstream: WireServer) -> Iterator[str]:
     with proxy(tmp_path_factory.mktemp("proxy"), upstream, needs_key=False) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def url_with_key(tmp_path_factory: pytest.TempPathFactory, upstream: ReplayServer) -> Iterator[str]:
+def url_with_key(tmp_path_factory: pytest.TempPathFactory, upstream: WireServer) -> Iterator[str]:
     with proxy(tmp_path_factory.mktemp("proxy"), upstream, needs_key=True) as url:
         yield url
 
@@ -142,13 +142,13 @@ def test_a_key_that_is_missing_or_wrong_is_told_as_such(mode: str, key: str | No
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
-def test_a_slow_server_behind_it_is_waited_for(mode: str, url: str, upstream: ReplayServer) -> None:
+def test_a_slow_server_behind_it_is_waited_for(mode: str, url: str, upstream: WireServer) -> None:
     before = len(upstream.requests)
     assert Asker(mode, config(url), [])(SLOW).text == "Hello"
     assert len(upstream.requests) == before + 1
 
 
-def test_closing_a_stream_stops_the_server_behind_it(url: str, upstream: ReplayServer) -> None:
+def test_closing_a_stream_stops_the_server_behind_it(url: str, upstream: WireServer) -> None:
     before = upstream.early_closes
     with LlamaClient(config(url)) as client:
         messages = [{"role": "user", "content": ENDLESS}]
@@ -160,7 +160,7 @@ def test_closing_a_stream_stops_the_server_behind_it(url: str, upstream: ReplayS
     assert upstream.early_closes == before + 1
 
 
-def test_cancelling_a_whole_call_does_not_stop_the_server_behind_it(url: str, upstream: ReplayServer) -> None:
+def test_cancelling_a_whole_call_does_not_stop_the_server_behind_it(url: str, upstream: WireServer) -> None:
     """A fact of the proxy's, which this test notices to have changed."""
 
     async def run() -> None:

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, Self
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient
 from llama_client.clock import Clock
-from tests.routing.faketime import FakeTime, NoJitter
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, streamed
+from llama_client.testing.clock import FakeClock, NoJitter
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
 
 
-def timed(time: FakeTime) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
+def timed(time: FakeClock) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
     """The clients, in a test's own time and without jitter."""
 
     class Sync(LlamaClient):
@@ -32,7 +32,7 @@ def timed(time: FakeTime) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
     return Sync, Async
 
 
-def config(*servers: ReplayServer | str, **tables: Any) -> dict[str, Any]:
+def config(*servers: WireServer | str, **tables: Any) -> dict[str, Any]:
     """A configuration in which each server is a provider of kind `openai`: a, b, c, and `chat` is the route of all."""
     providers = {}
     for name, server in zip("abcdef", servers, strict=False):
@@ -51,7 +51,7 @@ class Session:
         time: The test's own time; None: the real one.
     """
 
-    def __init__(self, configuration: dict[str, Any], mode: str, time: FakeTime | None = None) -> None:
+    def __init__(self, configuration: dict[str, Any], mode: str, time: FakeClock | None = None) -> None:
         self._streams = mode.startswith("stream")
         self._is_async = mode.endswith("-async")
         self._runner = asyncio.Runner()
@@ -121,7 +121,7 @@ def ask_all(
     calls: int,
     *,
     at_once: int = 1,
-    time: FakeTime | None = None,
+    time: FakeClock | None = None,
     **params: Any,
 ) -> list[Any]:
     """So many calls through one client, so many at once: each one's answer or error, in the order of asking."""
@@ -129,7 +129,7 @@ def ask_all(
         return session.many(calls, at_once=at_once, **params)
 
 
-def ask(configuration: dict[str, Any], mode: str, time: FakeTime | None = None, **params: Any) -> ChatCompletion:
+def ask(configuration: dict[str, Any], mode: str, time: FakeClock | None = None, **params: Any) -> ChatCompletion:
     """One call; raises what it raises."""
     [outcome] = ask_all(configuration, mode, 1, time=time, **params)
     if isinstance(outcome, Exception):

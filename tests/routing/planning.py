@@ -28,8 +28,8 @@ from llama_client.routing.plan import (
 )
 from llama_client.routing.request_size import RequestSize
 from llama_client.routing.targets import Target
+from llama_client.testing.clock import FakeClock
 from llama_client.types.request import check_request
-from tests.routing.faketime import FakeTime
 
 # A plan that takes more steps runs on for ever.
 MOST_STEPS = 200
@@ -74,7 +74,7 @@ class Play:
     params: dict[str, Any] = field(default_factory=dict)
     rules: dict[str, Any] = field(default_factory=dict)
     providers: dict[str, Scripted] = field(default_factory=dict)
-    time: FakeTime = field(default_factory=FakeTime)
+    time: FakeClock = field(default_factory=FakeClock)
     takes_s: float = 0.0
     on_wait: Callable[[Wait], None] = lambda wait: None
     max_concurrency: int | None = None

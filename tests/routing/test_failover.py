@@ -23,10 +23,20 @@ from llama_client import (
     RateLimitError,
     ServerError,
 )
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    closed_port,
+    hangup,
+    silence,
+    streamed,
+    whole,
+)
 from tests.routing.asking import MESSAGES, MODES, Session, ask, ask_all, config, failing, good, in_turn, story
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, hangup, silence, streamed, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 # What a server may do wrong before any content, and what it is taken for.
@@ -50,8 +60,8 @@ PASSING = {"429", "500", "502 html", "503", "hangup", "reset", "garbage"}
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_attempts_are_the_same_in_every_mode(fault: str, mode: str) -> None:
     answer, error = FAULTS[fault]
-    with ReplayServer(in_turn(answer)) as first, ReplayServer(in_turn(answer, None)) as second:
-        fake = FakeTime()
+    with WireServer(in_turn(answer)) as first, WireServer(in_turn(answer, None)) as second:
+        fake = FakeClock()
         outcome = ask_all(config(first, second), mode, 1, time=fake)[0]
         lost = [("a/m", error, True), ("b/m", error, True)]
         if fault in PASSING:
@@ -69,7 +79,7 @@ def test_the_attempts_are_the_same_in_every_mode(fault: str, mode: str) -> None:
 @each_mode
 @pytest.mark.parametrize("at_once", [1, 30])
 def test_a_dead_first_target_costs_no_call(mode: str, at_once: int) -> None:
-    with closed_port() as dead, ReplayServer(good()) as healthy:
+    with closed_port() as dead, WireServer(good()) as healthy:
         outcomes = ask_all(config(dead, healthy), mode, 90, at_once=at_once)
     assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
     asked = [outcome for outcome in outcomes if story(outcome)[0][1] == "APIConnectionError"]
@@ -83,9 +93,9 @@ def test_a_dead_first_target_costs_no_call(mode: str, at_once: int) -> None:
 
 @each_mode
 def test_a_recovered_target_is_asked_again(mode: str) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     answers = in_turn(failing(500), failing(500), failing(500), None)
-    with ReplayServer(answers) as first, ReplayServer(good()) as second:
+    with WireServer(answers) as first, WireServer(good()) as second:
         tables = config(first, second, routing={"retries": 0})
 
         def after_cooldown(request: Received) -> Answer:
@@ -120,8 +130,8 @@ def limited(headers: dict[str, str], text: str) -> Answer:
 @pytest.mark.parametrize("form", WAITS)
 def test_a_lone_target_is_waited_for_as_long_as_it_says(form: str, mode: str) -> None:
     headers, text, wait_s = WAITS[form]
-    fake = FakeTime()
-    with ReplayServer(in_turn(limited(headers, text), None)) as server:
+    fake = FakeClock()
+    with WireServer(in_turn(limited(headers, text), None)) as server:
         reply = ask(config(server), mode, fake)
     assert fake.slept == [pytest.approx(wait_s)]
     assert reply.attempts[1].waited_s == pytest.approx(wait_s)
@@ -131,8 +141,8 @@ def test_a_lone_target_is_waited_for_as_long_as_it_says(form: str, mode: str) ->
 @pytest.mark.parametrize("form", WAITS)
 def test_nobody_waits_while_another_target_could_answer(form: str, mode: str) -> None:
     headers, text, _ = WAITS[form]
-    fake = FakeTime()
-    with ReplayServer(in_turn(limited(headers, text), None)) as first, ReplayServer(good()) as second:
+    fake = FakeClock()
+    with WireServer(in_turn(limited(headers, text), None)) as first, WireServer(good()) as second:
         outcomes = ask_all(config(first, second), mode, 2, time=fake)
     assert fake.slept == []
     assert story(outcomes[0]) == [("a/m", "RateLimitError", True), ("b/m", "ok", True)]
@@ -141,8 +151,8 @@ def test_nobody_waits_while_another_target_could_answer(form: str, mode: str) ->
 
 @each_mode
 def test_a_wait_beyond_the_deadline_is_raised_at_once(mode: str) -> None:
-    fake = FakeTime()
-    with ReplayServer(in_turn(limited({"retry-after": "90"}, ""))) as server:
+    fake = FakeClock()
+    with WireServer(in_turn(limited({"retry-after": "90"}, ""))) as server:
         with pytest.raises(RateLimitError) as caught:
             ask(config(server), mode, fake, timeout=60.0)
     assert caught.value.retry_after_s == 90.0
@@ -153,7 +163,7 @@ def test_a_wait_beyond_the_deadline_is_raised_at_once(mode: str) -> None:
 @each_mode
 def test_headers_that_say_that_little_is_left_steer_elsewhere(mode: str) -> None:
     low = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
-    fake = FakeTime()
+    fake = FakeClock()
 
     def answer(request: Received) -> Answer:
         streams = request.json.get("stream", False)
@@ -161,14 +171,17 @@ def test_headers_that_say_that_little_is_left_steer_elsewhere(mode: str) -> None
             return as_json(OPENAI.whole(), headers=low)
         return streamed([OPENAI.preamble(), OPENAI.text("hi"), *OPENAI.ending()], headers=low)
 
-    with ReplayServer(answer) as first, ReplayServer(good()) as second:
+    with WireServer(answer) as first, WireServer(good()) as second:
         outcomes = ask_all(config(first, second), mode, 3, time=fake)
     assert [outcome.target for outcome in outcomes if isinstance(outcome, ChatCompletion)] == ["a/m", "b/m", "b/m"]
 
 
 def test_tokens_that_are_left_are_held_against_what_the_request_needs() -> None:
     left = {"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "30s"}
-    with ReplayServer(lambda request: as_json(OPENAI.whole(), headers=left)) as first, ReplayServer(good()) as second:
+    with (
+        WireServer(lambda request: as_json(OPENAI.whole(), headers=left)) as first,
+        WireServer(good()) as second,
+    ):
         with LlamaClient(config(first, second)) as client:
             assert client.ask("hi").target == "a/m"
             assert client.ask("hi", max_tokens=2000).target == "b/m"
@@ -180,7 +193,7 @@ def test_tokens_that_are_left_are_held_against_what_the_request_needs() -> None:
 
 @each_mode
 def test_a_callers_mistake_is_raised_at_once(mode: str) -> None:
-    with ReplayServer(in_turn(failing(400))) as first, ReplayServer(good()) as second:
+    with WireServer(in_turn(failing(400))) as first, WireServer(good()) as second:
         with pytest.raises(BadRequestError):
             ask(config(first, second), mode)
         assert (len(first.requests), len(second.requests)) == (1, 0)
@@ -188,7 +201,7 @@ def test_a_callers_mistake_is_raised_at_once(mode: str) -> None:
 
 @each_mode
 def test_a_target_that_says_nothing_leaves_time_for_the_next(mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
         reply = ask(config(first, second), mode, timeout=1.0)
     assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
     assert 0.4 < (reply.attempts[0].latency_s or 0) < 0.9
@@ -200,7 +213,7 @@ def test_the_first_content_of_a_clouds_stream_has_a_limit_of_its_own(
 ) -> None:
     monkeypatch.setattr("llama_client.providers.http.sdk.is_nearby", lambda _: False)
     preamble = streamed([OPENAI.preamble()], "stall")
-    with ReplayServer(in_turn(preamble)) as first, ReplayServer(good()) as second:
+    with WireServer(in_turn(preamble)) as first, WireServer(good()) as second:
         reply = ask(config(first, second, routing={"first_content_s": 0.2}), mode)
     assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
     assert 0.15 < (reply.attempts[0].latency_s or 0) < 2
@@ -209,7 +222,7 @@ def test_the_first_content_of_a_clouds_stream_has_a_limit_of_its_own(
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_that_stalls_is_interrupted(mode: str) -> None:
     stalling = streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
-    with ReplayServer(in_turn(stalling)) as server:
+    with WireServer(in_turn(stalling)) as server:
         outcome = ask_all(config(server, routing={"stall_s": 0.2}), mode, 1)[0]
     assert type(outcome).__name__ == "StreamInterruptedError"
     assert isinstance(outcome.__cause__, APITimeoutError)
@@ -219,7 +232,7 @@ def test_a_stream_that_stalls_is_interrupted(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_pings_do_not_keep_a_stalled_stream_alive(mode: str) -> None:
     pings = [OPENAI.preamble(), OPENAI.text("Hel"), *[b": ping\n\n"] * 50]
-    with ReplayServer(lambda request: streamed(pings, "stall", delay_s=0.05)) as server:
+    with WireServer(lambda request: streamed(pings, "stall", delay_s=0.05)) as server:
         started = time.monotonic()
         outcome = ask_all(config(server, routing={"stall_s": 0.3}), mode, 1)[0]
         assert time.monotonic() - started < 2
@@ -228,7 +241,7 @@ def test_pings_do_not_keep_a_stalled_stream_alive(mode: str) -> None:
 
 def test_a_slow_reader_is_no_stall() -> None:
     pieces = [OPENAI.text("a"), OPENAI.text("b"), *OPENAI.ending()]
-    with ReplayServer(lambda request: streamed(pieces, delay_s=0.05)) as server:
+    with WireServer(lambda request: streamed(pieces, delay_s=0.05)) as server:
         with LlamaClient(config(server, routing={"stall_s": 0.2})) as client:
             stream = client.chat.completions.create(messages=MESSAGES, stream=True)
             for _ in stream:
@@ -238,7 +251,7 @@ def test_a_slow_reader_is_no_stall() -> None:
 
 @each_mode
 def test_the_deadline_of_the_configuration_holds_where_a_call_gives_none(mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as server:
+    with WireServer(lambda request: silence()) as server:
         started = time.monotonic()
         with pytest.raises(APITimeoutError):
             ask(config(server, routing={"deadline_s": 0.3}), mode)
@@ -247,9 +260,9 @@ def test_the_deadline_of_the_configuration_holds_where_a_call_gives_none(mode: s
 
 @each_mode
 def test_a_call_tells_how_often_it_was_tried(mode: str) -> None:
-    with ReplayServer(in_turn(failing(500))) as server:
+    with WireServer(in_turn(failing(500))) as server:
         with pytest.raises(ServerError) as caught:
-            ask(config(server), mode, FakeTime())
+            ask(config(server), mode, FakeClock())
     assert story(caught.value) == [("a/m", "ServerError", True)] * 3
     assert len(server.requests) == 3
 
@@ -257,7 +270,7 @@ def test_a_call_tells_how_often_it_was_tried(mode: str) -> None:
 @each_mode
 def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
     go_on, first_came = threading.Event(), threading.Event()
-    fake = FakeTime()
+    fake = FakeClock()
 
     def answer(request: Received) -> Answer:
         if not is_up:
@@ -267,7 +280,7 @@ def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
         return good()(request)
 
     is_up = False
-    with ReplayServer(answer) as server, Session(config(server, routing={"retries": 0}), mode, fake) as session:
+    with WireServer(answer) as server, Session(config(server, routing={"retries": 0}), mode, fake) as session:
         assert all(isinstance(outcome, ServerError) for outcome in session.many(3))
         assert session.client.health()["a/m"].breaker == "open"
         fake.now += 30
@@ -300,7 +313,7 @@ def test_a_trial_that_fails_fails_those_who_waited_for_it(mode: str) -> None:
             assert go_on.wait(30)
         return failing(500)
 
-    with ReplayServer(answer) as server, Session(config(server, routing={"retries": 0}), mode) as session:
+    with WireServer(answer) as server, Session(config(server, routing={"retries": 0}), mode) as session:
         session.many(3)
         threading.Timer(0.5, go_on.set).start()
         outcomes = session.many(50, at_once=50)
@@ -325,7 +338,7 @@ def test_no_more_requests_are_under_way_than_a_provider_takes(mode: str) -> None
             under_way -= 1
         return good()(request)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 3
         outcomes = ask_all(tables, mode, 30, at_once=30)
@@ -335,7 +348,7 @@ def test_no_more_requests_are_under_way_than_a_provider_takes(mode: str) -> None
 
 
 def test_places_are_given_in_the_order_of_arrival() -> None:
-    with ReplayServer(lambda request: _slowly(good()(request), 0.05)) as server:
+    with WireServer(lambda request: _slowly(good()(request), 0.05)) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 1
 
@@ -366,7 +379,7 @@ def _slowly(answer: Answer, seconds: float) -> Answer:
 
 
 def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
         tables = config(first, second)
         tables["providers"]["a"]["max_concurrency"] = 1
 
@@ -397,10 +410,10 @@ def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
         if count == 2:
             time.sleep(0.3)
             # In one piece, so that its end has come before a waiting call runs.
-            return Answer([b"".join(streamed(broken).pieces)])
+            return Answer([streamed(broken).content])
         return good("of another")(request)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         tables = config(server, routing={"retries": 0, "breaker_failures": 1, "breaker_cooldown_s": 0.05})
         with Session(tables, "stream-async") as session:
             session.many(1)
@@ -427,7 +440,7 @@ def asking_in_a_thread(client: LlamaClient) -> tuple[threading.Thread, list[Exce
 
 
 def test_closing_a_client_ends_the_wait_of_its_calls() -> None:
-    with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+    with WireServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         client = LlamaClient(config(server))
         thread, errors = asking_in_a_thread(client)
         time.sleep(0.3)
@@ -446,17 +459,17 @@ def test_closing_an_async_client_ends_the_wait_of_its_calls() -> None:
         await asyncio.wait([task], timeout=5)
         return task.exception()
 
-    with ReplayServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+    with WireServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         assert str(asyncio.run(run(server.url))) == "the client was closed"
 
 
 @each_mode
 def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="llama_client")
-    with closed_port() as dead, ReplayServer(in_turn(limited({"retry-after": "2"}, ""), None)) as server:
+    with closed_port() as dead, WireServer(in_turn(limited({"retry-after": "2"}, ""), None)) as server:
         tables = config(dead, server, routing={"breaker_failures": 1})
         tables["providers"]["b"]["api_key"] = "sk-secret-of-the-test"
-        fake = FakeTime()
+        fake = FakeClock()
         with Session(tables, mode, fake) as session:
             [first, second] = session.many(2, tags={"team": "llamas"})
     told = [record.getMessage() for record in caplog.records if record.name == "llama_client.calls"]
@@ -471,7 +484,7 @@ def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.L
 
 
 def test_closing_a_client_ends_the_wait_for_a_place() -> None:
-    with ReplayServer(lambda request: streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")) as server:
+    with WireServer(lambda request: streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 1
         client = LlamaClient(tables)
@@ -488,8 +501,8 @@ def test_closing_a_client_ends_the_wait_for_a_place() -> None:
 
 @each_mode
 def test_a_wait_for_ever_ends_after_an_hour(mode: str) -> None:
-    fake = FakeTime()
-    with ReplayServer(in_turn(limited({"retry-after": "1e9"}, ""), None)) as first, ReplayServer(good()) as second:
+    fake = FakeClock()
+    with WireServer(in_turn(limited({"retry-after": "1e9"}, ""), None)) as first, WireServer(good()) as second:
         with Session(config(first, second), mode, fake) as session:
             assert [reply.target for reply in session.many(2)] == ["b/m", "b/m"]
             fake.now += 3600
@@ -498,7 +511,7 @@ def test_a_wait_for_ever_ends_after_an_hour(mode: str) -> None:
 
 def test_a_stream_that_is_closed_after_its_first_content_was_an_answer() -> None:
     answers = in_turn(failing(500), None, failing(500), None, failing(500), None)
-    with ReplayServer(answers) as server, LlamaClient(config(server, routing={"retries": 0})) as client:
+    with WireServer(answers) as server, LlamaClient(config(server, routing={"retries": 0})) as client:
         for _ in range(3):
             with pytest.raises(ServerError):
                 client.ask("hi")
@@ -508,7 +521,7 @@ def test_a_stream_that_is_closed_after_its_first_content_was_an_answer() -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_has_places_of_its_own() -> None:
-    with ReplayServer(lambda request: _held_or_good(request)) as server:
+    with WireServer(lambda request: _held_or_good(request)) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 1
         with LlamaClient(tables) as client:
@@ -536,7 +549,7 @@ def test_a_hedge_for_which_no_thread_is_left_is_a_typed_error(mode: str, monkeyp
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", started)
-    with ReplayServer() as first, ReplayServer() as second:
+    with WireServer() as first, WireServer() as second:
         with Session(config(first, second, routing={"hedge_after_s": 1.0}), mode) as session:
             outcome = session.many(1)[0]
             assert [each.in_flight for each in session.client.health().values()] == [0, 0]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from llama_client import AllTargetsFailedError, AsyncLlamaClient, BadRequestError, ChatCompletion, LlamaClient
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, silence, streamed
 from tests.routing.asking import MESSAGES, MODES, Session, ask, ask_all, config, failing, good, story
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 HEDGED = {"hedge_after_s": 0.15, "retries": 0}
@@ -48,7 +48,7 @@ def threads() -> list[str]:
 
 @each_mode
 def test_a_first_that_is_in_time_gets_no_company(mode: str) -> None:
-    with ReplayServer(good()) as first, ReplayServer(good()) as second:
+    with WireServer(good()) as first, WireServer(good()) as second:
         patient = {"hedge_after_s": 5.0}
         assert story(ask(config(first, second, routing=patient), mode)) == [("a/m", "ok", True)]
         assert second.requests == []
@@ -56,7 +56,7 @@ def test_a_first_that_is_in_time_gets_no_company(mode: str) -> None:
 
 @each_mode
 def test_the_second_wins_where_the_first_is_late_and_the_first_is_stopped_upstream(mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(good("second")) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(good("second")) as second:
         started = time.monotonic()
         reply = ask(config(first, second, routing=HEDGED), mode)
         assert time.monotonic() - started < 2
@@ -69,7 +69,7 @@ def test_the_second_wins_where_the_first_is_late_and_the_first_is_stopped_upstre
 
 @each_mode
 def test_the_first_wins_where_it_is_late_and_the_second_later(mode: str) -> None:
-    with ReplayServer(after(0.4, "first")) as first, ReplayServer(lambda request: silence()) as second:
+    with WireServer(after(0.4, "first")) as first, WireServer(lambda request: silence()) as second:
         reply = ask(config(first, second, routing=HEDGED), mode)
         assert reply.text == "first"
         assert sorted(story(reply)) == [("a/m", "ok", True), ("b/m", "cancelled", True)]
@@ -79,7 +79,7 @@ def test_the_first_wins_where_it_is_late_and_the_second_later(mode: str) -> None
 
 @each_mode
 def test_where_the_company_fails_the_first_is_waited_for(mode: str) -> None:
-    with ReplayServer(after(0.5, "first")) as first, ReplayServer(lambda request: failing(500)) as second:
+    with WireServer(after(0.5, "first")) as first, WireServer(lambda request: failing(500)) as second:
         reply = ask(config(first, second, routing=HEDGED), mode)
     assert reply.text == "first"
     assert sorted(story(reply)) == [("a/m", "ok", True), ("b/m", "ServerError", True)]
@@ -87,7 +87,7 @@ def test_where_the_company_fails_the_first_is_waited_for(mode: str) -> None:
 
 @each_mode
 def test_where_the_late_first_fails_its_company_is_waited_for(mode: str) -> None:
-    with ReplayServer(after(0.3, answer=failing(500))) as first, ReplayServer(after(0.5, "second")) as second:
+    with WireServer(after(0.3, answer=failing(500))) as first, WireServer(after(0.5, "second")) as second:
         reply = ask(config(first, second, routing=HEDGED), mode)
     assert reply.text == "second"
     assert sorted(story(reply)) == [("a/m", "ServerError", True), ("b/m", "ok", True)]
@@ -95,7 +95,10 @@ def test_where_the_late_first_fails_its_company_is_waited_for(mode: str) -> None
 
 @each_mode
 def test_where_both_fail_both_are_told(mode: str) -> None:
-    with ReplayServer(after(0.3, answer=failing(500))) as first, ReplayServer(lambda request: failing(500)) as second:
+    with (
+        WireServer(after(0.3, answer=failing(500))) as first,
+        WireServer(lambda request: failing(500)) as second,
+    ):
         [error] = ask_all(config(first, second, routing=HEDGED), mode, 1)
     assert isinstance(error, AllTargetsFailedError)
     assert sorted(story(error)) == [("a/m", "ServerError", True), ("b/m", "ServerError", True)]
@@ -103,7 +106,7 @@ def test_where_both_fail_both_are_told(mode: str) -> None:
 
 @each_mode
 def test_a_callers_mistake_ends_the_race(mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(lambda request: failing(400)) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(lambda request: failing(400)) as second:
         [error] = ask_all(config(first, second, routing=HEDGED), mode, 1)
         assert isinstance(error, BadRequestError)
         assert sorted(story(error)) == [("a/m", "cancelled", True), ("b/m", "BadRequestError", True)]
@@ -112,7 +115,7 @@ def test_a_callers_mistake_ends_the_race(mode: str) -> None:
 
 @each_mode
 def test_many_races_at_once_leave_nothing_behind(mode: str) -> None:
-    with ReplayServer(after(0.3, "first")) as first, ReplayServer(after(0.05, "second")) as second:
+    with WireServer(after(0.3, "first")) as first, WireServer(after(0.05, "second")) as second:
         with Session(config(first, second, routing=HEDGED), mode) as session:
             outcomes = session.many(40, at_once=20)
             health = session.client.health()
@@ -135,7 +138,7 @@ def test_a_cancelled_race_stops_both() -> None:
             assert all(target.in_flight == 0 for target in client.health().values())
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(lambda request: silence()) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(lambda request: silence()) as second:
         asyncio.run(run(config(first, second, routing=HEDGED)))
         assert (len(first.requests), len(second.requests)) == (1, 1)
         assert first.wait_until_idle(2.0)
@@ -145,14 +148,14 @@ def test_a_cancelled_race_stops_both() -> None:
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_hedged_stream_is_read_on_from_the_winner(mode: str) -> None:
     pieces = [OPENAI.preamble(), *(OPENAI.text(f"{number} ") for number in range(20)), *OPENAI.ending()]
-    with ReplayServer(lambda request: silence()) as first:
-        with ReplayServer(lambda request: streamed(pieces, delay_s=0.01)) as second:
+    with WireServer(lambda request: silence()) as first:
+        with WireServer(lambda request: streamed(pieces, delay_s=0.01)) as second:
             reply = ask(config(first, second, routing=HEDGED), mode)
     assert reply.text == "".join(f"{number} " for number in range(20))
 
 
 def test_a_model_in_this_process_can_lose_a_race(demo_model: Path) -> None:
-    with ReplayServer(good("second")) as server:
+    with WireServer(good("second")) as server:
         tables = config("unused", server, routing={"hedge_after_s": 0.3})
         tables["providers"]["a"] = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 2048}
         tables["routes"]["chat"]["targets"] = ["a/default", "b/m"]
@@ -167,7 +170,7 @@ def test_a_model_in_this_process_can_lose_a_race(demo_model: Path) -> None:
 
 @each_mode
 def test_company_that_has_no_place_is_done_without(mode: str) -> None:
-    with ReplayServer(after(0.6, "first")) as server:
+    with WireServer(after(0.6, "first")) as server:
         tables = config(server, routing=HEDGED)
         tables["providers"]["a"]["max_concurrency"] = 1
         tables["routes"]["chat"]["targets"] = ["a/m", "a/n"]
@@ -181,7 +184,7 @@ def test_company_that_has_no_place_is_done_without(mode: str) -> None:
 
 @each_mode
 def test_a_target_that_hangs_behind_its_company_is_learned(mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
         with Session(config(first, second, routing=HEDGED), mode) as session:
             session.many(6)
             assert session.client.health()["a/m"].breaker == "open"
@@ -198,7 +201,7 @@ def test_cancelling_at_the_moment_of_the_answer_leaves_nothing_behind() -> None:
                 await asyncio.gather(task, return_exceptions=True)
             assert {name: health.in_flight for name, health in client.health().items()} == {"a/m": 0, "b/m": 0}
 
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(after(0.05)) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(after(0.05)) as second:
         asyncio.run(run(config(first, second, routing={"hedge_after_s": 0.05, "breaker_failures": 1000})))
 
 
@@ -224,8 +227,8 @@ def test_a_race_whose_call_is_collected_frees_its_places() -> None:
         assert in_flight() == 0
 
     async def main() -> None:
-        with ReplayServer(lambda _: silence()) as first, ReplayServer(lambda _: silence()) as second:
-            with ReplayServer(good()) as third:
+        with WireServer(lambda _: silence()) as first, WireServer(lambda _: silence()) as second:
+            with WireServer(good()) as third:
                 configuration = config(first, second, third, routing=HEDGED)
                 async with AsyncLlamaClient(configuration) as client, asyncio.timeout(20.0):
                     await race(client)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llama_client import APITimeoutError, ChatCompletion, LlamaClient, ModelLoadError
+from llama_client.testing.dialects import OLLAMA
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, silence
 from tests.routing.asking import MODES, Session, story
-from tests.wire.dialects import OLLAMA
-from tests.wire.server import Answer, Received, ReplayServer, as_json, silence
 
 
 def loading(seconds: float, *, is_there: bool = True) -> Callable[[Received], Answer]:
@@ -22,7 +22,7 @@ def loading(seconds: float, *, is_there: bool = True) -> Callable[[Received], An
         if request.path == "/api/ps":
             return as_json({"models": []}) if is_there else silence()
         # Which ends with the test, as a server's sleep would not.
-        return Answer([b"", b"".join(OLLAMA.good(streams=request.json["stream"]).pieces)], delay_s=seconds)
+        return Answer([seconds, OLLAMA.good(streams=request.json["stream"]).content])
 
     return answer
 
@@ -34,7 +34,7 @@ def ollama(url: str, **routing: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
-    with ReplayServer(loading(0.8)) as server, Session(ollama(server.url, first_content_s=0.2), mode) as session:
+    with WireServer(loading(0.8)) as server, Session(ollama(server.url, first_content_s=0.2), mode) as session:
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion)
         assert reply.text == "Hello"
@@ -46,7 +46,7 @@ def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
 def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.3)
     tables = ollama("", first_content_s=0.2)
-    with ReplayServer(loading(3.0, is_there=False)) as server:
+    with WireServer(loading(3.0, is_there=False)) as server:
         tables["providers"]["x"]["base_url"] = server.url
         with Session(tables, mode) as session:
             started = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_stream_gives_up_on_an_ollama_that_answers_nothing(mode: str, monkeypa
 def test_a_timeout_while_it_is_loading_is_no_fault(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
     tables = ollama("", first_content_s=0.1, breaker_failures=1)
-    with ReplayServer(loading(1.5)) as server:
+    with WireServer(loading(1.5)) as server:
         tables["providers"]["x"]["base_url"] = server.url
         with Session(tables, mode) as session:
             [error] = session.many(1, timeout=0.5)
@@ -70,7 +70,7 @@ def test_a_timeout_while_it_is_loading_is_no_fault(mode: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 def test_a_call_that_is_quick_asks_nothing_more(mode: str) -> None:
-    with ReplayServer(loading(0.0)) as server, Session(ollama(server.url), mode) as session:
+    with WireServer(loading(0.0)) as server, Session(ollama(server.url), mode) as session:
         session.many(3)
         assert [request.path for request in server.requests] == ["/api/chat"] * 3
 
@@ -78,7 +78,7 @@ def test_a_call_that_is_quick_asks_nothing_more(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_attempt_that_is_shorter_than_the_first_asking_asks_before_its_end(mode: str) -> None:
     tables = ollama("", breaker_failures=1)
-    with ReplayServer(loading(2.0)) as server:
+    with WireServer(loading(2.0)) as server:
         tables["providers"]["x"]["base_url"] = server.url
         with Session(tables, mode) as session:
             [error] = session.many(1, timeout=0.5)
@@ -90,7 +90,7 @@ def test_an_attempt_that_is_shorter_than_the_first_asking_asks_before_its_end(mo
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 def test_a_whole_answer_may_take_longer_than_a_model_is_loaded(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
-    with ReplayServer(loading(0.8)) as server, Session(ollama(server.url), mode) as session:
+    with WireServer(loading(0.8)) as server, Session(ollama(server.url), mode) as session:
         [reply] = session.many(1, timeout=10.0)
     assert isinstance(reply, ChatCompletion)
 

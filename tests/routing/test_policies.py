@@ -12,10 +12,10 @@ import pytest
 from llama_client import BudgetExceededError, ChatCompletion, ConfigError, LlamaClient, LocalOnlyError
 from llama_client.config.load import load_config
 from llama_client.routing.health import DecayedMean, LatencyStats
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.routing.asking import MESSAGES, MODES, Session, ask_all, config, failing, good, in_turn, story, timed
-from tests.routing.faketime import FakeTime
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -50,7 +50,7 @@ def ordered(client: LlamaClient, **params: Any) -> list[str]:
 def test_the_cheapest_is_asked_first_for_a_thousand_requests() -> None:
     chance = random.Random(7)
     names = "abcdef"
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         prices, table = [], {}
         for name in names[:5]:
             rates = [round(chance.uniform(0.01, 2.0), 4) for _ in range(2)]
@@ -78,7 +78,7 @@ def test_the_cheapest_is_asked_first_for_a_thousand_requests() -> None:
 
 @each_mode
 def test_the_cheapest_is_really_asked(mode: str) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         prices = [price("a/m", "2", "2"), price("b/m", "0.1", "0.1")]
         tables = route(config(server, server, server, prices=prices), policy="cheapest")
         [reply] = ask_all(tables, mode, 1)
@@ -117,7 +117,7 @@ def test_what_the_cache_takes_off_the_price_counts() -> None:
         return as_json(OPENAI.whole() | {"usage": usage})
 
     rows = [price("a/m", "1", "1", cached_usd_per_mtok=0.1), price("b/m", "0.5", "1")]
-    with ReplayServer(cached) as server:
+    with WireServer(cached) as server:
         tables = route(config(server, server, prices=rows), policy="cheapest")
         with LlamaClient(tables) as client:
             long = "x" * 4000
@@ -128,7 +128,7 @@ def test_what_the_cache_takes_off_the_price_counts() -> None:
 
 def test_what_costs_too_much_is_skipped_and_so_is_what_has_no_price() -> None:
     rows = [price("a/m", "1000", "1000"), price("c/m", "0.1", "0.1")]
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         tables = route(config(server, server, server, prices=rows), max_price_usd=0.001)
         [reply] = ask_all(tables, "call-sync", 1)
     assert reply.target == "c/m"
@@ -137,7 +137,7 @@ def test_what_costs_too_much_is_skipped_and_so_is_what_has_no_price() -> None:
 
 @each_mode
 def test_where_everybody_costs_too_much_nobody_is_asked(mode: str) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         tables = route(config(server, prices=[price("a/m", "1000", "1000")]), max_price_usd=0.001)
         [error] = ask_all(tables, mode, 1, max_tokens=1000)
         assert server.requests == []
@@ -149,7 +149,7 @@ def test_where_everybody_costs_too_much_nobody_is_asked(mode: str) -> None:
 
 @each_mode
 def test_the_fastest_is_asked_first_once_all_were_measured(mode: str) -> None:
-    fake = FakeTime()
+    fake = FakeClock()
 
     def taking(seconds: float) -> Any:
         def answer(request: Received) -> Answer:
@@ -158,7 +158,11 @@ def test_the_fastest_is_asked_first_once_all_were_measured(mode: str) -> None:
 
         return answer
 
-    with ReplayServer(taking(3.0)) as slow, ReplayServer(taking(0.2)) as fast, ReplayServer(taking(1.0)) as middling:
+    with (
+        WireServer(taking(3.0)) as slow,
+        WireServer(taking(0.2)) as fast,
+        WireServer(taking(1.0)) as middling,
+    ):
         tables = route(config(slow, fast, middling), policy="fastest")
         with Session(tables, mode, fake) as session:
             targets = [reply.target for reply in session.many(8)]
@@ -172,7 +176,7 @@ def test_the_fastest_is_asked_first_once_all_were_measured(mode: str) -> None:
 
 
 def test_the_fastest_explores_a_little() -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         tables = route(config(server, server), policy="fastest")
         with LlamaClient(tables) as client:
             first = Counter(client.ask("hi").target for _ in range(3))
@@ -195,7 +199,7 @@ def test_weights_are_shares_and_zero_is_the_last_resort() -> None:
 
 @each_mode
 def test_a_targets_own_parameters_fill_in_what_the_call_does_not_say(mode: str) -> None:
-    with ReplayServer(in_turn(failing(500))) as first, ReplayServer(good()) as second:
+    with WireServer(in_turn(failing(500))) as first, WireServer(good()) as second:
         rows = [{"target": "a/m", "params": {"temperature": 0.2, "max_tokens": 10}}, "b/m"]
         tables = {**config(first, second), "routes": {"chat": {"targets": rows}}}
         ask_all(tables, mode, 1, max_tokens=20)
@@ -206,7 +210,7 @@ def test_a_targets_own_parameters_fill_in_what_the_call_does_not_say(mode: str) 
 
 def test_a_prompt_that_cannot_fit_is_not_sent_there_where_another_has_room() -> None:
     rows = [{"target": "a/m", "name": "small", "context_tokens": 2048}]
-    with ReplayServer(good()) as first, ReplayServer(good()) as second:
+    with WireServer(good()) as first, WireServer(good()) as second:
         tables = config(first, second, models=rows)
         with LlamaClient(tables) as client:
             reply = client.ask("x" * 40_000)
@@ -217,7 +221,7 @@ def test_a_prompt_that_cannot_fit_is_not_sent_there_where_another_has_room() -> 
 
 
 def test_local_only_leaves_what_is_local() -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         tables = config(server, local_only=True)
         tables["routes"]["chat"]["targets"] = ["groq/openai/gpt-oss-20b", "a/m"]
         tables["providers"]["groq"] = {"api_key": "k"}
@@ -230,7 +234,7 @@ def test_local_only_leaves_what_is_local() -> None:
 
 @each_mode
 def test_a_parameter_that_nobody_honours_is_left_out_where_that_is_wanted(mode: str) -> None:
-    with ReplayServer(lambda request: OPENAI.good(streams=request.json.get("stream", False))) as server:
+    with WireServer(lambda request: OPENAI.good(streams=request.json.get("stream", False))) as server:
         providers = {"x": {"kind": "groq", "base_url": server.url, "api_key": "k"}}
         tables = {"default_model": "x/m", "providers": providers, "routing": {"drop_unsupported": True}}
         [reply] = ask_all(tables, mode, 1, top_k=5, min_p=0.1, temperature=0.5)
@@ -309,14 +313,14 @@ def test_a_pace_tells_a_stream_from_a_whole_answer() -> None:
 
 
 def test_a_client_of_a_test_has_the_tests_own_time() -> None:
-    fake = FakeTime()
+    fake = FakeClock()
     with timed(fake)[0](config("http://127.0.0.1:1")) as client:
         assert client._context.clock is fake.clock
 
 
 def test_a_list_skips_who_has_no_room_too() -> None:
     rows = [{"target": "a/m", "name": "small", "context_tokens": 2048}]
-    with ReplayServer(good()) as server, LlamaClient(config(server, server, models=rows)) as client:
+    with WireServer(good()) as server, LlamaClient(config(server, server, models=rows)) as client:
         assert client.ask("x" * 40_000, model=["a/m", "b/m"]).target == "b/m"
 
 

@@ -11,10 +11,19 @@ from typing import Any
 import pytest
 
 from llama_client import APITimeoutError, ChatCompletion
+from llama_client.testing.dialects import OLLAMA, OPENAI, Dialect
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    head,
+    paced,
+    silence,
+    streamed,
+)
 from tests.lengths import two_modes
 from tests.routing.asking import MODES, Session, config, story
-from tests.wire.dialects import OLLAMA, OPENAI, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json, head, silence, streamed
 
 streams = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -51,9 +60,9 @@ def silent(seconds: float, dialect: Dialect = OPENAI, *, with_head: bool = False
     def answer(wants_stream: bool) -> Answer:
         good = dialect.good(streams=wants_stream)
         if not with_head:
-            return Answer([b"", b"".join(good.pieces)], delay_s=seconds)
+            return Answer([seconds, good.content])
         first, *rest = good.pieces
-        return Answer([first, b"".join(rest)], delay_s=seconds)
+        return Answer([first, seconds, Answer(rest).content])
 
     return answer
 
@@ -69,7 +78,7 @@ def server_that(answer: Callable[[bool], Answer], alive: Answer | None) -> Calla
     return answers
 
 
-def asked(server: ReplayServer, method: str) -> list[str]:
+def asked(server: WireServer, method: str) -> list[str]:
     return [request.path for request in server.requests if request.method == method]
 
 
@@ -89,7 +98,7 @@ LIVING = {
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_sign_of_life_in_a_stream_keeps_a_lone_target(mode: str, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
-    with ReplayServer(server_that(lambda _: reading(SIGNS[sign]), None)) as server:
+    with WireServer(server_that(lambda _: reading(SIGNS[sign]), None)) as server:
         with Session(config(server, routing=rules()), mode) as session:
             [reply] = session.many(1)
             assert isinstance(reply, ChatCompletion), reply
@@ -102,7 +111,7 @@ def test_a_sign_of_life_in_a_stream_keeps_a_lone_target(mode: str, sign: str, mo
 @pytest.mark.parametrize("alive", LIVING)
 def test_a_silent_server_of_ones_own_that_answers_anything_is_waited_for(mode: str, alive: str) -> None:
     answers = server_that(silent(READING_S), LIVING[alive])
-    with ReplayServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+    with WireServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion), reply
         assert len(asked(server, "POST")) == 1
@@ -113,7 +122,7 @@ def test_a_silent_server_of_ones_own_that_answers_anything_is_waited_for(mode: s
 def test_a_stream_that_has_begun_may_pause(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
     answers = server_that(silent(READING_S, with_head=True), None)
-    with ReplayServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+    with WireServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion), reply
         assert len(server.requests) == 1
@@ -122,7 +131,7 @@ def test_a_stream_that_has_begun_may_pause(mode: str, monkeypatch: pytest.Monkey
 @streams
 def test_a_server_of_ones_own_is_waited_for_although_another_target_is_left(mode: str) -> None:
     first = server_that(silent(READING_S), LIVING["200"])
-    with ReplayServer(first) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+    with WireServer(first) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
         with Session(config(slow, other, routing=rules()), mode) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
@@ -133,7 +142,7 @@ def test_a_server_of_ones_own_is_waited_for_although_another_target_is_left(mode
 @streams
 def test_a_stream_is_looked_after_again_and_again(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
-    with ReplayServer(server_that(silent(READING_S), LIVING["200"])) as server:
+    with WireServer(server_that(silent(READING_S), LIVING["200"])) as server:
         with Session(config(server, routing=rules()), mode) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
@@ -157,7 +166,7 @@ NOT_LIVING: dict[str, Callable[[], Callable[[Received], Answer]]] = {
 def test_a_server_that_shows_no_life_is_given_up(mode: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.2)
     monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.2)
-    with ReplayServer(NOT_LIVING[way]()) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+    with WireServer(NOT_LIVING[way]()) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
         with Session(config(slow, other, routing=rules()), mode) as session:
             started = time.monotonic()
             [reply] = session.many(1)
@@ -180,7 +189,7 @@ def test_a_cloud_has_its_time_to_the_first_content_where_another_target_is_left(
 ) -> None:
     treat_as_cloud(monkeypatch)
     endless = reading(SIGNS[sign], pauses=6)
-    with ReplayServer(lambda _: endless) as slow, ReplayServer(lambda _: OPENAI.good(streams=True)) as other:
+    with WireServer(lambda _: endless) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
         with Session(config(slow, other, routing=rules()), mode) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
@@ -191,7 +200,7 @@ def test_a_cloud_has_its_time_to_the_first_content_where_another_target_is_left(
 @streams
 def test_a_silent_cloud_is_not_asked_and_given_up(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
-    with ReplayServer(server_that(lambda _: silence(), LIVING["200"])) as server:
+    with WireServer(server_that(lambda _: silence(), LIVING["200"])) as server:
         with Session(config(server, routing=rules(retries=0)), mode) as session:
             [error] = session.many(1)
     assert isinstance(error, APITimeoutError)
@@ -205,9 +214,9 @@ def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode
     def answer(wants_stream: bool) -> Answer:
         if way == "silent" or not wants_stream:
             return silence()
-        return Answer([head(200, {"content-type": "text/event-stream"}), *[b": here\n\n"] * 100], "stall", 0.05)
+        return paced(Answer([head(200, {"content-type": "text/event-stream"}), *[b": here\n\n"] * 100], "stall"), 0.05)
 
-    with ReplayServer(server_that(answer, LIVING["200"])) as server:
+    with WireServer(server_that(answer, LIVING["200"])) as server:
         with Session(config(server, routing=rules()), mode) as session:
             started = time.monotonic()
             [error] = session.many(1, timeout=1.2)
@@ -222,7 +231,7 @@ def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode
 @pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=str)
 def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
     answers = server_that(lambda _: silence(), as_json({"models": [], "data": []}))
-    with ReplayServer(answers) as server, Session(dialect.config(server.url), mode) as session:
+    with WireServer(answers) as server, Session(dialect.config(server.url), mode) as session:
         [error] = session.many(1, timeout=1.1)
     assert str(error) == "no answer within 1.1 s"
     assert [attempt.reason for attempt in error.attempts] == ["no answer within 1.1 s"]
@@ -231,7 +240,7 @@ def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
 @two_modes
 def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
     routing = {"deadline_s": 1.3, "retries": 0}
-    with ReplayServer(lambda _: silence()) as server:
+    with WireServer(lambda _: silence()) as server:
         targets = {name: {"kind": "openai", "base_url": server.url + OPENAI.base} for name in ("a", "b")}
         routes = {"all": {"targets": ["a/m", "b/m"]}}
         several = {"providers": targets, "routing": routing, "routes": routes, "default_model": "all"}
@@ -244,7 +253,7 @@ def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
 
 @each_mode
 def test_a_silence_that_is_too_long_for_the_provider_is_told_as_such(mode: str) -> None:
-    with ReplayServer(server_that(lambda _: silence(), None)) as server:
+    with WireServer(server_that(lambda _: silence(), None)) as server:
         with Session(OPENAI.config(server.url, timeout_s=0.3), mode) as session:
             [error] = session.many(1)
     assert str(error) == "no answer within 0.3 s"
@@ -252,7 +261,7 @@ def test_a_silence_that_is_too_long_for_the_provider_is_told_as_such(mode: str) 
 
 @streams
 def test_the_check_goes_with_the_key_to_the_same_address(mode: str) -> None:
-    with ReplayServer(server_that(silent(READING_S), LIVING["200"])) as server:
+    with WireServer(server_that(silent(READING_S), LIVING["200"])) as server:
         tables = config(server, routing=rules())
         tables["providers"]["a"]["api_key"] = "sk-some-key"
         with Session(tables, mode) as session:

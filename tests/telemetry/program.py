@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received
 from tests.routing.asking import MODES
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 each_stream = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from llama_client import LlamaClient, RateLimitError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.routing.asking import ask, ask_all, broken_after, config, good
 from tests.routing.test_continuing import continuing, going_on
 from tests.telemetry.program import TELEMETRY, WITH_CONTENT, Program, each_mode, each_stream, known, told
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json
 
 
 @each_mode
 def test_a_refusal_shows_its_class_and_never_its_words(program: Program, mode: str) -> None:
     refusal = as_json({"error": {"message": "you said: hum"}}, status=429)
-    with ReplayServer(lambda request: refusal) as server:
+    with WireServer(lambda request: refusal) as server:
         [error] = ask_all(config(server, telemetry=WITH_CONTENT, routing={"retries": 0}), mode, 1)
     assert isinstance(error, RateLimitError)
     assert "you said" in str(error)
@@ -27,8 +27,8 @@ def test_a_refusal_shows_its_class_and_never_its_words(program: Program, mode: s
 
 @each_stream
 def test_going_on_elsewhere_is_one_more_span_that_holds_only_what_it_added(program: Program, mode: str) -> None:
-    with ReplayServer(lambda request: broken_after("To tell ", "each ")) as first:
-        with ReplayServer(going_on("other how ", "they are.")) as second:
+    with WireServer(lambda request: broken_after("To tell ", "each ")) as first:
+        with WireServer(going_on("other how ", "they are.")) as second:
             ask(continuing(first, second, telemetry=WITH_CONTENT), mode)
     broken, rest = program.spans()
     assert [known(span)["llama_client.attempt.outcome"] for span in (broken, rest)] == ["interrupted", "ok"]
@@ -44,7 +44,7 @@ def test_going_on_elsewhere_is_one_more_span_that_holds_only_what_it_added(progr
 
 @each_mode
 def test_what_was_said_is_in_no_span_unless_that_was_asked_for(program: Program, mode: str) -> None:
-    with ReplayServer(good("Because they can.")) as server:
+    with WireServer(good("Because they can.")) as server:
         ask(config(server, telemetry=TELEMETRY), mode)
     text = program.span().to_json()
     assert "llamas hum" not in text
@@ -53,7 +53,7 @@ def test_what_was_said_is_in_no_span_unless_that_was_asked_for(program: Program,
 
 @each_mode
 def test_what_was_said_has_the_conventions_shapes_where_it_was_asked_for(program: Program, mode: str) -> None:
-    with ReplayServer(good("Because they can.")) as server:
+    with WireServer(good("Because they can.")) as server:
         tables = config(server, telemetry=WITH_CONTENT)
         tables["providers"]["a"]["api_key"] = "sk-secret-of-mine"
         ask(tables, mode)
@@ -86,7 +86,7 @@ def test_instructions_tools_and_images_have_shapes_of_their_own(program: Program
         {"role": "tool", "tool_call_id": "call1", "content": "a llama"},
         {"role": "system", "content": "Even briefer."},
     ]
-    with ReplayServer(calls_a_tool) as server:
+    with WireServer(calls_a_tool) as server:
         tables = config(server, telemetry=WITH_CONTENT)
         row = {"target": "a/m", "name": "m", "abilities": ["tools", "vision"]}
         with LlamaClient({**tables, "models": [row]}) as client:
@@ -131,7 +131,7 @@ def test_parts_and_tools_of_other_types_are_told_by_their_type_alone(program: Pr
         {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [custom]},
         {"role": "tool", "tool_call_id": "c1", "content": "3 lines"},
     ]
-    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+    with WireServer(lambda _: as_json(OPENAI.whole())) as server:
         with LlamaClient(config(server, telemetry=WITH_CONTENT)) as client:
             client.chat.completions.create(messages=messages, tools=[{"type": "custom", "custom": {"name": "grep"}}])
     span = program.span()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, streamed
 from tests.routing.asking import ask, config, failing, good
 from tests.telemetry.program import LABELS, PRICE, TELEMETRY, USAGE, Program, counting, each_mode
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, streamed
 
 
 @each_mode
@@ -20,7 +20,7 @@ def test_attempts_are_measured(program: Program, mode: str) -> None:
         pieces = [OPENAI.text(piece) for piece in ("a", "b", "c")]
         return streamed([OPENAI.preamble(), *pieces, first, usage, done], delay_s=0.02)
 
-    with ReplayServer(three_pieces) as server:
+    with WireServer(three_pieces) as server:
         reply = ask(config(server, telemetry=TELEMETRY, prices=[PRICE]), mode)
     points = program.points()
     labels = LABELS | {"server.port": server.port, "gen_ai.response.model": "some/model"}
@@ -45,7 +45,7 @@ def test_attempts_are_measured(program: Program, mode: str) -> None:
 
 
 def test_the_buckets_are_the_conventions(program: Program) -> None:
-    with ReplayServer(counting) as server:
+    with WireServer(counting) as server:
         ask(config(server, telemetry=TELEMETRY), "stream-sync")
     points = program.points()
     assert list(points["gen_ai.client.token.usage {token}"][0].explicit_bounds) == [
@@ -59,7 +59,7 @@ def test_the_buckets_are_the_conventions(program: Program) -> None:
 
 @each_mode
 def test_failures_are_measured_with_their_class_and_what_nobody_counted_is_not(program: Program, mode: str) -> None:
-    with ReplayServer(lambda request: failing(500)) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: failing(500)) as first, WireServer(good()) as second:
         ask(config(first, second, telemetry=TELEMETRY, routing={"retries": 0}), mode)
     points = program.points()
     classes = [point.attributes.get("error.type") for point in points["gen_ai.client.operation.duration s"]]
@@ -72,7 +72,7 @@ def test_failures_are_measured_with_their_class_and_what_nobody_counted_is_not(p
 
 
 def test_clients_share_their_instruments(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         for _ in range(2):
             ask(config(server, telemetry=TELEMETRY), "call-sync")
     assert program.points()["gen_ai.client.operation.duration s"][0].count == 2

@@ -11,6 +11,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from llama_client import AsyncLlamaClient, LlamaClient, StreamInterruptedError
 from llama_client.telemetry import server_attributes
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, silence, streamed
 from tests.routing.asking import MESSAGES, ask, ask_all, broken_after, config, failing, good, in_turn
 from tests.telemetry.program import (
     LABELS,
@@ -25,13 +27,11 @@ from tests.telemetry.program import (
     steady,
     told,
 )
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, silence, streamed
 
 
 @each_mode
 def test_an_attempt_is_a_span_below_the_callers_own(program: Program, mode: str) -> None:
-    with ReplayServer(counting) as server:
+    with WireServer(counting) as server:
         with trace.get_tracer("program").start_as_current_span("caller") as caller:
             reply = ask(config(server, telemetry=TELEMETRY, prices=[PRICE]), mode)
     span = program.span()
@@ -59,7 +59,7 @@ def test_an_attempt_is_a_span_below_the_callers_own(program: Program, mode: str)
 
 
 def test_a_span_holds_the_parameters_that_were_set(program: Program) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         ask(
             config(server, telemetry=TELEMETRY),
             "call-sync",
@@ -95,7 +95,7 @@ def test_a_span_holds_the_parameters_that_were_set(program: Program) -> None:
 
 @each_mode
 def test_failover_is_a_span_for_each_target(program: Program, mode: str) -> None:
-    with ReplayServer(lambda request: failing(500)) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: failing(500)) as first, WireServer(good()) as second:
         ask(config(first, second, telemetry=TELEMETRY, routing={"retries": 0}), mode)
     lost, won = program.spans()
     assert steady(lost) == LABELS | {
@@ -114,7 +114,7 @@ def test_failover_is_a_span_for_each_target(program: Program, mode: str) -> None
 
 @each_mode
 def test_a_retry_is_a_span_of_its_own(program: Program, mode: str) -> None:
-    with ReplayServer(in_turn(failing(429, retry_after="0.01"), None)) as server:
+    with WireServer(in_turn(failing(429, retry_after="0.01"), None)) as server:
         ask(config(server, telemetry=TELEMETRY), mode)
     assert [known(span).get("error.type") for span in program.spans()] == ["RateLimitError", None]
 
@@ -141,7 +141,7 @@ def test_a_stream_that_is_left_ends_its_span(program: Program, mode: str, way: s
                 await stream.aclose()
             del stream
 
-    with ReplayServer(begun) as server:
+    with WireServer(begun) as server:
         tables = config(server, telemetry=WITH_CONTENT)
         if mode == "stream-async":
             asyncio.run(aleave(tables))
@@ -161,7 +161,7 @@ def test_a_stream_that_is_left_ends_its_span(program: Program, mode: str, way: s
 
 @each_stream
 def test_a_stream_that_breaks_off_is_an_error(program: Program, mode: str) -> None:
-    with ReplayServer(lambda request: broken_after("To tell ")) as server:
+    with WireServer(lambda request: broken_after("To tell ")) as server:
         [error] = ask_all(config(server, telemetry=TELEMETRY), mode, 1)
     assert isinstance(error, StreamInterruptedError)
     span = program.span()
@@ -173,7 +173,7 @@ def test_a_stream_that_breaks_off_is_an_error(program: Program, mode: str) -> No
 
 @each_mode
 def test_who_loses_a_race_has_a_span_below_the_callers_own_too(program: Program, mode: str) -> None:
-    with ReplayServer(lambda request: silence()) as first, ReplayServer(good()) as second:
+    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
         with trace.get_tracer("program").start_as_current_span("caller") as caller:
             reply = ask(config(first, second, telemetry=TELEMETRY, routing={"hedge_after_s": 0.1}), mode)
     spans = program.spans()
@@ -185,7 +185,7 @@ def test_who_loses_a_race_has_a_span_below_the_callers_own_too(program: Program,
 
 
 def test_a_target_that_is_not_asked_has_no_span(program: Program) -> None:
-    with ReplayServer(good()) as first, ReplayServer(good()) as second:
+    with WireServer(good()) as first, WireServer(good()) as second:
         tables = config(first, second, telemetry=TELEMETRY)
         tables["models"] = [{"target": "a/m", "name": "m", "abilities": []}]
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}

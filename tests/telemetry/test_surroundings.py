@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from llama_client import ChatStream, LlamaClient, MissingExtraError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer, streamed
 from tests.routing.asking import MESSAGES, ask_all, config, good
 from tests.telemetry.program import TELEMETRY, Program, each_mode, known
-from tests.wire.dialects import OPENAI
-from tests.wire.server import ReplayServer, streamed
 
 
 @each_mode
@@ -28,7 +28,7 @@ def test_what_the_program_set_up_may_fail_and_no_call_does(
             raise RuntimeError("the prompt was: hum")
 
     program.does = fail
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         replies = ask_all(config(server, telemetry=TELEMETRY), mode, 2)
     assert [reply.text for reply in replies] == ["Hello", "Hello"]
     # Once a client, and without the words of who failed.
@@ -53,7 +53,7 @@ def test_a_stream_that_is_dropped_while_a_span_ends_does_not_wait_for_itself(pro
             lock.release()
 
     begun = streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
-    with ReplayServer(lambda request: begun if request.json.get("stream") else good()(request)) as server:
+    with WireServer(lambda request: begun if request.json.get("stream") else good()(request)) as server:
         with LlamaClient(config(server, telemetry=TELEMETRY)) as client:
             held.append(client.chat.completions.create(messages=MESSAGES, stream=True))
             program.does = locked
@@ -73,7 +73,7 @@ def test_without_the_package_the_client_names_the_extra(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_has_spans_too(program: Program) -> None:
-    with ReplayServer(good()) as server, LlamaClient(config(server, telemetry=TELEMETRY)) as client:
+    with WireServer(good()) as server, LlamaClient(config(server, telemetry=TELEMETRY)) as client:
         client.ask("hi")
         child = os.fork()
         if child == 0:
@@ -114,7 +114,7 @@ print([span.name for span in kept.get_finished_spans()])
     ids=["off", "set up after the client was made"],
 )
 def test_in_a_fresh_process(script: str, telemetry: dict[str, Any], printed: str, tmp_path: Path) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         tables = config(server, telemetry=telemetry, ledger={"enabled": False})
         run = subprocess.run(
             [sys.executable, "-W", "error", "-c", script.format(tables=tables)],

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, LlamaClientError, ProviderError
+from llama_client.testing.dialects import Dialect
 from tests.asking import Asker
-from tests.wire.dialects import Dialect
 
 KEY = "sk-test-secret-1234567890"
 PROMPT = "Why do llamas hum?"

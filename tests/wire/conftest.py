@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.wire.server import ReplayServer, SelfSigned, self_signed
+from llama_client.testing.loopback import WireServer
+from tests.wire.certificates import SelfSigned, self_signed
 
 
 @pytest.fixture
-def server() -> Iterator[ReplayServer]:
-    with ReplayServer() as server:
+def server() -> Iterator[WireServer]:
+    with WireServer() as server:
         yield server
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tests.wire.dialects import JSON, Dialect
-from tests.wire.server import Answer, End, endless, streamed, whole
+from llama_client.testing.dialects import JSON, Dialect
+from llama_client.testing.loopback import Answer, End, endless, streamed, whole
 
 Script = Callable[[Dialect, bool], Answer]
 

@@ -17,8 +17,8 @@ import respx
 from llama_client import ChatCompletion, UnsupportedFeatureError
 from llama_client.providers.http import async_wire, sync_wire
 from llama_client.providers.http.http1 import RequestHeads
+from llama_client.testing.dialects import DIALECTS, JSON, Dialect
 from tests.asking import Asker
-from tests.wire.dialects import DIALECTS, JSON, Dialect
 
 KEY = "sk-test-secret-1234567890"
 MODEL = "some/model"

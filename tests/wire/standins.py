@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.wire.server import Answer, Received, as_json, streamed
+from llama_client.testing.loopback import Answer, Received, as_json, streamed
 
 SSE = {"content-type": "text/event-stream"}
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, ProviderError, errors
+from llama_client.testing.dialects import DIALECTS, OPENAI, SSE, Dialect
+from llama_client.testing.loopback import Answer, WireServer, cut, streamed, whole
 from tests.asking import MODES, Asker
 from tests.wire import servers_page
 from tests.wire.asking import KEY
-from tests.wire.dialects import DIALECTS, OPENAI, SSE, Dialect
-from tests.wire.server import Answer, ReplayServer, cut, streamed, whole
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answers.json").read_text(encoding="utf-8"))
 TOOLS = [
@@ -68,7 +68,7 @@ def answer_of(row: dict[str, Any], mode: str, size: int | None) -> Answer:
 
 def asked(row: dict[str, Any], mode: str, size: int | None = None) -> ChatCompletion:
     dialect = dialect_of(row)
-    with ReplayServer(dialect.answers(answer_of(row, mode, size))) as server:
+    with WireServer(dialect.answers(answer_of(row, mode, size))) as server:
         price = {"target": "x/some/model", "input_usd_per_mtok": 1, "output_usd_per_mtok": 10}
         config = dialect.config(server.url) | {"prices": [] if "charge" in row["want"] else [price]}
         return Asker(mode, config, [])("hello", tools=TOOLS)
@@ -153,7 +153,7 @@ def test_a_charge_of_0_does_not_count_before_a_list_price() -> None:
         "usage": {"prompt_tokens": 1000, "completion_tokens": 1000, "total_tokens": 2000, "cost": 0}
     }
     groq = next(dialect for dialect in DIALECTS if dialect.kind == "groq")
-    with ReplayServer(groq.answers(whole(json.dumps(body).encode()))) as server:
+    with WireServer(groq.answers(whole(json.dumps(body).encode()))) as server:
         config = groq.config(server.url, api_key="key") | {"default_model": "x/openai/gpt-oss-20b"}
         cost = Asker("call-sync", config, [])("hello").cost
     assert cost.usd
@@ -168,7 +168,7 @@ def test_words_of_the_server_that_come_with_an_answer_hold_no_secret(mode: str) 
     if mode.startswith("stream"):
         del ended["message"]
     row = {"body": body, "events": [body, "[DONE]"], "want": {}}
-    with ReplayServer(OPENAI.answers(answer_of(row, mode, None))) as server:
+    with WireServer(OPENAI.answers(answer_of(row, mode, None))) as server:
         reply = Asker(mode, OPENAI.config(server.url, api_key=KEY), [])("hello")
     assert reply.warnings
     assert reply.sources
@@ -178,7 +178,7 @@ def test_words_of_the_server_that_come_with_an_answer_hold_no_secret(mode: str) 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_text_in_tags_is_a_text_where_that_is_asked_for(mode: str) -> None:
     row = next(row for row in ROWS if row["shape"] == "tags, as no parser of reasoning is set")
-    with ReplayServer(OPENAI.answers(answer_of(row, mode, None))) as server:
+    with WireServer(OPENAI.answers(answer_of(row, mode, None))) as server:
         message = Asker(mode, OPENAI.config(server.url), [])("hello", reasoning_format="raw").choices[0].message
         assert "reasoning_format" not in server.requests[0].json
     assert message.reasoning is None

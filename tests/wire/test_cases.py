@@ -28,8 +28,8 @@ from llama_client import (
     Usage,
 )
 from llama_client.errors import ContextLengthError, GenerationFailedError
-from tests.wire.dialects import DIALECTS, Dialect
-from tests.wire.server import Answer, ReplayServer, closed_port, cut, streamed, whole
+from llama_client.testing.dialects import DIALECTS, Dialect
+from llama_client.testing.loopback import Answer, WireServer, closed_port, cut, streamed, whole
 
 _KINDS = {"openai_compatible": "openai", "llamacpp": "openai"}
 _DIALECTS = {dialect.kind: dialect for dialect in DIALECTS}
@@ -131,7 +131,7 @@ def by_id(case: Case) -> str:
     return case.id
 
 
-def play(case: Case, colour: str, sizes: Sequence[int | None] = (None,)) -> tuple[list[Outcome], ReplayServer]:
+def play(case: Case, colour: str, sizes: Sequence[int | None] = (None,)) -> tuple[list[Outcome], WireServer]:
     """Asks one client once for each size, of one server."""
     with _serving(case, sizes) as (url, server):
         config = case.config(url)
@@ -142,10 +142,10 @@ def play(case: Case, colour: str, sizes: Sequence[int | None] = (None,)) -> tupl
 
 
 @contextmanager
-def _serving(case: Case, sizes: Sequence[int | None]) -> Iterator[tuple[str, ReplayServer]]:
+def _serving(case: Case, sizes: Sequence[int | None]) -> Iterator[tuple[str, WireServer]]:
     refuses = case.response.get("network_error") == "connection_refused"
     answers = [] if refuses else [case.answer(size) for size in sizes]
-    with ReplayServer(case.dialect.answers(*answers)) as server:
+    with WireServer(case.dialect.answers(*answers)) as server:
         if not refuses:
             yield server.url, server
         else:

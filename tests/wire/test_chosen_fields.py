@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from llama_client import UnsupportedFeatureError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed
 from tests.routing.asking import MODES, Session, ask, ask_all, config, good, story
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, streamed
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 each_stream = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
@@ -57,7 +57,7 @@ REFUSALS = {
 @pytest.mark.parametrize("how", REFUSALS)
 def test_a_stream_goes_without_the_options_that_its_server_refuses_and_so_does_the_next(how: str, mode: str) -> None:
     status, body = REFUSALS[how]
-    with ReplayServer(refusing("stream_options", body=body, status=status)) as server:
+    with WireServer(refusing("stream_options", body=body, status=status)) as server:
         first, second = ask_all(config(server, **NO_RETRIES), mode, 2)
         asked = ["stream_options" in request.json for request in server.requests]
     assert (first.text, second.text) == ("Hello", "Hello")
@@ -70,7 +70,7 @@ def test_a_stream_goes_without_the_options_that_its_server_refuses_and_so_does_t
 @each_stream
 def test_who_asks_for_usage_is_told_that_the_server_refuses_the_option(mode: str) -> None:
     status, body = REFUSALS["OpenAI"]
-    with ReplayServer(refusing("stream_options", body=body, status=status)) as server:
+    with WireServer(refusing("stream_options", body=body, status=status)) as server:
         replies = ask_all(config(server, **NO_RETRIES), mode, 2, stream_options={"include_usage": True})
     for reply in replies:
         assert reply.text == "Hello"
@@ -79,7 +79,7 @@ def test_who_asks_for_usage_is_told_that_the_server_refuses_the_option(mode: str
 
 @each_stream
 def test_stream_options_are_left_out_on_request(mode: str) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         ask_all(config(server), mode, 1, stream_options={"include_usage": False})
         ask_all(config(server), mode, 1, stream_options={})
         asked = ["stream_options" in request.json for request in server.requests]
@@ -88,7 +88,7 @@ def test_stream_options_are_left_out_on_request(mode: str) -> None:
 
 @each_stream
 def test_a_server_that_refuses_something_else_as_well_is_not_asked_for_ever(mode: str) -> None:
-    with ReplayServer(lambda _: as_json(REFUSALS["OpenAI"][1], status=400)) as server:
+    with WireServer(lambda _: as_json(REFUSALS["OpenAI"][1], status=400)) as server:
         [failure] = ask_all(config(server, **NO_RETRIES), mode, 1)
         assert len(server.requests) == 2
     assert isinstance(failure, UnsupportedFeatureError)
@@ -97,7 +97,10 @@ def test_a_server_that_refuses_something_else_as_well_is_not_asked_for_ever(mode
 @each_stream
 def test_another_target_is_not_needed_for_a_refused_option(mode: str) -> None:
     status, body = REFUSALS["Mistral"]
-    with ReplayServer(refusing("stream_options", body=body, status=status)) as first, ReplayServer(good()) as second:
+    with (
+        WireServer(refusing("stream_options", body=body, status=status)) as first,
+        WireServer(good()) as second,
+    ):
         reply = ask(config(first, second, **NO_RETRIES), mode)
         assert second.requests == []
     assert reply.target == "a/m"
@@ -109,7 +112,7 @@ def test_another_target_is_not_needed_for_a_refused_option(mode: str) -> None:
 @each_mode
 @pytest.mark.parametrize("given", [OLDER, NEWER])
 def test_a_server_of_the_user_s_own_gets_the_name_that_all_of_them_know(given: str, mode: str) -> None:
-    with ReplayServer(good()) as server:
+    with WireServer(good()) as server:
         limit: dict[str, Any] = {given: 9}
         ask(config(server), mode, **limit)
         (request,) = server.requests
@@ -133,7 +136,7 @@ LIMITS = {
 @pytest.mark.parametrize("how", LIMITS)
 def test_a_server_that_wants_the_newer_name_gets_it(how: str, given: str, mode: str) -> None:
     status, body = LIMITS[how]
-    with ReplayServer(refusing(OLDER, body=body, status=status)) as server:
+    with WireServer(refusing(OLDER, body=body, status=status)) as server:
         limit: dict[str, Any] = {given: 9}
         first, second = ask_all(config(server, **NO_RETRIES), mode, 2, **limit)
         sent = [(request.json.get(OLDER), request.json.get(NEWER)) for request in server.requests]
@@ -153,7 +156,7 @@ NEWER_REFUSED = {
 @pytest.mark.parametrize("how", NEWER_REFUSED)
 def test_a_service_that_does_not_know_the_newer_name_gets_the_older(how: str, mode: str) -> None:
     status, body = NEWER_REFUSED[how]
-    with ReplayServer(refusing(NEWER, body=body, status=status)) as server:
+    with WireServer(refusing(NEWER, body=body, status=status)) as server:
         table = {"kind": "cerebras", "base_url": f"{server.url}/v1", "api_key": "k"}
         first, second = ask_all({**config(server, **NO_RETRIES), "providers": {"a": table}}, mode, 2, max_tokens=9)
         sent = [(request.json.get(OLDER), request.json.get(NEWER)) for request in server.requests]
@@ -168,7 +171,7 @@ def test_where_both_names_are_refused_the_limit_is_told_before_the_next_call(mod
             return as_json(REASONING_MODEL, status=400)
         return refusing(NEWER, body=NEWER_REFUSED["an older Azure"][1])(request)
 
-    with ReplayServer(answer) as server, Session(config(server, **NO_RETRIES), mode) as session:
+    with WireServer(answer) as server, Session(config(server, **NO_RETRIES), mode) as session:
         first, second = session.many(2, max_tokens=9)
         asked = len(server.requests)
         [without] = session.many(1)
@@ -185,7 +188,7 @@ def test_a_limit_that_no_name_can_say_is_dropped_where_that_is_wanted(mode: str)
             return as_json(REASONING_MODEL, status=400)
         return refusing(NEWER, body=NEWER_REFUSED["an older Azure"][1])(request)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         reply = ask(config(server, routing={"retries": 0, "drop_unsupported": True}), mode, max_tokens=9)
     assert reply.text == "Hello"
     assert [warning.split(":")[0] for warning in reply.warnings] == ["max_tokens was left out"]
@@ -197,5 +200,5 @@ def test_an_option_that_is_refused_within_a_stream_is_left_out_too() -> None:
             return streamed([OPENAI.event(REFUSALS["Azure"][1])])
         return good()(request)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         assert ask(config(server, **NO_RETRIES), "stream-sync").text == "Hello"

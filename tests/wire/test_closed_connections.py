@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from llama_client import APIConnectionError, AsyncLlamaClient, ChatCompletion, LlamaClient, LlamaClientError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, WireServer, hangup, head
 from llama_client.types.completion import Attempt
 from tests.routing.asking import MODES, Session
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, ReplayServer, hangup, head
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
@@ -21,7 +21,7 @@ ends = pytest.mark.parametrize("end", ["close", "reset"])
 PRICE = {"target": "a/m", "input_usd_per_mtok": 1, "output_usd_per_mtok": 1}
 
 
-def config(server: ReplayServer, **tables: Any) -> dict[str, Any]:
+def config(server: WireServer, **tables: Any) -> dict[str, Any]:
     """One target, tried once, whose circuit opens at the first failure."""
     providers = {"a": {"kind": "openai", "base_url": f"{server.url}/v1"}}
     routing = {"retries": 0, "breaker_failures": 1}
@@ -48,7 +48,7 @@ def only(reply: ChatCompletion) -> Attempt:
 @ends
 @each_mode
 def test_a_used_connection_that_ends_without_an_answer_is_replaced_at_once(mode: str, end: Any) -> None:
-    with ReplayServer() as server, Session(config(server), mode) as session:
+    with WireServer() as server, Session(config(server), mode) as session:
         # The third request comes over a new connection.
         server.answer(good(mode), hangup(end), good(mode))
         answered(session)
@@ -62,7 +62,7 @@ def test_a_used_connection_that_ends_without_an_answer_is_replaced_at_once(mode:
 
 @each_mode
 def test_what_may_have_been_received_twice_is_paid_as_estimated(mode: str) -> None:
-    with ReplayServer() as server, Session(config(server), mode) as session:
+    with WireServer() as server, Session(config(server), mode) as session:
         server.answer(good(mode), hangup(), good(mode))
         first, second = answered(session), answered(session)
     assert (first.cost.status, second.cost.status) == ("exact", "estimated")
@@ -82,7 +82,7 @@ def test_what_may_have_been_received_twice_is_paid_as_estimated(mode: str) -> No
 
 @calls
 def test_a_new_connection_that_ends_without_an_answer_is_a_failure(mode: str) -> None:
-    with ReplayServer() as server, Session(config(server), mode) as session:
+    with WireServer() as server, Session(config(server), mode) as session:
         server.answer(hangup())
         [error] = session.many(1)
         assert isinstance(error, APIConnectionError)
@@ -92,7 +92,7 @@ def test_a_new_connection_that_ends_without_an_answer_is_a_failure(mode: str) ->
 
 @calls
 def test_a_request_is_sent_again_once(mode: str) -> None:
-    with ReplayServer() as server, Session(config(server), mode) as session:
+    with WireServer() as server, Session(config(server), mode) as session:
         server.answer(good(mode), hangup(), hangup(), good(mode))
         answered(session)
         [error] = session.many(1)
@@ -105,7 +105,7 @@ def test_a_request_is_sent_again_once(mode: str) -> None:
 
 @each_mode
 def test_a_byte_of_an_answer_is_an_answer(mode: str) -> None:
-    with ReplayServer() as server, Session(config(server), mode) as session:
+    with WireServer() as server, Session(config(server), mode) as session:
         server.answer(good(mode), Answer([head(200)[:8]], "close"), good(mode))
         answered(session)
         [error] = session.many(1)
@@ -118,7 +118,7 @@ def test_a_byte_of_an_answer_is_an_answer(mode: str) -> None:
 
 
 def test_the_caller_who_stops_gets_no_second_request() -> None:
-    async def run(server: ReplayServer) -> None:
+    async def run(server: WireServer) -> None:
         async with AsyncLlamaClient(config(server)) as client:
             await client.ask("hi")
             task = asyncio.create_task(client.ask("hi"))
@@ -128,7 +128,7 @@ def test_the_caller_who_stops_gets_no_second_request() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-    with ReplayServer() as server:
+    with WireServer() as server:
         server.answer(good("call"), Answer((), "stall"))
         asyncio.run(run(server))
         assert len(server.requests) == 2
@@ -140,7 +140,7 @@ def test_under_a_budget_the_second_request_is_an_attempt_with_money_of_its_own(m
         "ledger": {"enabled": True, "url": f"sqlite:///{tmp_path / 'ledger.db'}"},
         "budgets": [{"usd": 1.0, "window": "total"}],
     }
-    with ReplayServer() as server, Session(config(server, **tables), mode) as session:
+    with WireServer() as server, Session(config(server, **tables), mode) as session:
         server.answer(good(mode), hangup(), good(mode))
         params = {"max_tokens": 10}
         [first] = session.many(1, **params)
@@ -156,7 +156,7 @@ def test_under_a_budget_the_second_request_is_an_attempt_with_money_of_its_own(m
 
 @each_mode
 def test_the_idle_connections_that_a_server_closed_are_not_used(mode: str) -> None:
-    with ReplayServer(lambda _: good(mode)) as server, Session(config(server), mode) as session:
+    with WireServer(lambda _: good(mode)) as server, Session(config(server), mode) as session:
         for _ in range(3):
             attempt = only(answered(session))
             assert attempt.reason is None
@@ -171,7 +171,7 @@ def blind(_: object) -> bool:
     return False
 
 
-def check_unwritten(server: ReplayServer, reply: ChatCompletion) -> None:
+def check_unwritten(server: WireServer, reply: ChatCompletion) -> None:
     assert len(server.requests) == 2
     assert reply.cost.status == "exact"
     assert "closed the idle connection" in str(only(reply).reason)
@@ -181,7 +181,7 @@ def check_unwritten(server: ReplayServer, reply: ChatCompletion) -> None:
 def test_nothing_is_paid_for_a_request_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_client.providers.http.sync_wire.is_readable", blind)
     answers = iter([Answer(good("call").pieces, "reset"), good("call")])
-    with ReplayServer(lambda _: next(answers)) as server, LlamaClient(config(server)) as client:
+    with WireServer(lambda _: next(answers)) as server, LlamaClient(config(server)) as client:
         client.ask("hi")
         assert server.wait_until_idle()
         check_unwritten(server, client.ask("hi"))
@@ -192,14 +192,14 @@ def test_nothing_is_paid_for_an_async_request_that_was_not_written(monkeypatch: 
     monkeypatch.setattr("llama_client.providers.http.async_wire.is_readable", blind)
     answers = iter([Answer(good("call").pieces, "reset"), good("call")])
 
-    async def run(server: ReplayServer) -> ChatCompletion:
+    async def run(server: WireServer) -> ChatCompletion:
         async with AsyncLlamaClient(config(server)) as client:
             await client.ask("hi")
             # Blocks the loop, which so does not come to read the reset.
             assert server.wait_until_idle()
             return await client.ask("hi")
 
-    with ReplayServer(lambda _: next(answers)) as server:
+    with WireServer(lambda _: next(answers)) as server:
         check_unwritten(server, asyncio.run(run(server)))
 
 
@@ -207,7 +207,7 @@ def test_nothing_is_paid_for_an_async_request_that_was_not_written(monkeypatch: 
 def test_a_server_that_closes_after_each_answer_fails_no_call(mode: str) -> None:
     """As llama.cpp's server does after a stream, although it announces that the connection stays."""
     closing = Answer(good(mode).pieces, "close")
-    with ReplayServer(lambda _: closing) as server, Session(config(server), mode) as session:
+    with WireServer(lambda _: closing) as server, Session(config(server), mode) as session:
         for _ in range(25):
             assert answered(session).attempts[-1].outcome == "ok"
 
@@ -216,7 +216,7 @@ def test_a_server_that_closes_after_each_answer_fails_no_call(mode: str) -> None
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_where_a_server_closes_after_streams_their_connections_are_not_kept(mode: str) -> None:
     answers = iter([Answer(good(mode).pieces, "close"), good(mode), good(mode)])
-    with ReplayServer(lambda _: next(answers)) as server, Session(config(server), mode) as session:
+    with WireServer(lambda _: next(answers)) as server, Session(config(server), mode) as session:
         answered(session)
         assert server.wait_until_idle()
         answered(session)
@@ -229,10 +229,8 @@ def test_where_a_server_closes_after_streams_their_connections_are_not_kept(mode
 @pytest.mark.own_wire
 @calls
 def test_a_connection_is_not_used_for_longer_than_the_server_announces(mode: str) -> None:
-    pieces = [
-        piece.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=1, max=100\r\n\r\n", 1) for piece in good(mode).pieces
-    ]
-    with ReplayServer(lambda _: Answer(pieces)) as server, Session(config(server), mode) as session:
+    announced = good(mode).content.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=1, max=100\r\n\r\n", 1)
+    with WireServer(lambda _: Answer([announced])) as server, Session(config(server), mode) as session:
         answered(session)
         answered(session)
         assert server.accepted == 1

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llama_client import LlamaClient
-from tests.wire.dialects import GROQ, OPENAI
+from llama_client.testing.dialects import GROQ, OPENAI
+from llama_client.testing.loopback import Received, WireServer, as_json, streamed
 from tests.wire.sending import DATA_URI, IMAGE_URL, MESSAGES, MODEL, forget_variables
-from tests.wire.server import Received, ReplayServer, as_json, streamed
 
 Sends = Callable[[Mapping[str, Any]], Any]
 
@@ -373,7 +373,7 @@ def _groq(request: Received) -> Any:
 
 def _run(program: str) -> tuple[str, list[Any]]:
     """What a program prints, and the bodies that it sends."""
-    with ReplayServer(_groq) as server, contextlib.redirect_stdout(io.StringIO()) as printed:
+    with WireServer(_groq) as server, contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(program, "program.py", "exec"), {"API_KEY": "sk-test-123456", "URL": server.url})
         assert {request.headers["authorization"] for request in server.requests} == {"Bearer sk-test-123456"}
         return printed.getvalue(), [request.json for request in server.requests]

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncChatStream, AsyncLlamaClient, ChatStream, LlamaClient
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, streamed
 from tests.chaos.dropped import MESSAGES, WAYS, WIRES, View, config, endless
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, streamed
 
 _HANGS_AFTER_S = 60.0
 _OURS = ("llama_client", "httpcore")
@@ -115,7 +115,7 @@ def test_a_stream_that_is_collected_where_a_lock_is_held_hangs_nothing(
 ) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     collector, streams = Collector(way), 60
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
 
         def work() -> None:
             with LlamaClient(config(server.url, wire, str(tmp_path))) as client:
@@ -171,7 +171,7 @@ def test_a_task_that_is_collected_with_its_stream_and_its_loop_is_recorded(
             assert client.health()["x/some/model"].in_flight == 0
             return report.calls
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         assert asyncio.run(main(server.url)) == 1
 
 
@@ -191,7 +191,7 @@ def outcomes(folder: Path) -> list[str]:
 
 def test_a_program_that_exits_within_a_stream_has_it_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         given = json.dumps(config(server.url, "builtin", str(tmp_path)))
         subprocess.run([sys.executable, "-c", _EXITS_WITHIN_A_STREAM, given], check=True, timeout=60)
     assert outcomes(tmp_path) == ["cancelled"]
@@ -206,7 +206,7 @@ def test_a_forked_process_that_drops_its_copy_records_nothing_and_cuts_nothing(
     pieces = [OPENAI.preamble(), *(OPENAI.text(word) for word in ["They", "hum", "softly"]), *OPENAI.ending()]
     slow = streamed(pieces, delay_s=0.1, headers=OPENAI.stream_headers)
     with (
-        ReplayServer(lambda _: slow) as server,
+        WireServer(lambda _: slow) as server,
         LlamaClient(config(server.url, wire, str(tmp_path))) as client,
     ):
         stream = client.chat.completions.create(messages=MESSAGES, stream=True, max_tokens=5)

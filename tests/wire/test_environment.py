@@ -27,12 +27,12 @@ from llama_client import (
     LlamaClientError,
     load_config,
 )
+from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, whole
 from tests.asking import MODES, Asker
 from tests.wire import sending
 from tests.wire.asking import KEY, PLENTY_S, PROMPT
-from tests.wire.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
 from tests.wire.sending import MODEL, forget_variables
-from tests.wire.server import Answer, Received, ReplayServer, as_json, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 calls = pytest.mark.parametrize("mode", ["call-sync", "call-async"])
@@ -53,20 +53,20 @@ def good(request: Received) -> Answer:
 
 
 @pytest.fixture
-def there() -> Iterator[ReplayServer]:
+def there() -> Iterator[WireServer]:
     """A server that answers every kind of provider."""
-    with ReplayServer(good) as server:
+    with WireServer(good) as server:
         yield server
 
 
 @pytest.fixture
-def proxy() -> Iterator[ReplayServer]:
+def proxy() -> Iterator[WireServer]:
     """A proxy that answers in the place of plain servers, and refuses tunnels."""
 
     def answer(request: Received) -> Answer:
         return whole(b"", status=403, then="close") if request.method == "CONNECT" else good(request)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         yield server
 
 
@@ -123,7 +123,7 @@ def openais_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("openais_environment")
 @pytest.mark.parametrize("kind", ["together", "openai"])
 @each_mode
-def test_nothing_of_openais_environment_reaches_another_server(kind: str, mode: str, there: ReplayServer) -> None:
+def test_nothing_of_openais_environment_reaches_another_server(kind: str, mode: str, there: WireServer) -> None:
     ask(mode, of(kind, api_key=KEY, base_url=f"{there.url}/v1"), f"{kind}/{MODEL}")
     (request,) = there.requests
     assert FOREIGN not in seen(request)
@@ -133,7 +133,7 @@ def test_nothing_of_openais_environment_reaches_another_server(kind: str, mode: 
 
 @pytest.mark.usefixtures("openais_environment")
 @each_mode
-def test_a_compatible_server_without_a_key_is_sent_none(mode: str, there: ReplayServer) -> None:
+def test_a_compatible_server_without_a_key_is_sent_none(mode: str, there: WireServer) -> None:
     ask(mode, of("openai", base_url=f"{there.url}/v1"), f"openai/{MODEL}")
     (request,) = there.requests
     assert "authorization" not in request.headers
@@ -143,7 +143,7 @@ def test_a_compatible_server_without_a_key_is_sent_none(mode: str, there: Replay
 @pytest.mark.parametrize("spelled", ["Authorization", "authorization", "AUTHORIZATION"])
 @calls
 def test_a_custom_header_of_openai_never_takes_the_place_of_the_key(
-    spelled: str, mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    spelled: str, mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"{spelled}: Bearer {FOREIGN}")
     ask(mode, of("together", api_key=KEY, base_url=f"{there.url}/v1"), f"together/{MODEL}")
@@ -152,7 +152,7 @@ def test_a_custom_header_of_openai_never_takes_the_place_of_the_key(
 
 @calls
 def test_a_header_of_the_table_stays_where_openais_custom_headers_name_it_too(
-    mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"x-team: {FOREIGN}")
     table = {"api_key": KEY, "base_url": f"{there.url}/v1", "headers": {"X-Team": "llamas"}}
@@ -163,7 +163,7 @@ def test_a_header_of_the_table_stays_where_openais_custom_headers_name_it_too(
 @pytest.mark.parametrize("header", ["Content-Type", "User-Agent"])
 @calls
 def test_openais_custom_headers_take_no_header_of_ours_away(
-    header: str, mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    header: str, mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = of("together", api_key=KEY, base_url=f"{there.url}/v1")
     ask(mode, config, f"together/{MODEL}")
@@ -175,7 +175,7 @@ def test_openais_custom_headers_take_no_header_of_ours_away(
 
 @pytest.mark.usefixtures("openais_environment")
 @pytest.mark.parametrize("kind", ["together", "openai"])
-def test_nothing_of_openais_environment_is_sent_by_the_official_client(kind: str, there: ReplayServer) -> None:
+def test_nothing_of_openais_environment_is_sent_by_the_official_client(kind: str, there: WireServer) -> None:
     with LlamaClient(of(kind, api_key=KEY, base_url=f"{there.url}/v1")) as client:
         sdk = client.sdk(kind)
         sdk.models.list()
@@ -189,7 +189,7 @@ def test_nothing_of_openais_environment_is_sent_by_the_official_client(kind: str
 
 @pytest.mark.usefixtures("openais_environment")
 @pytest.mark.parametrize("kind", ["together", "openai"])
-def test_nothing_of_openais_environment_is_sent_by_the_official_async_client(kind: str, there: ReplayServer) -> None:
+def test_nothing_of_openais_environment_is_sent_by_the_official_async_client(kind: str, there: WireServer) -> None:
     async def use() -> None:
         async with AsyncLlamaClient(of(kind, api_key=KEY, base_url=f"{there.url}/v1")) as client:
             await client.sdk(kind).models.list()
@@ -201,7 +201,7 @@ def test_nothing_of_openais_environment_is_sent_by_the_official_async_client(kin
 
 @each_mode
 def test_without_an_address_the_kind_is_openai_with_its_own_environment(
-    mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", f"{there.url}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -236,7 +236,7 @@ def test_without_an_address_and_variables_openai_is_asked_at_its_own() -> None:
 )
 @each_mode
 def test_a_provider_without_a_table_has_key_and_address_from_its_variables(
-    dialect: Dialect, variables: dict[str, str], mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    dialect: Dialect, variables: dict[str, str], mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(url=there.url))
@@ -248,7 +248,7 @@ def test_a_provider_without_a_table_has_key_and_address_from_its_variables(
 @pytest.mark.parametrize("variable", ["GROQ_BASE_URL", "TOGETHER_BASE_URL", "OLLAMA_HOST"])
 @calls
 def test_the_address_of_the_table_wins_over_the_variables(
-    variable: str, mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    variable: str, mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "http://elsewhere.test")
     kind = variable.partition("_")[0].lower()
@@ -258,7 +258,7 @@ def test_the_address_of_the_table_wins_over_the_variables(
 
 @calls
 def test_groqs_custom_headers_are_sent_to_groq_and_to_nobody_else(
-    mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_CUSTOM_HEADERS", "X-Gateway: g1\nX-Two: g2")
     for kind, base in (("groq", ""), ("together", "/v1"), ("openai", "/v1"), ("ollama", "")):
@@ -345,7 +345,7 @@ def test_without_a_key_the_error_names_the_variable_and_nothing_is_sent(
 
 
 @calls
-def test_without_a_key_the_next_target_is_asked(mode: str, there: ReplayServer) -> None:
+def test_without_a_key_the_next_target_is_asked(mode: str, there: WireServer) -> None:
     config = of("ollama", base_url=there.url)
     reply = ask(mode, config, [f"groq/{MODEL}", f"ollama/{MODEL}"])
     assert (reply.provider, [attempt.error for attempt in reply.attempts]) == ("ollama", ["AuthenticationError", None])
@@ -377,7 +377,7 @@ each_source = pytest.mark.parametrize("source", [from_table, from_variable, from
 @pytest.mark.parametrize("kind", ["groq", "together", "openai", "ollama"])
 @calls
 def test_a_key_is_read_from_where_the_table_says(
-    source: Source, kind: str, mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    source: Source, kind: str, mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "sk-another-key")
     base = there.url + ("" if kind in ("groq", "ollama") else "/v1")
@@ -387,7 +387,7 @@ def test_a_key_is_read_from_where_the_table_says(
 
 @pytest.mark.parametrize("source", [from_file, from_command])
 def test_the_line_end_after_a_key_is_no_part_of_it(
-    source: Source, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    source: Source, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask("call-sync", of("groq", base_url=there.url, **source(monkeypatch, f"{KEY}\r\n")), f"groq/{MODEL}")
     assert there.requests[0].headers["authorization"] == f"Bearer {KEY}"
@@ -407,7 +407,7 @@ BAD_KEYS = {
 @pytest.mark.parametrize("text", BAD_KEYS.values(), ids=BAD_KEYS)
 @calls
 def test_what_can_be_no_key_is_a_configuration_error_that_does_not_show_it(
-    source: Source, text: str, mode: str, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    source: Source, text: str, mode: str, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         ask(mode, of("groq", base_url=there.url, **source(monkeypatch, text)), f"groq/{MODEL}")
@@ -476,7 +476,7 @@ each_wire = pytest.mark.parametrize(("wire", "connections"), [("builtin", 2), ("
 @each_wire
 @each_sdk
 def test_the_official_client_works_beside_ours(
-    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer, wire: str, connections: int
+    dialect: Dialect, kind: Any, async_kind: Any, there: WireServer, wire: str, connections: int
 ) -> None:
     config = dialect.config(there.url, api_key=KEY, headers={"X-Team": "llamas"})
     with LlamaClient(config | {"http": {"wire": wire}}) as client:
@@ -499,7 +499,7 @@ def test_the_official_client_works_beside_ours(
 @each_wire
 @each_sdk
 def test_the_official_async_client_works_beside_ours(
-    dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer, wire: str, connections: int
+    dialect: Dialect, kind: Any, async_kind: Any, there: WireServer, wire: str, connections: int
 ) -> None:
     async def use() -> None:
         async with AsyncLlamaClient(dialect.config(there.url, api_key=KEY) | {"http": {"wire": wire}}) as client:
@@ -515,19 +515,19 @@ def test_the_official_async_client_works_beside_ours(
 
 
 @each_sdk
-def test_the_official_client_streams(dialect: Dialect, kind: Any, async_kind: Any, there: ReplayServer) -> None:
+def test_the_official_client_streams(dialect: Dialect, kind: Any, async_kind: Any, there: WireServer) -> None:
     with LlamaClient(dialect.config(there.url, api_key=KEY)) as client:
         messages = [{"role": "user", "content": PROMPT}]
         with client.sdk("x").chat.completions.create(model=MODEL, messages=messages, stream=True) as stream:
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello"
 
 
-def test_the_official_client_is_made_once(there: ReplayServer) -> None:
+def test_the_official_client_is_made_once(there: WireServer) -> None:
     with LlamaClient(of("groq", base_url=there.url, api_key=KEY)) as client:
         assert client.sdk("groq") is client.sdk("groq")
 
 
-def test_the_official_client_of_a_server_without_a_key_works(there: ReplayServer) -> None:
+def test_the_official_client_of_a_server_without_a_key_works(there: WireServer) -> None:
     # The official client cannot be without a key; what it sends is none.
     with LlamaClient(of("openai", base_url=f"{there.url}/v1")) as client:
         client.sdk("openai").models.list()
@@ -627,7 +627,7 @@ def test_an_http_client_of_the_users_serves_one_provider_too() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["http://proxy.test", 5, httpx.Client, object()])
-def test_what_is_no_http_client_is_refused_before_anything_is_sent(wrong: Any, there: ReplayServer) -> None:
+def test_what_is_no_http_client_is_refused_before_anything_is_sent(wrong: Any, there: WireServer) -> None:
     def use() -> None:
         with LlamaClient(of("groq", base_url=there.url, api_key=KEY), http_client=wrong) as client:
             client.ask(PROMPT, model=f"groq/{MODEL}")
@@ -643,7 +643,7 @@ def test_what_is_no_http_client_is_refused_by_the_constructor(kind: Any) -> None
         kind({}, http_client=object())
 
 
-def test_an_async_http_client_for_blocking_calls_is_refused(there: ReplayServer) -> None:
+def test_an_async_http_client_for_blocking_calls_is_refused(there: WireServer) -> None:
     mine: Any = httpx.AsyncClient()
 
     def use() -> None:
@@ -658,7 +658,7 @@ def test_an_async_http_client_for_blocking_calls_is_refused(there: ReplayServer)
     assert not there.requests
 
 
-def test_a_blocking_http_client_for_async_calls_is_refused(there: ReplayServer) -> None:
+def test_a_blocking_http_client_for_async_calls_is_refused(there: WireServer) -> None:
     mine: Any = httpx.Client()
 
     async def use() -> None:
@@ -815,7 +815,7 @@ def test_a_link_to_a_key_file_elsewhere_is_no_file_beside_the_configuration(clea
 
 
 def test_an_address_in_the_users_own_variables_is_the_users_choice(
-    there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("llama-client.toml").write_text(f'default_model = "groq/{MODEL}"', encoding="utf-8")
     monkeypatch.setenv("LLAMA_CLIENT_PROVIDERS__GROQ__BASE_URL", there.url)
@@ -830,7 +830,7 @@ def test_an_address_in_the_users_own_variables_is_the_users_choice(
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @each_mode
 def test_the_environments_proxy_is_asked_for_other_machines(
-    variable: str, mode: str, proxy: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    variable: str, mode: str, proxy: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, proxy.url)
     reply = ask(mode, of("openai", base_url="http://llm.test/v1"), f"openai/{MODEL}")
@@ -841,7 +841,7 @@ def test_the_environments_proxy_is_asked_for_other_machines(
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 @calls
 def test_a_tunnel_is_asked_for_where_the_provider_speaks_tls_and_the_key_is_not_shown(
-    variable: str, mode: str, proxy: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    variable: str, mode: str, proxy: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, proxy.url)
     with pytest.raises(LlamaClientError, match="no connection: 403 Forbidden"):
@@ -853,7 +853,7 @@ def test_a_tunnel_is_asked_for_where_the_provider_speaks_tls_and_the_key_is_not_
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @each_mode
 def test_this_machine_is_never_asked_through_the_environments_proxy(
-    host: str, mode: str, proxy: ReplayServer, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    host: str, mode: str, proxy: WireServer, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(variable, proxy.url)
@@ -863,7 +863,7 @@ def test_this_machine_is_never_asked_through_the_environments_proxy(
 
 @calls
 def test_no_proxy_is_honoured(
-    mode: str, proxy: ReplayServer, there: ReplayServer, names: list[str], monkeypatch: pytest.MonkeyPatch
+    mode: str, proxy: WireServer, there: WireServer, names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     monkeypatch.setenv("NO_PROXY", "other.test,near.test")
@@ -873,7 +873,7 @@ def test_no_proxy_is_honoured(
 
 @each_mode
 def test_the_proxy_of_a_table_wins_and_is_that_providers_alone(
-    mode: str, proxy: ReplayServer, there: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    mode: str, proxy: WireServer, there: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://another-proxy.test:1")
     config = {
@@ -890,7 +890,7 @@ def test_the_proxy_of_a_table_wins_and_is_that_providers_alone(
 # aiohttp's newest deprecates what httpx-aiohttp still calls.
 @pytest.mark.filterwarnings("ignore:BasicAuth is deprecated", "ignore:The 'proxy_auth' parameter is deprecated")
 @each_mode
-def test_the_password_of_a_proxy_goes_to_the_proxy_alone(mode: str, proxy: ReplayServer) -> None:
+def test_the_password_of_a_proxy_goes_to_the_proxy_alone(mode: str, proxy: WireServer) -> None:
     address = proxy.url.replace("http://", "http://bob:pa55word@")
     reply = ask(mode, of("openai", base_url="http://llm.test/v1", proxy=address), f"openai/{MODEL}")
     (request,) = proxy.requests

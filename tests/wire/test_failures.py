@@ -31,10 +31,10 @@ from llama_client import (
     errors,
 )
 from llama_client.clock import Clock
+from llama_client.testing.dialects import DIALECTS, OPENAI, SSE, Dialect
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, cut, streamed, whole
 from tests.asking import MODES, Asker
 from tests.wire.asking import PROMPT, failure
-from tests.wire.dialects import DIALECTS, OPENAI, SSE, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json, cut, streamed, whole
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "failures.json").read_text(encoding="utf-8"))
 IMAGE = [
@@ -70,7 +70,7 @@ def answer_of(row: dict[str, Any]) -> Answer:
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_a_failure_is_what_its_server_says_in_its_words(row: dict[str, Any], mode: str) -> None:
     dialect = dialect_of(row)
-    with ReplayServer(dialect.answers(answer_of(row))) as server:
+    with WireServer(dialect.answers(answer_of(row))) as server:
         error = failure(dialect, server.url, mode)
     kind = getattr(errors, row["error"])
     assert type(error) is kind, error
@@ -168,7 +168,7 @@ def test_an_error_within_a_stream_is_found_wherever_it_is(
 ) -> None:
     data = (said() if after_text else b"") + told + END
     pieces = [data] if size is None else cut(data, size)
-    with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
+    with WireServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
         error = failure(OPENAI, server.url, mode)
     cause: BaseException | None = error
     if after_text:
@@ -183,7 +183,7 @@ def test_an_error_within_a_stream_is_found_wherever_it_is(
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_json_over_several_lines_instead_of_a_stream_is_read(mode: str) -> None:
     body = json.dumps({"error": TOO_LONG}, indent=2).encode()
-    with ReplayServer(OPENAI.answers(whole(body, headers=SSE))) as server:
+    with WireServer(OPENAI.answers(whole(body, headers=SSE))) as server:
         error = failure(OPENAI, server.url, mode)
     assert type(error) is ContextLengthError
 
@@ -203,7 +203,7 @@ def test_json_over_several_lines_instead_of_a_stream_is_read(mode: str) -> None:
 )
 def test_what_is_neither_an_event_nor_an_error_is_left_out(noise: bytes, mode: str) -> None:
     pieces = [OPENAI.preamble(), noise, OPENAI.text("Hello"), *OPENAI.ending()]
-    with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
+    with WireServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
         reply = asked(PROMPT, model="x/m")
     assert reply.text == "Hello"
@@ -224,7 +224,7 @@ def test_an_error_beside_the_message_of_a_whole_answer_is_found(
     fields: dict[str, Any], kind: type[ProviderError], says: str, mode: str
 ) -> None:
     body = OPENAI.whole() | {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, **fields}]}
-    with ReplayServer(OPENAI.answers(as_json(body))) as server:
+    with WireServer(OPENAI.answers(as_json(body))) as server:
         error = failure(OPENAI, server.url, mode)
     assert type(error) is kind
     assert says in str(error)
@@ -237,7 +237,7 @@ FILTERED = {"finish_reason": "content_filter", "content_filter_results": {"hate"
 def test_a_filtered_answer_without_a_message_is_an_answer(mode: str) -> None:
     body = OPENAI.whole() | {"choices": [{"index": 0, **FILTERED}]}
     answer = as_json(body) if mode.startswith("call") else streamed([choice(**FILTERED), END], headers=SSE)
-    with ReplayServer(OPENAI.answers(answer)) as server:
+    with WireServer(OPENAI.answers(answer)) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
         reply = asked(PROMPT, model="x/m")
     assert (reply.choices[0].finish_reason, reply.text) == ("content_filter", "")
@@ -247,7 +247,7 @@ def test_a_filtered_answer_without_a_message_is_an_answer(mode: str) -> None:
 def test_a_filter_that_cuts_a_stream_ends_the_answer_with_a_warning(mode: str) -> None:
     told = {"error": {"code": "data_inspection_failed", "message": "Output data may contain inappropriate content."}}
     pieces = [said(), b"data: " + json.dumps(told).encode() + b"\n\n"]
-    with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
+    with WireServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
         reply = asked(PROMPT, model="x/m")
     assert (reply.choices[0].finish_reason, reply.text) == ("content_filter", "One")
@@ -260,7 +260,7 @@ class Thing(BaseModel):
 
 def test_an_object_that_a_filter_cut_is_asked_for_once() -> None:
     body = OPENAI.whole() | {"choices": [{"index": 0, **FILTERED}]}
-    with ReplayServer(lambda _: as_json(body)) as server:
+    with WireServer(lambda _: as_json(body)) as server:
         config = {**OPENAI.config(server.url), "routing": {"retries": 2}}
         with LlamaClient(config) as client, pytest.raises(GenerationFailedError, match="content filter"):
             client.chat.completions.parse(messages=[{"role": "user", "content": "x"}], response_format=Thing)
@@ -278,7 +278,7 @@ def without(body: Any, refused: Callable[[Any], bool]) -> Callable[[Received], A
     return answer
 
 
-def two_targets(near: ReplayServer, far: ReplayServer, **routing: Any) -> dict[str, Any]:
+def two_targets(near: WireServer, far: WireServer, **routing: Any) -> dict[str, Any]:
     tables = {name: {"kind": "openai", "base_url": f"{each.url}/v1"} for name, each in (("near", near), ("far", far))}
     return {"providers": tables, "routes": {"r": {"targets": ["near/m", "far/m"]}}, "routing": routing}
 
@@ -306,7 +306,7 @@ def test_what_a_target_cannot_do_goes_to_the_next_and_is_remembered_without_open
     messages = params["messages"]
     messages = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     more = {name: value for name, value in params.items() if name != "messages"}
-    with ReplayServer(without(body, refused)) as near, ReplayServer(answers_far) as far:
+    with WireServer(without(body, refused)) as near, WireServer(answers_far) as far:
         with LlamaClient(two_targets(near, far)) as client:
             for attempts in (["error", "ok"], ["skipped", "ok"], ["skipped", "ok"], ["skipped", "ok"]):
                 if mode.startswith("stream"):
@@ -323,7 +323,7 @@ def test_what_a_target_cannot_do_goes_to_the_next_and_is_remembered_without_open
 
 
 def test_a_lone_target_tells_what_it_has_refused_before_anything_is_sent() -> None:
-    with ReplayServer(without(NO_IMAGES, has_images)) as server:
+    with WireServer(without(NO_IMAGES, has_images)) as server:
         config = {**OPENAI.config(server.url), "routing": {"retries": 0}}
         with LlamaClient(config) as client:
             for _ in range(3):
@@ -337,7 +337,7 @@ def test_a_lone_target_tells_what_it_has_refused_before_anything_is_sent() -> No
 def test_a_refusal_is_forgotten_after_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     monkeypatch.setattr(LlamaClient, "_clock", Clock(monotonic=lambda: now))
-    with ReplayServer(without(NO_IMAGES, has_images)) as near, ReplayServer(answers_far) as far:
+    with WireServer(without(NO_IMAGES, has_images)) as near, WireServer(answers_far) as far:
         with LlamaClient(two_targets(near, far)) as client:
             for later_s in (0.0, 200.0, 200.0):
                 now += later_s
@@ -354,7 +354,7 @@ def test_a_value_that_was_refused_is_refused_no_more_with_another_value() -> Non
         }
     }
     refuses = without(told, lambda body: body.get("temperature") == 0.2)
-    with ReplayServer(refuses) as near, ReplayServer(answers_far) as far:
+    with WireServer(refuses) as near, WireServer(answers_far) as far:
         with LlamaClient(two_targets(near, far)) as client:
             assert [client.ask("hi", model="r", temperature=0.2).text for _ in range(2)] == ["far", "far"]
             assert client.ask("hi", model="r", temperature=1.0).text == "near"
@@ -362,7 +362,7 @@ def test_a_value_that_was_refused_is_refused_no_more_with_another_value() -> Non
 
 
 def test_what_was_refused_is_left_out_where_the_user_wants_that() -> None:
-    with ReplayServer(without(NO_TOOLS, lambda body: "tools" in body)) as server:
+    with WireServer(without(NO_TOOLS, lambda body: "tools" in body)) as server:
         config = {**OPENAI.config(server.url), "routing": {"retries": 0, "drop_unsupported": True}}
         with LlamaClient(config) as client:
             for _ in range(2):
@@ -383,7 +383,7 @@ WRONG_REQUESTS = [
 @pytest.mark.parametrize("row", WRONG_REQUESTS, ids=name_of)
 def test_nothing_that_a_caller_did_wrong_opens_a_circuit(row: dict[str, Any]) -> None:
     dialect = dialect_of(row)
-    with ReplayServer(lambda _: answer_of(row)) as server:
+    with WireServer(lambda _: answer_of(row)) as server:
         config = {**dialect.config(server.url, api_key="k"), "routing": {"retries": 0, "breaker_failures": 1}}
         with LlamaClient(config) as client:
             for _ in range(2):
@@ -413,7 +413,7 @@ def test_a_wrong_address_is_told_with_the_right_one(kind: str, wrong: str, right
     def answer(_: Received) -> Answer:
         return whole(b"404 page not found", status=404, headers={"content-type": "text/plain"})
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         error = failure(dialect, server.url, mode)
         assert f"it should probably be {server.url}{right})" in str(error)
     assert type(error) is errors.InvalidResponseError
@@ -430,7 +430,7 @@ def test_a_wrong_address_is_told_with_the_right_one(kind: str, wrong: str, right
     ids=["text", "JSON"],
 )
 def test_a_server_that_breaks_without_a_key_may_lack_it(answer: Answer, mode: str) -> None:
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
         with pytest.raises(ServerError, match="no API key was sent"):
             asked(PROMPT, model="x/m")
@@ -448,7 +448,7 @@ def test_a_route_goes_on_from_an_unknown_model(mode: str) -> None:
             return as_json(told, status=400)
         return OPENAI.good(streams=bool(request.json.get("stream")))
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         asked = Asker(mode, OPENAI.config(server.url), [])
         reply = asked(PROMPT, model=["x/gone", "x/m"])
     assert [attempt.error for attempt in reply.attempts] == ["ModelNotFoundError", None]
@@ -462,7 +462,7 @@ def test_a_message_is_bounded_and_so_is_the_search_in_it() -> None:
         [[[[[[[[[long]]]]]]]]],
         {"detail": [{"x": long}] * 9},
     ):
-        with ReplayServer(OPENAI.answers(as_json(body, status=400))) as server:
+        with WireServer(OPENAI.answers(as_json(body, status=400))) as server:
             error = failure(OPENAI, server.url, "call-sync")
         assert isinstance(error, BadRequestError)
         assert len(str(error)) <= 4001

@@ -22,8 +22,8 @@ from llama_client import (
     ToolCall,
     UnsupportedFeatureError,
 )
+from llama_client.testing.loopback import WireServer, endless
 from tests.asking import MODES, Asker
-from tests.wire.server import ReplayServer, endless
 from tests.wire.standins import (
     SSE,
     STAND_INS,
@@ -82,7 +82,7 @@ def quiet(stand_in: StandIn) -> StandIn:
 @contextmanager
 def served(stand_in: StandIn, **table: Any) -> Iterator[dict[str, Any]]:
     """A configuration with it as the provider `p`."""
-    with ReplayServer(stand_in.answer) as server:
+    with WireServer(stand_in.answer) as server:
         yield {"providers": {"p": {**stand_in.table(server.url), **table}}, "routing": {"retries": 0}}
 
 
@@ -178,7 +178,7 @@ def answered(kind: Kind, mode: str = "call-sync") -> Message:
 def test_another_target_gets_a_message_without_it(kind: Kind) -> None:
     message = answered(AnyServer)
     stand_in = kind()
-    with ReplayServer(stand_in.answer) as server:
+    with WireServer(stand_in.answer) as server:
         config = {"providers": {"other": stand_in.table(server.url)}}
         result = {"role": "tool", "tool_call_id": "openai-1", "content": "4"}
         Asker("call-sync", config, [])([HI, message, result], model="other/m", tools=TOOLS)
@@ -781,7 +781,7 @@ def test_a_stream_that_adds_fields_without_end_is_given_up(mode: str) -> None:
     nested: dict[str, Any] = {"a": [[[]] * 500] * 40}
     choice = {"index": 0, "delta": {"content": "x", "more": [nested]}}
     piece = b"data: " + json.dumps({"id": "c", "created": 1, "model": "m", "choices": [choice]}).encode() + b"\n\n"
-    with ReplayServer(lambda _: endless(piece, headers=SSE)) as server:
+    with WireServer(lambda _: endless(piece, headers=SSE)) as server:
         config = {"providers": {"p": {"kind": "openai", "base_url": f"{server.url}/v1"}}, "routing": {"retries": 0}}
         with pytest.raises(StreamInterruptedError) as caught:
             Asker(mode, config, [])([HI], model="p/m", timeout=60)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llama_client import AuthenticationError, LlamaClient
+from llama_client.testing.loopback import WireServer, as_json
 from tests.wire.sending import forget_variables
-from tests.wire.server import ReplayServer, as_json
 
 PAGES = {
     "groq": "https://console.groq.com/keys",
@@ -36,7 +36,7 @@ def test_who_has_no_key_is_told_where_it_is_made(kind: str, page: str) -> None:
 
 @pytest.mark.parametrize("kind", ["openai", "ollama"])
 def test_no_cloud_is_named_for_a_server_of_somebodys_own(kind: str) -> None:
-    with ReplayServer(lambda _: as_json({"error": {"message": "wrong key"}}, status=401)) as server:
+    with WireServer(lambda _: as_json({"error": {"message": "wrong key"}}, status=401)) as server:
         told = refused(kind, base_url=server.url, api_key="sk-another-secret-1234")
     assert "keys" not in told.lower()
 

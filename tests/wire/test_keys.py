@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from llama_client import AuthenticationError, LlamaClient, ProviderError, StreamInterruptedError
+from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.loopback import WireServer, as_json, closed_port, streamed, whole
 from tests.asking import MODES, Asker
 from tests.wire.asking import KEY, PLENTY_S, ask, check_no_key, failure
-from tests.wire.dialects import DIALECTS, JSON, Dialect
-from tests.wire.server import ReplayServer, as_json, closed_port, streamed, whole
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -22,7 +22,7 @@ def test_a_key_that_the_server_repeats_is_not_repeated_by_us(
     dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
     told = dialect.failure(f"unauthorized: Incorrect API key provided: {KEY}.")
-    with ReplayServer(dialect.answers(as_json(told, status=401))) as server:
+    with WireServer(dialect.answers(as_json(told, status=401))) as server:
         error = failure(dialect, server.url, mode)
     assert isinstance(error, AuthenticationError)
     check_no_key(error, logs)
@@ -33,7 +33,7 @@ def test_a_key_that_a_page_repeats_is_not_repeated_by_us(
     dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
     page = f"<html>Your header was: Authorization: Bearer {KEY}</html>".encode()
-    with ReplayServer(dialect.answers(whole(page, status=502, headers={"content-type": "text/html"}))) as server:
+    with WireServer(dialect.answers(whole(page, status=502, headers={"content-type": "text/html"}))) as server:
         error = failure(dialect, server.url, mode)
     assert error.http_status == 502
     check_no_key(error, logs)
@@ -51,7 +51,7 @@ def test_a_key_that_the_excerpt_of_a_page_cuts_is_not_shown_in_part(
         400: json.dumps({"error": {"message": "x" * (4000 - shown) + KEY + " is too long"}}).encode(),
     }
     for status, page in pages.items():
-        with ReplayServer(dialect.answers(whole(page, status=status, headers=JSON))) as server:
+        with WireServer(dialect.answers(whole(page, status=status, headers=JSON))) as server:
             error = failure(dialect, server.url, mode)
         check_no_key(error, logs)
         assert KEY[:shown] not in f"{error!r} {error} {logs.text}"
@@ -64,7 +64,7 @@ def test_a_key_that_the_server_itself_cuts_is_not_shown_in_part(
 ) -> None:
     long_key = "gsk_" + "0123456789abcdefgh" * 2
     told = dialect.failure(f"not these: {long_key[:20]}, {long_key[:-1]}; but gsk_01 is {long_key}")
-    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+    with WireServer(dialect.answers(as_json(told, status=400))) as server:
         with pytest.raises(ProviderError) as caught:
             Asker(mode, dialect.config(server.url, api_key=long_key), [])("hi")
     error = caught.value
@@ -77,7 +77,7 @@ def test_a_key_that_a_stream_repeats_is_not_repeated_by_us(
     dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
     failed = dialect.event(dialect.failure(f"no such key: {KEY}"))
-    with ReplayServer(dialect.answers(streamed([dialect.text("Hel"), failed]))) as server:
+    with WireServer(dialect.answers(streamed([dialect.text("Hel"), failed]))) as server:
         error = failure(dialect, server.url, mode)
     assert isinstance(error, StreamInterruptedError)
     check_no_key(error, logs)
@@ -91,7 +91,7 @@ def test_the_key_is_in_no_description_of_a_client(dialect: Dialect) -> None:
 
 @each_mode
 def test_a_good_call_logs_no_key(dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture) -> None:
-    with ReplayServer(dialect.answers(dialect.good(streams=mode.startswith("stream")))) as server:
+    with WireServer(dialect.answers(dialect.good(streams=mode.startswith("stream")))) as server:
         reply = ask(dialect, server.url, mode)
         assert any(KEY in value for value in server.requests[0].headers.values())
     assert KEY not in logs.text + "".join(repr(vars(record)) for record in logs.records)
@@ -105,7 +105,7 @@ def test_what_a_call_adds_to_its_headers_is_not_repeated_by_us(
     told = dialect.failure(f"no such token: {secret}")
     if "code" in str(told):
         told["error"]["code"] = secret
-    with ReplayServer(dialect.answers(as_json(told, status=400, headers={"x-request-id": secret}))) as server:
+    with WireServer(dialect.answers(as_json(told, status=400, headers={"x-request-id": secret}))) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client, pytest.raises(ProviderError) as caught:
             client.ask("hi", extra_headers={"X-Token": f"Token {secret}"})
     error = caught.value
@@ -118,7 +118,7 @@ def test_custom_headers_of_the_environment_are_not_repeated_by_us(
 ) -> None:
     monkeypatch.setenv("GROQ_CUSTOM_HEADERS", "X-Team: a-team-secret-1234")
     told = dialect.failure("unknown team: a-team-secret-1234")
-    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+    with WireServer(dialect.answers(as_json(told, status=400))) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client, pytest.raises(ProviderError) as caught:
             client.ask("hi")
     if dialect.kind == "groq":
@@ -146,7 +146,7 @@ def test_the_query_of_an_address_is_in_no_error(dialect: Dialect, mode: str, log
 @pytest.mark.parametrize("written", ["a-code%2Fsecret-1234", "a-code/secret-1234"])
 def test_a_query_that_the_server_repeats_is_not_repeated_by_us(dialect: Dialect, written: str) -> None:
     told = dialect.failure(f"2024-10-21 does not know {written}")
-    with ReplayServer(lambda _: as_json(told, status=400)) as server:
+    with WireServer(lambda _: as_json(told, status=400)) as server:
         with LlamaClient(with_query(dialect, server.url)) as client, pytest.raises(ProviderError) as caught:
             client.ask("hi")
     error = caught.value
@@ -162,7 +162,7 @@ def test_the_query_of_an_address_is_in_no_list_of_models(dialect: Dialect) -> No
 
 def test_a_word_in_the_place_of_a_key_is_no_secret(dialect: Dialect) -> None:
     told = dialect.failure("ollama does not like this")
-    with ReplayServer(dialect.answers(as_json(told, status=400))) as server:
+    with WireServer(dialect.answers(as_json(told, status=400))) as server:
         with (
             LlamaClient(dialect.config(server.url, api_key="ollama")) as client,
             pytest.raises(ProviderError) as caught,

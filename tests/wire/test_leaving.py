@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient, StreamInterruptedError
+from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.loopback import Answer, WireServer, as_json, endless, silence, streamed, whole
 from tests.wire.asking import KEY, PLENTY_S, PROMPT, SOON_S
-from tests.wire.dialects import DIALECTS, JSON, Dialect
 from tests.wire.scripts import Script, anyhow, body_then, head_then, trickle
-from tests.wire.server import Answer, ReplayServer, as_json, endless, silence, streamed, whole
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 def test_a_connection_that_closed_between_two_calls_is_opened_anew(dialect: Dialect) -> None:
     body = json.dumps(dialect.whole()).encode()
     first, second = whole(body, headers=JSON, then="close"), as_json(dialect.whole())
-    with ReplayServer(dialect.answers(first, second)) as server:
+    with WireServer(dialect.answers(first, second)) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             assert client.ask(PROMPT, timeout=PLENTY_S).text == "Hello"
             assert server.wait_until_idle()
@@ -32,18 +32,18 @@ def test_a_connection_that_closed_between_two_calls_is_opened_anew_by_an_async_c
     body = json.dumps(dialect.whole()).encode()
     first, second = whole(body, headers=JSON, then="close"), as_json(dialect.whole())
 
-    async def twice(server: ReplayServer) -> list[str]:
+    async def twice(server: WireServer) -> list[str]:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             one = await client.ask(PROMPT, timeout=PLENTY_S)
             assert await asyncio.to_thread(server.wait_until_idle)
             return [one.text, (await client.ask(PROMPT, timeout=PLENTY_S)).text]
 
-    with ReplayServer(dialect.answers(first, second)) as server:
+    with WireServer(dialect.answers(first, second)) as server:
         assert asyncio.run(twice(server)) == ["Hello", "Hello"]
 
 
 def test_connections_are_kept_between_calls(dialect: Dialect) -> None:
-    with ReplayServer(dialect.answers(*[as_json(dialect.whole())] * 3)) as server:
+    with WireServer(dialect.answers(*[as_json(dialect.whole())] * 3)) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             for _ in range(3):
                 client.ask(PROMPT, timeout=PLENTY_S)
@@ -52,7 +52,7 @@ def test_connections_are_kept_between_calls(dialect: Dialect) -> None:
 
 
 def test_a_stream_read_to_its_end_leaves_its_connection_to_the_next_call(dialect: Dialect) -> None:
-    with ReplayServer(dialect.answers(dialect.good(streams=True), as_json(dialect.whole()))) as server:
+    with WireServer(dialect.answers(dialect.good(streams=True), as_json(dialect.whole()))) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             for _ in client.chat.completions.create(messages=_messages(), stream=True):
                 pass
@@ -112,7 +112,7 @@ LEAVING = [read_and_close, close_at_once, leave_the_block, fail_within_the_block
 def test_leaving_a_stream_early_stops_the_server_and_the_client_works_on(
     dialect: Dialect, leave: Callable[[LlamaClient], None], end: str
 ) -> None:
-    with ReplayServer(dialect.answers(generous(dialect, end), as_json(dialect.whole()))) as server:
+    with WireServer(dialect.answers(generous(dialect, end), as_json(dialect.whole()))) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             leave(client)
             assert server.closed_early.wait(SOON_S)
@@ -120,7 +120,7 @@ def test_leaving_a_stream_early_stops_the_server_and_the_client_works_on(
 
 
 def test_closing_a_client_ends_its_streams(dialect: Dialect) -> None:
-    with ReplayServer(dialect.answers(generous(dialect))) as server:
+    with WireServer(dialect.answers(generous(dialect))) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             stream = client.chat.completions.create(messages=_messages(), stream=True, timeout=PLENTY_S)
             next(stream)
@@ -143,7 +143,7 @@ def test_a_closed_clients_stream_gives_nothing_that_had_arrived(dialect: Dialect
             await anext(stream)
 
     answer = streamed(pieces, headers=dialect.stream_headers)
-    with ReplayServer(dialect.answers(answer, answer)) as server:
+    with WireServer(dialect.answers(answer, answer)) as server:
         client = LlamaClient(dialect.config(server.url, api_key=KEY))
         stream = client.chat.completions.create(messages=_messages(), stream=True, timeout=PLENTY_S)
         next(stream)
@@ -214,13 +214,13 @@ ASYNC_LEAVING = [
 def test_leaving_an_async_stream_early_stops_the_server_and_the_client_works_on(
     dialect: Dialect, leave: Callable[[AsyncLlamaClient], Any], end: str
 ) -> None:
-    async def left(server: ReplayServer) -> str:
+    async def left(server: WireServer) -> str:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             await leave(client)
             assert await asyncio.to_thread(server.closed_early.wait, SOON_S)
             return (await client.ask(PROMPT, timeout=PLENTY_S)).text
 
-    with ReplayServer(dialect.answers(generous(dialect, end), as_json(dialect.whole()))) as server:
+    with WireServer(dialect.answers(generous(dialect, end), as_json(dialect.whole()))) as server:
         assert asyncio.run(left(server)) == "Hello"
 
 
@@ -229,7 +229,7 @@ def test_leaving_an_async_stream_early_stops_the_server_and_the_client_works_on(
 def test_cancelling_a_task_that_waits_for_its_answer_stops_the_server(
     dialect: Dialect, script: Script, streams: bool
 ) -> None:
-    async def cancelled(server: ReplayServer) -> str:
+    async def cancelled(server: WireServer) -> str:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             create = client.chat.completions.create(messages=_messages(), stream=streams, timeout=PLENTY_S)
             task = asyncio.create_task(create)
@@ -242,12 +242,12 @@ def test_cancelling_a_task_that_waits_for_its_answer_stops_the_server(
             assert await asyncio.to_thread(server.closed_early.wait, SOON_S)
             return (await client.ask(PROMPT, timeout=PLENTY_S)).text
 
-    with ReplayServer(dialect.answers(script(dialect, streams), as_json(dialect.whole()))) as server:
+    with WireServer(dialect.answers(script(dialect, streams), as_json(dialect.whole()))) as server:
         assert asyncio.run(cancelled(server)) == "Hello"
 
 
 def test_many_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
-    with ReplayServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
+    with WireServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
         with LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             for _ in range(MANY):
                 leave_the_block(client)
@@ -256,19 +256,19 @@ def test_many_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
 
 
 def test_many_async_streams_left_early_leave_no_connection(dialect: Dialect) -> None:
-    async def leave_many(server: ReplayServer) -> None:
+    async def leave_many(server: WireServer) -> None:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
             for _ in range(MANY):
                 await leave_the_async_block(client)
             assert await asyncio.to_thread(server.wait_until_idle, SOON_S)
 
-    with ReplayServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
+    with WireServer(dialect.answers(*[generous(dialect)] * MANY)) as server:
         asyncio.run(leave_many(server))
         assert server.early_closes == MANY
 
 
 def test_many_async_streams_at_once_may_all_be_cancelled(dialect: Dialect) -> None:
-    async def cancel_all(server: ReplayServer) -> None:
+    async def cancel_all(server: WireServer) -> None:
         async with AsyncLlamaClient(dialect.config(server.url, api_key=KEY)) as client:
 
             async def read() -> None:
@@ -286,5 +286,5 @@ def test_many_async_streams_at_once_may_all_be_cancelled(dialect: Dialect) -> No
             )
             assert await asyncio.to_thread(server.wait_until_idle, SOON_S)
 
-    with ReplayServer(dialect.answers(*[generous(dialect)] * 20)) as server:
+    with WireServer(dialect.answers(*[generous(dialect)] * 20)) as server:
         asyncio.run(cancel_all(server))

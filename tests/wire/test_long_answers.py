@@ -29,12 +29,12 @@ from llama_client.providers.http import exchange
 from llama_client.providers.wire import json_steps, openai_codec
 from llama_client.providers.wire.openai_codec import CompatibleCodec
 from llama_client.providers.wire.openai_response import MAX_TOOL_CALLS
+from llama_client.testing.dialects import OLLAMA, OPENAI, Dialect
+from llama_client.testing.loopback import Answer, WireServer, as_json, streamed, whole
 from llama_client.types.completion import MAX_CHOICES
 from tests.asking import MODES, Asker
 from tests.lengths import two_modes, values
 from tests.wire.asking import KEY, PLENTY_S
-from tests.wire.dialects import OLLAMA, OPENAI, Dialect
-from tests.wire.server import Answer, ReplayServer, as_json, streamed, whole
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 MIB = 1 << 20
@@ -49,7 +49,7 @@ def config(url: str, dialect: Dialect = OPENAI) -> dict[str, Any]:
 
 def answered(mode: str, answer: Answer, dialect: Dialect = OPENAI, **params: Any) -> Any:
     """The completion, or the error."""
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         try:
             return Asker(mode, config(server.url, dialect), [])(MESSAGES, **params)
         except LlamaClientError as error:
@@ -236,7 +236,7 @@ def test_a_slow_reader_of_chunks_that_came_together_breaks_nothing() -> None:
                     await asyncio.sleep(0.08)
             return count
 
-    with ReplayServer(lambda _: whole(content, headers=OPENAI.stream_headers)) as server:
+    with WireServer(lambda _: whole(content, headers=OPENAI.stream_headers)) as server:
         assert asyncio.run(main(server.url)) == 8
 
 
@@ -264,7 +264,7 @@ def test_hostile_bodies_stay_within_the_bound_of_memory(mode: str, kind: str, mo
         body = json.dumps(OPENAI.whole()).encode()[:-1] + b"," + more
         answer = whole(body, headers={"content-type": "application/json"})
     # The server's own copies are made before.
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         asker = Asker(mode, config(server.url), [])
         gc.collect()
         tracemalloc.start()
@@ -322,7 +322,7 @@ def while_decoding(held: Held, run: Run, caplog: pytest.LogCaptureFixture, **par
         del call
         gc.collect()
 
-    with ReplayServer(lambda _: as_json(answer_of(1100, "tool calls"))) as server:
+    with WireServer(lambda _: as_json(answer_of(1100, "tool calls"))) as server:
         asyncio.run(main(server.url), debug=True)
         assert server.wait_until_idle()
     assert held.threads == ["llama-client-decode"]
@@ -398,7 +398,7 @@ def steps(what: str, size: int) -> int:
         count += event in ("call", "c_call")
 
     answer = as_json(answer_of(size, what))
-    with ReplayServer(lambda _: answer) as server, LlamaClient(config(server.url)) as client:
+    with WireServer(lambda _: answer) as server, LlamaClient(config(server.url)) as client:
         client.chat.completions.create(messages=MESSAGES)
         sys.setprofile(note)
         try:

@@ -22,10 +22,25 @@ from llama_client import (
     ProviderError,
     StreamInterruptedError,
 )
+from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.loopback import (
+    WireServer,
+    as_json,
+    byte_by_byte,
+    closed_port,
+    endless_head,
+    garbage,
+    gzipped,
+    hangup,
+    redirect,
+    silence,
+    streamed,
+    whole,
+)
 from tests.asking import MODES
 from tests.lengths import two_modes
 from tests.wire.asking import KEY, PROMPT, SOON_S, ask, check_no_key, failure
-from tests.wire.dialects import DIALECTS, JSON, Dialect
+from tests.wire.certificates import SelfSigned
 from tests.wire.scripts import (
     Script,
     anyhow,
@@ -39,21 +54,6 @@ from tests.wire.scripts import (
     only,
     short,
     trickle,
-)
-from tests.wire.server import (
-    ReplayServer,
-    SelfSigned,
-    as_json,
-    byte_by_byte,
-    closed_port,
-    endless_head,
-    garbage,
-    gzipped,
-    hangup,
-    redirect,
-    silence,
-    streamed,
-    whole,
 )
 
 SHORT_S = 0.3
@@ -122,7 +122,7 @@ def check_connection_error(error: ProviderError, *, sent: bool) -> None:
 def test_a_broken_answer_is_one_of_our_errors(
     dialect: Dialect, way: Way, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(dialect.answers(way.answer(dialect, mode.startswith("stream")))) as server:
+    with WireServer(dialect.answers(way.answer(dialect, mode.startswith("stream")))) as server:
         error = failure(dialect, server.url, mode)
     assert type(error) is way.error
     check_connection_error(error, sent=True)
@@ -134,7 +134,7 @@ def test_a_broken_answer_is_one_of_our_errors(
 def test_an_answer_that_does_not_come_in_time_is_a_timeout(
     dialect: Dialect, way: Way, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(dialect.answers(way.answer(dialect, mode.startswith("stream")))) as server:
+    with WireServer(dialect.answers(way.answer(dialect, mode.startswith("stream")))) as server:
         started = time.monotonic()
         error = failure(dialect, server.url, mode, timeout=SHORT_S)
         assert SHORT_S * 0.9 < time.monotonic() - started < SOON_S
@@ -177,7 +177,7 @@ def test_a_host_without_an_address_was_not_sent(
 def test_a_server_that_drops_connections_may_have_been_sent_to(
     dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(drops=True) as server:
+    with WireServer(drops=True) as server:
         error = failure(dialect, server.url, mode)
     assert type(error) is APIConnectionError
     check_connection_error(error, sent=True)
@@ -188,7 +188,7 @@ def test_a_server_that_drops_connections_may_have_been_sent_to(
 def test_a_certificate_that_nobody_vouches_for_is_not_sent_to(
     dialect: Dialect, mode: str, certificate: SelfSigned, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(tls=certificate.context) as server:
+    with WireServer(tls=certificate.context) as server:
         error = failure(dialect, server.url, mode)
         assert server.requests == []
     assert type(error) is APIConnectionError
@@ -200,7 +200,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_sent_to(
 @each_mode
 def test_a_certificate_that_the_user_trusts_is_good(dialect: Dialect, mode: str, certificate: SelfSigned) -> None:
     answer = dialect.good(streams=mode.startswith("stream"))
-    with ReplayServer(dialect.answers(answer), tls=certificate.context) as server:
+    with WireServer(dialect.answers(answer), tls=certificate.context) as server:
         assert ask(dialect, server.url, mode, ca_file=str(certificate.certificate)).text == "Hello"
 
 
@@ -208,7 +208,7 @@ def test_a_certificate_that_the_user_trusts_is_good(dialect: Dialect, mode: str,
 def test_a_plain_server_behind_https_was_not_sent_to(
     dialect: Dialect, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer() as server:
+    with WireServer() as server:
         error = failure(dialect, server.url.replace("http:", "https:"), mode)
         assert server.requests == []
     assert type(error) is APIConnectionError
@@ -220,7 +220,7 @@ def test_a_plain_server_behind_https_was_not_sent_to(
 def test_a_tls_server_behind_http_may_have_been_sent_to(
     dialect: Dialect, mode: str, certificate: SelfSigned, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(tls=certificate.context) as server:
+    with WireServer(tls=certificate.context) as server:
         error = failure(dialect, server.url.replace("https:", "http:"), mode)
     assert type(error) is APIConnectionError
     check_connection_error(error, sent=True)
@@ -257,7 +257,7 @@ async def ask_async(config: Any, verb: str) -> None:
 def test_ask_and_parse_raise_what_create_does(
     dialect: Dialect, way: Way, verb: str, colour: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(dialect.answers(way.answer(dialect, False))) as server:
+    with WireServer(dialect.answers(way.answer(dialect, False))) as server:
         config = dialect.config(server.url, api_key=KEY)
         with pytest.raises(way.error) as caught:
             ask_sync(config, verb) if colour == "sync" else asyncio.run(ask_async(config, verb))
@@ -292,7 +292,7 @@ INTERRUPTED: dict[str, Script] = {
 def test_whatever_breaks_after_text_is_an_interruption_with_the_partial(
     dialect: Dialect, how: str, mode: str, logs: pytest.LogCaptureFixture
 ) -> None:
-    with ReplayServer(dialect.answers(INTERRUPTED[how](dialect, True))) as server:
+    with WireServer(dialect.answers(INTERRUPTED[how](dialect, True))) as server:
         error = failure(dialect, server.url, mode)
     assert isinstance(error, StreamInterruptedError)
     assert error.partial is not None
@@ -327,7 +327,7 @@ ODD_LINES: list[dict[str, Any]] = [
 def test_an_event_of_another_shape_is_an_invalid_response(dialect: Dialect, number: int) -> None:
     odd = dialect.event(ODD_LINES[number] if dialect.is_ndjson else {"choices": ODD_CHOICES[number]})
     pieces = [dialect.text("Hel"), odd, *dialect.ending()]
-    with ReplayServer(dialect.answers(streamed(pieces, headers=dialect.stream_headers))) as server:
+    with WireServer(dialect.answers(streamed(pieces, headers=dialect.stream_headers))) as server:
         error = failure(dialect, server.url, "stream-sync")
     assert isinstance(error, StreamInterruptedError)
     assert type(error.__cause__) is InvalidResponseError
@@ -336,7 +336,7 @@ def test_an_event_of_another_shape_is_an_invalid_response(dialect: Dialect, numb
 @pytest.mark.parametrize("wait", ["nan", "1e999", "-5", "soon", "9" * 400, "Mon, 99 Foo 99999 99:99:99 GMT"])
 def test_a_wait_that_is_none_is_left_out(dialect: Dialect, wait: str) -> None:
     limited = as_json(dialect.failure("slow down"), status=429, headers={"retry-after": wait})
-    with ReplayServer(dialect.answers(limited)) as server:
+    with WireServer(dialect.answers(limited)) as server:
         error = failure(dialect, server.url, "call-sync")
     assert error.http_status == 429
     assert error.retry_after_s in (None, 0)
@@ -347,7 +347,7 @@ def test_an_error_within_a_good_status_is_an_error(dialect: Dialect, mode: str) 
     failed = dialect.failure("unauthorized")
     body = dialect.event(failed) if mode.startswith("stream") else json.dumps(failed).encode()
     headers = dialect.stream_headers if mode.startswith("stream") else JSON
-    with ReplayServer(dialect.answers(whole(body, headers=headers))) as server:
+    with WireServer(dialect.answers(whole(body, headers=headers))) as server:
         error = failure(dialect, server.url, mode)
     assert error.http_status == 200
     assert not isinstance(error, StreamInterruptedError | InvalidResponseError)
@@ -355,7 +355,7 @@ def test_an_error_within_a_good_status_is_an_error(dialect: Dialect, mode: str) 
 
 @each_mode
 def test_a_body_that_is_no_gzip_though_it_says_so_is_our_error(dialect: Dialect, mode: str) -> None:
-    with ReplayServer(dialect.answers(not_gzip(dialect, mode.startswith("stream")))) as server:
+    with WireServer(dialect.answers(not_gzip(dialect, mode.startswith("stream")))) as server:
         error = failure(dialect, server.url, mode)
     assert type(error) in (InvalidResponseError, APIConnectionError)
     check_connection_error(error, sent=True)
@@ -363,7 +363,7 @@ def test_a_body_that_is_no_gzip_though_it_says_so_is_our_error(dialect: Dialect,
 
 @each_mode
 def test_text_that_no_unicode_can_hold_does_no_harm(dialect: Dialect, mode: str) -> None:
-    with ReplayServer(dialect.answers(dialect.good(streams=mode.startswith("stream"), text="\ud800"))) as server:
+    with WireServer(dialect.answers(dialect.good(streams=mode.startswith("stream"), text="\ud800"))) as server:
         try:
             # A reply that cannot be written down would be a trap.
             assert ask(dialect, server.url, mode).model_dump_json()
@@ -374,7 +374,7 @@ def test_text_that_no_unicode_can_hold_does_no_harm(dialect: Dialect, mode: str)
 @two_modes
 @pytest.mark.parametrize("script", [endless_body, endless_event, endless_error])
 def test_an_endless_answer_is_given_up(dialect: Dialect, script: Script, mode: str) -> None:
-    with ReplayServer(dialect.answers(script(dialect, mode.startswith("stream")))) as server:
+    with WireServer(dialect.answers(script(dialect, mode.startswith("stream")))) as server:
         error = failure(dialect, server.url, mode, timeout=5)
         assert server.closed_early.wait(SOON_S)
         # More than any answer has, and far less than a machine's memory.
@@ -384,28 +384,28 @@ def test_an_endless_answer_is_given_up(dialect: Dialect, script: Script, mode: s
 
 @each_mode
 def test_a_slow_server_within_its_time_is_heard_out(dialect: Dialect, mode: str) -> None:
-    with ReplayServer(dialect.answers(byte_by_byte(dialect.good(streams=mode.startswith("stream"))))) as server:
+    with WireServer(dialect.answers(byte_by_byte(dialect.good(streams=mode.startswith("stream"))))) as server:
         assert ask(dialect, server.url, mode).text == "Hello"
 
 
 @pytest.mark.parametrize("mode", ["call-sync", "call-async"])
 def test_a_compressed_answer_is_read(dialect: Dialect, mode: str) -> None:
     body = json.dumps(dialect.whole()).encode()
-    with ReplayServer(dialect.answers(gzipped(body, headers=JSON))) as server:
+    with WireServer(dialect.answers(gzipped(body, headers=JSON))) as server:
         assert ask(dialect, server.url, mode).text == "Hello"
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_compressed_stream_is_read(dialect: Dialect, mode: str) -> None:
     body = b"".join([dialect.preamble(), dialect.text("Hello"), *dialect.ending()])
-    with ReplayServer(dialect.answers(gzipped(body, headers=dialect.stream_headers))) as server:
+    with WireServer(dialect.answers(gzipped(body, headers=dialect.stream_headers))) as server:
         assert ask(dialect, server.url, mode).text == "Hello"
 
 
 @each_mode
 def test_a_redirect_is_followed_or_refused(dialect: Dialect, mode: str) -> None:
     good = dialect.good(streams=mode.startswith("stream"))
-    with ReplayServer(lambda request: good if request.path == "/elsewhere" else redirect("/elsewhere")) as server:
+    with WireServer(lambda request: good if request.path == "/elsewhere" else redirect("/elsewhere")) as server:
         try:
             assert ask(dialect, server.url, mode).text == "Hello"
         except LlamaClientError as error:
@@ -416,7 +416,7 @@ def test_a_redirect_is_followed_or_refused(dialect: Dialect, mode: str) -> None:
 
 @each_mode
 def test_a_redirect_that_never_ends_is_our_error(dialect: Dialect, mode: str) -> None:
-    with ReplayServer(lambda request: redirect(request.path)) as server:
+    with WireServer(lambda request: redirect(request.path)) as server:
         error = failure(dialect, server.url, mode)
         assert len(server.requests) < 50
     assert error.attempts
@@ -425,8 +425,8 @@ def test_a_redirect_that_never_ends_is_our_error(dialect: Dialect, mode: str) ->
 @each_mode
 @pytest.mark.parametrize("status", [301, 307, 308])
 def test_a_redirect_to_another_server_never_takes_the_key_along(dialect: Dialect, status: int, mode: str) -> None:
-    with ReplayServer(lambda _: dialect.good(streams=mode.startswith("stream"))) as other:
-        with ReplayServer(lambda request: redirect(other.url + request.path, status=status)) as server:
+    with WireServer(lambda _: dialect.good(streams=mode.startswith("stream"))) as other:
+        with WireServer(lambda request: redirect(other.url + request.path, status=status)) as server:
             try:
                 ask(dialect, server.url, mode)
             except LlamaClientError as error:
@@ -436,5 +436,5 @@ def test_a_redirect_to_another_server_never_takes_the_key_along(dialect: Dialect
 
 @each_mode
 def test_a_location_that_is_none_is_our_error(dialect: Dialect, mode: str) -> None:
-    with ReplayServer(dialect.answers(redirect("http://[:::1/%zz"))) as server:
+    with WireServer(dialect.answers(redirect("http://[:::1/%zz"))) as server:
         assert failure(dialect, server.url, mode).attempts

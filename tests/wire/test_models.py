@@ -14,8 +14,17 @@ import pytest
 from llama_client import AsyncLlamaClient, ConfigError, LlamaClient
 from llama_client.models import ProviderInfo
 from llama_client.providers.gguf.store import ModelStore
-from tests.wire.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, endless, silence, whole
+from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    closed_port,
+    endless,
+    silence,
+    whole,
+)
 
 each_colour = pytest.mark.parametrize("colour", ["sync", "async"])
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
@@ -46,7 +55,7 @@ def listed(config: Any, colour: str) -> dict[str, ProviderInfo]:
 
 
 def one(dialect: Dialect, colour: str, answer: Callable[[Received], Answer], name: str = "x") -> ProviderInfo:
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         table = {"kind": dialect.kind, "base_url": server.url + dialect.base, "api_key": KEY}
         found = listed({"providers": {name: table}}, colour)[name]
         for request in server.requests:
@@ -221,7 +230,7 @@ def test_the_context_of_a_model_is_the_one_that_it_is_loaded_with_else_its_longe
 )
 @each_colour
 def test_a_model_for_embeddings_is_never_the_default(tags: Any, loaded: Any, default: str | None, colour: str) -> None:
-    with ReplayServer(ollama_with(*tags, loaded=loaded)) as server:
+    with WireServer(ollama_with(*tags, loaded=loaded)) as server:
         tables = {"providers": {"x": {"kind": "ollama", "base_url": server.url}}}
         if default is None:
             with pytest.raises(ConfigError, match="has no chat model"):
@@ -233,7 +242,7 @@ def test_a_model_for_embeddings_is_never_the_default(tags: Any, loaded: Any, def
 @each_colour
 def test_the_user_s_word_on_abilities_is_the_last(colour: str) -> None:
     rows = [{"target": "x/llava:7b", "name": "mine", "abilities": ["tools"]}]
-    with ReplayServer(ollama_with(*CAPABLE)) as server:
+    with WireServer(ollama_with(*CAPABLE)) as server:
         tables = {"x": {"kind": "ollama", "base_url": server.url}}
         found = listed({"providers": tables, "models": rows}, colour)["x"]
     assert next(model.abilities for model in found.models if model.target == "x/llava:7b") == ["tools"]
@@ -261,7 +270,7 @@ def test_pulled_models_are_listed(demo_pulled: ModelStore, colour: str) -> None:
 
 @each_colour
 def test_who_is_not_there_is_reported_and_does_not_hide_the_others(colour: str) -> None:
-    with closed_port() as clean_home, ReplayServer(serving("/v1/models", {"data": [row("a")]})) as server:
+    with closed_port() as clean_home, WireServer(serving("/v1/models", {"data": [row("a")]})) as server:
         tables = {
             "groq": {"base_url": clean_home, "api_key": KEY},
             "box": {"kind": "openai", "base_url": f"{server.url}/v1"},
@@ -328,7 +337,7 @@ SLOW: dict[str, Callable[[Received], Answer]] = {
 
 def test_a_provider_that_takes_for_ever_is_given_up() -> None:
     # All at once, as each is waited for in vain for 5 s.
-    with ReplayServer(SLOW["silent"]) as silent, ReplayServer(SLOW["trickling"]) as trickling:
+    with WireServer(SLOW["silent"]) as silent, WireServer(SLOW["trickling"]) as trickling:
         servers = {"silent": silent, "trickling": trickling}
         # Should nobody give up, the servers do, so that the test fails instead of hanging.
         found = listed_within(servers, 15.0)
@@ -337,7 +346,7 @@ def test_a_provider_that_takes_for_ever_is_given_up() -> None:
     }
 
 
-def listed_within(servers: dict[str, ReplayServer], limit_s: float) -> dict[str, dict[str, ProviderInfo]]:
+def listed_within(servers: dict[str, WireServer], limit_s: float) -> dict[str, dict[str, ProviderInfo]]:
     """What a sync and an async client list of these; without the one that takes longer."""
     found: dict[str, dict[str, ProviderInfo]] = {}
     providers = {name: {"kind": "openai", "base_url": f"{server.url}/v1"} for name, server in servers.items()}
@@ -362,7 +371,7 @@ def listed_within(servers: dict[str, ReplayServer], limit_s: float) -> dict[str,
 
 @each_colour
 def test_an_endless_list_is_given_up(colour: str) -> None:
-    with ReplayServer(lambda request: endless(b" " * 65536, headers=SSE)) as server:
+    with WireServer(lambda request: endless(b" " * 65536, headers=SSE)) as server:
         found = listed({"providers": {"x": {"kind": "openai", "base_url": f"{server.url}/v1"}}}, colour)["x"]
         assert not server.overran.is_set()
     assert found.is_reachable is False
@@ -374,7 +383,7 @@ def test_ten_slow_providers_are_asked_at_once(colour: str) -> None:
         time.sleep(0.5)
         return as_json({"data": [row("a")]})
 
-    with ReplayServer(slowly) as server:
+    with WireServer(slowly) as server:
         tables = {f"p{n}": {"kind": "openai", "base_url": f"{server.url}/v1"} for n in range(10)}
         started = time.monotonic()
         found = listed({"providers": tables}, colour)

@@ -21,9 +21,9 @@ from llama_client import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.ollama import ollama_url
+from llama_client.testing.dialects import OLLAMA
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, closed_port, streamed, whole
 from tests.asking import MODES, Asker
-from tests.wire.dialects import OLLAMA
-from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, streamed, whole
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -31,7 +31,7 @@ each_mode = pytest.mark.parametrize("mode", MODES)
 def ask(mode: str, *answers: Answer, prompt: Any = "Hi", model: str = "x/llama3.1:8b", **params: Any) -> Any:
     """The reply, and the body of the request; `config` and `table` change the configuration."""
     config, table = params.pop("config", {}), params.pop("table", {})
-    with ReplayServer(OLLAMA.answers(*answers)) as server:
+    with WireServer(OLLAMA.answers(*answers)) as server:
         asker = Asker(mode, {**OLLAMA.config(server.url, **table), **config}, [])
         reply = asker(prompt, model=model, timeout=10.0, **params)
         return reply, server.requests[-1].json
@@ -198,7 +198,7 @@ def reading(mode: str, prompt: Any, tokens: int, *, context: int | None, **param
             return as_json({"models": rows}) if context else as_json({"error": "gone"}, status=500)
         return done(mode, prompt_eval_count=tokens, eval_count=1)
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         asker = Asker(mode, OLLAMA.config(server.url, **params), [])
         reply = asker(prompt, model="x/demo", timeout=10.0)
         return reply, [request.path for request in server.requests]
@@ -323,7 +323,7 @@ def test_what_runs_here_is_free_and_what_the_cloud_answers_has_no_known_price(
 
 @each_mode
 def test_local_only_refuses_what_the_daemon_hands_on(mode: str) -> None:
-    with ReplayServer(OLLAMA.answers()) as server:
+    with WireServer(OLLAMA.answers()) as server:
         with pytest.raises(LocalOnlyError, match="cloud"):
             Asker(mode, {**OLLAMA.config(server.url), "local_only": True}, [])("Hi", model="x/gpt-oss:120b-cloud")
         assert server.requests == []
@@ -389,8 +389,8 @@ def test_an_ipv6_address_is_understood_as_it_is(host: str) -> None:
 
 def test_whoever_serves_an_image_is_told_nothing_of_the_user_s_own_client() -> None:
     png = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
-    pictures = ReplayServer(lambda _: whole(png, headers={"content-type": "image/png"}))
-    ollama = ReplayServer(OLLAMA.answers(as_json(OLLAMA.whole())))
+    pictures = WireServer(lambda _: whole(png, headers={"content-type": "image/png"}))
+    ollama = WireServer(OLLAMA.answers(as_json(OLLAMA.whole())))
     with pictures, ollama, httpx.Client(auth=("user", "a-password")) as http:
         image = {"type": "image_url", "image_url": {"url": f"{pictures.url}/llama.png"}}
         with LlamaClient(OLLAMA.config(ollama.url), http_client=http) as client:

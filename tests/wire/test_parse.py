@@ -18,8 +18,8 @@ from llama_client import (
     LlamaClient,
     UnsupportedFeatureError,
 )
-from tests.wire.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
-from tests.wire.server import Answer, Received, ReplayServer, as_json
+from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 each_colour = pytest.mark.parametrize("colour", ["sync", "async"])
@@ -65,7 +65,7 @@ def parse(config: Any, colour: str = "sync", **params: Any) -> ChatCompletion:
 
 def ask(dialect: Dialect, colour: str, *answers: Answer, **params: Any) -> tuple[ChatCompletion, Received]:
     rows = params.pop("models", [])
-    with ReplayServer(dialect.answers(*answers)) as server:
+    with WireServer(dialect.answers(*answers)) as server:
         reply = parse({**dialect.config(server.url, api_key="k"), "models": rows}, colour, **params)
         return reply, server.requests[-1]
 
@@ -179,8 +179,8 @@ def test_a_refusal_is_not_tried_again(dialect: Dialect, colour: str) -> None:
 @pytest.mark.parametrize("bad", ['{"city": "Paris"}', "no"])
 def test_a_target_that_misses_the_form_makes_way_for_the_next(colour: str, bad: str) -> None:
     with (
-        ReplayServer(GROQ.answers(answering(GROQ, bad))) as first,
-        ReplayServer(OLLAMA.answers(answering(OLLAMA, GOOD))) as second,
+        WireServer(GROQ.answers(answering(GROQ, bad))) as first,
+        WireServer(OLLAMA.answers(answering(OLLAMA, GOOD))) as second,
     ):
         tables = {**GROQ.config(first.url, api_key="k")["providers"], "y": {"kind": "ollama", "base_url": second.url}}
         reply = parse({"providers": tables, "routing": {"retries": 0}}, colour, model=["x/a", "y/b"])
@@ -196,7 +196,7 @@ def test_a_target_that_misses_the_form_makes_way_for_the_next(colour: str, bad: 
 
 
 def test_where_all_targets_miss_the_form_each_ones_answer_is_told() -> None:
-    with ReplayServer(GROQ.answers(answering(GROQ, "one"), answering(GROQ, "two"))) as server:
+    with WireServer(GROQ.answers(answering(GROQ, "one"), answering(GROQ, "two"))) as server:
         with pytest.raises(AllTargetsFailedError) as caught:
             parse(GROQ.config(server.url, api_key="k"), model=["x/a", "x/b"])
     assert [getattr(error, "failed_generation", None) for error in caught.value.errors] == ["one", "two"]
@@ -220,7 +220,7 @@ def test_a_model_that_cannot_be_held_to_a_schema_is_told_it_in_words(dialect: Di
 
 
 def test_a_schema_of_create_is_not_put_into_words_as_nobody_would_check_the_answer() -> None:
-    with ReplayServer(OPENAI.answers()) as server:
+    with WireServer(OPENAI.answers()) as server:
         config = {**OPENAI.config(server.url, api_key="k"), "models": PLAIN}
         form: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
         with LlamaClient(config) as client, pytest.raises(UnsupportedFeatureError) as caught:
@@ -237,7 +237,7 @@ def test_ollama_holds_any_model_to_a_schema() -> None:
 @pytest.mark.parametrize("form", [dict, int, Capital(city="a", people=1), {"type": "json_object"}, "Capital", None])
 @each_colour
 def test_what_is_no_models_class_is_refused_before_anything_is_sent(colour: str, form: Any) -> None:
-    with ReplayServer(OPENAI.answers()) as server:
+    with WireServer(OPENAI.answers()) as server:
         with pytest.raises(InvalidRequestError) as caught:
             parse(OPENAI.config(server.url, api_key="k"), colour, response_format=form)
         assert caught.value.param == "response_format"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, BudgetExceededError, LlamaClient
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed
 from tests.routing.asking import MESSAGES, MODES, Session, ask, config
-from tests.wire.dialects import OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, streamed
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -42,7 +42,7 @@ def writing(tokens: int | None, *, choices: int = 1, **facts: Any) -> Callable[[
 def test_an_answer_longer_than_its_limit_is_told(
     limit: int, n: int | None, tokens: int | None, is_told: bool, mode: str
 ) -> None:
-    with ReplayServer(writing(tokens, choices=n or 1)) as server:
+    with WireServer(writing(tokens, choices=n or 1)) as server:
         reply = ask(config(server), mode, max_tokens=limit, n=n)
     warnings = [f"a/m wrote {tokens} tokens where max_tokens is {limit}: it does not keep that limit"]
     assert reply.warnings == (warnings if is_told else [])
@@ -52,7 +52,7 @@ def test_an_answer_longer_than_its_limit_is_told(
 @pytest.mark.parametrize(("n", "given", "is_told"), [(3, 1, True), (3, 2, True), (3, 3, False), (None, 1, False)])
 def test_fewer_choices_than_asked_for_are_told(n: int | None, given: int, is_told: bool, mode: str) -> None:
     """Ollama's `/v1` gives one, however many are asked for."""
-    with ReplayServer(writing(2, choices=given)) as server:
+    with WireServer(writing(2, choices=given)) as server:
         reply = ask(config(server), mode, n=n)
     assert len(reply.choices) == given
     assert reply.warnings == ([f"a/m gave {given} of the {n} choices asked for"] if is_told else [])
@@ -76,7 +76,7 @@ def test_a_budget_reserves_by_what_bounds_an_answer_once_a_server_has_not_kept_a
     rows: Any, needed: Decimal, mode: str
 ) -> None:
     budget = {"usd": 0.0007, "window": "total"}
-    with ReplayServer(writing(500)) as server:
+    with WireServer(writing(500)) as server:
         tables = config(server, prices=[PRICE], budgets=[budget], models=rows)
         with Session(tables, mode) as session:
             first, second = session.many(2, max_tokens=5)
@@ -102,7 +102,7 @@ def test_a_speed_is_told_where_something_has_measured_it(
         async with AsyncLlamaClient(tables) as client:
             return await client.chat.completions.create(messages=MESSAGES), client.health()
 
-    with ReplayServer(writing(tokens, timings=timings)) as server:
+    with WireServer(writing(tokens, timings=timings)) as server:
         if colour == "async":
             reply, health = asyncio.run(asking(config(server)))
         else:
@@ -128,7 +128,7 @@ def test_all_chunks_of_an_answer_have_one_id(colour: str) -> None:
             stream = await client.chat.completions.create(messages=MESSAGES, stream=True)
             return [chunk.id async for chunk in stream], stream.completion
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         if colour == "async":
             ids, whole = asyncio.run(asking(config(server)))
         else:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.wire.server import (
+from llama_client.testing.loopback import (
     Answer,
     End,
-    ReplayServer,
-    SelfSigned,
+    WireServer,
     as_json,
     byte_by_byte,
     closed_port,
@@ -27,6 +26,7 @@ from tests.wire.server import (
     streamed,
     whole,
 )
+from tests.wire.certificates import SelfSigned
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_request_is_recorded_as_it_came(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_request_is_recorded_as_it_came(server: WireServer, http: httpx.Client) -> None:
     server.answer(as_json({"a": 1}, status=498, headers={"X-Request-Id": "r1"}))
     answer = http.post(f"{server.url}/v1/chat?x=y", json={"hi": "there"}, headers={"Authorization": "Bearer k"})
     assert (answer.status_code, answer.json(), answer.headers["x-request-id"]) == (498, {"a": 1}, "r1")
@@ -45,19 +45,19 @@ def test_a_request_is_recorded_as_it_came(server: ReplayServer, http: httpx.Clie
     assert request.headers["authorization"] == "Bearer k"
 
 
-def test_a_request_in_chunks_is_read_whole(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_request_in_chunks_is_read_whole(server: WireServer, http: httpx.Client) -> None:
     server.answer(as_json(1))
     http.post(server.url, content=iter([b'{"a":', b"2}"]))
     assert server.requests[0].json == {"a": 2}
 
 
-def test_a_connection_is_kept_for_the_next_request(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_connection_is_kept_for_the_next_request(server: WireServer, http: httpx.Client) -> None:
     server.answer(as_json(1), streamed([b"a", b"b"]), as_json(3))
     assert [http.post(server.url).text for _ in range(3)] == ["1", "ab", "3"]
     assert server.accepted == 1
 
 
-def test_a_connection_that_closed_between_two_requests_is_opened_anew(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_connection_that_closed_between_two_requests_is_opened_anew(server: WireServer, http: httpx.Client) -> None:
     server.answer(whole(b"1", then="close"), as_json(2))
     assert http.post(server.url).text == "1"
     assert server.wait_until_idle()
@@ -66,25 +66,25 @@ def test_a_connection_that_closed_between_two_requests_is_opened_anew(server: Re
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])
-def test_a_stream_arrives_whatever_its_pieces(server: ReplayServer, http: httpx.Client, size: int) -> None:
+def test_a_stream_arrives_whatever_its_pieces(server: WireServer, http: httpx.Client, size: int) -> None:
     text = "data: {ù🦙}\n\n" * 5
     server.answer(streamed(cut(text.encode(), size), headers={"content-type": "text/event-stream; charset=utf-8"}))
     assert http.post(server.url).text == text
 
 
-def test_bytes_one_at_a_time_are_an_answer(server: ReplayServer, http: httpx.Client) -> None:
+def test_bytes_one_at_a_time_are_an_answer(server: WireServer, http: httpx.Client) -> None:
     server.answer(byte_by_byte(as_json({"a": 1})), byte_by_byte(streamed([b"abc", b"d"])))
     assert http.post(server.url).json() == {"a": 1}
     assert http.post(server.url).text == "abcd"
 
 
-def test_a_compressed_body_says_so(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_compressed_body_says_so(server: WireServer, http: httpx.Client) -> None:
     server.answer(gzipped(b"hello"))
     answer = http.post(server.url)
     assert (answer.text, answer.headers["content-encoding"]) == ("hello", "gzip")
 
 
-def test_a_redirect_leads_on(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_redirect_leads_on(server: WireServer, http: httpx.Client) -> None:
     server.answer(redirect("/there"), as_json(2))
     assert http.post(f"{server.url}/here", follow_redirects=True).json() == 2
     assert [request.path for request in server.requests] == ["/here", "/there"]
@@ -103,7 +103,7 @@ def test_a_redirect_leads_on(server: ReplayServer, http: httpx.Client) -> None:
     ],
 )
 def test_a_broken_answer_is_broken(
-    server: ReplayServer, http: httpx.Client, answer: Answer, error: type[Exception]
+    server: WireServer, http: httpx.Client, answer: Answer, error: type[Exception]
 ) -> None:
     server.answer(answer)
     with pytest.raises(error):
@@ -111,7 +111,7 @@ def test_a_broken_answer_is_broken(
 
 
 @pytest.mark.parametrize("end", ["reset", "cut", "stall"])
-def test_what_was_sent_before_the_end_arrives(server: ReplayServer, http: httpx.Client, end: End) -> None:
+def test_what_was_sent_before_the_end_arrives(server: WireServer, http: httpx.Client, end: End) -> None:
     server.answer(streamed([b"first"], end))
     with http.stream("POST", server.url) as answer:
         assert answer.status_code == 200
@@ -123,7 +123,7 @@ def test_what_was_sent_before_the_end_arrives(server: ReplayServer, http: httpx.
     [silence(), streamed([], "stall"), streamed([b"a"], "stall"), whole(b"a", content_length=9, then="stall")],
 )
 def test_a_server_that_stalls_notices_that_the_client_left(
-    server: ReplayServer, http: httpx.Client, answer: Answer
+    server: WireServer, http: httpx.Client, answer: Answer
 ) -> None:
     server.answer(answer)
     with pytest.raises(httpx.ReadTimeout):
@@ -133,9 +133,7 @@ def test_a_server_that_stalls_notices_that_the_client_left(
 
 
 @pytest.mark.parametrize("delay_s", [0, 0.01])
-def test_an_endless_answer_ends_when_the_client_leaves(
-    server: ReplayServer, http: httpx.Client, delay_s: float
-) -> None:
+def test_an_endless_answer_ends_when_the_client_leaves(server: WireServer, http: httpx.Client, delay_s: float) -> None:
     server.answer(endless(b"x" * 1000, first=[b"first"], delay_s=delay_s))
     with http.stream("POST", server.url) as answer:
         pieces = answer.iter_bytes()
@@ -146,7 +144,7 @@ def test_an_endless_answer_ends_when_the_client_leaves(
     assert not server.overran.is_set()
 
 
-def test_a_client_that_reads_to_the_end_has_not_left_early(server: ReplayServer, http: httpx.Client) -> None:
+def test_a_client_that_reads_to_the_end_has_not_left_early(server: WireServer, http: httpx.Client) -> None:
     server.answer(streamed([b"a"] * 3, delay_s=0.01))
     assert http.post(server.url).text == "aaa"
     http.close()
@@ -160,13 +158,13 @@ def test_nobody_listens_on_a_closed_port(http: httpx.Client) -> None:
 
 
 def test_a_server_that_drops_connections_never_answers(http: httpx.Client) -> None:
-    with ReplayServer(drops=True) as server, pytest.raises(httpx.TransportError):
+    with WireServer(drops=True) as server, pytest.raises(httpx.TransportError):
         http.post(server.url)
     assert server.requests == []
 
 
 def test_tls_is_served_to_who_trusts_the_certificate(certificate: SelfSigned) -> None:
-    with ReplayServer(tls=certificate.context) as server:
+    with WireServer(tls=certificate.context) as server:
         server.answer(as_json(1))
         trust = ssl.create_default_context(cafile=str(certificate.certificate))
         with httpx.Client(verify=trust, trust_env=False) as http:
@@ -176,10 +174,10 @@ def test_tls_is_served_to_who_trusts_the_certificate(certificate: SelfSigned) ->
 
 
 def test_tls_and_plain_do_not_understand_each_other(
-    server: ReplayServer, http: httpx.Client, certificate: SelfSigned
+    server: WireServer, http: httpx.Client, certificate: SelfSigned
 ) -> None:
     with pytest.raises(httpx.ConnectError):
         http.post(server.url.replace("http:", "https:"))
     assert len(server.malformed) == 1
-    with ReplayServer(tls=certificate.context) as secure, pytest.raises(httpx.TransportError):
+    with WireServer(tls=certificate.context) as secure, pytest.raises(httpx.TransportError):
         http.post(secure.url.replace("https:", "http:"))

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from llama_client import APIConnectionError, AsyncLlamaClient, LlamaClient, StreamInterruptedError
+from llama_client.testing.dialects import DIALECTS, OPENAI, Dialect
+from llama_client.testing.loopback import WireServer, as_json, streamed
 from tests.wire.asking import KEY, PLENTY_S, PROMPT, SOON_S
-from tests.wire.dialects import DIALECTS, OPENAI, Dialect
-from tests.wire.server import ReplayServer, as_json, streamed
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": PROMPT}]
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
@@ -27,7 +27,7 @@ def stalled(dialect: Dialect) -> Any:
 
 @each_dialect
 def test_closing_a_stream_ends_the_wait_of_another_thread(dialect: Dialect) -> None:
-    with ReplayServer(stalled(dialect)) as server, LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
+    with WireServer(stalled(dialect)) as server, LlamaClient(dialect.config(server.url, api_key=KEY)) as client:
         stream = client.chat.completions.create(messages=MESSAGES, stream=True)
         texts: list[str] = []
         reader = threading.Thread(target=lambda: texts.extend(chunk.text for chunk in stream))
@@ -55,7 +55,7 @@ def test_closing_a_stream_ends_the_wait_of_another_task(dialect: Dialect) -> Non
             await stream.aclose()
             return await asyncio.wait_for(reading, PLENTY_S)
 
-    with ReplayServer(stalled(dialect)) as server:
+    with WireServer(stalled(dialect)) as server:
         assert "".join(asyncio.run(run(server.url))) == "Hel"
         assert server.closed_early.wait(SOON_S)
 
@@ -76,7 +76,7 @@ def test_closing_an_async_client_ends_what_waits(dialect: Dialect) -> None:
         done, _ = await asyncio.wait([reading], timeout=PLENTY_S)
         return next(iter(done)).exception() if done else None
 
-    with ReplayServer(stalled(dialect)) as server:
+    with WireServer(stalled(dialect)) as server:
         error = asyncio.run(run(server.url))
     assert isinstance(error, StreamInterruptedError)
     assert isinstance(error.__cause__, APIConnectionError)
@@ -84,7 +84,7 @@ def test_closing_an_async_client_ends_what_waits(dialect: Dialect) -> None:
 
 @each_dialect
 def test_closing_a_client_ends_a_thread_that_waits(dialect: Dialect) -> None:
-    with ReplayServer(stalled(dialect)) as server:
+    with WireServer(stalled(dialect)) as server:
         client = LlamaClient(dialect.config(server.url, api_key=KEY))
         stream = client.chat.completions.create(messages=MESSAGES, stream=True)
         errors: list[BaseException] = []
@@ -106,7 +106,7 @@ def test_closing_a_client_ends_a_thread_that_waits(dialect: Dialect) -> None:
 
 def test_a_user_s_own_client_does_not_wait_for_the_end_of_a_connection() -> None:
     pieces = [OPENAI.preamble(), OPENAI.text("Hello"), *OPENAI.ending()]
-    with ReplayServer(OPENAI.answers(streamed(pieces, "stall"))) as server, httpx.Client() as http:
+    with WireServer(OPENAI.answers(streamed(pieces, "stall"))) as server, httpx.Client() as http:
         started = time.monotonic()
         with LlamaClient(OPENAI.config(server.url, api_key=KEY), http_client=http) as client:
             stream = client.chat.completions.create(messages=MESSAGES, stream=True)
@@ -120,7 +120,7 @@ def test_a_forked_process_that_closes_its_copies_ends_no_stream_of_its_parent(wi
     pieces = [OPENAI.preamble(), *(OPENAI.text(word) for word in ["They", "hum", "softly"]), *OPENAI.ending()]
     answer = OPENAI.answers(streamed(pieces, delay_s=0.1))
     config = {"http": {"wire": wire}}
-    with ReplayServer(answer) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY) | config) as client:
+    with WireServer(answer) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY) | config) as client:
         stream = client.chat.completions.create(messages=MESSAGES, stream=True)
         child = os.fork()
         if child == 0:
@@ -136,7 +136,7 @@ def test_a_forked_process_gets_its_own_answers() -> None:
     def echo(request: Any) -> Any:
         return as_json(OPENAI.whole(request.json["messages"][0]["content"]))
 
-    with ReplayServer(echo) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY)) as client:
+    with WireServer(echo) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY)) as client:
         client.ask("warm")
         children = []
         for number in range(3):
@@ -168,7 +168,7 @@ def test_a_reader_that_comes_while_another_thread_closes_the_stream_finds_its_en
             come.wait(SOON_S)
             self._chunks.close()
 
-    with ReplayServer(stalled(OPENAI)) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY)) as client:
+    with WireServer(stalled(OPENAI)) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY)) as client:
         stream = client.chat.completions.create(messages=MESSAGES, stream=True)
         stream._open.chunks = Slow(stream._open.chunks)  # type: ignore[assignment]
         closer = threading.Thread(target=stream.close)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion
+from llama_client.testing.loopback import WireServer
 from tests.asking import Asker
-from tests.wire.server import ReplayServer
 from tests.wire.standins import STAND_INS, StandIn
 
 TOOLS = [{"type": "function", "function": {"name": "roll", "parameters": {"type": "object", "properties": {}}}}]
@@ -29,7 +29,7 @@ def _names(pair: tuple[type[StandIn], type[StandIn]]) -> str:
 def servers(request: pytest.FixtureRequest) -> Iterator[tuple[StandIn, StandIn, dict[str, Any]]]:
     first, second = (kind() for kind in request.param)
     with ExitStack() as stack:
-        addresses = [stack.enter_context(ReplayServer(each.answer)).url for each in (first, second)]
+        addresses = [stack.enter_context(WireServer(each.answer)).url for each in (first, second)]
         providers = {"one": first.table(addresses[0]), "two": second.table(addresses[1])}
         routing = {"retries": 0, "breaker_failures": 100}
         yield first, second, {"providers": providers, "routing": routing, "ledger": {"enabled": False}}

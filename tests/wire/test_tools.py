@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, GenerationFailedError
+from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
+from llama_client.testing.loopback import Answer, WireServer, as_json, streamed
 from llama_client.types.completion import ToolCall
 from tests.asking import MODES, Asker
 from tests.wire.asking import PLENTY_S
-from tests.wire.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
-from tests.wire.server import Answer, ReplayServer, as_json, streamed
 
 OPENAI_SHAPED = [GROQ, TOGETHER, OPENAI]
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -37,7 +37,7 @@ TOOLS = [
 PARIS = '{"city": "Paris"}'
 
 
-def asks(server: ReplayServer, dialect: Dialect, mode: str, **params: Any) -> tuple[ChatCompletion, Asker]:
+def asks(server: WireServer, dialect: Dialect, mode: str, **params: Any) -> tuple[ChatCompletion, Asker]:
     asker = Asker(mode, dialect.config(server.url, api_key="k"), [])
     messages = params.pop("messages", "What is the weather in Paris?")
     reply = asker(messages, model="x/some/model", tools=TOOLS, timeout=PLENTY_S, **params)
@@ -159,7 +159,7 @@ STREAMS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, Any]]]] = {
 @pytest.mark.parametrize("name", STREAMS)
 def test_calls_in_a_stream_are_told_apart(name: str, dialect: Dialect, mode: str) -> None:
     pieces, expected = STREAMS[name]
-    with ReplayServer(dialect.answers(stream_of(*pieces))) as server:
+    with WireServer(dialect.answers(stream_of(*pieces))) as server:
         reply, asker = asks(server, dialect, mode)
     assert told(reply) == expected
     assert reply.choices[0].finish_reason == "tool_calls"
@@ -170,7 +170,7 @@ def test_calls_in_a_stream_are_told_apart(name: str, dialect: Dialect, mode: str
 def test_two_calls_in_one_piece_are_two(mode: str) -> None:
     delta = {"tool_calls": [piece("get_weather", PARIS), piece("get_time", "{}")]}
     answer = streamed([chunk(delta), chunk({}, "tool_calls"), b"data: [DONE]\n\n"], headers=SSE)
-    with ReplayServer(OPENAI.answers(answer)) as server:
+    with WireServer(OPENAI.answers(answer)) as server:
         reply, asker = asks(server, OPENAI, mode)
     assert told(reply) == TWO
     check_chunks(reply, asker)
@@ -183,7 +183,7 @@ def test_calls_of_two_choices_are_kept_apart() -> None:
 
     body = {"id": "c", "created": 1, "model": "m", "choices": [choice(1, "Rome"), choice(0, "Paris")]}
     pieces = [b"data: " + json.dumps(body).encode() + b"\n\n", b"data: [DONE]\n\n"]
-    with ReplayServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
+    with WireServer(OPENAI.answers(streamed(pieces, headers=SSE))) as server:
         reply, _ = asks(server, OPENAI, "stream-sync", n=2)
     cities = [json.loads((c.message.tool_calls or [])[0].function.arguments)["city"] for c in reply.choices]
     assert cities == ["Paris", "Rome"]
@@ -196,7 +196,7 @@ def test_arguments_of_a_whole_answer_are_a_text(dialect: Dialect, arguments: Any
     body = dialect.whole()
     body["choices"][0] |= {"finish_reason": "tool_calls"}
     body["choices"][0]["message"] = {"role": "assistant", "tool_calls": [piece("get_weather", arguments)]}
-    with ReplayServer(dialect.answers(as_json(body))) as server:
+    with WireServer(dialect.answers(as_json(body))) as server:
         reply, _ = asks(server, dialect, mode)
     assert told(reply) == TWO[:1]
     assert reply.choices[0].message.content is None
@@ -215,7 +215,7 @@ def test_ollama_calls_without_ids_all_with_index_0_are_told_apart(mode: str) -> 
         answer = streamed([OLLAMA.event(value) for value in (*lines, done)], headers=OLLAMA.stream_headers)
     else:
         answer = as_json({**done, "message": {**line_message(), "tool_calls": calls}})
-    with ReplayServer(OLLAMA.answers(answer)) as server:
+    with WireServer(OLLAMA.answers(answer)) as server:
         reply, asker = asks(server, OLLAMA, mode)
     assert told(reply) == TWO
     assert reply.choices[0].finish_reason == "tool_calls"
@@ -232,7 +232,7 @@ def test_ollama_calls_within_the_last_object_count(mode: str) -> None:
     call = {"id": "call_9", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
     done = {"model": "m", "done": True, "done_reason": "stop", "message": {**line_message(), "tool_calls": [call]}}
     whole = as_json(done) if mode.startswith("call") else streamed([OLLAMA.event(done)], headers=OLLAMA.stream_headers)
-    with ReplayServer(OLLAMA.answers(whole)) as server:
+    with WireServer(OLLAMA.answers(whole)) as server:
         reply, _ = asks(server, OLLAMA, mode)
     assert told(reply) == TWO[:1]
     assert calls_of(reply)[0].id == "call_9"
@@ -256,7 +256,7 @@ def calling(dialect: Dialect, *, streams: bool) -> Answer:
 @each_dialect
 def test_a_whole_round_trip_hands_the_call_back_as_the_provider_wants_it(dialect: Dialect, mode: str) -> None:
     streams = mode.startswith("stream")
-    with ReplayServer(dialect.answers(calling(dialect, streams=streams), dialect.good(streams=streams))) as server:
+    with WireServer(dialect.answers(calling(dialect, streams=streams), dialect.good(streams=streams))) as server:
         first, _ = asks(server, dialect, mode)
         (call,) = calls_of(first)
         assert first.choices[0].message.reasoning == "Hm."
@@ -331,7 +331,7 @@ def refused(text: str, mode: str, *, inside: bool, code: str = "tool_use_failed"
     return streamed([chunk({"role": "assistant", "content": None}), event], headers={**SSE, "x-request-id": "req_g"})
 
 
-def failing(server: ReplayServer, mode: str, **params: Any) -> GenerationFailedError:
+def failing(server: WireServer, mode: str, **params: Any) -> GenerationFailedError:
     with pytest.raises(GenerationFailedError) as caught:
         asks(server, GROQ, mode, **params)
     return caught.value
@@ -341,7 +341,7 @@ def failing(server: ReplayServer, mode: str, **params: Any) -> GenerationFailedE
 @each_mode
 @pytest.mark.parametrize("name", GOOD)
 def test_a_valid_call_that_groq_rejects_is_rescued(name: str, mode: str, inside: bool) -> None:
-    with ReplayServer(GROQ.answers(refused(GOOD[name], mode, inside=inside))) as server:
+    with WireServer(GROQ.answers(refused(GOOD[name], mode, inside=inside))) as server:
         reply, asker = asks(server, GROQ, mode)
     assert told(reply) == TWO[:1]
     assert reply.choices[0].finish_reason == "tool_calls"
@@ -361,7 +361,7 @@ def test_a_valid_call_that_groq_rejects_is_rescued(name: str, mode: str, inside:
 @each_mode
 def test_several_calls_and_the_text_before_them_are_rescued(mode: str) -> None:
     text = f"Let me see.\n<function=get_weather>{PARIS}</function>\n<function=get_time>{{}}</function>"
-    with ReplayServer(GROQ.answers(refused(text, mode, inside=True))) as server:
+    with WireServer(GROQ.answers(refused(text, mode, inside=True))) as server:
         reply, _ = asks(server, GROQ, mode)
     assert told(reply) == TWO
     assert reply.text == "Let me see."
@@ -371,7 +371,7 @@ def test_several_calls_and_the_text_before_them_are_rescued(mode: str) -> None:
 def test_what_looks_like_the_end_of_a_call_within_a_text_does_not_end_it(city: str) -> None:
     arguments = {"city": city, "where": {"at": {"lat": 1}}}
     text = f"<function=get_weather>{json.dumps(arguments)}</function>"
-    with ReplayServer(GROQ.answers(refused(text, "call", inside=False))) as server:
+    with WireServer(GROQ.answers(refused(text, "call", inside=False))) as server:
         reply, _ = asks(server, GROQ, "call-sync")
     assert told(reply) == [("get_weather", arguments)]
 
@@ -380,7 +380,7 @@ def test_what_looks_like_the_end_of_a_call_within_a_text_does_not_end_it(city: s
 @each_mode
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_valid_call_of_a_declared_tool_stays_an_error(name: str, mode: str, inside: bool) -> None:
-    with ReplayServer(GROQ.answers(refused(BAD[name], mode, inside=inside))) as server:
+    with WireServer(GROQ.answers(refused(BAD[name], mode, inside=inside))) as server:
         error = failing(server, mode)
     assert error.failed_generation == BAD[name]
     assert (error.provider_code, error.retryable, error.failover) == ("tool_use_failed", True, True)
@@ -390,20 +390,20 @@ def test_what_is_no_valid_call_of_a_declared_tool_stays_an_error(name: str, mode
 
 @each_mode
 def test_no_call_is_rescued_where_none_was_allowed(mode: str) -> None:
-    with ReplayServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True))) as server:
+    with WireServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True))) as server:
         assert failing(server, mode, tool_choice="none").failed_generation == GOOD["closed"]
 
 
 @each_mode
 def test_no_call_is_rescued_but_the_one_that_was_demanded(mode: str) -> None:
     demanded = {"type": "function", "function": {"name": "get_time"}}
-    with ReplayServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True))) as server:
+    with WireServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True))) as server:
         assert failing(server, mode, tool_choice=demanded).failed_generation == GOOD["closed"]
 
 
 @each_mode
 def test_a_failed_validation_of_json_holds_no_call(mode: str) -> None:
-    with ReplayServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True, code="json_validate_failed"))) as server:
+    with WireServer(GROQ.answers(refused(GOOD["closed"], mode, inside=True, code="json_validate_failed"))) as server:
         assert failing(server, mode).provider_code == "json_validate_failed"
 
 
@@ -411,7 +411,7 @@ def test_a_failed_validation_of_json_holds_no_call(mode: str) -> None:
 def test_text_that_was_handed_over_before_a_rescued_call_is_not_handed_over_again(mode: str) -> None:
     event = b"event: error\ndata: " + json.dumps(refusal(f"Let me see.\n{GOOD['closed']}")).encode() + b"\n\n"
     pieces: Iterator[bytes] = iter([chunk({"content": "Let me see.\n"}), event])
-    with ReplayServer(GROQ.answers(streamed(pieces, headers=SSE))) as server:
+    with WireServer(GROQ.answers(streamed(pieces, headers=SSE))) as server:
         reply, asker = asks(server, GROQ, mode)
     assert told(reply) == TWO[:1]
     assert "".join(sent.text for sent in asker.chunks).strip() == "Let me see."

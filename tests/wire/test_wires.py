@@ -24,10 +24,20 @@ from llama_client import (
     StreamInterruptedError,
 )
 from llama_client.providers.http import async_wire, http1, sync_wire
+from llama_client.testing.dialects import OLLAMA, OPENAI
+from llama_client.testing.loopback import (
+    Answer,
+    Received,
+    WireServer,
+    as_json,
+    closed_port,
+    head,
+    paced,
+    streamed,
+    whole,
+)
 from tests.asking import MODES, Asker
 from tests.wire.asking import KEY
-from tests.wire.dialects import OLLAMA, OPENAI
-from tests.wire.server import Answer, Received, ReplayServer, as_json, closed_port, head, streamed, whole
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -46,7 +56,7 @@ def config(url: str, **more: Any) -> dict[str, Any]:
 
 def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> None:
     pieces = [OPENAI.preamble(), *(OPENAI.text("x") for _ in range(40)), *OPENAI.ending()]
-    content = b"".join(streamed(pieces, headers=OPENAI.stream_headers).pieces)
+    content = streamed(pieces, headers=OPENAI.stream_headers).content
 
     async def texts(url: str) -> list[str]:
         async with AsyncLlamaClient(config(url)) as client:
@@ -58,7 +68,7 @@ def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> Non
             return found
 
     # The server closes after each answer, without having said so.
-    with ReplayServer(lambda _: Answer([content], "close")) as server:
+    with WireServer(lambda _: Answer([content], "close")) as server:
         assert asyncio.run(texts(server.url)) == ["x" * 40] * 4
 
 
@@ -68,14 +78,14 @@ def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> Non
 def test_an_answer_before_the_whole_request_was_read_is_the_answer(mode: str) -> None:
     refusal = Answer([head(413, {"content-length": "3"}) + b"big"], "close")
     large = [{"role": "user", "content": "x" * (6 << 20)}]
-    with ReplayServer(lambda _: refusal) as server:
+    with WireServer(lambda _: refusal) as server:
         assert isinstance(failure(mode, config(server.url), large), RequestTooLargeError)
 
 
 @calls
 def test_a_request_that_was_sent_is_recorded_as_sent_when_its_time_is_up(mode: str) -> None:
-    processing = Answer([b"HTTP/1.1 102 Processing\r\n\r\n"] * 500, "stall", delay_s=0.01)
-    with ReplayServer(lambda _: processing) as server:
+    processing = paced(Answer([b"HTTP/1.1 102 Processing\r\n\r\n"] * 500, "stall"), 0.01)
+    with WireServer(lambda _: processing) as server:
         error = failure(mode, config(server.url), timeout=0.5)
     assert isinstance(error, APITimeoutError)
     assert [attempt.sent for attempt in error.attempts] == [True]
@@ -88,7 +98,7 @@ def test_an_interrupt_within_the_parser_is_an_interrupt(mode: str, monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(http1.AnswerParser, "on_header", interrupted)
-    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server, pytest.raises(KeyboardInterrupt):
+    with WireServer(lambda _: as_json(OPENAI.whole())) as server, pytest.raises(KeyboardInterrupt):
         Asker(mode, config(server.url), [])(MESSAGES)
 
 
@@ -101,7 +111,7 @@ def test_connections_to_other_hosts_are_closed_when_they_were_idle_for_long(
     def good(_: Received) -> Answer:
         return as_json(OPENAI.whole())
 
-    with ReplayServer(good) as first, ReplayServer(good) as second:
+    with WireServer(good) as first, WireServer(good) as second:
         servers = {"a": first, "b": second}
         tables = {name: {"kind": "openai", "base_url": f"{each.url}/v1"} for name, each in servers.items()}
         if wire is sync_wire:
@@ -132,7 +142,7 @@ def endless(first: bytes, piece: bytes) -> Iterator[bytes]:
 @calls
 def test_what_never_becomes_an_answer_is_refused_at_once(mode: str) -> None:
     broken = Answer(endless(b"HTTP/1.1 099 X\r\n\r\n", b"x" * 10_000), "close")
-    with ReplayServer(lambda _: broken) as server:
+    with WireServer(lambda _: broken) as server:
         error = failure(mode, config(server.url), timeout=5)
     assert isinstance(error, APIConnectionError)
     assert "malformed HTTP (status 99)" in str(error)
@@ -142,7 +152,7 @@ def test_what_never_becomes_an_answer_is_refused_at_once(mode: str) -> None:
 def test_what_follows_a_compressed_answer_is_left_alone(mode: str) -> None:
     body = gzip.compress(b'{"error": {"message": "no"}}')
     followed = whole(body + b"x" * 1_000_000, status=400, headers={"content-encoding": "gzip"})
-    with ReplayServer(lambda _: followed) as server:
+    with WireServer(lambda _: followed) as server:
         assert "no" in str(failure(mode, config(server.url), timeout=5))
 
 
@@ -152,13 +162,13 @@ def test_encodings_that_change_nothing_are_read(mode: str, encoding: str) -> Non
     body = json.dumps(OPENAI.whole()).encode()
     encoded = gzip.compress(body) if "gzip" in encoding else body
     answer = whole(encoded, headers={"content-type": "application/json", "content-encoding": encoding})
-    with ReplayServer(lambda _: answer) as server:
+    with WireServer(lambda _: answer) as server:
         assert Asker(mode, config(server.url), [])(MESSAGES).text == "Hello"
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
 def test_the_framing_of_a_request_is_not_the_callers(name: str) -> None:
-    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server, LlamaClient(config(server.url)) as client:
+    with WireServer(lambda _: as_json(OPENAI.whole())) as server, LlamaClient(config(server.url)) as client:
         with pytest.raises(InvalidRequestError, match="belongs to the body"):
             client.ask("hi", extra_headers={name: "0"})
         assert server.requests == []
@@ -176,15 +186,15 @@ def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer(monkeyp
 
     def answer(received: Received) -> Answer:
         if received.path.endswith("/api/chat"):
-            return Answer([b"", *as_json(OLLAMA.whole()).pieces], delay_s=1.0)
+            return Answer([1.0, *as_json(OLLAMA.whole()).pieces])
         # Longer than a check may take, so that alone it would end the attempt.
-        return Answer([b"", *as_json({"models": []}).pieces], delay_s=6.0)
+        return Answer([6.0, *as_json({"models": []}).pieces])
 
     async def run(url: str) -> str:
         async with AsyncLlamaClient(OLLAMA.config(url)) as client:
             return (await client.ask("hi", timeout=30)).text
 
-    with ReplayServer(answer) as server:
+    with WireServer(answer) as server:
         assert asyncio.run(run(server.url)) == "Hello"
         assert len(server.requests) == 2
 
@@ -198,7 +208,7 @@ def in_memory() -> int:
 
 def test_a_closed_client_leaves_no_connections_in_memory() -> None:
     before = in_memory()
-    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+    with WireServer(lambda _: as_json(OPENAI.whole())) as server:
         for _ in range(3):
             with LlamaClient(config(server.url)) as client:
                 client.ask("hi")
@@ -211,7 +221,7 @@ def test_a_closed_client_leaves_no_connections_in_memory() -> None:
 def test_every_place_for_a_connection_returns(way: str) -> None:
     pieces = [OPENAI.preamble(), OPENAI.text("Hel")]
     ends: Any = "cut" if way == "failed" else "stall"
-    with ReplayServer(lambda _: streamed(pieces, ends, headers=OPENAI.stream_headers)) as server:
+    with WireServer(lambda _: streamed(pieces, ends, headers=OPENAI.stream_headers)) as server:
         with LlamaClient(config(server.url)) as client:
             for _ in range(5):
                 stream = client.chat.completions.create(messages=MESSAGES, stream=True)
@@ -245,7 +255,7 @@ MALFORMED = {
 @wires
 @each_mode
 def test_malformed_http_is_told_as_such_on_each_wire_sync_and_async(mode: str, wire: str, sent: str) -> None:
-    with ReplayServer(lambda _: Answer([MALFORMED[sent]], "close")) as server:
+    with WireServer(lambda _: Answer([MALFORMED[sent]], "close")) as server:
         error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
     assert isinstance(error, APIConnectionError)
     assert str(error).startswith("the server sent malformed HTTP")
@@ -261,7 +271,7 @@ def test_malformed_http_is_told_as_such_on_each_wire_sync_and_async(mode: str, w
 def test_a_closed_connection_is_told_alike_on_each_wire_sync_and_async(
     mode: str, wire: str, sent: bytes, told: str
 ) -> None:
-    with ReplayServer(lambda _: Answer([sent], "close")) as server:
+    with WireServer(lambda _: Answer([sent], "close")) as server:
         error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
     assert str(error) == f"connection lost: the server closed the connection {told}"
 
@@ -273,7 +283,7 @@ def test_what_is_no_redirect_is_not_called_one(mode: str, wire: str) -> None:
     for status, told in answers.items():
         headers = {"location": "http://there.test/"} if status == 302 else {}
         answer = whole(b"", status=status, headers=headers)
-        with ReplayServer(partial(lambda sent, _: sent, answer)) as server:
+        with WireServer(partial(lambda sent, _: sent, answer)) as server:
             error = failure(mode, {**config(server.url), "http": {"wire": wire}}, timeout=5)
         assert told in str(error)
         assert ("redirects" in str(error)) == (status != 304)
@@ -281,14 +291,14 @@ def test_what_is_no_redirect_is_not_called_one(mode: str, wire: str) -> None:
 
 @wires
 def test_the_first_call_after_a_loop_stood_still_finds_its_connections_closed(wire: str) -> None:
-    async def run(server: ReplayServer) -> list[str]:
+    async def run(server: WireServer) -> list[str]:
         async with AsyncLlamaClient({**config(server.url), "http": {"wire": wire}}) as client:
             texts = [reply.text for reply in await asyncio.gather(*(client.ask("hi") for _ in range(3)))]
             # The server closes its connections, and the loop does not come to read that.
             server.hang_up()
             return [*texts, (await client.ask("hi")).text]
 
-    with ReplayServer(lambda _: as_json(OPENAI.whole())) as server:
+    with WireServer(lambda _: as_json(OPENAI.whole())) as server:
         assert asyncio.run(run(server)) == ["Hello"] * 4
         assert len(server.requests) == 4
 
@@ -303,8 +313,8 @@ def test_what_comes_before_malformed_bytes_counts_also_where_all_comes_at_once(m
     good = [*streamed(pieces, headers=headers).pieces]
     wrong = b"no size\r\n"
     outcomes = []
-    for cut in ([b"".join([*good[:-1], wrong])], [*good[:-1], wrong]):
-        with ReplayServer() as server:
+    for cut in ([Answer([*good[:-1], wrong]).content], [*good[:-1], wrong]):
+        with WireServer() as server:
             server.answer(Answer(cut, "close"))
             asker = Asker(mode, config(server.url), [])
             try:
@@ -320,7 +330,7 @@ def test_what_comes_before_malformed_bytes_counts_also_where_all_comes_at_once(m
 def test_a_malformed_body_behind_a_good_head_has_its_status_also_where_both_come_at_once(mode: str) -> None:
     start = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
     for cut in ([start + b"no size\r\n"], [start, b"no size\r\n"]):
-        with ReplayServer() as server:
+        with WireServer() as server:
             server.answer(Answer(cut, "close"))
             error = failure(mode, config(server.url))
         assert isinstance(error, APIConnectionError)

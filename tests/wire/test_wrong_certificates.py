@@ -12,17 +12,18 @@ import certifi
 import pytest
 
 from llama_client import APIConnectionError, ChatCompletion, ConfigError
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer, closed_port
 from tests.routing.asking import MODES, Session
-from tests.wire.dialects import OPENAI
-from tests.wire.server import ReplayServer, SelfSigned, closed_port
+from tests.wire.certificates import SelfSigned
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 wires = pytest.mark.parametrize("wire", ["builtin", "httpx"])
 
 
 @pytest.fixture
-def server() -> Iterator[ReplayServer]:
-    with ReplayServer(lambda request: OPENAI.good(streams=bool(request.json.get("stream")))) as server:
+def server() -> Iterator[WireServer]:
+    with WireServer(lambda request: OPENAI.good(streams=bool(request.json.get("stream")))) as server:
         yield server
 
 
@@ -77,7 +78,7 @@ WAYS = [
 @each_mode
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[4]])
 def test_plain_http_needs_no_certificates(
-    way: str, mode: str, wire: str, server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, mode: str, wire: str, server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variable, path = broken(way, tmp_path)
     monkeypatch.setenv(variable, str(path))
@@ -106,7 +107,7 @@ def test_certificates_that_cannot_be_read_are_a_fault_of_the_environment(
 @wires
 @pytest.mark.parametrize("mode", ["call-sync", "stream-async"])
 def test_one_client_reaches_plain_servers_and_refuses_tls_without_certificates(
-    mode: str, wire: str, server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, wire: str, server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     with Session(config(server.url, "https://127.0.0.1:9", wire=wire), mode) as session:
@@ -118,7 +119,7 @@ def test_one_client_reaches_plain_servers_and_refuses_tls_without_certificates(
 
 @each_mode
 def test_a_fault_of_the_environment_leaves_the_other_targets(
-    mode: str, server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     with Session(config("https://127.0.0.1:9", server.url), mode) as session:
@@ -142,7 +143,7 @@ def test_a_folder_of_certificates_is_used(
     monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path / 'gone'}{os.pathsep}{tmp_path}")
     answer = OPENAI.good(streams=mode.startswith("stream"))
     with (
-        ReplayServer(lambda _: answer, tls=certificate.context) as server,
+        WireServer(lambda _: answer, tls=certificate.context) as server,
         Session(config(server.url), mode) as session,
     ):
         [reply] = session.many(1)
@@ -161,7 +162,7 @@ def test_a_server_that_is_not_trusted_tells_who_says_so(
     elif way == "the configuration":
         options, told = {"ca_file": certifi.where()}, "are those of providers.a.ca_file"
     tables = {**config("", **options), "routing": {"retries": 0}}
-    with ReplayServer(tls=certificate.context) as server:
+    with WireServer(tls=certificate.context) as server:
         tables["providers"]["a"]["base_url"] = server.url
         with Session(tables, mode) as session:
             [error] = session.many(1)
@@ -175,7 +176,7 @@ PROXIED = "http://llm.test"
 @each_mode
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_proxy_that_is_gone_is_a_fault_of_the_environment(
-    variable: str, mode: str, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+    variable: str, mode: str, server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closed_port() as url:
         monkeypatch.setenv(variable, url)

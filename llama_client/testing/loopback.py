@@ -1,20 +1,17 @@
-"""A server on loopback that answers with exactly the bytes it was given, and ends connections in exactly the way told.
+"""A server on loopback that answers with exactly the given bytes, and ends connections in exactly the given way.
 
 It knows HTTP only as far as it takes to find where a request ends. An `Answer` is raw bytes and what becomes of the
-connection after them; the functions below make the answers that a good and a misbehaving server give.
+connection after them; the functions below make the answers of good and of misbehaving servers.
 """
 
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import select
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -23,11 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-# How a connection goes on after an answer: it serves the next request, ends with FIN, ends with RST, or says no more.
+# How a connection goes on after an answer: it serves the next request, ends with FIN, ends with RST, or stays silent.
 Then = Literal["keep", "close", "reset", "stall"]
 # How a body in chunks ends. `eof` is `clean` on the wire: the body is whole, and the message in it is not.
 End = Literal["clean", "eof", "cut", "reset", "stall"]
@@ -45,15 +41,25 @@ _MAX_HEAD_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came; header names are in lower case."""
+    """A request as it came.
+
+    Attributes:
+        method: Such as `POST`.
+        path: With its query.
+        headers: By lower-case name.
+        body: Empty where there is none.
+        provider: The configured name of the provider that was asked; None: a socket does not tell.
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    provider: str | None = None
 
     @property
     def json(self) -> Any:
+        """The body, parsed."""
         return json.loads(self.body)
 
 
@@ -62,14 +68,22 @@ class Answer:
     """Bytes for the wire, and what happens to the connection after them.
 
     Attributes:
-        pieces: Each is sent by itself.
+        pieces: Each is sent by itself; a number is a pause in seconds.
         then: What becomes of the connection.
-        delay_s: Waited before each piece but the first.
     """
 
-    pieces: Iterable[bytes] = ()
+    pieces: Iterable[bytes | float] = ()
     then: Then = "keep"
-    delay_s: float = 0.0
+
+    @property
+    def content(self) -> bytes:
+        """All of its bytes."""
+        return b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
+
+
+def paced(answer: Answer, delay_s: float, *, first_s: float = 0.0) -> Answer:
+    """The same answer with a pause between its pieces, and maybe another one before the first."""
+    return Answer(_Paced(answer.pieces, delay_s, first_s), answer.then)
 
 
 def head(status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
@@ -114,11 +128,12 @@ def streamed(
     frames = [_chunk(piece) for piece in pieces if piece]
     match end:
         case "clean" | "eof":
-            return Answer([start, *frames, b"0\r\n\r\n"], "keep", delay_s)
+            answer = Answer([start, *frames, b"0\r\n\r\n"])
         case "cut":
-            return Answer([start, *frames], "close", delay_s)
+            answer = Answer([start, *frames], "close")
         case _:
-            return Answer([start, *frames], end, delay_s)
+            answer = Answer([start, *frames], end)
+    return paced(answer, delay_s) if delay_s else answer
 
 
 def endless(
@@ -131,7 +146,8 @@ def endless(
 ) -> Answer:
     """A body in chunks that goes on until the client closes, or until `overran`."""
     start = streamed(first, "stall", status=status, headers=headers)
-    return Answer(_Endless([*start.pieces], _chunk(piece)), "stall", delay_s)
+    answer = Answer(_Endless([*start.pieces], _chunk(piece)), "stall")
+    return paced(answer, delay_s) if delay_s else answer
 
 
 def endless_head() -> Answer:
@@ -166,7 +182,7 @@ def redirect(location: str, *, status: int = 307) -> Answer:
 
 def byte_by_byte(answer: Answer) -> Answer:
     """The same bytes, each sent by itself."""
-    return Answer(cut(b"".join(answer.pieces), 1), answer.then, answer.delay_s)
+    return Answer(cut(answer.content, 1), answer.then)
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -181,15 +197,34 @@ def _chunk(piece: bytes) -> bytes:
 class _Endless:
     """Never runs out, and can be begun again."""
 
-    def __init__(self, first: Sequence[bytes], repeated: bytes) -> None:
+    def __init__(self, first: Sequence[bytes | float], repeated: bytes) -> None:
         self._first = first
         self._repeated = repeated
 
-    def __iter__(self) -> Iterator[bytes]:
-        return itertools.chain(self._first, itertools.repeat(self._repeated))
+    def __iter__(self) -> Iterator[bytes | float]:
+        yield from self._first
+        while True:
+            yield self._repeated
 
 
-class ReplayServer:
+class _Paced:
+    """As endless as what it paces, and can be begun again."""
+
+    def __init__(self, pieces: Iterable[bytes | float], delay_s: float, first_s: float) -> None:
+        self._pieces = pieces
+        self._delay_s = delay_s
+        self._first_s = first_s
+
+    def __iter__(self) -> Iterator[bytes | float]:
+        pause_s = self._first_s
+        for piece in self._pieces:
+            if pause_s:
+                yield pause_s
+            yield piece
+            pause_s = self._delay_s
+
+
+class WireServer:
     """Gives each request the next answer of a queue, or what a function makes of the request.
 
     Args:
@@ -230,7 +265,7 @@ class ReplayServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self._accepting = threading.Thread(target=self._accept, name="replay-accept", daemon=True)
+        self._accepting = threading.Thread(target=self._accept, name="loopback-accept", daemon=True)
         self._accepting.start()
 
     def answer(self, *answers: Answer) -> None:
@@ -298,7 +333,7 @@ class ReplayServer:
             if self._drops:
                 connection.close()
                 continue
-            thread = threading.Thread(target=self._serve, args=(connection,), name="replay", daemon=True)
+            thread = threading.Thread(target=self._serve, args=(connection,), name="loopback", daemon=True)
             with self._lock:
                 self._open.add(connection)
                 self._threads = [running for running in self._threads if running.is_alive()] + [thread]
@@ -395,9 +430,11 @@ class ReplayServer:
     def _send(self, connection: socket.socket, answer: Answer) -> bool:
         """Sends all pieces; False where the client went away meanwhile."""
         sent = 0
-        for number, piece in enumerate(answer.pieces):
-            if number and answer.delay_s and self._is_gone(connection, answer.delay_s):
-                return self._went_early()
+        for piece in answer.pieces:
+            if not isinstance(piece, bytes):
+                if self._is_gone(connection, piece):
+                    return self._went_early()
+                continue
             if sent > _ENDLESS_BYTES:
                 self.overran.set()
                 return True
@@ -428,7 +465,10 @@ class ReplayServer:
 
     def _is_gone(self, connection: socket.socket, within_s: float) -> bool:
         """Waits that long; tells whether the client closed meanwhile. Through TLS only a failed send tells."""
-        if isinstance(connection, ssl.SSLSocket) or not select.select([connection], [], [], within_s)[0]:
+        if isinstance(connection, ssl.SSLSocket):
+            self._closing.wait(within_s)
+            return False
+        if not select.select([connection], [], [], within_s)[0]:
             return False
         try:
             if not connection.recv(1, socket.MSG_PEEK):
@@ -447,35 +487,7 @@ class ReplayServer:
 
 @contextmanager
 def closed_port() -> Iterator[str]:
-    """The address of a port where nobody listens, and which nobody else can take meanwhile."""
+    """The address of a port that nothing listens at, and that no other program can take meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
-@dataclass(frozen=True, slots=True)
-class SelfSigned:
-    """A certificate for 127.0.0.1 that nobody vouches for.
-
-    Attributes:
-        certificate: Its file, for a client that trusts it.
-        context: What a server needs.
-    """
-
-    certificate: Path
-    context: ssl.SSLContext
-
-
-def self_signed(folder: Path) -> SelfSigned | None:
-    """Makes a certificate with the `openssl` program; None where there is no such program."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        return None
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return SelfSigned(certificate, context)

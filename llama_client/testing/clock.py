@@ -7,7 +7,7 @@ import random
 from llama_client.clock import Clock, Deadline
 
 
-class FakeTime:
+class FakeClock:
     """The time of a test.
 
     Attributes:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.wire.server import Answer, Received, as_json, streamed
+from llama_client.testing.loopback import Answer, Received, as_json, streamed
 
 SSE = {"content-type": "text/event-stream"}
 NDJSON = {"content-type": "application/x-ndjson"}
