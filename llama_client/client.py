@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import AsyncCosts, Costs
+    from llama_client.providers.http.interceptor import Interceptor
     from llama_client.providers.registry import Providers
     from llama_client.routing.billing import Reserver
     from llama_client.telemetry import Instrumentation
@@ -80,13 +81,25 @@ def _for_provider(
     return cls._of(cls._context_of(config, tags, http_client, local_only, only_provider=provider))
 
 
+class Seams(NamedTuple):
+    """What of the world outside tests replace; see `llama_client.testing`.
+
+    Attributes:
+        clock: The time of clients; None: the real one.
+        random: The class of their random numbers.
+        interceptor: What stands between them and their providers; None: nothing, or what the environment says.
+    """
+
+    clock: Clock | None = None
+    random: type[random.Random] = random.Random
+    interceptor: Interceptor | None = None
+
+
 class _BaseClient(OfThisProcess):
     """What the sync and the async client share. Closing a client, or any view of it, closes all of them."""
 
     _is_async: ClassVar[bool]
-    # Tests set their own clock and randomness here.
-    _clock: ClassVar[Clock | None] = None
-    _random: ClassVar[type[random.Random]] = random.Random
+    _seams: ClassVar[Seams] = Seams()
     _context: CallContext
 
     def _open(
@@ -262,9 +275,18 @@ class _BaseClient(OfThisProcess):
         elif users is not None and not config.local_only:
             config = config.made_local_only(users.variable or str(users.file))
         closing = ClosingEvent()
-        clock, store = cls._clock or Clock(sleep=closing.sleep, asleep=closing.asleep), ModelStore.of_user()
-        providers = Providers(config, store, clock, environ=os.environ, http_client=http_client, is_async=cls._is_async)
-        chance, calendar = cls._random(), Calendar(config.timezone)
+        seams, store = cls._seams, ModelStore.of_user()
+        clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
+        providers = Providers(
+            config,
+            store,
+            clock,
+            environ=os.environ,
+            http_client=http_client,
+            is_async=cls._is_async,
+            interceptor=seams.interceptor or _interceptor_of_environment(),
+        )
+        chance, calendar = seams.random(), Calendar(config.timezone)
         database = Database(config, providers.guard)
         accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
         router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
@@ -295,6 +317,19 @@ class _BaseClient(OfThisProcess):
         client._context = context
         client._bind()
         return client
+
+
+def _interceptor_of_environment() -> Interceptor | None:
+    """What `llama-client record` puts into the clients of the programs that it runs."""
+    from llama_client.config.environment import CASSETTE_VARIABLE
+
+    if not os.environ.get(CASSETTE_VARIABLE):
+        return None
+    from importlib import import_module
+
+    # By name: the test kit stands above the clients.
+    found: Interceptor = import_module("llama_client.testing.cassettes").of_environment()
+    return found
 
 
 def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:

@@ -9,16 +9,20 @@ from llama_client.config.files import toml_values
 from llama_client.errors import ConfigError
 
 PREFIX = "LLAMA_CLIENT_"
-# These are no keys of the configuration: its path, and the folder of pulled models.
+# These are no keys of the configuration: its path, the folder of pulled models, and the cassette that
+# `llama-client record` sets for the programs that it runs.
 CONFIG_VARIABLE = "LLAMA_CLIENT_CONFIG"
 CACHE_VARIABLE = "LLAMA_CLIENT_CACHE_DIR"
+CASSETTE_VARIABLE = "LLAMA_CLIENT_CASSETTE"
+
+_NO_KEYS = (CONFIG_VARIABLE, CACHE_VARIABLE, CASSETTE_VARIABLE)
 
 # The place of a value: names of tables and keys, and indices of lists.
 KeyPath = tuple[str | int, ...]
 
 
 def override_variables(environ: Mapping[str, str]) -> list[str]:
-    return sorted(n for n in environ if n.startswith(PREFIX) and n not in (CONFIG_VARIABLE, CACHE_VARIABLE))
+    return sorted(n for n in environ if n.startswith(PREFIX) and n not in _NO_KEYS)
 
 
 class Overrides(NamedTuple):

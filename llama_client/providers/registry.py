@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llama_client.catalog.prices import ListPrices
     from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
     from llama_client.providers.http.client_pool import ClientPool
+    from llama_client.providers.http.interceptor import Interceptor
     from llama_client.providers.http.provider import HttpProvider
     from llama_client.providers.http.sdk import HttpService
     from llama_client.providers.wire.openai_codec import Abilities
@@ -50,8 +51,10 @@ class Providers:
         environ: Mapping[str, str],
         http_client: object = None,
         is_async: bool = False,
+        interceptor: Interceptor | None = None,
     ) -> None:
         self.clock = clock
+        self._interceptor = interceptor
         self._config = config
         self._store = store
         self._environ = environ
@@ -226,7 +229,7 @@ class Providers:
             ready("llama_client.providers.gguf.provider")
             from llama_client.providers.gguf.provider import GgufProvider
 
-            return GgufProvider(table, self._store, self.clock, guard=self.guard)
+            return self._in_process(name, partial(GgufProvider, table, self._store, self.clock, guard=self.guard))
         ready("llama_client.providers.http.sdk", "llama_client.providers.http.provider")
         from llama_client.providers.http.sdk import http_service_of
 
@@ -243,7 +246,12 @@ class Providers:
             raise _wrong_provider(name, row, f"{type(error).__name__}: {error}") from error
         if not all(callable(getattr(provider, method, None)) for method in ("chunks", "achunks", "is_free", "close")):
             raise _wrong_provider(name, row, f"its factory gave a {type(provider).__name__}, not a Provider")
-        return provider
+        from llama_client.providers.http.provider import HttpProvider
+
+        return provider if isinstance(provider, HttpProvider) else self._in_process(name, lambda: provider)
+
+    def _in_process(self, name: str, opened: Callable[[], Provider]) -> Provider:
+        return opened() if self._interceptor is None else self._interceptor.engine(name, opened)
 
     def _made_by_package(self, name: str, table: PluginConfig, row: Service) -> Provider:
         def over_http(codec: Codec) -> Provider:
@@ -270,6 +278,7 @@ class Providers:
             retirement=partial(self.retirement, name),
             clock=self.clock,
             environ=self._environ,
+            interceptor=self._interceptor,
         )
 
     def _abilities(self, name: str, kind: str) -> Abilities:

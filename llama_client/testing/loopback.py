@@ -185,6 +185,13 @@ def byte_by_byte(answer: Answer) -> Answer:
     return Answer(cut(answer.content, 1), answer.then)
 
 
+def read_head(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """The method, path and headers of a request, whose names are in lower case."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    return method, path, {n.strip().lower(): value.strip() for n, _, value in (line.partition(":") for line in lines)}
+
+
 def cut(data: bytes, size: int) -> list[bytes]:
     """Pieces of that size, the last one maybe shorter."""
     return [data[start : start + size] for start in range(0, len(data), size)]
@@ -388,9 +395,7 @@ class WireServer:
             if not data:
                 return None, b""
         start, _, buffer = buffer.partition(b"\r\n\r\n")
-        first, *lines = start.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ", 2)
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        method, path, headers = read_head(start)
         if headers.get("transfer-encoding", "").lower() == "chunked":
             body, buffer = self._read_chunks(connection, buffer)
         else:

@@ -39,6 +39,7 @@ from llama_client import (
     LlamaClientError,
 )
 from llama_client.clock import Clock
+from llama_client.testing.seams import using
 from llama_client.types.completion import Attempt
 from tests.chaos import calls
 from tests.chaos.calls import Held, of_leaks
@@ -590,14 +591,14 @@ def _warm(orders: Orders, report: Report) -> None:
 def main() -> int:
     # Tells on standard error where a process is that is ended because it hangs.
     faulthandler.enable()
+    world = contextlib.ExitStack()
     orders = Orders(**json.loads(sys.stdin.readline()))
     report = Report()
     logging.getLogger().addHandler(_ToReport(report))
     # A line for each breaker that opens, which here is many.
     logging.getLogger("llama_client.routing").setLevel(logging.ERROR)
     if orders.clock is not None:
-        for cls in (LlamaClient, AsyncLlamaClient):
-            cls._clock = shifted(Path(orders.clock))
+        world.enter_context(using(clock=shifted(Path(orders.clock))))
     told = sys.unraisablehook
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:

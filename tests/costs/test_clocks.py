@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -22,6 +22,7 @@ from llama_client.costs import budgets as keeper
 from llama_client.costs.reservations import Reservation, Reserved, WorstCase
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.loopback import Answer, Received, WireServer
+from llama_client.testing.seams import client_classes
 from tests.costs.buying import MAX_TOKENS, configuration, file_in, outcome, rows, run_statements, spending
 from tests.routing.asking import broken_after, timed
 
@@ -79,10 +80,7 @@ def in_flight(url: str, client_class: type[LlamaClient] = LlamaClient) -> Iterat
 def clock_off_by(seconds: float) -> type[LlamaClient]:
     """A client whose clock differs from this machine's by that much."""
 
-    class Off(LlamaClient):
-        _clock: ClassVar[Clock | None] = Clock(wall=lambda: time.time() + seconds)
-
-    return Off
+    return client_classes(clock=Clock(wall=lambda: time.time() + seconds))[0]
 
 
 def settles_at(url: str, settled_pico: int) -> None:

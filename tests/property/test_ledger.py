@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient, LlamaClientError, StreamInterruptedError
 from llama_client.clock import Clock
+from llama_client.testing.seams import client_classes
 from llama_client.types.completion import Cost
 from tests.chaos.accounts import DEEDS, TARGETS, TOOL, AccountServers, Deed, Handed
 
@@ -217,15 +218,7 @@ class Now:
     def clients(self) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
         """Clients for which it is that time."""
 
-        class Sync(LlamaClient):
-            _clock: ClassVar[Clock | None] = Clock(wall=lambda: self.at)
-            _random: ClassVar[type[random.Random]] = NoWaits
-
-        class Async(AsyncLlamaClient):
-            _clock: ClassVar[Clock | None] = Clock(wall=lambda: self.at)
-            _random: ClassVar[type[random.Random]] = NoWaits
-
-        return Sync, Async
+        return client_classes(clock=Clock(wall=lambda: self.at), chance=NoWaits)
 
 
 def configuration(trace: Trace, servers: AccountServers, file: Path) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient
-from llama_client.clock import Clock
 from llama_client.testing.clock import FakeClock, NoJitter
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed
+from llama_client.testing.seams import client_classes
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
@@ -21,15 +20,7 @@ MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
 def timed(time: FakeClock) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
     """The clients, in a test's own time and without jitter."""
 
-    class Sync(LlamaClient):
-        _clock: ClassVar[Clock | None] = time.clock
-        _random: ClassVar[type[random.Random]] = NoJitter
-
-    class Async(AsyncLlamaClient):
-        _clock: ClassVar[Clock | None] = time.clock
-        _random: ClassVar[type[random.Random]] = NoJitter
-
-    return Sync, Async
+    return client_classes(clock=time.clock, chance=NoJitter)
 
 
 def config(*servers: WireServer | str, **tables: Any) -> dict[str, Any]:

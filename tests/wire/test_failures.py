@@ -7,7 +7,6 @@ what that is (`error`, `says`, and where it matters `code`, `param`, `numbers`).
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,10 @@ from llama_client import (
     UnsupportedFeatureError,
     errors,
 )
-from llama_client.clock import Clock
+from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import DIALECTS, OPENAI, SSE, Dialect
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json, cut, streamed, whole
+from llama_client.testing.seams import using
 from tests.asking import MODES, Asker
 from tests.wire.asking import PROMPT, failure
 
@@ -334,13 +334,12 @@ def test_a_lone_target_tells_what_it_has_refused_before_anything_is_sent() -> No
         assert len(server.requests) == 2
 
 
-def test_a_refusal_is_forgotten_after_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.monotonic()
-    monkeypatch.setattr(LlamaClient, "_clock", Clock(monotonic=lambda: now))
+def test_a_refusal_is_forgotten_after_minutes() -> None:
+    clock = FakeClock()
     with WireServer(without(NO_IMAGES, has_images)) as near, WireServer(answers_far) as far:
-        with LlamaClient(two_targets(near, far)) as client:
+        with using(clock=clock.clock), LlamaClient(two_targets(near, far)) as client:
             for later_s in (0.0, 200.0, 200.0):
-                now += later_s
+                clock.turn(later_s)
                 client.chat.completions.create(model="r", messages=IMAGE)
         assert len(near.requests) == 2
 

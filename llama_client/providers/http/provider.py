@@ -13,6 +13,8 @@ from functools import cache, partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
+
 from llama_client.clock import Clock, Deadline
 from llama_client.config.api_keys import read_key
 from llama_client.config.provider_tables import HttpProviderConfig as HttpTable
@@ -33,6 +35,7 @@ from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, Prov
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings, proxy_variable, trusted_by
 from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved, is_untrusted
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
+from llama_client.providers.http.interceptor import Interceptor
 from llama_client.providers.http.sdk import HttpService, LookUp, LookUps, OfficialClient
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
@@ -49,6 +52,8 @@ _IMAGE_TIMEOUT_S = 30.0
 _AFTERWARDS_S = 2.0
 # Without the provider's headers: its key must not be sent to another server.
 _IMAGE_HEADERS = {"Accept": "image/*"}
+# Where nothing is asked, so that a test needs no key and shows none.
+_PLAYED_KEY = "a-key-of-the-test-kit"
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 # What LiteLLM's proxy 1.108.7 without a database answers to a request without a key, as text and as JSON.
 _SERVER_FAILED = 500
@@ -82,6 +87,7 @@ class HttpProvider(Provider):
     retirement: Callable[[str], str | None]
     clock: Clock
     environ: Mapping[str, str]
+    interceptor: Interceptor | None = None
 
     def __post_init__(self) -> None:
         # Under `local_only` its list of models tells which of them it forwards to a cloud.
@@ -136,7 +142,7 @@ class HttpProvider(Provider):
                 self._look_up_all(self.service.before(call, self.abilities(call.model)))
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
                 try:
-                    endpoint = self.connections.sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
+                    endpoint = self._sync_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                     call.images[url] = _image(
                         url, fetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
                     )
@@ -163,8 +169,7 @@ class HttpProvider(Provider):
                 await self._alook_up_all(self.service.before(call, self.abilities(call.model)))
             for url in self._images_to_fetch(call) if self.service.fetches_images else ():
                 try:
-                    settings = self._settings(url)
-                    endpoint = self.connections.async_endpoint(settings, url, _IMAGE_HEADERS, is_foreign=True)
+                    endpoint = self._async_endpoint(self._settings(url), url, _IMAGE_HEADERS, is_foreign=True)
                     answer = await afetch(endpoint, "", {}, MAX_IMAGE_BYTES, self._deadline(_IMAGE_TIMEOUT_S))
                     call.images[url] = _image(url, answer)
                 except Exception as error:
@@ -242,13 +247,13 @@ class HttpProvider(Provider):
         """Reads the key and creates the HTTP client, at the first time in this process."""
         with self._lock:
             if self._sync is None or self._sync.pid != os.getpid():
-                self._sync = self._opened(self.connections.sync_endpoint, is_async=False)
+                self._sync = self._opened(self._sync_endpoint, is_async=False)
             return self._sync
 
     def _open_async(self) -> _Opened[AsyncEndpoint]:
         with self._lock:
             if self._async is None or self._async.pid != os.getpid():
-                self._async = self._opened(self.connections.async_endpoint, is_async=True)
+                self._async = self._opened(self._async_endpoint, is_async=True)
             return self._async
 
     async def _aopen(self) -> _Opened[AsyncEndpoint]:
@@ -262,7 +267,10 @@ class HttpProvider(Provider):
         self._require_connection_allowed()
         settings = self._settings(self.url)
         variable = self.service.key_variable_for(self.table, self.environ)
-        key = read_key(self.name, self.table, default_variable=variable, environ=self.environ)
+        if self.interceptor is not None and self.interceptor.plays:
+            key: SecretStr | None = SecretStr(_PLAYED_KEY)
+        else:
+            key = read_key(self.name, self.table, default_variable=variable, environ=self.environ)
         if key is None and self.service.needs_key_at(self.table):
             keys_url = self.service.keys_url_at(self.url)
             made = f" (keys are made at {keys_url})" if keys_url else ""
@@ -273,7 +281,11 @@ class HttpProvider(Provider):
 
         @cache
         def sdk() -> OfficialClient:
-            http = self.connections.client(settings, self.url, is_async=is_async)
+            opened = partial(self.connections.client, settings, self.url, is_async=is_async)
+            if self.interceptor is None:
+                http = opened()
+            else:
+                http = self.interceptor.http_client(self.name, opened, is_async=is_async)
             return self.service.official(self.table, key, http, self.environ, is_async=is_async)
 
         address = self.service.address(self.table, key, self.environ, sdk)
@@ -292,6 +304,19 @@ class HttpProvider(Provider):
         except ValueError as error:
             # A header that the environment adds.
             raise ConfigError(f"{self.name}: {error}") from None
+
+    def _sync_endpoint(
+        self, settings: ConnectionSettings, url: str, headers: Mapping[str, str], *, is_foreign: bool = False
+    ) -> Endpoint:
+        opened = partial(self.connections.sync_endpoint, settings, url, headers, is_foreign=is_foreign)
+        return opened() if self.interceptor is None else self.interceptor.endpoint(self.name, url, headers, opened)
+
+    def _async_endpoint(
+        self, settings: ConnectionSettings, url: str, headers: Mapping[str, str], *, is_foreign: bool = False
+    ) -> AsyncEndpoint:
+        opened = partial(self.connections.async_endpoint, settings, url, headers, is_foreign=is_foreign)
+        interceptor = self.interceptor
+        return opened() if interceptor is None else interceptor.async_endpoint(self.name, url, headers, opened)
 
     def _settings(self, url: str) -> ConnectionSettings:
         return self.connections.settings(url, proxy=self.table.proxy, ca_file=self.table.ca_file)

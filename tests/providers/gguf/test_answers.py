@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletion as OpenAICompletion
@@ -23,6 +23,7 @@ from llama_client import (
     UnsupportedFeatureError,
 )
 from llama_client.clock import Clock
+from llama_client.testing.seams import using
 from tests.asking import MODES, Asker
 from tests.lengths import values
 
@@ -205,11 +206,9 @@ def test_an_answer_that_does_not_come_in_time_is_a_timeout(ask: Asker) -> None:
 def test_a_streams_time_ends_with_its_first_content(config: dict[str, Any], warm_engine: None) -> None:
     passed_s, timeout_s = 0.0, 200.0
 
-    class Client(LlamaClient):
-        _clock: ClassVar[Clock | None] = Clock(monotonic=lambda: time.monotonic() + passed_s)
-
     with (
-        Client(config) as client,
+        using(clock=Clock(monotonic=lambda: time.monotonic() + passed_s)),
+        LlamaClient(config) as client,
         client.chat.completions.create(
             stream=True,
             timeout=timeout_s,

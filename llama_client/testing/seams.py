@@ -1,0 +1,63 @@
+"""Puts a test's clock, random numbers and stand-ins for providers into every client that is opened."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from llama_client.client import AsyncLlamaClient, LlamaClient, Seams, _BaseClient
+
+if TYPE_CHECKING:
+    from llama_client.clock import Clock
+    from llama_client.providers.http.interceptor import Interceptor
+
+
+@contextmanager
+def using(
+    *,
+    clock: Clock | None = None,
+    chance: type[random.Random] | None = None,
+    interceptor: Interceptor | None = None,
+) -> Iterator[None]:
+    """Within it, every client of this process that is opened has these; None: as before.
+
+    Args:
+        clock: The time.
+        chance: The class of random numbers.
+        interceptor: What stands between the client and its providers.
+    """
+    before = _BaseClient._seams
+    _BaseClient._seams = Seams(
+        before.clock if clock is None else clock,
+        before.random if chance is None else chance,
+        before.interceptor if interceptor is None else interceptor,
+    )
+    try:
+        yield
+    finally:
+        _BaseClient._seams = before
+
+
+def client_classes(
+    *,
+    clock: Clock | None = None,
+    chance: type[random.Random] = random.Random,
+    interceptor: Interceptor | None = None,
+) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
+    """The clients with these, beside others that have their own.
+
+    Args:
+        clock: The time; None: the real one.
+        chance: The class of random numbers.
+        interceptor: What stands between the client and its providers.
+    """
+
+    class Sync(LlamaClient):
+        _seams = Seams(clock, chance, interceptor)
+
+    class Async(AsyncLlamaClient):
+        _seams = Seams(clock, chance, interceptor)
+
+    return Sync, Async
