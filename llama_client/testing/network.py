@@ -92,9 +92,9 @@ class NetworkGuard:
 def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
     """Within it, nothing in this process reaches another machine: not by TCP, not by UDP, not to look up a name.
 
-    Loopback, Unix sockets and the name `localhost` are reachable. Anything else raises, in whichever thread or event loop
-    it is tried, and is raised again at the end of the block, since programs catch errors. Where the block ends by
-    another error, that error gets a note. Blocks may be nested: each of them has to allow an attempt.
+    Loopback, Unix sockets and the name `localhost` are reachable. Anything else raises, in every thread and event loop,
+    and is raised again at the end of the block, since programs catch errors. Where the block ends by another error,
+    that error gets a note. Blocks may be nested: each of them has to allow an attempt.
 
     Not seen: connections that were open before, what other processes do (a child of `os.fork` is refused too, but
     cannot be told of at the end), code in C that opens sockets of its own, and datagrams that uvloop sends.
@@ -103,7 +103,8 @@ def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
         allow: Host names, addresses, or networks such as `10.0.0.0/8` that are reachable all the same.
 
     Raises:
-        NetworkForbiddenError: Something tried to leave this machine. It is an `OSError`, so that programs close what they had opened.
+        NetworkForbiddenError: Something tried to leave this machine. It is an `OSError`, after which libraries close
+            what they had opened.
 
     Example:
         >>> import socket

@@ -112,7 +112,7 @@ def run_statements(url: str, statements: Sequence[str]) -> None:
 
 @contextmanager
 def no_other_writer(url: str) -> Iterator[Callable[[str], object]]:
-    """Within it no other process writes to a database, or is about to; what is given runs a statement past the package."""
+    """Within it no other process writes to a database; what is given runs a statement, past the package."""
     if url.startswith("sqlite"):
         file = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:

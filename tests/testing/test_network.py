@@ -8,15 +8,15 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from llama_client import LlamaClient
+from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import WireServer
 from llama_client.testing.network import NetworkAttempt, NetworkForbiddenError, NetworkGuard, no_network
-from llama_client.testing.dialects import OPENAI
 
 # Addresses that no machine has (RFC 5737, RFC 3849), and a name that none has (RFC 6761).
 V4, V6, NAME = "192.0.2.1", "2001:db8::1", "nowhere.invalid"
@@ -70,7 +70,7 @@ WAYS_OUT: dict[str, tuple[str, Callable[[], object]]] = {
         _by(lambda: tcp(socket.AF_INET6), lambda it: it.connect((V6, 443, 0, 0))),
     ),
     "connect, a name": (f"connect to {NAME}:443", _by(tcp, lambda it: it.connect((NAME, 443)))),
-    "connect, a name like loopback": ("connect to 127.example.invalid:1", _by(tcp, lambda it: it.connect(("127.example.invalid", 1)))),
+    "connect, not an address": ("connect to 127.a.invalid:1", _by(tcp, lambda it: it.connect(("127.a.invalid", 1)))),
     "sendto, a name": (f"send to {NAME}:53", _by(udp, lambda it: it.sendto(b"x", 0, (NAME, 53)))),
     "connect_ex": (f"connect to {V4}:443", _by(tcp, lambda it: it.connect_ex((V4, 443)))),
     "create_connection": (f"connect to {V4}:443", lambda: socket.create_connection((V4, 443), timeout=1)),
@@ -118,7 +118,7 @@ def test_loopback_and_what_needs_no_network_is_reachable(tmp_path: Path) -> None
         client = LlamaClient.for_provider("openai", kind="openai", base_url=f"{server.url}/v1", api_key="k")
         with client:
             assert client.ask("hi", model="m").text
-        for host in ("localhost", "127.0.0.1", "127.0.0.9", "::1", "0.0.0.0", V4, None, b"localhost", "api.localhost"):  # noqa: S104
+        for host in ("localhost", "127.0.0.1", "127.0.0.9", "::1", "0.0.0.0", V4, None, b"localhost", "api.localhost"):
             try:
                 socket.getaddrinfo(host, server.port)
             except socket.gaierror:
@@ -145,10 +145,8 @@ def test_unix_sockets_are_reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def _swallowed() -> None:
-    try:
+    with suppress(Exception):  # as programs do
         socket.create_connection((V4, 443), timeout=1)
-    except Exception:  # noqa: BLE001, S110 - as programs do
-        pass
 
 
 def test_what_a_program_swallows_is_raised_at_the_end() -> None:
@@ -158,28 +156,37 @@ def test_what_a_program_swallows_is_raised_at_the_end() -> None:
 
 
 def test_what_another_thread_swallows_is_raised_at_the_end_with_its_name() -> None:
-    with pytest.raises(NetworkForbiddenError, match=r"_swallowed \(thread sender\)"):
+    def block() -> None:
         with no_network():
             thread = threading.Thread(target=_swallowed, name="sender")
             thread.start()
             thread.join()
 
+    with pytest.raises(NetworkForbiddenError, match=r"_swallowed \(thread sender\)"):
+        block()
+
 
 def test_many_attempts_are_counted_and_the_first_ones_are_told() -> None:
-    with pytest.raises(NetworkForbiddenError) as raised:
+    def block() -> None:
         with no_network(), ThreadPoolExecutor(8) as pool:
             for _ in range(12):
                 pool.submit(_swallowed)
+
+    with pytest.raises(NetworkForbiddenError) as raised:
+        block()
     text = str(raised.value)
     assert text.startswith("12 attempts to leave this machine")
     assert text.count(V4) == 10
 
 
 def test_an_error_of_the_block_is_kept_and_gets_a_note() -> None:
-    with pytest.raises(ZeroDivisionError) as raised:
+    def block() -> None:
         with no_network():
             _swallowed()
             print(1 / 0)
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        block()
     assert V4 in raised.value.__notes__[0]
 
 
