@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import sqlite3
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from llama_client import AsyncLlamaClient, BudgetExceededError, ConfigError, Lla
 from llama_client.costs import memory_database
 from llama_client.testing.ledger import LedgerRow, ledger_rows, spent
 from llama_client.testing.loopback import WireServer, as_json
+from tests.cli.conftest import run
 from tests.costs.buying import MAX_TOKENS, MESSAGES, configuration, outcome, spending
 
 COST = Decimal("0.00035")
@@ -153,3 +155,12 @@ def test_an_sqlite_without_shared_memory_is_named(server: WireServer, monkeypatc
 def test_other_spellings_are_refused_with_the_right_one(url: str) -> None:
     with pytest.raises(ConfigError, match="'memory'"):
         LlamaClient({"ledger": {"url": url}})
+
+
+def test_doctor_says_that_it_is_in_memory_and_reads_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[ledger]\nurl = "memory"\n[[budgets]]\nusd = 5\nwindow = "day"\n', encoding="utf-8")
+    findings = json.loads(run("doctor", "--json", "--offline", "--config", str(file)).out)["findings"]
+    told = {finding["check"]: (finding["status"], finding["message"]) for finding in findings}
+    assert told["ledger"] == ("info", "in memory: of one client, and gone when it closes, as are its budgets")
+    assert told["budget"][0] == "ok"
