@@ -1,0 +1,324 @@
+"""Providers in this process, recorded and replayed: each chunk with its time, and what was learnt of the attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from llama_client import errors
+from llama_client.errors import LlamaClientError, ProviderError
+from llama_client.providers.base import AttemptFacts, Charge, Provider, ProviderCall, ServedModel
+from llama_client.testing.cassettes.exchanges import Asked, EngineError, EngineExchange, Produced, TimedChunk
+from llama_client.testing.cassettes.scrubbing import Scrubber, request_value
+from llama_client.types.completion import ChatCompletionChunk, Source
+from llama_client.waiting import Event, await_event, wait_for_event
+
+if TYPE_CHECKING:
+    from llama_client.testing.cassettes.replaying import Player
+    from llama_client.testing.cassettes.tracks import Sink
+
+# What of a request does not change the answer, or is not data.
+_UNTOLD = frozenset(("timeout", "tags", "extra_headers", "schema_in_words", "answer_class", "stream_options"))
+# What is learnt of an attempt and decides what its record says.
+_FACTS = (
+    "sent", "http_status", "provider_request_id", "rate_limit", "load_s", "queue_s", "total_s", "tokens_per_s",
+    "charge", "sources", "warnings", "body", "bodies", "is_loading", "reason",
+)  # fmt: skip
+_BASE_FIELDS = ("http_status", "provider_code", "request_id", "retryable", "failover", "retry_after_s", "body")
+_OWN_FIELDS = ("path", "prompt_tokens", "context_tokens", "param", "is_lasting", "failed_generation")
+_CLOSED_SILENCE_S = 2.0
+_numbers = itertools.count()
+
+
+def params_of(call: ProviderCall, scrubber: Scrubber) -> dict[str, Any]:
+    """The parameters of a request in one spelling."""
+    request = call.request
+    dumped = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(_UNTOLD))
+    dumped = {name: value for name, value in dumped.items() if name in request.set_parameters or name == "messages"}
+    if not dumped.get("stream"):
+        dumped.pop("stream", None)
+    if call.is_continuation:
+        dumped["is_continuation"] = True
+    cleaned: dict[str, Any] = scrubber.value(request_value(dumped))
+    return cleaned
+
+
+class _Track:
+    """An answer while it is recorded."""
+
+    def __init__(self, provider: str, asked: Asked, facts: AttemptFacts, scrubber: Scrubber, sink: Sink) -> None:
+        self._provider = provider
+        self._asked = asked
+        self._facts = facts
+        self._scrubber = scrubber
+        self._sink = sink
+        self._order = time.time() + next(_numbers) * 1e-9
+        self._started = time.monotonic()
+        self._told: dict[str, Any] = _stored_facts(AttemptFacts())
+        self._chunks: list[TimedChunk] = []
+
+    @property
+    def _now_s(self) -> float:
+        return round(time.monotonic() - self._started, 4)
+
+    def chunk(self, chunk: ChatCompletionChunk) -> None:
+        dumped = chunk.model_dump(mode="json", exclude_defaults=True)
+        for name in ("target", "provider", "request_id"):
+            dumped.pop(name, None)
+        self._chunks.append(TimedChunk(at_s=self._now_s, chunk=self._clean(dumped), facts=self._new_facts()))
+
+    def end(self, error: BaseException | None) -> None:
+        """The answer is over; None: as it should be."""
+        facts = self._new_facts()
+        if facts:
+            self._chunks.append(TimedChunk(at_s=self._now_s, facts=facts))
+        end: Any = "complete"
+        if isinstance(error, LlamaClientError) and not self._facts.is_stopped:
+            end = self._error(error)
+        elif error is not None:
+            end = "closed"
+        events = self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None])
+        cleaned = iter(events)
+        chunks = [
+            each if each.chunk is None else each.model_copy(update={"chunk": next(cleaned)}) for each in self._chunks
+        ]
+        produced = Produced(chunks=tuple(chunks), end=end, end_s=self._now_s)
+        self._sink(self._order, EngineExchange(provider=self._provider, asked=self._asked, produced=produced))
+
+    def _error(self, error: LlamaClientError) -> EngineError:
+        names = (*(_BASE_FIELDS if isinstance(error, ProviderError) else ()), *_OWN_FIELDS)
+        fields = {name: getattr(error, name) for name in names if getattr(error, name, None) is not None}
+        return EngineError(
+            error=type(error).__name__, message=self._scrubber.text(str(error)), fields=self._clean(_plain(fields))
+        )
+
+    def _new_facts(self) -> dict[str, Any]:
+        now = _stored_facts(self._facts)
+        new = {name: value for name, value in now.items() if value != self._told[name]}
+        self._told = now
+        return self._clean(new)
+
+    def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
+        cleaned: dict[str, Any] = self._scrubber.value(values)
+        return cleaned
+
+
+class RecordedEngine(Provider):
+    """A provider in this process that is recorded."""
+
+    def __init__(self, name: str, provider: Provider, scrubber: Scrubber, sink: Sink) -> None:
+        self._name = name
+        self._provider = provider
+        self._scrubber = scrubber
+        self._sink = sink
+
+    def _track(self, call: ProviderCall) -> _Track:
+        model = call.model
+        asked = Asked(
+            model=model,
+            params=params_of(call, self._scrubber),
+            is_free=self._provider.is_free(model),
+            continues=self._provider.continues(model),
+        )
+        return _Track(self._name, asked, call.facts, self._scrubber, self._sink)
+
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        track = self._track(call)
+        try:
+            with closing(self._provider.chunks(call)) as chunks:
+                for chunk in chunks:
+                    track.chunk(chunk)
+                    yield chunk
+        except BaseException as error:
+            track.end(error)
+            raise
+        track.end(None)
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        track = self._track(call)
+        try:
+            async with aclosing(self._provider.achunks(call)) as chunks:
+                async for chunk in chunks:
+                    track.chunk(chunk)
+                    yield chunk
+        except BaseException as error:
+            track.end(error)
+            raise
+        track.end(None)
+
+    def is_free(self, model: str) -> bool:
+        return self._provider.is_free(model)
+
+    def require(self, call: ProviderCall) -> None:
+        self._provider.require(call)
+
+    def continues(self, model: str) -> bool:
+        return self._provider.continues(model)
+
+    def counts_tokens(self, model: str) -> bool:
+        return self._provider.counts_tokens(model)
+
+    def count_tokens(self, call: ProviderCall) -> int | None:
+        return self._provider.count_tokens(call)
+
+    def close(self) -> None:
+        self._provider.close()
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
+
+    def served_models(self) -> Sequence[ServedModel]:
+        return self._provider.served_models()
+
+    async def aserved_models(self) -> Sequence[ServedModel]:
+        return await self._provider.aserved_models()
+
+    def cleaned(self, text: str) -> str:
+        return self._provider.cleaned(text)
+
+
+class PlayedEngine(Provider):
+    """A provider in this process, played from a cassette: no model, no package."""
+
+    def __init__(self, name: str, player: Player) -> None:
+        self._name = name
+        self._player = player
+        self._running: set[AttemptFacts] = set()
+
+    def is_free(self, model: str) -> bool:
+        asked = self._player.deck.engine(self._name, model)
+        return asked is not None and asked.is_free
+
+    def continues(self, model: str) -> bool:
+        asked = self._player.deck.engine(self._name, model)
+        return asked is not None and asked.continues
+
+    def served_models(self) -> Sequence[ServedModel]:
+        return [ServedModel(model) for model in self._player.deck.models(self._name)]
+
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        answer, stopped = self._begin(call)
+        wait = wait_for_event if self._player.clock is None else self._player.clock.wait
+        try:
+            for each in self._steps(answer, call):
+                if isinstance(each, float):
+                    wait(stopped, each)
+                else:
+                    yield each
+                self._require_running(call)
+            self._end(answer)
+        finally:
+            self._leave(call)
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        answer, stopped = self._begin(call)
+        wait = await_event if self._player.clock is None else self._player.clock.await_
+        try:
+            for each in self._steps(answer, call):
+                if isinstance(each, float):
+                    await wait(stopped, each)
+                else:
+                    yield each
+                    await asyncio.sleep(0)
+                self._require_running(call)
+            self._end(answer)
+        finally:
+            self._leave(call)
+
+    def close(self) -> None:
+        for facts in list(self._running):
+            facts.cancel()
+
+    def _begin(self, call: ProviderCall) -> tuple[Produced, Event]:
+        player = self._player
+        found = player.found(self._name, "chat", call.model, params_of(call, player.scrubber))
+        assert isinstance(found, EngineExchange)
+        stopped = Event()
+        call.facts.stop = stopped.set
+        self._running.add(call.facts)
+        return found.produced, stopped
+
+    def _leave(self, call: ProviderCall) -> None:
+        call.facts.stop = None
+        self._running.discard(call.facts)
+
+    def _steps(self, answer: Produced, call: ProviderCall) -> Iterator[ChatCompletionChunk | float]:
+        for each in self._player.pauses((each.at_s, each) for each in answer.chunks):
+            if isinstance(each, float):
+                yield each
+                continue
+            _learn(call.facts, each.facts)
+            if each.chunk is not None:
+                yield ChatCompletionChunk.model_validate({**each.chunk, "request_id": call.request_id})
+        last_s = answer.chunks[-1].at_s if answer.chunks else 0.0
+        moments: list[tuple[float, Any]] = [(last_s, None), (answer.end_s, None)]
+        yield from itertools.islice(self._player.pauses(iter(moments)), 1, None)
+        if answer.end == "closed":
+            yield _CLOSED_SILENCE_S
+
+    def _require_running(self, call: ProviderCall) -> None:
+        if call.facts.is_stopped:
+            raise errors.APIConnectionError("the client or the stream was closed")
+
+    @staticmethod
+    def _end(answer: Produced) -> None:
+        end = answer.end
+        if isinstance(end, EngineError):
+            raise _raised(end)
+        if end == "closed":
+            raise errors.ProviderError(
+                "the recording ends here, as its reader closed the answer: record it anew", failover=False
+            )
+
+
+def _stored_facts(facts: AttemptFacts) -> dict[str, Any]:
+    return {name: _plain(getattr(facts, name)) for name in _FACTS}
+
+
+def _plain(value: Any) -> Any:
+    """A value of facts or errors as JSON."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return round(value, 6)
+        case Charge():
+            return {"usd": str(value.usd), "source": value.source, "is_estimated": value.is_estimated}
+        case Source():
+            return value.model_dump(mode="json", exclude_none=True)
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case Mapping():
+            return {str(name): _plain(below) for name, below in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return str(value)
+
+
+def _learn(facts: AttemptFacts, told: Mapping[str, Any]) -> None:
+    for name, value in told.items():
+        if name not in _FACTS:
+            continue
+        if name == "charge" and value is not None:
+            value = Charge(Decimal(value["usd"]), value["source"], bool(value["is_estimated"]))
+        elif name == "sources":
+            value = [Source.model_validate(each) for each in value]
+        setattr(facts, name, value)
+
+
+def _raised(stored: EngineError) -> LlamaClientError:
+    kind = getattr(errors, stored.error, None)
+    if not (isinstance(kind, type) and issubclass(kind, LlamaClientError)):
+        # A package's own class: the fields decide what becomes of it.
+        kind = ProviderError
+    error: LlamaClientError = kind(stored.message)
+    for name, value in stored.fields.items():
+        if name in (*_BASE_FIELDS, *_OWN_FIELDS):
+            setattr(error, name, value)
+    return error
