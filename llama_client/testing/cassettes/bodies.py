@@ -24,7 +24,7 @@ _MAX_DEPTH = 60
 Piece = tuple[float, bytes]
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The text is no JSON, or JSON that does not come back the same."""
 
 
@@ -32,7 +32,7 @@ def json_value(text: bytes) -> Any:
     """The value of JSON that is the same when written and read again.
 
     Raises:
-        Unreadable: It is not.
+        UnreadableError: It is not.
     """
     try:
         value = json.loads(
@@ -41,9 +41,9 @@ def json_value(text: bytes) -> Any:
         # Half of a surrogate pair is no text.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise Unreadable(str(error)) from None
+        raise UnreadableError(str(error)) from None
     if _is_deep(value, _MAX_DEPTH):
-        raise Unreadable("too deep")
+        raise UnreadableError("too deep")
     return value
 
 
@@ -98,7 +98,7 @@ def _line(at_s: float | None, data: bytes) -> Line:
         if match is not None:
             try:
                 return Line.model_validate({"at_s": at_s, name: json_value(match[1])})
-            except Unreadable:
+            except UnreadableError:
                 break
     try:
         return Line(at_s=at_s, text=data.decode("utf-8"))

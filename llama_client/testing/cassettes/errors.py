@@ -32,6 +32,13 @@ class UnrecordedRequestError(ProviderError):
 
     failover_by_default = False
 
-    def __init__(self, message: str = "", *, difference: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        provider: str | None = None,
+        target: str | None = None,
+        difference: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, provider=provider, target=target)
         self.difference = difference

@@ -43,8 +43,8 @@ def stored(error: Exception, at_s: float, waits: Any, clean: Callable[[str], str
         clean: Takes secrets out of a text.
     """
     if isinstance(error, LlamaClientError):
-        kind = "timeout" if isinstance(error, APITimeoutError) else "refused_by_client"
-        return Failure(kind=kind, message=clean(str(error)), at_s=at_s, error=type(error).__name__)
+        own: FailureKind = "timeout" if isinstance(error, APITimeoutError) else "refused_by_client"
+        return Failure(kind=own, message=clean(str(error)), at_s=at_s, error=type(error).__name__)
     told = failure_of(error, waited=_waited(waits))
     message = str(told)
     for prefix in _PREFIXES:
@@ -80,7 +80,9 @@ def raised(failure: Failure) -> Exception:
             return lost
         case "refused_by_client":
             kind = getattr(errors, failure.error or "", errors.ProviderError)
-            return kind(failure.message) if issubclass(kind, LlamaClientError) else errors.ProviderError(failure.message)
+            return (
+                kind(failure.message) if issubclass(kind, LlamaClientError) else errors.ProviderError(failure.message)
+            )
 
 
 def raised_by_httpx(failure: Failure, request: Any) -> Exception:

@@ -22,7 +22,7 @@ _MARK = "llama_client_cassette"
 _ONE_LINE = frozenset(("lines", "chunks"))
 _HTTP = TypeAdapter(HttpExchange)
 _ENGINE = TypeAdapter(EngineExchange)
-_AGAIN = "record it anew with mode=\"record\", or take it from version control"
+_AGAIN = 'record it anew with mode="record", or take it from version control'
 
 
 def load(path: Path) -> list[Exchange]:
@@ -96,7 +96,7 @@ def _text(path: Path) -> str:
             raise CassetteError(message, file=path)
         return path.read_text("utf-8")
     except FileNotFoundError:
-        message = f"{path}: does not exist: record it with mode=\"once\", or with llama-client record --to {path} -- ..."
+        message = f'{path}: does not exist: record it with mode="once", or with llama-client record --to {path} -- ...'
         raise CassetteError(message, file=path) from None
     except UnicodeDecodeError as error:
         message = f"{path}: byte {error.start}: is no text in UTF-8: {_AGAIN}"
@@ -151,5 +151,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-

@@ -179,7 +179,9 @@ class Deck:
         spent = [number for number in near if _fits(self._wanted[number], asked)]
         if spent:
             times = f"{len(spent)} time{'s' if len(spent) > 1 else ''}"
-            return _error(asked, f"it was recorded {times}, and each has answered already (repeat=True allows more)", ())
+            return _error(
+                asked, f"it was recorded {times}, and each has answered already (repeat=True allows more)", ()
+            )
         if not near:
             known = dict.fromkeys(each.title for each in self._wanted)
             return _error(asked, f"recorded are: {'; '.join(list(known)[:5])}", ())
@@ -190,7 +192,7 @@ class Deck:
 
 def _error(asked: Wanted, why: str, difference: tuple[str, ...]) -> UnrecordedRequestError:
     lines = "".join(f"\n  {line}" for line in difference)
-    message = f"no recorded answer to {asked.title}: {why}{lines}\nRecord it with mode=\"refresh\"."
+    message = f'no recorded answer to {asked.title}: {why}{lines}\nRecord it with mode="refresh".'
     target = f"{asked.provider}/{asked.place}" if asked.verb == "chat" else None
     return UnrecordedRequestError(message, provider=asked.provider, target=target, difference=difference)
 

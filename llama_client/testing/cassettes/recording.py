@@ -68,9 +68,7 @@ class Tracks:
         types = [value for name, value in headers.items() if name.lower() == "content-type"]
         content = content_of(body, types[0] if types else "", scrubber)
         place = scrubber.text(place_of(self._url, path))
-        return Track(
-            self._provider, Request(method=method, path=place, body=content), scrubber, self._recorder.sink
-        )
+        return Track(self._provider, Request(method=method, path=place, body=content), scrubber, self._recorder.sink)
 
 
 class _RecordedEndpoint:

@@ -186,5 +186,3 @@ class _AsyncPlayedEndpoint:
 
 def _answered(player: Player, provider: str, method: str, place: str, body: bytes) -> loopback.Answer:
     return player.sent(player.recorded(provider, method, place, body, "application/json"))
-
-

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.interceptor import Interceptor
     from llama_client.testing.clock import FakeClock
 
-# `replay`: only answers; `record`: all anew; `once`: records where there is no file; `refresh`: records what is missing.
+# `replay`: only answers; `record`: all anew; `once`: records where there is no file; `refresh`: what is missing.
 Mode = Literal["replay", "record", "once", "refresh"]
 _MODES = ("replay", "record", "once", "refresh")
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from llama_client.testing.cassettes.bodies import (
     Piece,
-    Unreadable,
+    UnreadableError,
     is_stream,
     json_value,
     lines_of,
@@ -53,7 +53,7 @@ def content_of(body: bytes, content_type: str, scrubber: Scrubber) -> Any:
         return None
     try:
         return scrubber.value(request_value(json_value(body)))
-    except Unreadable:
+    except UnreadableError:
         return digest_of(body, content_type)
 
 
@@ -127,7 +127,7 @@ class Track:
             try:
                 body = self._scrubber.value(json_value(b"".join(data for _, data in self._pieces)))
                 return Answer(**common, body=body, body_s=self._pieces[-1][0])
-            except Unreadable:
+            except UnreadableError:
                 pass
         return Answer(**common, lines=self._lines())
 
