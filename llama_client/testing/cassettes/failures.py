@@ -23,6 +23,7 @@ from llama_client.providers.http.http1 import (
     ConnectTimeoutError,
     MalformedAnswerError,
     NotConnectedError,
+    ReadTimeoutError,
     UndecodableError,
 )
 from llama_client.testing.cassettes.exchanges import Failure, FailureKind
@@ -69,7 +70,10 @@ def raised(failure: Failure) -> Exception:
         case "connect_timeout":
             return ConnectTimeoutError(failure.message)
         case "timeout":
-            return APITimeoutError(failure.message)
+            timeout = APITimeoutError(failure.message)
+            # The client's own limits have no cause.
+            timeout.__cause__ = ReadTimeoutError("the server was silent") if failure.error is None else None
+            return timeout
         case "malformed":
             return MalformedAnswerError(failure.message)
         case "undecodable":
@@ -149,8 +153,13 @@ def _system_error(failure: Failure) -> OSError | None:
             return None
 
 
-def is_failure(error: BaseException) -> bool:
-    """Whether the exchange itself failed, and not the program that reads it."""
+def is_failure(error: BaseException, waits: Any = None) -> bool:
+    """Whether the exchange itself failed, and was not stopped, by the program that reads it or by this package."""
+    if waits is not None:
+        try:
+            waits.require_running()
+        except LlamaClientError:
+            return False
     httpx = sys.modules.get("httpx")
     kinds = (OSError, LlamaClientError, *(() if httpx is None else (httpx.HTTPError,)))
     return isinstance(error, Exception) and (isinstance(error, kinds) or any(_is_wire(each) for each in causes(error)))

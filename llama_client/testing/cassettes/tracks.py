@@ -99,7 +99,7 @@ class Track:
 
     def failed(self, error: BaseException, waits: object = None) -> None:
         """The exchange has ended with an error, or its reader has: then it is closed."""
-        if isinstance(error, Exception) and is_failure(error):
+        if isinstance(error, Exception) and is_failure(error, waits):
             self._end(stored(error, self._now_s, waits, self._scrubber.text))
         else:
             self.closed()
