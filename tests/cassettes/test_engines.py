@@ -55,7 +55,7 @@ class Humming(Provider):
         facts.charge = Charge(Decimal("0.000012"), "engine")
         facts.queue_s = 0.25
         if self.fails:
-            raise RateLimitError("too loud", retry_after_s=7.5, http_status=429, provider_code="loud", retryable=False)
+            raise RateLimitError("too loud", retry_after_s=0.01, http_status=429, provider_code="loud", retryable=False)
         facts.warn("the llama was tired")
         for text, end in (("Hm", None), ("mm", "stop")):
             choice = {"index": 0, "delta": {"content": text}, "finish_reason": end}
@@ -108,7 +108,7 @@ def test_the_engine_of_a_package_is_replayed(
     tape.assert_all_used()
     first = replayed[0]
     if fails:
-        assert (type(first), first.retry_after_s, first.provider_code) == (RateLimitError, 7.5, "loud")
+        assert (type(first), first.retry_after_s, first.provider_code) == (RateLimitError, 0.01, "loud")
     else:
         assert (first.text, str(first.cost.usd), first.timing.queue_s) == ("Hmmm", "0.000012", 0.25)
         assert first.warnings == ["the llama was tired"]

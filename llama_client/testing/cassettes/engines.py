@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client import errors
 from llama_client.errors import LlamaClientError, ProviderError
 from llama_client.providers.base import AttemptFacts, Charge, Provider, ProviderCall, ServedModel
+from llama_client.testing.cassettes.bodies import UnreadableError, json_value
 from llama_client.testing.cassettes.exchanges import Asked, EngineError, EngineExchange, Produced, TimedChunk
 from llama_client.testing.cassettes.scrubbing import Scrubber, request_value
 from llama_client.types.completion import ChatCompletionChunk, Source
@@ -27,7 +28,7 @@ _UNTOLD = frozenset(("timeout", "tags", "extra_headers", "schema_in_words", "ans
 # What is learnt of an attempt and decides what its record says.
 _FACTS = (
     "sent", "http_status", "provider_request_id", "rate_limit", "load_s", "queue_s", "total_s", "tokens_per_s",
-    "charge", "sources", "warnings", "body", "bodies", "is_loading", "reason",
+    "charge", "sources", "warnings", "body", "is_loading", "reason",
 )  # fmt: skip
 _BASE_FIELDS = ("http_status", "provider_code", "request_id", "retryable", "failover", "retry_after_s", "body")
 _OWN_FIELDS = ("path", "prompt_tokens", "context_tokens", "param", "is_lasting", "failed_generation")
@@ -60,6 +61,7 @@ class _Track:
         self._order = time.time() + next(_numbers) * 1e-9
         self._started = time.monotonic()
         self._told: dict[str, Any] = _stored_facts(AttemptFacts())
+        self._bodies = 0
         self._chunks: list[TimedChunk] = []
 
     @property
@@ -101,6 +103,9 @@ class _Track:
         now = _stored_facts(self._facts)
         new = {name: value for name, value in now.items() if value != self._told[name]}
         self._told = now
+        bodies, self._bodies = self._facts.bodies[self._bodies :], len(self._facts.bodies)
+        if bodies:
+            new["bodies"] = [_plain(body) for body in bodies]
         return self._clean(new)
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -283,16 +288,17 @@ def _stored_facts(facts: AttemptFacts) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A value of facts or errors as JSON."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int() | float() | str():
             return value
-        case float():
-            return round(value, 6)
         case Charge():
             return {"usd": str(value.usd), "source": value.source, "is_estimated": value.is_estimated}
         case Source():
             return value.model_dump(mode="json", exclude_none=True)
         case bytes():
-            return value.decode("utf-8", "replace")
+            try:
+                return json_value(value)
+            except UnreadableError:
+                return value.decode("utf-8", "replace")
         case Mapping():
             return {str(name): _plain(below) for name, below in value.items()}
         case list() | tuple():
@@ -303,6 +309,8 @@ def _plain(value: Any) -> Any:
 
 def _learn(facts: AttemptFacts, told: Mapping[str, Any]) -> None:
     for name, value in told.items():
+        if name == "bodies":
+            facts.bodies += [each.encode() if isinstance(each, str) else each for each in value]
         if name not in _FACTS:
             continue
         if name == "charge" and value is not None:

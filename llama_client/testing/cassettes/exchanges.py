@@ -68,6 +68,7 @@ class Failure(Part):
         is_unanswered: Of `lost`: the connection had been used before, and ended without a byte of the answer.
         is_unsent: Of `lost`: nothing of the request had left.
         error: The class of this package's own error.
+        httpx: The class and text of HTTPX's error, which official clients let pass.
     """
 
     kind: FailureKind
@@ -77,6 +78,7 @@ class Failure(Part):
     is_unanswered: bool = False
     is_unsent: bool = False
     error: StrictStr | None = None
+    httpx: StrictStr | None = None
 
 
 class Answer(Part):

@@ -25,6 +25,7 @@ from llama_client.providers.http.http1 import (
     NotConnectedError,
     ReadTimeoutError,
     UndecodableError,
+    WireError,
 )
 from llama_client.testing.cassettes.exchanges import Failure, FailureKind
 
@@ -57,6 +58,7 @@ def stored(error: Exception, at_s: float, waits: Any, clean: Callable[[str], str
         cause=_cause(error),
         is_unanswered=bool(getattr(error, "is_unanswered", False)),
         is_unsent=isinstance(error, ConnectionLostError) and error.is_unsent,
+        httpx=clean(f"{type(error).__name__}: {error}") if _is_of_httpx(error) else None,
     )
 
 
@@ -95,6 +97,11 @@ def raised_by_httpx(failure: Failure, request: Any) -> Exception:
 
     if failure.kind == "refused_by_client":
         return raised(failure)
+    if failure.httpx is not None:
+        name, _, message = failure.httpx.partition(": ")
+        own = getattr(httpx, name, None)
+        if isinstance(own, type) and issubclass(own, httpx.RequestError):
+            return own(message, request=request)
     kind = {
         "not_connected": httpx.ConnectError,
         "connect_timeout": httpx.ConnectTimeout,
@@ -160,12 +167,12 @@ def is_failure(error: BaseException, waits: Any = None) -> bool:
             waits.require_running()
         except LlamaClientError:
             return False
+    if isinstance(error, OSError | LlamaClientError) or _is_of_httpx(error):
+        return True
+    return any(isinstance(each, WireError) for each in causes(error))
+
+
+def _is_of_httpx(error: BaseException) -> bool:
+    # A process without HTTPX loaded cannot have its exceptions.
     httpx = sys.modules.get("httpx")
-    kinds = (OSError, LlamaClientError, *(() if httpx is None else (httpx.HTTPError,)))
-    return isinstance(error, Exception) and (isinstance(error, kinds) or any(_is_wire(each) for each in causes(error)))
-
-
-def _is_wire(error: BaseException) -> bool:
-    from llama_client.providers.http.http1 import WireError
-
-    return isinstance(error, WireError)
+    return httpx is not None and isinstance(error, httpx.HTTPError)

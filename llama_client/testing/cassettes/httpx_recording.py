@@ -85,6 +85,8 @@ class _Stream(httpx.SyncByteStream):
                 yield piece
         except Exception as error:
             self._track.failed(error)
+            # Not every official client closes what broke.
+            self._response.close()
             raise
         self._track.complete()
 
@@ -105,6 +107,7 @@ class _AsyncStream(httpx.AsyncByteStream):
                 yield piece
         except Exception as error:
             self._track.failed(error)
+            await self._response.aclose()
             raise
         self._track.complete()
 
