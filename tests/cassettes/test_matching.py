@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from llama_client import LlamaClientError
+from llama_client import LlamaClient
+from llama_client.errors import StreamInterruptedError
 from llama_client.testing.cassettes import Cassette, UnrecordedRequestError, cassette, recording, replaying
-from llama_client.testing.loopback import WireServer
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer, streamed
 from tests.cassettes.playing import no_sockets
-from tests.routing.asking import MODES, ask, ask_all, config, failing, good
+from tests.routing.asking import MESSAGES, MODES, ask, ask_all, config, good
 
 
 @pytest.fixture
@@ -156,12 +159,23 @@ def test_what_was_recorded_before_a_failure_is_kept(tmp_path: Path) -> None:
         assert ask(there, "call-sync").text == "Hello"
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_stream_that_was_left_early_can_be_left_again(mode: str, tmp_path: Path) -> None:
+def test_a_stream_that_was_left_early_can_be_left_again_and_not_be_read_on(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    with WireServer(lambda _: failing(429, retry_after="0")) as server:
-        there = config(server, routing={"retries": 1})
-        with recording(path) as tape:
-            [outcome] = ask_all(there, mode, 1)
-    assert isinstance(outcome, LlamaClientError)
-    assert len(tape.recorded) == 2
+    stream = streamed([OPENAI.preamble(), OPENAI.text("a")], "stall")
+    with WireServer(lambda _: stream) as server:
+        there = config(server)
+        with recording(path):
+            assert _first_texts(there, 1) == "a"
+    clock = FakeClock()
+    with no_sockets(), replaying(path, repeat=True, clock=clock):
+        assert _first_texts(there, 1) == "a"
+        with pytest.raises(StreamInterruptedError) as caught:
+            _first_texts(there, 2)
+    assert "the recording ends here" in str(caught.value)
+
+
+def _first_texts(configuration: dict[str, Any], count: int) -> str:
+    with LlamaClient(configuration) as client:
+        with client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
+            texts = (chunk.text for chunk in stream if chunk.text)
+            return "".join(next(texts) for _ in range(count))
