@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ NDJSON = OLLAMA.preamble() + OLLAMA.text("Grüße 🦙") + b"".join(OLLAMA.endin
 
 def _cut_at(data: bytes, places: list[int]) -> list[bytes]:
     marks = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(marks)]
 
 
 @given(st.lists(st.integers(0, 5000), max_size=12), st.sampled_from([SSE, NDJSON, SSE.replace(b"\n", b"\r\n")]))

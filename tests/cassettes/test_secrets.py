@@ -62,7 +62,10 @@ ANSWERS: dict[str, Any] = {
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_no_secret_is_written(answer: str, mode: str, tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    own = {"extra_headers": {"X-Trace": "trace-secret-123456"}, "extra_body": {"token": f"a {KEY}", "n_keep": OTHER}}
+    own: dict[str, Any] = {
+        "extra_headers": {"X-Trace": "trace-secret-123456"},
+        "extra_body": {"token": f"a {KEY}", "n_keep": OTHER},
+    }
     messages = [{"role": "user", "content": f"my keys are {SAID} trace-secret-123456"}]
     with WireServer(ANSWERS[answer]) as server:
         there = _config(server.url)

@@ -15,13 +15,13 @@ from llama_client.errors import LlamaClientError, ProviderError
 from llama_client.providers.base import AttemptFacts, Charge, Provider, ProviderCall, ServedModel
 from llama_client.testing.cassettes.bodies import UnreadableError, json_value
 from llama_client.testing.cassettes.exchanges import Asked, EngineError, EngineExchange, Produced, TimedChunk
+from llama_client.testing.cassettes.playback import CLOSED_SILENCE_S, Playback
 from llama_client.testing.cassettes.scrubbing import Scrubber, request_value
 from llama_client.types.completion import ChatCompletionChunk, Source
 from llama_client.waiting import Event, await_event, wait_for_event
 
 if TYPE_CHECKING:
-    from llama_client.testing.cassettes.replaying import Player
-    from llama_client.testing.cassettes.tracks import Sink
+    from llama_client.testing.cassettes.tracks import Keeping
 
 # What of a request does not change the answer, or is not data.
 _UNTOLD = frozenset(("timeout", "tags", "extra_headers", "schema_in_words", "answer_class", "stream_options"))
@@ -32,7 +32,6 @@ _FACTS = (
 )  # fmt: skip
 _BASE_FIELDS = ("http_status", "provider_code", "request_id", "retryable", "failover", "retry_after_s", "body")
 _OWN_FIELDS = ("path", "prompt_tokens", "context_tokens", "param", "is_lasting", "failed_generation")
-_CLOSED_SILENCE_S = 2.0
 _numbers = itertools.count()
 
 
@@ -52,12 +51,12 @@ def params_of(call: ProviderCall, scrubber: Scrubber) -> dict[str, Any]:
 class _Track:
     """An answer while it is recorded."""
 
-    def __init__(self, provider: str, asked: Asked, facts: AttemptFacts, scrubber: Scrubber, sink: Sink) -> None:
+    def __init__(self, provider: str, asked: Asked, facts: AttemptFacts, keeping: Keeping) -> None:
         self._provider = provider
         self._asked = asked
         self._facts = facts
-        self._scrubber = scrubber
-        self._sink = sink
+        self._scrubber = keeping.scrubber
+        self._sink = keeping.sink
         self._order = time.time() + next(_numbers) * 1e-9
         self._started = time.monotonic()
         self._told: dict[str, Any] = _stored_facts(AttemptFacts())
@@ -116,21 +115,20 @@ class _Track:
 class RecordedEngine(Provider):
     """A provider in this process that is recorded."""
 
-    def __init__(self, name: str, provider: Provider, scrubber: Scrubber, sink: Sink) -> None:
+    def __init__(self, name: str, provider: Provider, keeping: Keeping) -> None:
         self._name = name
         self._provider = provider
-        self._scrubber = scrubber
-        self._sink = sink
+        self._keeping = keeping
 
     def _track(self, call: ProviderCall) -> _Track:
         model = call.model
         asked = Asked(
             model=model,
-            params=params_of(call, self._scrubber),
+            params=params_of(call, self._keeping.scrubber),
             is_free=self._provider.is_free(model),
             continues=self._provider.continues(model),
         )
-        return _Track(self._name, asked, call.facts, self._scrubber, self._sink)
+        return _Track(self._name, asked, call.facts, self._keeping)
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         track = self._track(call)
@@ -190,25 +188,25 @@ class RecordedEngine(Provider):
 class PlayedEngine(Provider):
     """A provider in this process, played from a cassette: no model, no package."""
 
-    def __init__(self, name: str, player: Player) -> None:
+    def __init__(self, name: str, playback: Playback) -> None:
         self._name = name
-        self._player = player
+        self._playback = playback
         self._running: set[AttemptFacts] = set()
 
     def is_free(self, model: str) -> bool:
-        asked = self._player.deck.engine(self._name, model)
+        asked = self._playback.deck.engine(self._name, model)
         return asked is not None and asked.is_free
 
     def continues(self, model: str) -> bool:
-        asked = self._player.deck.engine(self._name, model)
+        asked = self._playback.deck.engine(self._name, model)
         return asked is not None and asked.continues
 
     def served_models(self) -> Sequence[ServedModel]:
-        return [ServedModel(model) for model in self._player.deck.models(self._name)]
+        return [ServedModel(model) for model in self._playback.deck.models(self._name)]
 
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         answer, stopped = self._begin(call)
-        wait = wait_for_event if self._player.clock is None else self._player.clock.wait
+        wait = wait_for_event if self._playback.clock is None else self._playback.clock.wait
         try:
             for each in self._steps(answer, call):
                 if isinstance(each, float):
@@ -222,7 +220,7 @@ class PlayedEngine(Provider):
 
     async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
         answer, stopped = self._begin(call)
-        wait = await_event if self._player.clock is None else self._player.clock.await_
+        wait = await_event if self._playback.clock is None else self._playback.clock.await_
         try:
             for each in self._steps(answer, call):
                 if isinstance(each, float):
@@ -240,8 +238,8 @@ class PlayedEngine(Provider):
             facts.cancel()
 
     def _begin(self, call: ProviderCall) -> tuple[Produced, Event]:
-        player = self._player
-        found = player.found(self._name, "chat", call.model, params_of(call, player.scrubber))
+        playback = self._playback
+        found = playback.found(self._name, "chat", call.model, params_of(call, playback.scrubber))
         assert isinstance(found, EngineExchange)
         stopped = Event()
         call.facts.stop = stopped.set
@@ -253,7 +251,7 @@ class PlayedEngine(Provider):
         self._running.discard(call.facts)
 
     def _steps(self, answer: Produced, call: ProviderCall) -> Iterator[ChatCompletionChunk | float]:
-        for each in self._player.pauses((each.at_s, each) for each in answer.chunks):
+        for each in self._playback.pauses((each.at_s, each) for each in answer.chunks):
             if isinstance(each, float):
                 yield each
                 continue
@@ -262,9 +260,9 @@ class PlayedEngine(Provider):
                 yield ChatCompletionChunk.model_validate({**each.chunk, "request_id": call.request_id})
         last_s = answer.chunks[-1].at_s if answer.chunks else 0.0
         moments: list[tuple[float, Any]] = [(last_s, None), (answer.end_s, None)]
-        yield from itertools.islice(self._player.pauses(iter(moments)), 1, None)
+        yield from itertools.islice(self._playback.pauses(iter(moments)), 1, None)
         if answer.end == "closed":
-            yield _CLOSED_SILENCE_S
+            yield CLOSED_SILENCE_S
 
     def _require_running(self, call: ProviderCall) -> None:
         if call.facts.is_stopped:

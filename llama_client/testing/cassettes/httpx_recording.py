@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
 from llama_client.testing.cassettes.exchanges import Request
-from llama_client.testing.cassettes.tracks import Track, content_of, place_below
-
-if TYPE_CHECKING:
-    from llama_client.testing.cassettes.recording import Recorder
+from llama_client.testing.cassettes.tracks import Keeping, Track, content_of, place_below
 
 # Decoded here, so that a reviewer can read the body.
 _OF_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
 
 
-def recorded_client(recorder: Recorder, provider: str, client: Any, *, is_async: bool) -> Any:
+def recorded_client(keeping: Keeping, provider: str, client: Any, *, is_async: bool) -> Any:
     """An HTTPX client that sends over another one, and records what that gets."""
-    base = recorder.bases.get(provider, "")
+    base = keeping.bases.get(provider, "")
     if is_async:
-        transport: Any = _AsyncTransport(recorder, provider, client, base)
+        transport: Any = _AsyncTransport(keeping, provider, client, base)
         return httpx.AsyncClient(transport=transport, headers=client.headers, timeout=client.timeout, trust_env=False)
-    transport = _Transport(recorder, provider, client, base)
+    transport = _Transport(keeping, provider, client, base)
     return httpx.Client(transport=transport, headers=client.headers, timeout=client.timeout, trust_env=False)
 
 
 class _Recording:
-    def __init__(self, recorder: Recorder, provider: str, client: Any, base: str) -> None:
-        self._recorder = recorder
+    def __init__(self, keeping: Keeping, provider: str, client: Any, base: str) -> None:
+        self._keeping = keeping
         self._provider = provider
         self.client = client
         self._base = base
 
     def begin(self, request: httpx.Request, body: bytes) -> Track:
-        scrubber = self._recorder.scrubber
+        scrubber = self._keeping.scrubber
         scrubber.learn_address(str(request.url), dict(request.headers))
         content = content_of(body, request.headers.get("content-type", ""), scrubber)
         path = scrubber.text(place_below(self._base, request.url.path))
         # Bodies are to be read, and a compressing server may hold back the chunks of a stream.
         request.headers["accept-encoding"] = "identity"
         stored = Request(method=request.method, path=path, body=content)
-        return Track(self._provider, stored, scrubber, self._recorder.sink)
+        return Track(self._provider, stored, self._keeping)
 
 
 class _Transport(_Recording, httpx.BaseTransport):

@@ -15,40 +15,40 @@ from llama_client.testing.cassettes.failures import raised_by_httpx
 from llama_client.testing.cassettes.tracks import pieces_to_play, place_below
 
 if TYPE_CHECKING:
-    from llama_client.testing.cassettes.replaying import Player
+    from llama_client.testing.cassettes.playback import Playback
 
 
-def played_client(player: Player, provider: str, *, is_async: bool) -> Any:
+def played_client(playback: Playback, provider: str, *, is_async: bool) -> Any:
     """An HTTPX client that is answered from a cassette."""
-    base = player.bases.get(provider, "")
+    base = playback.bases.get(provider, "")
     if is_async:
-        return httpx.AsyncClient(transport=_AsyncTransport(player, provider, base), trust_env=False)
-    return httpx.Client(transport=_Transport(player, provider, base), trust_env=False)
+        return httpx.AsyncClient(transport=_AsyncTransport(playback, provider, base), trust_env=False)
+    return httpx.Client(transport=_Transport(playback, provider, base), trust_env=False)
 
 
-def refreshed_client(player: Player, provider: str, recorded: Any, *, is_async: bool) -> Any:
+def refreshed_client(playback: Playback, provider: str, recorded: Any, *, is_async: bool) -> Any:
     """An HTTPX client that is answered from a cassette, or else by another one."""
-    base = player.bases.get(provider, "")
+    base = playback.bases.get(provider, "")
     if is_async:
         return httpx.AsyncClient(
-            transport=_AsyncRefreshing(player, provider, base, recorded), headers=recorded.headers, trust_env=False
+            transport=_AsyncRefreshing(playback, provider, base, recorded), headers=recorded.headers, trust_env=False
         )
     return httpx.Client(
-        transport=_Refreshing(player, provider, base, recorded), headers=recorded.headers, trust_env=False
+        transport=_Refreshing(playback, provider, base, recorded), headers=recorded.headers, trust_env=False
     )
 
 
 class _Playing:
-    def __init__(self, player: Player, provider: str, base: str) -> None:
-        self._player = player
+    def __init__(self, playback: Playback, provider: str, base: str) -> None:
+        self._playback = playback
         self._provider = provider
         self._base = base
 
     def steps(self, request: httpx.Request) -> tuple[Answer, Iterator[Any]]:
         """The recorded answer, and its pieces with the pauses between them."""
         place, content_type = place_below(self._base, request.url.path), request.headers.get("content-type", "")
-        answer = self._player.recorded(self._provider, request.method, place, request.content, content_type)
-        return answer, self._player.pauses(_moments(answer))
+        answer = self._playback.recorded(self._provider, request.method, place, request.content, content_type)
+        return answer, self._playback.pauses(_moments(answer))
 
 
 class _Transport(_Playing, httpx.BaseTransport):
@@ -65,7 +65,7 @@ class _Transport(_Playing, httpx.BaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
 
     def wait(self, seconds: float) -> None:
-        clock = self._player.clock
+        clock = self._playback.clock
         (time.sleep if clock is None else clock.sleep)(seconds)
 
 
@@ -83,13 +83,13 @@ class _AsyncTransport(_Playing, httpx.AsyncBaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
 
     async def wait(self, seconds: float) -> None:
-        clock = self._player.clock
+        clock = self._playback.clock
         await (asyncio.sleep if clock is None else clock.asleep)(seconds)
 
 
 class _Refreshing(_Transport):
-    def __init__(self, player: Player, provider: str, base: str, recorded: httpx.Client) -> None:
-        super().__init__(player, provider, base)
+    def __init__(self, playback: Playback, provider: str, base: str, recorded: httpx.Client) -> None:
+        super().__init__(playback, provider, base)
         self._recorded = recorded
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -100,8 +100,8 @@ class _Refreshing(_Transport):
 
 
 class _AsyncRefreshing(_AsyncTransport):
-    def __init__(self, player: Player, provider: str, base: str, recorded: httpx.AsyncClient) -> None:
-        super().__init__(player, provider, base)
+    def __init__(self, playback: Playback, provider: str, base: str, recorded: httpx.AsyncClient) -> None:
+        super().__init__(playback, provider, base)
         self._recorded = recorded
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llama_client.testing.cassettes.exchanges import Request
-from llama_client.testing.cassettes.scrubbing import Scrubber
-from llama_client.testing.cassettes.tracks import Sink, Track, base_of, content_of, place_of
+from llama_client.testing.cassettes.tracks import Keeping, Sink, Track, base_of, content_of, place_of
 
 if TYPE_CHECKING:
     from llama_client.providers.base import Provider
@@ -25,9 +24,7 @@ class Recorder:
     plays = False
 
     def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.scrubber = Scrubber()
-        self.bases: dict[str, str] = {}
+        self.keeping = Keeping(sink)
 
     def endpoint(self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], Endpoint]) -> Endpoint:
         return _RecordedEndpoint(self._tracks(provider, url, headers), opened())
@@ -40,41 +37,41 @@ class Recorder:
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
         from llama_client.testing.cassettes.httpx_recording import recorded_client
 
-        return recorded_client(self, provider, opened(), is_async=is_async)
+        return recorded_client(self.keeping, provider, opened(), is_async=is_async)
 
     def engine(self, provider: str, opened: Callable[[], Provider]) -> Provider:
         from llama_client.testing.cassettes.engines import RecordedEngine
 
-        return RecordedEngine(provider, opened(), self.scrubber, self.sink)
+        return RecordedEngine(provider, opened(), self.keeping)
 
-    def _tracks(self, provider: str, url: str, headers: Mapping[str, str]) -> Tracks:
-        self.scrubber.learn_address(url, headers)
-        self.bases.setdefault(provider, base_of(url))
-        return Tracks(self, provider, url)
+    def _tracks(self, provider: str, url: str, headers: Mapping[str, str]) -> _Tracks:
+        self.keeping.scrubber.learn_address(url, headers)
+        self.keeping.bases.setdefault(provider, base_of(url))
+        return _Tracks(self.keeping, provider, url)
 
 
-class Tracks:
+class _Tracks:
     """Begins an exchange for each request to one address."""
 
-    def __init__(self, recorder: Recorder, provider: str, url: str) -> None:
-        self._recorder = recorder
+    def __init__(self, keeping: Keeping, provider: str, url: str) -> None:
+        self._keeping = keeping
         self._provider = provider
         self._url = url
 
     def begin(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Track:
         """A request is about to be sent."""
-        scrubber = self._recorder.scrubber
+        scrubber = self._keeping.scrubber
         scrubber.learn_headers(headers)
         types = [value for name, value in headers.items() if name.lower() == "content-type"]
         content = content_of(body, types[0] if types else "", scrubber)
         place = scrubber.text(place_of(self._url, path))
-        return Track(self._provider, Request(method=method, path=place, body=content), scrubber, self._recorder.sink)
+        return Track(self._provider, Request(method=method, path=place, body=content), self._keeping)
 
 
 class _RecordedEndpoint:
     """An `Endpoint`."""
 
-    def __init__(self, tracks: Tracks, endpoint: Endpoint) -> None:
+    def __init__(self, tracks: _Tracks, endpoint: Endpoint) -> None:
         self._tracks = tracks
         self._endpoint = endpoint
 
@@ -117,7 +114,7 @@ class _RecordedAnswer:
 class _AsyncRecordedEndpoint:
     """An `AsyncEndpoint`."""
 
-    def __init__(self, tracks: Tracks, endpoint: AsyncEndpoint) -> None:
+    def __init__(self, tracks: _Tracks, endpoint: AsyncEndpoint) -> None:
         self._tracks = tracks
         self._endpoint = endpoint
 

@@ -31,7 +31,7 @@ class Refresher:
         self._player = player
         self._recorder = recorder
         # Keys are compared as they are stored.
-        player.scrubber = recorder.scrubber
+        player.playback.scrubber = recorder.keeping.scrubber
 
     def endpoint(self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], Endpoint]) -> Endpoint:
         played = self._player.endpoint(provider, url, headers, opened)
@@ -47,7 +47,7 @@ class Refresher:
         from llama_client.testing.cassettes.httpx_replaying import refreshed_client
 
         recorded = self._recorder.http_client(provider, opened, is_async=is_async)
-        return refreshed_client(self._player, provider, recorded, is_async=is_async)
+        return refreshed_client(self._player.playback, provider, recorded, is_async=is_async)
 
     def engine(self, provider: str, opened: Callable[[], Provider]) -> Provider:
         return _Engine(self._player.engine(provider, opened), self._recorder.engine(provider, opened))

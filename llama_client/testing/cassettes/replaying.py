@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from llama_client.testing import loopback
 from llama_client.testing.cassettes.errors import UnrecordedRequestError
-from llama_client.testing.cassettes.exchanges import Answer, Failure, HttpExchange
-from llama_client.testing.cassettes.failures import raised
 from llama_client.testing.cassettes.matching import Deck
-from llama_client.testing.cassettes.scrubbing import Scrubber
-from llama_client.testing.cassettes.tracks import base_of, content_of, pieces_to_play, place_of
+from llama_client.testing.cassettes.playback import Playback, Timing
+from llama_client.testing.cassettes.tracks import base_of, place_of
 from llama_client.testing.memory import AsyncMemoryAnswer, MemoryAnswer
 
 if TYPE_CHECKING:
@@ -19,13 +17,6 @@ if TYPE_CHECKING:
     from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
     from llama_client.providers.http.waits import AsyncWaits, Waits
     from llama_client.testing.clock import FakeClock
-
-# `at_once`: pauses are left out; `recorded`: they are as long as they were.
-Timing = Literal["at_once", "recorded"]
-# What was closed by its reader goes on being silent for so long; then the reader is no longer the same.
-_CLOSED_SILENCE_S = 2.0
-# They are those of a body that is no longer framed and encoded as it was.
-_OF_TRANSFER = ("content-length", "transfer-encoding", "content-encoding")
 
 
 class Player:
@@ -48,119 +39,42 @@ class Player:
         clock: FakeClock | None = None,
         missing: Callable[[UnrecordedRequestError], None] = lambda _: None,
     ) -> None:
-        self.deck = deck
-        self.clock = clock
-        self._is_timed = timing == "recorded"
-        self._missing = missing
-        self.scrubber = Scrubber()
-        self.bases: dict[str, str] = {}
+        self.playback = Playback(deck, timing=timing, clock=clock, missing=missing)
 
     def endpoint(self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], Endpoint]) -> Endpoint:
-        self.bases.setdefault(provider, base_of(url))
-        return _PlayedEndpoint(self, provider, url)
+        self.playback.bases.setdefault(provider, base_of(url))
+        return _PlayedEndpoint(self.playback, provider, url)
 
     def async_endpoint(
         self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], AsyncEndpoint]
     ) -> AsyncEndpoint:
-        self.bases.setdefault(provider, base_of(url))
-        return _AsyncPlayedEndpoint(self, provider, url)
+        self.playback.bases.setdefault(provider, base_of(url))
+        return _AsyncPlayedEndpoint(self.playback, provider, url)
 
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
         from llama_client.testing.cassettes.httpx_replaying import played_client
 
-        return played_client(self, provider, is_async=is_async)
+        return played_client(self.playback, provider, is_async=is_async)
 
     def engine(self, provider: str, opened: Callable[[], Provider]) -> Provider:
         from llama_client.testing.cassettes.engines import PlayedEngine
 
-        return PlayedEngine(provider, self)
-
-    def found(self, provider: str, verb: str, place: str, content: Any) -> Any:
-        """The recorded exchange that answers a request.
-
-        Raises:
-            UnrecordedRequestError: There is none.
-        """
-        try:
-            return self.deck.take(provider, verb, place, content)
-        except UnrecordedRequestError as error:
-            self._missing(error)
-            raise
-
-    def recorded(self, provider: str, method: str, place: str, body: bytes, content_type: str) -> Answer:
-        """The recorded answer to a request over HTTP.
-
-        Raises:
-            UnrecordedRequestError: There is none.
-        """
-        content = content_of(body, content_type, self.scrubber)
-        found = self.found(provider, method, self.scrubber.text(place), content)
-        assert isinstance(found, HttpExchange)
-        return found.answer
-
-    def pauses(self, moments: Iterator[tuple[float, Any]]) -> Iterator[Any]:
-        """What came at each moment, and before it the pause in seconds where pauses are kept."""
-        now_s = 0.0
-        for at_s, each in moments:
-            if self._is_timed and at_s > now_s:
-                yield at_s - now_s
-                now_s = at_s
-            if each is not None:
-                yield each
-
-    def sent(self, answer: Answer) -> loopback.Answer:
-        """An answer in bytes, as any HTTP client reads it, and as `WireServer` sends it.
-
-        Raises:
-            Exception: The request did not get there.
-        """
-        end = answer.end
-        if answer.status is None and isinstance(end, Failure) and end.kind in ("not_connected", "connect_timeout"):
-            raise raised(end)
-        return loopback.Answer(_Sent(self, answer), "keep")
-
-
-class _Sent:
-    """The pieces of an answer, which end as they did."""
-
-    def __init__(self, player: Player, answer: Answer) -> None:
-        self._player = player
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes | float]:
-        answer = self._answer
-        yield from self._player.pauses(self._moments())
-        if isinstance(answer.end, Failure):
-            raise raised(answer.end)
-        if answer.end == "closed":
-            yield _CLOSED_SILENCE_S
-            raise UnrecordedRequestError("the recording ends here, as its reader closed the answer: record it anew")
-        yield b"0\r\n\r\n"
-
-    def _moments(self) -> Iterator[tuple[float, bytes | None]]:
-        answer = self._answer
-        if answer.status is not None:
-            headers = {name: value for name, value in answer.headers.items() if name not in _OF_TRANSFER}
-            yield answer.head_s, loopback.head(answer.status, {**headers, "transfer-encoding": "chunked"})
-            for at_s, data in pieces_to_play(answer):
-                yield at_s, b"%x\r\n%b\r\n" % (len(data), data)
-        end = answer.end
-        yield (end.at_s if isinstance(end, Failure) else answer.end_s or 0.0), None
+        return PlayedEngine(provider, self.playback)
 
 
 class _PlayedEndpoint:
     """An `Endpoint`."""
 
-    def __init__(self, player: Player, provider: str, url: str) -> None:
-        self._player = player
+    def __init__(self, playback: Playback, provider: str, url: str) -> None:
+        self._playback = playback
         self._provider = provider
         self._url = url
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> MemoryAnswer:
         waits.wait_s()
-        sent = _answered(self._player, self._provider, method, place_of(self._url, path), body)
+        sent = _answered(self._playback, self._provider, method, place_of(self._url, path), body)
         waits.sending()
-        answer = MemoryAnswer(sent, waits, self._player.clock)
+        answer = MemoryAnswer(sent, waits, self._playback.clock)
         answer.begin()
         return answer
 
@@ -168,8 +82,8 @@ class _PlayedEndpoint:
 class _AsyncPlayedEndpoint:
     """An `AsyncEndpoint`."""
 
-    def __init__(self, player: Player, provider: str, url: str) -> None:
-        self._player = player
+    def __init__(self, playback: Playback, provider: str, url: str) -> None:
+        self._playback = playback
         self._provider = provider
         self._url = url
 
@@ -177,12 +91,12 @@ class _AsyncPlayedEndpoint:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
     ) -> AsyncMemoryAnswer:
         waits.wait_s()
-        sent = _answered(self._player, self._provider, method, place_of(self._url, path), body)
+        sent = _answered(self._playback, self._provider, method, place_of(self._url, path), body)
         waits.sending()
-        answer = AsyncMemoryAnswer(sent, waits, self._player.clock)
+        answer = AsyncMemoryAnswer(sent, waits, self._playback.clock)
         await answer.begin()
         return answer
 
 
-def _answered(player: Player, provider: str, method: str, place: str, body: bytes) -> loopback.Answer:
-    return player.sent(player.recorded(provider, method, place, body, "application/json"))
+def _answered(playback: Playback, provider: str, method: str, place: str, body: bytes) -> loopback.Answer:
+    return playback.sent(playback.recorded(provider, method, place, body, "application/json"))

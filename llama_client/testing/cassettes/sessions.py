@@ -14,9 +14,10 @@ from llama_client.testing.cassettes.errors import CassetteError, UnrecordedReque
 from llama_client.testing.cassettes.exchanges import Exchange
 from llama_client.testing.cassettes.files import load, save
 from llama_client.testing.cassettes.matching import Deck, wanted
+from llama_client.testing.cassettes.playback import Timing
 from llama_client.testing.cassettes.recording import Recorder
 from llama_client.testing.cassettes.refreshing import Refresher
-from llama_client.testing.cassettes.replaying import Player, Timing
+from llama_client.testing.cassettes.replaying import Player
 from llama_client.testing.cassettes.spool import CASSETTE, Spool
 from llama_client.testing.seams import using
 

@@ -57,21 +57,35 @@ def content_of(body: bytes, content_type: str, scrubber: Scrubber) -> Any:
         return digest_of(body, content_type)
 
 
+class Keeping:
+    """Where recorded exchanges go, and what is taken out of them.
+
+    Attributes:
+        sink: Gets each exchange once it has ended, in any thread.
+        scrubber: Takes out secrets.
+        bases: The path of each provider's address.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.scrubber = Scrubber()
+        self.bases: dict[str, str] = {}
+
+
 class Track:
     """One exchange over HTTP.
 
     Args:
         provider: The configured name.
         request: What is asked.
-        scrubber: Takes out secrets.
-        sink: Gets the exchange, once.
+        keeping: Gets the exchange, once.
     """
 
-    def __init__(self, provider: str, request: Request, scrubber: Scrubber, sink: Sink) -> None:
+    def __init__(self, provider: str, request: Request, keeping: Keeping) -> None:
         self._provider = provider
         self._request = request
-        self._scrubber = scrubber
-        self._sink = sink
+        self._scrubber = keeping.scrubber
+        self._sink = keeping.sink
         self._order = time.time() + next(_numbers) * 1e-9
         self._started = time.monotonic()
         self._status: int | None = None
