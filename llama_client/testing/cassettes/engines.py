@@ -5,47 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from llama_client import errors
-from llama_client.errors import LlamaClientError, ProviderError
-from llama_client.providers.base import AttemptFacts, Charge, Provider, ProviderCall, ServedModel
-from llama_client.testing.cassettes.bodies import UnreadableError, json_value
+from llama_client.errors import LlamaClientError
+from llama_client.providers.base import AttemptFacts, Provider, ProviderCall, ServedModel
+from llama_client.testing.cassettes.engine_facts import learn, params_of, plain, raised, stored_error, stored_facts
 from llama_client.testing.cassettes.exchanges import Asked, EngineError, EngineExchange, Produced, TimedChunk
 from llama_client.testing.cassettes.playback import CLOSED_SILENCE_S, Playback
-from llama_client.testing.cassettes.scrubbing import Scrubber, request_value
-from llama_client.types.completion import ChatCompletionChunk, Source
+from llama_client.types.completion import ChatCompletionChunk
 from llama_client.waiting import Event, await_event, wait_for_event
 
 if TYPE_CHECKING:
     from llama_client.testing.cassettes.tracks import Keeping
 
-# What of a request does not change the answer, or is not data.
-_UNTOLD = frozenset(("timeout", "tags", "extra_headers", "schema_in_words", "answer_class", "stream_options"))
-# What is learnt of an attempt and decides what its record says.
-_FACTS = (
-    "sent", "http_status", "provider_request_id", "rate_limit", "load_s", "queue_s", "total_s", "tokens_per_s",
-    "charge", "sources", "warnings", "body", "is_loading", "reason",
-)  # fmt: skip
-_BASE_FIELDS = ("http_status", "provider_code", "request_id", "retryable", "failover", "retry_after_s", "body")
-_OWN_FIELDS = ("path", "prompt_tokens", "context_tokens", "param", "is_lasting", "failed_generation")
 _numbers = itertools.count()
-
-
-def params_of(call: ProviderCall, scrubber: Scrubber) -> dict[str, Any]:
-    """The parameters of a request in one spelling."""
-    request = call.request
-    dumped = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(_UNTOLD))
-    dumped = {name: value for name, value in dumped.items() if name in request.set_parameters or name == "messages"}
-    if not dumped.get("stream"):
-        dumped.pop("stream", None)
-    if call.is_continuation:
-        dumped["is_continuation"] = True
-    cleaned: dict[str, Any] = scrubber.value(request_value(dumped))
-    return cleaned
 
 
 class _Track:
@@ -59,7 +35,7 @@ class _Track:
         self._sink = keeping.sink
         self._order = time.time() + next(_numbers) * 1e-9
         self._started = time.monotonic()
-        self._told: dict[str, Any] = _stored_facts(AttemptFacts())
+        self._told: dict[str, Any] = stored_facts(AttemptFacts())
         self._bodies = 0
         self._chunks: list[TimedChunk] = []
 
@@ -80,7 +56,7 @@ class _Track:
             self._chunks.append(TimedChunk(at_s=self._now_s, facts=facts))
         end: Any = "complete"
         if isinstance(error, LlamaClientError) and not self._facts.is_stopped:
-            end = self._error(error)
+            end = stored_error(error, self._scrubber)
         elif error is not None:
             end = "closed"
         events = self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None])
@@ -91,20 +67,13 @@ class _Track:
         produced = Produced(chunks=tuple(chunks), end=end, end_s=self._now_s)
         self._sink(self._order, EngineExchange(provider=self._provider, asked=self._asked, produced=produced))
 
-    def _error(self, error: LlamaClientError) -> EngineError:
-        names = (*(_BASE_FIELDS if isinstance(error, ProviderError) else ()), *_OWN_FIELDS)
-        fields = {name: getattr(error, name) for name in names if getattr(error, name, None) is not None}
-        return EngineError(
-            error=type(error).__name__, message=self._scrubber.text(str(error)), fields=self._clean(_plain(fields))
-        )
-
     def _new_facts(self) -> dict[str, Any]:
-        now = _stored_facts(self._facts)
+        now = stored_facts(self._facts)
         new = {name: value for name, value in now.items() if value != self._told[name]}
         self._told = now
         bodies, self._bodies = self._facts.bodies[self._bodies :], len(self._facts.bodies)
         if bodies:
-            new["bodies"] = [_plain(body) for body in bodies]
+            new["bodies"] = [plain(body) for body in bodies]
         return self._clean(new)
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +224,7 @@ class PlayedEngine(Provider):
             if isinstance(each, float):
                 yield each
                 continue
-            _learn(call.facts, each.facts)
+            learn(call.facts, each.facts)
             if each.chunk is not None:
                 yield ChatCompletionChunk.model_validate({**each.chunk, "request_id": call.request_id})
         last_s = answer.chunks[-1].at_s if answer.chunks else 0.0
@@ -272,59 +241,8 @@ class PlayedEngine(Provider):
     def _end(answer: Produced) -> None:
         end = answer.end
         if isinstance(end, EngineError):
-            raise _raised(end)
+            raise raised(end)
         if end == "closed":
             raise errors.ProviderError(
                 "the recording ends here, as its reader closed the answer: record it anew", failover=False
             )
-
-
-def _stored_facts(facts: AttemptFacts) -> dict[str, Any]:
-    return {name: _plain(getattr(facts, name)) for name in _FACTS}
-
-
-def _plain(value: Any) -> Any:
-    """A value of facts or errors as JSON."""
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case Charge():
-            return {"usd": str(value.usd), "source": value.source, "is_estimated": value.is_estimated}
-        case Source():
-            return value.model_dump(mode="json", exclude_none=True)
-        case bytes():
-            try:
-                return json_value(value)
-            except UnreadableError:
-                return value.decode("utf-8", "replace")
-        case Mapping():
-            return {str(name): _plain(below) for name, below in value.items()}
-        case list() | tuple():
-            return [_plain(each) for each in value]
-        case _:
-            return str(value)
-
-
-def _learn(facts: AttemptFacts, told: Mapping[str, Any]) -> None:
-    for name, value in told.items():
-        if name == "bodies":
-            facts.bodies += [each.encode() if isinstance(each, str) else each for each in value]
-        if name not in _FACTS:
-            continue
-        if name == "charge" and value is not None:
-            value = Charge(Decimal(value["usd"]), value["source"], bool(value["is_estimated"]))
-        elif name == "sources":
-            value = [Source.model_validate(each) for each in value]
-        setattr(facts, name, value)
-
-
-def _raised(stored: EngineError) -> LlamaClientError:
-    kind = getattr(errors, stored.error, None)
-    if not (isinstance(kind, type) and issubclass(kind, LlamaClientError)):
-        # A package's own class: the fields decide what becomes of it.
-        kind = ProviderError
-    error: LlamaClientError = kind(stored.message)
-    for name, value in stored.fields.items():
-        if name in (*_BASE_FIELDS, *_OWN_FIELDS):
-            setattr(error, name, value)
-    return error
