@@ -29,8 +29,8 @@ _MAX_TOLD = 10
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("words", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--to", "file", type=click.Path(), default="cassette.json", show_default=True, help="The cassette.")
-@click.option("--refresh", is_flag=True, help="Ask anew only what the cassette lacks; drop what is no longer asked.")
+@click.option("--to", "file", type=click.Path(), default="cassette.json", show_default=True, metavar="FILE", help="The cassette.")
+@click.option("--refresh", is_flag=True, help="Ask only what it lacks; drop what is not asked for.")
 @click.option("--replay", is_flag=True, help="Answer from the cassette: no network, no key, no model.")
 @json_option
 def command(words: tuple[str, ...], file: str, refresh: bool, replay: bool, as_json: bool) -> None:
@@ -42,9 +42,9 @@ def command(words: tuple[str, ...], file: str, refresh: bool, replay: bool, as_j
 
     \b
     Examples:
-      llama-client record --to tests/cassettes/chat.json -- python app.py
-      llama-client record --to tests/cassettes/chat.json --replay -- python app.py
-      llama-client record --to tests/cassettes/chat.json --refresh -- python app.py
+      llama-client record --to tests/chat.json -- python app.py
+      llama-client record --to tests/chat.json --replay -- python app.py
+      llama-client record --to tests/chat.json --refresh -- python app.py
     """
     if not words:
         raise click.UsageError("name the command to run, as in: llama-client record -- python app.py")

@@ -147,16 +147,17 @@ def cassette(
         ignore: Fields of requests that are not compared: `seed`, or `metadata.user` for one below another.
         repeat: Whether a request may be answered more often than it was recorded.
 
+    Yields:
+        The cassette in use.
+
     Raises:
         CassetteError: The file is missing, no cassette, or cannot be written; or `mode` is unknown.
         UnrecordedRequestError: At the end, where a request had no answer and the program has caught that.
 
     Example:
-        >>> from llama_client import LlamaClient
-        >>> from llama_client.testing import cassettes
-        >>> with cassettes.cassette("chat.json") as tape:  # doctest: +SKIP
-        ...     LlamaClient().ask("Why do llamas hum?").text
-        ...     tape.assert_all_used()
+        with cassette("cassettes/chat.json", "once") as tape, LlamaClient() as client:
+            assert "hum" in client.ask("Why do llamas hum?", model="groq/openai/gpt-oss-20b").text
+        tape.assert_all_used()
     """
     file = Path(path)
     if mode not in _MODES:
@@ -183,6 +184,9 @@ def recording(path: str | os.PathLike[str]) -> Iterator[Cassette]:
     Args:
         path: The cassette, which is written at the end.
 
+    Yields:
+        The cassette in use.
+
     Raises:
         CassetteError: The file cannot be written.
     """
@@ -207,6 +211,9 @@ def replaying(
         clock: As of `cassette`.
         ignore: As of `cassette`.
         repeat: As of `cassette`.
+
+    Yields:
+        The cassette in use.
 
     Raises:
         CassetteError: The file is missing, or no cassette.
