@@ -29,7 +29,9 @@ _MAX_TOLD = 10
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("words", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--to", "file", type=click.Path(), default="cassette.json", show_default=True, metavar="FILE", help="The cassette.")
+@click.option(
+    "--to", "file", type=click.Path(), default="cassette.json", show_default=True, metavar="FILE", help="The cassette."
+)
 @click.option("--refresh", is_flag=True, help="Ask only what it lacks; drop what is not asked for.")
 @click.option("--replay", is_flag=True, help="Answer from the cassette: no network, no key, no model.")
 @json_option

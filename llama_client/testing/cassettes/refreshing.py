@@ -13,8 +13,8 @@ from llama_client.types.completion import ChatCompletionChunk
 if TYPE_CHECKING:
     from llama_client.providers.http.exchange import Answer, AsyncAnswer, AsyncEndpoint, Endpoint
     from llama_client.providers.http.waits import AsyncWaits, Waits
-    from llama_client.testing.cassettes.recording import Recorder
-    from llama_client.testing.cassettes.replaying import Player
+    from llama_client.testing.cassettes.player import Player
+    from llama_client.testing.cassettes.recorder import Recorder
 
 
 class Refresher:
@@ -44,7 +44,7 @@ class Refresher:
         return _AsyncEndpoint(played, self._recorder.async_endpoint(provider, url, headers, opened))
 
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
-        from llama_client.testing.cassettes.httpx_replaying import refreshed_client
+        from llama_client.testing.cassettes.httpx_player import refreshed_client
 
         recorded = self._recorder.http_client(provider, opened, is_async=is_async)
         return refreshed_client(self._player.playback, provider, recorded, is_async=is_async)

@@ -15,9 +15,9 @@ from llama_client.testing.cassettes.exchanges import Exchange
 from llama_client.testing.cassettes.files import load, save
 from llama_client.testing.cassettes.matching import Deck, wanted
 from llama_client.testing.cassettes.playback import Timing
-from llama_client.testing.cassettes.recording import Recorder
+from llama_client.testing.cassettes.player import Player
+from llama_client.testing.cassettes.recorder import Recorder
 from llama_client.testing.cassettes.refreshing import Refresher
-from llama_client.testing.cassettes.replaying import Player
 from llama_client.testing.cassettes.spool import CASSETTE, Spool
 from llama_client.testing.seams import using
 
@@ -156,7 +156,7 @@ def cassette(
 
     Example:
         with cassette("cassettes/chat.json", "once") as tape, LlamaClient() as client:
-            assert "hum" in client.ask("Why do llamas hum?", model="groq/openai/gpt-oss-20b").text
+            print(client.ask("Why do llamas hum?", max_tokens=20).text)
         tape.assert_all_used()
     """
     file = Path(path)

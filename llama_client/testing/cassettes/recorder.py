@@ -35,7 +35,7 @@ class Recorder:
         return _AsyncRecordedEndpoint(self._tracks(provider, url, headers), opened())
 
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
-        from llama_client.testing.cassettes.httpx_recording import recorded_client
+        from llama_client.testing.cassettes.httpx_recorder import recorded_client
 
         return recorded_client(self.keeping, provider, opened(), is_async=is_async)
 

@@ -52,7 +52,7 @@ class Player:
         return _AsyncPlayedEndpoint(self.playback, provider, url)
 
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
-        from llama_client.testing.cassettes.httpx_replaying import played_client
+        from llama_client.testing.cassettes.httpx_player import played_client
 
         return played_client(self.playback, provider, is_async=is_async)
 
