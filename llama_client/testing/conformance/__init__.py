@@ -1,0 +1,23 @@
+"""What every provider must do, checked in four modes: call and stream, sync and async."""
+
+from llama_client.testing.conformance.report import ConformanceError, ConformanceReport, Result
+from llama_client.testing.conformance.said import Counts, Feature, Refusal, Said, SaidCall
+from llama_client.testing.conformance.suite import check
+from llama_client.testing.conformance.wires import ALL_FEATURES, Engine, OllamaWire, OpenAIWire, Wire
+
+__all__ = [
+    "ALL_FEATURES",
+    "ConformanceError",
+    "ConformanceReport",
+    "Counts",
+    "Engine",
+    "Feature",
+    "OllamaWire",
+    "OpenAIWire",
+    "Refusal",
+    "Result",
+    "Said",
+    "SaidCall",
+    "Wire",
+    "check",
+]
