@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from llama_client.config.tables import RoutingConfig
 
-# How long a call waits for the threads that lost a race to end, so that their attempts are recorded correctly.
 UNEXPECTED = "provider raised an unexpected error"
 """How the message begins of an error that stands for an exception of a provider's own."""
+# How long a call waits for the threads that lost a race to end, so that their attempts are recorded correctly.
 _LOSERS_S = 0.5
 
 
