@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -27,6 +28,7 @@ KEY = "sk-conformance-5f2c7e1a9b3d4680"
 """The key that the provider gets, and may show nobody."""
 PROMPT = "conformance-prompt"
 _TIMES_PATIENCE = 3
+_POLL_S = 0.005
 
 
 class Bench:
@@ -166,6 +168,7 @@ class Bench:
                         break
             if stops:
                 outcome.partial = list(stream.partial.attempts)
+                outcome.is_closed = self.is_closed()
             else:
                 outcome.reply = stream.completion
         except Exception as error:  # noqa: BLE001 - what a provider raises is what is examined
@@ -190,11 +193,19 @@ class Bench:
                         break
             if stops:
                 outcome.partial = list(stream.partial.attempts)
+                outcome.is_closed = await asyncio.to_thread(self.is_closed)
             else:
                 outcome.reply = stream.completion
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
             outcome.error = error
         return outcome
+
+    def is_closed(self) -> bool:
+        """Waits until an answer that was given up has ended: its connection is closed, or the engine stopped."""
+        if isinstance(self.wire, Engine):
+            running = self.wire.running
+            return comes_true(lambda: not running(), self.patience_s / 2)
+        return self.server.closed_early.wait(self.patience_s / 2)
 
     def _params(self, prompt: str, params: Mapping[str, Any]) -> dict[str, Any]:
         timeout = {"timeout": _TIMES_PATIENCE * self.patience_s}
@@ -208,6 +219,16 @@ class Bench:
         if not self.streams:
             self.begun.set()
         return self._script(received)
+
+
+def comes_true(check: Callable[[], bool], within_s: float) -> bool:
+    """Waits until something holds; tells whether that came to pass."""
+    until = time.monotonic() + within_s
+    while not check():
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 class _InMemory:

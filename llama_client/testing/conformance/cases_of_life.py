@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from llama_client import AsyncLlamaClient, LlamaClient
 from llama_client.errors import LlamaClientError
-from llama_client.testing.conformance.bench import MODES, PROMPT, Bench
+from llama_client.testing.conformance.bench import MODES, PROMPT, Bench, comes_true
 from llama_client.testing.conformance.case import ASYNC, STREAMS, Case, case
 from llama_client.testing.conformance.expectations import Outcome, UnmetError, demand, expect
 from llama_client.testing.conformance.said import Said
@@ -28,7 +27,7 @@ def consumer_stops_early(bench: Bench) -> None:
     outcome = _asked_to_stall(bench, lambda: bench.ask_times(1, stops=True)[0])
     if outcome.error is not None:
         raise UnmetError(f"expected a stream that can be closed, got {outcome.shown}")
-    _expect_ended(bench)
+    _expect_closed(outcome.is_closed)
     expect("the outcome of the attempt", ["cancelled"], [attempt.outcome for attempt in outcome.partial])
 
 
@@ -39,14 +38,14 @@ def client_closed_meanwhile(bench: Bench) -> None:
         raise UnmetError("expected an error of the package where the client was closed, got a CancelledError")
     if not isinstance(outcome.error, LlamaClientError):
         raise UnmetError(f"expected an error where the client was closed, got {outcome.shown}")
-    _expect_ended(bench)
+    _expect_closed(bench.is_closed())
 
 
 @case("A cancelled task ends at once, and its request with it.", modes=ASYNC, engine=("stream-async",))
 def task_cancelled(bench: Bench) -> None:
     outcome = _asked_to_stall(bench, lambda: asyncio.run(_cancelled(bench)))
     demand(isinstance(outcome.error, asyncio.CancelledError), "a CancelledError", outcome.shown)
-    _expect_ended(bench)
+    _expect_closed(outcome.is_closed)
 
 
 @case("A provider that waits in an event loop stops every other task of the program.", modes=ASYNC)
@@ -112,9 +111,9 @@ def nothing_left_open(bench: Bench) -> None:
         idle = bench.server.wait_until_idle(bench.patience_s)
         demand(idle, "every connection to be closed", f"{bench.server.open_connections} open ones")
     else:
-        _expect_ended(bench)
+        _expect_closed(bench.is_closed())
     demand(
-        _comes_true(lambda: not _more_threads(before), bench.patience_s),
+        comes_true(lambda: not _more_threads(before), bench.patience_s),
         "every thread to have ended",
         ", ".join(_more_threads(before)),
     )
@@ -149,13 +148,8 @@ def _asked_to_stall(bench: Bench, ask: Callable[[], Outcome]) -> Outcome:
     return ask()
 
 
-def _expect_ended(bench: Bench) -> None:
-    if isinstance(bench.wire, Engine):
-        wire = bench.wire
-        demand(_comes_true(lambda: not wire.running(), bench.patience_s), "the answer to be stopped", "that it goes on")
-        return
-    closed = bench.server.closed_early.wait(bench.patience_s / 2)
-    demand(closed, "the connection to the service to be closed", "that it stays open")
+def _expect_closed(is_closed: bool) -> None:
+    demand(is_closed, "the answer to be ended at the service, and its connection closed", "that it goes on")
 
 
 def _closed(bench: Bench) -> Outcome:
@@ -185,7 +179,9 @@ async def _cancelled(bench: Bench) -> Outcome:
         task = asyncio.create_task(bench.aone(client))
         await asyncio.to_thread(bench.begun.wait, bench.patience_s)
         task.cancel()
-        return await task
+        outcome = await task
+        outcome.is_closed = await asyncio.to_thread(bench.is_closed)
+        return outcome
 
 
 def _gathered(bench: Bench) -> list[Outcome]:
@@ -217,15 +213,6 @@ def _is_ours(thread: threading.Thread) -> bool:
 
 def _more_threads(before: set[threading.Thread]) -> list[str]:
     return [each.name for each in threading.enumerate() if each not in before and not _is_ours(each)]
-
-
-def _comes_true(check: Callable[[], bool], within_s: float) -> bool:
-    until = time.monotonic() + within_s
-    while not check():
-        if time.monotonic() > until:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 CASES: tuple[Case, ...] = (

@@ -53,12 +53,14 @@ class Outcome:
         chunks: The chunks of a stream.
         error: What was raised.
         partial: The attempts of a stream that was not read to its end.
+        is_closed: Whether the service saw that it was given up, while the client was still open.
     """
 
     reply: ChatCompletion | None = None
     chunks: list[ChatCompletionChunk] = field(default_factory=list)
     error: BaseException | None = None
     partial: list[Attempt] = field(default_factory=list)
+    is_closed: bool = False
 
     @property
     def text(self) -> str:
