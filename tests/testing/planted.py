@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from llama_client.errors import InvalidResponseError, ProviderError, ServerError
+from llama_client.errors import APIConnectionError, InvalidResponseError, ProviderError, ServerError
 from llama_client.providers.base import (
     AttemptFacts,
     HttpAnswer,
@@ -264,32 +265,15 @@ class ForgetsTheWait(HumCodec):
         return error_of(Failure(answer.status, {}, parsed(answer.body), answer.received_at))
 
 
-class RaisesWhatPythonRaises(HumCodec):
-    def object_of(self, data: bytes) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(data)
-        return body
-
-
 class DropsParameters(HumCodec):
     parameters = None
 
 
 class SharesItsState(HumCodec):
-    def __init__(self) -> None:
-        self.shared = threading.local()
-        self.last: HumStream | None = None
-
-    def stream(self, answer: HttpAnswer, call: ProviderCall) -> HumStream:
-        self.last = super().stream(answer, call)
-        return self.last
-
-    def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        # The answer to the request that was encoded last.
-        return super().decode(answer, call).model_copy(update={"target": "hum/other"})
+    buffer = ""
 
     def chunks_of(self, line: dict[str, Any], stream: HumStream) -> Iterator[ChatCompletionChunk]:
-        assert self.last is not None
-        self.buffer = getattr(self, "buffer", "") + line.get("says", "")
+        self.buffer += line.get("says", "")
         if "why" in line:
             text, self.buffer = self.buffer, ""
             yield from super().chunks_of({"says": text}, stream)
@@ -398,9 +382,56 @@ class ForgetsWhatItSent(Around):
 
 
 class SaysThatItSent(Around):
-    def require(self, call: ProviderCall) -> None:
-        super().require(call)
-        call.facts.sent = True
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        try:
+            yield from self.inner.chunks(call)
+        finally:
+            call.facts.sent = True
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        try:
+            async for chunk in super().achunks(call):
+                yield chunk
+        finally:
+            call.facts.sent = True
+
+
+class IgnoresThatItIsCancelled(Around):
+    def __init__(self, inner: Provider) -> None:
+        super().__init__(inner)
+        self.kept: list[object] = []
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        chunks: asyncio.Queue[ChatCompletionChunk | Exception | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                async for chunk in self.inner.achunks(call):
+                    chunks.put_nowait(chunk)
+                chunks.put_nowait(None)
+            except Exception as error:
+                chunks.put_nowait(error)
+
+        self.kept.append(asyncio.create_task(read()))
+        while (chunk := await chunks.get()) is not None:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+
+class RaisesWhatItLikes(Around):
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        try:
+            yield from self.inner.chunks(call)
+        except ProviderError as error:
+            raise KeyError("choices") from error
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        try:
+            async for chunk in super().achunks(call):
+                yield chunk
+        except ProviderError as error:
+            raise KeyError("choices") from error
 
 
 class HasAllTheTime(Around):
@@ -434,6 +465,10 @@ class Puppet(Provider):
 
     def __init__(self, strings: Strings) -> None:
         self.strings = strings
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def require(self, call: ProviderCall) -> None:
         for name in sorted(call.request.set_parameters - {"messages", "stream", "timeout"}):
@@ -445,8 +480,8 @@ class Puppet(Provider):
         self.strings.count += 1
         try:
             for choice in self.choices(self.strings.said):
-                if call.facts.is_stopped:
-                    raise ServerError("the puppet was put away")
+                if self.is_closed:
+                    raise APIConnectionError("the puppet was put away")
                 yield reader.chunk({"choices": [choice]})
         finally:
             self.strings.count -= 1

@@ -44,6 +44,8 @@ class Bench:
         server: Where a wire's provider is sent to.
         received: The requests for an answer, in order.
         begun: Set once an answer has begun: its request was received, or the first chunk of a stream has come.
+        first_chunk: Called with the first chunk of each stream.
+        hold: What the reader of a stream waits for after its first chunk; None: nothing.
         loop: The event loop, in async modes.
         clients_shown: What a client's representation says.
     """
@@ -55,6 +57,8 @@ class Bench:
         self.patience_s = patience_s
         self.received: list[Received] = []
         self.begun = threading.Event()
+        self.first_chunk: Callable[[], object] = self.begun.set
+        self.hold: threading.Event | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.clients_shown = ""
         self._script: Callable[[Received], Answer] = lambda _: as_json({}, status=500)
@@ -132,6 +136,7 @@ class Bench:
     def plays(self, script: Callable[[Received], Answer]) -> None:
         """Has a function answer requests."""
         self._script = script
+        self.first_chunk = self.begun.set
         self.received.clear()
         self.begun.clear()
         self.server.closed_early.clear()
@@ -162,10 +167,13 @@ class Bench:
                 return outcome
             with client.chat.completions.create(stream=True, **self._params(prompt, params)) as stream:
                 for chunk in stream:
+                    if not outcome.chunks:
+                        self.first_chunk()
                     outcome.chunks.append(chunk)
-                    self.begun.set()
                     if stops:
                         break
+                    if self.hold is not None:
+                        self.hold.wait(self.patience_s)
             if stops:
                 outcome.partial = list(stream.partial.attempts)
                 outcome.is_closed = self.is_closed()
@@ -187,10 +195,13 @@ class Bench:
                 return outcome
             async with await client.chat.completions.create(stream=True, **self._params(prompt, params)) as stream:
                 async for chunk in stream:
+                    if not outcome.chunks:
+                        self.first_chunk()
                     outcome.chunks.append(chunk)
-                    self.begun.set()
                     if stops:
                         break
+                    if self.hold is not None:
+                        await asyncio.to_thread(self.hold.wait, self.patience_s)
             if stops:
                 outcome.partial = list(stream.partial.attempts)
                 outcome.is_closed = await asyncio.to_thread(self.is_closed)

@@ -74,24 +74,22 @@ def event_loop_is_not_blocked(bench: Bench) -> None:
 
 @case("Answers of one provider at the same time are not mixed.")
 def concurrent_calls_do_not_mix(bench: Bench) -> None:
-    together = threading.Barrier(_AT_ONCE)
-
-    def meet() -> None:
-        try:
-            together.wait(bench.patience_s)
-        except threading.BrokenBarrierError:
-            pass  # A provider that sends one after the other is slow, not wrong.
+    asked, begun = _All(_AT_ONCE), _All(_AT_ONCE)
 
     def answer(received: Received) -> Answer:
         names = [f"call-{number}" for number in range(_AT_ONCE) if f"{PROMPT}-{number}".encode() in received.body]
         if len(names) != 1:
             return as_json({"error": {"message": "a request holds the prompts of several calls"}}, status=400)
-        meet()
-        texts = tuple(f"{names[0]}:{part} " for part in range(4))
-        answer = bench.answer(Said(texts))
-        return Answer(_Between(answer.pieces, meet), answer.then)
+        asked.another()
+        # A provider that sends one after the other is slow, not wrong.
+        asked.came.wait(bench.patience_s)
+        answer = bench.answer(Said(tuple(f"{names[0]}:{part} " for part in range(4))))
+        pieces = list(answer.pieces)
+        # The head and the first text; the rest once every stream has begun.
+        return Answer(_Then(pieces[:2], lambda: begun.came.wait(bench.patience_s), pieces[2:]), answer.then)
 
     bench.plays(answer)
+    bench.first_chunk = begun.another
     outcomes = asyncio.run(_agathered(bench)) if bench.is_async else _gathered(bench)
     for number, outcome in enumerate(outcomes):
         expect("the text", "".join(f"call-{number}:{part} " for part in range(4)), outcome.answered().text)
@@ -119,6 +117,36 @@ def nothing_left_open(bench: Bench) -> None:
     )
 
 
+class _All:
+    """Has come once it was told so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.came = threading.Event()
+        self._left = times
+        self._lock = threading.Lock()
+
+    def another(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self.came.set()
+
+
+class _Then:
+    """Pieces of an answer, something to be done where others follow, and those."""
+
+    def __init__(self, first: list[bytes | float], do: Callable[[], object], rest: list[bytes | float]) -> None:
+        self._first = first
+        self._do = do
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[bytes | float]:
+        yield from self._first
+        if self._rest:
+            self._do()
+        yield from self._rest
+
+
 class _Between:
     """Pieces of an answer with something done before each, but before the head."""
 
@@ -134,18 +162,32 @@ class _Between:
 
 
 def _asked_to_stall(bench: Bench, ask: Callable[[], Outcome]) -> Outcome:
-    """What comes of an answer that begins and does not go on."""
+    """What comes of an answer that begins and does not go on; `ask` sets `bench.hold` once it was given up."""
     if isinstance(bench.wire, Engine):
         bench.says(_LONG)
-    else:
-        pieces = list(bench.answer(_BEGUN).pieces) if bench.streams and "streams" in bench.wire.can else []
+        bench.hold = threading.Event()
+        try:
+            return ask()
+        finally:
+            bench.hold.set()
+            bench.hold = None
+    if bench.streams and "streams" in bench.wire.can:
         # The end of a chunked body is not sent.
-        begun = pieces[:-1]
+        begun = list(bench.answer(_BEGUN).pieces)[:-1]
         bench.plays(lambda _: Answer([*begun, bench.patience_s], "close"))
-        if not begun:
-            # A stream of a service that cannot stream has begun once it is asked for.
-            bench.plays(lambda _: bench.begun.set() or Answer([bench.patience_s], "close"))  # type: ignore[func-returns-value]
+        return ask()
+
+    def silence(_: Received) -> Answer:
+        bench.begun.set()
+        return Answer([bench.patience_s], "close")
+
+    bench.plays(silence)
     return ask()
+
+
+def _given_up(bench: Bench) -> None:
+    if bench.hold is not None:
+        bench.hold.set()
 
 
 def _expect_closed(is_closed: bool) -> None:
@@ -158,6 +200,7 @@ def _closed(bench: Bench) -> Outcome:
         def close() -> None:
             bench.begun.wait(bench.patience_s)
             client.close()
+            _given_up(bench)
 
         closer = threading.Thread(target=close, name="loopback-closer")
         closer.start()
@@ -171,6 +214,7 @@ async def _aclosed(bench: Bench) -> Outcome:
         task = asyncio.create_task(bench.aone(client))
         await asyncio.to_thread(bench.begun.wait, bench.patience_s)
         await client.aclose()
+        _given_up(bench)
         return await task
 
 
@@ -179,6 +223,7 @@ async def _cancelled(bench: Bench) -> Outcome:
         task = asyncio.create_task(bench.aone(client))
         await asyncio.to_thread(bench.begun.wait, bench.patience_s)
         task.cancel()
+        _given_up(bench)
         outcome = await task
         outcome.is_closed = await asyncio.to_thread(bench.is_closed)
         return outcome

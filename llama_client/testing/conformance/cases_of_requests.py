@@ -105,6 +105,8 @@ def _expect_sent_or_refused(bench: Bench, outcome: Outcome, name: str, mark: str
         expect(f"the number of requests where {name} is refused", 0, len(bench.received))
         expect("facts.sent", [], [True for attempt in outcome.attempts if attempt.sent])
         return
+    if isinstance(bench.wire, Engine) and name not in bench.wire.takes:
+        raise UnmetError(f"expected an UnsupportedFeatureError for {name}, got {outcome.shown}")
     reply = outcome.answered()
     if isinstance(bench.wire, Engine) or any(name in warning for warning in reply.warnings):
         return

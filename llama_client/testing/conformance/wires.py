@@ -95,11 +95,13 @@ class Engine(ABC):
 
     Attributes:
         can: What it can say beyond one text in parts.
+        takes: The parameters of a request that it honours; it must refuse the others.
         model: A model id.
         options: The `options` of the provider's table, where it needs some.
     """
 
     can: frozenset[Feature] = frozenset({"streams"})
+    takes: frozenset[str] = frozenset()
     model: str = "conformance-model"
     options: Mapping[str, Any] = {}
 
