@@ -48,7 +48,9 @@ class HumWire(Wire):
         lines += [{"thinks": part} for part in said.reasoning]
         lines += [{"says": text} for text in said.texts]
         for number, call, part, is_first in said.call_parts:
-            lines.append({"call": number, "arguments": part, **({"id": call.id, "name": call.name} if is_first else {})})
+            lines.append(
+                {"call": number, "arguments": part, **({"id": call.id, "name": call.name} if is_first else {})}
+            )
         if said.finish_reason is not None:
             lines.append({"why": said.finish_reason, **_usage(said.counts)})
         return [json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines]
@@ -409,7 +411,7 @@ class IgnoresThatItIsCancelled(Around):
                 async for chunk in self.inner.achunks(call):
                     chunks.put_nowait(chunk)
                 chunks.put_nowait(None)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised where it is read
                 chunks.put_nowait(error)
 
         self.kept.append(asyncio.create_task(read()))

@@ -12,7 +12,8 @@ from tests.testing import planted
 from tests.testing.planted import HumWire, Strings, row
 
 _PATIENCE_S = 0.6
-S, A = "stream-sync", "stream-async"
+S: Mode = "stream-sync"
+A: Mode = "stream-async"
 CODECS: list[tuple[Any, str]] = [
     (planted.SwapsTokens, "usage"),
     (planted.CountsUnknownAsNothing, "usage-absent"),
@@ -54,7 +55,7 @@ PUPPETS: list[tuple[Any, str]] = [
 ]
 
 
-def named(faults: list[tuple[Any, str]]) -> Any:
+def named(faults: list[tuple[Any, str]]) -> pytest.MarkDecorator:
     ids = [f"{fault.__name__}-{case}" for fault, case in faults]
     return pytest.mark.parametrize(("fault", "case"), faults, ids=ids)
 

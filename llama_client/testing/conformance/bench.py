@@ -78,6 +78,12 @@ class Bench:
         """Whether the mode is async."""
         return self.mode.endswith("-async")
 
+    @property
+    def spoken(self) -> Wire:
+        """The wire, for cases that an engine does not have."""
+        assert isinstance(self.wire, Wire)
+        return self.wire
+
     def config(self, url: str | None = None) -> dict[str, Any]:
         """A configuration with the provider alone, at the server or at another address.
 
@@ -98,8 +104,7 @@ class Bench:
 
     def answer(self, said: Said | Refusal) -> Answer:
         """An answer as the service writes it in this mode."""
-        wire = self.wire
-        assert isinstance(wire, Wire)
+        wire = self.spoken
         match said:
             case Refusal():
                 headers = dict(wire.headers)

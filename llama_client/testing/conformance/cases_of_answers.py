@@ -38,7 +38,9 @@ def plain_reply(bench: Bench) -> None:
     expect("the target", f"{bench.name}/{bench.wire.model}", reply.target)
 
 
-@case("A part that only says who speaks has nothing to show, and takes nothing away.", needs=["streams"], engine=STREAMS)
+@case(
+    "A part that only says who speaks has nothing to show, and takes nothing away.", needs=["streams"], engine=STREAMS
+)
 def role_only_preamble(bench: Bench) -> None:
     outcome = bench.ask(Said(("Hello",), has_preamble=True))
     expect("the text", "Hello", outcome.answered().text)
@@ -53,7 +55,9 @@ def many_pieces(bench: Bench) -> None:
     demand(len(contents) > 1, "the parts to come as several chunks", f"{len(contents)}")
 
 
-@case("Every id that a caller keeps of a stream comes from its chunks.", needs=["streams"], modes=STREAMS, engine=STREAMS)
+@case(
+    "Every id that a caller keeps of a stream comes from its chunks.", needs=["streams"], modes=STREAMS, engine=STREAMS
+)
 def one_id_in_all_chunks(bench: Bench) -> None:
     outcome = bench.ask(_HUM)
     outcome.answered()
@@ -70,7 +74,7 @@ def utf8_cut_at_every_byte(bench: Bench) -> None:
 @case("How a network cuts bytes is chance, and must change nothing.")
 def cut_anywhere(bench: Bench) -> None:
     said = _WIDE if "streams" in bench.wire.can else Said((_WIDE.text,), counts=_COUNTS)
-    dice = random.Random(20)
+    dice = random.Random(20)  # noqa: S311 - the same cuts each time
     sizes = [dice.choice((2, 3, 5, 17, 64, 300)) for _ in range(_CUTS)]
     bench.says(*(_cut(bench, said, size, dice) for size in sizes), bench.answer(said))
     for size, outcome in zip(sizes, bench.ask_times(_CUTS, in_memory=True), strict=True):
@@ -85,20 +89,29 @@ def cut_anywhere(bench: Bench) -> None:
 def tool_call(bench: Bench) -> None:
     call = SaidCall("call_w", "weather", ('{"city": "Cusco"}',))
     outcome = bench.ask(Said(calls=(call,), finish_reason="tool_calls"), tools=TOOLS[:1])
-    _expect_calls(bench, outcome, call)
+    _expect_calls(outcome, call)
 
 
-@case("Each part of the arguments counts: JSON without one is broken.", needs=["split tools"], modes=STREAMS, engine=STREAMS)
+@case(
+    "Each part of the arguments counts: JSON without one is broken.",
+    needs=["split tools"],
+    modes=STREAMS,
+    engine=STREAMS,
+)
 def tool_call_split_over_deltas(bench: Bench) -> None:
     outcome = bench.ask(Said(calls=(_WEATHER,), finish_reason="tool_calls"), tools=TOOLS[:1])
-    _expect_calls(bench, outcome, _WEATHER)
+    _expect_calls(outcome, _WEATHER)
 
 
-@case("The parts of two calls come in turns, and belong to the call whose number they have.", needs=["tools"], engine=MODES)
+@case(
+    "The parts of two calls come in turns, and belong to the call whose number they have.",
+    needs=["tools"],
+    engine=MODES,
+)
 def two_tool_calls(bench: Bench) -> None:
     calls = (_WEATHER, _CLOCK)
     outcome = bench.ask(Said(calls=calls, finish_reason="tool_calls"), tools=TOOLS)
-    _expect_calls(bench, outcome, *calls)
+    _expect_calls(outcome, *calls)
 
 
 @case("Reasoning is no part of the answer's text, and is not lost.", needs=["reasoning"], engine=MODES)
@@ -152,7 +165,7 @@ def several_choices(bench: Bench) -> None:
     expect("the finish reasons", ["stop"] * 3, [choice.finish_reason for choice in reply.choices])
 
 
-def _expect_calls(bench: Bench, outcome: Outcome, *wanted: SaidCall) -> None:
+def _expect_calls(outcome: Outcome, *wanted: SaidCall) -> None:
     reply = outcome.answered()
     calls = reply.choices[0].message.tool_calls or []
     plain = [(call.function.name, call.function.arguments.replace(" ", "")) for call in calls]
@@ -164,9 +177,9 @@ def _expect_calls(bench: Bench, outcome: Outcome, *wanted: SaidCall) -> None:
 def _cut(bench: Bench, said: Said, size: int, dice: random.Random | None = None) -> Answer:
     """The answer in pieces of about that size."""
     if bench.streams:
-        body = b"".join(bench.wire.pieces(said))  # type: ignore[union-attr] - such cases have a wire
-        return streamed(_pieces(body, size, dice), headers=bench.wire.stream_headers)  # type: ignore[union-attr]
-    answer = whole(bench.wire.whole(said), headers=bench.wire.headers)  # type: ignore[union-attr]
+        body = b"".join(bench.spoken.pieces(said))
+        return streamed(_pieces(body, size, dice), headers=bench.spoken.stream_headers)
+    answer = whole(bench.spoken.whole(said), headers=bench.spoken.headers)
     head, _, body = answer.content.partition(b"\r\n\r\n")
     return Answer([head + b"\r\n\r\n", *_pieces(body, size, dice)])
 

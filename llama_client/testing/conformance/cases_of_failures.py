@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from llama_client.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -40,7 +38,11 @@ def _status(status: int, kind: type[ProviderError], message: str, wait_s: int | 
         expect("retryable and failover", plan, (error.retryable, error.failover))
         expect("retry_after_s", None if wait_s is None else float(wait_s), error.retry_after_s)
         demand(message in str(error), f"the message to hold {message!r}", str(error))
-        expect("the provider and the target of the error", (bench.name, f"{bench.name}/{bench.wire.model}"), (error.provider, error.target))
+        expect(
+            "the provider and the target of the error",
+            (bench.name, f"{bench.name}/{bench.wire.model}"),
+            (error.provider, error.target),
+        )
         expect("the outcome of the attempt", ["error"], [attempt.outcome for attempt in outcome.attempts])
 
     refused.__name__ = f"status_{status}"
@@ -91,22 +93,26 @@ def not_sent_where_nobody_listens(bench: Bench) -> None:
 
 @case("What is no answer must not be taken for one.")
 def malformed_body(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     body = streamed([wire.malformed_piece()], headers=wire.stream_headers)
     error = bench.ask(body if bench.streams else whole(wire.malformed, headers=wire.headers)).failed()
     demand(isinstance(error, InvalidResponseError), "an InvalidResponseError", f"{type(error).__name__}: {error}")
 
 
-@case("A part that cannot be read ends the answer with an error, not with what came before.", needs=["streams"], modes=STREAMS)
+@case(
+    "A part that cannot be read ends the answer with an error, not with what came before.",
+    needs=["streams"],
+    modes=STREAMS,
+)
 def malformed_midway(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     begun = Said(("Hello ",), finish_reason=None)
     _expect_interruption(bench, streamed([*wire.pieces(begun), wire.malformed_piece()], headers=wire.stream_headers))
 
 
 @case("An answer that was cut is not whole.")
 def connection_cut(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     if not bench.streams:
         body = wire.whole(Said(("Hello there",)))
         cut = Answer([head(200, {**wire.headers, "content-length": str(len(body))}) + body[: len(body) // 2]], "close")
@@ -120,7 +126,12 @@ def connection_cut(bench: Bench) -> None:
     bench.ask(streamed([body[: len(body) // 2]], "cut", headers=wire.stream_headers)).failed()
 
 
-@case("A stream that ends without a finish reason was broken off, however politely.", needs=["streams"], modes=STREAMS, engine=MODES)
+@case(
+    "A stream that ends without a finish reason was broken off, however politely.",
+    needs=["streams"],
+    modes=STREAMS,
+    engine=MODES,
+)
 def ends_without_finish_reason(bench: Bench) -> None:
     begun = Said(("Hello ", "there"), finish_reason=None)
     outcome = bench.ask(begun)
@@ -129,23 +140,31 @@ def ends_without_finish_reason(bench: Bench) -> None:
     demand(isinstance(error, kinds), kinds.__name__, f"{type(error).__name__}: {error}")
 
 
-@case("An error in the midst of an answer is not swallowed, and what was said before is kept.", needs=["streams", "error events"], modes=STREAMS)
+@case(
+    "An error in the midst of an answer is not swallowed, and what was said before is kept.",
+    needs=["streams", "error events"],
+    modes=STREAMS,
+)
 def error_event_midway(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     pieces = [*wire.pieces(Said(("Hello ",), finish_reason=None)), wire.error_event(_MESSAGE)]
     _expect_interruption(bench, streamed(pieces, headers=wire.stream_headers), says=_MESSAGE, text="Hello ")
 
 
-@case("An error after the finish reason's place is an error before anything was shown too.", needs=["streams", "error events"], modes=STREAMS)
+@case(
+    "An error in place of an answer can go to another target.",
+    needs=["streams", "error events"],
+    modes=STREAMS,
+)
 def error_event_first(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     error = bench.ask(streamed([wire.error_event(_MESSAGE)], headers=wire.stream_headers)).failed()
     demand(_MESSAGE in str(error), f"the message to hold {_MESSAGE!r}", str(error))
 
 
 @case("Some servers say 200 to everything; an error is no answer without text.", needs=["errors"], modes=CALLS)
 def error_in_a_200(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     error = bench.ask(whole(wire.refusal(Refusal(200, _MESSAGE)), headers=wire.headers)).failed()
     demand(_MESSAGE in str(error), f"the message to hold {_MESSAGE!r}", str(error))
 
@@ -159,11 +178,13 @@ def stall_is_a_timeout(bench: Bench) -> None:
 
 @case("Only errors of the package tell the router what to do.")
 def no_foreign_exceptions(bench: Bench) -> None:
-    wire = _wire(bench)
+    wire = bench.spoken
     bodies = [b"", b"[]", b"null", b"<html>busy</html>", b"\xff\xfe", b'{"says": 5, "choices": [], "message": 7}']
     for body in bodies:
         for status in (200, 500):
-            framed = streamed([body], status=status) if bench.streams else whole(body, status=status, headers=wire.headers)
+            framed = (
+                streamed([body], status=status) if bench.streams else whole(body, status=status, headers=wire.headers)
+            )
             error = bench.ask(framed).error
             demand(not is_foreign(error), f"a ProviderError for the body {body!r} with status {status}", f"{error}")
 
@@ -182,13 +203,8 @@ def _is_connection_error(error: ProviderError) -> None:
     demand(isinstance(error, APIConnectionError), "an APIConnectionError", f"{type(error).__name__}: {error}")
 
 
-def _wire(bench: Bench):  # type: ignore[no-untyped-def]
-    return bench.wire
-
-
 CASES: tuple[Case, ...] = (
     *_STATUSES, no_hidden_retry, sent_once_sent, not_sent_where_nobody_listens, malformed_body, malformed_midway,
     connection_cut, ends_without_finish_reason, error_event_midway, error_event_first, error_in_a_200,
     stall_is_a_timeout, no_foreign_exceptions,
 )  # fmt: skip
-_ = Callable

@@ -171,18 +171,23 @@ def _asked_to_stall(bench: Bench, ask: Callable[[], Outcome]) -> Outcome:
         finally:
             bench.hold.set()
             bench.hold = None
+    _stalls(bench)
+    return ask()
+
+
+def _stalls(bench: Bench) -> None:
+    """Has the service begin an answer, where it can stream, and be silent."""
     if bench.streams and "streams" in bench.wire.can:
         # The end of a chunked body is not sent.
         begun = list(bench.answer(_BEGUN).pieces)[:-1]
         bench.plays(lambda _: Answer([*begun, bench.patience_s], "close"))
-        return ask()
+        return
 
     def silence(_: Received) -> Answer:
         bench.begun.set()
         return Answer([bench.patience_s], "close")
 
     bench.plays(silence)
-    return ask()
 
 
 def _given_up(bench: Bench) -> None:
@@ -243,13 +248,16 @@ async def _agathered(bench: Bench) -> list[Outcome]:
 async def _tasks_left(bench: Bench) -> list[str]:
     async with AsyncLlamaClient(bench.config()) as client:
         await bench.aone(client)
-        await bench.aone(client, stops=True)
+        if bench.streams and "streams" in bench.wire.can:
+            if not isinstance(bench.wire, Engine):
+                _stalls(bench)
+            await bench.aone(client, stops=True)
     for _ in range(20):
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if not others:
             return []
         await asyncio.sleep(_POLL_S)
-    return [task.get_name() for task in others if task is not None]
+    return [str(task) for task in others]
 
 
 def _is_ours(thread: threading.Thread) -> bool:

@@ -52,7 +52,9 @@ def parameters_are_sent_or_refused(bench: Bench) -> None:
 def tools_and_schemas_are_sent_or_refused(bench: Bench) -> None:
     outcome = bench.ask(Said(("Hello",)), tools=TOOLS[:1])
     _expect_sent_or_refused(bench, outcome, "tools", "a tool of the conformance suite")
-    _expect_sent_or_refused(bench, bench.ask(Said(("Hello",)), response_format=_SCHEMA), "response_format", "of_the_suite")
+    _expect_sent_or_refused(
+        bench, bench.ask(Said(("Hello",)), response_format=_SCHEMA), "response_format", "of_the_suite"
+    )
 
 
 @case("What a provider cannot do, it refuses before anything is sent.", engine=MODES)
@@ -91,7 +93,14 @@ def the_key_is_shown_to_nobody(bench: Bench) -> None:
         sent = bench.received[0].headers.values()
         if "errors" in bench.wire.can:
             outcomes.append(bench.ask(Refusal(401, f"Incorrect API key provided: {KEY}")))
-        outcomes.append(bench.ask(Answer([f"HTTP/1.1 200 OK\r\nx-echo: {KEY}\r\ncontent-length: {len(echo)}\r\n\r\n{echo}"[:-3].encode()], "close")))
+        outcomes.append(
+            bench.ask(
+                Answer(
+                    [f"HTTP/1.1 200 OK\r\nx-echo: {KEY}\r\ncontent-length: {len(echo)}\r\n\r\n{echo}"[:-3].encode()],
+                    "close",
+                )
+            )
+        )
     shown = [text for outcome in outcomes for text in _shown(outcome)] + [log.getvalue(), bench.clients_shown]
     leaks = [text for text in shown if KEY in text]
     demand(not leaks, "no key in errors, representations, answers and logs", (leaks or [""])[0][:160])

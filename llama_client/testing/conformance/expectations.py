@@ -103,7 +103,9 @@ class Outcome:
     def shown(self) -> str:
         """What came, in words."""
         if self.error is None:
-            return f"the answer {_shown(self.reply.text)}" if self.reply is not None else "neither an answer nor an error"
+            return (
+                f"the answer {_shown(self.reply.text)}" if self.reply is not None else "neither an answer nor an error"
+            )
         return f"{type(self.error).__name__}: {self.error}"
 
 

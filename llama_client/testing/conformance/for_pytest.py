@@ -44,7 +44,8 @@ def conformance_tests(
             result = run_case(case, bench)
         assert result.status == "passed", str(result)
 
-    return test_conformance
+    made: Callable[..., None] = test_conformance
+    return made
 
 
 @contextmanager

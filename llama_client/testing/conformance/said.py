@@ -99,7 +99,7 @@ class Said:
 
     @property
     def call_parts(self) -> Iterator[tuple[int, SaidCall, str, bool]]:
-        """The parts of its calls in turns: the call's number, the call, the part, and whether it is the call's first."""
+        """The parts of its calls in turns: the call's number, the call, the part, whether it is the first."""
         for turn in range(max((len(call.arguments) for call in self.calls), default=0)):
             for number, call in enumerate(self.calls):
                 if turn < len(call.arguments):

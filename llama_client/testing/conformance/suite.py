@@ -60,7 +60,9 @@ def check(
         for mode in modes:
             with _opened(name, spoken, mode, patience_s) as bench:
                 results += [run_case(case, bench) for case in chosen]
-    return ConformanceReport(row.name, tuple(sorted(results, key=lambda each: [case.name for case in chosen].index(each.case))))
+    return ConformanceReport(
+        row.name, tuple(sorted(results, key=lambda each: [case.name for case in chosen].index(each.case)))
+    )
 
 
 def row_of(provider: str | Service) -> Service:
@@ -75,7 +77,7 @@ def row_of(provider: str | Service) -> Service:
     row = service_of(provider) if isinstance(provider, str) else provider
     if row is None:
         raise ValueError(
-            f"no provider is named {provider!r}: name a built-in service or one of an installed package, or give its row"
+            f"no provider is named {provider!r}: name a service that is built in or installed, or give its row"
         )
     return row
 

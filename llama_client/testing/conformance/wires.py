@@ -1,4 +1,4 @@
-"""How services say things: what the author of a provider describes, and what OpenAI-compatible services and Ollama do."""
+"""How services write: what the author of a provider describes, and what OpenAI-compatible services and Ollama do."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ class Wire(ABC):
             can = frozenset({"usage", "errors"})
 
             def whole(self, said: Said) -> bytes:
-                usage = said.counts and {"prompt_tokens": said.counts.prompt, "completion_tokens": said.counts.completion}
-                return json.dumps({"says": said.text, "usage": usage}).encode()
+                return json.dumps({"says": said.text, "tokens": said.counts and said.counts.completion}).encode()
     """
 
     can: frozenset[Feature] = frozenset()
