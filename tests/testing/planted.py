@@ -29,7 +29,18 @@ from llama_client.testing.conformance.bench import KEY
 from llama_client.types.completion import ChatCompletionChunk
 
 _CAN: frozenset[Feature] = frozenset(
-    {"streams", "tools", "split tools", "reasoning", "usage", "cached tokens", "length", "errors", "error events"}
+    {
+        "streams",
+        "tools",
+        "split tools",
+        "reasoning",
+        "usage",
+        "cached tokens",
+        "length",
+        "errors",
+        "errors in a 200",
+        "error events",
+    }
 )
 
 

@@ -1,5 +1,7 @@
 """What every provider must do, checked in four modes: call and stream, sync and async."""
 
+from llama_client.testing.conformance.bench import MODES, Mode
+from llama_client.testing.conformance.for_pytest import conformance_tests
 from llama_client.testing.conformance.report import ConformanceError, ConformanceReport, Result
 from llama_client.testing.conformance.said import Counts, Feature, Refusal, Said, SaidCall
 from llama_client.testing.conformance.suite import check
@@ -7,6 +9,7 @@ from llama_client.testing.conformance.wires import ALL_FEATURES, Engine, OllamaW
 
 __all__ = [
     "ALL_FEATURES",
+    "MODES",
     "ConformanceError",
     "ConformanceReport",
     "Counts",
@@ -14,10 +17,12 @@ __all__ = [
     "Feature",
     "OllamaWire",
     "OpenAIWire",
+    "Mode",
     "Refusal",
     "Result",
     "Said",
     "SaidCall",
     "Wire",
     "check",
+    "conformance_tests",
 ]

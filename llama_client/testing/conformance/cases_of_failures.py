@@ -162,7 +162,7 @@ def error_event_first(bench: Bench) -> None:
     demand(_MESSAGE in str(error), f"the message to hold {_MESSAGE!r}", str(error))
 
 
-@case("Some servers say 200 to everything; an error is no answer without text.", needs=["errors"], modes=CALLS)
+@case("Some servers say 200 to everything; an error is no answer without text.", needs=["errors in a 200"], modes=CALLS)
 def error_in_a_200(bench: Bench) -> None:
     wire = bench.spoken
     error = bench.ask(whole(wire.refusal(Refusal(200, _MESSAGE)), headers=wire.headers)).failed()

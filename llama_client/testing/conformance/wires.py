@@ -13,7 +13,7 @@ from llama_client.testing.conformance.said import Counts, Feature, Refusal, Said
 ALL_FEATURES: frozenset[Feature] = frozenset(
     {
         "streams", "tools", "split tools", "reasoning", "usage", "cached tokens", "reasoning tokens", "length",
-        "content filter", "n", "errors", "error events",
+        "content filter", "n", "errors", "errors in a 200", "error events",
     }
 )  # fmt: skip
 """Every `Feature`."""
@@ -225,7 +225,7 @@ class OpenAIWire(Wire):
 class OllamaWire(Wire):
     """How Ollama's own API writes."""
 
-    can = frozenset({"streams", "tools", "reasoning", "usage", "length", "errors", "error events"})
+    can = frozenset({"streams", "tools", "reasoning", "usage", "length", "errors", "errors in a 200", "error events"})
     stream_headers: Mapping[str, str] = {"content-type": "application/x-ndjson"}
 
     def whole(self, said: Said) -> bytes:
