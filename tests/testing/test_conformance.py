@@ -70,7 +70,7 @@ def test_a_row_need_not_be_installed_and_is_forgotten_afterwards() -> None:
 
 
 def test_a_wire_of_its_own_must_be_given() -> None:
-    with pytest.raises(ValueError, match="hum is not OpenAI-compatible.*give a `Wire`"):
+    with pytest.raises(ValueError, match=r"hum is not OpenAI-compatible.*give a `Wire`"):
         check(row())
 
 

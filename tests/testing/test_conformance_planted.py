@@ -70,6 +70,7 @@ def test_a_codec_without_faults_passes() -> None:
     assert report.ran > 130
 
 
+@pytest.mark.long
 def test_something_around_a_provider_without_faults_passes() -> None:
     check(row(around=planted.Around), HumWire()).require()
 

@@ -93,8 +93,7 @@ class Bench:
         table: dict[str, Any] = {"kind": self.name}
         if isinstance(self.wire, Wire):
             table |= {"base_url": (url or self.server.url) + self.wire.path, "api_key": KEY}
-        if self.wire.options:
-            table["options"] = dict(self.wire.options)
+        table |= self.wire.table
         return {
             "default_model": f"{self.name}/{self.wire.model}",
             "providers": {self.name: table},

@@ -32,7 +32,7 @@ def registered(row: Service) -> Iterator[str]:
     Args:
         row: The row. The name of a built-in service stands for that service.
     """
-    if SERVICES.get(row.name) is row:
+    if SERVICES.get(row.name) is row or row.name == "gguf":
         yield row.name
         return
     before = services._entry_points

@@ -24,9 +24,12 @@ Feature = Literal[
     "errors in a 200",
     "error events",
 ]
-"""What not every service can say. `streams`: an answer comes in several parts; `tools`: the model calls tools;
-`split tools`: a call's arguments come in parts; `length`, `content filter`: the finish reasons; `n`: several choices;
-`errors`: a status and a message; `errors in a 200`: an error in the place of a whole answer; `error events`: an error in the midst of a stream."""
+"""What not every service can say.
+
+`streams`: an answer in several parts; `tools`: calls of tools; `split tools`: a call's arguments in parts; `length`,
+`content filter`: these finish reasons; `n`: several choices; `errors`: a status and a message; `errors in a 200`: an
+error in the place of a whole answer; `error events`: an error in the midst of a stream.
+"""
 
 
 @dataclass(frozen=True, slots=True)

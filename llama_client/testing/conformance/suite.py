@@ -18,6 +18,7 @@ CASES: tuple[Case, ...] = (
     *cases_of_answers.CASES, *cases_of_failures.CASES, *cases_of_requests.CASES, *cases_of_life.CASES
 )  # fmt: skip
 """All cases, in the order in which they run."""
+_GGUF = Service(name="gguf", title="a model in this process", is_local=True, sdk="")
 PATIENCE_S = 5.0
 """How long is waited for what should come at once. A provider that conforms does not take it."""
 
@@ -74,6 +75,8 @@ def row_of(provider: str | Service) -> Service:
     Raises:
         ValueError: No provider has the name.
     """
+    if provider == "gguf":
+        return _GGUF
     row = service_of(provider) if isinstance(provider, str) else provider
     if row is None:
         raise ValueError(

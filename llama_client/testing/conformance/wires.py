@@ -29,7 +29,7 @@ class Wire(ABC):
         can: What the service can say beyond one text.
         model: A model id.
         path: What `base_url` has behind the server's address.
-        options: The `options` of the provider's table, where it needs some.
+        table: Further keys of the provider's table in the configuration, such as `options`.
         headers: Of whole answers.
         stream_headers: Of streams.
         malformed: A body that is not an answer.
@@ -45,7 +45,7 @@ class Wire(ABC):
     can: frozenset[Feature] = frozenset()
     model: str = "conformance-model"
     path: str = ""
-    options: Mapping[str, Any] = {}
+    table: Mapping[str, Any] = {}
     headers: Mapping[str, str] = {"content-type": "application/json"}
     stream_headers: Mapping[str, str] = {"content-type": "text/event-stream"}
     malformed: bytes = b'{"broken": '
@@ -96,13 +96,13 @@ class Engine(ABC):
         can: What it can say beyond one text in parts.
         takes: The parameters of a request that it honours; it must refuse the others.
         model: A model id.
-        options: The `options` of the provider's table, where it needs some.
+        table: Further keys of the provider's table in the configuration, such as `options`.
     """
 
     can: frozenset[Feature] = frozenset({"streams"})
     takes: frozenset[str] = frozenset()
     model: str = "conformance-model"
-    options: Mapping[str, Any] = {}
+    table: Mapping[str, Any] = {}
 
     @abstractmethod
     def say(self, said: Said | Refusal) -> None:
@@ -294,7 +294,7 @@ def wire_of(row: Service) -> Wire:
     """
     if row.name == "ollama":
         return OllamaWire()
-    if row.factory is not None:
+    if row.factory is not None or row.name == "gguf":
         raise ValueError(
             f"{row.name} is not OpenAI-compatible, so the suite cannot know how it says things: "
             "give a `Wire` that writes its answers, or an `Engine`"
