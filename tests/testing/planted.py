@@ -492,7 +492,11 @@ class Puppet(Provider):
         reader = ChunkReader(HttpAnswer(200, {}, b"", 0.0), call, lambda choice, _: None)
         self.strings.count += 1
         try:
-            for choice in self.choices(self.strings.said):
+            said = self.strings.said
+            if isinstance(said, Refusal):
+                headers = {} if said.retry_after_s is None else {"retry-after": str(said.retry_after_s)}
+                raise error_of(Failure(said.status, headers, {"error": {"message": said.message}}, 0.0))
+            for choice in self.choices(said):
                 if self.is_closed:
                     raise APIConnectionError("the puppet was put away")
                 yield reader.chunk({"choices": [choice]})
@@ -520,13 +524,14 @@ class Puppet(Provider):
 class Strings(Engine):
     """Moves the puppet, or one with a fault."""
 
+    can = frozenset({"streams", "errors"})
+
     def __init__(self, puppet: type[Puppet] = Puppet) -> None:
         self.puppet = puppet
-        self.said = Said()
+        self.said: Said | Refusal = Said()
         self.count = 0
 
     def say(self, said: Said | Refusal) -> None:
-        assert isinstance(said, Said)
         self.said = said
 
     def running(self) -> int:

@@ -64,6 +64,6 @@ class ScriptedModel(Engine):
 def test_a_model_in_this_process_conforms(mode: Mode, script: Script, demo_model: Path) -> None:
     report = check("gguf", ScriptedModel(script, demo_model), modes=[mode])
     report.require()
-    assert report.ran > 10
+    assert report.ran >= 10
     left_out = {each.case for each in report.results if each.status == "does not apply"}
     assert left_out > {"connection-cut", "no-hidden-retry", "status-500"}
