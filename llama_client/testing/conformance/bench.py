@@ -84,15 +84,17 @@ class Bench:
         assert isinstance(self.wire, Wire)
         return self.wire
 
-    def config(self, url: str | None = None) -> dict[str, Any]:
+    def config(self, url: str | None = None, silence_s: float | None = None) -> dict[str, Any]:
         """A configuration with the provider alone, at the server or at another address.
 
         Args:
             url: The other address.
+            silence_s: The longest silence in an answer; None: the usual one.
         """
         table: dict[str, Any] = {"kind": self.name}
         if isinstance(self.wire, Wire):
             table |= {"base_url": (url or self.server.url) + self.wire.path, "api_key": KEY}
+            table |= {} if silence_s is None else {"timeout_s": silence_s}
         table |= self.wire.table
         return {
             "default_model": f"{self.name}/{self.wire.model}",
@@ -145,13 +147,22 @@ class Bench:
         self.begun.clear()
         self.server.closed_early.clear()
 
-    def ask_times(self, times: int, *, in_memory: bool = False, url: str | None = None, **params: Any) -> list[Outcome]:
+    def ask_times(
+        self,
+        times: int,
+        *,
+        in_memory: bool = False,
+        url: str | None = None,
+        silence_s: float | None = None,
+        **params: Any,
+    ) -> list[Outcome]:
         """Asks one client so many times, one after the other."""
         seam = using(interceptor=_InMemory(self._play)) if in_memory else nullcontext()
+        config = self.config(url, silence_s)
         with seam:
             if self.is_async:
-                return asyncio.run(self._ask_async(self.config(url), times, params))
-            with LlamaClient(self.config(url)) as client:
+                return asyncio.run(self._ask_async(config, times, params))
+            with LlamaClient(config) as client:
                 outcomes = [self.one(client, **params) for _ in range(times)]
                 self.clients_shown = repr(client)
                 return outcomes

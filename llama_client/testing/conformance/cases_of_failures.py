@@ -24,7 +24,7 @@ from llama_client.testing.conformance.said import Refusal, Said
 from llama_client.testing.conformance.wires import Engine
 from llama_client.testing.loopback import Answer, closed_port, hangup, head, streamed, whole
 
-_TIMEOUT_S = 0.15
+_TIMEOUT_S = 0.1
 _MESSAGE = "the suite says no"
 
 
@@ -182,7 +182,7 @@ def stall_is_a_timeout(bench: Bench) -> None:
 def stall_midway_is_a_timeout(bench: Bench) -> None:
     begun = list(bench.answer(Said(("Hello ",), finish_reason=None)).pieces)[:-1]
     bench.says(Answer([*begun, bench.patience_s], "close"))
-    error = bench.ask_times(1, timeout=_TIMEOUT_S)[0].failed()
+    error = bench.ask_times(1, silence_s=_TIMEOUT_S)[0].failed()
     # A slow machine may not have come to the first content.
     cause = error.__cause__ if isinstance(error, StreamInterruptedError) else error
     demand(isinstance(cause, APITimeoutError), "an APITimeoutError as its cause", f"{type(error).__name__}: {error}")
