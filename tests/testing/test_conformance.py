@@ -14,7 +14,8 @@ from llama_client.testing.conformance import ConformanceError, Engine, OpenAIWir
 from llama_client.testing.conformance.__main__ import main
 from llama_client.testing.conformance.suite import CASES
 from tests.lengths import values
-from tests.testing.planted import HumWire, SwapsTokens, row
+from tests.testing.hum import HumWire, row
+from tests.testing.planted_codecs import SwapsTokens
 
 OURS = ("groq", "together", "openai", "ollama")
 
@@ -98,7 +99,8 @@ def test_the_command_runs_as_a_module() -> None:
 
 TESTS = """
 from llama_client.testing.conformance import conformance_tests
-from tests.testing.planted import CallsEveryEndAStop, HumWire, row
+from tests.testing.hum import HumWire, row
+from tests.testing.planted_codecs import CallsEveryEndAStop
 
 test_hum = conformance_tests(row(CallsEveryEndAStop), HumWire())
 """

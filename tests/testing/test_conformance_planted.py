@@ -8,50 +8,53 @@ import pytest
 
 from llama_client.testing.conformance import check
 from llama_client.testing.conformance.bench import Mode
-from tests.testing import planted
-from tests.testing.planted import HumWire, Strings, row
+from tests.testing import planted_codecs as codecs
+from tests.testing import planted_providers as providers
+from tests.testing import puppets
+from tests.testing.hum import HumWire, row
+from tests.testing.puppets import Strings
 
 _PATIENCE_S = 0.6
 S: Mode = "stream-sync"
 A: Mode = "stream-async"
 CODECS: list[tuple[Any, str]] = [
-    (planted.SwapsTokens, "usage"),
-    (planted.CountsUnknownAsNothing, "usage-absent"),
-    (planted.SwallowsErrors, "error-event-midway"),
-    (planted.SwallowsErrorsAndEndsWell, "error-event-midway"),
-    (planted.LosesPartsOfCalls, "tool-call-split-over-deltas"),
-    (planted.MixesCalls, "two-tool-calls"),
-    (planted.TearsCharacters, "utf8-cut-at-every-byte"),
-    (planted.ReadsLinesAsTheyArrive, "cut-anywhere"),
-    (planted.SaysEverythingTwice, "plain-reply"),
-    (planted.DropsTheLastText, "many-pieces"),
-    (planted.NeverEnds, "plain-reply"),
-    (planted.TakesAnyEndForAnEnd, "ends-without-finish-reason"),
-    (planted.OneClassForAllErrors, "status-401"),
-    (planted.ForgetsTheWait, "status-429"),
-    (planted.DropsParameters, "parameters-are-sent-or-refused"),
-    (planted.DropsParameters, "what-it-cannot-is-refused"),
-    (planted.SharesItsState, "concurrent-calls-do-not-mix"),
-    (planted.ThinksAloud, "reasoning"),
-    (planted.CallsEveryEndAStop, "finish-reason-length"),
+    (codecs.SwapsTokens, "usage"),
+    (codecs.CountsUnknownAsNothing, "usage-absent"),
+    (codecs.SwallowsErrors, "error-event-midway"),
+    (codecs.SwallowsErrorsAndEndsWell, "error-event-midway"),
+    (codecs.LosesPartsOfCalls, "tool-call-split-over-deltas"),
+    (codecs.MixesCalls, "two-tool-calls"),
+    (codecs.TearsCharacters, "utf8-cut-at-every-byte"),
+    (codecs.ReadsLinesAsTheyArrive, "cut-anywhere"),
+    (codecs.SaysEverythingTwice, "plain-reply"),
+    (codecs.DropsTheLastText, "many-pieces"),
+    (codecs.NeverEnds, "plain-reply"),
+    (codecs.TakesAnyEndForAnEnd, "ends-without-finish-reason"),
+    (codecs.OneClassForAllErrors, "status-401"),
+    (codecs.ForgetsTheWait, "status-429"),
+    (codecs.DropsParameters, "parameters-are-sent-or-refused"),
+    (codecs.DropsParameters, "what-it-cannot-is-refused"),
+    (codecs.SharesItsState, "concurrent-calls-do-not-mix"),
+    (codecs.ThinksAloud, "reasoning"),
+    (codecs.CallsEveryEndAStop, "finish-reason-length"),
 ]
 PROVIDERS: list[tuple[Any, str]] = [
-    (planted.TriesAgainByItself, "no-hidden-retry"),
-    (planted.BlocksTheLoop, "event-loop-is-not-blocked"),
-    (planted.ShowsTheKey, "the-key-is-shown-to-nobody"),
-    (planted.LeavesAnswersOpen, "consumer-stops-early"),
-    (planted.IgnoresThatItIsCancelled, "task-cancelled"),
-    (planted.RaisesWhatItLikes, "no-foreign-exceptions"),
-    (planted.ForgetsWhatItSent, "sent-once-sent"),
-    (planted.SaysThatItSent, "not-sent-where-nobody-listens"),
-    (planted.HasAllTheTime, "stall-is-a-timeout"),
-    (planted.LeavesAThread, "nothing-left-open"),
+    (providers.TriesAgainByItself, "no-hidden-retry"),
+    (providers.BlocksTheLoop, "event-loop-is-not-blocked"),
+    (providers.ShowsTheKey, "the-key-is-shown-to-nobody"),
+    (providers.LeavesAnswersOpen, "consumer-stops-early"),
+    (providers.IgnoresThatItIsCancelled, "task-cancelled"),
+    (providers.RaisesWhatItLikes, "no-foreign-exceptions"),
+    (providers.ForgetsWhatItSent, "sent-once-sent"),
+    (providers.SaysThatItSent, "not-sent-where-nobody-listens"),
+    (providers.HasAllTheTime, "stall-is-a-timeout"),
+    (providers.LeavesAThread, "nothing-left-open"),
 ]
 PUPPETS: list[tuple[Any, str]] = [
-    (planted.StutteringPuppet, "many-pieces"),
-    (planted.PuppetWithoutAnEnd, "plain-reply"),
-    (planted.ObligingPuppet, "parameters-are-sent-or-refused"),
-    (planted.PuppetThatCannotStop, "consumer-stops-early"),
+    (puppets.StutteringPuppet, "many-pieces"),
+    (puppets.PuppetWithoutAnEnd, "plain-reply"),
+    (puppets.ObligingPuppet, "parameters-are-sent-or-refused"),
+    (puppets.PuppetThatCannotStop, "consumer-stops-early"),
 ]
 
 
@@ -72,7 +75,7 @@ def test_a_codec_without_faults_passes() -> None:
 
 @pytest.mark.long
 def test_something_around_a_provider_without_faults_passes() -> None:
-    check(row(around=planted.Around), HumWire()).require()
+    check(row(around=providers.Around), HumWire()).require()
 
 
 def test_a_provider_without_a_wire_passes() -> None:
@@ -90,7 +93,7 @@ def test_a_fault_of_a_codec_is_found(fault: Any, case: str) -> None:
 
 @named(PROVIDERS)
 def test_a_fault_of_a_provider_is_found(fault: Any, case: str) -> None:
-    modes: tuple[Mode, ...] = (A,) if fault is planted.BlocksTheLoop or case == "task-cancelled" else (S, A)
+    modes: tuple[Mode, ...] = (A,) if fault is providers.BlocksTheLoop or case == "task-cancelled" else (S, A)
     report = check(row(around=fault), HumWire(), cases=[case], modes=modes, patience_s=_PATIENCE_S)
     assert failed_modes(report) == set(modes)
 

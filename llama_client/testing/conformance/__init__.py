@@ -2,10 +2,11 @@
 
 from llama_client.testing.conformance.bench import MODES, Mode
 from llama_client.testing.conformance.for_pytest import conformance_tests
+from llama_client.testing.conformance.known_wires import OllamaWire, OpenAIWire
 from llama_client.testing.conformance.report import ConformanceError, ConformanceReport, Result
 from llama_client.testing.conformance.said import Counts, Feature, Refusal, Said, SaidCall
 from llama_client.testing.conformance.suite import check
-from llama_client.testing.conformance.wires import ALL_FEATURES, Engine, OllamaWire, OpenAIWire, Wire
+from llama_client.testing.conformance.wires import ALL_FEATURES, Engine, Wire
 
 __all__ = [
     "ALL_FEATURES",

@@ -8,9 +8,10 @@ from typing import Any
 
 from llama_client.providers.services import Service
 from llama_client.testing.conformance.bench import MODES, Bench
+from llama_client.testing.conformance.known_wires import wire_of
 from llama_client.testing.conformance.registration import registered
 from llama_client.testing.conformance.suite import CASES, PATIENCE_S, row_of, run_case
-from llama_client.testing.conformance.wires import Engine, Wire, wire_of
+from llama_client.testing.conformance.wires import Engine, Wire
 
 
 def conformance_tests(
@@ -26,7 +27,7 @@ def conformance_tests(
         patience_s: The longest wait in seconds for what should come at once.
 
     Example:
-        test_parrot = conformance_tests("parrot", ParrotWire())
+        test_groq = conformance_tests("groq")
 
     Raises:
         ValueError: No provider has the name, or its wire is needed.

@@ -10,9 +10,10 @@ from llama_client.testing.conformance import cases_of_answers, cases_of_failures
 from llama_client.testing.conformance.bench import MODES, Bench, Mode
 from llama_client.testing.conformance.case import Case
 from llama_client.testing.conformance.expectations import UnmetError
+from llama_client.testing.conformance.known_wires import wire_of
 from llama_client.testing.conformance.registration import registered
 from llama_client.testing.conformance.report import ConformanceReport, Result
-from llama_client.testing.conformance.wires import Engine, Wire, wire_of
+from llama_client.testing.conformance.wires import Engine, Wire
 
 CASES: tuple[Case, ...] = (
     *cases_of_answers.CASES, *cases_of_failures.CASES, *cases_of_requests.CASES, *cases_of_life.CASES
