@@ -9,9 +9,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from llama_client.testing.fault_backend import ThreadBackend
+from llama_client.testing.fault_backend import Backend
 from llama_client.testing.fault_server import KINDS, FaultServer
 from llama_client.testing.faults import FAULTS, fault
 
@@ -87,8 +86,7 @@ def _list() -> None:
     sys.stdout.flush()
 
 
-def _obey(backend: Any) -> None:
-    assert isinstance(backend, ThreadBackend)
+def _obey(backend: Backend) -> None:
     # A terminal's Ctrl-C reaches this process too; it ends with its parent, which may still want its report.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:

@@ -84,11 +84,11 @@ class FaultServer:
     Example:
         >>> from llama_client import LlamaClient
         >>> with FaultServer() as server:
-        ...     server.next("500", "reset")
+        ...     server.next("429-now", "429-milliseconds")
         ...     with LlamaClient.for_provider("groq", api_key="none", base_url=server.url_for("groq")) as client:
         ...         reply = client.ask("Why do llamas hum?", model="llama-3.1-8b-instant")
         ...     [attempt.error for attempt in reply.attempts]
-        ['ServerError', 'APIConnectionError', None]
+        ['RateLimitError', 'RateLimitError', None]
     """
 
     def __init__(self, *, process: bool = False, port: int = 0) -> None:
