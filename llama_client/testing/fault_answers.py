@@ -1,7 +1,7 @@
 """What misbehaving servers send instead of an answer: refusals, broken connections, bodies that are none. No I/O.
 
-Each function makes a function from a request to an `Answer`; `faults` gives these their names. Streams that begin well
-are in `fault_streams`.
+Each function makes a function from a request to an `Answer`; `fault_library` gives these their names. Streams that
+begin well are in `fault_streams`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from llama_client.testing.fault_backend import Backend
+from llama_client.testing.fault_library import FAULTS, fault
 from llama_client.testing.fault_server import KINDS, FaultServer
-from llama_client.testing.faults import FAULTS, fault
 
 # On Windows a wait without an end is not interrupted by Ctrl-C.
 _LOOK_UP_S = 0.5

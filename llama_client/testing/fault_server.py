@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 
 from llama_client.testing.fault_backend import Backend, ProcessBackend, ThreadBackend
 from llama_client.testing.fault_plan import checked_name, tally
-from llama_client.testing.faults import GOOD
 
 Kind = Literal["groq", "together", "openai", "ollama"]
 KINDS: tuple[Kind, ...] = ("groq", "together", "openai", "ollama")
@@ -193,6 +192,3 @@ class FaultServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-__all__ = ["GOOD", "KINDS", "FaultReport", "FaultRequest", "FaultServer", "Kind"]

@@ -1,6 +1,6 @@
 """Streams that begin well and then break, and good streams that are hard to read. No I/O.
 
-Each function makes a function from a request to an `Answer`; `faults` gives these their names.
+Each function makes a function from a request to an `Answer`; `fault_library` gives these their names.
 """
 
 from __future__ import annotations

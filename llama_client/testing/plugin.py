@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from llama_client.testing.fault_server import FaultServer
+    from llama_client.testing.faults import FaultServer
 
 
 @pytest.fixture
 def fault_server() -> Iterator[FaultServer]:
     """A server on loopback that fails as providers do, for one test."""
-    from llama_client.testing.fault_server import FaultServer
+    from llama_client.testing.faults import FaultServer
 
     with FaultServer() as server:
         yield server

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from llama_client.testing.fault_server import FaultRequest
+from llama_client.testing.faults import FaultRequest
 from tests.chaos.workload import TENANT_USD
 from tests.costs.buying import rows as found_by
 

@@ -30,7 +30,7 @@ from llama_client import (
     StreamInterruptedError,
 )
 from llama_client.providers.http.exchange import CLOSED_WHILE_IDLE, MADE_AGAIN
-from llama_client.testing.fault_server import GOOD, FaultReport, FaultRequest
+from llama_client.testing.faults import GOOD, FaultReport, FaultRequest
 from llama_client.types.completion import Attempt, TargetHealth
 from tests.chaos.faults import DIALECTS, DOOMED, FAULTS, LATER, fault_server, seen, urls
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llama_client.testing import faults
 from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI
-from llama_client.testing.fault_server import FaultReport, FaultServer
+from llama_client.testing.faults import FaultReport, FaultServer
 
 DIALECTS = {dialect.kind: dialect for dialect in (GROQ, OPENAI, OLLAMA)}
 # A call whose marker begins so fails at every target, always.

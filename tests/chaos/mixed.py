@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client.config.tables import LedgerTable
-from llama_client.testing.fault_server import FaultServer
+from llama_client.testing.faults import FaultServer
 from tests.chaos.books import Books, Database
 from tests.chaos.faults import fault_server, seen, urls
 from tests.chaos.workload import Orders, worst_cases

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_client.testing.fault_server import GOOD
+from llama_client.testing.faults import GOOD
 from tests.chaos.calls import MODES, run, said
 from tests.chaos.faults import FAULTS, LATER, SURE_WEIGHT
 

@@ -21,8 +21,8 @@ import pytest
 
 from llama_client import AuthenticationError, LlamaClient
 from llama_client.testing.dialects import DIALECTS, Dialect
-from llama_client.testing.fault_server import GOOD, KINDS, FaultRequest, FaultServer, Kind
-from llama_client.testing.faults import FAULTS
+from llama_client.testing.fault_server import KINDS
+from llama_client.testing.faults import FAULTS, GOOD, FaultRequest, FaultServer, Kind
 from tests.asking import MODES, Asker
 
 PROMPT = "Why do llamas hum?"
@@ -308,7 +308,7 @@ def test_a_server_process_that_was_killed_is_told() -> None:
 def test_a_server_process_ends_with_its_parent() -> None:
     code = (
         "import os, psutil\n"
-        "from llama_client.testing.fault_server import FaultServer\n"
+        "from llama_client.testing.faults import FaultServer\n"
         "server = FaultServer(process=True)\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os._exit(0)"
