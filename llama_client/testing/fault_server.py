@@ -117,7 +117,7 @@ class FaultServer:
         """Gives the next chats these faults, in the order in which they are read; further ones wait behind.
 
         Args:
-            faults: Their names; `GOOD` is a good answer.
+            *faults: Their names; `GOOD` is a good answer.
 
         Raises:
             ValueError: There is no such fault.
@@ -174,10 +174,13 @@ class FaultServer:
         self._backend.call("clear")
 
     def wait_until_idle(self, within_s: float = 5.0) -> bool:
-        """Waits until clients have closed their connections; tells whether that came to pass.
+        """Waits until clients have closed their connections.
 
         Args:
             within_s: The longest wait in seconds.
+
+        Returns:
+            Whether all are closed.
         """
         return bool(self._backend.call("wait_until_idle", within_s=within_s))
 
