@@ -42,7 +42,7 @@ class Fault:
         answer: What makes the answer.
         only: `stream` or `whole`, where it does not exist for the other.
         wait_s: The least and the most seconds that the client is asked to wait; None: nothing is said.
-        weight: How often it is drawn, compared with others, where faults are drawn at a rate.
+        weight: How often it is drawn, compared with others, where faults are drawn at a rate; 0: only where named.
     """
 
     name: str

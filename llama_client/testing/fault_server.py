@@ -79,6 +79,7 @@ class FaultServer:
 
     Raises:
         OSError: The port is taken.
+        RuntimeError: Its process cannot be started.
 
     Example:
         >>> from llama_client import LlamaClient
