@@ -110,6 +110,9 @@ def test_a_report_counts_clients_that_leave_and_what_is_no_http(server: FaultSer
     assert server.wait_until_idle()
     report = server.report()
     assert (report.closed_early, report.malformed, names(server)) == (1, 1, ["stall"])
+    server.clear()
+    emptied = server.report()
+    assert (emptied.closed_early, emptied.malformed) == (0, 0)
 
 
 @FORMS
