@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from llama_client.testing.cassettes import Cassette
     from llama_client.testing.clock import FakeClock
+    from llama_client.testing.faults import FaultServer
     from llama_client.testing.network import NetworkGuard
 
 _CASSETTE_MODES = ("replay", "once", "record", "refresh")
@@ -44,6 +45,15 @@ def no_network() -> Iterator[NetworkGuard]:
 
     with no_network() as guard:
         yield guard
+
+
+@pytest.fixture
+def fault_server() -> Iterator[FaultServer]:
+    """A server on loopback that fails as providers do, for one test."""
+    from llama_client.testing.faults import FaultServer
+
+    with FaultServer() as server:
+        yield server
 
 
 @pytest.fixture
