@@ -168,3 +168,16 @@ def test_a_request_that_is_none_gets_its_fault_all_the_same(body: bytes) -> None
 def test_what_does_not_end_ends_at_a_bound(name: str) -> None:
     answer = FAULTS[name](Received("POST", "/v1/chat/completions", {}, b"{}"))
     assert sum(piece if isinstance(piece, float) else len(piece) / 1e9 for piece in answer.pieces) < 700
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "streams"),
+    [
+        ("/v1/chat/completions", b"{}", False),
+        ("/api/chat", b"{}", True),
+        ("/api/chat", b'{"stream": false}', False),
+        ("/v1/chat/completions", b'{"stream": true}', True),
+    ],
+)
+def test_ollama_streams_unless_it_is_told_not_to(path: str, body: bytes, streams: bool) -> None:
+    assert Asked.of(Received("POST", path, {}, body)).streams is streams
