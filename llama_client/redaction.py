@@ -61,14 +61,10 @@ def looks_secret(text: str) -> bool:
     return without_secrets(text) != text
 
 
-# What no text of a provider has by chance: see `key_spans`.
-_KEYS = tuple(re.compile(pattern) for pattern, _ in _SECRETS[:2])
-
-
 def key_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where a text of any length has what begins like a known service's keys: start and end of each."""
-    for pattern in _KEYS:
-        for match in pattern.finditer(text):
+    for pattern, _ in _SECRETS[:2]:
+        for match in re.finditer(pattern, text):
             yield match.span()
 
 

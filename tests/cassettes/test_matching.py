@@ -36,7 +36,7 @@ def _again(path: Path, mode: str = "call-sync", *, options: dict[str, Any] | Non
 
 SAME: dict[str, dict[str, Any]] = {
     "the same": {},
-    "other numbers": {"temperature": 1},
+    "other numbers": {"temperature": 1, "extra_body": {"metadata": {"user": "a", "b": [1.0, None]}}},
     "another order": {"extra_body": {"metadata": {"b": [1, None], "user": "a"}}},
     "none in a table": {"extra_body": {"metadata": {"user": "a", "b": [1, None], "c": None}}},
 }

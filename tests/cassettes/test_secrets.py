@@ -50,7 +50,9 @@ ANSWERS: dict[str, Any] = {
     "torn": lambda _: streamed(
         [OPENAI.preamble(), *[bytes([each]) for each in OPENAI.text(SAID)], *OPENAI.ending()], headers=HEADERS
     ),
-    "cut": lambda _: streamed([OPENAI.preamble(), OPENAI.text(KEY)[:-20]], "cut", headers=HEADERS),
+    "cut": lambda _: streamed(
+        [OPENAI.preamble(), OPENAI.text(KEY).partition(KEY[-8:].encode())[0]], "cut", headers=HEADERS
+    ),
     "bit-by-bit": lambda _: streamed(
         [OPENAI.preamble(), *(OPENAI.text(SAID[at : at + 3]) for at in range(0, len(SAID), 3)), *OPENAI.ending()],
         headers=HEADERS,

@@ -37,7 +37,6 @@ class Cassette:
         path: The file.
         mode: `replay`, `record` or `refresh`.
         interceptor: What stands between clients and their providers; see `llama_client.testing.using`.
-        recorded: The exchanges that were recorded anew, in order.
         missing: The requests that had no answer.
     """
 
@@ -72,6 +71,7 @@ class Cassette:
 
     @property
     def recorded(self) -> list[Exchange]:
+        """The exchanges that were recorded anew, in the order in which their requests were sent."""
         with self._lock:
             return [exchange for _, exchange in sorted(self._found, key=lambda pair: pair[0])]
 
