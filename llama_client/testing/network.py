@@ -94,7 +94,8 @@ def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
 
     Loopback, Unix sockets and the name `localhost` are reachable. Anything else raises, in every thread and event loop,
     and is raised again at the end of the block, since programs catch errors. Where the block ends by another error,
-    that error gets a note. Blocks may be nested: each of them has to allow an attempt.
+    that error gets a note. Blocks may be nested: each of them has to allow an attempt, and the innermost that does not
+    remembers it.
 
     Not seen: connections that were open before, what other processes do (a child of `os.fork` is refused too, but
     cannot be told of at the end), code in C that opens sockets of its own, and datagrams that uvloop sends.
@@ -224,11 +225,11 @@ def _refuse(what: str, allows: Callable[[NetworkGuard], bool]) -> None:
     """Raises unless every block that is active allows it."""
     if getattr(_paused, "now", False):
         return
-    refusing = [guard for guard in list(_guards) if not allows(guard)]
-    if refusing:
+    # The innermost tells of it, or forgives it.
+    refusing = next((guard for guard in reversed(_guards.copy()) if not allows(guard)), None)
+    if refusing is not None:
         attempt = NetworkAttempt(what, _where(), threading.current_thread().name)
-        for guard in refusing:
-            guard._remember(attempt)
+        refusing._remember(attempt)
         raise NetworkForbiddenError(f"no_network forbids to {attempt}")
 
 

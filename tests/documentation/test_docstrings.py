@@ -54,7 +54,8 @@ EXAMPLES = list(examples())
 
 
 @pytest.mark.parametrize("module", [module for module, source in sources() if ">>> " in source])
-def test_the_sessions_of_a_module_go_as_they_are_shown(module: str) -> None:
+def test_the_sessions_of_a_module_go_as_they_are_shown(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
     ran = doctest.testmod(importlib.import_module(module), optionflags=_FLAGS)
     assert ran.attempted > 0
     assert ran.failed == 0

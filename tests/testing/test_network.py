@@ -226,3 +226,11 @@ def test_each_of_nested_blocks_has_to_allow() -> None:
             opened.connect((V4, 53))
         assert inner.attempts == []
         assert len(_taken(outer)) == 1
+
+
+def test_what_an_inner_block_forgives_is_forgiven() -> None:
+    with no_network() as outer:
+        with no_network() as inner:
+            _swallowed()
+            assert len(_taken(inner)) == 1
+        assert outer.attempts == []
