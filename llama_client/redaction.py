@@ -61,6 +61,17 @@ def looks_secret(text: str) -> bool:
     return without_secrets(text) != text
 
 
+# What no text of a provider has by chance: see `key_spans`.
+_KEYS = tuple(re.compile(pattern) for pattern, _ in _SECRETS[:2])
+
+
+def key_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where a text of any length has what begins like a known service's keys: start and end of each."""
+    for pattern in _KEYS:
+        for match in pattern.finditer(text):
+            yield match.span()
+
+
 def without_secrets(text: str) -> str:
     """The text with a mask for everything that looks like a key or a password; of a very long text, only the mask."""
     if len(text) > _MAX_SEARCHED_CHARS:
@@ -128,7 +139,7 @@ def secrets_of_address(url: str) -> list[str]:
 
 
 def _address(text: str) -> tuple[str, bool]:
-    if text == "sqlite" or text.startswith("sqlite:///"):
+    if text in ("sqlite", "memory") or text.startswith("sqlite:///"):
         return text, False
     shown = without_credentials(text, mark=MASK)
     return shown, shown != text
@@ -207,11 +218,16 @@ _MAX_CUT_CHARS = 20_000
 _QUOTED_FIELDS = ("body", "provider_code", "failed_generation")
 
 
+def is_masked(value: str) -> bool:
+    """Whether a secret is masked wherever it stands: not where it is a short word, or a stand-in for a key."""
+    return len(value) >= _MIN_SECRET_CHARS and value.lower() not in _PLACEHOLDERS
+
+
 class Secrets:
     """Secrets to take out of texts: those of a provider, a call or a report."""
 
     def __init__(self, values: Collection[str]) -> None:
-        masked = {value for value in values if len(value) >= _MIN_SECRET_CHARS and value.lower() not in _PLACEHOLDERS}
+        masked = {value for value in values if is_masked(value)}
         # Longest first, so that no part of one remains.
         self._values = tuple(sorted(masked, key=len, reverse=True))
         self._beginnings = tuple(value[:_TELLING_CHARS].encode("utf-8", "surrogateescape") for value in self._values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from llama_client.providers.gguf.pull import SHA256, pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.services import SERVICES
+from llama_client.testing.network import no_network
 
 # Two engines at once share the cores: threads that wait for each other by spinning would take them from the other one.
 # OpenMP reads it when the engine is loaded.
@@ -47,7 +47,6 @@ _LONG_FILES = (
 # How long a worker waits for the first one to compile all tests; then it compiles them itself.
 _COMPILING_S = 60.0
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
-_LOOPBACK = ("127.", "::1", "localhost")
 # Where the user's own store is, read before any test changes the environment.
 _USER_STORE = ModelStore.of_user()
 
@@ -117,16 +116,10 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_loopback() -> Iterator[None]:
     """Only loopback can be reached from within the tests' process."""
-    connect = socket.socket.connect
-
-    def guarded(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):
-            raise AssertionError(f"a test tried to reach {address}")
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", guarded)
+    with no_network():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ _COMMANDS = {
     "fit": "Whether a model fits this machine, or a named one.",
     "models": "Providers in use, and the models that they serve.",
     "pull": "Download a model to run in this process.",
+    "record": "Run a command, and keep or replay what it asks its providers.",
 }
 
 

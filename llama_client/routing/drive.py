@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from llama_client.config.tables import RoutingConfig
 
+UNEXPECTED = "provider raised an unexpected error"
+"""How the message begins of an error that stands for an exception of a provider's own."""
 # How long a call waits for the threads that lost a race to end, so that their attempts are recorded correctly.
 _LOSERS_S = 0.5
 
@@ -255,7 +257,7 @@ def _not_made(error: Exception, record: CallRecord) -> APIConnectionError:
 
 
 def wrapped(error: Exception) -> ProviderError:
-    failure = ServerError(f"provider raised an unexpected error: {type(error).__name__}: {error}")
+    failure = ServerError(f"{UNEXPECTED}: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
 

@@ -21,8 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
+_T = TypeVar("_T")
 # How a connection goes on after an answer: it serves the next request, ends with FIN, ends with RST, or stays silent.
 Then = Literal["keep", "close", "reset", "stall"]
 # How a body in chunks ends. `eof` is `clean` on the wire: the body is whole, and the message in it is not.
@@ -37,6 +38,11 @@ _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _POLL_S = 0.02
 _PATIENCE_S = 5.0
 _MAX_HEAD_BYTES = 1 << 20
+_MAX_BODY_BYTES = 256 << 20
+# A server that runs for days keeps the last so many requests.
+_MOST_KEPT = 10_000
+# What sends a little now and then, or nothing, ends after ten minutes.
+_LONGEST_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +150,9 @@ def endless(
     headers: Mapping[str, str] | None = None,
     delay_s: float = 0.0,
 ) -> Answer:
-    """A body in chunks that goes on until the client closes, or until `overran`."""
+    """A body in chunks that goes on until the client closes, until `overran`, or for ten minutes of its pauses."""
     start = streamed(first, "stall", status=status, headers=headers)
-    answer = Answer(_Endless([*start.pieces], _chunk(piece)), "stall")
+    answer = Answer(_Endless([*start.pieces], _chunk(piece), delay_s), "stall")
     return paced(answer, delay_s) if delay_s else answer
 
 
@@ -202,15 +208,19 @@ def _chunk(piece: bytes) -> bytes:
 
 
 class _Endless:
-    """Never runs out, and can be begun again."""
+    """More than any client should take, which can be begun again."""
 
-    def __init__(self, first: Sequence[bytes | float], repeated: bytes) -> None:
+    def __init__(self, first: Sequence[bytes | float], repeated: bytes, delay_s: float = 0.0) -> None:
         self._first = first
         self._repeated = repeated
+        # One more than the server sends, so that it knows that the client took all.
+        self._times = _ENDLESS_BYTES // len(repeated) + 2
+        if delay_s:
+            self._times = min(self._times, int(_LONGEST_S / delay_s))
 
     def __iter__(self) -> Iterator[bytes | float]:
         yield from self._first
-        while True:
+        for _ in range(self._times):
             yield self._repeated
 
 
@@ -231,6 +241,15 @@ class _Paced:
             pause_s = self._delay_s
 
 
+class _Kept(list[_T]):
+    """The last things that were appended."""
+
+    def append(self, item: _T) -> None:
+        if len(self) >= _MOST_KEPT:
+            del self[0]
+        super().append(item)
+
+
 class WireServer:
     """Gives each request the next answer of a queue, or what a function makes of the request.
 
@@ -238,10 +257,11 @@ class WireServer:
         answers: What answers a request; None: the queue that `answer` fills.
         tls: Serve TLS with this context.
         drops: Close each connection as soon as it is accepted, unread.
+        port: Where to listen; 0: at a free port.
 
     Attributes:
         url: Where it listens.
-        requests: What came in, in order.
+        requests: What came in, in order: the last 10,000.
         malformed: What came in and is no HTTP.
         closed_early: Set once a client has closed a connection while its answer was under way.
         early_closes: How often that happened.
@@ -254,9 +274,10 @@ class WireServer:
         *,
         tls: ssl.SSLContext | None = None,
         drops: bool = False,
+        port: int = 0,
     ) -> None:
-        self.requests: list[Received] = []
-        self.malformed: list[bytes] = []
+        self.requests: list[Received] = _Kept()
+        self.malformed: list[bytes] = _Kept()
         self.closed_early = threading.Event()
         self.early_closes = 0
         self.accepted = 0
@@ -269,7 +290,7 @@ class WireServer:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._accepting = threading.Thread(target=self._accept, name="loopback-accept", daemon=True)
@@ -389,20 +410,28 @@ class WireServer:
             buffer += data
             # A request of HTTP begins with a word in capitals; a TLS handshake, say, does not.
             if buffer and (not buffer[:1].isupper() or len(buffer) > _MAX_HEAD_BYTES or (not data and buffer)):
-                self.malformed.append(buffer)
-                connection.sendall(head(400, {"connection": "close", "content-length": "0"}))
-                return None, b""
+                return self._refuse(connection, buffer)
             if not data:
                 return None, b""
         start, _, buffer = buffer.partition(b"\r\n\r\n")
-        method, path, headers = read_head(start)
-        if headers.get("transfer-encoding", "").lower() == "chunked":
-            body, buffer = self._read_chunks(connection, buffer)
-        else:
-            body, buffer = self._read_exactly(connection, buffer, int(headers.get("content-length", "0")))
+        try:
+            method, path, headers = read_head(start)
+            if headers.get("transfer-encoding", "").lower() == "chunked":
+                body, buffer = self._read_chunks(connection, buffer)
+            else:
+                body, buffer = self._read_exactly(connection, buffer, int(headers.get("content-length", "0")))
+        except ValueError:
+            return self._refuse(connection, start)
         return Received(method, path, headers, body), buffer
 
+    def _refuse(self, connection: socket.socket, unread: bytes) -> tuple[None, bytes]:
+        self.malformed.append(unread[:_MAX_HEAD_BYTES])
+        connection.sendall(head(400, {"connection": "close", "content-length": "0"}))
+        return None, b""
+
     def _read_exactly(self, connection: socket.socket, buffer: bytes, length: int) -> tuple[bytes, bytes]:
+        if not 0 <= length <= _MAX_BODY_BYTES:
+            raise ValueError("a body of a length that is not read")
         while len(buffer) < length:
             buffer += self._more(connection)
         return buffer[:length], buffer[length:]
@@ -417,6 +446,8 @@ class WireServer:
             if int(size, 16) == 0:
                 return body, buffer
             body += piece[:-2]
+            if len(body) > _MAX_BODY_BYTES:
+                raise ValueError("a body that is not read further")
 
     @staticmethod
     def _more(connection: socket.socket) -> bytes:
@@ -463,7 +494,8 @@ class WireServer:
                 time.sleep(_BEFORE_RESET_S)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             case "stall":
-                while not self._closing.is_set():
+                until = time.monotonic() + _LONGEST_S
+                while not self._closing.is_set() and time.monotonic() < until:
                     if self._is_gone(connection, _POLL_S):
                         return self._went_early()
         return False
@@ -480,7 +512,7 @@ class WireServer:
                 return True
         except OSError:
             return True
-        time.sleep(within_s)  # it sent more, which nobody asked for
+        self._closing.wait(within_s)  # it sent more, which nobody asked for
         return False
 
     def _went_early(self) -> bool:

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llama_client.client import AsyncLlamaClient, LlamaClient, Seams, _BaseClient
+from llama_client.clock import Clock
 
 if TYPE_CHECKING:
-    from llama_client.clock import Clock
     from llama_client.providers.http.interceptor import Interceptor
+    from llama_client.testing.clock import FakeClock
 
 
 @contextmanager
 def using(
     *,
-    clock: Clock | None = None,
+    clock: Clock | FakeClock | None = None,
     chance: type[random.Random] | None = None,
     interceptor: Interceptor | None = None,
 ) -> Iterator[None]:
@@ -30,7 +31,7 @@ def using(
     """
     before = _BaseClient._seams
     _BaseClient._seams = Seams(
-        before.clock if clock is None else clock,
+        before.clock if clock is None else _plain(clock),
         before.random if chance is None else chance,
         before.interceptor if interceptor is None else interceptor,
     )
@@ -42,7 +43,7 @@ def using(
 
 def client_classes(
     *,
-    clock: Clock | None = None,
+    clock: Clock | FakeClock | None = None,
     chance: type[random.Random] = random.Random,
     interceptor: Interceptor | None = None,
 ) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
@@ -53,11 +54,16 @@ def client_classes(
         chance: The class of random numbers.
         interceptor: What stands between the client and its providers.
     """
+    plain = _plain(clock)
 
     class Sync(LlamaClient):
-        _seams = Seams(clock, chance, interceptor)
+        _seams = Seams(plain, chance, interceptor)
 
     class Async(AsyncLlamaClient):
-        _seams = Seams(clock, chance, interceptor)
+        _seams = Seams(plain, chance, interceptor)
 
     return Sync, Async
+
+
+def _plain(clock: Clock | FakeClock | None) -> Clock | None:
+    return clock if clock is None or isinstance(clock, Clock) else clock.clock

@@ -6,7 +6,6 @@ independent recount of costs starts from; it knows nothing of the client.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -17,15 +16,15 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, Dialect
+from llama_client.testing.fault_answers import Asked
+from llama_client.testing.faults import fault
 from llama_client.testing.loopback import (
     Answer,
     Received,
     WireServer,
     as_json,
-    hangup,
     paced,
     streamed,
-    whole,
 )
 
 # `a` has two models, each with a price of its own.
@@ -267,7 +266,7 @@ class _Doing:
                 return self._failed_generation()
             case "error in 200":
                 self._is_refused, self.text = True, ""
-                return as_json(self._error())
+                return self._fault("error-in-200")
             case "garbage" | "hangup" | "reset" | "cut" | "broken" | "stall" | "error later":
                 return self._spoiled()
             case _:
@@ -277,22 +276,20 @@ class _Doing:
         """What is neither an answer nor a refusal."""
         self._tells = (False, False)
         match self._deed.name:
-            case "garbage":
-                return whole(b"{no json", headers={"content-type": "application/json"})
-            case "hangup":
-                return hangup()
-            case "reset":
-                return hangup("reset")
+            case "garbage" | "reset":
+                return self._fault(self._deed.name)
             case "cut" if not self.streams:
-                body = json.dumps(self._body(self._usage())).encode()
-                return whole(body[: len(body) // 2], content_length=len(body), then="close")
+                return self._fault("short-body")
             case "error later" if self.streams:
                 self._is_refused = not self._deed.pieces
                 return self._stream([*self._said(), self._error_event()], "clean")
             case "cut" | "broken" | "stall" if self.streams:
                 return self._stream(self._said(), {"broken": "reset"}.get(self._deed.name, self._deed.name))
             case _:
-                return hangup()
+                return self._fault("hangup")
+
+    def _fault(self, name: str) -> Answer:
+        return fault(name).answer(Asked(self._dialect, self.streams, self._dialect.path, pieces=self._pieces))
 
     def _failed_generation(self) -> Answer:
         """A tool call that Groq would not let pass: it was generated."""
@@ -349,11 +346,8 @@ class _Doing:
     def _usage_event(self, usage: dict[str, Any]) -> bytes:
         return self._dialect.event(_CHUNK | {"choices": [], "usage": usage})
 
-    def _error(self) -> dict[str, Any]:
-        return {"error": {"message": "the model went away", "type": "internal"}}
-
     def _error_event(self) -> bytes:
-        return self._dialect.event(self._error())
+        return self._dialect.event({"error": {"message": "the model went away", "type": "internal"}})
 
     def _stream(self, events: list[bytes], end: Any) -> Answer:
         answer = streamed(events, end, headers=self._dialect.stream_headers)

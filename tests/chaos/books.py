@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.chaos.faults import Read
+from llama_client.testing.faults import FaultRequest
 from tests.chaos.workload import TENANT_USD
 from tests.costs.buying import rows as found_by
 
@@ -109,7 +109,7 @@ class Books:
     numbers: Sequence[int]
     results: list[dict[str, Any]]
     databases: list[Database]
-    reads: list[Read]
+    reads: list[FaultRequest]
     worst: Mapping[str, Mapping[str, int]]
     interrupts: bool = False
     lost: set[int] = field(default_factory=set)
@@ -127,9 +127,9 @@ class Books:
         yield from self._of_ends()
         if self.is_recorded:
             results = {line["n"]: line for line in self.results}
-            reads: dict[int, list[Read]] = defaultdict(list)
+            reads: dict[int, list[FaultRequest]] = defaultdict(list)
             for read in self.reads:
-                reads[int(read.marker.split()[-1])].append(read)
+                reads[int(read.prompt.split()[-1])].append(read)
             for number in sorted({*results, *self.by_call, *reads}):
                 result = results.get(number)
                 for problem in self._of_call(result, self.by_call[number], reads[number]):
@@ -155,7 +155,7 @@ class Books:
             if not (is_cancelled or is_interrupted):
                 yield f"call {line['n']} ended with none of our errors: {line}"
 
-    def _of_call(self, result: dict[str, Any] | None, rows: list[Row], reads: list[Read]) -> Iterator[str]:
+    def _of_call(self, result: dict[str, Any] | None, rows: list[Row], reads: list[FaultRequest]) -> Iterator[str]:
         if result is not None and result["n"] in self.lost:
             # A row that is there is whole, and first rows are written first.
             if [row.number for row in rows] != list(range(1, len(rows) + 1)):
@@ -188,8 +188,8 @@ class Books:
             if result["cost"] != total:
                 yield f"it says that it cost {result['cost']}, and its attempts {total}"
 
-    def _of_reads(self, rows: list[Row], reads: list[Read], *, is_known: bool) -> Iterator[str]:
-        read = Counter(f"{each.target}/m" for each in reads)
+    def _of_reads(self, rows: list[Row], reads: list[FaultRequest], *, is_known: bool) -> Iterator[str]:
+        read = Counter(f"{each.dialect}/m" for each in reads)
         sent = Counter(row.target for row in rows if row.is_sent)
         # A request that was given up may never have come.
         given_up = Counter(row.target for row in rows if row.is_sent and row.outcome == "cancelled")

@@ -30,8 +30,9 @@ from llama_client import (
     StreamInterruptedError,
 )
 from llama_client.providers.http.exchange import CLOSED_WHILE_IDLE, MADE_AGAIN
+from llama_client.testing.faults import GOOD, FaultReport, FaultRequest
 from llama_client.types.completion import Attempt, TargetHealth
-from tests.chaos.faults import DIALECTS, DOOMED, FAULTS, GOOD, LATER, FaultServers, Read, Report
+from tests.chaos.faults import DIALECTS, DOOMED, FAULTS, LATER, fault_server, seen, urls
 
 MODES = ("call-sync", "call-async", "stream-sync", "stream-async")
 THREADS, TASKS = 16, 50
@@ -48,11 +49,11 @@ _SOON_S = 5.0
 _TICK_S = 0.05
 
 
-def config(urls: dict[str, str], ledger: Path) -> dict[str, Any]:
+def config(addresses: dict[str, str], ledger: Path) -> dict[str, Any]:
     """A route of the three targets, in an order that chance draws for each call; Ollama's is free."""
     providers = {
         kind: {"kind": kind, "base_url": url + DIALECTS[kind].base, **({} if kind == "ollama" else {"api_key": "none"})}
-        for kind, url in urls.items()
+        for kind, url in addresses.items()
     }
     return {
         "default_model": "chat",
@@ -143,23 +144,23 @@ def run(mode: str, calls: int, seed: int) -> Chaos:
     """Makes the calls and judges them."""
     chaos = Chaos(mode, calls)
     markers = [f"{DOOMED if n % _DOOMED_EACH == 50 else 'call'} {seed}-{n}" for n in range(calls)]
-    with FaultServers(seed) as servers, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with fault_server(seed) as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         ledger = Path(folder) / "ledger.db"
         gc.collect()
         before = Held.now()
         started = time.monotonic()
         ask = _ask_async if mode.endswith("-async") else _ask_sync
-        outcomes, health, left_tasks = ask(config(servers.urls, ledger), markers, streams=mode.startswith("stream"))
+        outcomes, health, left_tasks = ask(config(urls(server), ledger), markers, streams=mode.startswith("stream"))
         chaos.seconds = time.monotonic() - started
         chaos.problems += [f"left a task: {task}" for task in left_tasks]
         chaos.problems += of_health(health)
         chaos.problems += of_leaks(before)
-        report = servers.report()
+        report = seen(server)
         chaos.problems += _of_ledger(ledger, report, outcomes)
     chaos.problems += _of_report(report, outcomes)
-    reads: dict[str, list[Read]] = defaultdict(list)
-    for read in report.reads:
-        reads[read.marker].append(read)
+    reads: dict[str, list[FaultRequest]] = defaultdict(list)
+    for read in report.requests:
+        reads[read.prompt].append(read)
         chaos.faults[read.fault] += 1
     for outcome in outcomes:
         chaos.results[type(outcome.result).__name__] += 1
@@ -262,10 +263,9 @@ def of_leaks(before: Held) -> Iterator[str]:
         yield f"held before: {before}; after: {after}"
 
 
-def _of_report(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for kind, count in report.open.items():
-        if count:
-            yield f"{kind} has {count} connections open still"
+def _of_report(report: FaultReport, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    if report.open_connections:
+        yield f"{report.open_connections} connections are open still"
     if report.malformed:
         yield f"{report.malformed} requests were no HTTP"
     for kind, chats in report.chats.items():
@@ -274,7 +274,7 @@ def _of_report(report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"{sent} attempts at {kind} say that they were sent, and it saw {chats} requests"
 
 
-def _of_ledger(ledger: Path, report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _of_ledger(ledger: Path, report: FaultReport, outcomes: Sequence[Outcome]) -> Iterator[str]:
     """What was sent has a cost, if only an unknown one; what was not has none."""
     query = """SELECT provider, count(*), count(cost_status), coalesce(sum(usd_pico), 0) FROM llama_client_attempts
         JOIN llama_client_labels ON llama_client_labels.id = label_id GROUP BY provider"""
@@ -302,7 +302,7 @@ class _Judge:
         streams: Whether it was a stream.
     """
 
-    def __init__(self, outcome: Outcome, reads: Sequence[Read], *, streams: bool) -> None:
+    def __init__(self, outcome: Outcome, reads: Sequence[FaultRequest], *, streams: bool) -> None:
         self._outcome = outcome
         self._reads = reads
         self._streams = streams
@@ -374,13 +374,13 @@ class _Judge:
     def _of_sent(self) -> Iterator[str]:
         """Each attempt that was sent is a request that was read, in the same order, and failed as that was failed."""
         targets = [each.target.partition("/")[0] for each in self._sent]
-        if targets != [read.target for read in self._reads]:
+        if targets != [read.dialect for read in self._reads]:
             yield f"{targets} were asked, and not as the servers saw it"
             return
         for each, read in zip(self._sent, self._reads, strict=True):
             fault = FAULTS.get(read.fault) or LATER.get(read.fault)
             errors: tuple[str | None, ...] = fault.errors if fault is not None else (None,)
-            statuses = fault.status if fault is not None else (200,)
+            statuses = fault.statuses if fault is not None else (200,)
             if each.error in errors and each.http_status in statuses:
                 continue
             if each.error in ("APITimeoutError", "StreamInterruptedError") and self._is_late(each):
@@ -402,7 +402,7 @@ class _Judge:
             yield f"the answer is {answer.text!r}"
         if self._streams and self._outcome.shown != last.text:
             yield f"the chunks said {self._outcome.shown!r}"
-        if (answer.provider, answer.target) != (last.target, f"{last.target}/m"):
+        if (answer.provider, answer.target) != (last.dialect, f"{last.dialect}/m"):
             yield f"the answer is said to be {answer.target}'s"
         if answer.choices[0].finish_reason != "stop":
             yield f"it ended with {answer.choices[0].finish_reason}"
@@ -416,7 +416,7 @@ class _Judge:
             yield f"the partial text is {error.partial.text if error.partial else None!r}"
         elif error.partial.text != self._outcome.shown:
             yield f"the chunks said {self._outcome.shown!r}, and the partial text is {error.partial.text!r}"
-        elif last.fault in ("text, error", "text, end", "text, stall") and error.partial.text != last.text:
+        elif last.fault in ("text-error", "text-end", "text-stall") and error.partial.text != last.text:
             # There the connection stayed whole, so that nothing can have been lost.
             yield f"some of the text is missing: {error.partial.text!r}"
         if [each.outcome for each in self._outcome.attempts][-1:] != ["interrupted"]:
@@ -459,7 +459,7 @@ class _Judge:
             return
         if failed[-1].error != type(error).__name__:
             yield f"{error.target} failed with {failed[-1].error}, and its error is {error!r}"
-        reads = [read for read in self._reads if read.target == error.provider]
+        reads = [read for read in self._reads if read.dialect == error.provider]
         fault = FAULTS.get(reads[-1].fault) if reads and failed[-1].sent else None
         if fault is None or type(error).__name__ not in fault.errors:
             return

@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_client.config.tables import LedgerTable
+from llama_client.testing.faults import FaultServer
 from tests.chaos.books import Books, Database
-from tests.chaos.faults import FaultServers
+from tests.chaos.faults import fault_server, seen, urls
 from tests.chaos.workload import Orders, worst_cases
 from tests.costs.postgres import programs, running
 
@@ -160,7 +161,7 @@ class Stage:
     """What a phase has at hand.
 
     Attributes:
-        servers: That answer.
+        server: What answers.
         folder: For the ledger.
         first: The number of its first call.
         calls: How many it is to make.
@@ -172,7 +173,7 @@ class Stage:
         logs: What was logged, without what is different each time.
     """
 
-    servers: FaultServers
+    server: FaultServer
     folder: Path
     first: int
     calls: int
@@ -197,7 +198,7 @@ class Stage:
         calls = self.calls if calls is None else calls
         seed = self.chance.randrange(1_000_000)
         values = {"ledger": self.url, "first": self.first, "calls": calls, "seed": seed, **more}
-        orders = Orders(self.servers.urls, **values)
+        orders = Orders(urls(self.server), **values)
         self.first += calls + orders.forks * orders.fork_calls + orders.exit_streams
         return orders
 
@@ -224,15 +225,14 @@ class Stage:
 
     def judged(self, *databases: Database, reads: bool = True, **more: Any) -> Iterator[str]:
         """Holds the books against what calls reported, and what servers read."""
-        report = self.servers.report()
-        for kind, count in report.open.items():
-            if count:
-                yield f"{kind} has {count} connections open still"
+        report = seen(self.server)
+        if report.open_connections:
+            yield f"{report.open_connections} connections are open still"
         if report.malformed:
             yield f"{report.malformed} requests were no HTTP"
         numbers = sorted({*range(self.first_of_all, self.first)})
         found = databases or (Database.read(self.url),)
-        yield from Books(numbers, self.results, [*found], report.reads, self.worst, **more).problems()
+        yield from Books(numbers, self.results, [*found], report.requests, self.worst, **more).problems()
 
     def __post_init__(self) -> None:
         self.first_of_all = self.first
@@ -634,8 +634,8 @@ class Figures:
 @contextmanager
 def standing(seed: int) -> Iterator[Callable[[str, int, bool], Figures]]:
     """Servers, and what runs a phase against them."""
-    with FaultServers(seed, slow=_SLOW) as servers, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        worst = worst_cases(servers.urls, Path(folder))
+    with fault_server(seed, slow=_SLOW) as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        worst = worst_cases(urls(server), Path(folder))
         numbers = 0
 
         def run(name: str, calls: int, is_short: bool) -> Figures:
@@ -643,7 +643,7 @@ def standing(seed: int) -> Iterator[Callable[[str, int, bool], Figures]]:
             phase, _ = PHASES[name]
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
                 chance = random.Random(f"{seed}/{name}")
-                stage = Stage(servers, Path(own), numbers, calls, chance, is_short, worst)
+                stage = Stage(server, Path(own), numbers, calls, chance, is_short, worst)
                 first, started = numbers, time.monotonic()
                 problems = list(phase(stage))
                 numbers = stage.first

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from llama_client.testing.faults import GOOD
 from tests.chaos.calls import MODES, run, said
-from tests.chaos.faults import FAULTS, GOOD, LATER
+from tests.chaos.faults import FAULTS, LATER, SURE_WEIGHT
 
 CALLS = 4_000
 SEED = 1
@@ -28,7 +29,11 @@ def test_every_call_ends_as_the_rules_say_and_leaves_nothing(
     # That it has really happened; what is rare may be missing.
     answers = "stream" if mode.startswith("stream") else "whole"
     faults = {**FAULTS, **LATER} if answers == "stream" else FAULTS
-    wanted = {name for name, fault in faults.items() if fault.only in (None, answers) and fault.weight >= 1}
+    wanted = {
+        name
+        for name, fault in faults.items()
+        if fault.fits(streams=answers == "stream") and fault.weight >= SURE_WEIGHT
+    }
     assert wanted | {GOOD} <= set(chaos.faults)
     if answers == "stream":
         assert chaos.results["StreamInterruptedError"] > 10

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import run
 
 SECRET = "sk-0123456789abcdef"
-COMMANDS = ["bench", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull"]
+COMMANDS = ["bench", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull", "record"]
 
 
 def test_the_version_is_the_distribution_s() -> None:

@@ -11,9 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import platformdirs
@@ -23,6 +21,7 @@ from llama_client import load_config
 from llama_client.cli.app import main
 from llama_client.config.load import find_config
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import Ran, on_terminal, run
 
 FILE = Path("llama-client.toml")
@@ -35,24 +34,12 @@ TOKYO = "The capital of Japan is Tokyo.\n"
 def ollama(*models: str) -> Iterator[dict[str, str]]:
     """An Ollama that has these models, of which the last is loaded; the variables that lead to it."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            rows = [{"model": model, "name": model} for model in models]
-            body = json.dumps({"models": rows[-1:] if self.path.endswith("ps") else rows}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: Received) -> Answer:
+        rows = [{"model": model, "name": model} for model in models]
+        return as_json({"models": rows[-1:] if request.path.endswith("ps") else rows})
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield {"OLLAMA_HOST": f"127.0.0.1:{server.server_port}"}
-        finally:
-            server.shutdown()
+    with WireServer(answer) as server:
+        yield {"OLLAMA_HOST": server.url.removeprefix("http://")}
 
 
 def written() -> dict[str, Any]:

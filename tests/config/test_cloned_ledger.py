@@ -31,8 +31,9 @@ def test_a_found_file_does_not_say_how_the_user_s_ledger_is_kept(change: str, ur
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_of_a_ledger_beside_itself_it_says_what_it_likes(change: str) -> None:
-    cloned(f'[ledger]\nurl = "sqlite:///costs/ledger.db"\n{change}\n')
+@pytest.mark.parametrize("url", ["sqlite:///costs/ledger.db", "memory"])
+def test_of_a_ledger_beside_itself_it_says_what_it_likes(change: str, url: str) -> None:
+    cloned(f'[ledger]\nurl = "{url}"\n{change}\n')
     load_config(environ={})
 
 

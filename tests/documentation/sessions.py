@@ -200,6 +200,8 @@ class _Shell:
                 require_extras(arguments)
             case "python":
                 require_script(arguments)
+            case "pytest" if any(Path(name).is_file() for name in arguments):
+                return _pytest(arguments)
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -253,6 +255,13 @@ def _elsewhere(demo_model: Path) -> Iterator[None]:
         mock.patch.object(ollama_blobs, "find_blob", find_blob),
     ):
         yield
+
+
+def _pytest(arguments: Sequence[str]) -> tuple[int, str]:
+    """Runs the tests that a page shows, as a reader does."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    ran = subprocess.run(command, capture_output=True, timeout=120, check=False, encoding="utf-8")
+    return ran.returncode, ran.stdout + ran.stderr
 
 
 def _split(line: str) -> list[str]:

@@ -7,41 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import pkgutil
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import llama_client
 from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.testing.loopback import WireServer, as_json
 
 _ANSWER = {
     "id": "1", "object": "chat.completion", "created": 1, "model": "m",
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
 }  # fmt: skip
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(_ANSWER).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        pass
 
 
 def _import_all(may_lack: set[str]) -> list[str]:
@@ -83,13 +65,11 @@ async def _asked(config: dict[str, Any]) -> str:
 
 def main() -> int:
     failures = _import_all(set(sys.argv[1:]))
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server, tempfile.TemporaryDirectory() as folder:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with WireServer(lambda _: as_json(_ANSWER)) as server, tempfile.TemporaryDirectory() as folder:
         try:
-            failures += _calls(f"http://127.0.0.1:{server.server_port}/v1", folder)
+            failures += _calls(f"{server.url}/v1", folder)
         except Exception:  # noqa: BLE001 - likewise
             failures.append(traceback.format_exc())
-        server.shutdown()
     for failure in failures:
         print(f"- {failure}")
     return 1 if failures else 0

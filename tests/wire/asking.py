@@ -9,6 +9,9 @@ import pytest
 
 from llama_client import ChatCompletion, LlamaClientError, ProviderError
 from llama_client.testing.dialects import Dialect
+from llama_client.testing.fault_answers import Asked
+from llama_client.testing.faults import fault
+from llama_client.testing.loopback import Answer
 from tests.asking import Asker
 
 KEY = "sk-test-secret-1234567890"
@@ -16,6 +19,11 @@ PROMPT = "Why do llamas hum?"
 # Long enough for any answer that comes at all, and short enough for a test that waits for it in vain.
 PLENTY_S = 10.0
 SOON_S = 2.0
+
+
+def fault_answer(name: str, dialect: Dialect, *, streams: bool) -> Answer:
+    """What a server answers that has a named fault."""
+    return fault(name).answer(Asked(dialect, streams, dialect.path))
 
 
 def ask(dialect: Dialect, url: str, mode: str, timeout: float = PLENTY_S, **options: Any) -> ChatCompletion:

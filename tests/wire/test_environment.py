@@ -28,7 +28,7 @@ from llama_client import (
     load_config,
 )
 from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
-from llama_client.testing.loopback import Answer, Received, WireServer, as_json, whole
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json, closed_port, whole
 from tests.asking import MODES, Asker
 from tests.wire import sending
 from tests.wire.asking import KEY, PLENTY_S, PROMPT
@@ -908,9 +908,8 @@ def test_a_proxy_of_an_unknown_kind_is_a_configuration_error(address: str) -> No
 @pytest.mark.filterwarnings("ignore:BasicAuth is deprecated", "ignore:The 'proxy_auth' parameter is deprecated")
 @each_mode
 def test_a_proxy_that_is_not_there_is_told_without_its_password(mode: str) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"http://bob:pa55word@127.0.0.1:{taken.getsockname()[1]}"
+    with closed_port() as url:
+        address = url.replace("//", "//bob:pa55word@")
         with pytest.raises(LlamaClientError) as caught:
             ask(mode, of("openai", base_url="http://llm.test/v1", proxy=address), f"openai/{MODEL}")
     assert "is not reached: check providers.openai.proxy" in str(caught.value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from llama_client.testing import loopback
 from llama_client.testing.loopback import (
     Answer,
     End,
@@ -181,3 +183,31 @@ def test_tls_and_plain_do_not_understand_each_other(
     assert len(server.malformed) == 1
     with WireServer(tls=certificate.context) as secure, pytest.raises(httpx.TransportError):
         http.post(secure.url.replace("https:", "http:"))
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET",
+        b"POST / HTTP/1.1\r\ncontent-length: many",
+        b"POST / HTTP/1.1\r\ncontent-length: -1",
+        b"POST / HTTP/1.1\r\ncontent-length: 999999999999",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nmany",
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused_and_kept(server: WireServer, request_head: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as stranger:
+        stranger.sendall(request_head + b"\r\n\r\n")
+        assert stranger.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert server.malformed == [request_head.partition(b"\r\n\r\n")[0]]
+    assert server.requests == []
+
+
+def test_only_the_last_requests_are_kept(
+    server: WireServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loopback, "_MOST_KEPT", 2)
+    server.always(as_json(1))
+    for number in range(5):
+        http.post(f"{server.url}/{number}")
+    assert [request.path for request in server.requests] == ["/3", "/4"]

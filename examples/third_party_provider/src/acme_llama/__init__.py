@@ -19,6 +19,8 @@ ACME = Service(
 
 
 class ParrotCodec(PlainCodec):
+    parameters = frozenset()  # a parrot takes none: a request with one is refused
+
     def encode(self, call: ProviderCall) -> HttpCall:
         body = {"voice": call.model, "hear": str(call.request.messages[-1].content)}
         return HttpCall("speak", json.dumps(body).encode(), {})

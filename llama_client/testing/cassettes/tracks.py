@@ -1,0 +1,168 @@
+"""An exchange while it is recorded: what is asked, and what comes when. The same for sync, async and HTTPX."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from llama_client.testing.cassettes.bodies import (
+    Piece,
+    UnreadableError,
+    is_stream,
+    json_value,
+    lines_of,
+    pieces_of,
+)
+from llama_client.testing.cassettes.exchanges import Answer, Exchange, Failure, HttpExchange, Line, Request
+from llama_client.testing.cassettes.failures import is_failure, stored
+from llama_client.testing.cassettes.scrubbing import Scrubber, digest_of, request_value
+
+# Takes a finished exchange, and its place in the order in which requests were sent.
+Sink = Callable[[float, Exchange], None]
+# Longer answers are kept up to here: a cassette is to be read.
+MAX_BODY_BYTES = 16 << 20
+# The ends of streams after which nothing is read, whatever follows.
+_LAST = (b"data: [DONE]", b'"done":true}')
+_numbers = itertools.count()
+
+
+def place_of(url: str, path: str) -> str:
+    """The place of a request: its path below a provider's address, or another server's address."""
+    if path:
+        return path.partition("?")[0]
+    parts = urlsplit(url)
+    return f"//{parts.hostname or ''}{parts.path}"
+
+
+def base_of(url: str) -> str:
+    """The path of a provider's address."""
+    return urlsplit(url).path.rstrip("/")
+
+
+def place_below(base: str, path: str) -> str:
+    """The place of an official client's request: its path below a provider's address, else the whole one."""
+    return path.removeprefix(f"{base}/") if path.startswith(f"{base}/") else path
+
+
+def content_of(body: bytes, content_type: str, scrubber: Scrubber) -> Any:
+    """What is stored and compared of a request's body."""
+    if not body:
+        return None
+    try:
+        return scrubber.value(request_value(json_value(body)))
+    except UnreadableError:
+        return digest_of(body, content_type)
+
+
+class Keeping:
+    """Where recorded exchanges go, and what is taken out of them.
+
+    Attributes:
+        sink: Gets each exchange once it has ended, in any thread.
+        scrubber: Takes out secrets.
+        bases: The path of each provider's address.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.scrubber = Scrubber()
+        self.bases: dict[str, str] = {}
+
+
+class Track:
+    """One exchange over HTTP.
+
+    Args:
+        provider: The configured name.
+        request: What is asked.
+        keeping: Gets the exchange, once.
+    """
+
+    def __init__(self, provider: str, request: Request, keeping: Keeping) -> None:
+        self._provider = provider
+        self._request = request
+        self._scrubber = keeping.scrubber
+        self._sink = keeping.sink
+        self._order = time.time() + next(_numbers) * 1e-9
+        self._started = time.monotonic()
+        self._status: int | None = None
+        self._headers: dict[str, str] = {}
+        self._head_s = 0.0
+        self._pieces: list[Piece] = []
+        self._bytes = 0
+        self._is_over = False
+
+    @property
+    def _now_s(self) -> float:
+        return round(time.monotonic() - self._started, 4)
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status, self._head_s = status, self._now_s
+        self._headers = self._scrubber.headers(headers)
+
+    def piece(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if data and self._bytes <= MAX_BODY_BYTES:
+            self._pieces.append((self._now_s, data))
+
+    def complete(self) -> None:
+        self._end("complete")
+
+    def failed(self, error: BaseException, waits: object = None) -> None:
+        """The exchange has ended with an error, or its reader has: then it is closed."""
+        if isinstance(error, Exception) and is_failure(error, waits):
+            self._end(stored(error, self._now_s, waits, self._scrubber.text))
+        else:
+            self.closed()
+
+    def closed(self) -> None:
+        """The reader has had enough."""
+        last = b"".join(data for _, data in self._pieces[-2:]).rstrip()
+        self._end("complete" if last.endswith(_LAST) else "closed")
+
+    def _end(self, end: Any) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        answer = self._answer(end)
+        self._sink(self._order, HttpExchange(provider=self._provider, request=self._request, answer=answer))
+
+    def _answer(self, end: Any) -> Answer:
+        if self._bytes > MAX_BODY_BYTES:
+            end = Failure(kind="lost", message=f"the recording keeps {MAX_BODY_BYTES >> 20} MiB of an answer")
+        common: dict[str, Any] = {
+            "status": self._status, "headers": self._headers, "head_s": self._head_s, "end": end, "end_s": self._now_s
+        }  # fmt: skip
+        content_type = self._headers.get("content-type", "")
+        if end == "complete" and self._pieces and not is_stream(content_type):
+            try:
+                body = self._scrubber.value(json_value(b"".join(data for _, data in self._pieces)))
+                return Answer(**common, body=body, body_s=self._pieces[-1][0])
+            except UnreadableError:
+                pass
+        return Answer(**common, lines=self._lines())
+
+    def _lines(self) -> tuple[Line, ...]:
+        lines = list(lines_of(self._scrubber.pieces(self._pieces)))
+        values = [line.data if line.data is not None else line.line for line in lines]
+        cleaned = iter(self._scrubber.events([value for value in values if value is not None]))
+        changed = []
+        for line, value in zip(lines, values, strict=True):
+            if value is None:
+                changed.append(line)
+            else:
+                name = "data" if line.data is not None else "line"
+                changed.append(line.model_copy(update={name: next(cleaned)}))
+        return tuple(changed)
+
+
+def pieces_to_play(answer: Answer) -> list[Piece]:
+    """The body of an answer, as it came."""
+    if answer.body_s is not None:
+        from llama_client.testing.cassettes.bodies import json_bytes
+
+        return [(answer.body_s, json_bytes(answer.body))]
+    return pieces_of(answer.lines)

@@ -1,0 +1,168 @@
+"""Cases about what is sent, what is refused before, and what nobody may see."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llama_client.errors import LlamaClientError, UnsupportedFeatureError
+from llama_client.testing.conformance.bench import KEY, MODES, PROMPT, Bench
+from llama_client.testing.conformance.case import Case, case
+from llama_client.testing.conformance.cases_of_answers import TOOLS
+from llama_client.testing.conformance.expectations import Outcome, UnmetError, demand, expect
+from llama_client.testing.conformance.said import Refusal, Said
+from llama_client.testing.conformance.wires import Engine
+from llama_client.testing.loopback import Answer, Received
+
+# Each with values that stand nowhere else in a request.
+_PARAMETERS: dict[str, tuple[Any, ...]] = {
+    "temperature": (0.4375,),
+    "top_p": (0.8125,),
+    "top_k": (37123,),
+    "min_p": (0.0625,),
+    "max_tokens": (4321,),
+    "seed": (90210,),
+    "stop": (["end-of-the-suite"],),
+    "frequency_penalty": (0.3125,),
+    "presence_penalty": (0.1875,),
+    "repetition_penalty": (1.1875,),
+    "logit_bias": ({"98765": 3.0},),
+}
+_MARKS = {"stop": "end-of-the-suite", "logit_bias": "98765"}
+_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "suite", "schema": {"type": "object", "properties": {"of_the_suite": {"type": "string"}}}},
+}
+
+
+@case("A parameter that is dropped in silence makes another answer than the one that was asked for.", engine=MODES)
+def parameters_are_sent_or_refused(bench: Bench) -> None:
+    for name, (value,) in _PARAMETERS.items():
+        mark = _MARKS.get(name, json.dumps(value))
+        outcome = bench.ask(Said(("Hello",)), **{name: value})
+        _expect_sent_or_refused(bench, outcome, name, mark)
+
+
+@case("A program that gave tools or a schema waits for calls and objects.", engine=MODES)
+def tools_and_schemas_are_sent_or_refused(bench: Bench) -> None:
+    outcome = bench.ask(Said(("Hello",)), tools=TOOLS[:1])
+    _expect_sent_or_refused(bench, outcome, "tools", "a tool of the conformance suite")
+    _expect_sent_or_refused(
+        bench, bench.ask(Said(("Hello",)), response_format=_SCHEMA), "response_format", "of_the_suite"
+    )
+
+
+@case("What a provider cannot do, it refuses before anything is sent.", engine=MODES)
+def what_it_cannot_is_refused(bench: Bench) -> None:
+    asked: dict[str, dict[str, Any]] = {"tools": {"tools": TOOLS[:1]}, "n": {"n": 2}}
+    for feature, params in asked.items():
+        if feature in bench.wire.can or (isinstance(bench.wire, Engine) and feature in bench.wire.takes):
+            continue
+        outcome = bench.ask(Said(("Hello",)), **params)
+        error = outcome.refused(UnsupportedFeatureError)
+        expect("the parameter of the error", feature, getattr(error, "param", None))
+        expect("the number of requests", 0, len(bench.received))
+
+
+@case("The model is the one that was asked for.")
+def model_and_messages_are_sent(bench: Bench) -> None:
+    messages = [{"role": "user", "content": f"{PROMPT}: why do llamas hum?"}]
+    bench.ask(Said(("Hello",)), messages=messages).answered()
+    (received,) = bench.received
+    for mark in (bench.wire.model, "why do llamas hum?"):
+        demand(mark in _text_of([received]), f"{mark!r} in the request", _text_of([received]))
+
+
+@case("A question is one request, which is charged once.")
+def one_request_an_answer(bench: Bench) -> None:
+    bench.ask(Said(("Hello",))).answered()
+    expect("the number of requests", 1, len(bench.received))
+
+
+@case("Keys end up in logs, bug reports and screenshots.")
+def the_key_is_shown_to_nobody(bench: Bench) -> None:
+    echo = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    with _logged() as log:
+        bench.says(Said(("Hello",)))
+        outcomes = bench.ask_times(1)
+        sent = bench.received[0].headers.values()
+        if "errors" in bench.wire.can:
+            outcomes.append(bench.ask(Refusal(401, f"Incorrect API key provided: {KEY}")))
+        outcomes.append(
+            bench.ask(
+                Answer(
+                    [f"HTTP/1.1 200 OK\r\nx-echo: {KEY}\r\ncontent-length: {len(echo)}\r\n\r\n{echo}"[:-3].encode()],
+                    "close",
+                )
+            )
+        )
+    shown = [text for outcome in outcomes for text in _shown(outcome)] + [log.getvalue(), bench.clients_shown]
+    leaks = [text for text in shown if KEY in text]
+    demand(not leaks, "no key in errors, representations, answers and logs", (leaks or [""])[0][:160])
+    demand(any(KEY in value for value in sent), "the key in a header of the request", "none")
+
+
+def _expect_sent_or_refused(bench: Bench, outcome: Outcome, name: str, mark: str) -> None:
+    error = outcome.error
+    if isinstance(error, UnsupportedFeatureError):
+        expect("the parameter of the error", name, error.param)
+        expect(f"the number of requests where {name} is refused", 0, len(bench.received))
+        expect("facts.sent", [], [True for attempt in outcome.attempts if attempt.sent])
+        return
+    if isinstance(bench.wire, Engine) and name not in bench.wire.takes:
+        raise UnmetError(f"expected an UnsupportedFeatureError for {name}, got {outcome.shown}")
+    reply = outcome.answered()
+    if isinstance(bench.wire, Engine) or any(name in warning for warning in reply.warnings):
+        return
+    body = _text_of(bench.received)
+    if mark not in body:
+        raise UnmetError(f"expected {name} in the request or an UnsupportedFeatureError, got neither: {body[:160]}")
+
+
+def _text_of(received: list[Received]) -> str:
+    return "".join(f"{each.path}\n{_without_escapes(each.body)}\n" for each in received)
+
+
+def _without_escapes(body: bytes) -> str:
+    try:
+        return json.dumps(json.loads(body), ensure_ascii=False)
+    except ValueError:  # a wire of another kind
+        return body.decode("utf-8", "replace")
+
+
+def _shown(outcome: Outcome) -> Iterator[str]:
+    """All that a program could print of what it got."""
+    error = outcome.error
+    if error is not None:
+        yield "".join(traceback.format_exception(error))
+        yield repr(error)
+        if isinstance(error, LlamaClientError):
+            yield repr(vars(error))
+    if outcome.reply is not None:
+        yield outcome.reply.model_dump_json()
+        yield repr(outcome.reply)
+    yield repr(outcome.chunks)
+
+
+@contextmanager
+def _logged() -> Iterator[io.StringIO]:
+    log, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(log), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield log
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+CASES: tuple[Case, ...] = (
+    parameters_are_sent_or_refused, tools_and_schemas_are_sent_or_refused, what_it_cannot_is_refused,
+    model_and_messages_are_sent, one_request_an_answer, the_key_is_shown_to_nobody,
+)  # fmt: skip

@@ -1,0 +1,115 @@
+"""Runs every case in four modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from llama_client.providers.services import Service, service_of
+from llama_client.testing.conformance import cases_of_answers, cases_of_failures, cases_of_life, cases_of_requests
+from llama_client.testing.conformance.bench import MODES, Bench, Mode
+from llama_client.testing.conformance.case import Case
+from llama_client.testing.conformance.expectations import UnmetError
+from llama_client.testing.conformance.known_wires import wire_of
+from llama_client.testing.conformance.registration import registered
+from llama_client.testing.conformance.report import ConformanceReport, Result
+from llama_client.testing.conformance.wires import Engine, Wire
+
+CASES: tuple[Case, ...] = (
+    *cases_of_answers.CASES, *cases_of_failures.CASES, *cases_of_requests.CASES, *cases_of_life.CASES
+)  # fmt: skip
+"""All cases, in the order in which they run."""
+_GGUF = Service(name="gguf", title="a model in this process", is_local=True, sdk="")
+PATIENCE_S = 5.0
+"""How long is waited for what should come at once. A provider that conforms does not take it."""
+
+
+def check(
+    provider: str | Service,
+    wire: Wire | Engine | None = None,
+    *,
+    cases: Sequence[str] | None = None,
+    modes: Sequence[Mode] = MODES,
+    patience_s: float = PATIENCE_S,
+) -> ConformanceReport:
+    """Runs the suite for a provider. Not to be called within an event loop, since it runs its own.
+
+    Args:
+        provider: The name of a provider that is built in or that an installed package adds; or its row, which need
+            not be installed.
+        wire: How the service says things; None: it is OpenAI-compatible, or Ollama.
+        cases: Names of cases; None: all.
+        modes: The modes to ask in.
+        patience_s: The longest wait in seconds for what should come at once.
+
+    Returns:
+        What became of each case. `require()` raises where one failed.
+
+    Raises:
+        ValueError: No provider or case has such a name, or its wire is needed.
+
+    Example:
+        >>> from llama_client.testing.conformance import check
+        >>> report = check("groq", cases=["plain-reply", "usage"])
+        >>> report.is_conforming, report.ran
+        (True, 8)
+    """
+    row = row_of(provider)
+    spoken = wire or wire_of(row)
+    chosen = _chosen(cases)
+    results = []
+    with registered(row) as name:
+        for mode in modes:
+            with _opened(name, spoken, mode, patience_s) as bench:
+                results += [run_case(case, bench) for case in chosen]
+    return ConformanceReport(
+        row.name, tuple(sorted(results, key=lambda each: [case.name for case in chosen].index(each.case)))
+    )
+
+
+def row_of(provider: str | Service) -> Service:
+    """The row of a provider.
+
+    Args:
+        provider: Its name, or the row.
+
+    Raises:
+        ValueError: No provider has the name.
+    """
+    if provider == "gguf":
+        return _GGUF
+    row = service_of(provider) if isinstance(provider, str) else provider
+    if row is None:
+        raise ValueError(
+            f"no provider is named {provider!r}: name a service that is built in or installed, or give its row"
+        )
+    return row
+
+
+def run_case(case: Case, bench: Bench) -> Result:
+    """What becomes of one case in the mode of a bench."""
+    if (why_not := case.why_not(bench.wire, bench.mode)) is not None:
+        return Result(case.name, bench.mode, "does not apply", why_not)
+    try:
+        case.run(bench)
+    except UnmetError as unmet:
+        return Result(case.name, bench.mode, "failed", str(unmet), case.why)
+    return Result(case.name, bench.mode, "passed")
+
+
+@contextmanager
+def _opened(name: str, wire: Wire | Engine, mode: Mode, patience_s: float) -> Iterator[Bench]:
+    bench = Bench(name, wire, mode, patience_s)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def _chosen(names: Sequence[str] | None) -> list[Case]:
+    if names is None:
+        return list(CASES)
+    known = {case.name: case for case in CASES}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no case is named {unknown[0]!r}: there are {', '.join(known)}")
+    return [known[name] for name in names]

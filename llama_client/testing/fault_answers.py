@@ -1,0 +1,255 @@
+"""What misbehaving servers send instead of an answer: refusals, broken connections, bodies that are none. No I/O.
+
+Each function makes a function from a request to an `Answer`; `fault_library` gives these their names. Streams that
+begin well are in `fault_streams`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from time import time
+from typing import Any, Self
+
+from llama_client.testing.dialects import GROQ, JSON, OLLAMA, OPENAI, Dialect
+from llama_client.testing.loopback import Answer, End, Received, as_json, endless, redirect, streamed, whole
+
+# The addresses that official clients ask below their base URL; whatever stands before is the base URL's own.
+_PATH = re.compile(r"(/openai)?(?:/v1|(/api))/.")
+_PIECE_BYTES = 64 << 10
+_TRICKLE_S = 0.02
+
+
+def dialect_of(path: str) -> Dialect | None:
+    """The dialect that a path belongs to; None: to no API."""
+    found = _PATH.search(path.partition("?")[0])
+    if found is None:
+        return None
+    of_groq, of_ollama = found.groups()
+    return OLLAMA if of_ollama else GROQ if of_groq else OPENAI
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as a fault sees it.
+
+    Attributes:
+        dialect: The API that was asked.
+        streams: Whether a stream was asked for.
+        path: The path of the request.
+        model: The model's name; empty: none was given.
+        prompt: The text of the last message; empty: there is none.
+        pieces: The text that a good answer has, in the pieces of a stream.
+        chance: The random numbers of this request.
+        listing: The document that was asked for instead of a chat: a list of models; None: a chat.
+    """
+
+    dialect: Dialect
+    streams: bool
+    path: str
+    model: str = ""
+    prompt: str = ""
+    pieces: Sequence[str] = ("Llamas", " hum", " überall", ".")
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - is to be repeatable
+    listing: Any = None
+
+    @classmethod
+    def of(cls, received: Received, dialect: Dialect | None = None) -> Self:
+        """Reads a request; what it does not tell is taken to be a chat of OpenAI's."""
+        dialect = dialect or dialect_of(received.path) or OPENAI
+        try:
+            body = received.json
+        except ValueError:
+            body = None
+        body = body if isinstance(body, dict) else {}
+        messages = body.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        content = last.get("content") if isinstance(last, dict) else None
+        # Ollama streams unless it is told not to.
+        streams = bool(body.get("stream", dialect.is_ndjson))
+        return cls(dialect, streams, received.path, str(body.get("model") or ""), _text(content))
+
+    @property
+    def document(self) -> Any:
+        """The whole body of the good answer."""
+        return self.dialect.whole("".join(self.pieces)) if self.listing is None else self.listing
+
+    @property
+    def body(self) -> bytes:
+        """The same as bytes."""
+        return json.dumps(self.document).encode()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The content type of the good answer."""
+        return self.dialect.stream_headers if self.streams else JSON
+
+    def events(self) -> list[bytes]:
+        """The good answer as a stream, up to the end of its text."""
+        return [self.dialect.preamble(), *(self.dialect.text(piece) for piece in self.pieces)]
+
+    def stream(self, pieces: Iterable[bytes], end: End = "clean") -> Answer:
+        """A stream in this dialect."""
+        return streamed(pieces, end, headers=self.dialect.stream_headers)
+
+    def good(self) -> Answer:
+        """The good answer."""
+        if self.streams and self.listing is None:
+            return self.stream([*self.events(), *self.dialect.ending()])
+        return as_json(self.document)
+
+
+Answering = Callable[[Asked], Answer]
+
+
+def anyhow(answer: Answer) -> Answering:
+    """The same for every request."""
+    return lambda asked: answer
+
+
+def error_body(asked: Asked, message: str, kind: str = "server_error", code: str | None = None) -> dict[str, Any]:
+    """An error as the dialect tells it: Ollama has words and nothing else."""
+    if asked.dialect.is_ndjson:
+        return {"error": message}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def refused(
+    status: int,
+    message: str,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Answering:
+    """An error with its status."""
+    return lambda asked: as_json(error_body(asked, message, kind, code), status=status, headers=headers)
+
+
+def limited(
+    headers: Mapping[str, str] | None = None, message: str = "Rate limit reached.", kind: str = "requests"
+) -> Answering:
+    """A rate limit."""
+    return refused(429, message, kind, "rate_limit_exceeded", headers=headers)
+
+
+def limited_until(seconds: int, *, with_date: bool) -> Answering:
+    """A rate limit that tells the time of day when it ends, maybe beside the server's own time."""
+
+    def answer(asked: Asked) -> Answer:
+        now = time()
+        headers = {"retry-after": formatdate(now + seconds, usegmt=True)}
+        if with_date:
+            headers["date"] = formatdate(now, usegmt=True)
+        return limited(headers)(asked)
+
+    return answer
+
+
+def page(status: int, text: str) -> Answering:
+    """A page of HTML."""
+    return anyhow(whole(text.encode(), status=status, headers={"content-type": "text/html"}))
+
+
+def head_then(end: End) -> Answering:
+    """A status of 200 and headers, and then that end."""
+    return lambda asked: streamed([], end, headers=asked.headers)
+
+
+def body_then(end: End) -> Answering:
+    """The beginning of an answer, with nothing to show in it, and then that end."""
+
+    def answer(asked: Asked) -> Answer:
+        first = asked.dialect.preamble() if asked.streams else asked.body[:20]
+        return streamed([first], end, headers=asked.headers)
+
+    return answer
+
+
+def short(asked: Asked) -> Answer:
+    """Less than its content-length says."""
+    body = asked.dialect.preamble() if asked.streams else asked.body
+    sent = body if asked.streams else body[: len(body) // 2]
+    return whole(sent, headers=asked.headers, content_length=len(body) + 10, then="close")
+
+
+def instead(body: bytes) -> Answering:
+    """That, where JSON should be; a stream ends well after it."""
+
+    def answer(asked: Asked) -> Answer:
+        if not asked.streams:
+            return whole(body, headers=JSON)
+        event = body + b"\n" if asked.dialect.is_ndjson else b"data: " + body + b"\n\n"
+        return asked.stream([event, *asked.dialect.ending()])
+
+    return answer
+
+
+def only(body: bytes) -> Answering:
+    """That, and nothing else."""
+    return lambda asked: whole(body, headers=asked.headers)
+
+
+def torn(asked: Asked) -> Answer:
+    """A whole body whose JSON breaks off, as its content-length says; in a stream, an event that does."""
+    if not asked.streams:
+        return whole(asked.body[: len(asked.body) // 2], headers=JSON)
+    event = asked.dialect.text("".join(asked.pieces))
+    end = b"\n" if asked.dialect.is_ndjson else b"\n\n"
+    return asked.stream([event[: len(event) // 2] + end, *asked.dialect.ending()])
+
+
+def error_in_200(asked: Asked) -> Answer:
+    """An error, though the status is good; never a stream."""
+    return as_json(error_body(asked, "The server had an error while processing your request.", "internal_error"))
+
+
+def not_gzip(asked: Asked) -> Answer:
+    """A body that is not compressed, though its headers say so."""
+    body = asked.dialect.text("".join(asked.pieces)) if asked.streams else asked.body
+    return whole(body, headers={**asked.headers, "content-encoding": "gzip"})
+
+
+def mislabelled(asked: Asked) -> Answer:
+    """A good answer whose content type is another's."""
+    if not asked.streams:
+        return whole(asked.body, headers={"content-type": "text/plain"})
+    return streamed([*asked.events(), *asked.dialect.ending()], headers={"content-type": "application/octet-stream"})
+
+
+def round_and_round(asked: Asked) -> Answer:
+    """A redirect to where it came from."""
+    return redirect(asked.path)
+
+
+def trickle(asked: Asked) -> Answer:
+    """Always a little more, so that no wait for the next byte is long, and never anything to show."""
+    return endless(asked.dialect.preamble() if asked.streams else b" ", headers=asked.headers, delay_s=_TRICKLE_S)
+
+
+def endless_body(asked: Asked) -> Answer:
+    """One string, or one line, that does not end."""
+    first = b'{"id": "' if not asked.streams or asked.dialect.is_ndjson else b'data: {"id": "'
+    return endless(b"x" * _PIECE_BYTES, first=[first], headers=asked.headers)
+
+
+def endless_event(asked: Asked) -> Answer:
+    """Many lines, and never the end of the event or of the object."""
+    line = b" \n" if asked.dialect.is_ndjson or not asked.streams else b"data: 1,\n"
+    return endless(line * 8192, headers=asked.headers)
+
+
+def endless_error() -> Answering:
+    """An error whose explanation does not end."""
+    return anyhow(endless(b"x" * _PIECE_BYTES, status=500, headers={"content-type": "text/html"}))
+
+
+def _text(content: object) -> str:
+    """The text of a message, which may be a list of parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""

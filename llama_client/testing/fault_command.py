@@ -1,0 +1,114 @@
+"""`python -m llama_client.testing.faults`: the fault server from a shell, for programs in any language."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from llama_client.testing.fault_backend import Backend
+from llama_client.testing.fault_library import FAULTS, fault
+from llama_client.testing.fault_server import KINDS, FaultServer
+
+# On Windows a wait without an end is not interrupted by Ctrl-C.
+_LOOK_UP_S = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until it is interrupted, or with `--commands` until its input ends."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        with suppress(BrokenPipeError):  # `--list | head`
+            _list()
+        return 0
+    try:
+        server = FaultServer(port=options.port)
+    except (OSError, OverflowError) as error:
+        sys.stderr.write(f"error: cannot listen at port {options.port}: {error}\n")
+        return 2
+    with server:
+        if options.fault or options.rate is not None:
+            rate = 1.0 if options.rate is None else options.rate
+            server.at_rate(rate, seed=options.seed, faults=options.fault or ())
+        _say({"url": server.url, "urls": {kind: server.url_for(kind) for kind in KINDS}})
+        if options.commands:
+            _obey(server._backend)
+        else:
+            _wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m llama_client.testing.faults",
+        description="A server on loopback that fails as chat providers do. It prints its addresses as one line of JSON "
+        "and serves until it is interrupted. A client chooses its fault by its base URL (URL/fault/NAME, then the path "
+        "of its API) or by its model (fault/NAME).",
+    )
+    parser.add_argument("--port", type=int, default=0, help="where to listen (default: a free port)")
+    parser.add_argument("--fault", type=_name, nargs="+", action="extend", metavar="NAME", help="a fault for each chat")
+    parser.add_argument("--rate", type=_share, help="which share of the chats gets one, by chance; 0 to 1 (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the chance (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="list the faults and exit")
+    parser.add_argument(
+        "--commands",
+        action="store_true",
+        help='read commands from standard input, a JSON object a line ({"do": "next", "names": ["reset"]}, '
+        '{"do": "report"}), and end with it',
+    )
+    return parser
+
+
+def _name(text: str) -> str:
+    try:
+        return fault(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return share
+
+
+def _list() -> None:
+    width = max(map(len, FAULTS))
+    for each in FAULTS.values():
+        errors = " or ".join(each.errors) or "no error"
+        kind = "" if each.only is None else f" [{each.only} only]"
+        sys.stdout.write(f"{each.name:{width}}  {each.what}{kind} -> {errors}\n")
+    sys.stdout.flush()
+
+
+def _obey(backend: Backend) -> None:
+    # A terminal's Ctrl-C reaches this process too; it ends with its parent, which may still want its report.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in sys.stdin:
+        try:
+            command = json.loads(line)
+            if not isinstance(command, dict) or not isinstance(command.get("do"), str):
+                raise ValueError('a command is a JSON object with "do": its name')
+            _say({"result": backend.call(command.pop("do"), **command)})
+        except ValueError as error:
+            _say({"error": str(error)})
+
+
+def _wait() -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        while not stop.wait(_LOOK_UP_S):
+            pass
+    except KeyboardInterrupt:
+        pass
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,16 @@
+"""What goes wrong at a provider, by name, and a server that plays it for any client.
+
+`python -m llama_client.testing.faults` is that server for a shell and for programs in other languages.
+"""
+
+from __future__ import annotations
+
+from llama_client.testing.fault_library import FAULTS, GOOD, Fault, fault
+from llama_client.testing.fault_server import FaultReport, FaultRequest, FaultServer, Kind
+
+__all__ = ["FAULTS", "GOOD", "Fault", "FaultReport", "FaultRequest", "FaultServer", "Kind", "fault"]
+
+if __name__ == "__main__":
+    from llama_client.testing.fault_command import main
+
+    raise SystemExit(main())

@@ -1,0 +1,187 @@
+"""Which recorded answer a request gets, and what is said where it gets none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import LlamaClient
+from llama_client.errors import StreamInterruptedError
+from llama_client.testing.cassettes import Cassette, UnrecordedRequestError, cassette, recording, replaying
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer, streamed
+from tests.cassettes.playing import no_sockets
+from tests.routing.asking import MESSAGES, MODES, ask, ask_all, config, good
+
+
+@pytest.fixture
+def tape(tmp_path: Path) -> Path:
+    """A call with some parameters, recorded once."""
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        ask(
+            config(server), "call-sync", seed=1, temperature=1.0, extra_body={"metadata": {"user": "a", "b": [1, None]}}
+        )
+    return path
+
+
+def _again(path: Path, mode: str = "call-sync", *, options: dict[str, Any] | None = None, **params: Any) -> Any:
+    base: dict[str, Any] = {"seed": 1, "temperature": 1.0, "extra_body": {"metadata": {"user": "a", "b": [1, None]}}}
+    with no_sockets(), replaying(path, **(options or {})):
+        return ask(config("http://127.0.0.1:9"), mode, **{**base, **params})
+
+
+SAME: dict[str, dict[str, Any]] = {
+    "the same": {},
+    "other numbers": {"temperature": 1},
+    "another order": {"extra_body": {"metadata": {"b": [1, None], "user": "a"}}},
+    "none in a table": {"extra_body": {"metadata": {"user": "a", "b": [1, None], "c": None}}},
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_spelling_does_not_matter(change: str, tape: Path) -> None:
+    assert _again(tape, **SAME[change]).text == "Hello"
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 2}, '"seed": 2'),
+    "bool": ({"extra_body": {"metadata": {"user": "a", "b": [True, None]}}}, "true"),
+    "list": ({"extra_body": {"metadata": {"user": "a", "b": [1]}}}, "-"),
+    "text": ({"messages": [{"role": "user", "content": "Why?"}]}, '+      "content": "Why?"'),
+    "mode": ({"tools": [{"type": "function", "function": {"name": "hum"}}]}, '"hum"'),
+}
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_request_that_differs_is_told_with_the_difference(change: str, mode: str, tape: Path) -> None:
+    params, told = OTHERS[change]
+    with pytest.raises(UnrecordedRequestError) as caught:
+        _again(tape, mode, **params)
+    assert told in str(caught.value)
+    assert "the nearest recorded request is exchanges[0]" in str(caught.value)
+    assert "refresh" in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 30
+    [attempt] = caught.value.attempts
+    assert (attempt.sent, attempt.error) == (False, "UnrecordedRequestError")
+
+
+def test_what_is_ignored_does_not_matter(tape: Path) -> None:
+    params: dict[str, Any] = {"seed": 99, "extra_body": {"metadata": {"user": "z", "b": [1, None]}}}
+    assert _again(tape, options={"ignore": ("seed", "metadata.user")}, **params).text == "Hello"
+
+
+def test_each_answer_is_given_once_unless_it_may_be_repeated(tape: Path) -> None:
+    base: dict[str, Any] = {"seed": 1, "temperature": 1.0, "extra_body": {"metadata": {"user": "a", "b": [1, None]}}}
+    with replaying(tape, repeat=True):
+        assert [each.text for each in ask_all(config("http://x.test"), "call-sync", 3, **base)] == ["Hello"] * 3
+    with pytest.raises(UnrecordedRequestError, match="recorded 1 time, and each has answered"), replaying(tape):
+        ask_all(config("http://x.test"), "call-sync", 2, **base)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_the_program_catches_is_raised_when_the_block_ends(mode: str, tape: Path) -> None:
+    with (
+        pytest.raises(UnrecordedRequestError, match="no recorded answer to a: POST chat/completions") as caught,
+        replaying(tape),
+    ):
+        ask_all(config("http://a.test", "http://b.test"), mode, 1)
+    # No retry and no failover.
+    assert [each.target for each in caught.value.attempts] == ["a/m"]
+
+
+def _ask_and_fail(configuration: dict[str, Any]) -> None:
+    ask_all(configuration, "call-sync", 1)
+    raise ZeroDivisionError
+
+
+def test_an_error_of_the_block_comes_first(tape: Path) -> None:
+    with pytest.raises(ZeroDivisionError), replaying(tape):
+        _ask_and_fail(config("http://a.test"))
+
+
+def test_what_was_not_asked_for_can_be_asserted(tape: Path) -> None:
+    with replaying(tape) as cassette_in_use:
+        pass
+    assert cassette_in_use.unused == ["a: POST chat/completions"]
+    with pytest.raises(AssertionError, match="1 recorded exchanges were not asked for: a: POST"):
+        cassette_in_use.assert_all_used()
+
+
+def test_another_provider_or_path_is_told(tape: Path) -> None:
+    there = config("http://a.test")
+    there["providers"]["z"] = there["providers"]["a"]
+    with (
+        pytest.raises(UnrecordedRequestError, match="z: POST chat/completions: recorded are: a: POST"),
+        replaying(tape),
+    ):
+        ask(there, "call-sync", model="z/m")
+
+
+def test_once_records_where_there_is_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "c.json"
+    with WireServer(good()) as server:
+        for _ in range(2):
+            with cassette(path, "once"):
+                ask(config(server), "call-sync")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("mode", ["call-sync", "call-async"])
+def test_refreshing_asks_only_what_has_changed(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    there: dict[str, Any]
+
+    def asked(*texts: str) -> Cassette:
+        with cassette(path, "refresh") as used:
+            for text in texts:
+                ask(there, mode, messages=[{"role": "user", "content": text}])
+        return used
+
+    with WireServer(good()) as server:
+        there = config(server)
+        assert asked("a", "b").changes == ["+ a: POST chat/completions"] * 2
+        first = path.read_bytes()
+        assert asked("a", "b").changes == []
+        assert path.read_bytes() == first
+        assert asked("b", "c").changes == ["- a: POST chat/completions", "+ a: POST chat/completions"]
+        assert [each.json["messages"][0]["content"] for each in server.requests] == ["a", "b", "c"]
+    with no_sockets(), replaying(path):
+        for text in ("c", "b"):
+            ask(there, mode, messages=[{"role": "user", "content": text}])
+
+
+def test_what_was_recorded_before_a_failure_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server:
+        there = config(server)
+        with pytest.raises(ZeroDivisionError), recording(path):
+            _ask_and_fail(there)
+    with replaying(path):
+        assert ask(there, "call-sync").text == "Hello"
+
+
+def test_a_stream_that_was_left_early_can_be_left_again_and_not_be_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    stream = streamed([OPENAI.preamble(), OPENAI.text("a")], "stall")
+    with WireServer(lambda _: stream) as server:
+        there = config(server)
+        with recording(path):
+            assert _first_texts(there, 1) == "a"
+    clock = FakeClock()
+    with no_sockets(), replaying(path, repeat=True, clock=clock):
+        assert _first_texts(there, 1) == "a"
+        with pytest.raises(StreamInterruptedError) as caught:
+            _first_texts(there, 2)
+    assert "the recording ends here" in str(caught.value)
+
+
+def _first_texts(configuration: dict[str, Any], count: int) -> str:
+    with LlamaClient(configuration) as client:
+        with client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
+            texts = (chunk.text for chunk in stream if chunk.text)
+            return "".join(next(texts) for _ in range(count))
