@@ -229,6 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     outage: threading.Event | None = None
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client may disconnect
+            super().handle()
+
     def do_GET(self) -> None:
         # Models are listed under the ids of their own service.
         rows = [{"id": name, "model": name, "name": name, "object": "model", "created": 1} for name in MODELS]
@@ -276,11 +280,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", content_type)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        with suppress(ConnectionError):  # the client may disconnect
-            for piece in pieces[: len(pieces) // 2] if breaks else filter(None, pieces):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            self.close_connection = breaks
-            self.wfile.write(b"" if breaks else b"0\r\n\r\n")
+        for piece in pieces[: len(pieces) // 2] if breaks else filter(None, pieces):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.close_connection = breaks
+        self.wfile.write(b"" if breaks else b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
         """Says nothing: the examples' own output is what counts."""

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
-from tests.cli.forks import forks
+from tests.cli.forks import Started, forks
 from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
 
 TIMEOUT_S = 120
@@ -109,7 +109,7 @@ def finished(process: subprocess.Popen[bytes]) -> Ran:
 class Terminal:
     """A terminal on which the command runs, and who sits at it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], screen: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Started, screen: int) -> None:
         self._process = process
         self._screen = screen
         self._seen = ""
@@ -161,14 +161,7 @@ def on_terminal(
     pty = pytest.importorskip("pty", reason="this platform has no pseudo-terminals")
     screen, keyboard = pty.openpty()
     _set_size(screen, columns)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _AS_A_SHELL_DOES, "terminal", *arguments],
-        stdin=keyboard,
-        stdout=keyboard,
-        stderr=keyboard,
-        start_new_session=True,
-        env={**_without_size(), "TERM": term, **(env or {})},
-    )
+    process = _on_terminal(arguments, {**_without_size(), "PYTHONUTF8": "1", "TERM": term, **(env or {})}, keyboard)
     os.close(keyboard)
     with process:
         try:
@@ -177,6 +170,21 @@ def on_terminal(
             process.kill()
             with contextlib.suppress(OSError):
                 os.close(screen)
+
+
+def _on_terminal(arguments: Sequence[str], env: Mapping[str, str], keyboard: int) -> subprocess.Popen[bytes] | Started:
+    forking = forks()
+    forked = None if forking is None else forking.start(arguments, env, keyboard)
+    if forked is not None:
+        return forked
+    return subprocess.Popen(
+        [sys.executable, "-c", _AS_A_SHELL_DOES, "terminal", *arguments],
+        stdin=keyboard,
+        stdout=keyboard,
+        stderr=keyboard,
+        start_new_session=True,
+        env=env,
+    )
 
 
 def _set_size(screen: int, columns: int) -> None:

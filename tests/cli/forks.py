@@ -34,8 +34,41 @@ _MODULES = ("asyncio", "email.message", "rich.console", "rich.table", "sqlalchem
 # What only some processes import.
 _LEFT_OUT = frozenset({"llama_client.__main__", "llama_client.providers.http.httpx_wire"})
 _REQUEST_BYTES = 1 << 20
+# How long a process may take to end that is killed.
+_KILLED_S = 60
 # Before any test has changed it.
 _BEGUN = dict(os.environ)
+
+
+class Started:
+    """A command that runs on a terminal; until it has ended, no other one is forked."""
+
+    def __init__(self, ours: socket.socket, pid: int, lock: threading.Lock) -> None:
+        self.pid = pid
+        self._ours = ours
+        self._lock = lock
+        self._code: int | None = None
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.wait(_KILLED_S)
+        finally:
+            self._lock.release()
+
+    def wait(self, timeout: float) -> int:
+        """The exit code, as of `subprocess.Popen`."""
+        if self._code is None:
+            self._ours.settimeout(timeout)
+            self._code = int(self._ours.recv(64))
+        return self._code
+
+    def kill(self) -> None:
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 class Forks:
@@ -69,25 +102,40 @@ class Forks:
         finally:
             self._lock.release()
 
+    def start(self, arguments: Sequence[str], env: Mapping[str, str], keyboard: int) -> Started | None:
+        """A command on a terminal, to which it belongs; None: it must be started in the usual way."""
+        folders = _added_folders(env)
+        if folders is None or not self._lock.acquire(blocking=False):
+            return None
+        request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": folders}
+        try:
+            return Started(self._ours, self._begin({**request, "terminal": True}, [keyboard] * 3), self._lock)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, request: dict[str, Any], fds: Sequence[int]) -> int:
+        """The number of the process; its exit code comes at its end."""
+        socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
+        # It may still be importing, where much else runs.
+        self._ours.settimeout(60)
+        return int(self._ours.recv(64))
+
     def _run(self, request: dict[str, Any], stdin: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
         reads, writes = os.pipe()
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 os.write(writes, stdin)
-                fds = [reads, out.fileno(), err.fileno()]
-                socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
+                pid = self._begin(request, [reads, out.fileno(), err.fileno()])
             finally:
                 os.close(writes)
                 os.close(reads)
-            # It may still be importing, where much else runs.
-            self._ours.settimeout(60)
-            pid = int(self._ours.recv(64))
             self._ours.settimeout(timeout_s)
             try:
                 code = int(self._ours.recv(64))
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)
-                self._ours.settimeout(10)
+                self._ours.settimeout(_KILLED_S)
                 self._ours.recv(64)
                 raise subprocess.TimeoutExpired(request["program"] or request["arguments"], timeout_s) from None
             out.seek(0)
@@ -142,6 +190,20 @@ def _import_all() -> None:
         importlib.import_module(name)
 
 
+def _take_terminal() -> None:
+    """As a shell starts a command: its standard input is the terminal that it belongs to, and Ctrl-C reaches it."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Those that there are were opened on what is no terminal.
+    sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
 def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
@@ -162,7 +224,9 @@ if __name__ == "__main__":
         begun = _serve(theirs)
     if begun is not None:
         _become(begun)
-        if begun["program"] is None:
+        if begun.get("terminal"):
+            _take_terminal()
+        if begun.get("program") is None:
             runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
         else:
             sys.argv[0], sys.path[0] = begun["program"], str(Path(begun["program"]).parent)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +105,17 @@ def test_a_picture_that_is_none_is_refused_as_a_bad_request(server: str) -> None
     with ollama.Client(server) as client, pytest.raises(ollama.ResponseError) as caught:
         client.chat(model="m", messages=[{"role": "user", "content": "What?", "images": [broken]}])
     assert caught.value.status_code == 400
+
+
+def test_a_client_that_resets_its_connection_is_passed_over_in_silence(
+    server: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(threading.enumerate())
+    with socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2]))) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\n\r\n")
+        assert connection.recv(1)
+        # A reset, in the place of an ordinary end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert capfd.readouterr().err == ""
