@@ -9,7 +9,6 @@ from llama_client.providers.wire.plain import PlainCodec
 
 ACME = Service(
     name="acme",
-    title="Acme's cloud",
     base_url="https://api.acme.example/v1",
     key_variables=("ACME_API_KEY",),
     models={"openai/gpt-oss-120b": "gpt-oss-120b"},
@@ -26,8 +25,7 @@ class ParrotCodec(PlainCodec):
         return HttpCall("speak", json.dumps(body).encode(), {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
-        said = json.loads(answer.body)
-        return self.chunk(answer, call, said["says"], said.get("usage"))
+        return self.chunk(answer, call, (said := json.loads(answer.body))["says"], said.get("usage"))
 
 
 PARROT = Service(
